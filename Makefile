@@ -1,0 +1,76 @@
+# Everything a developer runs, in a virtual environment that these targets make and keep up to date.
+# `make PYTHON=python3.12 ...` picks another interpreter for a new one.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/pip --disable-pip-version-check install -qq
+SAMPLE := etc/tracker-worker/tracker-worker.conf.sample
+RST := doc/source $(wildcard *.rst)
+
+# pbr asks git for the version: in an exported tree, or one that git distrusts, it has to be told. The
+# theme of the documentation warns there, so warnings are errors only where git answers.
+ifeq ($(shell git describe --always >/dev/null 2>&1 && echo yes),yes)
+SPHINX := $(BIN)/sphinx-build -q -W
+else
+SPHINX := $(BIN)/sphinx-build -q
+export PBR_VERSION ?= 0.0.0
+endif
+
+# Two processes run the tests faster than one, where there are two processors.
+PYTEST := $(BIN)/pytest $(if $(filter-out 1,$(shell nproc)),-n 2)
+
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list these targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+.PHONY: demo
+demo: .venv/installed ## replay the small traces through a worker of its own: no broker, no set-up
+	@$(BIN)/tracker-worker-replay tracker_worker/traces/*.jsonl.gz
+
+.PHONY: test
+test: .venv/installed-test ## run all tests
+	@$(PYTEST)
+
+.PHONY: lint
+lint: .venv/installed-lint ## check style, types, layers and spelling
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/codespell
+	$(BIN)/doc8 --quiet $(RST)
+
+.PHONY: cover
+cover: .venv/installed-test ## run all tests; fail where branches of domain/ are not covered
+	@$(PYTEST) --cov --cov-report=
+	@$(BIN)/coverage report --include 'tracker_worker/domain/*' --fail-under=95
+
+.PHONY: docs
+docs: .venv/installed-docs ## build the documentation into doc/build/html
+	@$(SPHINX) -b html doc/source doc/build/html
+
+.PHONY: genconfig
+genconfig: .venv/installed ## write the sample configuration from the options
+	@$(BIN)/oslo-config-generator --config-file etc/tracker-worker/config-generator.conf \
+	    --output-file $(SAMPLE)
+
+.PHONY: clean
+clean: ## remove what these targets made
+	rm -rf .venv .tox build dist doc/build *.egg-info AUTHORS ChangeLog .coverage .coverage.* \
+	    .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find tracker_worker tests -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/installed: pyproject.toml
+	@echo "==> preparing .venv with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv .venv
+	@echo "==> installing tracker-worker and what it needs (a minute, once)"
+	@$(PIP) --editable .
+	@touch $@
+
+.venv/installed-%: .venv/installed
+	@echo "==> installing what '$*' needs"
+	@$(PIP) --editable '.[$*]'
+	@touch $@

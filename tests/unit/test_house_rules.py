@@ -1,0 +1,322 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The house rules that no linter checks. A rule takes modules and returns its offenders.
+
+Each rule is tested twice: on the tree, where it finds none, and on a few lines where it finds one.
+"""
+
+import ast
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = "tracker_worker"
+
+MODULE_LINES = 400
+FUNCTION_LINES = 60
+PUBLIC_METHODS = 15
+EXCEPTION_CLASSES = 15
+SPDX = "# SPDX-License-Identifier: Apache-2.0"
+
+# The client has one method a command: its length is the interface's.
+MANY_METHODS_ALLOWED = {f"{PACKAGE}/rpcapi.py"}
+GLOBAL_CONF_ALLOWED = (
+    f"{PACKAGE}/conf/",
+    f"{PACKAGE}/cmd/",
+    f"{PACKAGE}/worker/service.py",
+)
+LOCKS = {"Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition", "lockutils"}
+VAGUE_NAMES = {"base", "common", "helper", "helpers", "manager", "util", "utils"}
+IMPURE = {
+    "asyncio",
+    "logging",
+    "os",
+    "random",
+    "socket",
+    "subprocess",
+    "threading",
+    "time",
+}
+DOMAIN = f"{PACKAGE}.domain"
+DOMAIN_IMPORTS = (sys.stdlib_module_names - IMPURE) | {
+    "msgspec",
+    "os_resource_classes",
+    "os_traits",
+}
+
+
+@dataclass(frozen=True)
+class Module:
+    """A source file: its path from the project's root, and its text."""
+
+    path: str
+    text: str
+
+    @cached_property
+    def nodes(self) -> list[ast.AST]:
+        return list(ast.walk(ast.parse(self.text)))
+
+    def all(self, *kinds: type) -> Iterator:
+        return (node for node in self.nodes if isinstance(node, kinds))
+
+    def at(self, node: ast.AST, what: str) -> str:
+        return f"{self.path}:{node.lineno}: {what}"
+
+
+Rule = Callable[[Iterable[Module]], list[str]]
+
+
+def read(directory: str) -> list[Module]:
+    files = sorted((ROOT / directory).rglob("*.py"))
+    return [Module(str(file.relative_to(ROOT)), file.read_text("utf-8")) for file in files]
+
+
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def long_modules(modules: Iterable[Module]) -> list[str]:
+    sizes = [(module.path, len(module.text.splitlines())) for module in modules]
+    return [f"{path}: {lines} lines" for path, lines in sizes if lines > MODULE_LINES]
+
+
+def long_functions(modules: Iterable[Module]) -> list[str]:
+    return [
+        module.at(node, f"{node.name} has {lines} lines")
+        for module in modules
+        for node in module.all(*FUNCTIONS)
+        if (lines := node.end_lineno - node.lineno + 1) > FUNCTION_LINES
+    ]
+
+
+def wide_classes(modules: Iterable[Module]) -> list[str]:
+    return [
+        module.at(node, f"{node.name} has {len(methods)} public methods")
+        for module in modules
+        if module.path not in MANY_METHODS_ALLOWED
+        for node in module.all(ast.ClassDef)
+        if len(methods := public_functions(node.body)) > PUBLIC_METHODS
+    ]
+
+
+def locks(modules: Iterable[Module]) -> list[str]:
+    return [
+        module.at(node, name)
+        for module in modules
+        for node in module.all(ast.Name, ast.Attribute, ast.alias)
+        for name in sorted(names_in(node) & LOCKS)
+    ]
+
+
+def impure_domain(modules: Iterable[Module]) -> list[str]:
+    return [
+        module.at(node, f"imports {name}")
+        for module in modules
+        if module.path.startswith(f"{PACKAGE}/domain/")
+        for node in module.all(ast.Import, ast.ImportFrom)
+        for name in imported(node)
+        if not (name.split(".")[0] in DOMAIN_IMPORTS or f"{name}.".startswith(f"{DOMAIN}."))
+    ]
+
+
+def global_conf(modules: Iterable[Module]) -> list[str]:
+    return [
+        module.at(node, "the global CONF")
+        for module in modules
+        if not module.path.startswith(GLOBAL_CONF_ALLOWED)
+        for node in module.all(ast.Attribute, ast.alias)
+        if "CONF" in names_in(node)
+    ]
+
+
+def vague_modules(modules: Iterable[Module]) -> list[str]:
+    return [
+        module.path
+        for module in modules
+        if VAGUE_NAMES & set(PurePosixPath(module.path).with_suffix("").parts)
+    ]
+
+
+def undocumented(modules: Iterable[Module]) -> list[str]:
+    return [
+        module.at(node, f"{name} has no docstring") if name else f"{module.path}: no docstring"
+        for module in modules
+        for node, name in public_names(module)
+        if not ast.get_docstring(node)
+    ]
+
+
+def unlicensed(modules: Iterable[Module]) -> list[str]:
+    return [module.path for module in modules if module.text.split("\n", 1)[0] != SPDX]
+
+
+def exceptions_without_code(modules: Iterable[Module]) -> list[str]:
+    codes = [(module, node, code_of(node)) for module, node in exception_classes(modules)]
+    values = [code for _, _, code in codes]
+    return [
+        module.at(node, f"{node.name} has no code" if code is None else f"{code} is not unique")
+        for module, node, code in codes
+        if code is None or values.count(code) > 1
+    ]
+
+
+def too_many_exceptions(modules: Iterable[Module]) -> list[str]:
+    names = [node.name for _, node in exception_classes(modules)]
+    return names if len(names) >= EXCEPTION_CLASSES else []
+
+
+def public_functions(body: Iterable[ast.stmt]) -> list[ast.stmt]:
+    return [node for node in body if isinstance(node, FUNCTIONS) and not node.name.startswith("_")]
+
+
+def names_in(node: ast.Name | ast.Attribute | ast.alias) -> set[str]:
+    if isinstance(node, ast.Name):
+        return {node.id}
+    return {node.attr} if isinstance(node, ast.Attribute) else set(node.name.split("."))
+
+
+def imported(node: ast.Import | ast.ImportFrom) -> list[str]:
+    """The full names; what a relative import reaches stays as dots, which no rule allows."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if node.module == PACKAGE:
+        return [f"{PACKAGE}.{alias.name}" for alias in node.names]
+    return ["." * node.level + (node.module or "")]
+
+
+def public_names(module: Module) -> Iterator[tuple[ast.AST, str]]:
+    tree = next(module.all(ast.Module))
+    yield tree, ""
+    for node in tree.body:
+        if isinstance(node, (*FUNCTIONS, ast.ClassDef)) and not node.name.startswith("_"):
+            yield node, node.name
+
+
+def exception_classes(modules: Iterable[Module]) -> Iterator[tuple[Module, ast.ClassDef]]:
+    for module in modules:
+        if module.path == f"{PACKAGE}/exceptions.py":
+            yield from ((module, node) for node in module.all(ast.ClassDef))
+
+
+def code_of(node: ast.ClassDef) -> str | None:
+    """The source of what is assigned to `code`: a string, or a member of an enumeration."""
+    for statement in node.body:
+        match statement:
+            case (
+                ast.Assign(targets=[ast.Name(id="code")], value=value)
+                | ast.AnnAssign(target=ast.Name(id="code"), value=value)
+            ) if isinstance(value, ast.Constant | ast.Attribute):
+                return ast.unparse(value)
+    return None
+
+
+TREE_RULES: dict[Rule, str] = {
+    long_modules: f"modules of more than {MODULE_LINES} lines",
+    long_functions: f"functions of more than {FUNCTION_LINES} lines",
+    wide_classes: f"classes of more than {PUBLIC_METHODS} public methods",
+    locks: "one writer a node: no locks",
+    impure_domain: "the domain imports the pure part of the standard library and itself",
+    global_conf: "options are passed in, not read from the global CONF",
+    vague_modules: "module names that say nothing",
+    undocumented: "public names without a docstring",
+    unlicensed: f"files whose first line is not {SPDX!r}",
+    exceptions_without_code: "every exception has a code of its own",
+    too_many_exceptions: f"exceptions.py has {EXCEPTION_CLASSES} classes or more",
+}
+
+
+def offenders(rule: Rule, modules: Iterable[Module]) -> str:
+    found = rule(modules)
+    return f"{TREE_RULES[rule]}:\n  " + "\n  ".join(found) if found else ""
+
+
+def test_the_tree_is_read() -> None:
+    assert f"{PACKAGE}/exceptions.py" in [module.path for module in read(PACKAGE)]
+    assert "tests/unit/test_house_rules.py" in [module.path for module in read("tests")]
+
+
+@pytest.mark.parametrize("rule", TREE_RULES, ids=lambda rule: rule.__name__)
+def test_rule_holds(rule: Rule) -> None:
+    message = offenders(rule, read(PACKAGE))
+    assert not message, message
+
+
+def test_tests_are_licensed() -> None:
+    message = offenders(unlicensed, read("tests"))
+    assert not message, message
+
+
+METHODS = "".join(f"    def method{i}(self): pass\n" for i in range(PUBLIC_METHODS + 1))
+CLASSES = "".join(f"class E{i}(Exception): pass\n" for i in range(EXCEPTION_CLASSES))
+
+
+@pytest.mark.parametrize(
+    ("rule", "path", "text", "found"),
+    [
+        (long_modules, "any.py", "\n" * 401, "any.py: 401 lines"),
+        (long_functions, "any.py", "def f():\n" + "    1\n" * 60, "any.py:1: f has 61 lines"),
+        (long_functions, "any.py", "async def f():\n" + "    1\n" * 60, "f has 61 lines"),
+        (wide_classes, "any.py", f"class Wide:\n{METHODS}", "Wide has 16 public methods"),
+        (locks, "any.py", "import threading\nheld = threading.RLock()", "any.py:2: RLock"),
+        (locks, "any.py", "from threading import Condition as Signal", "any.py:1: Condition"),
+        (locks, "any.py", "from oslo_concurrency import lockutils", "any.py:1: lockutils"),
+        (impure_domain, f"{PACKAGE}/domain/any.py", "import os.path", "imports os.path"),
+        (impure_domain, f"{PACKAGE}/domain/any.py", "from time import sleep", "imports time"),
+        (impure_domain, f"{PACKAGE}/domain/any.py", "import sqlalchemy", "imports sqlalchemy"),
+        (impure_domain, f"{PACKAGE}/domain/any.py", "from .. import db", "imports .."),
+        (
+            impure_domain,
+            f"{PACKAGE}/domain/any.py",
+            f"from {PACKAGE} import exceptions",
+            f"imports {PACKAGE}.exceptions",
+        ),
+        (global_conf, f"{PACKAGE}/bus/any.py", "host = cfg.CONF.host", "any.py:1: the global"),
+        (global_conf, f"{PACKAGE}/bus/any.py", "from oslo_config.cfg import CONF", "the global"),
+        (vague_modules, f"{PACKAGE}/db/utils.py", "", f"{PACKAGE}/db/utils.py"),
+        (vague_modules, f"{PACKAGE}/common/any.py", "", f"{PACKAGE}/common/any.py"),
+        (undocumented, "any.py", "x = 1", "any.py: no docstring"),
+        (undocumented, "any.py", '"""Doc."""\nclass Bare: x = 1', "any.py:2: Bare has no"),
+        (undocumented, "any.py", '"""Doc."""\ndef bare(): pass', "any.py:2: bare has no"),
+        (unlicensed, "any.py", '"""Doc."""\n', "any.py"),
+        (exceptions_without_code, f"{PACKAGE}/exceptions.py", "class E: x = 1", "E has no code"),
+        (
+            exceptions_without_code,
+            f"{PACKAGE}/exceptions.py",
+            "class A:\n    code = 'x'\nclass B(A):\n    code: str = 'x'",
+            "exceptions.py:3: 'x' is not unique",
+        ),
+        (too_many_exceptions, f"{PACKAGE}/exceptions.py", CLASSES, "E14"),
+    ],
+)
+def test_rule_finds_an_offender(rule: Rule, path: str, text: str, found: str) -> None:
+    assert found in offenders(rule, [Module(path, text)])
+
+
+@pytest.mark.parametrize(
+    ("rule", "path", "text"),
+    [
+        (long_modules, "any.py", "\n" * 400),
+        (long_functions, "any.py", "def f():\n" + "    1\n" * 59),
+        (wide_classes, f"{PACKAGE}/rpcapi.py", f"class Client:\n{METHODS}"),
+        (wide_classes, "any.py", "class Narrow:\n" + METHODS.replace("method0", "_own")),
+        (locks, "any.py", "import queue, threading\nthreading.Event()\nqueue.Queue(1)"),
+        (impure_domain, f"{PACKAGE}/bus/any.py", "import threading"),
+        (
+            impure_domain,
+            f"{PACKAGE}/domain/any.py",
+            f"import msgspec, zlib\nfrom {DOMAIN} import node\nfrom {PACKAGE} import domain",
+        ),
+        (global_conf, f"{PACKAGE}/cmd/any.py", "host = cfg.CONF.host"),
+        (undocumented, "any.py", '"""Doc."""\ndef _own(): pass'),
+        (
+            exceptions_without_code,
+            f"{PACKAGE}/exceptions.py",
+            "class A:\n    code = 'a'\nclass B(A):\n    code: str = 'b'",
+        ),
+    ],
+)
+def test_rule_lets_pass(rule: Rule, path: str, text: str) -> None:
+    assert offenders(rule, [Module(path, text)]) == ""

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a caller gets: the stored reply as a value, or the exception that it stands for. Pure."""
+
+from typing import Any
+
+from oslo_messaging.rpc.dispatcher import NoSuchMethod, UnsupportedVersion
+
+from tracker_worker import exceptions
+from tracker_worker.bus.delivery import Answer
+from tracker_worker.domain.errors import BadMessage, ErrorCode
+from tracker_worker.domain.node import Outcome
+
+PARKED = "parked"
+
+_CLAIMS = frozenset(("instance_claim", "resize_claim", "live_migration_claim", "rebuild_claim"))
+_PARKED_AS: dict[str, type[exceptions.TrackerWorkerException]] = {
+    ErrorCode.WRONG_PARTITION: exceptions.WrongPartition,
+    ErrorCode.EVENT_ID_REUSED: exceptions.EventIdReused,
+    ErrorCode.WORKER_DIED: exceptions.EventParked,
+    ErrorCode.DATABASE_REJECTS: exceptions.EventParked,
+    ErrorCode.INTERNAL_ERROR: exceptions.EventParked,
+}
+
+
+def parked_reply(bad: BadMessage) -> dict[str, Any]:
+    """Return the reply that is stored for a parked event."""
+    return {"outcome": PARKED, "code": bad.code.value, "path": bad.path, "message": bad.message}
+
+
+def answer_to(method: str | None, version: str, reply: dict[str, Any]) -> Answer:
+    """Return what a call of `method` gets for a stored reply; the second delivery of an event gets the same."""
+    if reply["outcome"] == PARKED:
+        return _parked(method or "", version, reply)
+    if reply["outcome"] == Outcome.REFUSED:
+        return _refused(method or "", reply.get("reason", ""))
+    return reply
+
+
+def _parked(method: str, version: str, reply: dict[str, Any]) -> Exception:
+    code = reply["code"]
+    if code == ErrorCode.UNKNOWN_METHOD:
+        return NoSuchMethod(method)
+    if code == ErrorCode.UNSUPPORTED_VERSION:
+        return UnsupportedVersion(version, method)
+    kind = _PARKED_AS.get(code, exceptions.InvalidCommand)
+    return kind(f"{code} at {reply['path']}: {reply['message']}")
+
+
+def _refused(method: str, reason: str) -> Exception:
+    if method in _CLAIMS:
+        text = f"Insufficient compute resources: {reason}."
+        return exceptions.ComputeResourcesUnavailable(text)
+    if reason.startswith(ErrorCode.NODE_CONFLICT):
+        return exceptions.NodeConflict(reason)
+    return exceptions.CommandRefused(reason)

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The endpoint for transports without acknowledgement, fake:// above all.
+
+It takes commands through oslo.messaging's own RPC server and hands them to the dispatcher as the same bytes that
+RabbitMQ would bring. At most once: oslo.messaging acknowledges a message before anybody has looked at it.
+"""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import oslo_messaging
+from oslo_messaging.rpc.server import RPCServer
+
+from tracker_worker.bus import envelope
+from tracker_worker.bus.delivery import Answer, Delivery
+from tracker_worker.domain.partitions import server_of
+
+
+class EndpointDelivery:
+    """A message of an oslo.messaging server; `settle` replies to a call and does nothing for a cast."""
+
+    redelivered = False
+
+    def __init__(self, body: bytes, partition: int, incoming: Any) -> None:
+        self.body = body
+        self.partition = partition
+        self._incoming = incoming
+
+    def settle(self, answer: Answer) -> None:
+        """Reply with the value, or raise the exception in the caller."""
+        if isinstance(answer, Exception):
+            self._incoming.reply(failure=(type(answer), answer, answer.__traceback__))
+        else:
+            self._incoming.reply(answer)
+
+
+class CommandServer(RPCServer):  # type: ignore[misc]
+    """An RPC server that passes messages on instead of dispatching them.
+
+    It works on its listener's own thread: a pool would change the order, and a full lane holds the listener back.
+    """
+
+    def __init__(
+        self,
+        transport: Any,
+        target: Any,
+        dispatcher: Any,
+        executor: Any,
+        *,
+        partition: int,
+        submit: Callable[[Delivery], None],
+        new_id: Callable[[], str],
+    ) -> None:
+        super().__init__(transport, target, dispatcher, executor)
+        self._partition = partition
+        self._submit = submit
+        self._new_id = new_id
+
+    def _on_incoming(self, incoming: Any) -> None:
+        self._process_incoming(incoming)
+
+    def _process_incoming(self, incoming: Any) -> None:
+        message = incoming[0]
+        message.acknowledge()
+        self._submit(EndpointDelivery(self._encode(message), self._partition, message))
+
+    def _encode(self, message: Any) -> bytes:
+        content = message.message
+        return envelope.encode(
+            content.get("method"),
+            content.get("args", {}),
+            content.get("version", "1.0"),
+            namespace=content.get("namespace"),
+            unique_id=getattr(message, "unique_id", None) or self._new_id(),
+            request_id=message.ctxt.get("request_id"),
+        )
+
+
+class Endpoint:
+    """One server for each partition."""
+
+    def __init__(
+        self,
+        transport: Any,
+        exchange: str,
+        topic: str,
+        partitions: Iterable[int],
+        submit: Callable[[Delivery], None],
+        new_id: Callable[[], str],
+    ) -> None:
+        self._servers = [
+            oslo_messaging.get_rpc_server(
+                transport,
+                oslo_messaging.Target(exchange=exchange, topic=topic, server=server_of(partition)),
+                endpoints=[],
+                server_cls=partial(
+                    CommandServer, partition=partition, submit=submit, new_id=new_id
+                ),
+            )
+            for partition in partitions
+        ]
+
+    def start(self) -> None:
+        """Start taking messages."""
+        for server in self._servers:
+            server.start(override_pool_size=1)
+
+    def stop(self) -> None:
+        """Take no more; returns once every message taken has been handed on."""
+        for server in self._servers:
+            server.stop()
+        for server in self._servers:
+            server.wait()

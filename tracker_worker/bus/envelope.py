@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""oslo.messaging's envelope to commands and back. Pure; what is no command raises BadMessage and nothing else.
+
+Wire format: {"oslo.version": "2.0", "oslo.message": "<json>"}; inside are method, args, version, namespace,
+_unique_id and the sender's context, of which nothing but the request id is read (promise 7).
+"""
+
+import hashlib
+import re
+from functools import cache
+from typing import Any, NoReturn
+
+import msgspec
+from msgspec import Raw, Struct
+from oslo_serialization import jsonutils
+
+from tracker_worker.domain.commands import METHODS, VERSION, Command
+from tracker_worker.domain.errors import BadMessage, ErrorCode
+
+MAX_BODY_BYTES = 8 * 1024 * 1024
+_ID_MAX = 64
+
+
+class Envelope(Struct, frozen=True):
+    """A message whose envelope is right; `args` is still the sender's JSON."""
+
+    method: str
+    args: Raw
+    version: str
+    namespace: str | None
+    unique_id: str | None
+    request_id: str | None
+
+
+class _Outer(Struct, frozen=True):
+    version: str = msgspec.field(name="oslo.version")
+    message: str = msgspec.field(name="oslo.message")
+
+
+class _Inner(Struct, frozen=True):
+    method: str
+    args: Raw = Raw(b"{}")
+    version: str = "1.0"
+    namespace: str | None = None
+    unique_id: str | None = msgspec.field(name="_unique_id", default=None)
+    request_id: str | None = msgspec.field(name="_context_request_id", default=None)
+
+
+class _Names(Struct, frozen=True):
+    """What can be told of arguments that are otherwise wrong."""
+
+    node: Any = None
+    event_id: Any = None
+
+
+_outer = msgspec.json.Decoder(_Outer)
+_inner = msgspec.json.Decoder(_Inner)
+_names = msgspec.json.Decoder(_Names)
+_canonical = msgspec.json.Encoder(order="deterministic")
+
+
+@cache
+def _decoder(method: str) -> msgspec.json.Decoder[Command]:
+    return msgspec.json.Decoder(METHODS[method])
+
+
+def encode(
+    method: str,
+    args: dict[str, Any],
+    version: str = VERSION,
+    *,
+    namespace: str | None = None,
+    unique_id: str | None = None,
+    request_id: str | None = None,
+) -> bytes:
+    """Return the body that oslo.messaging's RabbitMQ driver would send for a cast."""
+    inner = {"method": method, "args": args, "version": version}
+    inner |= {"namespace": namespace} if namespace is not None else {}
+    inner |= {"_unique_id": unique_id} if unique_id is not None else {}
+    inner |= {"_context_request_id": request_id} if request_id is not None else {}
+    text = jsonutils.dumps({"oslo.version": "2.0", "oslo.message": jsonutils.dumps(inner)})
+    return str(text).encode()
+
+
+def open_envelope(body: bytes) -> Envelope:
+    """Return what the envelope holds. Raises BadMessage."""
+    if len(body) > MAX_BODY_BYTES:
+        raise BadMessage(
+            ErrorCode.MESSAGE_TOO_LARGE, "$", f"more than {MAX_BODY_BYTES} bytes; send less at once"
+        )
+    try:
+        outer = _outer.decode(body)
+        if outer.version.split(".")[0] != "2":
+            raise BadMessage(ErrorCode.BAD_ENVELOPE, "$", "oslo.version must be 2.x")
+        inner = _inner.decode(outer.message)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        _refuse(error, envelope=True)
+    return Envelope(
+        inner.method,
+        inner.args,
+        inner.version,
+        inner.namespace,
+        inner.unique_id,
+        _short(inner.request_id),
+    )
+
+
+def read_command(envelope: Envelope) -> Command:
+    """Return the command. Raises BadMessage with the path of the bad field."""
+    if envelope.namespace is not None or envelope.method not in METHODS:
+        raise BadMessage(ErrorCode.UNKNOWN_METHOD, "$", "no such method in version " + VERSION)
+    if not _supported(envelope.version):
+        raise BadMessage(ErrorCode.UNSUPPORTED_VERSION, "$", "this worker speaks " + VERSION)
+    try:
+        return _decoder(envelope.method).decode(envelope.args)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        _refuse(error, envelope=False)
+
+
+def event_id_of(envelope: Envelope, command: Command) -> str:
+    """Return the id for de-duplication: the sender's, else the message's own, else one made of its content."""
+    return command.event_id or _short(envelope.unique_id) or digest_of(envelope.method, command)
+
+
+def names_of(body: bytes, envelope: Envelope | None) -> tuple[str, str | None]:
+    """Return event id and node name of a message that is no valid command, as far as they can be told.
+
+    A body without any id gets one made of its bytes: a redelivery of it is then still the same event.
+    """
+    fallback = hashlib.sha256(body).hexdigest()
+    if envelope is None:
+        return fallback, None
+    try:
+        names = _names.decode(envelope.args)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        names = _Names()
+    event_id = _short(names.event_id) or _short(envelope.unique_id) or fallback
+    return event_id, _short(names.node, 255)
+
+
+def digest_of(method: str, command: Command) -> str:
+    """Return a digest of method, node and arguments; event id and origin may differ when a client repeats itself."""
+    bare = msgspec.structs.replace(command, event_id=None, origin=None)
+    return hashlib.sha256(method.encode() + b"\n" + _canonical.encode(bare)).hexdigest()
+
+
+def _short(value: Any, longest: int = _ID_MAX) -> str | None:
+    """Return a text that may stand in a column, None for anything else."""
+    fits = isinstance(value, str) and 0 < len(value) <= longest and value.isprintable()
+    return value if fits else None
+
+
+def _supported(version: str) -> bool:
+    """Same major, minor not above ours."""
+    match = re.fullmatch(r"(\d{1,9})(?:\.(\d{1,9}))?", version)
+    major, minor = (int(part) for part in VERSION.split("."))
+    return match is not None and int(match[1]) == major and int(match[2] or 0) <= minor
+
+
+_CODES = (
+    (re.compile(r"^Object contains unknown field"), ErrorCode.UNKNOWN_ARGUMENT),
+    (re.compile(r"^Object missing required field"), ErrorCode.MISSING_ARGUMENT),
+    (re.compile(r"^Expected `\w+` (?:<|>|of length)"), ErrorCode.OUT_OF_RANGE),
+    (re.compile(r"^(?:Number|Integer value) out of range"), ErrorCode.OUT_OF_RANGE),
+    (re.compile(r"^(?:Invalid |Expected `str` matching)"), ErrorCode.INVALID_VALUE),
+    (re.compile(r"^Expected "), ErrorCode.WRONG_TYPE),
+)
+
+
+def _refuse(error: Exception, *, envelope: bool) -> NoReturn:
+    """Raise the BadMessage of a decoder's error; its text names types and fields, never a value."""
+    if isinstance(error, RecursionError):
+        raise BadMessage(ErrorCode.TOO_DEEP, "$", "nested too deeply") from None
+    if not isinstance(error, msgspec.ValidationError):
+        raise BadMessage(ErrorCode.MALFORMED_JSON, "$", "not valid JSON in UTF-8") from None
+    text, _, path = str(error).partition(" - at `")
+    code = next((code for pattern, code in _CODES if pattern.match(text)), ErrorCode.INVALID_VALUE)
+    if code is ErrorCode.INVALID_VALUE:
+        text = "not one of the values allowed here"
+    field = re.search(r"field `(\w{1,64})`$", text)
+    where = (path.rstrip("`") or "$") + (f".{field[1]}" if field else "")
+    if code is ErrorCode.UNKNOWN_ARGUMENT:
+        text = "no such field"
+    if envelope:
+        code = ErrorCode.BAD_ENVELOPE
+    raise BadMessage(code, where[:255], text) from None

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a dead letter keeps of a body: the fields of the commands verbatim, of all else type, length and digest."""
+
+import hashlib
+from functools import cache
+from typing import Any
+
+import msgspec
+from msgspec import inspect
+
+from tracker_worker.bus.envelope import Envelope
+from tracker_worker.domain.commands import METHODS
+from tracker_worker.domain.flavors import read_keys
+
+MAX_KEPT_BYTES = 64 * 1024
+_READ_KEYS_ONLY = ("extra_specs", "image_properties")
+
+
+def kept_body(body: bytes, envelope: Envelope | None) -> str:
+    """Return the JSON text that a dead letter stores, at most 64 KiB."""
+    try:
+        kept = _kept_args(envelope) if envelope is not None else _summary(body)
+        text = msgspec.json.encode(kept).decode()
+    except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError):
+        text = ""
+    if not text or len(text.encode()) > MAX_KEPT_BYTES:
+        text = msgspec.json.encode(_summary(body)).decode()
+    return text
+
+
+def _kept_args(envelope: Envelope) -> dict[str, Any]:
+    args = msgspec.json.decode(envelope.args)
+    return {
+        "method": envelope.method if envelope.method in METHODS else _summary(envelope.method),
+        "args": _kept(args, _shape(envelope.method)),
+    }
+
+
+@cache
+def _shape(method: str) -> inspect.Type | None:
+    return inspect.type_info(METHODS[method]) if method in METHODS else None
+
+
+def _kept(value: Any, shape: inspect.Type | None) -> Any:
+    if isinstance(shape, inspect.UnionType):
+        shape = _branch(value, shape)
+    if isinstance(shape, inspect.StructType) and isinstance(value, dict):
+        fields = {field.encode_name: field.type for field in shape.fields}
+        return {key: _kept_field(key, inner, fields) for key, inner in value.items()}
+    if isinstance(shape, inspect.ListType) and isinstance(value, list):
+        return [_kept(inner, shape.item_type) for inner in value]
+    if isinstance(shape, inspect.DictType) and isinstance(value, dict):
+        return {key: _kept(inner, shape.value_type) for key, inner in value.items()}
+    if shape is None or isinstance(value, dict | list):
+        return _summary(value)
+    return value
+
+
+def _kept_field(key: str, value: Any, fields: dict[str, inspect.Type]) -> Any:
+    if key not in fields:
+        return _summary(value)
+    if key in _READ_KEYS_ONLY and isinstance(value, dict):
+        kept = read_keys(value)
+        return {inner: kept.get(inner, _summary(value[inner])) for inner in value}
+    return _kept(value, fields[key])
+
+
+def _branch(value: Any, union: inspect.UnionType) -> inspect.Type:
+    """Return the member of a union that is made like the value."""
+    wanted: type[inspect.Type] = inspect.NoneType
+    if isinstance(value, dict):
+        wanted = inspect.StructType
+    elif isinstance(value, list):
+        wanted = inspect.ListType
+    for member in union.types:
+        if isinstance(member, wanted) or (
+            isinstance(value, dict) and isinstance(member, inspect.DictType)
+        ):
+            return member
+    return union.types[0]
+
+
+def _summary(value: Any) -> dict[str, Any]:
+    raw = value if isinstance(value, bytes) else msgspec.json.encode(value)
+    return {
+        "type": type(value).__name__,
+        "length": len(raw),
+        "sha256": hashlib.sha256(raw).hexdigest(),
+    }

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the commands share to start a worker: configuration, transports, engine."""
+
+from pathlib import Path
+from typing import Any
+
+import oslo_messaging
+import sqlalchemy as sa
+from oslo_config import cfg
+from oslo_db import options as db_options
+from oslo_log import log
+
+from tracker_worker.conf import opts
+from tracker_worker.db.engine import create_engine, sync_schema
+
+QUIET = ["oslo_db", "oslo_messaging", "alembic", "sqlalchemy"]
+FAKE_URL = "fake://"
+
+
+def register(conf: cfg.ConfigOpts) -> None:
+    """Register all options on cfg.CONF, the only object on which oslo.messaging finds its own (it loses casts else)."""
+    opts.register_opts(conf)
+    log.register_options(conf)
+    log.set_defaults(default_log_levels=[f"{name}=WARNING" for name in QUIET])
+    db_options.set_defaults(conf)
+    oslo_messaging.set_transport_defaults("tracker")
+
+
+def transports(conf: cfg.ConfigOpts, url: str | None) -> tuple[Any, Any]:
+    """Return the RPC and the notification transport; notifications are on unless the driver is noop."""
+    rpc = oslo_messaging.get_rpc_transport(conf, url=url)
+    notifications = oslo_messaging.get_notification_transport(conf, url=url)
+    conf.set_default("driver", ["messagingv2"], group="oslo_messaging_notifications")
+    return rpc, notifications
+
+
+def database_file(directory: Path) -> Path:
+    """Return where the embedded database lies in a directory."""
+    return directory / "tracker-worker.sqlite"
+
+
+def embedded_engine(directory: Path) -> sa.Engine:
+    """Return the engine of the embedded database in a directory, made if missing, its schema at the head."""
+    directory.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(f"sqlite:///{database_file(directory)}")
+    sync_schema(engine)
+    return engine

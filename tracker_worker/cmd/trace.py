@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recorded event streams: read them, order them, compare what came with what was expected. Pure but for the reading."""
+
+import gzip
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+FORMAT = "tracker-worker/1"
+_PREFIX = "Insufficient compute resources: "
+
+Json = dict[str, Any]
+
+
+class Expect(Struct, frozen=True, omit_defaults=True):
+    """What the recorded system answered; `claim` (what it chose) is information only."""
+
+    outcome: str | None = None
+    reason: str | None = None
+    nodes: dict[str, Json] = {}
+    claim: Json | None = None
+
+
+class Step(Struct, frozen=True):
+    """One command of a trace."""
+
+    method: str
+    args: Json
+    at: float | None = None
+    expect: Expect = Expect()
+
+
+class Header(Struct, frozen=True):
+    """The first line of a trace."""
+
+    trace: str
+    description: str = ""
+    settings: Json = {}
+
+
+class Trace(Struct, frozen=True):
+    """A whole trace."""
+
+    path: Path
+    header: Header
+    steps: list[Step]
+
+
+class Result(Struct, frozen=True):
+    """What became of a step, and the views of the nodes that it has expectations for."""
+
+    outcome: str
+    reason: str | None
+    views: dict[str, Json | None]
+
+
+def read_trace(path: Path) -> Trace:
+    """Read a .jsonl or .jsonl.gz file. Raises ValueError, naming the file and the line, where it is no trace."""
+    opener = gzip.open if path.suffix == ".gz" else open
+    number = 1
+    try:
+        with opener(path, "rb") as lines:
+            header = msgspec.json.decode(next(iter(lines)), type=Header)
+            if header.trace != FORMAT:
+                raise ValueError(f"format {header.trace!r} is not {FORMAT!r}")
+            decoder = msgspec.json.Decoder(Step)
+            steps = []
+            for number, line in enumerate(lines, 2):
+                steps.append(decoder.decode(line))
+    except (ValueError, StopIteration, OSError, EOFError) as error:
+        raise ValueError(f"{path}, line {number}: {error}") from error
+    return Trace(path, header, steps)
+
+
+def predecessors(steps: Iterable[Step]) -> list[set[int]]:
+    """Return for each step the earlier ones that it must wait for: same node, or same uuid of a node.
+
+    The uuid matters because two nodes cannot have one, so that a report and a removal elsewhere have an order.
+    """
+    last: dict[tuple[str, str], int] = {}
+    uuid_of: dict[str, str] = {}
+    waits: list[set[int]] = []
+    for index, step in enumerate(steps):
+        node = str(step.args.get("node"))
+        keys = [("node", node)]
+        if node in uuid_of:
+            keys.append(("uuid", uuid_of[node]))
+        if step.method == "update_available_resource":
+            uuid_of[node] = str(step.args.get("resources", {}).get("uuid"))
+            keys.append(("uuid", uuid_of[node]))
+        waits.append({last[key] for key in keys if key in last})
+        for key in keys:
+            last[key] = index
+    return waits
+
+
+def plain_reason(text: str) -> str:
+    """Return a reason as traces have it: without the exception's prefix and final dot."""
+    return text.removeprefix(_PREFIX).removesuffix(".")
+
+
+def differences(expect: Expect, result: Result) -> Iterator[str]:
+    """Yield a line for each expectation that did not hold."""
+    if expect.outcome is not None and expect.outcome != result.outcome:
+        yield f"outcome: expected {expect.outcome}, got {result.outcome} ({result.reason})"
+    if expect.reason is not None and plain_reason(expect.reason) != result.reason:
+        yield f"reason: expected {expect.reason!r}, got {result.reason!r}"
+    for name, wanted in expect.nodes.items():
+        yield from _compare(name, wanted, result.views.get(name))
+
+
+def _compare(path: str, wanted: Any, got: Any) -> Iterator[str]:
+    """Objects compare by the keys given, a count of 0 equals an absent one, everything else by equality."""
+    if wanted == 0 and got is None:
+        return
+    if isinstance(wanted, dict) and isinstance(got, dict):
+        for key, value in wanted.items():
+            yield from _compare(f"{path}.{key}", value, got.get(key))
+    elif wanted != got:
+        yield f"{path}: expected {wanted!r}, got {got!r}"

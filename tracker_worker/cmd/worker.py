@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""tracker-worker: the daemon. TERM and INT drain."""
+
+import signal
+import sys
+import threading
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType
+
+from oslo_config import cfg
+from oslo_log import log
+
+from tracker_worker.cmd import embedded
+from tracker_worker.worker.service import Worker, settings_from
+
+LOG = log.getLogger(__name__)
+
+
+def main() -> int:
+    """Run a worker until TERM or INT; 0 when all that was taken was finished, 1 otherwise."""
+    conf = cfg.CONF
+    embedded.register(conf)
+    conf(sys.argv[1:], project="tracker-worker", version=version("tracker-worker"))
+    log.setup(conf, "tracker-worker")
+    engine = embedded.embedded_engine(Path(conf.state_path))
+    rpc, notifications = embedded.transports(conf, embedded.FAKE_URL)
+    try:
+        settings = settings_from(conf)
+    except ValueError as error:
+        sys.exit(f"tracker-worker: {error}")
+    LOG.info("Embedded: SQLite under %s, transport fake:// (this process only)", conf.state_path)
+    stop = threading.Event()
+    failures = threading.Event()
+
+    def fail() -> None:
+        failures.set()
+        stop.set()
+
+    worker = Worker(settings, engine, rpc, notifications, fail)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _setter(stop))
+    worker.start()
+    LOG.info("Started with %d partitions, %d lanes", settings.partitions, settings.lanes)
+    stop.wait()
+    drained = worker.stop()
+    engine.dispose()
+    LOG.info("Stopped")
+    return 0 if drained and not failures.is_set() else 1
+
+
+def _setter(event: threading.Event):  # type: ignore[no-untyped-def]
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        event.set()
+
+    return handle

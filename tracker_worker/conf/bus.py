@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""[bus]: where commands come from."""
+
+from oslo_config import cfg
+
+GROUP = cfg.OptGroup("bus", title="Commands from the message bus")
+
+OPTS = [
+    cfg.StrOpt(
+        "exchange",
+        default="tracker",
+        regex=r"[A-Za-z0-9._-]{1,127}",
+        help="""
+Exchange that compute managers cast to.
+
+Change it only to run several independent trackers on one virtual host; clients need the same value.
+""",
+    ),
+    cfg.IntOpt(
+        "partitions",
+        default=16,
+        min=1,
+        max=1024,
+        help="""
+Number of partitions, each a queue with one active consumer; a node belongs to crc32(name) modulo this.
+
+Clients and all workers need the same value: an event on the wrong partition is kept as a dead letter. Raise it,
+with everything stopped and the queues empty, when more than this many workers shall share the load.
+""",
+    ),
+]

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""[tracker]: the rules of the ledger."""
+
+from oslo_config import cfg
+
+GROUP = cfg.OptGroup("tracker", title="Rules of the ledger")
+
+OPTS = [
+    cfg.StrOpt(
+        "capacity_check",
+        default="limits",
+        choices=[
+            ("limits", "test a claim against the limits that came with it, as Nova's tracker did"),
+            ("capacity", "also test against (total - reserved) * ratio where no limit came"),
+            ("none", "test nothing; the scheduler alone decides"),
+        ],
+        help="""
+How strictly a claim's memory, disk and vcpus are tested.
+
+Change it to ``capacity`` when claims reach the worker without limits and nobody else (Placement) guards the
+capacity; change it to ``none`` when the worker only mirrors another tracker. NUMA and PCI are always tested.
+""",
+    ),
+    cfg.IntOpt(
+        "reserved_host_memory_mb",
+        default=512,
+        min=0,
+        max=2**31 - 1,
+        help="""
+Memory in MB that a node keeps for itself, for reports that bring no value of their own.
+
+Change it when compute managers do not send reserved_host_memory_mb and their hosts need another amount; must be
+the same for all workers. It takes effect at each node's next report.
+""",
+    ),
+    cfg.IntOpt(
+        "reserved_host_disk_mb",
+        default=0,
+        min=0,
+        max=2**31 - 1,
+        help="""
+Disk in MB that a node keeps for itself, for reports that bring no value of their own.
+
+Change it when compute managers do not send reserved_host_disk_mb and their hosts keep disk for themselves.
+""",
+    ),
+    cfg.IntOpt(
+        "reserved_host_cpus",
+        default=0,
+        min=0,
+        max=65536,
+        help="""
+Number of vcpus that a node keeps for itself, for reports that bring no value of their own.
+
+Change it when compute managers do not send reserved_host_cpus and their hosts keep cpus for themselves.
+""",
+    ),
+    cfg.FloatOpt(
+        "cpu_allocation_ratio",
+        default=4.0,
+        min=0.01,
+        max=1000.0,
+        help="""
+Virtual to physical cpus, for reports that bring no ratio of their own (0.0 counts as none).
+
+Used with ``capacity_check = capacity`` and shown in the node view. Change it together with Placement's.
+""",
+    ),
+    cfg.FloatOpt(
+        "ram_allocation_ratio",
+        default=1.0,
+        min=0.01,
+        max=1000.0,
+        help="""
+Virtual to physical memory, for reports that bring no ratio of their own (0.0 counts as none).
+
+Used with ``capacity_check = capacity`` and shown in the node view. Change it together with Placement's.
+""",
+    ),
+    cfg.FloatOpt(
+        "disk_allocation_ratio",
+        default=1.0,
+        min=0.01,
+        max=1000.0,
+        help="""
+Virtual to physical disk, for reports that bring no ratio of their own (0.0 counts as none).
+
+Used with ``capacity_check = capacity`` and shown in the node view. Change it together with Placement's.
+""",
+    ),
+    cfg.IntOpt(
+        "receipt_days",
+        default=7,
+        min=1,
+        max=3650,
+        help="""
+Days for which receipts of events are kept, counted back from the newest receipt of the same node.
+
+A receipt makes a repeated event harmless and is the node's history. Raise it when events may be repeated after
+more than a week, or for a longer history; the table grows by one row an event.
+""",
+    ),
+]

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""[worker]: one worker process."""
+
+from oslo_config import cfg
+
+GROUP = cfg.OptGroup("worker", title="The worker process")
+
+OPTS = [
+    cfg.IntOpt(
+        "lanes",
+        default=1,
+        min=1,
+        max=64,
+        help="""
+Threads that apply events, each with its own nodes. SQLite allows only 1.
+
+Raise it when the database's latency, not this process's cpu, bounds the rate; start more workers otherwise.
+""",
+    ),
+    cfg.IntOpt(
+        "batch_size",
+        default=256,
+        min=1,
+        max=10000,
+        help="""
+Most events that one transaction commits. A lane takes what is waiting and never waits for more.
+
+Lower it when transactions of this size hold the database's locks for too long.
+""",
+    ),
+    cfg.IntOpt(
+        "batch_bytes",
+        default=1024 * 1024,
+        min=1024,
+        max=64 * 1024 * 1024,
+        help="""
+Most bytes of messages that one transaction commits; one larger message is a batch of its own.
+
+Lower it where the database limits the size of a statement.
+""",
+    ),
+    cfg.IntOpt(
+        "prefetch",
+        default=256,
+        min=1,
+        max=10000,
+        help="""
+Messages of one partition that wait in memory.
+
+Raise it with batch_size; memory is bounded by partitions times this.
+""",
+    ),
+    cfg.IntOpt(
+        "max_attempts",
+        default=3,
+        min=1,
+        max=100,
+        help="""
+How often an event may be under way while the worker dies, or lose the database connection, before it is parked.
+
+Raise it where workers are killed often for reasons of their own.
+""",
+    ),
+    cfg.IntOpt(
+        "graceful_shutdown_timeout",
+        default=60,
+        min=1,
+        max=3600,
+        help="""
+Seconds in which a stopping worker finishes what it has taken: commit, reply, publish, close.
+
+Keep it below the service supervisor's own limit. What is not finished is not lost on RabbitMQ: it comes again.
+""",
+    ),
+]

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The outbox: notifications wait here, in commit order, until the broker confirmed them."""
+
+from collections.abc import Iterable, Sequence
+
+import sqlalchemy as sa
+from msgspec import Struct
+
+from tracker_worker.db.tables import OUTBOX
+
+
+class OutboxRow(Struct, frozen=True):
+    """A notification as it will be published: body and message id never change. `id` is 0 before the insert."""
+
+    node: str | None
+    event_type: str
+    priority: str
+    message_id: str
+    body: bytes
+    id: int = 0
+
+
+_ADD = sa.insert(OUTBOX)
+_WINDOW = sa.select(OUTBOX).order_by(OUTBOX.c.id).limit(sa.bindparam("size"))
+_REMOVE = sa.delete(OUTBOX).where(OUTBOX.c.id <= sa.bindparam("last"))
+
+
+def add(connection: sa.Connection, rows: Iterable[OutboxRow]) -> None:
+    """Insert notifications in the order given; the ids follow it."""
+    connection.execute(
+        _ADD,
+        [
+            {
+                "node": row.node,
+                "event_type": row.event_type,
+                "priority": row.priority,
+                "message_id": row.message_id,
+                "body": row.body,
+            }
+            for row in rows
+        ],
+    )
+
+
+def window(connection: sa.Connection, size: int) -> Sequence[OutboxRow]:
+    """Return the oldest notifications, at most `size`, in id order."""
+    return [OutboxRow(**row._mapping) for row in connection.execute(_WINDOW, {"size": size})]
+
+
+def remove_through(connection: sa.Connection, last: int) -> None:
+    """Delete the notifications up to and including an id."""
+    connection.execute(_REMOVE, {"last": last})

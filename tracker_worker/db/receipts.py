@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Receipts: one row an event, written with its effects; the memory that makes a redelivery harmless."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from msgspec import Struct, json
+
+from tracker_worker.db.tables import ATTEMPTS, RECEIPTS
+
+
+class Receipt(Struct, frozen=True):
+    """What became of an event. `digest` covers method, node and arguments; `reply` is the first reply."""
+
+    event_id: str
+    digest: str
+    node: str | None
+    sequence: int | None
+    method: str | None
+    outcome: str
+    reply: dict[str, Any]
+    recorded_at: datetime
+
+
+_IDS = sa.func.json_each(sa.bindparam("ids")).table_valued("value")
+_FIND = sa.select(RECEIPTS).where(RECEIPTS.c.event_id.in_(sa.select(_IDS.c.value)))
+_FIND_ATTEMPTS = sa.select(ATTEMPTS).where(ATTEMPTS.c.event_id.in_(sa.select(_IDS.c.value)))
+_FORGET = sa.delete(ATTEMPTS).where(ATTEMPTS.c.event_id.in_(sa.select(_IDS.c.value)))
+_COUNT = sa.update(ATTEMPTS).where(ATTEMPTS.c.event_id.in_(sa.select(_IDS.c.value)))
+_ADD = sa.insert(RECEIPTS)
+_ADD_ATTEMPTS = sa.insert(ATTEMPTS)
+
+
+def as_ids(ids: Iterable[str]) -> dict[str, str]:
+    """Return ids as the one JSON parameter that gives a statement the same shape for any number of them."""
+    return {"ids": json.encode(list(ids)).decode()}
+
+
+def find(connection: sa.Connection, event_ids: Iterable[str]) -> dict[str, Receipt]:
+    """Return the receipts that exist among the events of a batch: one statement."""
+    rows = connection.execute(_FIND, as_ids(event_ids))
+    return {row.event_id: Receipt(**row._mapping) for row in rows}
+
+
+def add(connection: sa.Connection, receipts: Iterable[Receipt]) -> None:
+    """Insert receipts; one that exists fails the transaction, as it must."""
+    connection.execute(
+        _ADD,
+        [{field: getattr(r, field) for field in Receipt.__struct_fields__} for r in receipts],
+    )
+
+
+def count_attempts(connection: sa.Connection, event_ids: Iterable[str]) -> Mapping[str, int]:
+    """Add one attempt to each redelivered event; return what the counts were before."""
+    ids = list(event_ids)
+    before = {
+        row.event_id: row.count
+        for row in connection.execute(_FIND_ATTEMPTS, as_ids(ids))
+    }
+    if before:
+        connection.execute(_COUNT.values(count=ATTEMPTS.c.count + 1), as_ids(before))
+    new = [{"event_id": event_id, "count": 1} for event_id in ids if event_id not in before]
+    if new:
+        connection.execute(_ADD_ATTEMPTS, new)
+    return before
+
+
+def forget_attempts(connection: sa.Connection, event_ids: Iterable[str]) -> None:
+    """Delete the attempts of settled events."""
+    connection.execute(_FORGET, as_ids(event_ids))
+
+
+_NEWEST = sa.select(RECEIPTS.c.node, sa.func.max(RECEIPTS.c.recorded_at)).group_by(RECEIPTS.c.node)
+_OLD = (
+    sa.select(RECEIPTS.c.event_id)
+    .where(
+        RECEIPTS.c.node.is_not_distinct_from(sa.bindparam("node")),
+        RECEIPTS.c.recorded_at < sa.bindparam("cutoff"),
+    )
+    .order_by(RECEIPTS.c.sequence)
+    .limit(sa.bindparam("most"))
+)
+_REMOVE = sa.delete(RECEIPTS).where(RECEIPTS.c.event_id.in_(sa.select(_IDS.c.value)))
+
+
+def newest_by_node(connection: sa.Connection) -> dict[str | None, datetime]:
+    """Return when each node's newest receipt was written; None stands for events that named no node."""
+    return {node: newest for node, newest in connection.execute(_NEWEST)}
+
+
+def purge(connection: sa.Connection, node: str | None, cutoff: datetime, most: int) -> int:
+    """Delete a node's receipts older than `cutoff`, at most `most` of them; return how many."""
+    found = connection.scalars(_OLD, {"node": node, "cutoff": cutoff, "most": most})
+    old = list(found)
+    if old:
+        connection.execute(_REMOVE, as_ids(old))
+    return len(old)

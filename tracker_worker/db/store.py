@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nodes in SQL: load them, compare and swap them, save what changed. Statements of constant shape."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from msgspec import Struct
+
+from tracker_worker.db.receipts import as_ids
+from tracker_worker.db.tables import CLAIMS, NODES, TOUCHED
+from tracker_worker.domain.flavors import Amounts, Flavor
+from tracker_worker.domain.ledger import Claim, Node, Ratios, Role
+from tracker_worker.domain.objects import Origin, Resources
+
+_NAMES = sa.func.json_each(sa.bindparam("ids")).table_valued("value")
+_LOAD_NODES = sa.select(NODES).where(NODES.c.name.in_(sa.select(_NAMES.c.value)))
+_LOAD_CLAIMS = sa.select(CLAIMS).where(CLAIMS.c.node.in_(sa.select(_NAMES.c.value)))
+_LOAD_TOUCHED = sa.select(TOUCHED).where(TOUCHED.c.node.in_(sa.select(_NAMES.c.value)))
+_SEQUENCES = sa.select(NODES.c.name, NODES.c.sequence).where(
+    NODES.c.name.in_(sa.select(_NAMES.c.value))
+)
+_OWNERS = sa.select(NODES.c.uuid, NODES.c.name).where(NODES.c.uuid.in_(sa.select(_NAMES.c.value)))
+
+_STATE_COLUMNS = (
+    "uuid", "sequence", "usage_sequence", "vcpus_used", "memory_mb_used", "disk_mb_used",
+    "disabled", "failed_builds", "conflict_uuid",
+)  # fmt: skip
+_REPORT_COLUMNS = (
+    "host", "reserved_vcpus", "reserved_memory_mb", "reserved_disk_mb",
+    "cpu_allocation_ratio", "ram_allocation_ratio", "disk_allocation_ratio", "resources",
+)  # fmt: skip
+_SWAP = (
+    sa.update(NODES)
+    .where(NODES.c.name == sa.bindparam("b_name"), NODES.c.sequence == sa.bindparam("b_before"))
+    .values({column: sa.bindparam(column) for column in _STATE_COLUMNS})
+)
+_SAVE_REPORT = (
+    sa.update(NODES)
+    .where(NODES.c.name == sa.bindparam("b_name"))
+    .values({column: sa.bindparam(column) for column in _REPORT_COLUMNS})
+)
+_ADD_NODES = sa.insert(NODES)
+_DROP_CLAIMS = sa.delete(CLAIMS).where(
+    CLAIMS.c.node == sa.bindparam("b_node"),
+    CLAIMS.c.instance_uuid == sa.bindparam("b_uuid"),
+    CLAIMS.c.role == sa.bindparam("b_role"),
+)
+_ADD_CLAIMS = sa.insert(CLAIMS)
+_DROP_TOUCHED = sa.delete(TOUCHED).where(
+    TOUCHED.c.node == sa.bindparam("b_node"), TOUCHED.c.instance_uuid == sa.bindparam("b_uuid")
+)
+_ADD_TOUCHED = sa.insert(TOUCHED)
+
+
+class StaleNode(Exception):
+    """Another writer has changed a node since it was loaded: nothing was committed, load it again."""
+
+
+class NodeChange(Struct):
+    """A node before and after a batch, and which of its rows differ."""
+
+    before: Node
+    after: Node
+    claims: set[tuple[str, Role]]
+    touched: set[str]
+
+
+def load(connection: sa.Connection, names: Iterable[str]) -> dict[str, Node]:
+    """Return nodes by name, three statements for any number; a name without a row is an untracked node.
+
+    Node rows come first: a claim that another writer adds in between then belongs to a sequence that the
+    compare-and-swap will refuse.
+    """
+    asked = list(names)
+    ids = as_ids(asked)
+    rows = connection.execute(_LOAD_NODES, ids).all()
+    claims: dict[str, dict[str, tuple[Claim, ...]]] = {name: {} for name in asked}
+    for row in connection.execute(_LOAD_CLAIMS, ids):
+        held = claims[row.node]
+        held[row.instance_uuid] = (*held.get(row.instance_uuid, ()), _claim(row))
+    touched: dict[str, dict[str, Origin]] = {name: {} for name in asked}
+    for row in connection.execute(_LOAD_TOUCHED, ids):
+        touched[row.node][row.instance_uuid] = Origin(row.source, row.sequence)
+    nodes = {name: Node(name) for name in asked}
+    for row in rows:
+        nodes[row.name] = _node(row, claims[row.name], touched[row.name])
+    return nodes
+
+
+def sequences(connection: sa.Connection, names: Iterable[str]) -> dict[str, int]:
+    """Return the sequence of each node that has a row."""
+    return {row.name: row.sequence for row in connection.execute(_SEQUENCES, as_ids(names))}
+
+
+def uuid_owners(connection: sa.Connection, uuids: Iterable[str]) -> dict[str, str]:
+    """Return the names of tracked nodes by uuid."""
+    return {row.uuid: row.name for row in connection.execute(_OWNERS, as_ids(uuids))}
+
+
+def names(connection: sa.Connection) -> list[str]:
+    """Return the names of all tracked nodes."""
+    query = sa.select(NODES.c.name).where(NODES.c.uuid.is_not(None)).order_by(NODES.c.name)
+    return list(connection.scalars(query))
+
+
+def swap(connection: sa.Connection, changes: Iterable[NodeChange]) -> None:
+    """Compare and swap the nodes in name order: raises StaleNode if any has another sequence by now."""
+    ordered = sorted(changes, key=lambda change: change.after.name)
+    known = [change for change in ordered if change.before.sequence]
+    if known:
+        rows = [
+            {
+                "b_name": change.after.name,
+                "b_before": change.before.sequence,
+                **_state_row(change.after),
+            }
+            for change in known
+        ]
+        if connection.execute(_SWAP, rows).rowcount != len(rows):
+            raise StaleNode(", ".join(change.after.name for change in known))
+    new = [
+        {"name": change.after.name, **_state_row(change.after), **_report_row(change.after)}
+        for change in ordered
+        if not change.before.sequence
+    ]
+    if new:
+        connection.execute(_ADD_NODES, new)
+
+
+def save(connection: sa.Connection, changes: Iterable[NodeChange]) -> None:
+    """Write what the swap did not: reports, claims, touched instances; five statements at most."""
+    changed = list(changes)
+    reports = [
+        {"b_name": change.after.name, **_report_row(change.after)}
+        for change in changed
+        if change.before.sequence and change.after.resources is not change.before.resources
+    ]
+    keys = [(change, *key) for change in changed for key in sorted(change.claims)]
+    dropped = [
+        {"b_node": change.after.name, "b_uuid": uuid, "b_role": role.value}
+        for change, uuid, role in keys
+        if change.before.claim(uuid, role) is not None
+    ]
+    added = [
+        _claim_row(change.after.name, claim)
+        for change, uuid, role in keys
+        if (claim := change.after.claim(uuid, role)) is not None
+    ]
+    marks = [(change, uuid) for change in changed for uuid in sorted(change.touched)]
+    forgotten = [
+        {"b_node": change.after.name, "b_uuid": uuid}
+        for change, uuid in marks
+        if uuid in change.before.touched
+    ]
+    touched = [
+        _touched_row(change.after.name, uuid, origin)
+        for change, uuid in marks
+        if (origin := change.after.touched.get(uuid)) is not None
+    ]
+    for statement, rows in (
+        (_SAVE_REPORT, reports),
+        (_DROP_CLAIMS, dropped),
+        (_ADD_CLAIMS, added),
+        (_DROP_TOUCHED, forgotten),
+        (_ADD_TOUCHED, touched),
+    ):
+        if rows:
+            connection.execute(statement, rows)
+
+
+def _state_row(node: Node) -> dict[str, Any]:
+    return {
+        "uuid": node.resources and node.resources.uuid,
+        "sequence": node.sequence,
+        "usage_sequence": node.usage_sequence,
+        "vcpus_used": node.used.vcpus,
+        "memory_mb_used": node.used.memory_mb,
+        "disk_mb_used": node.used.disk_mb,
+        "disabled": node.disabled,
+        "failed_builds": node.failed_builds,
+        "conflict_uuid": node.conflict_uuid,
+    }
+
+
+def _report_row(node: Node) -> dict[str, Any]:
+    report = node.resources
+    return {
+        "host": report and report.host,
+        "reserved_vcpus": node.reserve.vcpus,
+        "reserved_memory_mb": node.reserve.memory_mb,
+        "reserved_disk_mb": node.reserve.disk_mb,
+        "cpu_allocation_ratio": node.ratios.cpu,
+        "ram_allocation_ratio": node.ratios.ram,
+        "disk_allocation_ratio": node.ratios.disk,
+        "resources": report and msgspec.to_builtins(report),
+    }
+
+
+def _claim_row(node: str, claim: Claim) -> dict[str, Any]:
+    amounts, flavor = claim.amounts, claim.flavor
+    return {
+        "node": node,
+        "instance_uuid": claim.instance_uuid,
+        "role": claim.role.value,
+        "migration_uuid": claim.migration_uuid,
+        "vcpus": amounts.vcpus,
+        "memory_mb": amounts.memory_mb,
+        "disk_mb": amounts.disk_mb,
+        "root_gb": flavor.root_gb,
+        "ephemeral_gb": flavor.ephemeral_gb,
+        "swap_mb": flavor.swap_mb,
+        "volume_backed": claim.volume_backed,
+        "project_id": claim.project_id,
+        "os_type": claim.os_type,
+        "vm_state": claim.vm_state,
+        "task_state": claim.task_state,
+    }
+
+
+def _touched_row(node: str, uuid: str, origin: Origin) -> dict[str, Any]:
+    return {
+        "node": node,
+        "instance_uuid": uuid,
+        "source": origin.source,
+        "sequence": origin.sequence,
+    }
+
+
+def _claim(row: Any) -> Claim:
+    return Claim(
+        instance_uuid=row.instance_uuid,
+        role=Role(row.role),
+        flavor=Flavor(row.vcpus, row.memory_mb, row.root_gb, row.ephemeral_gb, row.swap_mb),
+        volume_backed=row.volume_backed,
+        project_id=row.project_id,
+        vm_state=row.vm_state,
+        migration_uuid=row.migration_uuid,
+        os_type=row.os_type,
+        task_state=row.task_state,
+    )
+
+
+def _node(
+    row: Any, claims: Mapping[str, tuple[Claim, ...]], touched: Mapping[str, Origin]
+) -> Node:
+    reserve = Amounts(row.reserved_vcpus, row.reserved_memory_mb, row.reserved_disk_mb)
+    used = Amounts(row.vcpus_used, row.memory_mb_used, row.disk_mb_used)
+    report = None if row.resources is None else msgspec.convert(row.resources, Resources)
+    return Node(
+        name=row.name,
+        sequence=row.sequence,
+        usage_sequence=row.usage_sequence,
+        resources=report,
+        reserve=reserve,
+        ratios=Ratios(
+            row.cpu_allocation_ratio, row.ram_allocation_ratio, row.disk_allocation_ratio
+        ),
+        disabled=row.disabled,
+        failed_builds=row.failed_builds,
+        conflict_uuid=row.conflict_uuid,
+        claimed=used.minus(reserve),
+        claims=claims,
+        touched=touched,
+    )

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tables. Columns for what is queried, JSON for what is only shown. MB, vcpus, UTC."""
+
+import sqlalchemy as sa
+
+METADATA = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+NAME = sa.String(255)
+UUID = sa.String(36)
+EVENT_ID = sa.String(64)
+ROW_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+NODES = sa.Table(
+    "nodes",
+    METADATA,
+    sa.Column("name", NAME, primary_key=True),
+    sa.Column("sequence", sa.BigInteger, nullable=False),
+    sa.Column("usage_sequence", sa.BigInteger, nullable=False),
+    sa.Column("uuid", UUID, unique=True),
+    sa.Column("host", NAME),
+    sa.Column("vcpus_used", sa.BigInteger, nullable=False),
+    sa.Column("memory_mb_used", sa.BigInteger, nullable=False),
+    sa.Column("disk_mb_used", sa.BigInteger, nullable=False),
+    sa.Column("disabled", sa.Boolean, nullable=False),
+    sa.Column("failed_builds", sa.Integer, nullable=False),
+    sa.Column("conflict_uuid", UUID),
+    sa.Column("reserved_vcpus", sa.BigInteger, nullable=False),
+    sa.Column("reserved_memory_mb", sa.BigInteger, nullable=False),
+    sa.Column("reserved_disk_mb", sa.BigInteger, nullable=False),
+    sa.Column("cpu_allocation_ratio", sa.Double, nullable=False),
+    sa.Column("ram_allocation_ratio", sa.Double, nullable=False),
+    sa.Column("disk_allocation_ratio", sa.Double, nullable=False),
+    sa.Column("resources", sa.JSON(none_as_null=True)),
+)
+
+CLAIMS = sa.Table(
+    "claims",
+    METADATA,
+    sa.Column("node", NAME, primary_key=True),
+    sa.Column("instance_uuid", UUID, primary_key=True),
+    sa.Column("role", sa.String(8), primary_key=True),
+    sa.Column("migration_uuid", UUID),
+    sa.Column("vcpus", sa.BigInteger, nullable=False),
+    sa.Column("memory_mb", sa.BigInteger, nullable=False),
+    sa.Column("disk_mb", sa.BigInteger, nullable=False),
+    sa.Column("root_gb", sa.BigInteger, nullable=False),
+    sa.Column("ephemeral_gb", sa.BigInteger, nullable=False),
+    sa.Column("swap_mb", sa.BigInteger, nullable=False),
+    sa.Column("volume_backed", sa.Boolean, nullable=False),
+    sa.Column("project_id", NAME, nullable=False),
+    sa.Column("os_type", NAME),
+    sa.Column("vm_state", sa.String(32), nullable=False),
+    sa.Column("task_state", sa.String(32)),
+)
+
+TOUCHED = sa.Table(
+    "touched",
+    METADATA,
+    sa.Column("node", NAME, primary_key=True),
+    sa.Column("instance_uuid", UUID, primary_key=True),
+    sa.Column("source", NAME, nullable=False),
+    sa.Column("sequence", sa.BigInteger, nullable=False),
+)
+
+RECEIPTS = sa.Table(
+    "receipts",
+    METADATA,
+    sa.Column("event_id", EVENT_ID, primary_key=True),
+    sa.Column("digest", sa.String(64), nullable=False),
+    sa.Column("node", NAME),
+    sa.Column("sequence", sa.BigInteger),
+    sa.Column("method", sa.String(64)),
+    sa.Column("outcome", sa.String(16), nullable=False),
+    sa.Column("reply", sa.JSON, nullable=False),
+    sa.Column("recorded_at", sa.DateTime, nullable=False),
+    sa.Index(None, "node", "sequence"),
+)
+
+ATTEMPTS = sa.Table(
+    "attempts",
+    METADATA,
+    sa.Column("event_id", EVENT_ID, primary_key=True),
+    sa.Column("count", sa.Integer, nullable=False),
+)
+
+OUTBOX = sa.Table(
+    "outbox",
+    METADATA,
+    sa.Column("id", ROW_ID, primary_key=True, autoincrement=True),
+    sa.Column("node", NAME),
+    sa.Column("event_type", sa.String(64), nullable=False),
+    sa.Column("priority", sa.String(8), nullable=False),
+    sa.Column("message_id", UUID, nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+DEAD_LETTERS = sa.Table(
+    "dead_letters",
+    METADATA,
+    sa.Column("id", UUID, primary_key=True),
+    sa.Column("event_id", EVENT_ID, nullable=False),
+    sa.Column("code", sa.String(32), nullable=False),
+    sa.Column("path", sa.String(255), nullable=False),
+    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("node", NAME),
+    sa.Column("method", sa.String(64)),
+    sa.Column("body", sa.Text, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("recorded_at", sa.DateTime, nullable=False),
+    sa.Index(None, "event_id"),
+)

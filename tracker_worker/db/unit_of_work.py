@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one transaction of a batch: nodes first, then receipts and ledger rows, the outbox last.
+
+The order is the contract: a stale writer waits on the nodes' rows and then fails whole; outbox ids follow the
+commit order of each node; two workers take rows in the same order and cannot deadlock.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+import sqlalchemy as sa
+from msgspec import Struct
+
+from tracker_worker.db import dead_letters, outbox, receipts, store
+from tracker_worker.db.dead_letters import DeadLetter
+from tracker_worker.db.outbox import OutboxRow
+from tracker_worker.db.receipts import Receipt
+from tracker_worker.db.store import NodeChange, StaleNode
+from tracker_worker.domain.ledger import Node
+
+
+class Work(Struct, frozen=True):
+    """Everything that a batch commits. `unchanged`: sequences that must still hold for its reads to be answered."""
+
+    nodes: list[NodeChange]
+    receipts: list[Receipt]
+    dead_letters: list[DeadLetter]
+    notifications: list[OutboxRow]
+    settled_attempts: list[str]
+    unchanged: Mapping[str, int]
+
+
+class UnitOfWork:
+    """A lane's way to the database: one connection, opened when needed, dropped on any error.
+
+    Belongs to the thread of its lane. Raises oslo.db's exceptions, and StaleNode.
+    """
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        self._connection: sa.Connection | None = None
+
+    def known(self, event_ids: Iterable[str]) -> dict[str, Receipt]:
+        """Return the receipts that exist for these events."""
+        with self._transaction() as connection:
+            return receipts.find(connection, event_ids)
+
+    def load(self, names: Iterable[str]) -> dict[str, Node]:
+        """Return the nodes of these names, untracked ones included."""
+        with self._transaction() as connection:
+            return store.load(connection, names)
+
+    def uuid_owners(self, uuids: Iterable[str]) -> dict[str, str]:
+        """Return the names of the tracked nodes that have these uuids."""
+        with self._transaction() as connection:
+            return store.uuid_owners(connection, uuids)
+
+    def count_attempts(self, event_ids: Iterable[str]) -> Mapping[str, int]:
+        """Commit one more attempt for each redelivered event; return the counts before."""
+        with self._transaction() as connection:
+            return receipts.count_attempts(connection, event_ids)
+
+    def commit(self, work: Work) -> None:
+        """Commit a batch, all or nothing. Raises StaleNode when another writer was here."""
+        with self._transaction() as connection:
+            store.swap(connection, work.nodes)
+            if work.receipts:
+                receipts.add(connection, work.receipts)
+            store.save(connection, work.nodes)
+            if work.settled_attempts:
+                receipts.forget_attempts(connection, work.settled_attempts)
+            if work.dead_letters:
+                dead_letters.add(connection, work.dead_letters)
+            if work.unchanged:
+                found = store.sequences(connection, work.unchanged)
+                if any(found.get(name, 0) != seen for name, seen in work.unchanged.items()):
+                    raise StaleNode(", ".join(work.unchanged))
+            if work.notifications:
+                outbox.add(connection, work.notifications)
+
+    def ping(self) -> None:
+        """Raise unless the database answers."""
+        with self._transaction() as connection:
+            connection.execute(sa.text("SELECT 1"))
+
+    def close(self) -> None:
+        """Give the connection back."""
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            connection.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sa.Connection]:
+        if self._connection is None:
+            self._connection = self._engine.connect()
+        try:
+            with self._connection.begin():
+                yield self._connection
+        except Exception:
+            # What state the connection is in is not known, and a new one is cheap.
+            self.close()
+            raise

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands of version 1.0: one Struct a method, its fields the method's arguments.
+
+Instances are immutable and complete: decoding refuses what is unknown, missing, of the wrong type or out of
+range, at any depth, so that no rule has to look twice.
+"""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from tracker_worker.domain.fields import EventId, Name, Sequence, Text, Uuid
+from tracker_worker.domain.flavors import Flavor
+from tracker_worker.domain.objects import (
+    Instance,
+    Limits,
+    Migration,
+    Origin,
+    PciRequests,
+    Resources,
+)
+
+VERSION = "1.0"
+
+
+class Command(
+    Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
+    """What every command has: the hypervisor's hostname, an id for de-duplication, where it was cast."""
+
+    node: Name
+    event_id: EventId | None = None
+    origin: Origin | None = None
+
+
+class UpdateAvailableResource(Command):
+    """The hypervisor's view; creates or refreshes the node; with `instances`, an audit."""
+
+    resources: Resources
+    instances: Annotated[list[Instance], Meta(max_length=100_000)] | None = None
+    migrations: Annotated[list[Migration], Meta(max_length=100_000)] | None = None
+    as_of: Sequence | None = None
+    startup: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse `as_of` without `origin`: it counts the events of that source."""
+        if self.as_of is not None and self.origin is None:
+            raise ValueError("Object missing required field `origin`")
+
+
+class InstanceClaim(Command):
+    """A boot or unshelve wants room."""
+
+    instance: Instance
+    limits: Limits | None = None
+    decided: bool = False
+
+
+class MoveClaim(Command, kw_only=True):
+    """What the claims of a move to this node share."""
+
+    instance: Instance
+    migration: Migration
+    limits: Limits | None = None
+    image_properties: dict[Name, Text] | None = None
+    pci_requests: PciRequests | None = None
+    decided: bool = False
+
+
+class ResizeClaim(MoveClaim, kw_only=True):
+    """A resize, or a cold migration (same flavor), to this node wants room."""
+
+    flavor: Flavor
+
+
+class LiveMigrationClaim(MoveClaim):
+    """A live migration to this node wants room."""
+
+
+class RebuildClaim(MoveClaim):
+    """An evacuation to this node wants room."""
+
+
+class AbortInstanceClaim(Command):
+    """The boot failed."""
+
+    instance_uuid: Uuid
+
+
+class DropMoveClaim(Command):
+    """The move to here was aborted or rolled back."""
+
+    instance_uuid: Uuid
+    migration_uuid: Uuid | None = None
+
+
+class StartMove(Command):
+    """Source: handed over, keep room for a revert."""
+
+    instance_uuid: Uuid
+    migration_uuid: Uuid
+
+
+class FinishMove(Command):
+    """Destination: the instance has landed."""
+
+    instance: Instance
+    migration_uuid: Uuid | None = None
+
+
+class DropMoveClaimAtSource(Command):
+    """Source: confirmed; or a live migration or evacuation has left."""
+
+    instance_uuid: Uuid
+    migration_uuid: Uuid
+
+
+class DropMoveClaimAtDest(Command):
+    """Destination: reverted."""
+
+    instance_uuid: Uuid
+    migration_uuid: Uuid
+
+
+class FinishRevertMove(Command):
+    """Source: the instance is back after a revert."""
+
+    instance: Instance
+    migration_uuid: Uuid
+
+
+class UpdateUsage(Command):
+    """A new vm_state or task_state; in a removable state, released."""
+
+    instance: Instance
+
+
+class BuildFailed(Command):
+    """One more failed build in a row."""
+
+
+class BuildSucceeded(Command):
+    """No failed builds in a row."""
+
+
+class SetServiceStatus(Command):
+    """The compute service was enabled or disabled."""
+
+    disabled: bool
+
+
+class RemoveNode(Command):
+    """The node is no longer tracked."""
+
+    host: Name | None = None
+    force: bool = False
+
+
+class GetNode(Command):
+    """Ask for the node view; leaves no receipt."""
+
+
+METHODS: dict[str, type[Command]] = {
+    "update_available_resource": UpdateAvailableResource,
+    "instance_claim": InstanceClaim,
+    "resize_claim": ResizeClaim,
+    "live_migration_claim": LiveMigrationClaim,
+    "rebuild_claim": RebuildClaim,
+    "abort_instance_claim": AbortInstanceClaim,
+    "drop_move_claim": DropMoveClaim,
+    "start_move": StartMove,
+    "finish_move": FinishMove,
+    "drop_move_claim_at_source": DropMoveClaimAtSource,
+    "drop_move_claim_at_dest": DropMoveClaimAtDest,
+    "finish_revert_move": FinishRevertMove,
+    "update_usage": UpdateUsage,
+    "build_failed": BuildFailed,
+    "build_succeeded": BuildSucceeded,
+    "set_service_status": SetServiceStatus,
+    "remove_node": RemoveNode,
+    "get_node": GetNode,
+}
+
+METHOD_OF: dict[type[Command], str] = {command: method for method, command in METHODS.items()}
+
+
+def instance_uuid_of(command: Command) -> str | None:
+    """Return the uuid of the instance that a command is about, None when it is about the node."""
+    match command:
+        case (
+            InstanceClaim(instance=instance)
+            | MoveClaim(instance=instance)
+            | FinishMove(instance=instance)
+            | FinishRevertMove(instance=instance)
+            | UpdateUsage(instance=instance)
+        ):
+            return instance.uuid
+        case (
+            AbortInstanceClaim(instance_uuid=uuid)
+            | DropMoveClaim(instance_uuid=uuid)
+            | StartMove(instance_uuid=uuid)
+            | DropMoveClaimAtSource(instance_uuid=uuid)
+            | DropMoveClaimAtDest(instance_uuid=uuid)
+        ):
+            return uuid
+        case _:
+            return None

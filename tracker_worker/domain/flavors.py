@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an instance asks for: the flavor, and the amounts that it counts for on a node."""
+
+from msgspec import Struct
+from msgspec.structs import force_setattr
+
+from tracker_worker.domain.fields import Count, Name, Text
+
+MB_PER_GB = 1024
+
+_READ_PREFIXES = ("hw:", "hw_", "resources:", "trait:", "pci_passthrough:")
+
+
+def read_keys(mapping: dict[str, str]) -> dict[str, str]:
+    """Return the extra specs or image properties that a rule reads; the rest is never kept (promise 7)."""
+    return {key: value for key, value in mapping.items() if key.startswith(_READ_PREFIXES)}
+
+
+class Flavor(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Nova's flavor; memory and swap in MB, disks in GB."""
+
+    vcpus: Count
+    memory_mb: Count
+    root_gb: Count
+    ephemeral_gb: Count = 0
+    swap_mb: Count = 0
+    extra_specs: dict[Name, Text] = {}
+    name: Name | None = None
+    id: Name | None = None
+
+    def __post_init__(self) -> None:
+        """Drop the extra specs that no rule reads."""
+        if self.extra_specs:
+            force_setattr(self, "extra_specs", read_keys(self.extra_specs))
+
+
+class Amounts(Struct, frozen=True):
+    """Amounts of the three plain resources: vcpus, memory in MB, disk in MB (exact: swap is not rounded to GB)."""
+
+    vcpus: int = 0
+    memory_mb: int = 0
+    disk_mb: int = 0
+
+    def plus(self, other: "Amounts") -> "Amounts":
+        """Return the sum."""
+        return Amounts(
+            self.vcpus + other.vcpus, self.memory_mb + other.memory_mb, self.disk_mb + other.disk_mb
+        )
+
+    def minus(self, other: "Amounts") -> "Amounts":
+        """Return the difference, which may be negative."""
+        return Amounts(
+            self.vcpus - other.vcpus, self.memory_mb - other.memory_mb, self.disk_mb - other.disk_mb
+        )
+
+
+def amounts_of(flavor: Flavor, volume_backed: bool) -> Amounts:
+    """Return what an instance of this flavor counts for.
+
+    Source: nova.compute.resource_tracker._update_usage, with Nova's rule that the root disk of a volume
+    backed instance is no local disk (bugs 1469179, 1796737), and without its rounding of swap.
+    """
+    root_gb = 0 if volume_backed else flavor.root_gb
+    disk_mb = (root_gb + flavor.ephemeral_gb) * MB_PER_GB + flavor.swap_mb
+    return Amounts(flavor.vcpus, flavor.memory_mb, disk_mb)
+
+
+def same_numbers(one: Flavor, other: Flavor) -> bool:
+    """Tell whether two flavors have equal numbers, whatever their names."""
+    return (
+        one.vcpus == other.vcpus
+        and one.memory_mb == other.memory_mb
+        and one.root_gb == other.root_gb
+        and one.ephemeral_gb == other.ephemeral_gb
+        and one.swap_mb == other.swap_mb
+    )

@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ledger of one node: its claims, the sum of them, and the changes that can happen to it.
+
+A node is a value. `evolve` makes the next one from a list of changes and cannot fail; who decides which
+changes are right is `node.decide`. Usage is never added up anywhere else: used = reserve + sum of claims.
+"""
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Any, assert_never
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from tracker_worker.domain.flavors import Amounts, Flavor, amounts_of
+from tracker_worker.domain.objects import Instance, Origin, Resources
+
+
+class Role(StrEnum):
+    """What an instance's claim is here for; the order is Nova's order of a move seen from the destination."""
+
+    INSTANCE = "instance"
+    INCOMING = "incoming"
+    OUTGOING = "outgoing"
+
+
+class Claim(Struct, frozen=True):
+    """Room that one instance holds on one node in one role.
+
+    `migration_uuid` is the move that brought, or is bringing, the instance here; leaving never changes it.
+    The flavor holds numbers only.
+    """
+
+    instance_uuid: str
+    role: Role
+    flavor: Flavor
+    volume_backed: bool
+    project_id: str
+    vm_state: str
+    migration_uuid: str | None = None
+    os_type: str | None = None
+    task_state: str | None = None
+
+    @property
+    def amounts(self) -> Amounts:
+        """What the claim counts for."""
+        return amounts_of(self.flavor, self.volume_backed)
+
+
+def claim_for(
+    instance: Instance, role: Role, migration_uuid: str | None, flavor: Flavor | None = None
+) -> Claim:
+    """Return the claim of an instance, sized by `flavor` (default its own)."""
+    size = flavor or instance.flavor
+    return Claim(
+        instance_uuid=instance.uuid,
+        role=role,
+        flavor=Flavor(size.vcpus, size.memory_mb, size.root_gb, size.ephemeral_gb, size.swap_mb),
+        volume_backed=instance.volume_backed,
+        project_id=instance.project_id,
+        vm_state=instance.vm_state,
+        migration_uuid=migration_uuid,
+        os_type=instance.os_type,
+        task_state=instance.task_state,
+    )
+
+
+class Ratios(Struct, frozen=True):
+    """Allocation ratios of a node."""
+
+    cpu: float
+    ram: float
+    disk: float
+
+
+class Node(Struct, frozen=True):
+    """One compute node: its last report, its claims and their running sum.
+
+    An untracked node (never reported, or removed) has no resources and no claims; its row keeps the sequence.
+    `touched` holds the origin that last touched each instance since the last audit; `usage_sequence` is the
+    sequence of the last usage notification; `conflict_uuid` the uuid that another report claimed under this name.
+    """
+
+    name: str
+    sequence: int = 0
+    usage_sequence: int = 0
+    resources: Resources | None = None
+    reserve: Amounts = Amounts()
+    ratios: Ratios = Ratios(1.0, 1.0, 1.0)
+    disabled: bool = False
+    failed_builds: int = 0
+    conflict_uuid: str | None = None
+    claimed: Amounts = Amounts()
+    claims: Mapping[str, tuple[Claim, ...]] = {}
+    touched: Mapping[str, Origin] = {}
+
+    @property
+    def tracked(self) -> bool:
+        """Whether the hypervisor has reported the node and nobody removed it since."""
+        return self.resources is not None
+
+    @property
+    def used(self) -> Amounts:
+        """Reserve plus claims."""
+        return self.reserve.plus(self.claimed)
+
+    def claim(self, instance_uuid: str, role: Role) -> Claim | None:
+        """Return the claim of an instance in a role, if it has one."""
+        for claim in self.claims.get(instance_uuid, ()):
+            if claim.role is role:
+                return claim
+        return None
+
+
+class ClaimPut(Struct, frozen=True):
+    """A claim is there, instead of an older one of the same instance and role."""
+
+    claim: Claim
+
+
+class ClaimDropped(Struct, frozen=True):
+    """A claim is gone."""
+
+    instance_uuid: str
+    role: Role
+
+
+class Reported(Struct, frozen=True):
+    """The hypervisor's view is this one."""
+
+    resources: Resources
+    reserve: Amounts
+    ratios: Ratios
+
+
+class BuildsCounted(Struct, frozen=True):
+    """So many builds have failed in a row."""
+
+    failed_builds: int
+
+
+class ServiceStatusSet(Struct, frozen=True):
+    """The compute service is enabled or disabled."""
+
+    disabled: bool
+
+
+class NodeRemoved(Struct, frozen=True):
+    """The node is no longer tracked, and all its claims are gone."""
+
+
+class InstanceTouched(Struct, frozen=True):
+    """An event of this origin was the last to name the instance."""
+
+    instance_uuid: str
+    origin: Origin
+
+
+class TouchForgotten(Struct, frozen=True):
+    """An audit has seen what touched the instance."""
+
+    instance_uuid: str
+
+
+class ConflictNoted(Struct, frozen=True):
+    """A report of this uuid was refused; None when a good report came."""
+
+    uuid: str | None
+
+
+LedgerChange = ClaimPut | ClaimDropped | Reported | BuildsCounted | ServiceStatusSet | NodeRemoved
+Mark = InstanceTouched | TouchForgotten | ConflictNoted
+Change = LedgerChange | Mark
+
+
+def evolve(node: Node, changes: Iterable[Change]) -> Node:
+    """Return the node after the changes of one event: one sequence number further. Cannot fail."""
+    fields: dict[str, Any] = {"sequence": node.sequence + 1}
+    claims: dict[str, tuple[Claim, ...]] | None = None
+    touched: dict[str, Origin] | None = None
+    claimed = node.claimed
+    for change in changes:
+        match change:
+            case ClaimPut(claim):
+                claims = dict(node.claims) if claims is None else claims
+                claimed = _drop(claims, claimed, claim.instance_uuid, claim.role)
+                claims[claim.instance_uuid] = (*claims.get(claim.instance_uuid, ()), claim)
+                claimed = claimed.plus(claim.amounts)
+            case ClaimDropped(instance_uuid, role):
+                claims = dict(node.claims) if claims is None else claims
+                claimed = _drop(claims, claimed, instance_uuid, role)
+            case InstanceTouched(instance_uuid, origin):
+                touched = dict(node.touched) if touched is None else touched
+                touched[instance_uuid] = origin
+            case TouchForgotten(instance_uuid):
+                touched = dict(node.touched) if touched is None else touched
+                touched.pop(instance_uuid, None)
+            case NodeRemoved():
+                claims, touched, claimed = {}, {}, Amounts()
+                fields |= _REMOVED
+            case _:
+                fields |= _node_fields(change)
+    if claims is not None:
+        fields |= {"claims": claims, "claimed": claimed}
+    if touched is not None:
+        fields["touched"] = touched
+    return replace(node, **fields)
+
+
+_REMOVED: dict[str, Any] = {
+    "resources": None,
+    "reserve": Amounts(),
+    "disabled": False,
+    "failed_builds": 0,
+}
+
+
+def _drop(
+    claims: dict[str, tuple[Claim, ...]], claimed: Amounts, instance_uuid: str, role: Role
+) -> Amounts:
+    """Take a claim out of the dict if it is there; return the sum without it."""
+    held = claims.get(instance_uuid, ())
+    kept = tuple(claim for claim in held if claim.role is not role)
+    for claim in held:
+        if claim.role is role:
+            claimed = claimed.minus(claim.amounts)
+    if kept:
+        claims[instance_uuid] = kept
+    else:
+        claims.pop(instance_uuid, None)
+    return claimed
+
+
+def _node_fields(
+    change: Reported | BuildsCounted | ServiceStatusSet | ConflictNoted,
+) -> dict[str, Any]:
+    match change:
+        case Reported(resources, reserve, ratios):
+            return {"resources": resources, "reserve": reserve, "ratios": ratios}
+        case BuildsCounted(failed_builds):
+            return {"failed_builds": failed_builds}
+        case ServiceStatusSet(disabled):
+            return {"disabled": disabled}
+        case ConflictNoted(uuid):
+            return {"conflict_uuid": uuid}
+        case _:
+            assert_never(change)
+
+
+class LedgerBroken(AssertionError):
+    """A node's running sum is not the sum of its claims: a fault of this program, never of the sender."""
+
+
+def assert_sum(node: Node) -> None:
+    """Raise LedgerBroken unless the running sum equals the sum of the claims (promise 5); linear in the claims."""
+    vcpus = memory_mb = disk_mb = 0
+    for held in node.claims.values():
+        for claim in held:
+            amounts = claim.amounts
+            vcpus += amounts.vcpus
+            memory_mb += amounts.memory_mb
+            disk_mb += amounts.disk_mb
+    if node.claimed != Amounts(vcpus, memory_mb, disk_mb):
+        raise LedgerBroken(f"node {node.name} at sequence {node.sequence}: {node.claimed}")

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the events of a move do to the claims that an instance holds on one node (the transition table).
+
+Each function takes what is held and returns the changes; no changes means that the event was ignored.
+I, N, O are the claims of role instance, incoming and outgoing; X(m) is one that migration m brought.
+"""
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from tracker_worker.domain.ledger import Claim, ClaimDropped, ClaimPut, Node, Role, claim_for
+from tracker_worker.domain.objects import Instance
+
+Changes = tuple[ClaimPut | ClaimDropped, ...]
+
+
+class Held(Struct, frozen=True):
+    """The claims of one instance on one node."""
+
+    instance: Claim | None
+    incoming: Claim | None
+    outgoing: Claim | None
+
+    def brought_by(self, migration_uuid: str | None) -> Claim | None:
+        """Return the incoming claim if it belongs to the migration: N(M)."""
+        if self.incoming is not None and self.incoming.migration_uuid == migration_uuid:
+            return self.incoming
+        return None
+
+
+def held_by(node: Node, instance_uuid: str) -> Held:
+    """Return what an instance holds on a node."""
+    return Held(
+        node.claim(instance_uuid, Role.INSTANCE),
+        node.claim(instance_uuid, Role.INCOMING),
+        node.claim(instance_uuid, Role.OUTGOING),
+    )
+
+
+def with_states(claim: Claim, instance: Instance) -> Claim:
+    """Return the claim with the instance's states and project; its size stays."""
+    return replace(
+        claim,
+        vm_state=instance.vm_state,
+        task_state=instance.task_state,
+        project_id=instance.project_id,
+    )
+
+
+def take_states(claim: Claim, instance: Instance) -> Changes:
+    """Take over the instance's states, if they differ."""
+    updated = with_states(claim, instance)
+    return () if updated == claim else (ClaimPut(updated),)
+
+
+def release(claim: Claim) -> Changes:
+    """Let a claim go."""
+    return (ClaimDropped(claim.instance_uuid, claim.role),)
+
+
+def turn(claim: Claim, role: Role) -> Changes:
+    """Change a claim's role; an older claim of that role is released. The sum changes only by that one."""
+    return (
+        ClaimDropped(claim.instance_uuid, claim.role),
+        ClaimPut(replace(claim, role=role)),
+    )
+
+
+def abort_instance_claim(held: Held) -> Changes:
+    """The boot failed: its claim goes."""
+    return release(held.instance) if held.instance else ()
+
+
+def drop_move_claim(held: Held, migration_uuid: str | None) -> Changes:
+    """The move to here was aborted or rolled back; without a migration any incoming claim is meant."""
+    incoming = held.incoming if migration_uuid is None else held.brought_by(migration_uuid)
+    return release(incoming) if incoming else ()
+
+
+def start_move(held: Held, migration_uuid: str) -> Changes:
+    """Handed over to the destination: keep the room for a revert.
+
+    An instance that this very migration brought here is not leaving: the event is late.
+    """
+    claim = held.instance
+    if claim is None or held.outgoing is not None:
+        return ()
+    if claim.migration_uuid == migration_uuid and held.incoming is None:
+        return ()
+    return turn(claim, Role.OUTGOING)
+
+
+def finish_move(held: Held, instance: Instance, migration_uuid: str | None) -> Changes:
+    """The instance has landed: what came in is the instance; what was here waits for the confirm."""
+    landed = held.brought_by(migration_uuid)
+    here = held.instance
+    if landed is not None:
+        leaving = turn(here, Role.OUTGOING) if here else ()
+        return (*leaving, *turn(with_states(landed, instance), Role.INSTANCE))
+    if here is None:
+        return (ClaimPut(claim_for(instance, Role.INSTANCE, migration_uuid)),)
+    if held.outgoing is not None or here.migration_uuid == migration_uuid:
+        return take_states(here, instance)
+    return (ClaimPut(claim_for(instance, Role.INSTANCE, migration_uuid)),)
+
+
+def drop_move_claim_at_source(held: Held, migration_uuid: str) -> Changes:
+    """Confirmed, or gone for good: what waited for a revert goes; on the same node what came in stays."""
+    landed = held.brought_by(migration_uuid)
+    landing = turn(landed, Role.INSTANCE) if landed else ()
+    if held.outgoing is not None:
+        return (*release(held.outgoing), *landing)
+    if held.instance is None:
+        return landing
+    if held.incoming is not None:
+        return (*release(held.instance), *landing)
+    return () if held.instance.migration_uuid == migration_uuid else release(held.instance)
+
+
+def drop_move_claim_at_dest(held: Held, migration_uuid: str) -> Changes:
+    """Reverted: what the migration brought here goes; on the same node what was here is back."""
+    here, outgoing = held.instance, held.outgoing
+    if incoming := held.brought_by(migration_uuid):
+        back = turn(outgoing, Role.INSTANCE) if outgoing and here is None else ()
+        return (*release(incoming), *back)
+    if held.incoming is not None:
+        return ()
+    if here is None:
+        return turn(outgoing, Role.INSTANCE) if outgoing else ()
+    if here.migration_uuid != migration_uuid:
+        return ()
+    return (*release(here), *(turn(outgoing, Role.INSTANCE) if outgoing else ()))
+
+
+def finish_revert_move(held: Held, instance: Instance, migration_uuid: str) -> Changes:
+    """The instance is back at the source: what waited for it is the instance again."""
+    incoming = held.brought_by(migration_uuid)
+    dropped = release(incoming) if incoming else ()
+    here, outgoing = held.instance, held.outgoing
+    if here is None and outgoing is None:
+        return (*dropped, ClaimPut(claim_for(instance, Role.INSTANCE, None)))
+    if outgoing is None:
+        assert here is not None
+        return (*dropped, *take_states(here, instance))
+    if here is None:
+        return (*dropped, *turn(with_states(outgoing, instance), Role.INSTANCE))
+    if here.migration_uuid == migration_uuid:
+        return (*dropped, *turn(with_states(outgoing, instance), Role.INSTANCE))
+    return (*dropped, *release(outgoing), *take_states(here, instance))
+
+
+def release_all(held: Held) -> Changes:
+    """The instance is removable: nothing of it stays."""
+    return tuple(
+        change
+        for claim in (held.instance, held.incoming, held.outgoing)
+        if claim is not None
+        for change in release(claim)
+    )

@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""decide: what a command does to a node. Pure and total: every command has an outcome, nothing is mutated."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from msgspec import Struct
+
+from tracker_worker.domain import moves
+from tracker_worker.domain.audit import Correction, Facts, audit, removable
+from tracker_worker.domain.claims import AnyClaim, judge
+from tracker_worker.domain.commands import (
+    AbortInstanceClaim,
+    BuildFailed,
+    BuildSucceeded,
+    Command,
+    DropMoveClaim,
+    DropMoveClaimAtDest,
+    DropMoveClaimAtSource,
+    FinishMove,
+    FinishRevertMove,
+    InstanceClaim,
+    MoveClaim,
+    RemoveNode,
+    SetServiceStatus,
+    StartMove,
+    UpdateAvailableResource,
+    UpdateUsage,
+    instance_uuid_of,
+)
+from tracker_worker.domain.ledger import (
+    BuildsCounted,
+    Claim,
+    ClaimPut,
+    ConflictNoted,
+    InstanceTouched,
+    LedgerChange,
+    Mark,
+    Node,
+    NodeRemoved,
+    ServiceStatusSet,
+)
+from tracker_worker.domain.report import conflict_of, report_change
+from tracker_worker.domain.settings import TrackerSettings
+
+
+class Outcome(StrEnum):
+    """What became of an event. A refusal is a normal, counted outcome."""
+
+    APPLIED = "applied"
+    GRANTED = "granted"
+    REFUSED = "refused"
+    IGNORED = "ignored"
+
+
+class ClaimRefused(Struct, frozen=True):
+    """A claim found no room."""
+
+    reason: str
+
+
+class NodeCreated(Struct, frozen=True):
+    """A node is tracked from now on."""
+
+
+class NodeDeleted(Struct, frozen=True):
+    """A node is tracked no more; the view is the last one."""
+
+    uuid: str
+    host: str
+
+
+class Audited(Struct, frozen=True):
+    """An audit found differences."""
+
+    corrections: tuple[Correction, ...]
+    migrations_without_instance: int
+
+
+class ReportRefused(Struct, frozen=True):
+    """A report was refused as node_conflict; raised once a uuid."""
+
+    uuid: str
+    message: str
+
+
+Effect = ClaimRefused | NodeCreated | NodeDeleted | Audited | ReportRefused
+
+
+class Decision(Struct, frozen=True):
+    """What a command does: its outcome, the ledger's changes, housekeeping marks, and what to tell the world.
+
+    A usage notification covers `changes`; marks are nobody's business but the worker's.
+    """
+
+    outcome: Outcome
+    reason: str | None = None
+    claim: Claim | None = None
+    changes: tuple[LedgerChange, ...] = ()
+    marks: tuple[Mark, ...] = ()
+    effects: tuple[Effect, ...] = ()
+
+
+def decide(
+    node: Node, command: Command, settings: TrackerSettings, uuid_owners: Mapping[str, str]
+) -> Decision:
+    """Decide a command on a node. `uuid_owners`: names of tracked nodes by uuid, for the uuids reported."""
+    decision = _decide(node, command, settings, uuid_owners)
+    uuid = instance_uuid_of(command)
+    if uuid is None or command.origin is None or not node.tracked:
+        return decision
+    touched = InstanceTouched(uuid, command.origin)
+    return Decision(
+        decision.outcome,
+        decision.reason,
+        decision.claim,
+        decision.changes,
+        (*decision.marks, touched),
+        decision.effects,
+    )
+
+
+def _decide(
+    node: Node, command: Command, settings: TrackerSettings, uuid_owners: Mapping[str, str]
+) -> Decision:
+    if isinstance(command, UpdateAvailableResource):
+        return _report(node, command, settings, uuid_owners)
+    if isinstance(command, (InstanceClaim, MoveClaim)):
+        return _claim(node, command, settings)
+    if not node.tracked:
+        return Decision(Outcome.IGNORED, reason=f"Node {node.name} is not tracked")
+    if isinstance(command, RemoveNode):
+        return _remove(node, command)
+    return _applied(_changes(node, command))
+
+
+def _changes(node: Node, command: Command) -> tuple[LedgerChange, ...]:
+    """Return the changes of the commands that cannot be refused."""
+    match command:
+        case BuildFailed():
+            return (BuildsCounted(node.failed_builds + 1),)
+        case BuildSucceeded():
+            return (BuildsCounted(0),) if node.failed_builds else ()
+        case SetServiceStatus(disabled=disabled):
+            return (ServiceStatusSet(disabled),) if disabled != node.disabled else ()
+        case UpdateUsage(instance=instance):
+            held = moves.held_by(node, instance.uuid)
+            if removable(instance):
+                return moves.release_all(held)
+            return moves.take_states(held.instance, instance) if held.instance else ()
+        case _:
+            return _move_changes(node, command)
+
+
+def _move_changes(node: Node, command: Command) -> moves.Changes:
+    uuid = instance_uuid_of(command)
+    assert uuid is not None, command
+    held = moves.held_by(node, uuid)
+    match command:
+        case AbortInstanceClaim():
+            return moves.abort_instance_claim(held)
+        case DropMoveClaim(migration_uuid=migration):
+            return moves.drop_move_claim(held, migration)
+        case StartMove(migration_uuid=migration):
+            return moves.start_move(held, migration)
+        case FinishMove(instance=instance, migration_uuid=migration):
+            return moves.finish_move(held, instance, migration)
+        case DropMoveClaimAtSource(migration_uuid=migration):
+            return moves.drop_move_claim_at_source(held, migration)
+        case DropMoveClaimAtDest(migration_uuid=migration):
+            return moves.drop_move_claim_at_dest(held, migration)
+        case FinishRevertMove(instance=instance, migration_uuid=migration):
+            return moves.finish_revert_move(held, instance, migration)
+        case _:
+            raise TypeError(f"no rule for {type(command).__name__}")
+
+
+def _applied(changes: tuple[LedgerChange, ...]) -> Decision:
+    return Decision(Outcome.APPLIED if changes else Outcome.IGNORED, changes=changes)
+
+
+def _claim(node: Node, command: AnyClaim, settings: TrackerSettings) -> Decision:
+    """Source: bug 82deb0ce4b: a claim on a node that nobody reported is refused, it does not silently succeed."""
+    if not node.tracked:
+        return _refused(f"Node {node.name} is not tracked")
+    verdict = judge(node, command, settings.capacity_check)
+    if verdict.claim is None:
+        return _refused(verdict.reason or "")
+    claim = verdict.claim
+    known = node.claim(claim.instance_uuid, claim.role) == claim
+    changes = () if known else (ClaimPut(claim),)
+    return Decision(Outcome.GRANTED, claim=claim, changes=changes)
+
+
+def _refused(reason: str) -> Decision:
+    return Decision(Outcome.REFUSED, reason=reason, effects=(ClaimRefused(reason),))
+
+
+def _remove(node: Node, command: RemoveNode) -> Decision:
+    assert node.resources is not None
+    uuid, host = node.resources.uuid, node.resources.host
+    if command.host is not None and command.host != host:
+        return Decision(Outcome.IGNORED, reason=f"Node {node.name} belongs to host {host}")
+    if node.claims and not command.force:
+        reason = f"Node {node.name} has claims of {len(node.claims)} instances; use force"
+        return Decision(Outcome.REFUSED, reason=reason)
+    return Decision(
+        Outcome.APPLIED,
+        changes=(NodeRemoved(),),
+        marks=(ConflictNoted(None),),
+        effects=(NodeDeleted(uuid, host),),
+    )
+
+
+def _report(
+    node: Node,
+    command: UpdateAvailableResource,
+    settings: TrackerSettings,
+    uuid_owners: Mapping[str, str],
+) -> Decision:
+    report = command.resources
+    if conflict := conflict_of(node, report, uuid_owners):
+        known = node.conflict_uuid == conflict.uuid
+        return Decision(
+            Outcome.REFUSED,
+            reason=f"node_conflict: {conflict.message}",
+            marks=() if known else (ConflictNoted(conflict.uuid),),
+            effects=() if known else (ReportRefused(conflict.uuid, conflict.message),),
+        )
+    changes: list[LedgerChange] = []
+    marks: list[Mark] = []
+    effects: list[Effect] = []
+    if node.conflict_uuid is not None:
+        marks.append(ConflictNoted(None))
+    if change := report_change(node, report, settings):
+        changes.append(change)
+    if not node.tracked:
+        effects.append(NodeCreated())
+    if command.startup and node.failed_builds:
+        changes.append(BuildsCounted(0))
+    if command.instances is not None and report.available:
+        facts = Facts(command.instances, command.migrations or [], command.origin, command.as_of)
+        found = audit(node, facts)
+        changes += found.changes
+        marks += found.marks
+        if found.corrections:
+            effects.append(Audited(found.corrections, found.migrations_without_instance))
+    outcome = Outcome.APPLIED if changes else Outcome.IGNORED
+    return Decision(outcome, None, None, tuple(changes), tuple(marks), tuple(effects))

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the world is told: payloads in Nova's versioned shape, namespace `tracker_worker`.
+
+Event types are new ones: Nova's own names would become billing samples in ceilometer.
+"""
+
+from typing import Any, Literal, assert_never
+
+from msgspec import Struct
+
+from tracker_worker.domain.errors import ErrorCode
+from tracker_worker.domain.ledger import Node
+from tracker_worker.domain.node import (
+    Audited,
+    ClaimRefused,
+    Effect,
+    NodeCreated,
+    NodeDeleted,
+    ReportRefused,
+)
+from tracker_worker.domain.views import usage_view
+
+NAMESPACE = "tracker_worker"
+PAYLOAD_VERSION = "1.0"
+
+
+class CausePayload(Struct, frozen=True):
+    """The event behind a notification."""
+
+    method: str | None
+    event_id: str
+    request_id: str | None
+    instance_uuid: str | None
+
+
+class Notice(Struct, frozen=True):
+    """A notification before it gets its envelope."""
+
+    event_type: str
+    priority: Literal["INFO", "ERROR"]
+    payload: dict[str, Any]
+
+
+def usage_notice(node: Node, since: int, cause: CausePayload, events: int) -> Notice:
+    """The node after a batch of `events` events; `since` is the sequence of its previous usage notification."""
+    figures = usage_view(node)
+    figures["node"] = figures.pop("name")
+    return Notice(
+        "compute_node.usage",
+        "INFO",
+        _wrap("ComputeNodeUsagePayload", {**figures, "since": since, "events": events}, cause),
+    )
+
+
+def effect_notice(effect: Effect, node: Node, cause: CausePayload) -> Notice:
+    """Tell one effect of a decision; `node` is the node after it."""
+    match effect:
+        case ClaimRefused(reason):
+            return _about(
+                node, "claim.error", "ERROR", "ComputeNodeClaimErrorPayload", cause, reason=reason
+            )
+        case NodeCreated():
+            return _about(node, "create", "INFO", "ComputeNodePayload", cause)
+        case NodeDeleted(uuid, host):
+            return _about(
+                node, "delete", "INFO", "ComputeNodePayload", cause, uuid=uuid, host=host
+            )
+        case Audited(corrections, missing):
+            return _about(
+                node, "audit", "INFO", "ComputeNodeAuditPayload", cause,
+                corrections=[_plain(correction) for correction in corrections],
+                migrations_without_instance=missing,
+            )  # fmt: skip
+        case ReportRefused(_, message):
+            return event_error_notice(node, cause, ErrorCode.NODE_CONFLICT, "$.resources.uuid", message)
+        case _:
+            assert_never(effect)
+
+
+def event_error_notice(
+    node: Node | None,
+    cause: CausePayload,
+    code: ErrorCode,
+    path: str,
+    message: str,
+    dead_letter_id: str | None = None,
+) -> Notice:
+    """Tell that an event could not be applied; with `dead_letter_id` it is kept as a dead letter."""
+    return _about(
+        node or Node(""), "event.error", "ERROR", "ComputeNodeEventErrorPayload", cause,
+        code=code.value, path=path, message=message, dead_letter_id=dead_letter_id,
+    )  # fmt: skip
+
+
+def _about(
+    node: Node,
+    action: str,
+    priority: Literal["INFO", "ERROR"],
+    name: str,
+    cause: CausePayload,
+    **fields: Any,
+) -> Notice:
+    report = node.resources
+    data = {
+        "node": node.name or None,
+        "host": report and report.host,
+        "uuid": report and report.uuid,
+        "sequence": node.sequence,
+        "since": node.usage_sequence,
+        **fields,
+    }
+    return Notice(f"compute_node.{action}", priority, _wrap(name, data, cause))
+
+
+def _wrap(name: str, data: dict[str, Any], cause: CausePayload) -> dict[str, Any]:
+    return _object(name, {**data, "cause": _object("CausePayload", _plain(cause))})
+
+
+def _object(name: str, data: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "nova_object.name": name,
+        "nova_object.namespace": NAMESPACE,
+        "nova_object.version": PAYLOAD_VERSION,
+        "nova_object.data": data,
+    }
+
+
+def _plain(struct: Struct) -> dict[str, Any]:
+    return {field: getattr(struct, field) for field in struct.__struct_fields__}

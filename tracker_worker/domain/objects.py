@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The objects that commands carry (JSON): instances, migrations, limits, a hypervisor's report.
+
+Names and values are Nova's. Memory in MB, disks as named, huge pages in KiB. Unknown fields are refused.
+"""
+
+import math
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+from msgspec.structs import force_setattr
+
+from tracker_worker.domain.fields import (
+    Count,
+    CpuSet,
+    Finite,
+    MigrationType,
+    Name,
+    Ratio,
+    Sequence,
+    TaskState,
+    Text,
+    Uuid,
+    VmState,
+    Whole,
+)
+from tracker_worker.domain.flavors import Flavor, read_keys
+
+Scalar = Text | int | float | bool | None
+
+
+class Origin(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where an event was cast: the id of the client process and its counter."""
+
+    source: Name
+    sequence: Sequence
+
+
+class GuestCell(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A cell of an instance's topology; memory in MB, pagesize in KiB (Nova's -1 small, -2 large, -3 any)."""
+
+    id: Annotated[int, Meta(ge=-1, le=4095)]
+    cpuset: CpuSet
+    pcpuset: CpuSet
+    memory: Count
+    pagesize: Annotated[int, Meta(ge=-3, le=2**31 - 1)] | None = None
+    cpu_policy: Literal["shared", "dedicated", "mixed"] | None = None
+    cpu_thread_policy: Literal["prefer", "isolate", "require"] | None = None
+    cpu_pinning: dict[Name, Count] | None = None
+    cpuset_reserved: CpuSet | None = None
+
+
+class GuestTopology(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """An instance's NUMA topology."""
+
+    cells: Annotated[list[GuestCell], Meta(max_length=1024)]
+    emulator_threads_policy: Literal["share", "isolate"] | None = None
+
+
+class PciRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A request for PCI devices, one of whose specs must match (nova.objects.InstancePCIRequest)."""
+
+    count: Annotated[int, Meta(ge=0, le=4096)]
+    spec: Annotated[list[dict[Name, Scalar | list[Scalar]]], Meta(max_length=1024)]
+    request_id: Name | None = None
+    numa_policy: Literal["required", "preferred", "legacy", "socket"] | None = None
+    alias_name: Name | None = None
+    source: Literal["flavor_alias", "neutron_port"] | None = None
+
+
+PciRequests = Annotated[list[PciRequest], Meta(max_length=1024)]
+PciAddresses = Annotated[list[Name], Meta(max_length=4096)]
+
+
+class Instance(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """An instance as its compute manager knows it (nova.objects.Instance)."""
+
+    uuid: Uuid
+    project_id: Name
+    vm_state: VmState
+    flavor: Flavor
+    os_type: Name | None = None
+    task_state: TaskState | None = None
+    volume_backed: bool = False
+    host: Name | None = None
+    node: Name | None = None
+    numa_topology: GuestTopology | None = None
+    pci_requests: PciRequests = []
+    pci_devices: PciAddresses | None = None
+    image_properties: dict[Name, Text] = {}
+    deleted: bool = False
+
+    def __post_init__(self) -> None:
+        """Drop the image properties that no rule reads."""
+        if self.image_properties:
+            force_setattr(self, "image_properties", read_keys(self.image_properties))
+
+
+class Limits(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Absolute ceilings that the scheduler computed; an absent one is not tested. MB, GB, vcpus."""
+
+    memory_mb: Count | None = None
+    disk_gb: Count | None = None
+    vcpu: Count | None = None
+    numa_topology: "NumaLimits | None" = None
+
+
+class NumaLimits(Struct, frozen=True, forbid_unknown_fields=True):
+    """Over-commit ratios of host cells."""
+
+    cpu_allocation_ratio: Ratio
+    ram_allocation_ratio: Ratio
+
+
+class Migration(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A move of an instance (nova.objects.Migration), with the instance when it is on no list."""
+
+    uuid: Uuid
+    type: MigrationType
+    status: Name
+    instance_uuid: Uuid
+    source_node: Name | None = None
+    dest_node: Name | None = None
+    source_host: Name | None = None
+    dest_host: Name | None = None
+    old_flavor: Flavor | None = None
+    new_flavor: Flavor | None = None
+    old_numa_topology: GuestTopology | None = None
+    new_numa_topology: GuestTopology | None = None
+    old_pci_devices: PciAddresses | None = None
+    new_pci_devices: PciAddresses | None = None
+    instance: Instance | None = None
+    current: bool = True
+    updated_at: datetime | None = None
+    created_at: datetime | None = None
+
+
+_OLDEST = datetime.min.replace(tzinfo=UTC)
+
+
+def last_change(migration: Migration) -> datetime:
+    """Return updated_at, else created_at, else the oldest time; one without a zone is UTC, as Nova's are (bug 1611458)."""
+    moment = migration.updated_at or migration.created_at or _OLDEST
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+class PageSize(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Memory pages of one size in a host cell; size in KiB, the rest in pages."""
+
+    size_kb: Count
+    total: Count
+    reserved: Count = 0
+
+
+class HostCell(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A host's NUMA cell; memory in MB."""
+
+    id: Count
+    cpuset: CpuSet
+    pcpuset: CpuSet
+    memory: Count
+    siblings: Annotated[list[CpuSet], Meta(max_length=4096)] = []
+    socket: Count | None = None
+    mempages: Annotated[list[PageSize], Meta(max_length=64)] = []
+
+
+class HostTopology(Struct, frozen=True, forbid_unknown_fields=True):
+    """A host's NUMA topology."""
+
+    cells: Annotated[list[HostCell], Meta(max_length=1024)]
+
+
+class PciDevice(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A PCI device that the hypervisor reports."""
+
+    address: Name
+    vendor_id: Name
+    product_id: Name
+    dev_type: Literal["type-PCI", "type-PF", "type-VF", "vdpa"]
+    numa_node: Annotated[int, Meta(ge=-1, le=4095)] | None = None
+    parent_addr: Name | None = None
+    tags: dict[Name, Name | None] | None = None
+    label: Name | None = None
+    capabilities: dict[str, Scalar | list[Scalar] | dict[str, Scalar | list[Scalar]]] | None = None
+
+
+class ReservedPages(Struct, frozen=True, forbid_unknown_fields=True):
+    """Huge pages that the host keeps for itself; size in KiB."""
+
+    node: Count
+    size_kb: Count
+    count: Count
+
+
+_WHOLE_FIELDS = (
+    "vcpus", "memory_mb", "local_gb", "hypervisor_version",
+    "reserved_host_memory_mb", "reserved_host_disk_mb", "reserved_host_cpus",
+)  # fmt: skip
+
+
+class Resources(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The hypervisor's view of a node. Fractions are cut; disk_available_least is rounded down.
+
+    Its own *_used figures are shown and never added up (bug 1519001).
+    """
+
+    uuid: Uuid
+    host: Name
+    vcpus: Whole
+    memory_mb: Whole
+    local_gb: Whole
+    available: bool = True
+    disk_available_least: Finite | None = None
+    hypervisor_type: Name | None = None
+    hypervisor_version: Whole | None = None
+    cpu_info: Text | dict[str, Scalar | list[Scalar] | dict[str, Scalar]] | None = None
+    host_ip: Name | None = None
+    vcpus_used: Finite | None = None
+    memory_mb_used: Finite | None = None
+    local_gb_used: Finite | None = None
+    numa_topology: HostTopology | None = None
+    pci_devices: Annotated[list[PciDevice], Meta(max_length=65535)] | None = None
+    stats: dict[Name, Scalar] | None = None
+    inventories: dict[Name, dict[Name, int | float | None]] | None = None
+    traits: Annotated[list[Name], Meta(max_length=4096)] | None = None
+    cpu_allocation_ratio: Ratio | None = None
+    ram_allocation_ratio: Ratio | None = None
+    disk_allocation_ratio: Ratio | None = None
+    reserved_host_memory_mb: Whole | None = None
+    reserved_host_disk_mb: Whole | None = None
+    reserved_host_cpus: Whole | None = None
+    reserved_huge_pages: Annotated[list[ReservedPages], Meta(max_length=4096)] | None = None
+
+    def __post_init__(self) -> None:
+        """Cut fractions, so that every rule counts in integers."""
+        for field in _WHOLE_FIELDS:
+            if type(value := getattr(self, field)) is float:
+                force_setattr(self, field, int(value))
+        if type(self.disk_available_least) is float:
+            force_setattr(self, "disk_available_least", math.floor(self.disk_available_least))

@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which partition a node belongs to: the one number that clients and workers must agree on."""
+
+from zlib import crc32
+
+
+def partition_of(node: str, partitions: int) -> int:
+    """Return the partition of a node name (crc32 of its UTF-8 bytes, modulo)."""
+    return crc32(node.encode("utf-8", "surrogatepass")) % partitions
+
+
+def server_of(partition: int) -> str:
+    """Return the oslo.messaging server name of a partition; queue and routing key are topic.server."""
+    return f"p{partition}"

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nova's ComputeNode.stats, computed from the claims whenever it is shown, so that it cannot drift.
+
+Source: nova.compute.stats.Stats. Nova counts tracked instances only; so does this: claims of role `instance`.
+"""
+
+from collections import Counter
+
+from tracker_worker.domain.ledger import Claim, Node, Role
+from tracker_worker.domain.objects import Scalar
+
+_IO_TASKS = (
+    "rebuilding",
+    "resize_prep",
+    "resize_migrating",
+    "image_snapshot",
+    "image_backup",
+    "rescuing",
+    "unshelving",
+)
+
+
+def instance_claims(node: Node) -> list[Claim]:
+    """Return the claims of role `instance`, which are what Nova calls the running vms."""
+    return [
+        claim
+        for held in node.claims.values()
+        for claim in held
+        if claim.role is Role.INSTANCE
+    ]
+
+
+def stats_of(node: Node) -> dict[str, Scalar]:
+    """Return the stats: what the driver sent, then Nova's own keys, which win."""
+    running = instance_claims(node)
+    counts: Counter[str] = Counter()
+    for claim in running:
+        counts[f"num_vm_{claim.vm_state}"] += 1
+        counts[f"num_task_{claim.task_state}"] += 1
+        counts[f"num_os_type_{claim.os_type}"] += 1
+        counts[f"num_proj_{claim.project_id}"] += 1
+    io_workload = counts["num_vm_building"] + sum(counts[f"num_task_{task}"] for task in _IO_TASKS)
+    driver = node.resources.stats if node.resources and node.resources.stats else {}
+    return {
+        **driver,
+        **{key: count for key, count in counts.items() if count},
+        "num_instances": len(running),
+        "io_workload": io_workload,
+        "failed_builds": node.failed_builds,
+    }
+
+
+def current_workload(node: Node) -> int:
+    """Return how many instances have a task under way."""
+    return sum(claim.task_state is not None for claim in instance_claims(node))

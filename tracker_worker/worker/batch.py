@@ -1,0 +1,307 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One batch: decoded events in, everything that its transaction commits and every answer out.
+
+Nothing here does I/O: what a batch knows comes in as a Snapshot, clock and ids as functions.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from tracker_worker.bus.answers import answer_to, parked_reply
+from tracker_worker.bus.delivery import Answer, Delivery
+from tracker_worker.bus.redaction import kept_body
+from tracker_worker.db.dead_letters import DeadLetter
+from tracker_worker.db.outbox import OutboxRow
+from tracker_worker.db.receipts import Receipt
+from tracker_worker.db.store import NodeChange
+from tracker_worker.db.unit_of_work import Work
+from tracker_worker.domain.commands import VERSION, Command, GetNode
+from tracker_worker.domain.errors import BadMessage, ErrorCode
+from tracker_worker.domain.ledger import (
+    Change,
+    ClaimDropped,
+    ClaimPut,
+    InstanceTouched,
+    Node,
+    NodeRemoved,
+    TouchForgotten,
+    assert_sum,
+    evolve,
+)
+from tracker_worker.domain.node import Decision, decide
+from tracker_worker.domain.notices import (
+    CausePayload,
+    Notice,
+    effect_notice,
+    event_error_notice,
+    usage_notice,
+)
+from tracker_worker.domain.settings import TrackerSettings
+from tracker_worker.domain.views import claim_view, node_view
+from tracker_worker.exceptions import NodeNotFound
+from tracker_worker.worker.events import Event, internal_error
+
+LOG = logging.getLogger(__name__)
+
+
+class Rules(Struct, frozen=True):
+    """What a batch needs besides its events: settings, partition count, clock and ids from outside."""
+
+    tracker: TrackerSettings
+    partitions: int
+    publisher_id: str
+    notify: bool
+    clock: Callable[[], datetime]
+    new_id: Callable[[], str]
+
+
+class Snapshot(Struct, frozen=True):
+    """What the database knew before a batch: receipts, nodes (untracked ones included), owners of uuids."""
+
+    receipts: Mapping[str, Receipt]
+    nodes: Mapping[str, Node]
+    uuid_owners: Mapping[str, str]
+
+
+class _Progress(Struct):
+    """One node's way through a batch."""
+
+    change: NodeChange
+    events: int = 0
+    visible: int = 0
+    cause: CausePayload | None = None
+
+
+class Batch:
+    """Applies events one after the other to copies of the nodes; `work` and `answers` are the result.
+
+    Belongs to its lane's thread. An event that raises changes nothing and is parked; its neighbours are applied.
+    """
+
+    def __init__(self, snapshot: Snapshot, rules: Rules) -> None:
+        self._rules = rules
+        self._known = snapshot.receipts
+        self._nodes = snapshot.nodes
+        self._owners = dict(snapshot.uuid_owners)
+        self._progress: dict[str, _Progress] = {}
+        self._receipts: dict[str, Receipt] = {}
+        self._letters: list[DeadLetter] = []
+        self._notices: list[tuple[str | None, Notice]] = []
+        self._settled: list[str] = []
+        self._unchanged: dict[str, int] = {}
+        self._answers: list[tuple[Delivery, Answer]] = []
+
+    def apply(self, event: Event) -> None:
+        """Apply one event."""
+        known = self._known.get(event.event_id) or self._receipts.get(event.event_id)
+        if event.delivery.redelivered:
+            self._settled.append(event.event_id)
+        if known is not None and known.digest == event.digest:
+            self._answer(event, known.reply)
+        elif known is not None:
+            self._park_reused(event)
+        elif event.bad is not None or event.command is None:
+            self._park(event, event.bad or BadMessage(ErrorCode.INTERNAL_ERROR, "$", "no command"))
+        elif isinstance(event.command, GetNode):
+            self._show(event, event.command)
+        else:
+            self._decide(event, event.command)
+
+    def park(self, event: Event, bad: BadMessage) -> None:
+        """Park an event that its lane gave up on."""
+        self._settled.append(event.event_id)
+        self._park(event, bad)
+
+    def work(self) -> Work:
+        """Return what to commit; asserts every node's sum first."""
+        for progress in self._progress.values():
+            assert_sum(progress.change.after)
+            self._tell_usage(progress)
+        changed = [progress.change for progress in self._progress.values()]
+        names = {change.after.name for change in changed}
+        return Work(
+            nodes=changed,
+            receipts=list(self._receipts.values()),
+            dead_letters=self._letters,
+            notifications=self._outbox_rows() if self._rules.notify else [],
+            settled_attempts=self._settled,
+            unchanged={name: s for name, s in self._unchanged.items() if name not in names},
+        )
+
+    def answers(self) -> list[tuple[Delivery, Answer]]:
+        """Return what each delivery gets, in the order of the deliveries."""
+        return self._answers
+
+    def nodes(self) -> list[Node]:
+        """Return the nodes as they are once the work is committed."""
+        return [progress.change.after for progress in self._progress.values()]
+
+    def _park_reused(self, event: Event) -> None:
+        """The id has its receipt already: this event's is kept under its digest, for its redelivery."""
+        known = self._known.get(event.digest) or self._receipts.get(event.digest)
+        if known is not None:
+            self._answer(event, known.reply)
+            return
+        text = "the event id was another command's"
+        bad = BadMessage(ErrorCode.EVENT_ID_REUSED, "$.event_id", text)
+        self._park(replace(event, event_id=event.digest), bad)
+
+    def _node(self, name: str) -> Node:
+        progress = self._progress.get(name)
+        return progress.change.after if progress else self._nodes[name]
+
+    def _show(self, event: Event, command: GetNode) -> None:
+        node = self._node(command.node)
+        self._unchanged[node.name] = self._nodes[node.name].sequence
+        answer: Answer = NodeNotFound(f"node {node.name} is not tracked")
+        if node.tracked:
+            answer = node_view(node)
+        self._answers.append((event.delivery, answer))
+
+    def _decide(self, event: Event, command: Command) -> None:
+        node = self._node(command.node)
+        try:
+            decision = decide(node, command, self._rules.tracker, self._owners)
+            changes: tuple[Change, ...] = (*decision.changes, *decision.marks)
+            after = evolve(node, changes)
+            notices = [effect_notice(effect, after, event.cause) for effect in decision.effects]
+            reply = _reply(decision, after.sequence)
+        except Exception as error:
+            self._park(event, internal_error(error))
+            return
+        progress = self._advance(after, changes)
+        progress.events += 1
+        if decision.changes:
+            progress.visible += 1
+            progress.cause = event.cause
+        self._own_uuids(node, after)
+        self._notices += [(node.name, notice) for notice in notices]
+        self._receive(event, node.name, after.sequence, decision.outcome.value, reply)
+
+    def _own_uuids(self, before: Node, after: Node) -> None:
+        """Keep the owners of uuids right for the reports that follow in this batch."""
+        if before.resources is not None and not after.tracked:
+            self._owners.pop(before.resources.uuid, None)
+        if after.resources is not None:
+            self._owners[after.resources.uuid] = after.name
+
+    def _advance(self, after: Node, changes: tuple[Change, ...]) -> _Progress:
+        progress = self._progress.get(after.name)
+        if progress is None:
+            before = self._nodes[after.name]
+            progress = _Progress(NodeChange(before, after, set(), set()))
+            self._progress[after.name] = progress
+        record = progress.change
+        for change in changes:
+            match change:
+                case ClaimPut(claim):
+                    record.claims.add((claim.instance_uuid, claim.role))
+                case ClaimDropped(uuid, role):
+                    record.claims.add((uuid, role))
+                case InstanceTouched(uuid, _) | TouchForgotten(uuid):
+                    record.touched.add(uuid)
+                case NodeRemoved():
+                    held = record.before.claims
+                    record.claims |= {(c.instance_uuid, c.role) for h in held.values() for c in h}
+                    record.touched |= set(record.before.touched)
+                case _:
+                    pass
+        record.after = after
+        return progress
+
+    def _park(self, event: Event, bad: BadMessage) -> None:
+        """Keep the event as a dead letter. Its receipt moves the node's sequence if the node has one to move."""
+        letter_id = self._rules.new_id()
+        node = self._node(event.node) if event.node is not None and event.owned else None
+        sequence = None
+        if node is not None and node.sequence:
+            node = evolve(node, ())
+            sequence = node.sequence
+            self._advance(node, ()).events += 1
+        reply = parked_reply(bad)
+        self._letters.append(
+            DeadLetter(
+                id=letter_id,
+                event_id=event.event_id,
+                code=bad.code.value,
+                path=bad.path,
+                message=bad.message,
+                node=event.node,
+                method=event.method,
+                body=kept_body(event.delivery.body, event.envelope),
+                recorded_at=self._rules.clock(),
+            )
+        )
+        notice = event_error_notice(node, event.cause, bad.code, bad.path, bad.message, letter_id)
+        self._notices.append((event.node, notice))
+        LOG.error(
+            "Event %s (%s) of node %s is parked as dead letter %s: %s",
+            event.event_id, event.method, event.node, letter_id, bad,
+        )  # fmt: skip
+        self._receive(event, event.node, sequence, reply["outcome"], reply)
+
+    def _receive(
+        self,
+        event: Event,
+        node: str | None,
+        sequence: int | None,
+        outcome: str,
+        reply: dict[str, Any],
+    ) -> None:
+        self._receipts[event.event_id] = Receipt(
+            event_id=event.event_id,
+            digest=event.digest,
+            node=node,
+            sequence=sequence,
+            method=event.method,
+            outcome=outcome,
+            reply=reply,
+            recorded_at=self._rules.clock(),
+        )
+        self._answer(event, reply)
+
+    def _answer(self, event: Event, reply: dict[str, Any]) -> None:
+        version = event.envelope.version if event.envelope else VERSION
+        self._answers.append((event.delivery, answer_to(event.method, version, reply)))
+
+    def _tell_usage(self, progress: _Progress) -> None:
+        after = progress.change.after
+        if not progress.visible or not after.tracked or progress.cause is None:
+            return
+        notice = usage_notice(after, after.usage_sequence, progress.cause, progress.events)
+        self._notices.append((after.name, notice))
+        progress.change.after = replace(after, usage_sequence=after.sequence)
+
+    def _outbox_rows(self) -> list[OutboxRow]:
+        timestamp = self._rules.clock().isoformat(sep=" ", timespec="microseconds")
+        rows = []
+        for node, notice in self._notices:
+            message_id = self._rules.new_id()
+            body = msgspec.json.encode(
+                {
+                    "message_id": message_id,
+                    "publisher_id": self._rules.publisher_id,
+                    "event_type": notice.event_type,
+                    "priority": notice.priority,
+                    "payload": notice.payload,
+                    "timestamp": timestamp,
+                    "_unique_id": message_id.replace("-", ""),
+                }
+            )
+            rows.append(OutboxRow(node, notice.event_type, notice.priority, message_id, body))
+        return rows
+
+
+def _reply(decision: Decision, sequence: int) -> dict[str, Any]:
+    reply: dict[str, Any] = {"outcome": decision.outcome.value, "sequence": sequence}
+    if decision.reason is not None:
+        reply["reason"] = decision.reason
+    if decision.claim is not None:
+        reply["claim"] = msgspec.to_builtins(claim_view(decision.claim))
+    return reply

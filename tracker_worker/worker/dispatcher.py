@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The dispatcher: which lane owns which partition, and the lanes' threads."""
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+
+from tracker_worker.bus.delivery import Delivery
+from tracker_worker.worker.lane import Lane
+
+LOG = logging.getLogger(__name__)
+
+
+class Dispatcher:
+    """Hands deliveries to lanes: partition p belongs to lane p mod the number of lanes, for ever.
+
+    `failed` is called, on the lane's thread, when a lane ends by an error that it does not know: the process
+    cannot keep its promises without it.
+    """
+
+    def __init__(self, lanes: Sequence[Lane], failed: Callable[[], None]) -> None:
+        self._lanes = lanes
+        self._failed = failed
+        self._threads = [
+            threading.Thread(target=self._run, args=(lane,), name=f"lane-{number}", daemon=True)
+            for number, lane in enumerate(lanes)
+        ]
+
+    def start(self) -> None:
+        """Start the lanes' threads."""
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, delivery: Delivery) -> None:
+        """Queue a delivery in its lane; blocks while the partition's queue is full. Any thread."""
+        self._lanes[delivery.partition % len(self._lanes)].submit(delivery)
+
+    def drain(self, timeout: float) -> bool:
+        """Finish what was submitted within `timeout` seconds, else abandon it; tells whether all was finished."""
+        for lane in self._lanes:
+            lane.close()
+        for thread in self._threads:
+            thread.join(timeout)
+        drained = not any(thread.is_alive() for thread in self._threads)
+        for lane in self._lanes if not drained else ():
+            lane.abandon()
+        return drained
+
+    def _run(self, lane: Lane) -> None:
+        try:
+            lane.run()
+        except BaseException:
+            LOG.critical("%s ended by an unexpected error", threading.current_thread().name, exc_info=True)
+            self._failed()

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Deliveries as far as they can be read: a command, or what is bad about it."""
+
+import traceback
+from pathlib import PurePath
+
+from msgspec import Struct
+
+from tracker_worker.bus.delivery import Delivery
+from tracker_worker.bus.envelope import (
+    Envelope,
+    digest_of,
+    event_id_of,
+    names_of,
+    open_envelope,
+    read_command,
+)
+from tracker_worker.domain.commands import Command, instance_uuid_of
+from tracker_worker.domain.errors import BadMessage, ErrorCode
+from tracker_worker.domain.notices import CausePayload
+from tracker_worker.domain.partitions import partition_of
+
+
+class Event(Struct, frozen=True):
+    """A delivery as far as it could be read: a command, or what is bad about it.
+
+    `owned` tells that the node named belongs to the partition that the delivery came from: only then may this
+    lane touch its row.
+    """
+
+    delivery: Delivery
+    event_id: str
+    digest: str
+    envelope: Envelope | None
+    node: str | None
+    owned: bool
+    command: Command | None
+    bad: BadMessage | None
+
+    @property
+    def method(self) -> str | None:
+        """The method asked for, right or wrong."""
+        return self.envelope and self.envelope.method[:64]
+
+    @property
+    def cause(self) -> CausePayload:
+        """The event as notifications name it."""
+        uuid = self.command and instance_uuid_of(self.command)
+        return CausePayload(
+            self.method, self.event_id, self.envelope and self.envelope.request_id, uuid or None
+        )
+
+
+def read_event(delivery: Delivery, partitions: int) -> Event:
+    """Decode a delivery. Never raises: what cannot be read becomes an event that is parked."""
+    envelope = None
+    try:
+        envelope = open_envelope(delivery.body)
+        command = read_command(envelope)
+        event_id = event_id_of(envelope, command)
+        digest = digest_of(envelope.method, command)
+    except BadMessage as error:
+        return _bad_event(delivery, envelope, error, partitions)
+    except Exception as error:
+        return _bad_event(delivery, envelope, internal_error(error), partitions)
+    owned = partition_of(command.node, partitions) == delivery.partition
+    text = "client and worker differ in [bus] partitions"
+    bad = None if owned else BadMessage(ErrorCode.WRONG_PARTITION, "$.node", text)
+    return Event(delivery, event_id, digest, envelope, command.node, owned, command, bad)
+
+
+def _bad_event(
+    delivery: Delivery, envelope: Envelope | None, bad: BadMessage, partitions: int
+) -> Event:
+    digest, _ = names_of(delivery.body, None)
+    event_id, node = names_of(delivery.body, envelope)
+    owned = node is not None and partition_of(node, partitions) == delivery.partition
+    return Event(delivery, event_id, digest, envelope, node, owned, None, bad)
+
+
+def internal_error(error: Exception) -> BadMessage:
+    """Return how an unexpected exception is parked: where it happened, without any payload value."""
+    frames = reversed(traceback.extract_tb(error.__traceback__))
+    places = " < ".join(f"{f.name} ({PurePath(f.filename).name}:{f.lineno})" for f in frames)
+    return BadMessage(ErrorCode.INTERNAL_ERROR, "$", f"{type(error).__name__} in {places}")

@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A lane: ONE thread that owns the nodes of its partitions, so that nothing needs a lock.
+
+It takes what is waiting, never waits for more, and holds a batch until it is committed: nothing is answered
+before that, nothing is dropped, order is kept.
+"""
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
+
+from msgspec import Struct
+from oslo_db import exception as db_exception
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_any,
+    stop_when_event_set,
+    wait_exponential_jitter,
+)
+from tenacity.nap import sleep_using_event
+from tenacity.stop import stop_base
+
+from tracker_worker.bus.delivery import Answer, Delivery
+from tracker_worker.db.store import StaleNode
+from tracker_worker.db.unit_of_work import UnitOfWork
+from tracker_worker.domain.commands import UpdateAvailableResource
+from tracker_worker.domain.errors import BadMessage, ErrorCode
+from tracker_worker.domain.ledger import Node
+from tracker_worker.worker.batch import Batch, Rules, Snapshot
+from tracker_worker.worker.events import Event, internal_error, read_event
+
+T = TypeVar("T")
+
+LOG = logging.getLogger(__name__)
+
+TRANSIENT = (
+    OperationalError,
+    PoolTimeout,
+    db_exception.DBConnectionError,
+    db_exception.DBDeadlock,
+    db_exception.DBDuplicateEntry,
+    db_exception.DBNonExistentDatabase,
+    db_exception.DBNonExistentTable,
+    StaleNode,
+)
+"""Errors that say nothing about the events: the batch is tried again, for ever, and nothing is answered."""
+
+
+class LaneSettings(Struct, frozen=True):
+    """Bounds of a lane: events, bytes, tries of an event that kills; seconds between tries."""
+
+    batch_size: int = 256
+    batch_bytes: int = 1024 * 1024
+    prefetch: int = 256
+    max_attempts: int = 3
+    retry_initial: float = 0.05
+    retry_max: float = 5.0
+
+
+class Lane:
+    """Applies the events of its partitions in order. `submit` may be called from any thread, the rest is its own.
+
+    `committed` is called after each commit, so that the relay need not poll.
+    """
+
+    def __init__(
+        self,
+        partitions: Iterable[int],
+        unit_of_work: UnitOfWork,
+        rules: Rules,
+        settings: LaneSettings,
+        committed: Callable[[], None],
+    ) -> None:
+        self._queues = {p: queue.Queue[Delivery](settings.prefetch) for p in partitions}
+        self._unit_of_work = unit_of_work
+        self._rules = rules
+        self._settings = settings
+        self._committed = committed
+        self._nodes: dict[str, Node] = {}
+        self._work = threading.Event()
+        self._closing = threading.Event()
+        self._abandon = threading.Event()
+        self._next = 0
+
+    def submit(self, delivery: Delivery) -> None:
+        """Queue a delivery; blocks while its partition already has `prefetch` waiting."""
+        self._queues[delivery.partition].put(delivery)
+        self._work.set()
+
+    def run(self) -> None:
+        """Work until closed and drained, or abandoned: the body of the lane's thread."""
+        while not self._abandon.is_set():
+            self._work.wait()
+            self._work.clear()
+            while not self._abandon.is_set() and self.step():
+                pass
+            if self._closing.is_set():
+                break
+        self._unit_of_work.close()
+
+    def step(self) -> bool:
+        """Take what is waiting, at most a batch, and settle it; False when nothing was waiting."""
+        deliveries = self._take()
+        if not deliveries:
+            return False
+        try:
+            self._run([read_event(delivery, self._rules.partitions) for delivery in deliveries])
+        except TRANSIENT:
+            LOG.warning("Gave up on a batch of %d: it was not answered", len(deliveries))
+        return True
+
+    def close(self) -> None:
+        """Finish what is waiting, then end. Nothing may be submitted any more."""
+        self._closing.set()
+        self._work.set()
+
+    def abandon(self) -> None:
+        """End as soon as possible: what is not committed stays unanswered, for the broker to hand out again."""
+        self._abandon.set()
+        self.close()
+
+    def _take(self) -> list[Delivery]:
+        """Take from the partitions in turn, from each in order, so that none waits for another's backlog."""
+        taken: list[Delivery] = []
+        size = 0
+        waiting = list(self._queues.values())
+        waiting = waiting[self._next :] + waiting[: self._next]
+        self._next = (self._next + 1) % len(waiting)
+        while waiting:
+            for partition in tuple(waiting):
+                try:
+                    delivery = partition.get_nowait()
+                except queue.Empty:
+                    waiting.remove(partition)
+                    continue
+                taken.append(delivery)
+                size += len(delivery.body)
+                if len(taken) >= self._settings.batch_size or size >= self._settings.batch_bytes:
+                    return taken
+        return taken
+
+    def _run(self, events: list[Event]) -> None:
+        """Run events that may have killed a worker alone, the others together, all in order."""
+        redelivered = [event.event_id for event in events if event.delivery.redelivered]
+        attempts: Mapping[str, int] = {}
+        if redelivered:
+            attempts = self._persist(lambda: self._unit_of_work.count_attempts(redelivered))
+        together: list[Event] = []
+        for event in events:
+            before = attempts.get(event.event_id, 0)
+            if not before:
+                together.append(event)
+                continue
+            self._settle(together)
+            together = []
+            if before >= self._settings.max_attempts:
+                text = f"the worker died {before} times while this event was under way"
+                self._park(event, BadMessage(ErrorCode.WORKER_DIED, "$", text))
+            else:
+                self._settle([event])
+        self._settle(together)
+
+    def _settle(self, events: Sequence[Event]) -> None:
+        """Commit events together; if the data is at fault halve them until the one at fault is alone and parked."""
+        if not events:
+            return
+        try:
+            self._persist(lambda: self._commit(events))
+        except TRANSIENT:
+            if self._abandon.is_set():
+                raise
+            text = "the database rejects what this event writes"
+            self._split(events, BadMessage(ErrorCode.DATABASE_REJECTS, "$", text))
+        except Exception as error:
+            self._split(events, internal_error(error))
+
+    def _split(self, events: Sequence[Event], bad: BadMessage) -> None:
+        if len(events) == 1:
+            self._park(events[0], bad)
+            return
+        half = len(events) // 2
+        self._settle(events[:half])
+        self._settle(events[half:])
+
+    def _park(self, event: Event, bad: BadMessage) -> None:
+        self._persist(lambda: self._commit([event], bad))
+
+    def _persist(self, action: Callable[[], T]) -> T:
+        """Do something to the database until it works, or the lane is abandoned.
+
+        Ends early, with the error, when it failed `max_attempts` times in a way that the events may be to blame for.
+        """
+        blamed = _EventsToBlame(self._unit_of_work, self._settings.max_attempts)
+        retrying = Retrying(
+            retry=retry_if_exception_type(TRANSIENT),
+            wait=wait_exponential_jitter(self._settings.retry_initial, self._settings.retry_max),
+            stop=stop_any(stop_when_event_set(self._abandon), blamed),
+            sleep=sleep_using_event(self._abandon),
+            before_sleep=_log_retry,
+            reraise=True,
+        )
+        return retrying(action)
+
+    def _commit(self, events: Sequence[Event], bad: BadMessage | None = None) -> None:
+        """Decide and commit events, then answer them. On any error the cached nodes are forgotten."""
+        try:
+            batch = Batch(self._snapshot(events), self._rules)
+            for event in events:
+                if bad is None:
+                    batch.apply(event)
+                else:
+                    batch.park(event, bad)
+            self._unit_of_work.commit(batch.work())
+        except Exception:
+            for event in events:
+                self._nodes.pop(event.node or "", None)
+            raise
+        for node in batch.nodes():
+            if node.tracked:
+                self._nodes[node.name] = node
+            else:
+                self._nodes.pop(node.name, None)
+        self._committed()
+        for delivery, answer in batch.answers():
+            _answer(delivery, answer)
+
+    def _snapshot(self, events: Sequence[Event]) -> Snapshot:
+        """Read what the batch needs and the cache has not: at most six statements, however many events."""
+        known = self._unit_of_work.known([event.event_id for event in events])
+        reused = [e.digest for e in events if e.event_id in known and known[e.event_id].digest != e.digest]
+        if reused:
+            known |= self._unit_of_work.known(reused)
+        names = {event.node for event in events if event.node is not None and event.owned}
+        nodes = {name: self._nodes[name] for name in names if name in self._nodes}
+        if missing := names - nodes.keys():
+            nodes |= self._unit_of_work.load(sorted(missing))
+        uuids = [uuid for event in events if (uuid := _new_uuid(event, nodes))]
+        owners = self._unit_of_work.uuid_owners(uuids) if uuids else {}
+        return Snapshot(known, nodes, owners)
+
+
+class _EventsToBlame(stop_base):
+    """Counts errors that repeat because of what is written: a connection lost although the database answers
+    afterwards, and a duplicate row although everything was read again."""
+
+    def __init__(self, unit_of_work: UnitOfWork, most: int) -> None:
+        self._unit_of_work = unit_of_work
+        self._most = most
+        self._count = 0
+
+    def __call__(self, retry_state: RetryCallState) -> bool:
+        error = retry_state.outcome and retry_state.outcome.exception()
+        if isinstance(error, db_exception.DBConnectionError):
+            self._count += self._answers()
+        elif isinstance(error, db_exception.DBDuplicateEntry):
+            self._count += 1
+        return self._count >= self._most
+
+    def _answers(self) -> bool:
+        try:
+            self._unit_of_work.ping()
+        except TRANSIENT:
+            return False
+        return True
+
+
+def _new_uuid(event: Event, nodes: Mapping[str, Node]) -> str | None:
+    """Return the uuid of a report whose node is not yet known by it."""
+    if not event.owned or not isinstance(event.command, UpdateAvailableResource):
+        return None
+    known = nodes[event.command.node].resources
+    uuid = event.command.resources.uuid
+    return None if known is not None and known.uuid == uuid else uuid
+
+
+def _log_retry(retry_state: RetryCallState) -> None:
+    error = retry_state.outcome and retry_state.outcome.exception()
+    LOG.warning("Batch is tried again (%d): %s", retry_state.attempt_number, type(error).__name__)
+
+
+def _answer(delivery: Delivery, answer: Answer) -> None:
+    """A reply that cannot be sent is the caller's time-out; the event is committed all the same."""
+    try:
+        delivery.settle(answer)
+    except Exception:
+        LOG.exception("A reply could not be sent")

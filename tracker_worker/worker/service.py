@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The composition root: the one place that knows concrete classes, the clock, the ids and the configuration."""
+
+import logging
+import socket
+import time
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from msgspec import Struct
+
+from tracker_worker.bus.endpoint import Endpoint
+from tracker_worker.bus.publisher import TransportPublisher
+from tracker_worker.db.unit_of_work import UnitOfWork
+from tracker_worker.domain.settings import TrackerSettings
+from tracker_worker.worker.batch import Rules
+from tracker_worker.worker.dispatcher import Dispatcher
+from tracker_worker.worker.lane import Lane, LaneSettings
+from tracker_worker.worker.purge import Purge
+from tracker_worker.worker.relay import Relay, RelaySettings
+
+LOG = logging.getLogger(__name__)
+
+TOPIC = "tracker"
+
+
+class WorkerSettings(Struct, frozen=True):
+    """Everything about one worker that is configured."""
+
+    host: str
+    tracker: TrackerSettings = TrackerSettings()
+    lane: LaneSettings = LaneSettings()
+    relay: RelaySettings = RelaySettings()
+    exchange: str = "tracker"
+    partitions: int = 16
+    lanes: int = 1
+    notify: bool = True
+    notification_exchange: str = "nova"
+    notification_topic: str = "versioned_notifications"
+    receipt_days: int = 7
+    graceful_shutdown_timeout: int = 60
+
+
+def settings_from(conf: Any) -> WorkerSettings:
+    """Return the settings that a configuration holds. Raises ValueError, in words, where options exclude each other."""
+    tracker, worker, bus, notifications = conf.tracker, conf.worker, conf.bus, conf.notifications
+    if worker.lanes > 1 and (conf.database.connection or "sqlite:").startswith("sqlite"):
+        raise ValueError("[worker] lanes must be 1 on SQLite: it has one writer")
+    if worker.lanes > bus.partitions:
+        raise ValueError("[worker] lanes is above [bus] partitions: the rest would stay idle")
+    return WorkerSettings(
+        host=socket.gethostname(),
+        tracker=TrackerSettings(
+            **{field: tracker[field] for field in TrackerSettings.__struct_fields__}
+        ),
+        lane=LaneSettings(
+            batch_size=worker.batch_size,
+            batch_bytes=worker.batch_bytes,
+            prefetch=worker.prefetch,
+            max_attempts=worker.max_attempts,
+        ),
+        relay=RelaySettings(window=notifications.window),
+        exchange=bus.exchange,
+        partitions=bus.partitions,
+        lanes=worker.lanes,
+        notify=bool(set(conf.oslo_messaging_notifications.driver) - {"noop"}),
+        notification_exchange=notifications.exchange,
+        notification_topic=notifications.topic,
+        receipt_days=tracker.receipt_days,
+        graceful_shutdown_timeout=worker.graceful_shutdown_timeout,
+    )
+
+
+def utc_now() -> datetime:
+    """Return the time, UTC, without a zone as SQL columns have none."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+def new_id() -> str:
+    """Return a new uuid."""
+    return str(uuid.uuid4())
+
+
+class Worker:
+    """One worker: endpoint, lanes, relay, purge on one engine. The transports and the engine stay the caller's.
+
+    `failed` is called when a lane or another thread ends by an error that it does not know.
+    """
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        engine: sa.Engine,
+        transport: Any,
+        notification_transport: Any,
+        failed: Callable[[], None],
+    ) -> None:
+        self._timeout = settings.graceful_shutdown_timeout
+        publisher = TransportPublisher(
+            notification_transport, settings.notification_exchange, settings.notification_topic
+        )
+        self._relay = Relay(engine, publisher, settings.relay)
+        self._purge = Purge(engine, settings.receipt_days)
+        rules = Rules(
+            tracker=settings.tracker,
+            partitions=settings.partitions,
+            publisher_id=f"tracker-worker:{settings.host}",
+            notify=settings.notify,
+            clock=utc_now,
+            new_id=new_id,
+        )
+        self._dispatcher = Dispatcher(
+            [
+                Lane(
+                    range(number, settings.partitions, settings.lanes),
+                    UnitOfWork(engine),
+                    rules,
+                    settings.lane,
+                    self._relay.notify,
+                )
+                for number in range(settings.lanes)
+            ],
+            failed,
+        )
+        self._endpoint = Endpoint(
+            transport,
+            settings.exchange,
+            TOPIC,
+            range(settings.partitions),
+            self._dispatcher.submit,
+            new_id,
+        )
+
+    @property
+    def published(self) -> int:
+        """How many notifications the bus has taken since the start."""
+        return self._relay.published
+
+    def start(self) -> None:
+        """Start: what an earlier process left is published first, commands are taken last."""
+        self._relay.start()
+        self._purge.start()
+        self._dispatcher.start()
+        self._endpoint.start()
+
+    def stop(self) -> bool:
+        """Drain within the graceful timeout: take no more, finish, commit, reply, publish, close.
+
+        Tells whether all was finished. Not from a lane's thread.
+        """
+        deadline = time.monotonic() + self._timeout
+        self._endpoint.stop()
+        self._purge.stop()
+        drained = self._dispatcher.drain(deadline - time.monotonic())
+        published = self._relay.drain(max(deadline - time.monotonic(), 0.1))
+        if not drained:
+            LOG.error("Not everything that was taken was finished in %d s", self._timeout)
+        return drained and published
