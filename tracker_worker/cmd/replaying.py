@@ -5,15 +5,14 @@ import itertools
 import queue
 import shutil
 import tempfile
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from collections.abc import Iterator
 from msgspec.structs import replace
 from oslo_messaging.rpc.dispatcher import NoSuchMethod
 
@@ -30,73 +29,100 @@ NODES_AT_ONCE = 64
 PARTITIONS = 4
 TIMEOUT_SECONDS = 120
 
+Json = dict[str, Any]
+Reply = tuple[str, str | None]
+"""Outcome and reason."""
+
 _numbers = itertools.count(1)
 
 
 class Reader:
-    """Reads node views from SQL: what is committed before a reply is there after it. One connection a thread."""
+    """Reads node views from SQL: what is committed before a reply is there after it. One thread's."""
 
     def __init__(self, engine: sa.Engine) -> None:
-        self._engine = engine
-        self._local = threading.local()
+        self._unit_of_work = UnitOfWork(engine)
 
-    def view(self, name: str) -> dict[str, Any] | None:
-        """Return a node's view, None when it is not tracked."""
-        if not hasattr(self._local, "unit_of_work"):
-            self._local.unit_of_work = UnitOfWork(self._engine)
-        node = self._local.unit_of_work.load([name])[name]
-        return node_view(node) if node.tracked else None
+    def views(self, names: set[str]) -> dict[str, Json | None]:
+        """Return the views of nodes, None for one that is not tracked."""
+        nodes = self._unit_of_work.load(names) if names else {}
+        return {n: node_view(node) if node.tracked else None for n, node in nodes.items()}
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._unit_of_work.close()
 
 
 class Replay:
     """One trace on its way: a step runs when its predecessors are done, up to 64 nodes at once."""
 
     def __init__(self, trace: Trace, api: TrackerAPI, reader: Reader) -> None:
-        self._trace = trace
+        self._steps = trace.steps
         self._api = api
         self._reader = reader
-
-    def run(self, stepped: Callable[[], None]) -> list[Result]:
-        """Return the result of every step; `stepped` is called after each, on the caller's thread."""
-        waits = predecessors(self._trace.steps)
-        followers: dict[int, list[int]] = {}
-        for index, before in enumerate(waits):
+        self._waits = predecessors(trace.steps)
+        self._followers: dict[int, list[int]] = {}
+        for index, before in enumerate(self._waits):
             for earlier in before:
-                followers.setdefault(earlier, []).append(index)
+                self._followers.setdefault(earlier, []).append(index)
+        self._done: queue.SimpleQueue[tuple[int, Future[Reply]]] = queue.SimpleQueue()
+
+    def run(self, stepped: Callable[[int], None]) -> list[Result]:
+        """Return the result of every step; `stepped` is called with the number of steps done, on this thread."""
         results: dict[int, Result] = {}
-        done: queue.SimpleQueue[tuple[int, Future[Result]]] = queue.SimpleQueue()
+        first = [index for index, before in enumerate(self._waits) if not before]
         with ThreadPoolExecutor(NODES_AT_ONCE) as pool:
+            self._start(pool, first)
+            while len(results) < len(self._steps):
+                finished = self._finished()
+                results |= self._results(finished)
+                stepped(len(finished))
+                self._start(pool, self._released(finished))
+        return [results[index] for index in range(len(self._steps))]
 
-            def start(index: int) -> None:
-                future = pool.submit(self._step, self._trace.steps[index])
-                future.add_done_callback(lambda finished: done.put((index, finished)))
+    def _start(self, pool: ThreadPoolExecutor, indexes: Iterable[int]) -> None:
+        for index in indexes:
+            future = pool.submit(self._call, self._steps[index])
+            future.add_done_callback(partial(self._note, index))
 
-            for index, before in enumerate(waits):
-                if not before:
-                    start(index)
-            while len(results) < len(waits):
-                index, finished = done.get()
-                results[index] = finished.result()
-                stepped()
-                for follower in followers.get(index, ()):
-                    waits[follower].discard(index)
-                    if not waits[follower]:
-                        start(follower)
-        return [results[index] for index in range(len(waits))]
+    def _note(self, index: int, future: Future[Reply]) -> None:
+        self._done.put((index, future))
 
-    def _step(self, step: Step) -> Result:
+    def _finished(self) -> dict[int, Reply]:
+        """Wait for a step to be done, then take all that are."""
+        index, future = self._done.get()
+        finished = {index: future.result()}
+        while not self._done.empty():
+            index, future = self._done.get()
+            finished[index] = future.result()
+        return finished
+
+    def _results(self, finished: dict[int, Reply]) -> dict[int, Result]:
+        """Add the views, read at once for all: no later step of these nodes has started."""
+        wanted = {index: set(self._steps[index].expect.nodes) for index in finished}
+        views = self._reader.views(set().union(*wanted.values()))
+        return {
+            index: Result(*reply, {name: views.get(name) for name in wanted[index]})
+            for index, reply in finished.items()
+        }
+
+    def _released(self, finished: Iterable[int]) -> Iterator[int]:
+        """Yield the steps that waited for these and for nothing else."""
+        for index in finished:
+            for follower in self._followers.pop(index, ()):
+                self._waits[follower].discard(index)
+                if not self._waits[follower]:
+                    yield follower
+
+    def _call(self, step: Step) -> Reply:
         args = dict(step.args)
         node = args.pop("node", "")
-        outcome, reason = "applied", None
         try:
             reply = self._api.call({}, step.method, node, **args)
-            outcome, reason = reply.get("outcome", "applied"), reply.get("reason")
+            return reply.get("outcome", "applied"), reply.get("reason")
         except exceptions.CommandRefused as error:
-            outcome, reason = "refused", str(error)
+            return "refused", plain_reason(str(error))
         except (exceptions.TrackerWorkerException, NoSuchMethod) as error:
-            outcome, reason = "parked", str(error)
-        views = {name: self._reader.view(name) for name in step.expect.nodes}
-        return Result(outcome, None if reason is None else plain_reason(reason), views)
+            return "parked", str(error)
 
 
 def empty_database(directory: Path) -> Path:
@@ -121,9 +147,11 @@ def embedded_worker(
         engine = create_engine(f"sqlite:///{copy}")
         worker = Worker(settings, engine, rpc, notifications, failed)
         api = TrackerAPI(rpc, exchange=exchange, partitions=PARTITIONS, timeout=TIMEOUT_SECONDS)
+        reader = Reader(engine)
         worker.start()
         try:
-            yield api, Reader(engine), worker
+            yield api, reader, worker
         finally:
+            reader.close()
             worker.stop()
             engine.dispose()

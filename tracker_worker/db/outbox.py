@@ -21,7 +21,7 @@ class OutboxRow(Struct, frozen=True):
 
 
 _ADD = sa.insert(OUTBOX)
-_WINDOW = sa.select(OUTBOX).order_by(OUTBOX.c.id).limit(sa.bindparam("size"))
+_WINDOW = sa.select(OUTBOX).where(OUTBOX.c.id > sa.bindparam("after")).order_by(OUTBOX.c.id).limit(sa.bindparam("size"))
 _REMOVE = sa.delete(OUTBOX).where(OUTBOX.c.id <= sa.bindparam("last"))
 
 
@@ -42,9 +42,10 @@ def add(connection: sa.Connection, rows: Iterable[OutboxRow]) -> None:
     )
 
 
-def window(connection: sa.Connection, size: int) -> Sequence[OutboxRow]:
-    """Return the oldest notifications, at most `size`, in id order."""
-    return [OutboxRow(**row._mapping) for row in connection.execute(_WINDOW, {"size": size})]
+def window(connection: sa.Connection, after: int, size: int) -> Sequence[OutboxRow]:
+    """Return the oldest notifications with an id above `after`, at most `size`, in id order."""
+    rows = connection.execute(_WINDOW, {"after": after, "size": size})
+    return [OutboxRow(**row._mapping) for row in rows]
 
 
 def remove_through(connection: sa.Connection, last: int) -> None:

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The relay: publishes the outbox in id order and forgets a notification once the bus has it."""
 
-import logging
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
 
 import sqlalchemy as sa
 from msgspec import Struct
@@ -14,11 +16,11 @@ from tracker_worker.bus.publisher import Publisher
 from tracker_worker.db import outbox
 from tracker_worker.worker.lane import TRANSIENT
 
-LOG = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class RelaySettings(Struct, frozen=True):
-    """Rows published before they are removed, seconds between looks when no lane of this process called."""
+    """Rows that may be published and not yet removed; seconds between looks when no lane of this process called."""
 
     window: int = 200
     poll_interval: float = 1.0
@@ -26,15 +28,19 @@ class RelaySettings(Struct, frozen=True):
 
 
 class Relay:
-    """Owns one thread. A crash between publishing and removing repeats rows, never skips one.
+    """Owns one thread and one connection. A crash repeats at most a window of rows, and skips none.
 
-    `published` counts the notifications that the bus has taken, repetitions included.
+    Rows are removed a window at a time, or when there is nothing to publish: a lane's commit should not have to
+    wait for a delete after each of its batches. `published` counts what the bus has taken, repetitions included.
     """
 
     def __init__(self, engine: sa.Engine, publisher: Publisher, settings: RelaySettings) -> None:
         self._engine = engine
         self._publisher = publisher
         self._settings = settings
+        self._connection: sa.Connection | None = None
+        self._last = 0
+        self._unremoved = 0
         self._work = threading.Event()
         self._closing = threading.Event()
         self._abandon = threading.Event()
@@ -59,36 +65,63 @@ class Relay:
         self._abandon.set()
         return drained
 
-    def step(self) -> bool:
-        """Publish one window; False when the outbox was empty."""
-        with self._engine.connect() as connection:
-            with connection.begin():
-                rows = outbox.window(connection, self._settings.window)
-            if not rows:
-                return False
-            self._publisher.publish(rows)
-            self.published += len(rows)
-            with connection.begin():
-                outbox.remove_through(connection, rows[-1].id)
+    def publish_window(self) -> bool:
+        """Publish what is waiting, at most a window; False when nothing was."""
+        with self._transaction() as connection:
+            rows = outbox.window(connection, self._last, self._settings.window)
+        if not rows:
+            return False
+        self._publisher.publish(rows)
+        self._last = rows[-1].id
+        self.published += len(rows)
+        self._unremoved += len(rows)
+        if self._unremoved >= self._settings.window:
+            self.remove_published()
         return True
+
+    def remove_published(self) -> None:
+        """Remove the rows that the bus has taken."""
+        if self._unremoved:
+            with self._transaction() as connection:
+                outbox.remove_through(connection, self._last)
+            self._unremoved = 0
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sa.Connection]:
+        if self._connection is None:
+            self._connection = self._engine.connect()
+        try:
+            with self._connection.begin():
+                yield self._connection
+        except Exception:
+            self._close()
+            raise
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            connection.close()
 
     def _run(self) -> None:
         while not self._abandon.is_set():
-            self._work.wait(self._settings.poll_interval)
+            called = self._work.wait(self._settings.poll_interval)
             self._work.clear()
             closing = self._closing.is_set()
-            while not self._abandon.is_set() and self._step_until_it_works():
+            while not self._abandon.is_set() and self._until_it_works(self.publish_window):
                 pass
+            if closing or not called:
+                self._until_it_works(self.remove_published)
             if closing:
-                return
+                break
+        self._close()
 
-    def _step_until_it_works(self) -> bool:
+    def _until_it_works(self, action: Callable[[], T]) -> T | None:
         """Broker or database away: try again until they are back, notifications wait in the outbox."""
         retrying = Retrying(
             retry=retry_if_exception_type((*TRANSIENT, MessagingException, OSError)),
             wait=wait_exponential_jitter(0.05, self._settings.retry_max),
             stop=stop_when_event_set(self._abandon),
             sleep=sleep_using_event(self._abandon),
-            retry_error_callback=lambda _: False,
+            retry_error_callback=lambda _: None,
         )
-        return retrying(self.step)
+        return retrying(action)
