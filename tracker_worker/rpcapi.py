@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The worker's client: what a compute manager imports. One method a command.
 
-Claims and get_node are calls; everything else is a cast with `at_least_once`, so that a command that no queue
-takes raises oslo_messaging.MessageUndeliverable instead of being lost. Every command is stamped with an event id and
-with its origin (this client and its counter). Arguments are plain dicts in the forms of the design, section 6.
+Claims and get_node are calls; everything else is a cast with `at_least_once`, so that a command that no
+queue takes raises oslo_messaging.MessageUndeliverable instead of being lost. Every command is stamped
+with an event id and with its origin (this client and its counter). Arguments are plain dicts in the forms
+of the design, section 6.
 """
 
 import itertools
@@ -24,8 +25,9 @@ Json = dict[str, Any]
 class TrackerAPI:
     """Client of the workers. Thread-safe; exchange and partitions must be the workers'.
 
-    `context` is the request's context (a dict or an oslo.context object with to_dict); of it only the request id
-    reaches the worker's tables. Raises tracker_worker.exceptions from calls, and oslo.messaging's own errors.
+    `context` is the request's context (a dict or an oslo.context object with to_dict); of it only the
+    request id reaches the worker's tables. Raises tracker_worker.exceptions from calls, and
+    oslo.messaging's own errors.
     """
 
     def __init__(
@@ -76,13 +78,9 @@ class TrackerAPI:
             context, "live_migration_claim", node, instance=instance, migration=migration, **args
         )
 
-    def rebuild_claim(
-        self, context: Json, node: str, instance: Json, migration: Json, **args: Any
-    ) -> Json:
+    def rebuild_claim(self, context: Json, node: str, instance: Json, migration: Json, **args: Any) -> Json:
         """An evacuation to this node wants room. Raises ComputeResourcesUnavailable."""
-        return self.call(
-            context, "rebuild_claim", node, instance=instance, migration=migration, **args
-        )
+        return self.call(context, "rebuild_claim", node, instance=instance, migration=migration, **args)
 
     def abort_instance_claim(self, context: Json, node: str, instance_uuid: str) -> None:
         """The boot failed."""
@@ -128,13 +126,9 @@ class TrackerAPI:
             instance_uuid=instance_uuid, migration_uuid=migration_uuid,
         )  # fmt: skip
 
-    def finish_revert_move(
-        self, context: Json, node: str, instance: Json, migration_uuid: str
-    ) -> None:
+    def finish_revert_move(self, context: Json, node: str, instance: Json, migration_uuid: str) -> None:
         """Source: the instance is back after a revert."""
-        self.cast(
-            context, "finish_revert_move", node, instance=instance, migration_uuid=migration_uuid
-        )
+        self.cast(context, "finish_revert_move", node, instance=instance, migration_uuid=migration_uuid)
 
     def update_usage(self, context: Json, node: str, instance: Json) -> None:
         """A new vm_state or task_state; in a removable state, released."""
@@ -152,9 +146,7 @@ class TrackerAPI:
         """The compute service was enabled or disabled."""
         self.cast(context, "set_service_status", node, disabled=disabled)
 
-    def remove_node(
-        self, context: Json, node: str, host: str | None = None, force: bool = False
-    ) -> None:
+    def remove_node(self, context: Json, node: str, host: str | None = None, force: bool = False) -> None:
         """The node is no longer tracked."""
         self.cast(context, "remove_node", node, host=host, force=force)
 

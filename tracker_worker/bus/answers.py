@@ -28,7 +28,9 @@ def parked_reply(bad: BadMessage) -> dict[str, Any]:
 
 
 def answer_to(method: str | None, version: str, reply: dict[str, Any]) -> Answer:
-    """Return what a call of `method` gets for a stored reply; the second delivery of an event gets the same."""
+    """Return what a call of `method` gets for a stored reply; the second delivery of an event gets the
+    same.
+    """
     if reply["outcome"] == PARKED:
         return _parked(method or "", version, reply)
     if reply["outcome"] == Outcome.REFUSED:
@@ -39,9 +41,11 @@ def answer_to(method: str | None, version: str, reply: dict[str, Any]) -> Answer
 def _parked(method: str, version: str, reply: dict[str, Any]) -> Exception:
     code = reply["code"]
     if code == ErrorCode.UNKNOWN_METHOD:
-        return NoSuchMethod(method)
+        unknown: Exception = NoSuchMethod(method)
+        return unknown
     if code == ErrorCode.UNSUPPORTED_VERSION:
-        return UnsupportedVersion(version, method)
+        too_new: Exception = UnsupportedVersion(version, method)
+        return too_new
     kind = _PARKED_AS.get(code, exceptions.InvalidCommand)
     return kind(f"{code} at {reply['path']}: {reply['message']}")
 

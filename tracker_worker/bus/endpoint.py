@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The endpoint for transports without acknowledgement, fake:// above all.
 
-It takes commands through oslo.messaging's own RPC server and hands them to the dispatcher as the same bytes that
-RabbitMQ would bring. At most once: oslo.messaging acknowledges a message before anybody has looked at it.
+It takes commands through oslo.messaging's own RPC server and hands them to the dispatcher as the same
+bytes that RabbitMQ would bring. At most once: oslo.messaging acknowledges a message before anybody has
+looked at it.
 """
 
 from collections.abc import Callable, Iterable
@@ -15,7 +16,6 @@ from oslo_messaging.rpc.server import RPCServer
 from tracker_worker.bus import envelope
 from tracker_worker.bus.delivery import Answer, Delivery
 from tracker_worker.domain.partitions import server_of
-
 
 EAGER_POLL_SECONDS = 0.001
 EAGER_POLLS = 100
@@ -42,8 +42,9 @@ class EndpointDelivery:
 class _EagerListener:
     """A poll-style listener that looks again soon while messages are coming.
 
-    The fake driver sleeps 50 ms whenever its queue is empty, which is what a caller waits who sends one call after
-    the other. After a message it is asked for short polls instead, until it has been idle for EAGER_POLLS of them.
+    The fake driver sleeps 50 ms whenever its queue is empty, which is what a caller waits who sends one
+    call after the other. After a message it is asked for short polls instead, until it has been idle for
+    EAGER_POLLS of them.
     """
 
     def __init__(self, listener: Any) -> None:
@@ -67,7 +68,8 @@ class _EagerListener:
 class CommandServer(RPCServer):  # type: ignore[misc]
     """An RPC server that passes messages on instead of dispatching them.
 
-    It works on its listener's own thread: a pool would change the order, and a full lane holds the listener back.
+    It works on its listener's own thread: a pool would change the order, and a full lane holds the
+    listener back.
     """
 
     def __init__(
@@ -128,9 +130,7 @@ class Endpoint:
                 transport,
                 oslo_messaging.Target(exchange=exchange, topic=topic, server=server_of(partition)),
                 endpoints=[],
-                server_cls=partial(
-                    CommandServer, partition=partition, submit=submit, new_id=new_id
-                ),
+                server_cls=partial(CommandServer, partition=partition, submit=submit, new_id=new_id),
             )
             for partition in partitions
         ]

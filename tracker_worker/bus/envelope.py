@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""oslo.messaging's envelope to commands and back. Pure; what is no command raises BadMessage and nothing else.
+"""oslo.messaging's envelope to commands and back. Pure; what is no command raises BadMessage and nothing
+else.
 
 Wire format: {"oslo.version": "2.0", "oslo.message": "<json>"}; inside are method, args, version, namespace,
 _unique_id and the sender's context, of which nothing but the request id is read (promise 7).
@@ -118,7 +119,9 @@ def read_command(envelope: Envelope) -> Command:
 
 
 def event_id_of(envelope: Envelope, command: Command) -> str:
-    """Return the id for de-duplication: the sender's, else the message's own, else one made of its content."""
+    """Return the id for de-duplication: the sender's, else the message's own, else one made of its
+    content.
+    """
     return command.event_id or _short(envelope.unique_id) or digest_of(envelope.method, command)
 
 
@@ -139,7 +142,9 @@ def names_of(body: bytes, envelope: Envelope | None) -> tuple[str, str | None]:
 
 
 def digest_of(method: str, command: Command) -> str:
-    """Return a digest of method, node and arguments; event id and origin may differ when a client repeats itself."""
+    """Return a digest of method, node and arguments; event id and origin may differ when a client repeats
+    itself.
+    """
     bare = msgspec.structs.replace(command, event_id=None, origin=None)
     return hashlib.sha256(method.encode() + b"\n" + _canonical.encode(bare)).hexdigest()
 

@@ -26,7 +26,10 @@ class Publisher(Protocol):
     """What the relay needs of a bus."""
 
     def publish(self, notifications: Iterable[Notification]) -> None:
-        """Return once the bus has them all; on an error any number of them may have been sent. Relay's thread."""
+        """Return once the bus has them all; on an error any number of them may have been sent.
+
+        Relay's thread.
+        """
         ...
 
 

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a dead letter keeps of a body: the fields of the commands verbatim, of all else type, length and digest."""
+"""What a dead letter keeps of a body: the fields of the commands verbatim, of all else type, length and
+digest.
+"""
 
 import hashlib
 from functools import cache
@@ -73,9 +75,7 @@ def _branch(value: Any, union: inspect.UnionType) -> inspect.Type:
     elif isinstance(value, list):
         wanted = inspect.ListType
     for member in union.types:
-        if isinstance(member, wanted) or (
-            isinstance(value, dict) and isinstance(member, inspect.DictType)
-        ):
+        if isinstance(member, wanted) or (isinstance(value, dict) and isinstance(member, inspect.DictType)):
             return member
     return union.types[0]
 

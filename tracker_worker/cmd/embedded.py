@@ -18,7 +18,9 @@ FAKE_URL = "fake://"
 
 
 def register(conf: cfg.ConfigOpts) -> None:
-    """Register all options on cfg.CONF, the only object on which oslo.messaging finds its own (it loses casts else)."""
+    """Register all options on cfg.CONF, the only object on which oslo.messaging finds its own (it loses
+    casts else).
+    """
     opts.register_opts(conf)
     log.register_options(conf)
     log.set_defaults(default_log_levels=[f"{name}=WARNING" for name in QUIET])

@@ -18,6 +18,7 @@ from oslo_messaging.rpc.dispatcher import NoSuchMethod
 
 from tracker_worker import exceptions
 from tracker_worker.cmd.embedded import database_file, embedded_engine
+from tracker_worker.cmd.summary import fullness
 from tracker_worker.cmd.trace import Result, Step, Trace, plain_reason, predecessors
 from tracker_worker.db.engine import create_engine
 from tracker_worker.db.unit_of_work import UnitOfWork
@@ -44,8 +45,15 @@ class Reader:
 
     def views(self, names: set[str]) -> dict[str, Json | None]:
         """Return the views of nodes, None for one that is not tracked."""
-        nodes = self._unit_of_work.load(names) if names else {}
+        nodes = self._unit_of_work.show(names) if names else {}
         return {n: node_view(node) if node.tracked else None for n, node in nodes.items()}
+
+    def fullest(self, count: int) -> list[Json]:
+        """Return the views of the tracked nodes that have the least left of some resource, the fullest
+        first.
+        """
+        views = self.views(set(self._unit_of_work.names())).values()
+        return sorted(filter(None, views), key=fullness, reverse=True)[:count]
 
     def close(self) -> None:
         """Give the connection back."""
@@ -67,7 +75,9 @@ class Replay:
         self._done: queue.SimpleQueue[tuple[int, Future[Reply]]] = queue.SimpleQueue()
 
     def run(self, stepped: Callable[[int], None]) -> list[Result]:
-        """Return the result of every step; `stepped` is called with the number of steps done, on this thread."""
+        """Return the result of every step; `stepped` is called with the number of steps done, on this
+        thread.
+        """
         results: dict[int, Result] = {}
         first = [index for index, before in enumerate(self._waits) if not before]
         with ThreadPoolExecutor(NODES_AT_ONCE) as pool:
@@ -126,7 +136,9 @@ class Replay:
 
 
 def empty_database(directory: Path) -> Path:
-    """Return the file of a new database with the schema, to be copied: alembic can only run once at a time."""
+    """Return the file of a new database with the schema, to be copied: alembic can only run once at a
+    time.
+    """
     embedded_engine(directory).dispose()
     return database_file(directory)
 

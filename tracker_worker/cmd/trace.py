@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recorded event streams: read them, order them, compare what came with what was expected. Pure but for the reading."""
+"""Recorded event streams: read them, order them, compare what came with what was expected.
+
+Pure but for the reading.
+"""
 
 import gzip
 from collections.abc import Iterable, Iterator
@@ -58,7 +61,10 @@ class Result(Struct, frozen=True):
 
 
 def read_trace(path: Path) -> Trace:
-    """Read a .jsonl or .jsonl.gz file. Raises ValueError, naming the file and the line, where it is no trace."""
+    """Read a .jsonl or .jsonl.gz file.
+
+    Raises ValueError, naming the file and the line, where it is no trace.
+    """
     opener = gzip.open if path.suffix == ".gz" else open
     number = 1
     try:
@@ -68,7 +74,8 @@ def read_trace(path: Path) -> Trace:
                 raise ValueError(f"format {header.trace!r} is not {FORMAT!r}")
             decoder = msgspec.json.Decoder(Step)
             steps = []
-            for number, line in enumerate(lines, 2):
+            for line in lines:
+                number += 1
                 steps.append(decoder.decode(line))
     except (ValueError, StopIteration, OSError, EOFError) as error:
         raise ValueError(f"{path}, line {number}: {error}") from error
@@ -78,7 +85,8 @@ def read_trace(path: Path) -> Trace:
 def predecessors(steps: Iterable[Step]) -> list[set[int]]:
     """Return for each step the earlier ones that it must wait for: same node, or same uuid of a node.
 
-    The uuid matters because two nodes cannot have one, so that a report and a removal elsewhere have an order.
+    The uuid matters because two nodes cannot have one, so that a report and a removal elsewhere have an
+    order.
     """
     last: dict[tuple[str, str], int] = {}
     uuid_of: dict[str, str] = {}

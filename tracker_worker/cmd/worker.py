@@ -4,6 +4,7 @@
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
@@ -49,7 +50,9 @@ def main() -> int:
     return 0 if drained and not failures.is_set() else 1
 
 
-def _setter(event: threading.Event):  # type: ignore[no-untyped-def]
+def _setter(event: threading.Event) -> Callable[[int, FrameType | None], None]:
+    """Return a signal handler that sets an event."""
+
     def handle(_number: int, _frame: FrameType | None) -> None:
         event.set()
 

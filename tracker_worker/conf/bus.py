@@ -24,8 +24,9 @@ Change it only to run several independent trackers on one virtual host; clients 
         help="""
 Number of partitions, each a queue with one active consumer; a node belongs to crc32(name) modulo this.
 
-Clients and all workers need the same value: an event on the wrong partition is kept as a dead letter. Raise it,
-with everything stopped and the queues empty, when more than this many workers shall share the load.
+Clients and all workers need the same value: an event on the wrong partition is kept as a dead letter.
+Raise it, with everything stopped and the queues empty, when more than this many workers shall share the
+load.
 """,
     ),
 ]

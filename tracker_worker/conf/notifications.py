@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""[notifications]: where notifications go. What sends them, or nothing, is [oslo_messaging_notifications] driver."""
+"""[notifications]: where notifications go.
+
+What sends them, or nothing, is [oslo_messaging_notifications] driver.
+"""
 
 from oslo_config import cfg
 

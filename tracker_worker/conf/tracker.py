@@ -29,8 +29,8 @@ capacity; change it to ``none`` when the worker only mirrors another tracker. NU
         help="""
 Memory in MB that a node keeps for itself, for reports that bring no value of their own.
 
-Change it when compute managers do not send reserved_host_memory_mb and their hosts need another amount; must be
-the same for all workers. It takes effect at each node's next report.
+Change it when compute managers do not send reserved_host_memory_mb and their hosts need another amount;
+must be the same for all workers. It takes effect at each node's next report.
 """,
     ),
     cfg.IntOpt(
@@ -96,8 +96,8 @@ Used with ``capacity_check = capacity`` and shown in the node view. Change it to
         help="""
 Days for which receipts of events are kept, counted back from the newest receipt of the same node.
 
-A receipt makes a repeated event harmless and is the node's history. Raise it when events may be repeated after
-more than a week, or for a longer history; the table grows by one row an event.
+A receipt makes a repeated event harmless and is the node's history. Raise it when events may be repeated
+after more than a week, or for a longer history; the table grows by one row an event.
 """,
     ),
 ]

@@ -56,7 +56,8 @@ Raise it with batch_size; memory is bounded by partitions times this.
         min=1,
         max=100,
         help="""
-How often an event may be under way while the worker dies, or lose the database connection, before it is parked.
+How often an event may be under way while the worker dies, or lose the database connection, before it is
+parked.
 
 Raise it where workers are killed often for reasons of their own.
 """,
@@ -69,7 +70,8 @@ Raise it where workers are killed often for reasons of their own.
         help="""
 Seconds in which a stopping worker finishes what it has taken: commit, reply, publish, close.
 
-Keep it below the service supervisor's own limit. What is not finished is not lost on RabbitMQ: it comes again.
+Keep it below the service supervisor's own limit. What is not finished is not lost on RabbitMQ: it comes
+again.
 """,
     ),
 ]

@@ -11,7 +11,10 @@ from tracker_worker.db.tables import DEAD_LETTERS
 
 
 class DeadLetter(Struct, frozen=True):
-    """One parked event. `code` is stable; `path` names the bad field; the body is redacted (at most 64 KiB)."""
+    """One parked event.
+
+    `code` is stable; `path` names the bad field; the body is redacted (at most 64 KiB).
+    """
 
     id: str
     event_id: str

@@ -10,7 +10,10 @@ from tracker_worker.db.tables import OUTBOX
 
 
 class OutboxRow(Struct, frozen=True):
-    """A notification as it will be published: body and message id never change. `id` is 0 before the insert."""
+    """A notification as it will be published: body and message id never change.
+
+    `id` is 0 before the insert.
+    """
 
     node: str | None
     event_type: str
@@ -21,7 +24,12 @@ class OutboxRow(Struct, frozen=True):
 
 
 _ADD = sa.insert(OUTBOX)
-_WINDOW = sa.select(OUTBOX).where(OUTBOX.c.id > sa.bindparam("after")).order_by(OUTBOX.c.id).limit(sa.bindparam("size"))
+_WINDOW = (
+    sa.select(OUTBOX)
+    .where(OUTBOX.c.id > sa.bindparam("after"))
+    .order_by(OUTBOX.c.id)
+    .limit(sa.bindparam("size"))
+)
 _REMOVE = sa.delete(OUTBOX).where(OUTBOX.c.id <= sa.bindparam("last"))
 
 

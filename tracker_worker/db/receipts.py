@@ -55,10 +55,7 @@ def add(connection: sa.Connection, receipts: Iterable[Receipt]) -> None:
 def count_attempts(connection: sa.Connection, event_ids: Iterable[str]) -> Mapping[str, int]:
     """Add one attempt to each redelivered event; return what the counts were before."""
     ids = list(event_ids)
-    before = {
-        row.event_id: row.count
-        for row in connection.execute(_FIND_ATTEMPTS, as_ids(ids))
-    }
+    before = {row.event_id: row._mapping["count"] for row in connection.execute(_FIND_ATTEMPTS, as_ids(ids))}
     if before:
         connection.execute(_COUNT.values(count=ATTEMPTS.c.count + 1), as_ids(before))
     new = [{"event_id": event_id, "count": 1} for event_id in ids if event_id not in before]

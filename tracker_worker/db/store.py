@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 from msgspec import Struct
+from msgspec.structs import replace
 
 from tracker_worker.db.receipts import as_ids
 from tracker_worker.db.tables import CLAIMS, NODES, TOUCHED
@@ -18,9 +19,7 @@ _NAMES = sa.func.json_each(sa.bindparam("ids")).table_valued("value")
 _LOAD_NODES = sa.select(NODES).where(NODES.c.name.in_(sa.select(_NAMES.c.value)))
 _LOAD_CLAIMS = sa.select(CLAIMS).where(CLAIMS.c.node.in_(sa.select(_NAMES.c.value)))
 _LOAD_TOUCHED = sa.select(TOUCHED).where(TOUCHED.c.node.in_(sa.select(_NAMES.c.value)))
-_SEQUENCES = sa.select(NODES.c.name, NODES.c.sequence).where(
-    NODES.c.name.in_(sa.select(_NAMES.c.value))
-)
+_SEQUENCES = sa.select(NODES.c.name, NODES.c.sequence).where(NODES.c.name.in_(sa.select(_NAMES.c.value)))
 _OWNERS = sa.select(NODES.c.uuid, NODES.c.name).where(NODES.c.uuid.in_(sa.select(_NAMES.c.value)))
 
 _STATE_COLUMNS = (
@@ -68,24 +67,28 @@ class NodeChange(Struct):
 
 
 def load(connection: sa.Connection, names: Iterable[str]) -> dict[str, Node]:
-    """Return nodes by name, three statements for any number; a name without a row is an untracked node.
+    """Return nodes by name, three statements for any number; a name without a row is an untracked node."""
+    nodes = load_ledgers(connection, names)
+    touched: dict[str, dict[str, Origin]] = {}
+    for row in connection.execute(_LOAD_TOUCHED, as_ids(nodes)):
+        touched.setdefault(row.node, {})[row.instance_uuid] = Origin(row.source, row.sequence)
+    return {name: replace(node, touched=touched.get(name, {})) for name, node in nodes.items()}
+
+
+def load_ledgers(connection: sa.Connection, names: Iterable[str]) -> dict[str, Node]:
+    """Return nodes as far as they are shown: all but what touched their instances. Two statements.
 
     Node rows come first: a claim that another writer adds in between then belongs to a sequence that the
     compare-and-swap will refuse.
     """
-    asked = list(names)
-    ids = as_ids(asked)
+    nodes = {name: Node(name) for name in names}
+    ids = as_ids(nodes)
     rows = connection.execute(_LOAD_NODES, ids).all()
-    claims: dict[str, dict[str, tuple[Claim, ...]]] = {name: {} for name in asked}
+    claims: dict[str, dict[str, tuple[Claim, ...]]] = {}
     for row in connection.execute(_LOAD_CLAIMS, ids):
-        held = claims[row.node]
+        held = claims.setdefault(row.node, {})
         held[row.instance_uuid] = (*held.get(row.instance_uuid, ()), _claim(row))
-    touched: dict[str, dict[str, Origin]] = {name: {} for name in asked}
-    for row in connection.execute(_LOAD_TOUCHED, ids):
-        touched[row.node][row.instance_uuid] = Origin(row.source, row.sequence)
-    nodes = {name: Node(name) for name in asked}
-    for row in rows:
-        nodes[row.name] = _node(row, claims[row.name], touched[row.name])
+    nodes |= {row.name: _node(row, claims.get(row.name, {})) for row in rows}
     return nodes
 
 
@@ -242,9 +245,7 @@ def _claim(row: Any) -> Claim:
     )
 
 
-def _node(
-    row: Any, claims: Mapping[str, tuple[Claim, ...]], touched: Mapping[str, Origin]
-) -> Node:
+def _node(row: Any, claims: Mapping[str, tuple[Claim, ...]]) -> Node:
     reserve = Amounts(row.reserved_vcpus, row.reserved_memory_mb, row.reserved_disk_mb)
     used = Amounts(row.vcpus_used, row.memory_mb_used, row.disk_mb_used)
     report = None if row.resources is None else msgspec.convert(row.resources, Resources)
@@ -254,13 +255,10 @@ def _node(
         usage_sequence=row.usage_sequence,
         resources=report,
         reserve=reserve,
-        ratios=Ratios(
-            row.cpu_allocation_ratio, row.ram_allocation_ratio, row.disk_allocation_ratio
-        ),
+        ratios=Ratios(row.cpu_allocation_ratio, row.ram_allocation_ratio, row.disk_allocation_ratio),
         disabled=row.disabled,
         failed_builds=row.failed_builds,
         conflict_uuid=row.conflict_uuid,
         claimed=used.minus(reserve),
         claims=claims,
-        touched=touched,
     )

@@ -20,7 +20,10 @@ from tracker_worker.domain.ledger import Node
 
 
 class Work(Struct, frozen=True):
-    """Everything that a batch commits. `unchanged`: sequences that must still hold for its reads to be answered."""
+    """Everything that a batch commits.
+
+    `unchanged`: sequences that must still hold for its reads to be answered.
+    """
 
     nodes: list[NodeChange]
     receipts: list[Receipt]
@@ -49,6 +52,16 @@ class UnitOfWork:
         """Return the nodes of these names, untracked ones included."""
         with self._transaction() as connection:
             return store.load(connection, names)
+
+    def show(self, names: Iterable[str]) -> dict[str, Node]:
+        """Return the nodes of these names as far as they are shown."""
+        with self._transaction() as connection:
+            return store.load_ledgers(connection, names)
+
+    def names(self) -> list[str]:
+        """Return the names of all tracked nodes."""
+        with self._transaction() as connection:
+            return store.names(connection)
 
     def uuid_owners(self, uuids: Iterable[str]) -> dict[str, str]:
         """Return the names of the tracked nodes that have these uuids."""

@@ -82,7 +82,9 @@ class Expected(Struct, frozen=True):
 
 
 def removable(instance: Instance) -> bool:
-    """Tell whether Nova counts the instance no more (allow_resource_removal); bug 2025480: not while unshelving."""
+    """Tell whether Nova counts the instance no more (allow_resource_removal); bug 2025480: not while
+    unshelving.
+    """
     if instance.deleted or instance.vm_state == "deleted":
         return True
     return instance.vm_state == "shelved_offloaded" and instance.task_state != "spawning"
@@ -124,9 +126,7 @@ class _Move(Struct, frozen=True):
     instance: Instance
 
 
-def _every_uuid(
-    node: Node, here: Mapping[str, Instance], moves: Mapping[str, _Move]
-) -> Iterable[str]:
+def _every_uuid(node: Node, here: Mapping[str, Instance], moves: Mapping[str, _Move]) -> Iterable[str]:
     """Return each uuid once, in an order that depends on the facts alone."""
     return dict.fromkeys((*here, *moves, *node.claims))
 
@@ -155,9 +155,7 @@ def _is_moving(instance: Instance) -> bool:
     return state in ("active", "paused") and task == "migrating"
 
 
-def _expected(
-    node: str, uuid: str, here: Mapping[str, Instance], move: _Move | None
-) -> list[Expected]:
+def _expected(node: str, uuid: str, here: Mapping[str, Instance], move: _Move | None) -> list[Expected]:
     """Return the claims that an instance should have on the node."""
     instance = here.get(uuid)
     if instance is not None and removable(instance):
@@ -198,7 +196,9 @@ def _arriving(move: _Move, role: Role, reason: Reason) -> Expected:
 
 
 def _leaving(move: _Move) -> list[Expected]:
-    """The room kept at the source; none once the old flavor is gone, for then it was confirmed (bug 1834349)."""
+    """The room kept at the source; none once the old flavor is gone, for then it was confirmed (bug
+    1834349).
+    """
     if move.migration.old_flavor is None:
         return []
     flavor = _flavor_of(move, move.migration.old_flavor)
@@ -262,9 +262,7 @@ def _correction(old: Claim | None, new: Claim, reason: Reason) -> Correction | N
 _Pair = tuple[Claim | None, Expected]
 
 
-def _pair(
-    held: tuple[Claim, ...], expected: list[Expected]
-) -> tuple[list[_Pair], tuple[Claim, ...]]:
+def _pair(held: tuple[Claim, ...], expected: list[Expected]) -> tuple[list[_Pair], tuple[Claim, ...]]:
     """Give each expected claim the held one that fits best, so that roles change and nothing is taken twice.
 
     A claim that arrives wants the one its migration brought; the other one anything but that.
@@ -285,7 +283,9 @@ def _pair(
 
 
 def _may_become(claim: Claim, wanted: Expected, arriving: str | None) -> bool:
-    """A claim of the arriving migration stands for what arrives alone; others for their own role, or the rest."""
+    """A claim of the arriving migration stands for what arrives alone; others for their own role, or the
+    rest.
+    """
     if wanted.arriving:
         return claim.migration_uuid == arriving or claim.role is wanted.claim.role
     return arriving is None or claim.migration_uuid != arriving

@@ -59,9 +59,7 @@ def wanted_claim(command: AnyClaim) -> Claim:
     """Return the claim that a command asks for."""
     match command:
         case ResizeClaim():
-            return claim_for(
-                command.instance, Role.INCOMING, command.migration.uuid, command.flavor
-            )
+            return claim_for(command.instance, Role.INCOMING, command.migration.uuid, command.flavor)
         case MoveClaim():
             return claim_for(command.instance, Role.INCOMING, command.migration.uuid)
         case InstanceClaim():
@@ -83,9 +81,7 @@ def not_supported(command: AnyClaim) -> str | None:
     return f"not_supported: {' and '.join(asked)}" if asked else None
 
 
-def _asks_topology(
-    flavor: Flavor, instance: Instance, image_properties: dict[str, str] | None
-) -> bool:
+def _asks_topology(flavor: Flavor, instance: Instance, image_properties: dict[str, str] | None) -> bool:
     images = instance.image_properties if image_properties is None else read_keys(image_properties)
     return _has_key(flavor.extra_specs, _TOPOLOGY_KEYS) or _has_key(images, _TOPOLOGY_KEYS)
 

@@ -23,9 +23,7 @@ from tracker_worker.domain.objects import (
 VERSION = "1.0"
 
 
-class Command(
-    Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
-):
+class Command(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """What every command has: the hypervisor's hostname, an id for de-duplication, where it was cast."""
 
     node: Name
@@ -33,7 +31,7 @@ class Command(
     origin: Origin | None = None
 
 
-class UpdateAvailableResource(Command):
+class UpdateAvailableResource(Command, frozen=True):
     """The hypervisor's view; creates or refreshes the node; with `instances`, an audit."""
 
     resources: Resources
@@ -48,7 +46,7 @@ class UpdateAvailableResource(Command):
             raise ValueError("Object missing required field `origin`")
 
 
-class InstanceClaim(Command):
+class InstanceClaim(Command, frozen=True):
     """A boot or unshelve wants room."""
 
     instance: Instance
@@ -56,7 +54,7 @@ class InstanceClaim(Command):
     decided: bool = False
 
 
-class MoveClaim(Command, kw_only=True):
+class MoveClaim(Command, frozen=True, kw_only=True):
     """What the claims of a move to this node share."""
 
     instance: Instance
@@ -67,96 +65,96 @@ class MoveClaim(Command, kw_only=True):
     decided: bool = False
 
 
-class ResizeClaim(MoveClaim, kw_only=True):
+class ResizeClaim(MoveClaim, frozen=True, kw_only=True):
     """A resize, or a cold migration (same flavor), to this node wants room."""
 
     flavor: Flavor
 
 
-class LiveMigrationClaim(MoveClaim):
+class LiveMigrationClaim(MoveClaim, frozen=True):
     """A live migration to this node wants room."""
 
 
-class RebuildClaim(MoveClaim):
+class RebuildClaim(MoveClaim, frozen=True):
     """An evacuation to this node wants room."""
 
 
-class AbortInstanceClaim(Command):
+class AbortInstanceClaim(Command, frozen=True):
     """The boot failed."""
 
     instance_uuid: Uuid
 
 
-class DropMoveClaim(Command):
+class DropMoveClaim(Command, frozen=True):
     """The move to here was aborted or rolled back."""
 
     instance_uuid: Uuid
     migration_uuid: Uuid | None = None
 
 
-class StartMove(Command):
+class StartMove(Command, frozen=True):
     """Source: handed over, keep room for a revert."""
 
     instance_uuid: Uuid
     migration_uuid: Uuid
 
 
-class FinishMove(Command):
+class FinishMove(Command, frozen=True):
     """Destination: the instance has landed."""
 
     instance: Instance
     migration_uuid: Uuid | None = None
 
 
-class DropMoveClaimAtSource(Command):
+class DropMoveClaimAtSource(Command, frozen=True):
     """Source: confirmed; or a live migration or evacuation has left."""
 
     instance_uuid: Uuid
     migration_uuid: Uuid
 
 
-class DropMoveClaimAtDest(Command):
+class DropMoveClaimAtDest(Command, frozen=True):
     """Destination: reverted."""
 
     instance_uuid: Uuid
     migration_uuid: Uuid
 
 
-class FinishRevertMove(Command):
+class FinishRevertMove(Command, frozen=True):
     """Source: the instance is back after a revert."""
 
     instance: Instance
     migration_uuid: Uuid
 
 
-class UpdateUsage(Command):
+class UpdateUsage(Command, frozen=True):
     """A new vm_state or task_state; in a removable state, released."""
 
     instance: Instance
 
 
-class BuildFailed(Command):
+class BuildFailed(Command, frozen=True):
     """One more failed build in a row."""
 
 
-class BuildSucceeded(Command):
+class BuildSucceeded(Command, frozen=True):
     """No failed builds in a row."""
 
 
-class SetServiceStatus(Command):
+class SetServiceStatus(Command, frozen=True):
     """The compute service was enabled or disabled."""
 
     disabled: bool
 
 
-class RemoveNode(Command):
+class RemoveNode(Command, frozen=True):
     """The node is no longer tracked."""
 
     host: Name | None = None
     force: bool = False
 
 
-class GetNode(Command):
+class GetNode(Command, frozen=True):
     """Ask for the node view; leaves no receipt."""
 
 

@@ -30,7 +30,9 @@ class ErrorCode(StrEnum):
 
 
 class BadMessage(Exception):
-    """A message that is no valid command: its code, the path of the bad field, a text without any payload value."""
+    """A message that is no valid command: its code, the path of the bad field, a text without any payload
+    value.
+    """
 
     def __init__(self, code: ErrorCode, path: str, message: str) -> None:
         super().__init__(f"{code} at {path}: {message}")

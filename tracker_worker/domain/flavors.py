@@ -35,7 +35,9 @@ class Flavor(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
 
 
 class Amounts(Struct, frozen=True):
-    """Amounts of the three plain resources: vcpus, memory in MB, disk in MB (exact: swap is not rounded to GB)."""
+    """Amounts of the three plain resources: vcpus, memory in MB, disk in MB (exact: swap is not rounded
+    to GB).
+    """
 
     vcpus: int = 0
     memory_mb: int = 0

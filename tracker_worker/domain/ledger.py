@@ -76,9 +76,10 @@ class Ratios(Struct, frozen=True):
 class Node(Struct, frozen=True):
     """One compute node: its last report, its claims and their running sum.
 
-    An untracked node (never reported, or removed) has no resources and no claims; its row keeps the sequence.
-    `touched` holds the origin that last touched each instance since the last audit; `usage_sequence` is the
-    sequence of the last usage notification; `conflict_uuid` the uuid that another report claimed under this name.
+    An untracked node (never reported, or removed) has no resources and no claims; its row keeps the
+    sequence. `touched` holds the origin that last touched each instance since the last audit;
+    `usage_sequence` is the sequence of the last usage notification; `conflict_uuid` the uuid that another
+    report claimed under this name.
     """
 
     name: str
@@ -215,9 +216,7 @@ _REMOVED: dict[str, Any] = {
 }
 
 
-def _drop(
-    claims: dict[str, tuple[Claim, ...]], claimed: Amounts, instance_uuid: str, role: Role
-) -> Amounts:
+def _drop(claims: dict[str, tuple[Claim, ...]], claimed: Amounts, instance_uuid: str, role: Role) -> Amounts:
     """Take a claim out of the dict if it is there; return the sum without it."""
     held = claims.get(instance_uuid, ())
     kept = tuple(claim for claim in held if claim.role is not role)
@@ -252,7 +251,9 @@ class LedgerBroken(AssertionError):
 
 
 def assert_sum(node: Node) -> None:
-    """Raise LedgerBroken unless the running sum equals the sum of the claims (promise 5); linear in the claims."""
+    """Raise LedgerBroken unless the running sum equals the sum of the claims (promise 5); linear in the
+    claims.
+    """
     vcpus = memory_mb = disk_mb = 0
     for held in node.claims.values():
         for claim in held:

@@ -180,7 +180,9 @@ def _applied(changes: tuple[LedgerChange, ...]) -> Decision:
 
 
 def _claim(node: Node, command: AnyClaim, settings: TrackerSettings) -> Decision:
-    """Source: bug 82deb0ce4b: a claim on a node that nobody reported is refused, it does not silently succeed."""
+    """Source: bug 82deb0ce4b: a claim on a node that nobody reported is refused, it does not silently
+    succeed.
+    """
     if not node.tracked:
         return _refused(f"Node {node.name} is not tracked")
     verdict = judge(node, command, settings.capacity_check)

@@ -42,7 +42,9 @@ class Notice(Struct, frozen=True):
 
 
 def usage_notice(node: Node, since: int, cause: CausePayload, events: int) -> Notice:
-    """The node after a batch of `events` events; `since` is the sequence of its previous usage notification."""
+    """The node after a batch of `events` events; `since` is the sequence of its previous usage
+    notification.
+    """
     figures = usage_view(node)
     figures["node"] = figures.pop("name")
     return Notice(
@@ -56,15 +58,11 @@ def effect_notice(effect: Effect, node: Node, cause: CausePayload) -> Notice:
     """Tell one effect of a decision; `node` is the node after it."""
     match effect:
         case ClaimRefused(reason):
-            return _about(
-                node, "claim.error", "ERROR", "ComputeNodeClaimErrorPayload", cause, reason=reason
-            )
+            return _about(node, "claim.error", "ERROR", "ComputeNodeClaimErrorPayload", cause, reason=reason)
         case NodeCreated():
             return _about(node, "create", "INFO", "ComputeNodePayload", cause)
         case NodeDeleted(uuid, host):
-            return _about(
-                node, "delete", "INFO", "ComputeNodePayload", cause, uuid=uuid, host=host
-            )
+            return _about(node, "delete", "INFO", "ComputeNodePayload", cause, uuid=uuid, host=host)
         case Audited(corrections, missing):
             return _about(
                 node, "audit", "INFO", "ComputeNodeAuditPayload", cause,

@@ -140,7 +140,9 @@ _OLDEST = datetime.min.replace(tzinfo=UTC)
 
 
 def last_change(migration: Migration) -> datetime:
-    """Return updated_at, else created_at, else the oldest time; one without a zone is UTC, as Nova's are (bug 1611458)."""
+    """Return updated_at, else created_at, else the oldest time; one without a zone is UTC, as Nova's are
+    (bug 1611458).
+    """
     moment = migration.updated_at or migration.created_at or _OLDEST
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 

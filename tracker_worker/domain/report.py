@@ -24,7 +24,8 @@ class Conflict(Struct, frozen=True):
 def conflict_of(node: Node, report: Resources, uuid_owners: Mapping[str, str]) -> Conflict | None:
     """Tell why a report is refused; `uuid_owners` are the tracked nodes' names by uuid, as SQL has them.
 
-    Source: nova.compute.resource_tracker (InvalidNodeConfiguration, bug 1714248: a rebalanced node keeps its uuid).
+    Source: nova.compute.resource_tracker (InvalidNodeConfiguration, bug 1714248: a rebalanced node keeps
+    its uuid).
     """
     way_out = "remove_node with force, then the next report, resolves it"
     if node.resources is not None and node.resources.uuid != report.uuid:
@@ -58,9 +59,7 @@ def report_change(node: Node, report: Resources, settings: TrackerSettings) -> R
 def _essence(report: Resources) -> Resources:
     """Leave out what changes all the time and means nothing to the ledger."""
     stats = {k: v for k, v in (report.stats or {}).items() if k not in NO_CHANGE_STATS}
-    return replace(
-        report, vcpus_used=None, memory_mb_used=None, local_gb_used=None, stats=stats or None
-    )
+    return replace(report, vcpus_used=None, memory_mb_used=None, local_gb_used=None, stats=stats or None)
 
 
 def _reserve(report: Resources, settings: TrackerSettings) -> Amounts:

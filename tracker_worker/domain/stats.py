@@ -22,12 +22,7 @@ _IO_TASKS = (
 
 def instance_claims(node: Node) -> list[Claim]:
     """Return the claims of role `instance`, which are what Nova calls the running vms."""
-    return [
-        claim
-        for held in node.claims.values()
-        for claim in held
-        if claim.role is Role.INSTANCE
-    ]
+    return [claim for held in node.claims.values() for claim in held if claim.role is Role.INSTANCE]
 
 
 def stats_of(node: Node) -> dict[str, Scalar]:

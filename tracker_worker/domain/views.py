@@ -38,7 +38,9 @@ def claim_view(claim: Claim) -> ClaimView:
 
 
 def usage_view(node: Node) -> dict[str, Any]:
-    """Return a tracked node's figures as Nova's ComputeNode shows them; free values may be negative (bug 1698383)."""
+    """Return a tracked node's figures as Nova's ComputeNode shows them; free values may be negative (bug
+    1698383).
+    """
     report, used, ratios = node.resources, node.used, node.ratios
     assert report is not None
     return {
@@ -75,12 +77,9 @@ def node_view(node: Node) -> dict[str, Any]:
         "numa_topology": topology and {"cells": [_cell_view(cell) for cell in topology.cells]},
         "pci_device_pools": [],
         "pci_devices": [
-            {"address": device.address, "status": "available"}
-            for device in report.pci_devices or ()
+            {"address": device.address, "status": "available"} for device in report.pci_devices or ()
         ],
-        "claims": [
-            to_builtins(claim_view(claim)) for held in node.claims.values() for claim in held
-        ],
+        "claims": [to_builtins(claim_view(claim)) for held in node.claims.values() for claim in held],
     }
 
 

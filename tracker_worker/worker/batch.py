@@ -81,7 +81,8 @@ class _Progress(Struct):
 class Batch:
     """Applies events one after the other to copies of the nodes; `work` and `answers` are the result.
 
-    Belongs to its lane's thread. An event that raises changes nothing and is parked; its neighbours are applied.
+    Belongs to its lane's thread. An event that raises changes nothing and is parked; its neighbours are
+    applied.
     """
 
     def __init__(self, snapshot: Snapshot, rules: Rules) -> None:
@@ -216,7 +217,10 @@ class Batch:
         return progress
 
     def _park(self, event: Event, bad: BadMessage) -> None:
-        """Keep the event as a dead letter. Its receipt moves the node's sequence if the node has one to move."""
+        """Keep the event as a dead letter.
+
+        Its receipt moves the node's sequence if the node has one to move.
+        """
         letter_id = self._rules.new_id()
         node = self._node(event.node) if event.node is not None and event.owned else None
         sequence = None

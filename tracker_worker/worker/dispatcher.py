@@ -36,7 +36,9 @@ class Dispatcher:
         self._lanes[delivery.partition % len(self._lanes)].submit(delivery)
 
     def drain(self, timeout: float) -> bool:
-        """Finish what was submitted within `timeout` seconds, else abandon it; tells whether all was finished."""
+        """Finish what was submitted within `timeout` seconds, else abandon it; tells whether all was
+        finished.
+        """
         for lane in self._lanes:
             lane.close()
         for thread in self._threads:

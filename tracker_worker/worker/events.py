@@ -40,15 +40,14 @@ class Event(Struct, frozen=True):
     @property
     def method(self) -> str | None:
         """The method asked for, right or wrong."""
-        return self.envelope and self.envelope.method[:64]
+        return None if self.envelope is None else self.envelope.method[:64]
 
     @property
     def cause(self) -> CausePayload:
         """The event as notifications name it."""
-        uuid = self.command and instance_uuid_of(self.command)
-        return CausePayload(
-            self.method, self.event_id, self.envelope and self.envelope.request_id, uuid or None
-        )
+        uuid = None if self.command is None else instance_uuid_of(self.command)
+        request_id = None if self.envelope is None else self.envelope.request_id
+        return CausePayload(self.method, self.event_id, request_id, uuid)
 
 
 def read_event(delivery: Delivery, partitions: int) -> Event:
@@ -69,9 +68,7 @@ def read_event(delivery: Delivery, partitions: int) -> Event:
     return Event(delivery, event_id, digest, envelope, command.node, owned, command, bad)
 
 
-def _bad_event(
-    delivery: Delivery, envelope: Envelope | None, bad: BadMessage, partitions: int
-) -> Event:
+def _bad_event(delivery: Delivery, envelope: Envelope | None, bad: BadMessage, partitions: int) -> Event:
     digest, _ = names_of(delivery.body, None)
     event_id, node = names_of(delivery.body, envelope)
     owned = node is not None and partition_of(node, partitions) == delivery.partition

@@ -64,7 +64,8 @@ class LaneSettings(Struct, frozen=True):
 
 
 class Lane:
-    """Applies the events of its partitions in order. `submit` may be called from any thread, the rest is its own.
+    """Applies the events of its partitions in order. `submit` may be called from any thread, the rest is
+    its own.
 
     `committed` is called after each commit, so that the relay need not poll.
     """
@@ -121,7 +122,9 @@ class Lane:
         self._work.set()
 
     def abandon(self) -> None:
-        """End as soon as possible: what is not committed stays unanswered, for the broker to hand out again."""
+        """End as soon as possible: what is not committed stays unanswered, for the broker to hand out
+        again.
+        """
         self._abandon.set()
         self.close()
 
@@ -167,7 +170,9 @@ class Lane:
         self._settle(together)
 
     def _settle(self, events: Sequence[Event]) -> None:
-        """Commit events together; if the data is at fault halve them until the one at fault is alone and parked."""
+        """Commit events together; if the data is at fault halve them until the one at fault is alone and
+        parked.
+        """
         if not events:
             return
         try:
@@ -194,7 +199,8 @@ class Lane:
     def _persist(self, action: Callable[[], T]) -> T:
         """Do something to the database until it works, or the lane is abandoned.
 
-        Ends early, with the error, when it failed `max_attempts` times in a way that the events may be to blame for.
+        Ends early, with the error, when it failed `max_attempts` times in a way that the events may be to
+        blame for.
         """
         blamed = _EventsToBlame(self._unit_of_work, self._settings.max_attempts)
         retrying = Retrying(

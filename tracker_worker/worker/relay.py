@@ -20,7 +20,9 @@ T = TypeVar("T")
 
 
 class RelaySettings(Struct, frozen=True):
-    """Rows that may be published and not yet removed; seconds between looks when no lane of this process called."""
+    """Rows that may be published and not yet removed; seconds between looks when no lane of this process
+    called.
+    """
 
     window: int = 200
     poll_interval: float = 1.0
@@ -30,8 +32,9 @@ class RelaySettings(Struct, frozen=True):
 class Relay:
     """Owns one thread and one connection. A crash repeats at most a window of rows, and skips none.
 
-    Rows are removed a window at a time, or when there is nothing to publish: a lane's commit should not have to
-    wait for a delete after each of its batches. `published` counts what the bus has taken, repetitions included.
+    Rows are removed a window at a time, or when there is nothing to publish: a lane's commit should not
+    have to wait for a delete after each of its batches. `published` counts what the bus has taken,
+    repetitions included.
     """
 
     def __init__(self, engine: sa.Engine, publisher: Publisher, settings: RelaySettings) -> None:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The composition root: the one place that knows concrete classes, the clock, the ids and the configuration."""
+"""The composition root: the one place that knows concrete classes, the clock, the ids and the
+configuration.
+"""
 
 import logging
 import socket
@@ -45,7 +47,10 @@ class WorkerSettings(Struct, frozen=True):
 
 
 def settings_from(conf: Any) -> WorkerSettings:
-    """Return the settings that a configuration holds. Raises ValueError, in words, where options exclude each other."""
+    """Return the settings that a configuration holds.
+
+    Raises ValueError, in words, where options exclude each other.
+    """
     tracker, worker, bus, notifications = conf.tracker, conf.worker, conf.bus, conf.notifications
     if worker.lanes > 1 and (conf.database.connection or "sqlite:").startswith("sqlite"):
         raise ValueError("[worker] lanes must be 1 on SQLite: it has one writer")
@@ -53,9 +58,7 @@ def settings_from(conf: Any) -> WorkerSettings:
         raise ValueError("[worker] lanes is above [bus] partitions: the rest would stay idle")
     return WorkerSettings(
         host=socket.gethostname(),
-        tracker=TrackerSettings(
-            **{field: tracker[field] for field in TrackerSettings.__struct_fields__}
-        ),
+        tracker=TrackerSettings(**{field: tracker[field] for field in TrackerSettings.__struct_fields__}),
         lane=LaneSettings(
             batch_size=worker.batch_size,
             batch_bytes=worker.batch_bytes,
@@ -85,7 +88,8 @@ def new_id() -> str:
 
 
 class Worker:
-    """One worker: endpoint, lanes, relay, purge on one engine. The transports and the engine stay the caller's.
+    """One worker: endpoint, lanes, relay, purge on one engine. The transports and the engine stay the
+    caller's.
 
     `failed` is called when a lane or another thread ends by an error that it does not know.
     """

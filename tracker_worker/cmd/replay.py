@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""tracker-worker-replay: cast recorded traces through rpcapi into an embedded worker and show what became
+of them.
+"""
+
+import argparse
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import oslo_messaging
+from msgspec import Struct
+from oslo_config import cfg
+from oslo_log import log
+from rich.console import Console
+
+from tracker_worker.cmd import embedded
+from tracker_worker.cmd.progress import shown_progress
+from tracker_worker.cmd.replaying import Replay, embedded_worker, empty_database
+from tracker_worker.cmd.summary import print_summary
+from tracker_worker.cmd.trace import Result, Trace, differences, read_trace
+from tracker_worker.domain.settings import TrackerSettings
+from tracker_worker.worker.service import Worker, WorkerSettings
+
+TRACES_AT_ONCE = 8
+LAST_NOTIFICATION_SECONDS = 10.0
+
+
+class Replayed(Struct, frozen=True):
+    """A trace with the result of each step, and the seconds that it took."""
+
+    trace: Trace
+    results: list[Result]
+    seconds: float
+    fullest: list[dict[str, Any]]
+
+
+class Listener:
+    """Counts the notifications that come back, and keeps the corrections of audits.
+
+    One thread of oslo.messaging's.
+    """
+
+    def __init__(self) -> None:
+        self.types: Counter[str] = Counter()
+        self.corrections: Counter[tuple[str, str]] = Counter()
+        self._wanted = 0
+        self._complete = threading.Event()
+
+    def info(self, *message: Any) -> None:
+        """Take a notification of priority INFO (oslo.messaging's endpoint signature)."""
+        _context, _publisher, event_type, payload, _metadata = message
+        self.types[event_type] += 1
+        for correction in payload["nova_object.data"].get("corrections", ()):
+            self.corrections[correction["action"], correction["reason"]] += 1
+        if self.types.total() == self._wanted:
+            self._complete.set()
+
+    error = info
+
+    def wait_for(self, count: int, timeout: float) -> bool:
+        """Wait until so many have come; tells whether they have."""
+        self._wanted = count
+        return self.types.total() >= count or self._complete.wait(timeout)
+
+
+class Session:
+    """Everything the traces of one run share: configuration, transports, an empty database, the listener."""
+
+    def __init__(self, directory: Path) -> None:
+        conf = cfg.CONF
+        embedded.register(conf)
+        conf([], project="tracker-worker", default_config_files=[])
+        log.setup(conf, "tracker-worker-replay")
+        self._rpc, self._notifications = embedded.transports(conf, embedded.FAKE_URL)
+        self._empty = empty_database(directory)
+        self.published = 0
+        self.listener = Listener()
+        target = oslo_messaging.Target(exchange="nova", topic="versioned_notifications")
+        self._server = oslo_messaging.get_notification_listener(
+            self._notifications, [target], [self.listener]
+        )
+        self._server.start(override_pool_size=1)
+
+    def replay(self, trace: Trace, stepped: Callable[[int], None]) -> Replayed:
+        """Replay one trace into a worker of its own."""
+        settings = WorkerSettings(host="replay", tracker=settings_of(trace))
+        transports = self._rpc, self._notifications
+        with embedded_worker(settings, self._empty, *transports, _fail) as (api, reader, worker):
+            started = time.monotonic()
+            results = Replay(trace, api, reader).run(stepped)
+            seconds = time.monotonic() - started
+            fullest = reader.fullest(10)
+        self._count(worker)
+        return Replayed(trace, results, seconds, fullest)
+
+    def close(self) -> None:
+        """Wait for the last notifications, then end the listener."""
+        self.listener.wait_for(self.published, LAST_NOTIFICATION_SECONDS)
+        self._server.stop()
+        self._server.wait()
+
+    def _count(self, worker: Worker) -> None:
+        self.published += worker.published
+
+
+def _fail() -> None:
+    print("The embedded worker's lane ended: see the log above", file=sys.stderr, flush=True)
+
+
+def settings_of(trace: Trace) -> TrackerSettings:
+    """Return the [tracker] settings that a trace was recorded with. Raises ValueError for an unknown one."""
+    given = {key: value for key, value in trace.header.settings.items() if "." not in key}
+    try:
+        settings = msgspec.convert(given, TrackerSettings)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"{trace.path}: settings: {error}") from error
+    if unknown := given.keys() - set(TrackerSettings.__struct_fields__):
+        raise ValueError(f"{trace.path}: unknown settings: {', '.join(sorted(unknown))}")
+    return settings
+
+
+def parse_arguments(arguments: list[str]) -> argparse.Namespace:
+    """Return the command line's options."""
+    parser = argparse.ArgumentParser(
+        prog="tracker-worker-replay",
+        description="Replay recorded traces into an embedded worker (fake:// and SQLite).",
+    )
+    parser.add_argument("trace", nargs="+", type=Path, help=".jsonl or .jsonl.gz file")
+    parser.add_argument(
+        "--check", action="store_true", help="compare with the trace's expectations; exit 1 if any fails"
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="write a JSON line for each command to FILE"
+    )
+    return parser.parse_args(arguments)
+
+
+def write_output(path: Path, replayed: list[Replayed]) -> None:
+    """Write a JSON line for each command: index, method, node, outcome, reason, and the view where one is
+    expected.
+    """
+    with path.open("wb") as file:
+        for one in replayed:
+            for index, (step, result) in enumerate(zip(one.trace.steps, one.results, strict=True)):
+                node = step.args.get("node")
+                line: dict[str, Any] = {
+                    "i": index,
+                    "method": step.method,
+                    "node": node,
+                    "outcome": result.outcome,
+                    "reason": result.reason,
+                }
+                if step.expect.nodes:
+                    line["view"] = result.views.get(str(node))
+                file.write(msgspec.json.encode(line) + b"\n")
+
+
+def check(replayed: list[Replayed]) -> list[str]:
+    """Return a line for each expectation that did not hold."""
+    return [
+        f"{one.trace.path.name}, command {index} ({step.method} {step.args.get('node')}): {difference}"
+        for one in replayed
+        for index, (step, result) in enumerate(zip(one.trace.steps, one.results, strict=True))
+        for difference in differences(step.expect, result)
+    ]
+
+
+def main() -> int:
+    """Replay; 0 when all went well, 1 when --check found differences, 2 when a trace cannot be read."""
+    options = parse_arguments(sys.argv[1:])
+    try:
+        traces = [read_trace(path) for path in options.trace]
+        for trace in traces:
+            settings_of(trace)
+    except ValueError as error:
+        print(f"tracker-worker-replay: {error}", file=sys.stderr)
+        return 2
+    console = Console()
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="tracker-worker-") as directory:
+        session = Session(Path(directory))
+        total = sum(len(trace.steps) for trace in traces)
+        with shown_progress(console, total) as stepped, ThreadPoolExecutor(TRACES_AT_ONCE) as pool:
+            replayed = list(pool.map(lambda trace: session.replay(trace, stepped), traces))
+        session.close()
+    seconds = time.monotonic() - started
+    print_summary(console, replayed, session.listener, session.published, seconds)
+    if options.output is not None:
+        write_output(options.output, replayed)
+    if not options.check:
+        return 0
+    failed = check(replayed)
+    for line in failed:
+        print(line)
+    print(f"{len(replayed)} traces, {total} commands, {len(failed)} differences")
+    return 1 if failed else 0

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a replay prints at its end: outcomes, fullest nodes, refusals, corrections, notifications, the
+rate.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.table import Column, Table
+
+from tracker_worker.cmd.trace import Result, Trace
+
+MOST_ROWS = 10
+_OUTCOMES = ("applied", "granted", "refused", "ignored", "parked")
+
+
+class ReplayedTrace(Protocol):
+    """A trace with its results and its fullest nodes."""
+
+    @property
+    def trace(self) -> Trace:
+        """The trace."""
+        ...
+
+    @property
+    def results(self) -> list[Result]:
+        """One result a step."""
+        ...
+
+    @property
+    def fullest(self) -> list[dict[str, Any]]:
+        """Views of its fullest nodes."""
+        ...
+
+
+class Received(Protocol):
+    """What came back on the bus."""
+
+    types: Counter[str]
+    corrections: Counter[tuple[str, str]]
+
+
+def print_summary(
+    console: Console,
+    replayed: Sequence[ReplayedTrace],
+    received: Received,
+    published: int,
+    seconds: float,
+) -> None:
+    """Print everything."""
+    commands = sum(len(one.results) for one in replayed)
+    console.print(_outcomes(replayed))
+    console.print(_fullest(replayed))
+    refusals = Counter(
+        result.reason or "" for one in replayed for result in one.results if result.outcome == "refused"
+    )
+    if refusals:
+        console.print(_counted("Refusals", ("reason",), {(r,): n for r, n in refusals.items()}))
+    if received.corrections:
+        title = "Corrections of the audits"
+        console.print(_counted(title, ("what", "why"), received.corrections))
+    counts = {(event_type,): count for event_type, count in received.types.items()}
+    console.print(_counted("Notifications received", ("event type",), counts))
+    console.print(
+        f"{len(replayed)} traces, {commands} commands in {seconds:.1f} s"
+        f" ({commands / seconds:.0f} a second, start and stop included);"
+        f" {received.types.total()} of {published} notifications came back"
+    )
+
+
+def _outcomes(replayed: Sequence[ReplayedTrace]) -> Table:
+    counts = Counter(
+        (step.method, result.outcome)
+        for one in replayed
+        for step, result in zip(one.trace.steps, one.results, strict=True)
+    )
+    table = Table("method", *(Column(outcome, justify="right") for outcome in _OUTCOMES), title="Outcomes")
+    for method in sorted({method for method, _ in counts}):
+        table.add_row(method, *(str(counts[method, outcome] or "") for outcome in _OUTCOMES))
+    return table
+
+
+def _fullest(replayed: Sequence[ReplayedTrace]) -> Table:
+    table = Table("node", title="Fullest nodes at the end")
+    for column in ("vcpus", "memory MB", "disk GB", "instances", "claims"):
+        table.add_column(column, justify="right")
+    views = [view for one in replayed for view in one.fullest]
+    for view in sorted(views, key=fullness, reverse=True)[:MOST_ROWS]:
+        table.add_row(
+            view["name"],
+            f"{view['vcpus_used']}/{view['vcpus']}",
+            f"{view['memory_mb_used']}/{view['memory_mb']}",
+            f"{view['local_gb_used']}/{view['local_gb']}",
+            str(view["running_vms"]),
+            str(len(view["claims"])),
+        )
+    return table
+
+
+def fullness(view: dict[str, Any]) -> float:
+    """Return the used share of a node's scarcest resource."""
+    pairs = (("vcpus_used", "vcpus"), ("memory_mb_used", "memory_mb"), ("local_gb_used", "local_gb"))
+    return max(view[used] / view[total] if view[total] else 0.0 for used, total in pairs)
+
+
+def _counted(title: str, columns: Sequence[str], counts: dict[Any, int]) -> Table:
+    table = Table(*columns, title=title)
+    table.add_column("count", justify="right")
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    for key, count in ordered[:MOST_ROWS]:
+        table.add_row(*key, str(count))
+    if len(ordered) > MOST_ROWS:
+        rest = [f"and {len(ordered) - MOST_ROWS} more", *("" for _ in columns[1:])]
+        table.add_row(*rest, str(sum(count for _, count in ordered[MOST_ROWS:])))
+    return table
