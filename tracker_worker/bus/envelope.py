@@ -20,6 +20,7 @@ from tracker_worker.domain.errors import BadMessage, ErrorCode
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 _ID_MAX = 64
+_NOT_DIGESTED = ("event_id", "origin")
 
 
 class Envelope(Struct, frozen=True):
@@ -75,8 +76,9 @@ def encode(
     request_id: str | None = None,
 ) -> bytes:
     """Return the body that oslo.messaging's RabbitMQ driver would send for a cast."""
-    inner = {"method": method, "args": args, "version": version}
+    inner: dict[str, Any] = {"method": method, "args": args}
     inner |= {"namespace": namespace} if namespace is not None else {}
+    inner |= {"version": version}
     inner |= {"_unique_id": unique_id} if unique_id is not None else {}
     inner |= {"_context_request_id": request_id} if request_id is not None else {}
     text = jsonutils.dumps({"oslo.version": "2.0", "oslo.message": jsonutils.dumps(inner)})
@@ -145,8 +147,15 @@ def digest_of(method: str, command: Command) -> str:
     """Return a digest of method, node and arguments; event id and origin may differ when a client repeats
     itself.
     """
-    bare = msgspec.structs.replace(command, event_id=None, origin=None)
-    return hashlib.sha256(method.encode() + b"\n" + _canonical.encode(bare)).hexdigest()
+    # What is absent is left out, so that an argument added by a later version leaves older digests alone.
+    given = {
+        field: value
+        for field in command.__struct_fields__
+        if field not in _NOT_DIGESTED
+        and (value := getattr(command, field)) is not None
+        and value is not False
+    }
+    return hashlib.sha256(method.encode() + b"\n" + _canonical.encode(given)).hexdigest()
 
 
 def _short(value: Any, longest: int = _ID_MAX) -> str | None:

@@ -44,26 +44,31 @@ def _shape(method: str) -> inspect.Type | None:
 
 
 def _kept(value: Any, shape: inspect.Type | None) -> Any:
+    """Return a value as it may be kept: verbatim where a scalar of a known field is wanted and given."""
     if isinstance(shape, inspect.UnionType):
         shape = _branch(value, shape)
-    if isinstance(shape, inspect.StructType) and isinstance(value, dict):
-        fields = {field.encode_name: field.type for field in shape.fields}
-        return {key: _kept_field(key, inner, fields) for key, inner in value.items()}
-    if isinstance(shape, inspect.ListType) and isinstance(value, list):
-        return [_kept(inner, shape.item_type) for inner in value]
-    if isinstance(shape, inspect.DictType) and isinstance(value, dict):
-        return {key: _kept(inner, shape.value_type) for key, inner in value.items()}
-    if shape is None or isinstance(value, dict | list):
-        return _summary(value)
-    return value
+    match shape, value:
+        case inspect.StructType(), dict():
+            fields = {field.encode_name: field.type for field in shape.fields}
+            return {key: _kept_field(key, inner, fields) for key, inner in value.items()}
+        case inspect.DictType(), dict():
+            return {key: _kept(inner, shape.value_type) for key, inner in value.items()}
+        case inspect.ListType(), list():
+            return [_kept(inner, shape.item_type) for inner in value]
+        case ((None | inspect.StructType() | inspect.DictType() | inspect.ListType()), _):
+            return _summary(value)
+        case _, (dict() | list()):
+            return _summary(value)
+        case _:
+            return value
 
 
 def _kept_field(key: str, value: Any, fields: dict[str, inspect.Type]) -> Any:
     if key not in fields:
         return _summary(value)
     if key in _READ_KEYS_ONLY and isinstance(value, dict):
-        kept = read_keys(value)
-        return {inner: kept.get(inner, _summary(value[inner])) for inner in value}
+        read = {inner for inner in read_keys(value) if isinstance(value[inner], str)}
+        return {name: inner if name in read else _summary(inner) for name, inner in value.items()}
     return _kept(value, fields[key])
 
 

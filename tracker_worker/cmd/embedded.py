@@ -8,7 +8,9 @@ import oslo_messaging
 import sqlalchemy as sa
 from oslo_config import cfg
 from oslo_db import options as db_options
+from oslo_db.exception import DBError
 from oslo_log import log
+from sqlalchemy.exc import OperationalError
 
 from tracker_worker.conf import opts
 from tracker_worker.db.engine import create_engine, sync_schema
@@ -39,6 +41,25 @@ def transports(conf: cfg.ConfigOpts, url: str | None) -> tuple[Any, Any]:
 def database_file(directory: Path) -> Path:
     """Return where the embedded database lies in a directory."""
     return directory / "tracker-worker.sqlite"
+
+
+def configured_engine(conf: cfg.ConfigOpts) -> sa.Engine:
+    """Return the engine of `[database] connection`, else of the embedded database under the state path.
+
+    Raises ValueError, in words, for a database that cannot be used.
+    """
+    url = conf.database.connection
+    if url and not url.startswith("sqlite"):
+        raise ValueError("[database] connection: this version knows SQLite only")
+    try:
+        if not url:
+            return embedded_engine(Path(conf.state_path))
+        engine = create_engine(url)
+        sync_schema(engine)
+    except (OSError, DBError, OperationalError) as error:
+        where = "[database] connection" if url else f"[DEFAULT] state_path = {conf.state_path}"
+        raise ValueError(f"{where} cannot be used ({type(error).__name__}): set another") from error
+    return engine
 
 
 def embedded_engine(directory: Path) -> sa.Engine:

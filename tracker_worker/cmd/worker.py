@@ -6,14 +6,15 @@ import sys
 import threading
 from collections.abc import Callable
 from importlib.metadata import version
-from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from oslo_config import cfg
 from oslo_log import log
+from sqlalchemy import Engine
 
 from tracker_worker.cmd import embedded
-from tracker_worker.worker.service import Worker, settings_from
+from tracker_worker.worker.service import Worker, WorkerSettings, settings_from
 
 LOG = log.getLogger(__name__)
 
@@ -24,13 +25,19 @@ def main() -> int:
     embedded.register(conf)
     conf(sys.argv[1:], project="tracker-worker", version=version("tracker-worker"))
     log.setup(conf, "tracker-worker")
-    engine = embedded.embedded_engine(Path(conf.state_path))
-    rpc, notifications = embedded.transports(conf, embedded.FAKE_URL)
     try:
+        if conf.transport_url and not conf.transport_url.startswith(embedded.FAKE_URL):
+            raise ValueError("transport_url: this version knows fake:// only")
+        rpc, notifications = embedded.transports(conf, embedded.FAKE_URL)
         settings = settings_from(conf)
+        engine = embedded.configured_engine(conf)
     except ValueError as error:
         sys.exit(f"tracker-worker: {error}")
-    LOG.info("Embedded: SQLite under %s, transport fake:// (this process only)", conf.state_path)
+    LOG.info("Database %s, transport fake:// (this process only)", engine.url)
+    return _run(settings, engine, rpc, notifications)
+
+
+def _run(settings: WorkerSettings, engine: Engine, rpc: Any, notifications: Any) -> int:
     stop = threading.Event()
     failures = threading.Event()
 

@@ -24,7 +24,7 @@ _OWNERS = sa.select(NODES.c.uuid, NODES.c.name).where(NODES.c.uuid.in_(sa.select
 
 _STATE_COLUMNS = (
     "uuid", "sequence", "usage_sequence", "vcpus_used", "memory_mb_used", "disk_mb_used",
-    "disabled", "failed_builds", "conflict_uuid",
+    "disabled", "failed_builds", "conflicts",
 )  # fmt: skip
 _REPORT_COLUMNS = (
     "host", "reserved_vcpus", "reserved_memory_mb", "reserved_disk_mb",
@@ -183,7 +183,7 @@ def _state_row(node: Node) -> dict[str, Any]:
         "disk_mb_used": node.used.disk_mb,
         "disabled": node.disabled,
         "failed_builds": node.failed_builds,
-        "conflict_uuid": node.conflict_uuid,
+        "conflicts": list(node.conflicts),
     }
 
 
@@ -258,7 +258,7 @@ def _node(row: Any, claims: Mapping[str, tuple[Claim, ...]]) -> Node:
         ratios=Ratios(row.cpu_allocation_ratio, row.ram_allocation_ratio, row.disk_allocation_ratio),
         disabled=row.disabled,
         failed_builds=row.failed_builds,
-        conflict_uuid=row.conflict_uuid,
+        conflicts=tuple(row.conflicts),
         claimed=used.minus(reserve),
         claims=claims,
     )

@@ -29,7 +29,7 @@ NODES = sa.Table(
     sa.Column("disk_mb_used", sa.BigInteger, nullable=False),
     sa.Column("disabled", sa.Boolean, nullable=False),
     sa.Column("failed_builds", sa.Integer, nullable=False),
-    sa.Column("conflict_uuid", UUID),
+    sa.Column("conflicts", sa.JSON, nullable=False),
     sa.Column("reserved_vcpus", sa.BigInteger, nullable=False),
     sa.Column("reserved_memory_mb", sa.BigInteger, nullable=False),
     sa.Column("reserved_disk_mb", sa.BigInteger, nullable=False),

@@ -39,6 +39,9 @@ _RESIZE_TASKS = frozenset(
     )
 )
 
+_CONFIRMED_TYPES = ("resize", "migration")
+"""Moves that a confirm ends, which is when Nova drops the old flavor; the others never have one."""
+
 Reason = Literal[
     "instance_here", "move_to_here", "move_from_here",
     "not_here", "role_changed", "size_changed", "migration_changed",
@@ -199,7 +202,7 @@ def _leaving(move: _Move) -> list[Expected]:
     """The room kept at the source; none once the old flavor is gone, for then it was confirmed (bug
     1834349).
     """
-    if move.migration.old_flavor is None:
+    if move.migration.old_flavor is None and move.migration.type in _CONFIRMED_TYPES:
         return []
     flavor = _flavor_of(move, move.migration.old_flavor)
     return [Expected(claim_for(move.instance, Role.OUTGOING, None, flavor), "move_from_here")]

@@ -14,7 +14,7 @@ from tracker_worker.domain.commands import InstanceClaim, MoveClaim, ResizeClaim
 from tracker_worker.domain.flavors import MB_PER_GB, Amounts, Flavor, read_keys, same_numbers
 from tracker_worker.domain.ledger import Claim, Node, Role, claim_for
 from tracker_worker.domain.moves import with_states
-from tracker_worker.domain.objects import Instance, Limits
+from tracker_worker.domain.objects import Instance, Limits, PciRequest
 from tracker_worker.domain.settings import CapacityCheck
 
 AnyClaim = InstanceClaim | MoveClaim
@@ -72,18 +72,26 @@ def not_supported(command: AnyClaim) -> str | None:
     if isinstance(command, MoveClaim):
         flavor = command.flavor if isinstance(command, ResizeClaim) else instance.flavor
         topology = _asks_topology(flavor, instance, command.image_properties)
-        devices = bool(command.pci_requests) or _has_key(flavor.extra_specs, _PCI_KEYS)
-        devices = devices or any(r.source == "neutron_port" for r in instance.pci_requests)
+        devices = _asks_devices(flavor, instance, command.pci_requests)
     else:
         topology = instance.numa_topology is not None
         devices = bool(instance.pci_requests)
-    asked = [text for text, wanted in (("NUMA topology", topology), ("PCI devices", devices)) if wanted]
+    requests = (("NUMA topology", topology), ("PCI devices", devices))
+    asked = [text for text, wanted in requests if wanted]
     return f"not_supported: {' and '.join(asked)}" if asked else None
 
 
 def _asks_topology(flavor: Flavor, instance: Instance, image_properties: dict[str, str] | None) -> bool:
     images = instance.image_properties if image_properties is None else read_keys(image_properties)
     return _has_key(flavor.extra_specs, _TOPOLOGY_KEYS) or _has_key(images, _TOPOLOGY_KEYS)
+
+
+def _asks_devices(flavor: Flavor, instance: Instance, sent: list[PciRequest] | None) -> bool:
+    """Tell whether a move asks for devices: in the requests sent, else by its ports and the flavor."""
+    if sent is not None:
+        return bool(sent)
+    ports = any(request.source == "neutron_port" for request in instance.pci_requests)
+    return ports or _has_key(flavor.extra_specs, _PCI_KEYS)
 
 
 def _has_key(mapping: Iterable[str], prefixes: tuple[str, ...]) -> bool:

@@ -11,7 +11,7 @@ from msgspec import Meta
 COUNT_MAX = 2**31 - 1
 FINITE_MAX = 2**53
 
-_PRINTABLE = r"^[^\x00-\x1f\x7f]+$"
+_PRINTABLE = r"^[^\x00-\x1f\x7f]+\Z"
 """Names become SQL columns, log lines and routing keys: control characters have no place in them."""
 
 Name = Annotated[str, Meta(max_length=255, pattern=_PRINTABLE)]

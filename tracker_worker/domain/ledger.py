@@ -15,6 +15,8 @@ from msgspec.structs import replace
 from tracker_worker.domain.flavors import Amounts, Flavor, amounts_of
 from tracker_worker.domain.objects import Instance, Origin, Resources
 
+MOST_CONFLICTS = 32
+
 
 class Role(StrEnum):
     """What an instance's claim is here for; the order is Nova's order of a move seen from the destination."""
@@ -78,8 +80,8 @@ class Node(Struct, frozen=True):
 
     An untracked node (never reported, or removed) has no resources and no claims; its row keeps the
     sequence. `touched` holds the origin that last touched each instance since the last audit;
-    `usage_sequence` is the sequence of the last usage notification; `conflict_uuid` the uuid that another
-    report claimed under this name.
+    `usage_sequence` is the sequence of the last usage notification; `conflicts` the uuids whose reports
+    under this name were refused, the newest last.
     """
 
     name: str
@@ -90,7 +92,7 @@ class Node(Struct, frozen=True):
     ratios: Ratios = Ratios(1.0, 1.0, 1.0)
     disabled: bool = False
     failed_builds: int = 0
-    conflict_uuid: str | None = None
+    conflicts: tuple[str, ...] = ()
     claimed: Amounts = Amounts()
     claims: Mapping[str, tuple[Claim, ...]] = {}
     touched: Mapping[str, Origin] = {}
@@ -164,13 +166,17 @@ class TouchForgotten(Struct, frozen=True):
 
 
 class ConflictNoted(Struct, frozen=True):
-    """A report of this uuid was refused; None when a good report came."""
+    """A report of this uuid was refused."""
 
-    uuid: str | None
+    uuid: str
+
+
+class ConflictsResolved(Struct, frozen=True):
+    """The node was removed, or its name was free: earlier conflicts mean nothing any more."""
 
 
 LedgerChange = ClaimPut | ClaimDropped | Reported | BuildsCounted | ServiceStatusSet | NodeRemoved
-Mark = InstanceTouched | TouchForgotten | ConflictNoted
+Mark = InstanceTouched | TouchForgotten | ConflictNoted | ConflictsResolved
 Change = LedgerChange | Mark
 
 
@@ -200,7 +206,7 @@ def evolve(node: Node, changes: Iterable[Change]) -> Node:
                 claims, touched, claimed = {}, {}, Amounts()
                 fields |= _REMOVED
             case _:
-                fields |= _node_fields(change)
+                fields |= _node_fields(node, change)
     if claims is not None:
         fields |= {"claims": claims, "claimed": claimed}
     if touched is not None:
@@ -231,7 +237,7 @@ def _drop(claims: dict[str, tuple[Claim, ...]], claimed: Amounts, instance_uuid:
 
 
 def _node_fields(
-    change: Reported | BuildsCounted | ServiceStatusSet | ConflictNoted,
+    node: Node, change: Reported | BuildsCounted | ServiceStatusSet | ConflictNoted | ConflictsResolved
 ) -> dict[str, Any]:
     match change:
         case Reported(resources, reserve, ratios):
@@ -241,7 +247,9 @@ def _node_fields(
         case ServiceStatusSet(disabled):
             return {"disabled": disabled}
         case ConflictNoted(uuid):
-            return {"conflict_uuid": uuid}
+            return {"conflicts": (*node.conflicts, uuid)[-MOST_CONFLICTS:]}
+        case ConflictsResolved():
+            return {"conflicts": ()}
         case _:
             assert_never(change)
 

@@ -33,6 +33,7 @@ from tracker_worker.domain.ledger import (
     Claim,
     ClaimPut,
     ConflictNoted,
+    ConflictsResolved,
     InstanceTouched,
     LedgerChange,
     Mark,
@@ -209,7 +210,7 @@ def _remove(node: Node, command: RemoveNode) -> Decision:
     return Decision(
         Outcome.APPLIED,
         changes=(NodeRemoved(),),
-        marks=(ConflictNoted(None),),
+        marks=(ConflictsResolved(),),
         effects=(NodeDeleted(uuid, host),),
     )
 
@@ -222,7 +223,7 @@ def _report(
 ) -> Decision:
     report = command.resources
     if conflict := conflict_of(node, report, uuid_owners):
-        known = node.conflict_uuid == conflict.uuid
+        known = conflict.uuid in node.conflicts
         return Decision(
             Outcome.REFUSED,
             reason=f"node_conflict: {conflict.message}",
@@ -232,8 +233,8 @@ def _report(
     changes: list[LedgerChange] = []
     marks: list[Mark] = []
     effects: list[Effect] = []
-    if node.conflict_uuid is not None:
-        marks.append(ConflictNoted(None))
+    if node.conflicts and not node.tracked:
+        marks.append(ConflictsResolved())
     if change := report_change(node, report, settings):
         changes.append(change)
     if not node.tracked:

@@ -37,7 +37,7 @@ def _create_nodes() -> None:
         sa.Column("disk_mb_used", COUNT, nullable=False),
         sa.Column("disabled", sa.Boolean(), nullable=False),
         sa.Column("failed_builds", sa.Integer(), nullable=False),
-        sa.Column("conflict_uuid", UUID),
+        sa.Column("conflicts", sa.JSON(), nullable=False),
         sa.Column("reserved_vcpus", COUNT, nullable=False),
         sa.Column("reserved_memory_mb", COUNT, nullable=False),
         sa.Column("reserved_disk_mb", COUNT, nullable=False),

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real lane on a real database, stepped by the test's own thread."""
+
+import itertools
+import uuid
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from tests.builders import NODE, SETTINGS, a_report, args_of, method_of, some_resources
+from tracker_worker.bus.delivery import Answer
+from tracker_worker.bus.envelope import encode
+from tracker_worker.db.tables import CLAIMS, DEAD_LETTERS, NODES, OUTBOX, RECEIPTS
+from tracker_worker.db.unit_of_work import UnitOfWork
+from tracker_worker.domain.commands import Command
+from tracker_worker.domain.partitions import partition_of
+from tracker_worker.domain.settings import TrackerSettings
+from tracker_worker.worker.batch import Rules
+from tracker_worker.worker.lane import Lane, LaneSettings
+
+PARTITIONS = 4
+NOW = datetime(2026, 11, 22, 12)
+OTHER_NODE = "node-2"
+QUICK = {"retry_initial": 0.001, "retry_max": 0.002}
+
+_ids = itertools.count(1)
+
+
+class Recorded:
+    """A delivery that keeps what it was answered; `answer` fails unless it was settled exactly once."""
+
+    def __init__(self, body: bytes, partition: int, redelivered: bool = False) -> None:
+        self.body = body
+        self.partition = partition
+        self.redelivered = redelivered
+        self.answers: list[Answer] = []
+
+    def settle(self, answer: Answer) -> None:
+        self.answers.append(answer)
+
+    @property
+    def answer(self) -> Answer:
+        assert len(self.answers) == 1, f"settled {len(self.answers)} times"
+        return self.answers[0]
+
+    @property
+    def outcome(self) -> str:
+        """The reply's outcome, or the name of the exception."""
+        answer = self.answer
+        return type(answer).__name__ if isinstance(answer, Exception) else answer["outcome"]
+
+
+class LaneBench:
+    """One lane: what is delivered waits until `run`. The clock stands still unless the test moves it."""
+
+    def __init__(
+        self,
+        engine: sa.Engine,
+        *,
+        tracker: TrackerSettings = SETTINGS,
+        notify: bool = True,
+        **bounds: Any,
+    ) -> None:
+        self.engine = engine
+        self.now = NOW
+        self.commits = 0
+        self.unit_of_work = UnitOfWork(engine)
+        rules = Rules(
+            tracker=tracker,
+            partitions=PARTITIONS,
+            publisher_id="tracker-worker:test",
+            notify=notify,
+            clock=lambda: self.now,
+            new_id=lambda: str(uuid.uuid4()),
+        )
+        self.lane = Lane(
+            range(PARTITIONS),
+            self.unit_of_work,
+            rules,
+            LaneSettings(**(QUICK | bounds)),
+            self._committed,
+        )
+
+    def deliver(self, command: Command, event_id: str | None = None, **how: Any) -> Recorded:
+        """Queue a command under an event id, its own or a new one."""
+        own = event_id or command.event_id or f"event-{next(_ids)}"
+        args = args_of(msgspec.structs.replace(command, event_id=own))
+        return self.deliver_body(encode(method_of(command), args), command.node, **how)
+
+    def deliver_body(
+        self,
+        body: bytes,
+        node: str = NODE,
+        *,
+        partition: int | None = None,
+        redelivered: bool = False,
+    ) -> Recorded:
+        """Queue bytes on the partition of a node, or on another one."""
+        if partition is None:
+            partition = partition_of(node, PARTITIONS)
+        delivery = Recorded(body, partition, redelivered)
+        self.lane.submit(delivery)
+        return delivery
+
+    def run(self) -> None:
+        """Settle all that waits."""
+        while self.lane.step():
+            pass
+
+    def send(self, command: Command, event_id: str | None = None, **how: Any) -> Recorded:
+        """Deliver and run."""
+        delivery = self.deliver(command, event_id, **how)
+        self.run()
+        return delivery
+
+    def track(self, *nodes: str) -> None:
+        """Report nodes of 8 vcpus, 16 GB of memory and 100 GB of disk, each with a uuid of its own."""
+        for node in nodes or (NODE,):
+            resources = some_resources(uuid=f"uuid-of-{node}", host=f"host-of-{node}")
+            self.deliver(a_report(node=node, resources=resources))
+        self.run()
+
+    def close(self) -> None:
+        self.unit_of_work.close()
+
+    def _committed(self) -> None:
+        self.commits += 1
+
+    def rows(self, table: sa.Table) -> list[dict[str, Any]]:
+        """The rows of a table, read on a connection of their own."""
+        return rows(self.engine, table)
+
+    def sequence(self, node: str = NODE) -> int:
+        return next(r["sequence"] for r in self.rows(NODES) if r["name"] == node)
+
+    def used(self, node: str = NODE) -> tuple[int, int, int]:
+        """Vcpus, memory and disk in MB as the node's row has them."""
+        (row,) = (r for r in self.rows(NODES) if r["name"] == node)
+        return row["vcpus_used"], row["memory_mb_used"], row["disk_mb_used"]
+
+    def claimed(self, node: str = NODE) -> dict[tuple[str, str], int]:
+        """The vcpus of each claim by instance and role."""
+        return {
+            (r["instance_uuid"], r["role"]): r["vcpus"]
+            for r in self.rows(CLAIMS)
+            if r["node"] == node
+        }
+
+    def receipts(self) -> dict[str, dict[str, Any]]:
+        return {row["event_id"]: row for row in self.rows(RECEIPTS)}
+
+    def parked(self) -> list[tuple[str, str]]:
+        """Event id and code of each dead letter."""
+        return [(row["event_id"], row["code"]) for row in self.rows(DEAD_LETTERS)]
+
+    def notifications(self) -> list[dict[str, Any]]:
+        """The messages that wait in the outbox, in order."""
+        return [msgspec.json.decode(row["body"]) for row in self.rows(OUTBOX)]
+
+
+def rows(engine: sa.Engine, table: sa.Table) -> list[dict[str, Any]]:
+    """The rows of a table in the order of its primary key."""
+    with engine.connect() as connection:
+        found = connection.execute(sa.select(table).order_by(*table.primary_key)).mappings()
+        return [dict(row) for row in found]
+
+
+def data_of(notification: dict[str, Any]) -> dict[str, Any]:
+    """The payload's data, with the cause unwrapped."""
+    data = notification["payload"]["nova_object.data"]
+    return data | {"cause": data["cause"]["nova_object.data"]}
+
+
+def names_of_partition(partition: int) -> Iterator[str]:
+    """Names of nodes that belong to a partition, without end."""
+    names = (f"node-{number}" for number in itertools.count(1))
+    return (name for name in names if partition_of(name, PARTITIONS) == partition)

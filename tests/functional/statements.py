@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Watching, failing and rejecting what goes to a real database. SQLite and its driver do the work."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One statement as the driver got it; `many` tells that it was an executemany."""
+
+    sql: str
+    parameters: Any
+    many: bool
+
+
+@contextmanager
+def watched(engine: sa.Engine) -> Iterator[list[Statement]]:
+    """Collect the statements that are executed inside the block; BEGIN is none."""
+    seen: list[Statement] = []
+
+    def note(_connection, _cursor, sql, parameters, _context, many):
+        if not sql.startswith("BEGIN"):
+            seen.append(Statement(sql, parameters, many))
+
+    sa.event.listen(engine, "before_cursor_execute", note)
+    try:
+        yield seen
+    finally:
+        sa.event.remove(engine, "before_cursor_execute", note)
+
+
+class Fault:
+    """Statements that begin with a text fail as if the driver had failed them, `times` times or for ever.
+
+    What the driver raises goes the whole way through SQLAlchemy and oslo.db. `hits` counts.
+    """
+
+    def __init__(
+        self,
+        engine: sa.Engine,
+        beginning: str,
+        error: Callable[[], BaseException],
+        times: int | None = None,
+    ) -> None:
+        self.hits = 0
+        self._engine = engine
+        self._beginning = beginning
+        self._error = error
+        self._times = times
+
+    def __enter__(self) -> "Fault":
+        for name in ("do_execute", "do_executemany"):
+            sa.event.listen(self._engine, name, self._execute)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name in ("do_execute", "do_executemany"):
+            sa.event.remove(self._engine, name, self._execute)
+
+    def _execute(self, _cursor, sql, _parameters, _context):
+        if sql.startswith(self._beginning) and self._times != self.hits:
+            self.hits += 1
+            raise self._error()
+
+
+def disk_full() -> Exception:
+    return sqlite3.OperationalError("database or disk is full")
+
+
+def out_of_range() -> Exception:
+    return sqlite3.DataError("value out of range")
+
+
+def connection_lost() -> Exception:
+    """What pysqlite says when its connection is gone; SQLAlchemy takes it for a disconnect."""
+    return sqlite3.ProgrammingError("Cannot operate on a closed database.")
+
+
+class Killed(BaseException):
+    """The process dies here: nothing after it runs, nothing is answered."""
+
+
+def reject(engine: sa.Engine, table: str, condition: str) -> None:
+    """Let the database itself refuse rows of a table for ever (a trigger; NEW is the row)."""
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            f"CREATE TRIGGER reject_{table} BEFORE INSERT ON {table} WHEN {condition}"
+            " BEGIN SELECT RAISE(ABORT, 'rejected'); END"
+        )
+
+
+@contextmanager
+def lost_commits(engine: sa.Engine, times: int = 1) -> Iterator[None]:
+    """The commit happens, and the connection is lost before anybody hears of it."""
+    left = [times]
+
+    def commit(connection: sa.Connection) -> None:
+        if left[0]:
+            left[0] -= 1
+            connection.connection.dbapi_connection.commit()
+            raise sa.exc.OperationalError("COMMIT", {}, sqlite3.OperationalError("connection lost"))
+
+    sa.event.listen(engine, "commit", commit)
+    try:
+        yield
+    finally:
+        sa.event.remove(engine, "commit", commit)

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a flavor counts for."""
+
+import pytest
+
+from tests.builders import a_flavor
+from tracker_worker.domain.flavors import Amounts, Flavor, amounts_of, read_keys, same_numbers
+
+
+@pytest.mark.parametrize(
+    ("flavor", "volume_backed", "amounts"),
+    [
+        (a_flavor(1, 2, 3), False, Amounts(1, 2, 3072)),
+        (a_flavor(1, 2, 3, ephemeral_gb=4), False, Amounts(1, 2, 7168)),
+        (a_flavor(1, 2, 3, swap_mb=1), False, Amounts(1, 2, 3073)),
+        (a_flavor(1, 2, 3, ephemeral_gb=1, swap_mb=512), False, Amounts(1, 2, 4608)),
+        (a_flavor(1, 2, 3), True, Amounts(1, 2, 0)),
+        (a_flavor(1, 2, 3, ephemeral_gb=4, swap_mb=5), True, Amounts(1, 2, 4101)),
+        (a_flavor(0, 0, 0), False, Amounts()),
+    ],
+)
+def test_amounts_count_disks_in_mb(flavor: Flavor, volume_backed: bool, amounts: Amounts) -> None:
+    assert amounts_of(flavor, volume_backed) == amounts
+
+
+def test_amounts_add_and_subtract_below_zero() -> None:
+    small, large = Amounts(1, 20, 300), Amounts(2, 50, 100)
+    assert small.plus(large) == Amounts(3, 70, 400)
+    assert small.minus(large) == Amounts(-1, -30, 200)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        a_flavor(9, 2, 3, ephemeral_gb=4, swap_mb=5),
+        a_flavor(1, 9, 3, ephemeral_gb=4, swap_mb=5),
+        a_flavor(1, 2, 9, ephemeral_gb=4, swap_mb=5),
+        a_flavor(1, 2, 3, ephemeral_gb=9, swap_mb=5),
+        a_flavor(1, 2, 3, ephemeral_gb=4, swap_mb=9),
+    ],
+)
+def test_flavors_differ_by_any_number(other: Flavor) -> None:
+    flavor = a_flavor(1, 2, 3, ephemeral_gb=4, swap_mb=5)
+    assert not same_numbers(flavor, other)
+    assert not same_numbers(other, flavor)
+
+
+def test_flavors_of_other_names_have_the_same_numbers() -> None:
+    named = a_flavor(name="one", id="1", extra_specs={"hw:numa_nodes": "1"})
+    assert same_numbers(named, a_flavor(name="two", id="2"))
+
+
+KEPT = {
+    "hw:numa_nodes": "2",
+    "hw_mem_page_size": "large",
+    "resources:PCPU": "1",
+    "trait:HW_CPU_X86_AVX2": "required",
+    "pci_passthrough:alias": "gpu:1",
+}
+DROPPED = {"quota:vif_outbound_average": "1", "secret": "x", "aggregate:hw:a": "1", "os_type": "x"}
+
+
+def test_only_keys_that_a_rule_reads_are_kept() -> None:
+    assert read_keys(KEPT | DROPPED) == KEPT
+    assert a_flavor(extra_specs=KEPT | DROPPED).extra_specs == KEPT

@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""evolve and the sum: used = reserve + claims, after whatever happens in whatever order."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from tests.builders import (
+    BYSTANDER,
+    INSTANCE,
+    MOVE,
+    OTHER_MOVE,
+    a_claim,
+    a_flavor,
+    a_migration,
+    a_node,
+    a_report,
+    an_instance,
+    claims_of,
+    command,
+    decided,
+    some_resources,
+)
+from tracker_worker.domain.commands import Command
+from tracker_worker.domain.flavors import Amounts
+from tracker_worker.domain.ledger import (
+    BuildsCounted,
+    Change,
+    ClaimDropped,
+    ClaimPut,
+    ConflictNoted,
+    InstanceTouched,
+    LedgerBroken,
+    Node,
+    NodeRemoved,
+    Ratios,
+    Reported,
+    Role,
+    ServiceStatusSet,
+    TouchForgotten,
+    assert_sum,
+    claim_for,
+    evolve,
+)
+from tracker_worker.domain.objects import Limits, Migration, Origin
+
+HERE, COMING = a_claim(), a_claim("incoming", MOVE, a_flavor(4, 4096, 40))
+ORIGIN = Origin("client-1", 1)
+
+
+def test_event_without_changes_takes_a_sequence_number() -> None:
+    node = a_node(HERE, sequence=7)
+    assert evolve(node, ()) == replace(node, sequence=8)
+
+
+def test_event_of_many_changes_takes_one_sequence_number() -> None:
+    assert evolve(a_node(), [ClaimPut(HERE), ClaimPut(COMING), BuildsCounted(1)]).sequence == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "claimed", "roles"),
+    [
+        ([ClaimPut(HERE)], Amounts(2, 2048, 20480), {"instance"}),
+        ([ClaimPut(HERE), ClaimPut(COMING)], Amounts(6, 6144, 61440), {"instance", "incoming"}),
+        ([ClaimPut(HERE), ClaimPut(HERE)], Amounts(2, 2048, 20480), {"instance"}),
+        (
+            [ClaimPut(HERE), ClaimPut(replace(COMING, role=Role.INSTANCE))],
+            Amounts(4, 4096, 40960),
+            {"instance"},
+        ),
+        ([ClaimPut(HERE), ClaimDropped(INSTANCE, Role.INSTANCE)], Amounts(), set()),
+        (
+            [ClaimPut(HERE), ClaimDropped(INSTANCE, Role.OUTGOING)],
+            Amounts(2, 2048, 20480),
+            {"instance"},
+        ),
+        ([ClaimDropped(INSTANCE, Role.INSTANCE)], Amounts(), set()),
+        ([ClaimPut(HERE), ClaimPut(COMING), NodeRemoved()], Amounts(), set()),
+    ],
+)
+def test_running_sum_follows_the_claims(changes: list[Change], claimed: Amounts, roles: set[str]) -> None:
+    node = evolve(a_node(), changes)
+    assert (node.claimed, claims_of(node).keys()) == (claimed, roles)
+    assert_sum(node)
+
+
+def test_instance_whose_last_claim_went_is_forgotten() -> None:
+    node = evolve(a_node(HERE), [ClaimDropped(INSTANCE, Role.INSTANCE)])
+    assert node.claims == {}
+
+
+def test_evolve_leaves_the_older_node_as_it_was() -> None:
+    old = a_node(HERE, touched={BYSTANDER: ORIGIN})
+    evolve(
+        old,
+        [
+            ClaimPut(COMING),
+            ClaimDropped(INSTANCE, Role.INSTANCE),
+            InstanceTouched(INSTANCE, ORIGIN),
+            TouchForgotten(BYSTANDER),
+        ],
+    )
+    assert old == a_node(HERE, touched={BYSTANDER: ORIGIN})
+
+
+REPORT = Reported(some_resources(vcpus=99), Amounts(1, 2, 3), Ratios(1.0, 2.0, 3.0))
+
+
+@pytest.mark.parametrize(
+    ("change", "fields"),
+    [
+        (
+            REPORT,
+            {"resources": REPORT.resources, "reserve": REPORT.reserve, "ratios": REPORT.ratios},
+        ),
+        (BuildsCounted(4), {"failed_builds": 4}),
+        (ServiceStatusSet(True), {"disabled": True}),
+        (ConflictNoted("u"), {"conflicts": ("u",)}),
+        (InstanceTouched(INSTANCE, ORIGIN), {"touched": {INSTANCE: ORIGIN}}),
+        (TouchForgotten(INSTANCE), {"touched": {}}),
+    ],
+)
+def test_change_of_the_node_leaves_the_claims(change: Change, fields: dict[str, Any]) -> None:
+    before = a_node(HERE)
+    assert evolve(before, [change]) == replace(before, sequence=1, **fields)
+
+
+def test_used_is_the_reserve_plus_the_claims() -> None:
+    node = a_node(HERE, COMING, reserve=Amounts(1, 512, 1500))
+    assert node.used == Amounts(7, 6656, 62940)
+
+
+def test_claim_is_found_by_instance_and_role() -> None:
+    node = a_node(HERE, COMING)
+    assert node.claim(INSTANCE, Role.INSTANCE) == HERE
+    assert node.claim(INSTANCE, Role.INCOMING) == COMING
+    assert node.claim(INSTANCE, Role.OUTGOING) is None
+    assert node.claim(BYSTANDER, Role.INSTANCE) is None
+
+
+def test_claim_keeps_the_numbers_of_a_flavor_only() -> None:
+    flavor = a_flavor(name="m1", id="1", extra_specs={"hw:numa_nodes": "1"}, swap_mb=3)
+    claim = claim_for(an_instance(flavor=flavor), Role.INSTANCE, None)
+    assert claim.flavor == a_flavor(swap_mb=3)
+    assert claim_for(an_instance(), Role.INCOMING, MOVE, a_flavor(9)).amounts.vcpus == 9
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        replace(a_node(HERE), claimed=Amounts()),
+        replace(a_node(HERE), claimed=Amounts(3, 2048, 20480)),
+        replace(a_node(HERE), claimed=Amounts(2, 2047, 20480)),
+        replace(a_node(HERE), claimed=Amounts(2, 2048, 20481)),
+        replace(a_node(HERE), claims={}),
+        replace(a_node(HERE), claims={INSTANCE: (HERE, COMING)}),
+    ],
+)
+def test_broken_sum_is_found(broken: Node) -> None:
+    with pytest.raises(LedgerBroken, match="node-1 at sequence 0"):
+        assert_sum(broken)
+
+
+UUIDS = st.sampled_from([INSTANCE, BYSTANDER])
+LABELS = st.sampled_from([MOVE, OTHER_MOVE])
+FLAVORS = st.sampled_from([a_flavor(1, 512, 1), a_flavor(2, 1024, 2, swap_mb=3), a_flavor(5)])
+INSTANCES = st.builds(
+    an_instance,
+    UUIDS,
+    FLAVORS,
+    vm_state=st.sampled_from(["active", "resized", "deleted"]),
+    task_state=st.sampled_from([None, "resize_prep"]),
+    volume_backed=st.booleans(),
+)
+LIMITS = st.sampled_from([None, Limits(vcpu=6), Limits(memory_mb=2000)])
+BY_UUID = st.sampled_from(
+    ["start_move", "drop_move_claim", "drop_move_claim_at_source", "drop_move_claim_at_dest"]
+)
+
+
+@st.composite
+def migrations(draw: st.DrawFn) -> Migration:
+    """A move of one of the two instances, with or without it."""
+    instance = draw(INSTANCES)
+    return a_migration(
+        draw(LABELS),
+        instance.uuid,
+        source_node=draw(st.sampled_from(["node-1", "x"])),
+        old_flavor=draw(st.none() | FLAVORS),
+        new_flavor=draw(FLAVORS),
+        instance=draw(st.sampled_from([instance, None])),
+    )
+
+
+AUDITS = st.builds(a_report, st.lists(INSTANCES, max_size=2), st.lists(migrations(), max_size=2))
+COMMANDS = st.one_of(
+    st.builds(command, st.just("instance_claim"), instance=INSTANCES, limits=LIMITS),
+    st.builds(
+        command,
+        st.just("resize_claim"),
+        instance=INSTANCES,
+        flavor=FLAVORS,
+        limits=LIMITS,
+        migration=st.builds(a_migration, LABELS),
+    ),
+    st.builds(command, st.just("abort_instance_claim"), instance_uuid=UUIDS),
+    st.builds(command, BY_UUID, instance_uuid=UUIDS, migration_uuid=LABELS),
+    st.builds(
+        command,
+        st.sampled_from(["finish_move", "finish_revert_move"]),
+        instance=INSTANCES,
+        migration_uuid=LABELS,
+    ),
+    st.builds(command, st.just("update_usage"), instance=INSTANCES),
+    AUDITS,
+)
+
+
+@settings(max_examples=150, derandomize=True, database=None, deadline=None)
+@given(st.lists(COMMANDS, max_size=12))
+def test_any_sequence_of_events_keeps_the_sum_and_one_claim_a_role(commands: list[Command]) -> None:
+    node = a_node()
+    for each in commands:
+        before = node
+        node, decision = decided(before, each)
+        assert_sum(node)
+        for uuid in node.claims:
+            assert claims_of(node, uuid)
+        if decision.outcome in ("ignored", "refused"):
+            assert node.claims == before.claims
+
+
+@settings(max_examples=150, derandomize=True, database=None, deadline=None)
+@given(st.lists(COMMANDS, max_size=8), AUDITS)
+def test_second_audit_of_the_same_facts_finds_nothing(commands: list[Command], audit: Command) -> None:
+    node = a_node()
+    for each in (*commands, audit):
+        node, _ = decided(node, each)
+    again, decision = decided(node, audit)
+    assert (decision.outcome, decision.changes, decision.effects) == ("ignored", (), ())
+    assert again.claims == node.claims
