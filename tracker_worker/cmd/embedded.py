@@ -30,11 +30,17 @@ def register(conf: cfg.ConfigOpts) -> None:
     oslo_messaging.set_transport_defaults("tracker")
 
 
-def transports(conf: cfg.ConfigOpts, url: str | None) -> tuple[Any, Any]:
-    """Return the RPC and the notification transport; notifications are on unless the driver is noop."""
-    rpc = oslo_messaging.get_rpc_transport(conf, url=url)
-    notifications = oslo_messaging.get_notification_transport(conf, url=url)
+def transports(conf: cfg.ConfigOpts) -> tuple[Any, Any]:
+    """Return the RPC and the notification transport; notifications are on unless their driver is noop.
+
+    Raises ValueError, in words, for a transport that cannot be used.
+    """
+    rpc = oslo_messaging.get_rpc_transport(conf, url=FAKE_URL)
+    notifications = oslo_messaging.get_notification_transport(conf, url=FAKE_URL)
+    conf.set_default("transport_url", FAKE_URL)
     conf.set_default("driver", ["messagingv2"], group="oslo_messaging_notifications")
+    if not conf.transport_url.startswith(FAKE_URL):
+        raise ValueError("[DEFAULT] transport_url: this version knows fake:// only")
     return rpc, notifications
 
 

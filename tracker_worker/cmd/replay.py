@@ -79,7 +79,7 @@ class Session:
         embedded.register(conf)
         conf([], project="tracker-worker", default_config_files=[])
         log.setup(conf, "tracker-worker-replay")
-        self._rpc, self._notifications = embedded.transports(conf, embedded.FAKE_URL)
+        self._rpc, self._notifications = embedded.transports(conf)
         self._empty = empty_database(directory)
         self.published = 0
         self.listener = Listener()

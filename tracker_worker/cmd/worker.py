@@ -26,9 +26,7 @@ def main() -> int:
     conf(sys.argv[1:], project="tracker-worker", version=version("tracker-worker"))
     log.setup(conf, "tracker-worker")
     try:
-        if conf.transport_url and not conf.transport_url.startswith(embedded.FAKE_URL):
-            raise ValueError("transport_url: this version knows fake:// only")
-        rpc, notifications = embedded.transports(conf, embedded.FAKE_URL)
+        rpc, notifications = embedded.transports(conf)
         settings = settings_from(conf)
         engine = embedded.configured_engine(conf)
     except ValueError as error:

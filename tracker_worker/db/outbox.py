@@ -4,7 +4,7 @@
 from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
-from msgspec import Struct
+from msgspec import Struct, json
 
 from tracker_worker.db.tables import OUTBOX
 
@@ -30,7 +30,8 @@ _WINDOW = (
     .order_by(OUTBOX.c.id)
     .limit(sa.bindparam("size"))
 )
-_REMOVE = sa.delete(OUTBOX).where(OUTBOX.c.id <= sa.bindparam("last"))
+_IDS = sa.func.json_each(sa.bindparam("ids")).table_valued("value")
+_REMOVE = sa.delete(OUTBOX).where(OUTBOX.c.id.in_(sa.select(_IDS.c.value)))
 
 
 def add(connection: sa.Connection, rows: Iterable[OutboxRow]) -> None:
@@ -56,6 +57,6 @@ def window(connection: sa.Connection, after: int, size: int) -> Sequence[OutboxR
     return [OutboxRow(**row._mapping) for row in rows]
 
 
-def remove_through(connection: sa.Connection, last: int) -> None:
-    """Delete the notifications up to and including an id."""
-    connection.execute(_REMOVE, {"last": last})
+def remove(connection: sa.Connection, ids: Iterable[int]) -> None:
+    """Delete the notifications of these ids."""
+    connection.execute(_REMOVE, {"ids": json.encode(list(ids)).decode()})

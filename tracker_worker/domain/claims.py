@@ -11,7 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from tracker_worker.domain.commands import InstanceClaim, MoveClaim, ResizeClaim
-from tracker_worker.domain.flavors import MB_PER_GB, Amounts, Flavor, read_keys, same_numbers
+from tracker_worker.domain.flavors import MB_PER_GB, Amounts, Flavor, same_numbers
 from tracker_worker.domain.ledger import Claim, Node, Role, claim_for
 from tracker_worker.domain.moves import with_states
 from tracker_worker.domain.objects import Instance, Limits, PciRequest
@@ -82,7 +82,7 @@ def not_supported(command: AnyClaim) -> str | None:
 
 
 def _asks_topology(flavor: Flavor, instance: Instance, image_properties: dict[str, str] | None) -> bool:
-    images = instance.image_properties if image_properties is None else read_keys(image_properties)
+    images = instance.image_properties if image_properties is None else image_properties
     return _has_key(flavor.extra_specs, _TOPOLOGY_KEYS) or _has_key(images, _TOPOLOGY_KEYS)
 
 

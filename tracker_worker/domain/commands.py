@@ -8,9 +8,10 @@ range, at any depth, so that no rule has to look twice.
 from typing import Annotated
 
 from msgspec import Meta, Struct
+from msgspec.structs import force_setattr
 
 from tracker_worker.domain.fields import EventId, Name, Sequence, Text, Uuid
-from tracker_worker.domain.flavors import Flavor
+from tracker_worker.domain.flavors import Flavor, read_keys
 from tracker_worker.domain.objects import (
     Instance,
     Limits,
@@ -63,6 +64,11 @@ class MoveClaim(Command, frozen=True, kw_only=True):
     image_properties: dict[Name, Text] | None = None
     pci_requests: PciRequests | None = None
     decided: bool = False
+
+    def __post_init__(self) -> None:
+        """Drop the image properties that no rule reads."""
+        if self.image_properties:
+            force_setattr(self, "image_properties", read_keys(self.image_properties))
 
 
 class ResizeClaim(MoveClaim, frozen=True, kw_only=True):

@@ -108,7 +108,7 @@ def decide(
     """Decide a command on a node. `uuid_owners`: names of tracked nodes by uuid, for the uuids reported."""
     decision = _decide(node, command, settings, uuid_owners)
     uuid = instance_uuid_of(command)
-    if uuid is None or command.origin is None or not node.tracked:
+    if uuid is None or command.origin is None:
         return decision
     touched = InstanceTouched(uuid, command.origin)
     return Decision(

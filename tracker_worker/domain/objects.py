@@ -40,7 +40,7 @@ class Origin(Struct, frozen=True, forbid_unknown_fields=True):
 class GuestCell(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A cell of an instance's topology; memory in MB, pagesize in KiB (Nova's -1 small, -2 large, -3 any)."""
 
-    id: Annotated[int, Meta(ge=-1, le=4095)]
+    id: Count
     cpuset: CpuSet
     pcpuset: CpuSet
     memory: Count

@@ -114,11 +114,6 @@ class Batch:
         else:
             self._decide(event, event.command)
 
-    def park(self, event: Event, bad: BadMessage) -> None:
-        """Park an event that its lane gave up on."""
-        self._settled.append(event.event_id)
-        self._park(event, bad)
-
     def work(self) -> Work:
         """Return what to commit; asserts every node's sum first."""
         for progress in self._progress.values():

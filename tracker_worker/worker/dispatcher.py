@@ -3,6 +3,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 from tracker_worker.bus.delivery import Delivery
@@ -39,14 +40,20 @@ class Dispatcher:
         """Finish what was submitted within `timeout` seconds, else abandon it; tells whether all was
         finished.
         """
+        deadline = time.monotonic() + timeout
         for lane in self._lanes:
             lane.close()
         for thread in self._threads:
-            thread.join(timeout)
+            thread.join(max(deadline - time.monotonic(), 0.0))
         drained = not any(thread.is_alive() for thread in self._threads)
-        for lane in self._lanes if not drained else ():
-            lane.abandon()
+        if not drained:
+            self.abandon()
         return drained
+
+    def abandon(self) -> None:
+        """Give up what is not committed: it stays unanswered. Nobody waits in `submit` any more."""
+        for lane in self._lanes:
+            lane.abandon()
 
     def _run(self, lane: Lane) -> None:
         try:

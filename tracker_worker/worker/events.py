@@ -39,8 +39,9 @@ class Event(Struct, frozen=True):
 
     @property
     def method(self) -> str | None:
-        """The method asked for, right or wrong."""
-        return None if self.envelope is None else self.envelope.method[:64]
+        """The method asked for, right or wrong, as far as it may stand in a column and in a log line."""
+        method = "" if self.envelope is None else self.envelope.method[:64]
+        return method if method and method.isprintable() else None
 
     @property
     def cause(self) -> CausePayload:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 from oslo_db import exception as db_exception
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -52,6 +53,10 @@ TRANSIENT = (
 """Errors that say nothing about the events: the batch is tried again, for ever, and nothing is answered."""
 
 
+SUBMIT_SECONDS = 0.5
+"""How long a full partition may keep a listener from noticing that its lane was abandoned."""
+
+
 class LaneSettings(Struct, frozen=True):
     """Bounds of a lane: events, bytes, tries of an event that kills; seconds between tries."""
 
@@ -90,9 +95,17 @@ class Lane:
         self._next = 0
 
     def submit(self, delivery: Delivery) -> None:
-        """Queue a delivery; blocks while its partition already has `prefetch` waiting."""
-        self._queues[delivery.partition].put(delivery)
-        self._work.set()
+        """Queue a delivery; blocks while its partition already has `prefetch` waiting.
+
+        Once the lane is abandoned a delivery is not taken: it stays unanswered, as if it had never come.
+        """
+        while not self._abandon.is_set():
+            try:
+                self._queues[delivery.partition].put(delivery, timeout=SUBMIT_SECONDS)
+            except queue.Full:
+                continue
+            self._work.set()
+            return
 
     def run(self) -> None:
         """Work until closed and drained, or abandoned: the body of the lane's thread."""
@@ -194,7 +207,7 @@ class Lane:
         self._settle(events[half:])
 
     def _park(self, event: Event, bad: BadMessage) -> None:
-        self._persist(lambda: self._commit([event], bad))
+        self._persist(lambda: self._commit([replace(event, bad=bad)]))
 
     def _persist(self, action: Callable[[], T]) -> T:
         """Do something to the database until it works, or the lane is abandoned.
@@ -205,7 +218,9 @@ class Lane:
         blamed = _EventsToBlame(self._unit_of_work, self._settings.max_attempts)
         retrying = Retrying(
             retry=retry_if_exception_type(TRANSIENT),
-            wait=wait_exponential_jitter(self._settings.retry_initial, self._settings.retry_max),
+            wait=wait_exponential_jitter(
+                multiplier=self._settings.retry_initial, max=self._settings.retry_max
+            ),
             stop=stop_any(stop_when_event_set(self._abandon), blamed),
             sleep=sleep_using_event(self._abandon),
             before_sleep=_log_retry,
@@ -213,15 +228,12 @@ class Lane:
         )
         return retrying(action)
 
-    def _commit(self, events: Sequence[Event], bad: BadMessage | None = None) -> None:
+    def _commit(self, events: Sequence[Event]) -> None:
         """Decide and commit events, then answer them. On any error the cached nodes are forgotten."""
         try:
             batch = Batch(self._snapshot(events), self._rules)
             for event in events:
-                if bad is None:
-                    batch.apply(event)
-                else:
-                    batch.park(event, bad)
+                batch.apply(event)
             self._unit_of_work.commit(batch.work())
         except Exception:
             for event in events:

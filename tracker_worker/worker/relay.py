@@ -43,7 +43,7 @@ class Relay:
         self._settings = settings
         self._connection: sa.Connection | None = None
         self._last = 0
-        self._unremoved = 0
+        self._unremoved: list[int] = []
         self._work = threading.Event()
         self._closing = threading.Event()
         self._abandon = threading.Event()
@@ -77,8 +77,8 @@ class Relay:
         self._publisher.publish(rows)
         self._last = rows[-1].id
         self.published += len(rows)
-        self._unremoved += len(rows)
-        if self._unremoved >= self._settings.window:
+        self._unremoved += [row.id for row in rows]
+        if len(self._unremoved) >= self._settings.window:
             self.remove_published()
         return True
 
@@ -86,8 +86,8 @@ class Relay:
         """Remove the rows that the bus has taken."""
         if self._unremoved:
             with self._transaction() as connection:
-                outbox.remove_through(connection, self._last)
-            self._unremoved = 0
+                outbox.remove(connection, self._unremoved)
+            self._unremoved = []
 
     @contextmanager
     def _transaction(self) -> Iterator[sa.Connection]:
@@ -122,7 +122,7 @@ class Relay:
         """Broker or database away: try again until they are back, notifications wait in the outbox."""
         retrying = Retrying(
             retry=retry_if_exception_type((*TRANSIENT, MessagingException, OSError)),
-            wait=wait_exponential_jitter(0.05, self._settings.retry_max),
+            wait=wait_exponential_jitter(multiplier=0.05, max=self._settings.retry_max),
             stop=stop_when_event_set(self._abandon),
             sleep=sleep_using_event(self._abandon),
             retry_error_callback=lambda _: None,

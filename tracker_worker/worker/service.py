@@ -5,6 +5,7 @@ configuration.
 
 import logging
 import socket
+import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -156,9 +157,13 @@ class Worker:
         Tells whether all was finished. Not from a lane's thread.
         """
         deadline = time.monotonic() + self._timeout
-        self._endpoint.stop()
+        stopping = threading.Thread(target=self._endpoint.stop, name="endpoint-stop", daemon=True)
+        stopping.start()
+        stopping.join(self._timeout)
+        if stopping.is_alive():
+            self._dispatcher.abandon()
         self._purge.stop()
-        drained = self._dispatcher.drain(deadline - time.monotonic())
+        drained = self._dispatcher.drain(max(deadline - time.monotonic(), 0.1))
         published = self._relay.drain(max(deadline - time.monotonic(), 0.1))
         if not drained:
             LOG.error("Not everything that was taken was finished in %d s", self._timeout)
