@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The replay command on recorded traces: Nova's own figures are the right answers."""
+
+import gzip
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = sorted((ROOT / "tracker_worker" / "traces").glob("*.jsonl.gz"))
+SHARED = ROOT.parent / "shared" / "traces"
+KINDS = ("nova-tracker-cpu-*", "nova-manager-cpu-*", "openb-cpu*")
+RUN = "import sys; from tracker_worker.cmd.replay import main; sys.exit(main())"
+
+
+def replay(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run tracker-worker-replay in a process of its own."""
+    command = [sys.executable, "-c", RUN, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT)
+
+
+def lines_of(trace: Path) -> list[dict]:
+    """Return a trace's lines."""
+    return [json.loads(line) for line in gzip.open(trace, "rt")]
+
+
+def write(path: Path, lines: list[dict]) -> Path:
+    """Write a trace."""
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def one(name: str) -> Path:
+    """Return the shipped trace with this in its name."""
+    (found,) = [path for path in SHIPPED if name in path.name]
+    return found
+
+
+def test_shipped_traces_end_as_nova_ended() -> None:
+    result = replay("--check", *SHIPPED)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    commands = sum(len(lines_of(path)) - 1 for path in SHIPPED)
+    assert f"{len(SHIPPED)} traces, {commands} commands, 0 differences" in result.stdout
+    assert commands <= 3000
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_recorded_cpu_trace_ends_as_recorded(kind: str) -> None:
+    traces = sorted(SHARED.glob(kind + ".jsonl.gz"))
+    if not traces:
+        pytest.skip(f"{SHARED} is not beside this checkout")
+    result = replay("--check", *traces)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    assert " 0 differences" in result.stdout
+
+
+def test_a_wrong_expectation_is_listed_and_fails(tmp_path: Path) -> None:
+    lines = lines_of(one("cpu-20-design-example"))
+    index = next(i for i, line in enumerate(lines) if line.get("expect", {}).get("nodes"))
+    (node,) = lines[index]["expect"]["nodes"]
+    lines[index]["expect"]["nodes"][node]["vcpus_used"] = 77
+    result = replay("--check", write(tmp_path / "wrong.jsonl", lines))
+    assert result.returncode == 1
+    assert f"wrong.jsonl, command {index - 1} " in result.stdout
+    assert f"{node}.vcpus_used: expected 77, got " in result.stdout.replace("\n", " ")
+
+
+def test_output_has_a_line_for_each_command(tmp_path: Path) -> None:
+    trace = one("cpu-21-build-failures")
+    result = replay("--output", tmp_path / "out", trace)
+    assert result.returncode == 0, result.stderr
+    steps = lines_of(trace)[1:]
+    written = [json.loads(line) for line in (tmp_path / "out").read_text().splitlines()]
+    assert [line["i"] for line in written] == list(range(len(steps)))
+    for line, step in zip(written, steps, strict=True):
+        assert (line["method"], line["node"]) == (step["method"], step["args"]["node"])
+        assert line["outcome"] in ("applied", "granted", "refused", "ignored")
+        assert ("view" in line) == bool(step.get("expect", {}).get("nodes"))
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"trace": "other/1"}', '{"trace": "tracker-worker/1"}\n{'])
+def test_what_is_no_trace_is_named_with_its_line(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "bad.jsonl"
+    path.write_text(text)
+    result = replay(path)
+    assert result.returncode == 2
+    assert f"{path}, line {2 if chr(10) in text else 1}:" in result.stderr
+
+
+def test_an_unknown_setting_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.jsonl", [{"trace": "tracker-worker/1", "settings": {"overcommit": 1}}])
+    result = replay(path)
+    assert result.returncode == 2
+    assert "unknown settings: overcommit" in result.stderr
