@@ -86,7 +86,7 @@ class LaneBench:
 
     def deliver(self, command: Command, event_id: str | None = None, **how: Any) -> Recorded:
         """Queue a command under an event id, its own or a new one."""
-        own = event_id or command.event_id or f"event-{next(_ids)}"
+        own = event_id or command.event_id or f"id-{next(_ids)}"
         args = args_of(msgspec.structs.replace(command, event_id=own))
         return self.deliver_body(encode(method_of(command), args), command.node, **how)
 

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
+from oslo_db.exception import DBConnectionError
+
+from tests.functional.lanes import LaneBench
 
 
 @dataclass(frozen=True)
@@ -38,21 +41,24 @@ def watched(engine: sa.Engine) -> Iterator[list[Statement]]:
 class Fault:
     """Statements that begin with a text fail as if the driver had failed them, `times` times or for ever.
 
-    What the driver raises goes the whole way through SQLAlchemy and oslo.db. `hits` counts.
+    What the driver raises goes the whole way through SQLAlchemy and oslo.db. `hits` counts. `holding` fails only
+    statements that have this value among their parameters.
     """
 
     def __init__(
         self,
         engine: sa.Engine,
         beginning: str,
-        error: Callable[[], BaseException],
+        error: Callable[[], Exception],
         times: int | None = None,
+        holding: str | None = None,
     ) -> None:
         self.hits = 0
         self._engine = engine
         self._beginning = beginning
         self._error = error
         self._times = times
+        self._holding = holding
 
     def __enter__(self) -> "Fault":
         for name in ("do_execute", "do_executemany"):
@@ -63,10 +69,22 @@ class Fault:
         for name in ("do_execute", "do_executemany"):
             sa.event.remove(self._engine, name, self._execute)
 
-    def _execute(self, _cursor, sql, _parameters, _context):
-        if sql.startswith(self._beginning) and self._times != self.hits:
+    def _execute(self, _cursor, sql, parameters, _context):
+        rows = parameters if isinstance(parameters, list) else [parameters]
+        held = self._holding is None or any(self._holding in row for row in rows)
+        if held and sql.startswith(self._beginning) and self._times != self.hits:
             self.hits += 1
             raise self._error()
+
+
+def death(bench: LaneBench, beginning: str) -> Fault:
+    """The worker ends in the middle of its transaction, at a statement that begins with a text."""
+
+    def die() -> Exception:
+        bench.lane.abandon()
+        return disk_full()
+
+    return Fault(bench.engine, beginning, die)
 
 
 def disk_full() -> Exception:
@@ -78,12 +96,8 @@ def out_of_range() -> Exception:
 
 
 def connection_lost() -> Exception:
-    """What pysqlite says when its connection is gone; SQLAlchemy takes it for a disconnect."""
-    return sqlite3.ProgrammingError("Cannot operate on a closed database.")
-
-
-class Killed(BaseException):
-    """The process dies here: nothing after it runs, nothing is answered."""
+    """What oslo.db makes of a lost connection to a server; a file has none to lose."""
+    return DBConnectionError(sqlite3.OperationalError("server has gone away"))
 
 
 def reject(engine: sa.Engine, table: str, condition: str) -> None:

@@ -9,8 +9,8 @@ from tests.builders import BYSTANDER, INSTANCE, NODE, a_flavor, an_instance, com
 from tests.functional.lanes import OTHER_NODE, data_of
 from tests.functional.statements import (
     Fault,
-    Killed,
     connection_lost,
+    death,
     disk_full,
     lost_commits,
     out_of_range,
@@ -57,23 +57,23 @@ def test_a_statement_that_fails_once_is_retried_and_nothing_is_done_twice(bench,
 
 
 @pytest.mark.parametrize("beginning", [*WRITES, "SELECT"])
-def test_the_moment_of_death_leaves_nothing_half_done(a_bench, beginning):
+def test_an_end_in_the_middle_leaves_nothing_half_done_and_nothing_answered(a_bench, beginning):
     one = a_bench()
     one.track()
     before = state(one)
     deliveries = boots(one, 3)
-    with Fault(one.engine, beginning, Killed), pytest.raises(Killed):
+    with death(one, beginning):
         one.run()
     assert [delivery.answers for delivery in deliveries] == [[], [], []]
     assert state(one) == before
 
 
 @pytest.mark.parametrize("beginning", WRITES)
-def test_after_a_death_the_next_worker_does_all_of_it(a_bench, beginning):
+def test_after_an_end_in_the_middle_the_next_worker_does_all_of_it(a_bench, beginning):
     one, other = a_bench(), a_bench()
     one.track()
     boots(one, 3)
-    with Fault(one.engine, beginning, Killed), pytest.raises(Killed):
+    with death(one, beginning):
         one.run()
     again = [other.deliver(boot(f"i-{n}"), f"event-{n}", redelivered=True) for n in range(3)]
     other.run()
@@ -128,7 +128,7 @@ def test_an_event_that_the_database_cannot_store_is_parked_alone(bench, culprit,
     bench.track(NODE, OTHER_NODE)
     deliveries = boots(bench, 7)
     neighbour = bench.deliver(boot(node=OTHER_NODE))
-    with failing_parameter(bench.engine, f"event-{culprit}", error):
+    with Fault(bench.engine, "INSERT INTO claims", error, holding=f"i-{culprit}"):
         bench.run()
     outcomes = [delivery.outcome for delivery in deliveries]
     assert outcomes.pop(culprit) == "EventParked"
@@ -138,19 +138,6 @@ def test_an_event_that_the_database_cannot_store_is_parked_alone(bench, culprit,
     assert [event_id for event_id, _ in bench.parked()] == [f"event-{culprit}"]
     assert len(bench.claimed()) == 6
     assert len(bench.receipts()) == bench.sequence(NODE) + bench.sequence(OTHER_NODE) == 10
-
-
-def failing_parameter(engine, value, error):
-    """Claims of an instance cannot be stored, whichever batch they are in."""
-    instance = value.replace("event", "i")
-
-    class Culprit(Fault):
-        def _execute(self, cursor, sql, parameters, context):
-            rows = parameters if isinstance(parameters, list) else [parameters]
-            if any(instance in row for row in rows):
-                super()._execute(cursor, sql, parameters, context)
-
-    return Culprit(engine, "INSERT INTO claims", error)
 
 
 @pytest.mark.parametrize("size", [1, 2, 9])
@@ -168,7 +155,7 @@ def test_an_event_that_a_constraint_rejects_is_parked_alone(bench, size):
 def test_an_event_that_always_loses_the_connection_is_parked_as_rejected(bench):
     bench.track()
     deliveries = boots(bench, 4)
-    with failing_parameter(bench.engine, "event-2", connection_lost) as fault:
+    with Fault(bench.engine, "INSERT INTO claims", connection_lost, holding="i-2") as fault:
         bench.run()
     assert [d.outcome for d in deliveries] == ["granted", "granted", "EventParked", "granted"]
     assert bench.parked() == [("event-2", "database_rejects")]
@@ -263,7 +250,7 @@ def test_parking_is_one_transaction(a_bench, beginning):
     before = state(one)
     raw = encode("build_failed", {"node": NODE, "event_id": "event-a", "x": 1})
     one.deliver_body(raw)
-    with Fault(one.engine, beginning, Killed), pytest.raises(Killed):
+    with death(one, beginning):
         one.run()
     assert state(one) == before
     assert other.deliver_body(raw, redelivered=True).answers == []

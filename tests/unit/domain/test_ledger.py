@@ -27,11 +27,13 @@ from tests.builders import (
 from tracker_worker.domain.commands import Command
 from tracker_worker.domain.flavors import Amounts
 from tracker_worker.domain.ledger import (
+    MOST_CONFLICTS,
     BuildsCounted,
     Change,
     ClaimDropped,
     ClaimPut,
     ConflictNoted,
+    ConflictsResolved,
     InstanceTouched,
     LedgerBroken,
     Node,
@@ -119,6 +121,7 @@ REPORT = Reported(some_resources(vcpus=99), Amounts(1, 2, 3), Ratios(1.0, 2.0, 3
         (BuildsCounted(4), {"failed_builds": 4}),
         (ServiceStatusSet(True), {"disabled": True}),
         (ConflictNoted("u"), {"conflicts": ("u",)}),
+        (ConflictsResolved(), {"conflicts": ()}),
         (InstanceTouched(INSTANCE, ORIGIN), {"touched": {INSTANCE: ORIGIN}}),
         (TouchForgotten(INSTANCE), {"touched": {}}),
     ],
@@ -126,6 +129,16 @@ REPORT = Reported(some_resources(vcpus=99), Amounts(1, 2, 3), Ratios(1.0, 2.0, 3
 def test_change_of_the_node_leaves_the_claims(change: Change, fields: dict[str, Any]) -> None:
     before = a_node(HERE)
     assert evolve(before, [change]) == replace(before, sequence=1, **fields)
+
+
+def test_conflicting_uuids_are_kept_up_to_a_bound() -> None:
+    """Somebody who sends a new uuid every second must not make the node grow without end."""
+    node = a_node()
+    for number in range(MOST_CONFLICTS + 5):
+        node = evolve(node, [ConflictNoted(str(number))])
+    assert len(node.conflicts) == MOST_CONFLICTS
+    assert node.conflicts[-1] == str(MOST_CONFLICTS + 4)
+    assert evolve(node, [ConflictsResolved()]).conflicts == ()
 
 
 def test_used_is_the_reserve_plus_the_claims() -> None:

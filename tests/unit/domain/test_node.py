@@ -17,6 +17,7 @@ from tests.builders import (
     a_migration,
     a_node,
     a_report,
+    after,
     an_instance,
     claims_of,
     command,
@@ -85,6 +86,23 @@ def test_worked_example_of_the_design() -> None:
         assert shown == used, each
 
 
+def test_swap_does_not_drift() -> None:
+    """Nova truncates at each step: three aborted boots end at -1 GB (hazard 7 of the inventory)."""
+    boot = command("instance_claim", instance=an_instance(flavor=a_flavor(swap_mb=512)))
+    node = after(a_node(), *[boot, command("abort_instance_claim", instance_uuid=INSTANCE)] * 3)
+    assert node.used == a_node().used
+
+
+@pytest.mark.parametrize("claim", ["resize_claim", "live_migration_claim", "rebuild_claim"])
+def test_instance_that_has_just_landed_can_be_deleted_at_once(claim: str) -> None:
+    """Nova ignores the delete until its next audit (hazard 6 of the inventory)."""
+    finish = command("finish_move", instance=an_instance(), migration_uuid=MOVE)
+    delete = command("update_usage", instance=an_instance(vm_state="deleted"))
+    node = after(a_node(), any_command(claim), finish)
+    assert claims_of(node).keys() == {"instance"}
+    assert after(node, delete).used == a_node().used
+
+
 @pytest.mark.parametrize("force", [True, False])
 @pytest.mark.parametrize("host", [None, HOST])
 def test_node_without_claims_is_removed(host: str | None, force: bool) -> None:
@@ -148,22 +166,22 @@ def test_service_status_is_set_once(disabled: bool) -> None:
 
 
 @pytest.mark.parametrize("node", [Node(NODE), evolve(a_node(), [NodeRemoved()])])
-@pytest.mark.parametrize("method", sorted(METHODS.keys() - {"get_node", *CLAIMS}))
+@pytest.mark.parametrize(
+    "method", sorted(METHODS.keys() - {"get_node", "update_available_resource", *CLAIMS})
+)
 def test_node_that_is_not_tracked_ignores_all_but_claims_and_reports(method: str, node: Node) -> None:
-    after, decision = decided(node, any_command(method, origin=ORIGIN))
-    if method == "update_available_resource":
-        assert after.tracked
-        return
-    assert (decision.outcome, decision.changes, decision.marks) == ("ignored", (), ())
+    _, decision = decided(node, any_command(method))
+    assert (decision.outcome, decision.changes, decision.effects) == ("ignored", (), ())
     assert NODE in (decision.reason or "")
 
 
 @pytest.mark.parametrize(
     "method", sorted(METHODS.keys() - {"get_node", "update_available_resource", *NO_INSTANCE})
 )
-def test_event_of_an_instance_leaves_its_origin(method: str) -> None:
+@pytest.mark.parametrize("before", [a_node(), Node(NODE)], ids=["tracked", "unknown"])
+def test_event_of_an_instance_leaves_its_origin(method: str, before: Node) -> None:
     """Whatever came of it: a release, a refusal, and an event that changed nothing, too."""
-    node, decision = decided(a_node(), any_command(method, origin=ORIGIN))
+    node, decision = decided(before, any_command(method, origin=ORIGIN))
     assert node.touched == {INSTANCE: ORIGIN}
     assert decision.marks == (InstanceTouched(INSTANCE, ORIGIN),)
     node, _ = decided(node, any_command(method, origin=Origin("client-2", 1)))
