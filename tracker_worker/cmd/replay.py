@@ -59,7 +59,8 @@ class Listener:
         _context, _publisher, event_type, payload, _metadata = message
         self.types[event_type] += 1
         for correction in payload["nova_object.data"].get("corrections", ()):
-            self.corrections[correction["action"], correction["reason"]] += 1
+            data = correction["nova_object.data"]
+            self.corrections[data["action"], data["reason"]] += 1
         if self.types.total() == self._wanted:
             self._complete.set()
 

@@ -105,16 +105,20 @@ def finish_move(held: Held, instance: Instance, migration_uuid: str | None) -> C
 
 
 def drop_move_claim_at_source(held: Held, migration_uuid: str) -> Changes:
-    """Confirmed, or gone for good: what waited for a revert goes; on the same node what came in stays."""
+    """Confirmed, or gone for good: what waited for a revert goes; on the same node what came in stays.
+
+    An instance that this very migration brought here is where it should be: the confirm is a repeat, even
+    while another move to here is under way.
+    """
     landed = held.brought_by(migration_uuid)
     landing = turn(landed, Role.INSTANCE) if landed else ()
     if held.outgoing is not None:
         return (*release(held.outgoing), *landing)
     if held.instance is None:
         return landing
-    if held.incoming is not None:
-        return (*release(held.instance), *landing)
-    return () if held.instance.migration_uuid == migration_uuid else release(held.instance)
+    if held.instance.migration_uuid == migration_uuid and landed is None:
+        return ()
+    return (*release(held.instance), *landing)
 
 
 def drop_move_claim_at_dest(held: Held, migration_uuid: str) -> Changes:

@@ -233,6 +233,7 @@ def _report(
     changes: list[LedgerChange] = []
     marks: list[Mark] = []
     effects: list[Effect] = []
+    reason = None
     if node.conflicts and not node.tracked:
         marks.append(ConflictsResolved())
     if change := report_change(node, report, settings):
@@ -246,7 +247,9 @@ def _report(
         found = audit(node, facts)
         changes += found.changes
         marks += found.marks
+        if found.migrations_without_instance:
+            reason = f"migration_without_instance: {found.migrations_without_instance}"
         if found.corrections:
             effects.append(Audited(found.corrections, found.migrations_without_instance))
     outcome = Outcome.APPLIED if changes else Outcome.IGNORED
-    return Decision(outcome, None, None, tuple(changes), tuple(marks), tuple(effects))
+    return Decision(outcome, reason, None, tuple(changes), tuple(marks), tuple(effects))

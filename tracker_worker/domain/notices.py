@@ -6,8 +6,9 @@ Event types are new ones: Nova's own names would become billing samples in ceilo
 
 from typing import Any, Literal, assert_never
 
-from msgspec import Struct
+from msgspec import Struct, to_builtins
 
+from tracker_worker.domain.audit import Correction
 from tracker_worker.domain.errors import ErrorCode
 from tracker_worker.domain.ledger import Node
 from tracker_worker.domain.node import (
@@ -66,7 +67,7 @@ def effect_notice(effect: Effect, node: Node, cause: CausePayload) -> Notice:
         case Audited(corrections, missing):
             return _about(
                 node, "audit", "INFO", "ComputeNodeAuditPayload", cause,
-                corrections=[_plain(correction) for correction in corrections],
+                corrections=[_correction(correction) for correction in corrections],
                 migrations_without_instance=missing,
             )  # fmt: skip
         case ReportRefused(_, message):
@@ -121,6 +122,12 @@ def _object(name: str, data: dict[str, Any]) -> dict[str, Any]:
         "nova_object.version": PAYLOAD_VERSION,
         "nova_object.data": data,
     }
+
+
+def _correction(correction: Correction) -> dict[str, Any]:
+    claims = {"old": correction.old, "new": correction.new}
+    views = {name: view and _object("ClaimPayload", to_builtins(view)) for name, view in claims.items()}
+    return _object("CorrectionPayload", {**_plain(correction), **views})
 
 
 def _plain(struct: Struct) -> dict[str, Any]:

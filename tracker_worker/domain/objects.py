@@ -135,6 +135,11 @@ class Migration(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
     updated_at: datetime | None = None
     created_at: datetime | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse a move that comes with another instance than its own."""
+        if self.instance is not None and self.instance.uuid != self.instance_uuid:
+            raise ValueError("Invalid instance: not the migration's")
+
 
 _OLDEST = datetime.min.replace(tzinfo=UTC)
 

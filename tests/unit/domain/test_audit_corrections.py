@@ -155,6 +155,12 @@ ROLE_CHANGES = {
         [a_move(source_node="node-1")],
         {("outgoing", "instance"), ("instance", "incoming")},
     ),
+    "is not yet in the flavor of the same numbers that it had here": (
+        (a_claim("outgoing", None, OLD), a_claim("instance", MOVE, OLD)),
+        [an_instance(flavor=OLD, task_state="resize_prep")],
+        [a_move(source_node="node-1", new_flavor=a_flavor(2, 2048, 20, id="2"))],
+        {("outgoing", "instance"), ("instance", "incoming")},
+    ),
     "is back after a revert": (
         (a_claim("outgoing", None, OLD),),
         [an_instance(flavor=OLD)],
