@@ -83,12 +83,13 @@ def _outcomes(replayed: Sequence[ReplayedTrace]) -> Table:
 
 
 def _fullest(replayed: Sequence[ReplayedTrace]) -> Table:
-    table = Table("node", title="Fullest nodes at the end")
+    table = Table("trace", "node", title="Fullest nodes at the end")
     for column in ("vcpus", "memory MB", "disk GB", "instances", "claims"):
         table.add_column(column, justify="right")
-    views = [view for one in replayed for view in one.fullest]
-    for view in sorted(views, key=fullness, reverse=True)[:MOST_ROWS]:
+    views = [(view, _short_name(one.trace)) for one in replayed for view in one.fullest]
+    for view, name in sorted(views, key=lambda pair: fullness(pair[0]), reverse=True)[:MOST_ROWS]:
         table.add_row(
+            name,
             view["name"],
             f"{view['vcpus_used']}/{view['vcpus']}",
             f"{view['memory_mb_used']}/{view['memory_mb']}",
@@ -97,6 +98,11 @@ def _fullest(replayed: Sequence[ReplayedTrace]) -> Table:
             str(len(view["claims"])),
         )
     return table
+
+
+def _short_name(trace: Trace) -> str:
+    """Return the part of a trace's file name that tells it from the others of its source."""
+    return trace.path.name.split(".jsonl")[0].rsplit(".", 1)[-1][:36]
 
 
 def fullness(view: dict[str, Any]) -> float:
