@@ -102,7 +102,7 @@ def _fullest(replayed: Sequence[ReplayedTrace]) -> Table:
 
 def _short_name(trace: Trace) -> str:
     """Return the part of a trace's file name that tells it from the others of its source."""
-    return trace.path.name.split(".jsonl")[0].rsplit(".", 1)[-1][:36]
+    return trace.path.name.split(".jsonl")[0].rsplit(".", 1)[-1].removeprefix("nova-tracker-")
 
 
 def fullness(view: dict[str, Any]) -> float:
