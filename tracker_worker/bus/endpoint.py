@@ -18,6 +18,7 @@ from tracker_worker.bus.delivery import Answer, Delivery
 from tracker_worker.domain.partitions import server_of
 
 EAGER_POLL_SECONDS = 0.001
+IDLE_POLL_SECONDS = 0.05
 EAGER_POLLS = 100
 
 
@@ -40,29 +41,36 @@ class EndpointDelivery:
 
 
 class _EagerListener:
-    """A poll-style listener that looks again soon while messages are coming.
+    """A poll-style listener that looks again soon while messages are coming, and is empty when it stops.
 
-    The fake driver sleeps 50 ms whenever its queue is empty, which is what a caller waits who sends one
-    call after the other. After a message it is asked for short polls instead, until it has been idle for
-    EAGER_POLLS of them.
+    The fake driver sleeps 50 ms whenever its queue is empty, which is what a caller waits who sends one call
+    after the other. After a message it is asked for short polls instead, until it has been idle for
+    EAGER_POLLS of them. And it stops at once, whatever is waiting: here the driver is stopped last, after
+    what was cast before has been handed on.
     """
 
     def __init__(self, listener: Any) -> None:
         self._listener = listener
         self._eager = 0
+        self._stopping = False
 
     def poll(self, **bounds: Any) -> Any:
         """Return the incoming messages, or nothing after a short while without one."""
-        if self._eager:
-            bounds["timeout"] = EAGER_POLL_SECONDS
-            self._eager -= 1
+        bounds["timeout"] = EAGER_POLL_SECONDS if self._eager else IDLE_POLL_SECONDS
+        if self._stopping:
+            bounds["timeout"] = 0
         incoming = self._listener.poll(**bounds)
-        if incoming:
-            self._eager = EAGER_POLLS
+        self._eager = EAGER_POLLS if incoming else max(self._eager - 1, 0)
         return incoming
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._listener, name)
+    def stop(self) -> None:
+        """Wait for nothing any more."""
+        self._stopping = True
+
+    def cleanup(self) -> None:
+        """Stop the driver's listener."""
+        self._listener.stop()
+        self._listener.cleanup()
 
 
 class CommandServer(RPCServer):  # type: ignore[misc]

@@ -23,13 +23,13 @@ def main() -> int:
     """Run a worker until TERM or INT; 0 when all that was taken was finished, 1 otherwise."""
     conf = cfg.CONF
     embedded.register(conf)
-    conf(sys.argv[1:], project="tracker-worker", version=version("tracker-worker"))
-    log.setup(conf, "tracker-worker")
     try:
+        conf(sys.argv[1:], project="tracker-worker", version=version("tracker-worker"))
+        log.setup(conf, "tracker-worker")
         rpc, notifications = embedded.transports(conf)
         settings = settings_from(conf)
         engine = embedded.configured_engine(conf)
-    except ValueError as error:
+    except (ValueError, cfg.Error) as error:
         sys.exit(f"tracker-worker: {error}")
     LOG.info("Database %s, transport fake:// (this process only)", engine.url)
     return _run(settings, engine, rpc, notifications)

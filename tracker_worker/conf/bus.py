@@ -9,7 +9,7 @@ OPTS = [
     cfg.StrOpt(
         "exchange",
         default="tracker",
-        regex=r"[A-Za-z0-9._-]{1,127}",
+        regex=r"^[A-Za-z0-9._-]{1,127}\Z",
         help="""
 Exchange that compute managers cast to.
 

@@ -12,7 +12,7 @@ OPTS = [
     cfg.StrOpt(
         "exchange",
         default="nova",
-        regex=r"[A-Za-z0-9._-]{1,127}",
+        regex=r"^[A-Za-z0-9._-]{1,127}\Z",
         help="""
 Exchange that notifications are published on; the default is where consumers of Nova's notifications listen.
 
@@ -22,7 +22,7 @@ Change it when the consumers listen elsewhere.
     cfg.StrOpt(
         "topic",
         default="versioned_notifications",
-        regex=r"[A-Za-z0-9._-]{1,127}",
+        regex=r"^[A-Za-z0-9._-]{1,127}\Z",
         help="""
 Topic of notifications; the queues are topic.info and topic.error.
 

@@ -1,7 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """[tracker]: the rules of the ledger."""
 
-from oslo_config import cfg
+import math
+
+from oslo_config import cfg, types
+
+
+class FiniteFloat(types.Float):
+    """A float with bounds that is no NaN: every comparison with one is false, those of the bounds too."""
+
+    def __call__(self, value: object) -> int | float | None:
+        """Return the number. Raises ValueError."""
+        number = super().__call__(value)
+        if number is not None and math.isnan(number):
+            raise ValueError("must be a number")
+        return number
+
 
 GROUP = cfg.OptGroup("tracker", title="Rules of the ledger")
 
@@ -18,7 +32,7 @@ OPTS = [
 How strictly a claim's memory, disk and vcpus are tested.
 
 Change it to ``capacity`` when claims reach the worker without limits and nobody else (Placement) guards the
-capacity; change it to ``none`` when the worker only mirrors another tracker. NUMA and PCI are always tested.
+capacity; change it to ``none`` when the worker only mirrors another tracker.
 """,
     ),
     cfg.IntOpt(
@@ -55,33 +69,30 @@ Number of vcpus that a node keeps for itself, for reports that bring no value of
 Change it when compute managers do not send reserved_host_cpus and their hosts keep cpus for themselves.
 """,
     ),
-    cfg.FloatOpt(
+    cfg.Opt(
         "cpu_allocation_ratio",
+        type=FiniteFloat(min=0.01, max=1000.0),
         default=4.0,
-        min=0.01,
-        max=1000.0,
         help="""
 Virtual to physical cpus, for reports that bring no ratio of their own (0.0 counts as none).
 
 Used with ``capacity_check = capacity`` and shown in the node view. Change it together with Placement's.
 """,
     ),
-    cfg.FloatOpt(
+    cfg.Opt(
         "ram_allocation_ratio",
+        type=FiniteFloat(min=0.01, max=1000.0),
         default=1.0,
-        min=0.01,
-        max=1000.0,
         help="""
 Virtual to physical memory, for reports that bring no ratio of their own (0.0 counts as none).
 
 Used with ``capacity_check = capacity`` and shown in the node view. Change it together with Placement's.
 """,
     ),
-    cfg.FloatOpt(
+    cfg.Opt(
         "disk_allocation_ratio",
+        type=FiniteFloat(min=0.01, max=1000.0),
         default=1.0,
-        min=0.01,
-        max=1000.0,
         help="""
 Virtual to physical disk, for reports that bring no ratio of their own (0.0 counts as none).
 

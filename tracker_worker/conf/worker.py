@@ -70,8 +70,7 @@ Raise it where workers are killed often for reasons of their own.
         help="""
 Seconds in which a stopping worker finishes what it has taken: commit, reply, publish, close.
 
-Keep it below the service supervisor's own limit. What is not finished is not lost on RabbitMQ: it comes
-again.
+Keep it below the service supervisor's own limit.
 """,
     ),
 ]

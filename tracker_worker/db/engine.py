@@ -15,6 +15,7 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 def create_engine(url: str, **options: Any) -> sa.Engine:
     """Return an engine; `options` are oslo.db's. SQLite is opened in WAL mode and commits are synchronous."""
     engine: sa.Engine = engines.create_engine(url, **options)
+    engine.hide_parameters = True  # An error's text goes to the log; what was bound may be anybody's secret.
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine, "connect", _make_sqlite_durable)
     return engine

@@ -24,13 +24,13 @@ class OutboxRow(Struct, frozen=True):
 
 
 _ADD = sa.insert(OUTBOX)
+_IDS = sa.func.json_each(sa.bindparam("ids")).table_valued("value")
 _WINDOW = (
     sa.select(OUTBOX)
-    .where(OUTBOX.c.id > sa.bindparam("after"))
+    .where(OUTBOX.c.id.not_in(sa.select(_IDS.c.value)))
     .order_by(OUTBOX.c.id)
     .limit(sa.bindparam("size"))
 )
-_IDS = sa.func.json_each(sa.bindparam("ids")).table_valued("value")
 _REMOVE = sa.delete(OUTBOX).where(OUTBOX.c.id.in_(sa.select(_IDS.c.value)))
 
 
@@ -51,12 +51,20 @@ def add(connection: sa.Connection, rows: Iterable[OutboxRow]) -> None:
     )
 
 
-def window(connection: sa.Connection, after: int, size: int) -> Sequence[OutboxRow]:
-    """Return the oldest notifications with an id above `after`, at most `size`, in id order."""
-    rows = connection.execute(_WINDOW, {"after": after, "size": size})
+def window(connection: sa.Connection, but: Iterable[int], size: int) -> Sequence[OutboxRow]:
+    """Return the oldest notifications in id order, at most `size`, `but` those of some ids.
+
+    Not those above the last id published: where ids are given out before the commit, a lower one may come
+    later.
+    """
+    rows = connection.execute(_WINDOW, {"ids": _as_json(but), "size": size})
     return [OutboxRow(**row._mapping) for row in rows]
 
 
 def remove(connection: sa.Connection, ids: Iterable[int]) -> None:
     """Delete the notifications of these ids."""
-    connection.execute(_REMOVE, {"ids": json.encode(list(ids)).decode()})
+    connection.execute(_REMOVE, {"ids": _as_json(ids)})
+
+
+def _as_json(ids: Iterable[int]) -> str:
+    return json.encode(list(ids)).decode()

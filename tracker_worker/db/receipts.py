@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Receipts: one row an event, written with its effects; the memory that makes a redelivery harmless."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -52,16 +52,21 @@ def add(connection: sa.Connection, receipts: Iterable[Receipt]) -> None:
     )
 
 
-def count_attempts(connection: sa.Connection, event_ids: Iterable[str]) -> Mapping[str, int]:
-    """Add one attempt to each redelivered event; return what the counts were before."""
-    ids = list(event_ids)
-    before = {row.event_id: row._mapping["count"] for row in connection.execute(_FIND_ATTEMPTS, as_ids(ids))}
+def attempts(connection: sa.Connection, event_ids: Iterable[str]) -> dict[str, int]:
+    """Return how often each of these events was under way before, where it was."""
+    rows = connection.execute(_FIND_ATTEMPTS, as_ids(event_ids))
+    return {row.event_id: row._mapping["count"] for row in rows}
+
+
+def add_attempt(connection: sa.Connection, event_ids: Iterable[str]) -> None:
+    """Count one more attempt for each event."""
+    ids = list(dict.fromkeys(event_ids))
+    before = attempts(connection, ids)
     if before:
         connection.execute(_COUNT.values(count=ATTEMPTS.c.count + 1), as_ids(before))
     new = [{"event_id": event_id, "count": 1} for event_id in ids if event_id not in before]
     if new:
         connection.execute(_ADD_ATTEMPTS, new)
-    return before
 
 
 def forget_attempts(connection: sa.Connection, event_ids: Iterable[str]) -> None:

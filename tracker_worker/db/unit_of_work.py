@@ -68,10 +68,15 @@ class UnitOfWork:
         with self._transaction() as connection:
             return store.uuid_owners(connection, uuids)
 
-    def count_attempts(self, event_ids: Iterable[str]) -> Mapping[str, int]:
-        """Commit one more attempt for each redelivered event; return the counts before."""
+    def attempts(self, event_ids: Iterable[str]) -> dict[str, int]:
+        """Return how often each of these events was under way before, where it was."""
         with self._transaction() as connection:
-            return receipts.count_attempts(connection, event_ids)
+            return receipts.attempts(connection, event_ids)
+
+    def add_attempt(self, event_ids: Iterable[str]) -> None:
+        """Commit one more attempt for each of these events, before they run."""
+        with self._transaction() as connection:
+            receipts.add_attempt(connection, event_ids)
 
     def commit(self, work: Work) -> None:
         """Commit a batch, all or nothing. Raises StaleNode when another writer was here."""

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class ErrorCode(StrEnum):
-    """Why an event could not be applied; see the class docstring of each exception for the way out."""
+    """Why an event could not be applied; the administrator's guide has the way out for each."""
 
     MALFORMED_JSON = "malformed_json"
     BAD_ENVELOPE = "bad_envelope"

@@ -1,30 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """The dispatcher: which lane owns which partition, and the lanes' threads."""
 
-import logging
-import threading
 import time
 from collections.abc import Callable, Sequence
 
 from tracker_worker.bus.delivery import Delivery
 from tracker_worker.worker.lane import Lane
-
-LOG = logging.getLogger(__name__)
+from tracker_worker.worker.threads import worker_thread
 
 
 class Dispatcher:
     """Hands deliveries to lanes: partition p belongs to lane p mod the number of lanes, for ever.
 
-    `failed` is called, on the lane's thread, when a lane ends by an error that it does not know: the process
-    cannot keep its promises without it.
+    `failed` is called, on the lane's thread, when a lane ends by an error that it does not know.
     """
 
     def __init__(self, lanes: Sequence[Lane], failed: Callable[[], None]) -> None:
         self._lanes = lanes
-        self._failed = failed
         self._threads = [
-            threading.Thread(target=self._run, args=(lane,), name=f"lane-{number}", daemon=True)
-            for number, lane in enumerate(lanes)
+            worker_thread(f"lane-{number}", lane.run, failed) for number, lane in enumerate(lanes)
         ]
 
     def start(self) -> None:
@@ -54,10 +48,3 @@ class Dispatcher:
         """Give up what is not committed: it stays unanswered. Nobody waits in `submit` any more."""
         for lane in self._lanes:
             lane.abandon()
-
-    def _run(self, lane: Lane) -> None:
-        try:
-            lane.run()
-        except BaseException:
-            LOG.critical("%s ended by an unexpected error", threading.current_thread().name, exc_info=True)
-            self._failed()

@@ -93,6 +93,7 @@ class Lane:
         self._closing = threading.Event()
         self._abandon = threading.Event()
         self._next = 0
+        self._held: Delivery | None = None
 
     def submit(self, delivery: Delivery) -> None:
         """Queue a delivery; blocks while its partition already has `prefetch` waiting.
@@ -142,45 +143,62 @@ class Lane:
         self.close()
 
     def _take(self) -> list[Delivery]:
-        """Take from the partitions in turn, from each in order, so that none waits for another's backlog."""
-        taken: list[Delivery] = []
-        size = 0
+        """Take from the partitions in turn, from each in order, so that none waits for another's backlog.
+
+        What would make the batch too large is held for the next one, which it begins.
+        """
+        taken = [self._held] if self._held is not None else []
+        size = sum(len(delivery.body) for delivery in taken)
+        self._held = None
         waiting = list(self._queues.values())
         waiting = waiting[self._next :] + waiting[: self._next]
         self._next = (self._next + 1) % len(waiting)
         while waiting:
             for partition in tuple(waiting):
+                if len(taken) >= self._settings.batch_size:
+                    return taken
                 try:
                     delivery = partition.get_nowait()
                 except queue.Empty:
                     waiting.remove(partition)
                     continue
-                taken.append(delivery)
                 size += len(delivery.body)
-                if len(taken) >= self._settings.batch_size or size >= self._settings.batch_bytes:
+                if taken and size > self._settings.batch_bytes:
+                    self._held = delivery
                     return taken
+                taken.append(delivery)
         return taken
 
     def _run(self, events: list[Event]) -> None:
         """Run events that may have killed a worker alone, the others together, all in order."""
         redelivered = [event.event_id for event in events if event.delivery.redelivered]
-        attempts: Mapping[str, int] = {}
+        attempts: dict[str, int] = {}
         if redelivered:
-            attempts = self._persist(lambda: self._unit_of_work.count_attempts(redelivered))
+            attempts = self._persist(lambda: self._unit_of_work.attempts(redelivered))
         together: list[Event] = []
         for event in events:
             before = attempts.get(event.event_id, 0)
             if not before:
                 together.append(event)
                 continue
-            self._settle(together)
+            self._attempt(together)
             together = []
             if before >= self._settings.max_attempts:
                 text = f"the worker died {before} times while this event was under way"
                 self._park(event, BadMessage(ErrorCode.WORKER_DIED, "$", text))
             else:
-                self._settle([event])
-        self._settle(together)
+                self._attempt([event])
+        self._attempt(together)
+
+    def _attempt(self, events: Sequence[Event]) -> None:
+        """Commit that redelivered events are under way, then settle them.
+
+        Only those that run now are counted: one that waits behind an event that kills is not to blame.
+        """
+        again = [event.event_id for event in events if event.delivery.redelivered]
+        if again:
+            self._persist(lambda: self._unit_of_work.add_attempt(again))
+        self._settle(events)
 
     def _settle(self, events: Sequence[Event]) -> None:
         """Commit events together; if the data is at fault halve them until the one at fault is alone and

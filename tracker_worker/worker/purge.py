@@ -7,12 +7,14 @@ still knows every event that may come again.
 
 import logging
 import threading
+from collections.abc import Callable
 from datetime import timedelta
 
 import sqlalchemy as sa
 
 from tracker_worker.db import receipts
 from tracker_worker.worker.lane import TRANSIENT
+from tracker_worker.worker.threads import worker_thread
 
 LOG = logging.getLogger(__name__)
 
@@ -23,11 +25,11 @@ ROWS_AT_ONCE = 500
 class Purge:
     """Owns one thread, which wakes once an hour."""
 
-    def __init__(self, engine: sa.Engine, receipt_days: int) -> None:
+    def __init__(self, engine: sa.Engine, receipt_days: int, failed: Callable[[], None]) -> None:
         self._engine = engine
         self._age = timedelta(days=receipt_days)
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="purge", daemon=True)
+        self._thread = worker_thread("purge", self._run, failed)
 
     def start(self) -> None:
         """Start the thread; the first purge is an interval away, so that a start is never slowed by it."""

@@ -15,6 +15,7 @@ from tenacity.nap import sleep_using_event
 from tracker_worker.bus.publisher import Publisher
 from tracker_worker.db import outbox
 from tracker_worker.worker.lane import TRANSIENT
+from tracker_worker.worker.threads import worker_thread
 
 T = TypeVar("T")
 
@@ -37,17 +38,22 @@ class Relay:
     repetitions included.
     """
 
-    def __init__(self, engine: sa.Engine, publisher: Publisher, settings: RelaySettings) -> None:
+    def __init__(
+        self,
+        engine: sa.Engine,
+        publisher: Publisher,
+        settings: RelaySettings,
+        failed: Callable[[], None],
+    ) -> None:
         self._engine = engine
         self._publisher = publisher
         self._settings = settings
         self._connection: sa.Connection | None = None
-        self._last = 0
         self._unremoved: list[int] = []
         self._work = threading.Event()
         self._closing = threading.Event()
         self._abandon = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
+        self._thread = worker_thread("relay", self._run, failed)
         self.published = 0
 
     def start(self) -> None:
@@ -70,16 +76,16 @@ class Relay:
 
     def publish_window(self) -> bool:
         """Publish what is waiting, at most a window; False when nothing was."""
+        if len(self._unremoved) >= self._settings.window:
+            self.remove_published()
+        size = self._settings.window - len(self._unremoved)
         with self._transaction() as connection:
-            rows = outbox.window(connection, self._last, self._settings.window)
+            rows = outbox.window(connection, self._unremoved, size)
         if not rows:
             return False
         self._publisher.publish(rows)
-        self._last = rows[-1].id
         self.published += len(rows)
         self._unremoved += [row.id for row in rows]
-        if len(self._unremoved) >= self._settings.window:
-            self.remove_published()
         return True
 
     def remove_published(self) -> None:

@@ -92,7 +92,7 @@ class Worker:
     """One worker: endpoint, lanes, relay, purge on one engine. The transports and the engine stay the
     caller's.
 
-    `failed` is called when a lane or another thread ends by an error that it does not know.
+    `failed` is called when one of its threads ends by an error that it does not know.
     """
 
     def __init__(
@@ -107,8 +107,8 @@ class Worker:
         publisher = TransportPublisher(
             notification_transport, settings.notification_exchange, settings.notification_topic
         )
-        self._relay = Relay(engine, publisher, settings.relay)
-        self._purge = Purge(engine, settings.receipt_days)
+        self._relay = Relay(engine, publisher, settings.relay, failed)
+        self._purge = Purge(engine, settings.receipt_days, failed)
         rules = Rules(
             tracker=settings.tracker,
             partitions=settings.partitions,

@@ -37,7 +37,7 @@ def others(value: Json) -> list[Json]:
         case str():
             return [text for text in OTHER_TEXTS if text != value]
         case None:
-            return ["other"]
+            return ["other", 1]
         case list():
             return [[*value, *value], []]
         case _:
@@ -90,6 +90,8 @@ def test_it_is_another_for_any_other_value(method):
         value = at(EXAMPLES[method], path)
         if path[:1] in (("event_id",), ("origin",)) or isinstance(value, dict):
             continue
+        if "migration" in str(path[0]) and path[-1] in ("uuid", "instance_uuid"):
+            continue  # A migration and its instance have to agree.
         found = changed(method, path)
         assert found is not None, f"no other value is valid at {path}"
         assert found != own, path

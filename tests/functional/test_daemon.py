@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The daemon as a process of its own: it starts, says so, and drains on TERM."""
+
+import importlib.metadata
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import tracker_worker
+from tracker_worker.cmd.embedded import database_file
+from tracker_worker.db import store
+from tracker_worker.db.engine import create_engine
+
+SECONDS = 30
+ROOT = Path(tracker_worker.__file__).parents[1]
+PROGRAM = "import sys; from tracker_worker.cmd.worker import main; sys.exit(main())"
+
+
+class Daemon:
+    """A process whose log is read line by line."""
+
+    def __init__(self, environment: dict[str, str], *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, *arguments],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self.process.stderr, selectors.EVENT_READ)
+        self.log = b""
+
+    def wait_for(self, text: bytes) -> None:
+        """Read until the text has come; fails when the process ends or the time is over."""
+        deadline = time.monotonic() + SECONDS
+        while text not in self.log:
+            ready = self._selector.select(max(deadline - time.monotonic(), 0))
+            assert ready, f"no {text!r} within {SECONDS} s:\n{self.log.decode()}"
+            found = os.read(self.process.stderr.fileno(), 65536)
+            assert found, f"ended without {text!r}:\n{self.log.decode()}"
+            self.log += found
+
+    def end(self, number: int) -> int:
+        """Send a signal; return the exit code."""
+        self.process.send_signal(number)
+        _, rest = self.process.communicate(timeout=SECONDS)
+        self.log += rest
+        return self.process.returncode
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self._selector.close()
+        self.process.stderr.close()
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """The process finds the package; where it is not installed, something that knows its version too."""
+    path = [str(ROOT)]
+    try:
+        importlib.metadata.version("tracker-worker")
+    except importlib.metadata.PackageNotFoundError:
+        metadata = tmp_path / "site" / "tracker_worker-0.dist-info" / "METADATA"
+        metadata.parent.mkdir(parents=True)
+        metadata.write_text("Metadata-Version: 2.1\nName: tracker-worker\nVersion: 0\n")
+        path.append(str(tmp_path / "site"))
+    return os.environ | {"PYTHONPATH": os.pathsep.join(path)}
+
+
+@pytest.fixture
+def a_daemon(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[[str], Daemon]]:
+    """Starts daemons with a configuration file; each is gone at the end, whatever happened."""
+    started: list[Daemon] = []
+
+    def make(configuration: str) -> Daemon:
+        file = tmp_path / "tracker-worker.conf"
+        file.write_text(f"[DEFAULT]\nuse_stderr = true\n{configuration}")
+        started.append(Daemon(environment, "--config-file", str(file)))
+        return started[-1]
+
+    yield make
+    for daemon in started:
+        daemon.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_starts_and_ends_with_0_when_it_is_told_to(a_daemon, tmp_path, number):
+    daemon = a_daemon(f"state_path = {tmp_path}/state\n[bus]\npartitions = 2\n")
+    daemon.wait_for(b"Started with 2 partitions")
+    assert daemon.end(number) == 0, daemon.log.decode()
+    assert b"Stopped" in daemon.log
+    assert b"Traceback" not in daemon.log
+
+
+def test_it_makes_its_database_and_finds_it_again(a_daemon, tmp_path):
+    for _ in range(2):
+        daemon = a_daemon(f"state_path = {tmp_path}/deep/state\n")
+        daemon.wait_for(b"Started")
+        assert daemon.end(signal.SIGTERM) == 0
+    engine = create_engine(f"sqlite:///{database_file(tmp_path / 'deep' / 'state')}")
+    with engine.connect() as connection:
+        assert store.names(connection) == []
+    engine.dispose()
+
+
+def test_a_state_path_that_cannot_be_used_is_named(a_daemon, tmp_path):
+    (tmp_path / "file").write_text("")
+    daemon = a_daemon(f"state_path = {tmp_path}/file\n")
+    daemon.wait_for(b"state_path")
+    assert daemon.process.wait(SECONDS) == 1
+    assert b"Traceback" not in daemon.log
+
+
+def test_options_that_exclude_each_other_are_named(a_daemon, tmp_path):
+    daemon = a_daemon(f"state_path = {tmp_path}\n[worker]\nlanes = 2\n")
+    daemon.wait_for(b"[worker] lanes must be 1 on SQLite")
+    assert daemon.process.wait(SECONDS) == 1
+    assert b"Traceback" not in daemon.log

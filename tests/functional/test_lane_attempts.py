@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Events that may have killed a worker: counted before they run, then run alone, then parked."""
+
+import pytest
+
+from tests.builders import BYSTANDER, INSTANCE, NODE, a_flavor, an_instance, command
+from tests.functional.lanes import OTHER_NODE, rows
+from tests.functional.statements import Fault, death, disk_full, lost_commits, watched
+from tracker_worker.bus.envelope import encode
+from tracker_worker.db.tables import ATTEMPTS, DEAD_LETTERS
+
+MAX_ATTEMPTS = 3
+
+
+def boot(uuid=INSTANCE, vcpus=2, node=NODE):
+    return command("instance_claim", node=node, instance=an_instance(uuid, a_flavor(vcpus)))
+
+
+def attempts(bench):
+    return {row["event_id"]: row["count"] for row in bench.rows(ATTEMPTS)}
+
+
+def died(bench, times, *event_ids):
+    """So often a worker has counted these events and then died."""
+    for _ in range(times):
+        bench.unit_of_work.add_attempt(event_ids)
+
+
+def batches(bench, run):
+    """The number of receipts that each transaction wrote while something ran."""
+    with watched(bench.engine) as seen:
+        run()
+    inserts = [s for s in seen if s.sql.startswith("INSERT INTO receipts")]
+    return [len(s.parameters) if s.many else 1 for s in inserts]
+
+
+def test_the_first_delivery_of_an_event_is_not_counted(bench):
+    bench.track()
+    with watched(bench.engine) as seen:
+        bench.send(boot())
+    assert not [s for s in seen if "attempts" in s.sql]
+
+
+def test_a_redelivered_event_is_counted_and_committed_before_it_runs(bench):
+    bench.track()
+    counted = []
+
+    def look():
+        counted.append(rows(bench.engine, ATTEMPTS))
+        return disk_full()
+
+    delivery = bench.deliver(boot(), "event-a", redelivered=True)
+    with Fault(bench.engine, "UPDATE nodes", look, times=1):
+        bench.run()
+    assert counted == [[{"event_id": "event-a", "count": 1}]]
+    assert delivery.outcome == "granted"
+
+
+def test_a_settled_event_leaves_no_count(bench):
+    bench.track()
+    bench.send(boot(), "event-a", redelivered=True)
+    bench.send(command("get_node"), "event-b", redelivered=True)
+    bad = encode("build_failed", {"node": NODE, "event_id": "event-c", "x": 1})
+    bench.deliver_body(bad, redelivered=True)
+    bench.run()
+    assert attempts(bench) == {}
+    assert bench.parked() == [("event-c", "unknown_argument")]
+
+
+def test_the_count_goes_in_the_transaction_that_settles(a_bench):
+    one = a_bench()
+    one.track()
+    one.deliver(boot(), "event-a", redelivered=True)
+    with death(one, "INSERT INTO outbox"):
+        one.run()
+    assert attempts(one) == {"event-a": 1}
+    assert one.used()[0] == 0
+
+
+def test_a_settlement_that_nobody_heard_of_leaves_no_count(bench):
+    bench.track()
+    delivery = bench.deliver(boot(), "event-a", redelivered=True)
+    with lost_commits(bench.engine, times=2):
+        bench.run()
+    assert delivery.outcome == "granted"
+    assert attempts(bench) == {}
+
+
+def test_events_that_are_redelivered_once_run_together(bench):
+    """A broker that was restarted flags every message redelivered."""
+    bench.track()
+    for number in range(20):
+        bench.deliver(boot(f"i-{number}"), f"event-{number}", redelivered=True)
+    assert batches(bench, bench.run) == [20]
+
+
+def test_an_event_that_was_under_way_at_a_death_runs_alone(bench):
+    bench.track()
+    died(bench, 1, "event-2")
+    deliveries = [
+        bench.deliver(boot(f"i-{n}"), f"event-{n}", redelivered=n == 2) for n in range(5)
+    ]
+    assert batches(bench, bench.run) == [2, 1, 2]
+    assert [delivery.answer["sequence"] for delivery in deliveries] == [2, 3, 4, 5, 6]
+
+
+def test_an_event_that_was_under_way_at_too_many_deaths_is_parked_without_being_run(bench):
+    bench.track()
+    died(bench, MAX_ATTEMPTS, "event-1")
+    deliveries = [
+        bench.deliver(boot(f"i-{n}"), f"event-{n}", redelivered=n == 1) for n in range(3)
+    ]
+    bench.run()
+    assert [delivery.outcome for delivery in deliveries] == ["granted", "EventParked", "granted"]
+    assert bench.parked() == [("event-1", "worker_died")]
+    assert "3 times" in bench.rows(DEAD_LETTERS)[0]["message"]
+    assert bench.used()[0] == 4
+    assert bench.receipts()["event-1"]["sequence"] == 3
+    assert attempts(bench) == {}
+
+
+@pytest.mark.parametrize("most", [1, 2, 5])
+def test_the_number_of_deaths_is_configured(a_bench, most):
+    bench = a_bench(max_attempts=most)
+    bench.track()
+    died(bench, most - 1, "event-a")
+    died(bench, most, "event-b")
+    first = bench.deliver(boot(), "event-a", redelivered=True)
+    second = bench.deliver(boot(BYSTANDER), "event-b", redelivered=True)
+    bench.run()
+    assert (first.outcome, second.outcome) == ("granted", "EventParked")
+
+
+def test_the_whole_way_of_an_event_that_kills_every_worker(a_bench):
+    """Delivered, redelivered together, twice alone, parked: its neighbours are applied meanwhile."""
+    outcomes = []
+    first = a_bench()
+    first.track()
+    for number in range(6):
+        worker = a_bench()
+        killer = worker.deliver(boot("killer"), "event-k", redelivered=number > 0)
+        neighbour = worker.deliver(boot("neighbour"), "event-n", redelivered=number > 0)
+        with Fault(worker.engine, "INSERT INTO claims", abandoning(worker), holding="killer"):
+            worker.run()
+        outcomes.append([d.outcome if d.answers else None for d in (killer, neighbour)])
+    assert outcomes[:5] == [
+        [None, None],
+        [None, None],
+        [None, None],
+        [None, None],
+        ["EventParked", "granted"],
+    ]
+    assert outcomes[5] == ["EventParked", "granted"]
+    assert first.parked() == [("event-k", "worker_died")]
+    assert first.claimed() == {("neighbour", "instance"): 2}
+
+
+def abandoning(bench):
+    def die():
+        bench.lane.abandon()
+        return disk_full()
+
+    return die
+
+
+def test_a_redelivered_duplicate_of_an_applied_event_gets_the_first_reply(bench):
+    bench.track()
+    first = bench.send(boot(), "event-a")
+    again = bench.send(boot(), "event-a", redelivered=True)
+    assert again.answer == first.answer
+    assert attempts(bench) == {}
+
+
+def test_an_applied_event_whose_duplicate_met_too_many_deaths_gets_the_first_reply(bench):
+    """Its acknowledgement was lost; what killed the workers was something else."""
+    bench.track()
+    first = bench.send(boot(), "event-a")
+    died(bench, MAX_ATTEMPTS, "event-a")
+    again = bench.send(boot(), "event-a", redelivered=True)
+    assert again.answer == first.answer
+    assert bench.parked() == []
+    assert attempts(bench) == {}
+
+
+def test_two_redelivered_messages_of_one_event_are_both_answered(bench):
+    """The client repeated itself, then the broker was restarted."""
+    bench.track()
+    both = [bench.deliver(boot(), "event-a", redelivered=True) for _ in range(2)]
+    other = bench.deliver(boot(BYSTANDER), "event-b", redelivered=True)
+    bench.run()
+    assert both[0].answer == both[1].answer
+    assert other.outcome == "granted"
+    assert bench.used()[0] == 4
+    assert attempts(bench) == {}
+
+
+def test_two_messages_of_one_event_that_met_too_many_deaths_are_both_answered(bench):
+    bench.track()
+    died(bench, MAX_ATTEMPTS, "event-a")
+    both = [bench.deliver(boot(), "event-a", redelivered=True) for _ in range(2)]
+    bench.run()
+    assert [delivery.outcome for delivery in both] == ["EventParked"] * 2
+    assert len(bench.parked()) == 1
+
+
+def test_a_redelivered_event_with_a_reused_id_leaves_no_count(bench):
+    bench.track()
+    bench.send(boot(), "event-a")
+    reused = bench.send(boot(BYSTANDER), "event-a", redelivered=True)
+    assert reused.outcome == "EventIdReused"
+    assert attempts(bench) == {}
+
+
+def test_counts_are_kept_apart_for_other_events(bench):
+    bench.track(NODE, OTHER_NODE)
+    died(bench, MAX_ATTEMPTS, "event-x")
+    bench.send(boot(node=OTHER_NODE), "event-a", redelivered=True)
+    assert attempts(bench) == {"event-x": MAX_ATTEMPTS}

@@ -1,0 +1,371 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A whole worker on fake://, spoken to through its client, as a compute manager does."""
+
+import itertools
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import oslo_messaging
+import pytest
+import sqlalchemy as sa
+from oslo_config import cfg
+
+from tests.builders import a_flavor, an_instance, some_resources
+from tests.functional.lanes import data_of, names_of_partition, rows
+from tests.functional.statements import Fault, disk_full
+from tracker_worker import exceptions
+from tracker_worker.cmd import embedded
+from tracker_worker.db.tables import NODES, OUTBOX, RECEIPTS
+from tracker_worker.domain.partitions import partition_of
+from tracker_worker.rpcapi import TrackerAPI
+from tracker_worker.worker.service import Worker, WorkerSettings
+
+SECONDS = 20
+PARTITIONS = 4
+
+_numbers = itertools.count(1)
+
+
+@dataclass
+class Running:
+    """A started worker, a client of it, and the exchange that they share."""
+
+    worker: Worker
+    api: TrackerAPI
+    exchange: str
+    failed: threading.Event
+    stopped: bool = False
+
+    def stop(self) -> bool:
+        self.stopped = True
+        return self.worker.stop()
+
+
+@pytest.fixture(scope="module")
+def transports() -> tuple[Any, Any]:
+    conf = cfg.CONF
+    embedded.register(conf)
+    conf([], project="tracker-worker", default_config_files=[])
+    return embedded.transports(conf)
+
+
+@pytest.fixture
+def a_worker(engine, transports) -> Iterator[Callable[..., Running]]:
+    """Starts workers on the test's database; each is stopped at the end."""
+    started: list[Running] = []
+
+    def make(exchange: str | None = None, **settings: Any) -> Running:
+        exchange = exchange or f"test-worker-{next(_numbers)}"
+        options = {"graceful_shutdown_timeout": SECONDS, "notification_exchange": exchange} | settings
+        failed = threading.Event()
+        worker = Worker(
+            WorkerSettings(host="test", exchange=exchange, partitions=PARTITIONS, **options),
+            engine,
+            *transports,
+            failed.set,
+        )
+        api = TrackerAPI(transports[0], exchange=exchange, partitions=PARTITIONS, timeout=SECONDS)
+        started.append(Running(worker, api, exchange, failed))
+        worker.start()
+        return started[-1]
+
+    yield make
+    for running in started:
+        if not running.stopped:
+            running.stop()
+
+
+@pytest.fixture
+def running(a_worker) -> Running:
+    return a_worker()
+
+
+@pytest.fixture
+def api(running) -> TrackerAPI:
+    return running.api
+
+
+def resources(node: str, **more: Any) -> dict[str, Any]:
+    return msgspec.to_builtins(some_resources(uuid=f"uuid-of-{node}", host=f"host-{node}", **more))
+
+
+def instance(uuid: str, vcpus: int = 2, memory_mb: int = 2048) -> dict[str, Any]:
+    return msgspec.to_builtins(an_instance(uuid, a_flavor(vcpus, memory_mb, 20)))
+
+
+def track(api: TrackerAPI, *nodes: str) -> None:
+    for node in nodes:
+        api.update_available_resource({}, node, resources(node))
+
+
+def test_a_claim_is_granted_and_counted(api):
+    track(api, "node-1")
+    reply = api.instance_claim({}, "node-1", instance("i-1"), limits={"vcpu": 2})
+    assert (reply["outcome"], reply["sequence"]) == ("granted", 2)
+    assert reply["claim"] == {
+        "instance_uuid": "i-1",
+        "role": "instance",
+        "migration_uuid": None,
+        "vcpus": 2,
+        "memory_mb": 2048,
+        "disk_mb": 20480,
+        "numa_topology": None,
+        "pci_devices": [],
+    }
+    view = api.get_node({}, "node-1")
+    assert (view["vcpus_used"], view["memory_mb_used"], view["local_gb_used"]) == (2, 2560, 20)
+
+
+def test_a_refused_claim_raises_with_novas_wording(api):
+    track(api, "node-1")
+    with pytest.raises(exceptions.ComputeResourcesUnavailable) as caught:
+        api.instance_claim({}, "node-1", instance("i-1", 2, 4096), limits={"memory_mb": 4096})
+    assert str(caught.value) == (
+        "Insufficient compute resources: Free memory 3584.00 MB < requested 4096 MB."
+    )
+    assert api.get_node({}, "node-1")["vcpus_used"] == 0
+
+
+def test_an_invalid_command_raises_with_the_path_of_the_bad_field(api):
+    bad = instance("i-1")
+    bad["flavor"]["vcpus"] = "many"
+    with pytest.raises(exceptions.InvalidCommand, match=r"wrong_type at \$\.instance\.flavor\.vcpus"):
+        api.instance_claim({}, "node-1", bad)
+
+
+def test_an_unknown_node_is_not_found_and_refuses(api):
+    with pytest.raises(exceptions.NodeNotFound, match="nowhere"):
+        api.get_node({}, "nowhere")
+    with pytest.raises(exceptions.ComputeResourcesUnavailable, match="not tracked"):
+        api.instance_claim({}, "nowhere", instance("i-1"))
+
+
+def test_a_reused_event_id_raises(api):
+    track(api, "node-1")
+    first = api.call({}, "build_failed", "node-1", event_id="event-a")
+    assert api.call({}, "build_failed", "node-1", event_id="event-a") == first
+    with pytest.raises(exceptions.EventIdReused):
+        api.call({}, "build_succeeded", "node-1", event_id="event-a")
+
+
+def test_a_conflicting_report_raises(api):
+    track(api, "node-1")
+    with pytest.raises(exceptions.NodeConflict, match="remove_node with force"):
+        api.call({}, "update_available_resource", "node-1", resources=resources("other"))
+
+
+def test_a_removal_of_a_node_with_claims_is_refused(api):
+    track(api, "node-1")
+    api.instance_claim({}, "node-1", instance("i-1"))
+    with pytest.raises(exceptions.CommandRefused, match="use force"):
+        api.call({}, "remove_node", "node-1")
+
+
+def test_a_client_with_another_number_of_partitions_is_told(running, transports):
+    other = TrackerAPI(transports[0], exchange=running.exchange, partitions=3, timeout=SECONDS)
+    node = next(
+        f"node-{n}" for n in range(99) if partition_of(f"node-{n}", 3) != partition_of(f"node-{n}", 4)
+    )
+    with pytest.raises(exceptions.WrongPartition):
+        other.get_node({}, node)
+
+
+def raw_client(transports, exchange, server="p0", **target):
+    """A stock client, without rpcapi."""
+    wanted = oslo_messaging.Target(exchange=exchange, topic="tracker", server=server, **target)
+    return oslo_messaging.get_rpc_client(transports[0], wanted, timeout=SECONDS)
+
+
+def test_a_stock_client_can_call(running, transports):
+    node = next(names_of_partition(2))
+    client = raw_client(transports, running.exchange, "p2", version="1.0")
+    with pytest.raises(exceptions.NodeNotFound):
+        client.call({}, "get_node", node=node)
+
+
+@pytest.mark.parametrize("version", ["1.1", "2.0"])
+def test_another_version_is_not_supported(running, transports, version):
+    client = raw_client(transports, running.exchange, version=version)
+    with pytest.raises(oslo_messaging.UnsupportedVersion) as caught:
+        client.call({}, "get_node", node="node-1")
+    assert (caught.value.version, caught.value.method) == (version, "get_node")
+
+
+@pytest.mark.parametrize(("method", "namespace"), [("reboot", None), ("get_node", "ns")])
+def test_an_unknown_method_is_no_such_method(running, transports, method, namespace):
+    client = raw_client(transports, running.exchange, version="1.0", namespace=namespace)
+    with pytest.raises(oslo_messaging.NoSuchMethod) as caught:
+        client.call({}, method, node="node-1")
+    assert caught.value.method == method
+
+
+def test_casts_are_applied_in_the_order_they_were_cast(api, engine):
+    track(api, "node-1")
+    for number in range(100):
+        method = ("build_failed", "build_succeeded")[number % 10 == 9]
+        api.cast({}, method, "node-1", event_id=f"event-{number}")
+    api.cast({}, "build_failed", "node-1", event_id="event-100")
+    assert api.get_node({}, "node-1")["stats"]["failed_builds"] == 1
+    sequences = {row["event_id"]: row["sequence"] for row in rows(engine, RECEIPTS)}
+    assert [sequences[f"event-{number}"] for number in range(101)] == list(range(2, 103))
+
+
+def test_many_callers_of_many_nodes_each_get_their_own_answer(api):
+    nodes = [f"node-{number}" for number in range(8)]
+    track(api, *nodes)
+
+    def claim(number: int) -> tuple[str, int]:
+        node = nodes[number % len(nodes)]
+        reply = api.instance_claim({}, node, instance(f"i-{number}", 1, 64))
+        return reply["claim"]["instance_uuid"], number
+
+    with ThreadPoolExecutor(8) as pool:
+        for uuid, number in pool.map(claim, range(80)):
+            assert uuid == f"i-{number}"
+    assert [api.get_node({}, node)["vcpus_used"] for node in nodes] == [10] * 8
+
+
+class Heard:
+    """Endpoint of a stock notification listener; its methods are oslo.messaging's."""
+
+    def __init__(self) -> None:
+        self.messages: queue.Queue[dict[str, Any]] = queue.Queue()
+
+    def info(self, context, publisher_id, event_type, payload, metadata):
+        self.messages.put(
+            {
+                "context": context,
+                "publisher_id": publisher_id,
+                "event_type": event_type,
+                "payload": payload,
+                "metadata": metadata,
+            }
+        )
+
+    error = info
+
+    def next(self, node: str) -> dict[str, Any]:
+        """The next notification about a node; other tests may use the same exchange."""
+        while True:
+            message = self.messages.get(timeout=SECONDS)
+            if data_of(message)["node"] == node:
+                return message
+
+
+@pytest.fixture
+def heard(transports) -> Iterator[Heard]:
+    endpoint = Heard()
+    target = oslo_messaging.Target(exchange="nova", topic="versioned_notifications")
+    listener = oslo_messaging.get_notification_listener(
+        transports[1], [target], [endpoint], executor="threading"
+    )
+    listener.start()
+    yield endpoint
+    listener.stop()
+    listener.wait()
+
+
+def test_novas_consumers_hear_the_notifications(a_worker, heard):
+    api = a_worker(notification_exchange="nova").api
+    node = f"node-heard-{next(_numbers)}"
+    context = {"request_id": "req-1", "auth_token": "hunter2", "roles": ["admin"]}
+    api.call(context, "update_available_resource", node, resources=resources(node))
+    api.instance_claim(context, node, instance("i-1"))
+    with pytest.raises(exceptions.ComputeResourcesUnavailable):
+        api.instance_claim(context, node, instance("i-2"), limits={"vcpu": 1})
+    messages = [heard.next(node) for _ in range(4)]
+    kinds = ["create", "usage", "usage", "claim.error"]
+    assert sorted(m["event_type"] for m in messages) == sorted(f"compute_node.{k}" for k in kinds)
+    assert {message["publisher_id"] for message in messages} == {"tracker-worker:test"}
+    assert len({message["metadata"]["message_id"] for message in messages}) == 4
+    assert {data_of(message)["cause"]["request_id"] for message in messages} == {"req-1"}
+    assert "hunter2" not in repr(messages)
+
+
+def test_what_was_cast_before_the_stop_is_committed_and_published(running, engine):
+    nodes = [f"node-{number}" for number in range(8)]
+    track(running.api, *nodes)
+    for number in range(200):
+        running.api.cast({}, "build_failed", nodes[number % 8])
+    assert running.stop()
+    assert [row["failed_builds"] for row in rows(engine, NODES)] == [25] * 8
+    assert rows(engine, OUTBOX) == []
+    assert not running.failed.is_set()
+
+
+def test_a_call_under_way_is_answered_before_the_stop_ends(running, engine):
+    track(running.api, "node-1")
+    running.api.get_node({}, "node-1")
+    trying, away = threading.Event(), threading.Event()
+
+    def busy() -> Exception:
+        trying.set()
+        assert away.wait(SECONDS)
+        return disk_full()
+
+    with ThreadPoolExecutor(2) as pool, Fault(engine, "INSERT INTO claims", busy, times=1):
+        reply = pool.submit(running.api.instance_claim, {}, "node-1", instance("i-1"))
+        assert trying.wait(SECONDS)
+        stopped = pool.submit(running.stop)
+        away.set()
+        assert stopped.result(SECONDS)
+        assert reply.result(SECONDS)["outcome"] == "granted"
+
+
+def test_a_stop_that_cannot_finish_says_so_in_time(a_worker, engine):
+    running = a_worker(graceful_shutdown_timeout=1)
+    with Fault(engine, "", disk_full):
+        running.api.cast({}, "build_failed", "node-1")
+        assert not running.stop()
+    assert rows(engine, RECEIPTS) == []
+
+
+def test_the_next_worker_goes_on_where_the_last_one_stopped(a_worker):
+    first = a_worker()
+    track(first.api, "node-1")
+    first.api.instance_claim({}, "node-1", instance("i-1"))
+    assert first.stop()
+    second = a_worker(first.exchange)
+    assert second.api.instance_claim({}, "node-1", instance("i-2"))["sequence"] == 3
+    assert second.api.get_node({}, "node-1")["vcpus_used"] == 4
+
+
+def test_two_workers_at_once_lose_nothing(a_worker):
+    """fake:// gives each message to one of them: every commit meets the other's, and none is lost."""
+    first = a_worker()
+    a_worker(first.exchange)
+    nodes = [f"node-{number}" for number in range(4)]
+    for node in nodes:
+        first.api.call({}, "update_available_resource", node, resources=resources(node))
+    with ThreadPoolExecutor(8) as pool:
+        calls = [
+            pool.submit(first.api.instance_claim, {}, nodes[n % 4], instance(f"i-{n}", 1, 64))
+            for n in range(80)
+        ]
+        assert {call.result(SECONDS)["outcome"] for call in calls} == {"granted"}
+    views = [first.api.get_node({}, node) for node in nodes]
+    assert [(view["vcpus_used"], view["sequence"]) for view in views] == [(20, 21)] * 4
+
+
+@pytest.mark.parametrize("beginning", ["SELECT outbox", "SELECT receipts"])
+def test_a_thread_that_ends_by_an_unknown_error_is_told(a_worker, engine, beginning):
+    """The process cannot keep its promises without its lanes, nor without its relay."""
+    with Fault(engine, beginning, ValueError):
+        running = a_worker()
+        running.api.cast({}, "build_failed", "node-1")
+        assert running.failed.wait(5)
+
+
+def test_without_notifications_nothing_is_published(a_worker, engine):
+    running = a_worker(notify=False)
+    track(running.api, "node-1")
+    running.api.instance_claim({}, "node-1", instance("i-1"))
+    assert running.stop()
+    assert running.worker.published == 0
+    with engine.connect() as connection:
+        assert connection.scalar(sa.select(sa.func.count()).select_from(OUTBOX)) == 0

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two ways to apply commands: the rules alone, and the whole lane with its database. Both look the same."""
+
+import shutil
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tests.builders import SETTINGS
+from tests.functional.lanes import LaneBench
+from tracker_worker.cmd.embedded import database_file
+from tracker_worker.db.engine import create_engine
+from tracker_worker.db.tables import CLAIMS
+from tracker_worker.domain.commands import METHODS, Command
+from tracker_worker.domain.ledger import Node, assert_sum, evolve
+from tracker_worker.domain.node import decide
+
+Json = dict[str, Any]
+
+
+def read(method: str, args: Json) -> Command:
+    """The command that a worker would decode."""
+    return msgspec.json.decode(msgspec.json.encode(args), type=METHODS[method])
+
+
+def decided(node: Node, command: Command, owners: dict[str, str]) -> tuple[Node, str]:
+    """What the rules make of a node, and the outcome."""
+    decision = decide(node, command, SETTINGS, owners)
+    after = evolve(node, (*decision.changes, *decision.marks))
+    assert_sum(after)
+    assert decision.outcome != "ignored" or not decision.changes
+    return after, decision.outcome.value
+
+
+class Rules:
+    """decide and evolve, and a memory of event ids such as receipts are."""
+
+    def __init__(self) -> None:
+        self._nodes: dict[str, Node] = {}
+        self._outcomes: dict[str, str] = {}
+
+    def apply(self, method: str, args: Json) -> str:
+        """Apply a command; return its outcome."""
+        event_id = args["event_id"]
+        if event_id not in self._outcomes:
+            owners = {n.resources.uuid: n.name for n in self._nodes.values() if n.resources}
+            after, outcome = decided(self.node(args["node"]), read(method, args), owners)
+            self._nodes[after.name] = after
+            self._outcomes[event_id] = outcome
+        return self._outcomes[event_id]
+
+    def node(self, name: str) -> Node:
+        return self._nodes.get(name, Node(name))
+
+    def ledger(self, name: str) -> object:
+        """The ledger's rows of a node, to be compared."""
+        return self.node(name).claims
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+class WholeLane:
+    """A lane on a database of its own."""
+
+    def __init__(self, empty_database: Path) -> None:
+        self._directory = tempfile.TemporaryDirectory(prefix="tracker-worker-properties-")
+        copy = shutil.copyfile(empty_database, database_file(Path(self._directory.name)))
+        self._engine = create_engine(f"sqlite:///{copy}")
+        self._bench = LaneBench(self._engine)
+
+    def apply(self, method: str, args: Json) -> str:
+        """Send a command through the lane; return its outcome."""
+        outcome = self._bench.send(read(method, args)).outcome
+        return "refused" if outcome == "ComputeResourcesUnavailable" else outcome
+
+    def node(self, name: str) -> Node:
+        return self._bench.unit_of_work.load([name])[name]
+
+    def ledger(self, name: str) -> object:
+        return [row for row in self._bench.rows(CLAIMS) if row["node"] == name]
+
+    def close(self) -> None:
+        self._bench.close()
+        self._engine.dispose()
+        self._directory.cleanup()
+
+
+def counted(flavor: Json, volume_backed: bool) -> tuple[int, int, int]:
+    """What an instance of a flavor uses: vcpus, memory and disk in MB. Written down here once more."""
+    gigabytes = flavor["ephemeral_gb"] + (0 if volume_backed else flavor["root_gb"])
+    return flavor["vcpus"], flavor["memory_mb"], gigabytes * 1024 + flavor["swap_mb"]
+
+
+def total(amounts: Iterable[tuple[int, int, int]]) -> tuple[int, int, int]:
+    vcpus = memory_mb = disk_mb = 0
+    for each in amounts:
+        vcpus, memory_mb, disk_mb = vcpus + each[0], memory_mb + each[1], disk_mb + each[2]
+    return vcpus, memory_mb, disk_mb
+
+
+def held(node: Node, uuid: str | None = None) -> tuple[int, int, int]:
+    """What the claims of an instance, or all, add up to by their flavors."""
+    return total(
+        counted(msgspec.to_builtins(claim.flavor) | _numbers(claim.flavor), claim.volume_backed)
+        for owner, claims in node.claims.items()
+        for claim in claims
+        if uuid in (None, owner)
+    )
+
+
+def _numbers(flavor: Any) -> Json:
+    """Zeroes too, which msgspec leaves out."""
+    return {"ephemeral_gb": flavor.ephemeral_gb, "swap_mb": flavor.swap_mb}

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Traces: what is read, which step waits for which, and how expectations are compared."""
+
+import gzip
+import json
+
+import pytest
+
+from tracker_worker.cmd.trace import (
+    Expect,
+    Result,
+    Step,
+    differences,
+    plain_reason,
+    predecessors,
+    read_trace,
+)
+
+HEADER = {"trace": "tracker-worker/1", "description": "d", "settings": {"capacity_check": "none"}}
+
+
+def written(path, *lines):
+    text = "".join(line if isinstance(line, str) else json.dumps(line) + "\n" for line in lines)
+    data = text.encode()
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return path
+
+
+def step(node, method="build_failed", **args):
+    return Step(method, {"node": node, **args})
+
+
+def report(node, uuid):
+    return step(node, "update_available_resource", resources={"uuid": uuid})
+
+
+@pytest.mark.parametrize("name", ["trace.jsonl", "trace.jsonl.gz"])
+def test_a_trace_is_read(tmp_path, name):
+    line = {"method": "get_node", "args": {"node": "n"}, "at": 1.5, "expect": {"outcome": "ignored"}}
+    trace = read_trace(written(tmp_path / name, HEADER, line))
+    assert trace.header.settings == {"capacity_check": "none"}
+    assert trace.steps == [Step("get_node", {"node": "n"}, 1.5, Expect(outcome="ignored"))]
+
+
+@pytest.mark.parametrize(
+    ("lines", "where"),
+    [
+        ([], "line 1"),
+        (["no json\n"], "line 1"),
+        ([HEADER | {"trace": "tracker-worker/9"}], "line 1"),
+        ([HEADER, {"method": "x"}], "line 2"),
+        ([HEADER, {"method": "x", "args": {}}, "{\n"], "line 3"),
+    ],
+)
+def test_what_is_no_trace_is_named_with_its_line(tmp_path, lines, where):
+    path = written(tmp_path / "bad.jsonl", *lines)
+    with pytest.raises(ValueError, match=f"bad.jsonl, {where}"):
+        read_trace(path)
+
+
+def test_a_file_that_is_cut_or_absent_is_named(tmp_path):
+    path = written(tmp_path / "cut.jsonl.gz", HEADER, *[HEADER] * 100)
+    path.write_bytes(path.read_bytes()[:-20])
+    for name in ("cut.jsonl.gz", "absent.jsonl"):
+        with pytest.raises(ValueError, match=name):
+            read_trace(tmp_path / name)
+
+
+def test_a_step_waits_for_the_one_before_it_on_its_node():
+    assert predecessors([step("a"), step("b"), step("a"), step("a"), step("b")]) == [
+        set(), set(), {0}, {2}, {1},
+    ]  # fmt: skip
+
+
+def test_a_report_waits_for_whatever_else_concerned_its_uuid():
+    steps = [report("a", "u"), step("a", "remove_node"), report("b", "u"), step("b")]
+    assert predecessors(steps) == [set(), {0}, {1}, {2}]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Free vcpu 1", "Free vcpu 1.", "Insufficient compute resources: Free vcpu 1."],
+)
+def test_a_reason_is_compared_without_prefix_and_dot(text):
+    assert plain_reason(text) == "Free vcpu 1"
+    assert not list(differences(Expect(reason=text), Result("refused", "Free vcpu 1", {})))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "got"),
+    [
+        ({"vcpus_used": 1}, {"vcpus_used": 1, "more": 2}),
+        ({"stats": {"num_instances": 0}}, {"stats": {}}),
+        ({"claims": [1]}, {"claims": [1]}),
+        ({}, None),
+    ],
+)
+def test_only_the_keys_given_are_compared(wanted, got):
+    assert not list(differences(Expect(nodes={"n": wanted}), Result("applied", None, {"n": got or {}})))
+
+
+def test_every_difference_is_named():
+    expect = Expect("granted", "why", {"n": {"a": {"b": 1}, "c": 2}, "gone": {"a": 1}})
+    found = list(differences(expect, Result("refused", "other", {"n": {"a": {"b": 3}, "c": 2}})))
+    assert found == [
+        "outcome: expected granted, got refused (other)",
+        "reason: expected 'why', got 'other'",
+        "n.a.b: expected 1, got 3",
+        "gone: expected {'a': 1}, got None",
+    ]

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every option is typed, ranged and explained; what excludes each other is refused with a clear error."""
+
+import pytest
+from oslo_config import cfg
+from oslo_db import options as db_options
+
+from tracker_worker.conf import opts
+from tracker_worker.domain.settings import TrackerSettings
+from tracker_worker.worker.service import WorkerSettings, settings_from
+
+ALL = [(group, option) for group, options in opts.list_opts() for option in options]
+NUMBERS = [(group, option) for group, option in ALL if isinstance(option, cfg.IntOpt | cfg.FloatOpt)]
+
+
+def name(value):
+    return getattr(value, "name", value) if not isinstance(value, tuple) else value[1].name
+
+
+def a_configuration(tmp_path, text=""):
+    conf = cfg.ConfigOpts()
+    opts.register_opts(conf)
+    db_options.set_defaults(conf)
+    conf.register_opts(
+        [cfg.MultiStrOpt("driver", default=["messagingv2"])], group="oslo_messaging_notifications"
+    )
+    file = tmp_path / "test.conf"
+    file.write_text(text)
+    conf([], default_config_files=[str(file)], project="test")
+    return conf
+
+
+def given(group, option, value):
+    section = getattr(group, "name", group)
+    return f"[{section}]\n{option.name} = {value}\n"
+
+
+@pytest.mark.parametrize(("group", "option"), ALL, ids=name)
+def test_an_option_says_what_it_does_and_when_to_change_it(group, option):
+    first, *rest = option.help.strip().split("\n\n")
+    assert first.endswith(".")
+    assert rest, "a paragraph about when to change it"
+
+
+@pytest.mark.parametrize(("group", "option"), NUMBERS, ids=name)
+def test_a_number_has_closed_bounds_and_is_refused_outside_them(tmp_path, group, option):
+    kind = option.type
+    assert kind.min is not None
+    assert kind.max is not None
+    assert kind.min <= option.default <= kind.max
+    section = getattr(group, "name", group)
+    for value in (kind.min, kind.max):
+        conf = a_configuration(tmp_path, given(group, option, value))
+        assert conf[section][option.name] == value
+    for value in (kind.min - 1, kind.max + 1, "many"):
+        with pytest.raises(cfg.ConfigFileValueError, match=option.name):
+            a_configuration(tmp_path, given(group, option, value))[section][option.name]
+
+
+@pytest.mark.parametrize(("group", "option"), NUMBERS, ids=name)
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_a_number_that_is_none_is_refused(tmp_path, group, option, value):
+    conf = a_configuration(tmp_path, given(group, option, value))
+    with pytest.raises(cfg.ConfigFileValueError, match=option.name):
+        conf[getattr(group, "name", group)][option.name]
+
+
+def test_a_capacity_check_is_one_of_three(tmp_path):
+    with pytest.raises(cfg.ConfigFileValueError, match="capacity_check"):
+        _ = a_configuration(tmp_path, "[tracker]\ncapacity_check = strict\n").tracker.capacity_check
+
+
+@pytest.mark.parametrize(
+    ("group", "option"),
+    [("bus", "exchange"), ("notifications", "exchange"), ("notifications", "topic")],
+)
+@pytest.mark.parametrize("value", ["two words", "a/b", "größe", "x" * 128, "semi;colon", ""])
+def test_a_name_on_the_bus_is_refused_when_it_cannot_be_one(tmp_path, group, option, value):
+    conf = a_configuration(tmp_path, f"[{group}]\n{option} = {value}\n")
+    with pytest.raises(cfg.ConfigFileValueError, match=option):
+        conf[group][option]
+
+
+def test_the_defaults_of_the_options_are_those_of_the_settings(tmp_path):
+    settings = settings_from(a_configuration(tmp_path))
+    assert settings == WorkerSettings(host=settings.host)
+
+
+def test_every_rule_of_the_ledger_can_be_configured(tmp_path):
+    text = """
+[tracker]
+capacity_check = capacity
+reserved_host_memory_mb = 1
+reserved_host_disk_mb = 2
+reserved_host_cpus = 3
+cpu_allocation_ratio = 1.25
+ram_allocation_ratio = 1.5
+disk_allocation_ratio = 1.75
+"""
+    assert settings_from(a_configuration(tmp_path, text)).tracker == TrackerSettings(
+        capacity_check="capacity",
+        reserved_host_memory_mb=1,
+        reserved_host_disk_mb=2,
+        reserved_host_cpus=3,
+        cpu_allocation_ratio=1.25,
+        ram_allocation_ratio=1.5,
+        disk_allocation_ratio=1.75,
+    )
+
+
+def test_every_bound_of_a_worker_can_be_configured(tmp_path):
+    text = """
+[worker]
+batch_size = 5
+batch_bytes = 2048
+prefetch = 6
+max_attempts = 7
+graceful_shutdown_timeout = 8
+[bus]
+exchange = other
+partitions = 9
+[notifications]
+exchange = neutron
+topic = more
+window = 10
+"""
+    settings = settings_from(a_configuration(tmp_path, text))
+    lane = settings.lane
+    assert (lane.batch_size, lane.batch_bytes, lane.prefetch, lane.max_attempts) == (5, 2048, 6, 7)
+    assert settings.graceful_shutdown_timeout == 8
+    assert (settings.exchange, settings.partitions) == ("other", 9)
+    assert (settings.notification_exchange, settings.notification_topic) == ("neutron", "more")
+    assert settings.relay.window == 10
+
+
+@pytest.mark.parametrize("url", ["", "connection = sqlite:////tmp/x\n", "connection = sqlite://\n"])
+def test_lanes_on_sqlite_are_refused(tmp_path, url):
+    text = f"[worker]\nlanes = 2\n[database]\n{url}"
+    with pytest.raises(ValueError, match=r"\[worker\] lanes must be 1 on SQLite"):
+        settings_from(a_configuration(tmp_path, text))
+
+
+def test_more_lanes_than_partitions_are_refused(tmp_path):
+    text = "[worker]\nlanes = 3\n[bus]\npartitions = 2\n[database]\nconnection = postgresql:///x\n"
+    with pytest.raises(ValueError, match="lanes is above"):
+        settings_from(a_configuration(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("driver", "notify"),
+    [("noop", False), ("messagingv2", True), ("messagingv2\ndriver = noop", True)],
+)
+def test_the_noop_driver_turns_notifications_off(tmp_path, driver, notify):
+    text = f"[oslo_messaging_notifications]\ndriver = {driver}\n"
+    assert settings_from(a_configuration(tmp_path, text)).notify is notify

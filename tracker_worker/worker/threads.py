@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The worker's own threads: one that ends by an error nobody expected is told, never missed."""
+
+import logging
+import threading
+from collections.abc import Callable
+
+LOG = logging.getLogger(__name__)
+
+
+def worker_thread(name: str, run: Callable[[], None], failed: Callable[[], None]) -> threading.Thread:
+    """Return a thread, not started. `failed` is called on it when `run` raises: the worker needs them all."""
+
+    def guarded() -> None:
+        try:
+            run()
+        except BaseException:
+            LOG.critical("Thread %s ended by an unexpected error", name, exc_info=True)
+            failed()
+
+    return threading.Thread(target=guarded, name=name, daemon=True)
