@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A database of its own for every test: migrated once, then copied, for alembic can only run once at a time."""
+"""A database of its own for every test: migrated once, then copied, for alembic runs once at a time."""
 
 # The commands choose oslo.service's threading model, before oslo.messaging is imported by anything.
 import tracker_worker.cmd  # noqa: F401  # isort: skip

@@ -143,11 +143,7 @@ class LaneBench:
 
     def claimed(self, node: str = NODE) -> dict[tuple[str, str], int]:
         """The vcpus of each claim by instance and role."""
-        return {
-            (r["instance_uuid"], r["role"]): r["vcpus"]
-            for r in self.rows(CLAIMS)
-            if r["node"] == node
-        }
+        return {(r["instance_uuid"], r["role"]): r["vcpus"] for r in self.rows(CLAIMS) if r["node"] == node}
 
     def receipts(self) -> dict[str, dict[str, Any]]:
         return {row["event_id"]: row for row in self.rows(RECEIPTS)}

@@ -41,8 +41,8 @@ def watched(engine: sa.Engine) -> Iterator[list[Statement]]:
 class Fault:
     """Statements that begin with a text fail as if the driver had failed them, `times` times or for ever.
 
-    What the driver raises goes the whole way through SQLAlchemy and oslo.db. `hits` counts. `holding` fails only
-    statements that have this value among their parameters.
+    What the driver raises goes the whole way through SQLAlchemy and oslo.db. `hits` counts. `holding` fails
+    only statements that have this value among their parameters.
     """
 
     def __init__(

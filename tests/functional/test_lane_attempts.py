@@ -97,9 +97,7 @@ def test_events_that_are_redelivered_once_run_together(bench):
 def test_an_event_that_was_under_way_at_a_death_runs_alone(bench):
     bench.track()
     died(bench, 1, "event-2")
-    deliveries = [
-        bench.deliver(boot(f"i-{n}"), f"event-{n}", redelivered=n == 2) for n in range(5)
-    ]
+    deliveries = [bench.deliver(boot(f"i-{n}"), f"event-{n}", redelivered=n == 2) for n in range(5)]
     assert batches(bench, bench.run) == [2, 1, 2]
     assert [delivery.answer["sequence"] for delivery in deliveries] == [2, 3, 4, 5, 6]
 
@@ -107,9 +105,7 @@ def test_an_event_that_was_under_way_at_a_death_runs_alone(bench):
 def test_an_event_that_was_under_way_at_too_many_deaths_is_parked_without_being_run(bench):
     bench.track()
     died(bench, MAX_ATTEMPTS, "event-1")
-    deliveries = [
-        bench.deliver(boot(f"i-{n}"), f"event-{n}", redelivered=n == 1) for n in range(3)
-    ]
+    deliveries = [bench.deliver(boot(f"i-{n}"), f"event-{n}", redelivered=n == 1) for n in range(3)]
     bench.run()
     assert [delivery.outcome for delivery in deliveries] == ["granted", "EventParked", "granted"]
     assert bench.parked() == [("event-1", "worker_died")]

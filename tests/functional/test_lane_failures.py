@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from tests.builders import BYSTANDER, INSTANCE, NODE, a_flavor, an_instance, command
+from tests.builders import INSTANCE, NODE, a_flavor, an_instance, command
 from tests.functional.lanes import OTHER_NODE, data_of
 from tests.functional.statements import (
     Fault,

@@ -35,15 +35,13 @@ def boot(uuid=INSTANCE, vcpus=2, node=NODE, **more):
 def told(bench, event_type=None, node=None):
     """The data of the notifications that wait, in order."""
     found = [(n["event_type"], data_of(n)) for n in bench.notifications()]
-    return [
-        data
-        for kind, data in found
-        if event_type in (None, kind) and node in (None, data["node"])
-    ]
+    return [data for kind, data in found if event_type in (None, kind) and node in (None, data["node"])]
 
 
 def types(bench):
-    return [notification["event_type"].removeprefix("compute_node.") for notification in bench.notifications()]
+    return [
+        notification["event_type"].removeprefix("compute_node.") for notification in bench.notifications()
+    ]
 
 
 class Bus:
@@ -207,7 +205,10 @@ def test_an_audit_tells_each_correction(bench):
     bench.send(a_report([found], resources=own), "event-a")
     assert types(bench)[-2:] == ["audit", "usage"]
     audit = told(bench, "compute_node.audit")[0]
-    assert {(c["action"], c["instance_uuid"], c["reason"]) for c in (wrapped["nova_object.data"] for wrapped in audit["corrections"])} == {
+    assert {
+        (c["action"], c["instance_uuid"], c["reason"])
+        for c in (wrapped["nova_object.data"] for wrapped in audit["corrections"])
+    } == {
         ("added", BYSTANDER, "instance_here"),
         ("released", INSTANCE, "not_here"),
     }

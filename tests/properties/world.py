@@ -36,6 +36,10 @@ class Move:
     number: int
     phase: str = "claimed"
 
+    @property
+    def nodes(self) -> tuple[str, str]:
+        return self.source, self.dest
+
 
 @dataclass
 class Vm:
@@ -119,16 +123,16 @@ class World:
         self._numbers = itertools.count(1)
 
     def facts(self, node: str, noise: int) -> Facts:
-        """What the hypervisor's database has of a node; old migrations are listed too, by the bits of `noise`."""
+        """What the database has of a node; old migrations are listed too, by the bits of `noise`."""
         here = [vm for vm in self.vms.values() if vm.node == node]
-        migrations = [
-            vm.migration(vm.move, node)
-            for vm in self.vms.values()
-            if vm.move is not None and node in (vm.move.source, vm.move.dest)
-        ]
+        moving = {vm.uuid for vm in self.vms.values() if vm.move and node in vm.move.nodes}
+        migrations = [self.vms[uuid].migration(self.vms[uuid].move, node) for uuid in sorted(moving)]
         old = [(vm, move) for vm in self.vms.values() if vm.node is not None for move in vm.past]
-        listed = [pair for bit, pair in enumerate(old) if noise >> bit & 1]
-        migrations += [vm.migration(move, node, current=bool(noise & 2)) for vm, move in listed]
+        for bit, (vm, move) in enumerate(old):
+            # While another move is under way elsewhere only its context tells that this one is over.
+            contradicted = vm.move is not None and vm.uuid not in moving
+            if noise >> bit & 1:
+                migrations.append(vm.migration(move, node, bool(noise & 2) and not contradicted))
         return Facts(
             instances=[vm.json() for vm in here],
             migrations=migrations if noise & 1 else migrations[::-1],

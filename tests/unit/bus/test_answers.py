@@ -82,9 +82,7 @@ def test_a_refused_claim_raises_with_novas_wording(method):
     reason = "Free memory 3584.00 MB < requested 4096 MB"
     answer = answer_to(method, "1.0", {"outcome": "refused", "reason": reason, "sequence": 2})
     assert type(answer) is exceptions.ComputeResourcesUnavailable
-    assert str(answer) == (
-        "Insufficient compute resources: Free memory 3584.00 MB < requested 4096 MB."
-    )
+    assert str(answer) == ("Insufficient compute resources: Free memory 3584.00 MB < requested 4096 MB.")
 
 
 def test_a_refused_report_raises_a_conflict():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is no valid command is refused with a stable code and the path of the bad field, never with a value."""
+"""What is no valid command is refused with a stable code and the path of the field, never with a value."""
 
 import json
 

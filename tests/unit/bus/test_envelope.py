@@ -15,7 +15,7 @@ from tracker_worker.domain.errors import BadMessage, ErrorCode
 
 UNIQUE_ID = "0123456789abcdef0123456789abcdef"
 INNER = (
-    rb'{\"method\": \"do_it\", \"args\": {\"a\": 1, \"b\": {\"x\": [1, 2]}}, '
+    rb"{\"method\": \"do_it\", \"args\": {\"a\": 1, \"b\": {\"x\": [1, 2]}}, "
     rb"\"namespace\": \"ns\", \"version\": \"1.3\", "
     rb"\"_unique_id\": \"0123456789abcdef0123456789abcdef\", "
     rb"\"_context_request_id\": \"req-1\"}"
@@ -54,9 +54,7 @@ def test_the_golden_bytes_are_read():
 
 def test_encode_writes_the_golden_bytes():
     args = {"a": 1, "b": {"x": [1, 2]}}
-    written = encode(
-        "do_it", args, "1.3", namespace="ns", unique_id=UNIQUE_ID, request_id="req-1"
-    )
+    written = encode("do_it", args, "1.3", namespace="ns", unique_id=UNIQUE_ID, request_id="req-1")
     assert written == GOLDEN
 
 
@@ -81,9 +79,7 @@ def test_a_context_is_not_read_but_for_the_request_id():
     assert "secret" not in repr(envelope)
 
 
-@pytest.mark.parametrize(
-    "request_id", ["", "x" * 65, "line\nbreak", "nul\x00", "\x1b[31m", "\u2028"]
-)
+@pytest.mark.parametrize("request_id", ["", "x" * 65, "line\nbreak", "nul\x00", "\x1b[31m", "\u2028"])
 def test_a_request_id_that_cannot_be_a_column_is_dropped(request_id):
     raw = message("get_node", {"node": "n"}, _context_request_id=request_id)
     assert open_envelope(raw).request_id is None

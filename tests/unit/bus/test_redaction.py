@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a dead letter keeps of a body: the fields of the commands verbatim, of all else type, length and digest."""
+"""What a dead letter keeps: the fields of the commands verbatim, of all else type, length and digest."""
 
 import hashlib
 import json
