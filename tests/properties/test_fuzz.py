@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whatever comes in: nothing raises, every delivery is settled once, what is bad is parked with code and path.
+"""Whatever comes in: nothing raises, each delivery is settled once, what is bad is parked with its code.
 
 20,000 generated inputs in batches through a real lane and its database.
 """
