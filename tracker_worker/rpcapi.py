@@ -46,12 +46,12 @@ class TrackerAPI:
 
     def call(self, context: Json, method: str, node: str, **args: Any) -> Json:
         """Send any command and return its reply {outcome, reason?, claim?, sequence}."""
-        reply: Json = self._prepared(node).call(context, method, **self._stamped(node, args))
+        reply: Json = self._prepared(node).call(_plain(context), method, **self._stamped(node, args))
         return reply
 
     def cast(self, context: Json, method: str, node: str, **args: Any) -> None:
         """Send any command without waiting for its outcome."""
-        self._prepared(node).cast(context, method, **self._stamped(node, args))
+        self._prepared(node).cast(_plain(context), method, **self._stamped(node, args))
 
     def update_available_resource(self, context: Json, node: str, resources: Json, **args: Any) -> None:
         """The hypervisor's view; with `instances` (and `migrations`, `as_of`, `startup`) an audit."""
@@ -160,3 +160,9 @@ class TrackerAPI:
     def _stamped(self, node: str, args: Json) -> Json:
         origin = {"source": self._source, "sequence": next(self._counter)}
         return {"event_id": str(uuid.uuid4()), "origin": origin, **args, "node": node}
+
+
+def _plain(context: Any) -> Json:
+    """Return a request context as the dict that goes on the wire."""
+    plain: Json = context if isinstance(context, dict) else context.to_dict()
+    return plain

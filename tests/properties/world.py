@@ -159,7 +159,7 @@ class World:
         if vm.move.type in ("live-migration", "evacuation"):
             return ["land", "land", "cancel"]
         return {
-            "claimed": ["start", "start", "finish", "cancel"],
+            "claimed": ["start", "start", "cancel"],
             "started": ["finish"],
             "finished": ["confirm", "revert"],
             "reverting": ["finish_revert"],

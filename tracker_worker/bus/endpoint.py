@@ -53,9 +53,12 @@ class _EagerListener:
         self._listener = listener
         self._eager = 0
         self._stopping = False
+        self._refused = False
 
     def poll(self, **bounds: Any) -> Any:
         """Return the incoming messages, or nothing after a short while without one."""
+        if self._refused:
+            return []
         bounds["timeout"] = EAGER_POLL_SECONDS if self._eager else IDLE_POLL_SECONDS
         if self._stopping:
             bounds["timeout"] = 0
@@ -66,6 +69,10 @@ class _EagerListener:
     def stop(self) -> None:
         """Wait for nothing any more."""
         self._stopping = True
+
+    def refuse(self) -> None:
+        """Take nothing any more: what is waiting stays where it is."""
+        self._refused = True
 
     def cleanup(self) -> None:
         """Stop the driver's listener."""
@@ -88,7 +95,7 @@ class CommandServer(RPCServer):  # type: ignore[misc]
         executor: Any,
         *,
         partition: int,
-        submit: Callable[[Delivery], None],
+        submit: Callable[[Delivery], bool],
         new_id: Callable[[], str],
     ) -> None:
         super().__init__(transport, target, dispatcher, executor)
@@ -107,7 +114,9 @@ class CommandServer(RPCServer):  # type: ignore[misc]
     def _process_incoming(self, incoming: Any) -> None:
         message = incoming[0]
         message.acknowledge()
-        self._submit(EndpointDelivery(self._encode(message), self._partition, message))
+        if not self._submit(EndpointDelivery(self._encode(message), self._partition, message)):
+            message.requeue()
+            self.listener._poll_style_listener.refuse()
 
     def _encode(self, message: Any) -> bytes:
         content = message.message
@@ -117,7 +126,7 @@ class CommandServer(RPCServer):  # type: ignore[misc]
             content.get("version", "1.0"),
             namespace=content.get("namespace"),
             unique_id=getattr(message, "unique_id", None) or self._new_id(),
-            request_id=message.ctxt.get("request_id"),
+            request_id=message.ctxt.get("request_id") if isinstance(message.ctxt, dict) else None,
         )
 
 
@@ -130,7 +139,7 @@ class Endpoint:
         exchange: str,
         topic: str,
         partitions: Iterable[int],
-        submit: Callable[[Delivery], None],
+        submit: Callable[[Delivery], bool],
         new_id: Callable[[], str],
     ) -> None:
         self._servers = [

@@ -171,6 +171,7 @@ def _supported(version: str) -> bool:
     return match is not None and int(match[1]) == major and int(match[2] or 0) <= minor
 
 
+_PATH = re.compile(r"\$[\w.\[\]]*")
 _CODES = (
     (re.compile(r"^Object contains unknown field"), ErrorCode.UNKNOWN_ARGUMENT),
     (re.compile(r"^Object missing required field"), ErrorCode.MISSING_ARGUMENT),
@@ -187,12 +188,14 @@ def _refuse(error: Exception, *, envelope: bool) -> NoReturn:
         raise BadMessage(ErrorCode.TOO_DEEP, "$", "nested too deeply") from None
     if not isinstance(error, msgspec.ValidationError):
         raise BadMessage(ErrorCode.MALFORMED_JSON, "$", "not valid JSON in UTF-8") from None
-    text, _, path = str(error).partition(" - at `")
+    text, _, path = str(error).rpartition(" - at `")
+    text = text or str(error)
     code = next((code for pattern, code in _CODES if pattern.match(text)), ErrorCode.INVALID_VALUE)
     if code is ErrorCode.INVALID_VALUE:
         text = "not one of the values allowed here"
     field = re.search(r"field `(\w{1,64})`$", text)
-    where = (path.rstrip("`") or "$") + (f".{field[1]}" if field else "")
+    path = path.rstrip("`")
+    where = (path if _PATH.fullmatch(path) else "$") + (f".{field[1]}" if field else "")
     if code is ErrorCode.UNKNOWN_ARGUMENT:
         text = "no such field"
     if envelope:

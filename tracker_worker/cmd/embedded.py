@@ -57,6 +57,8 @@ def configured_engine(conf: cfg.ConfigOpts) -> sa.Engine:
     url = conf.database.connection
     if url and not url.startswith("sqlite"):
         raise ValueError("[database] connection: this version knows SQLite only")
+    if url and (":memory:" in url or "mode=memory" in url or not sa.make_url(url).database):
+        raise ValueError("[database] connection: threads would share one transaction in memory; name a file")
     try:
         if not url:
             return embedded_engine(Path(conf.state_path))

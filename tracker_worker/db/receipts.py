@@ -92,10 +92,11 @@ def newest_by_node(connection: sa.Connection) -> dict[str | None, datetime]:
     return {node: newest for node, newest in connection.execute(_NEWEST)}
 
 
-def purge(connection: sa.Connection, node: str | None, cutoff: datetime, most: int) -> int:
-    """Delete a node's receipts older than `cutoff`, at most `most` of them; return how many."""
-    found = connection.scalars(_OLD, {"node": node, "cutoff": cutoff, "most": most})
-    old = list(found)
-    if old:
-        connection.execute(_REMOVE, as_ids(old))
-    return len(old)
+def older(connection: sa.Connection, node: str | None, cutoff: datetime, most: int) -> list[str]:
+    """Return the ids of a node's receipts from before `cutoff`, at most `most`."""
+    return list(connection.scalars(_OLD, {"node": node, "cutoff": cutoff, "most": most}))
+
+
+def remove(connection: sa.Connection, event_ids: Iterable[str]) -> None:
+    """Delete receipts; not in the transaction that found them, for SQLite lets no reader become a writer."""
+    connection.execute(_REMOVE, as_ids(event_ids))

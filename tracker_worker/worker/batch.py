@@ -4,7 +4,6 @@
 Nothing here does I/O: what a batch knows comes in as a Snapshot, clock and ids as functions.
 """
 
-import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
@@ -46,8 +45,6 @@ from tracker_worker.domain.settings import TrackerSettings
 from tracker_worker.domain.views import claim_view, node_view
 from tracker_worker.exceptions import NodeNotFound
 from tracker_worker.worker.events import Event, internal_error
-
-LOG = logging.getLogger(__name__)
 
 
 class Rules(Struct, frozen=True):
@@ -118,7 +115,8 @@ class Batch:
         """Return what to commit; asserts every node's sum first."""
         for progress in self._progress.values():
             assert_sum(progress.change.after)
-            self._tell_usage(progress)
+            if self._rules.notify:
+                self._tell_usage(progress)
         changed = [progress.change for progress in self._progress.values()]
         names = {change.after.name for change in changed}
         return Work(
@@ -237,12 +235,9 @@ class Batch:
                 recorded_at=self._rules.clock(),
             )
         )
-        notice = event_error_notice(node, event.cause, bad.code, bad.path, bad.message, letter_id)
+        about = node or (Node(event.node) if event.node is not None else None)
+        notice = event_error_notice(about, event.cause, bad.code, bad.path, bad.message, letter_id)
         self._notices.append((event.node, notice))
-        LOG.error(
-            "Event %s (%s) of node %s is parked as dead letter %s: %s",
-            event.event_id, event.method, event.node, letter_id, bad,
-        )  # fmt: skip
         self._receive(event, event.node, sequence, reply["outcome"], reply)
 
     def _receive(
@@ -266,8 +261,9 @@ class Batch:
         self._answer(event, reply)
 
     def _answer(self, event: Event, reply: dict[str, Any]) -> None:
+        method = event.envelope.method if event.envelope else None
         version = event.envelope.version if event.envelope else VERSION
-        self._answers.append((event.delivery, answer_to(event.method, version, reply)))
+        self._answers.append((event.delivery, answer_to(method, version, reply)))
 
     def _tell_usage(self, progress: _Progress) -> None:
         after = progress.change.after

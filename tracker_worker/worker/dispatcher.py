@@ -26,9 +26,12 @@ class Dispatcher:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, delivery: Delivery) -> None:
-        """Queue a delivery in its lane; blocks while the partition's queue is full. Any thread."""
-        self._lanes[delivery.partition % len(self._lanes)].submit(delivery)
+    def submit(self, delivery: Delivery) -> bool:
+        """Queue a delivery in its lane; blocks while the partition's queue is full. Any thread.
+
+        False once the lanes are abandoned: the delivery was not taken.
+        """
+        return self._lanes[delivery.partition % len(self._lanes)].submit(delivery)
 
     def drain(self, timeout: float) -> bool:
         """Finish what was submitted within `timeout` seconds, else abandon it; tells whether all was

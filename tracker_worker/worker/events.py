@@ -15,7 +15,7 @@ from tracker_worker.bus.envelope import (
     open_envelope,
     read_command,
 )
-from tracker_worker.domain.commands import Command, instance_uuid_of
+from tracker_worker.domain.commands import METHODS, Command, instance_uuid_of
 from tracker_worker.domain.errors import BadMessage, ErrorCode
 from tracker_worker.domain.notices import CausePayload
 from tracker_worker.domain.partitions import partition_of
@@ -39,9 +39,9 @@ class Event(Struct, frozen=True):
 
     @property
     def method(self) -> str | None:
-        """The method asked for, right or wrong, as far as it may stand in a column and in a log line."""
-        method = "" if self.envelope is None else self.envelope.method[:64]
-        return method if method and method.isprintable() else None
+        """The method asked for, if there is such a one: any other word may be anything."""
+        method = None if self.envelope is None else self.envelope.method
+        return method if method in METHODS else None
 
     @property
     def cause(self) -> CausePayload:

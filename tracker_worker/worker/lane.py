@@ -25,9 +25,10 @@ from tenacity import (
     wait_exponential_jitter,
 )
 from tenacity.nap import sleep_using_event
-from tenacity.stop import stop_base
+from tenacity.stop import stop_base, stop_never
 
 from tracker_worker.bus.delivery import Answer, Delivery
+from tracker_worker.db.dead_letters import DeadLetter
 from tracker_worker.db.store import StaleNode
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.commands import UpdateAvailableResource
@@ -95,10 +96,10 @@ class Lane:
         self._next = 0
         self._held: Delivery | None = None
 
-    def submit(self, delivery: Delivery) -> None:
+    def submit(self, delivery: Delivery) -> bool:
         """Queue a delivery; blocks while its partition already has `prefetch` waiting.
 
-        Once the lane is abandoned a delivery is not taken: it stays unanswered, as if it had never come.
+        False once the lane is abandoned: the delivery was not taken.
         """
         while not self._abandon.is_set():
             try:
@@ -106,7 +107,8 @@ class Lane:
             except queue.Full:
                 continue
             self._work.set()
-            return
+            return True
+        return False
 
     def run(self) -> None:
         """Work until closed and drained, or abandoned: the body of the lane's thread."""
@@ -127,6 +129,8 @@ class Lane:
         try:
             self._run([read_event(delivery, self._rules.partitions) for delivery in deliveries])
         except TRANSIENT:
+            if not self._abandon.is_set():
+                raise
             LOG.warning("Gave up on a batch of %d: it was not answered", len(deliveries))
         return True
 
@@ -206,8 +210,9 @@ class Lane:
         """
         if not events:
             return
+        blamed = _EventsToBlame(self._unit_of_work, self._settings.max_attempts)
         try:
-            self._persist(lambda: self._commit(events))
+            self._persist(lambda: self._commit(events), blamed)
         except TRANSIENT:
             if self._abandon.is_set():
                 raise
@@ -225,19 +230,29 @@ class Lane:
         self._settle(events[half:])
 
     def _park(self, event: Event, bad: BadMessage) -> None:
-        self._persist(lambda: self._commit([replace(event, bad=bad)]))
+        """Keep an event as a dead letter; without its node's row where that cannot be read or written."""
+        letter = replace(event, bad=bad)
+        if bad.code is not ErrorCode.DATABASE_REJECTS:
+            try:
+                self._persist(lambda: self._commit([letter]))
+                return
+            except TRANSIENT:
+                raise
+            except Exception as error:
+                LOG.critical("Node %s cannot be used: %s", event.node, internal_error(error))
+        self._persist(lambda: self._commit([replace(letter, owned=False)]))
 
-    def _persist(self, action: Callable[[], T]) -> T:
+    def _persist(self, action: Callable[[], T], blamed: stop_base = stop_never) -> T:
         """Do something to the database until it works, or the lane is abandoned.
 
-        Ends early, with the error, when it failed `max_attempts` times in a way that the events may be to
-        blame for.
+        Ends early, with the error, when the events are `blamed` for it.
         """
-        blamed = _EventsToBlame(self._unit_of_work, self._settings.max_attempts)
         retrying = Retrying(
             retry=retry_if_exception_type(TRANSIENT),
             wait=wait_exponential_jitter(
-                multiplier=self._settings.retry_initial, max=self._settings.retry_max
+                multiplier=self._settings.retry_initial,
+                max=self._settings.retry_max,
+                jitter=self._settings.retry_initial,
             ),
             stop=stop_any(stop_when_event_set(self._abandon), blamed),
             sleep=sleep_using_event(self._abandon),
@@ -252,7 +267,8 @@ class Lane:
             batch = Batch(self._snapshot(events), self._rules)
             for event in events:
                 batch.apply(event)
-            self._unit_of_work.commit(batch.work())
+            work = batch.work()
+            self._unit_of_work.commit(work)
         except Exception:
             for event in events:
                 self._nodes.pop(event.node or "", None)
@@ -263,6 +279,8 @@ class Lane:
             else:
                 self._nodes.pop(node.name, None)
         self._committed()
+        for letter in work.dead_letters:
+            _log_dead_letter(letter)
         for delivery, answer in batch.answers():
             _answer(delivery, answer)
 
@@ -313,6 +331,13 @@ def _new_uuid(event: Event, nodes: Mapping[str, Node]) -> str | None:
     known = nodes[event.command.node].resources
     uuid = event.command.resources.uuid
     return None if known is not None and known.uuid == uuid else uuid
+
+
+def _log_dead_letter(letter: DeadLetter) -> None:
+    LOG.error(
+        "Event %s (%s) of node %s is parked as dead letter %s: %s at %s: %s",
+        letter.event_id, letter.method, letter.node, letter.id, letter.code, letter.path, letter.message,
+    )  # fmt: skip
 
 
 def _log_retry(retry_state: RetryCallState) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The relay: publishes the outbox in id order and forgets a notification once the bus has it."""
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,13 +10,21 @@ from typing import TypeVar
 import sqlalchemy as sa
 from msgspec import Struct
 from oslo_messaging.exceptions import MessagingException
-from tenacity import Retrying, retry_if_exception_type, stop_when_event_set, wait_exponential_jitter
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_when_event_set,
+    wait_exponential_jitter,
+)
 from tenacity.nap import sleep_using_event
 
 from tracker_worker.bus.publisher import Publisher
 from tracker_worker.db import outbox
 from tracker_worker.worker.lane import TRANSIENT
 from tracker_worker.worker.threads import worker_thread
+
+LOG = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -128,9 +137,15 @@ class Relay:
         """Broker or database away: try again until they are back, notifications wait in the outbox."""
         retrying = Retrying(
             retry=retry_if_exception_type((*TRANSIENT, MessagingException, OSError)),
-            wait=wait_exponential_jitter(multiplier=0.05, max=self._settings.retry_max),
+            wait=wait_exponential_jitter(multiplier=0.05, max=self._settings.retry_max, jitter=0.05),
             stop=stop_when_event_set(self._abandon),
             sleep=sleep_using_event(self._abandon),
+            before_sleep=_log_retry,
             retry_error_callback=lambda _: None,
         )
         return retrying(action)
+
+
+def _log_retry(retry_state: RetryCallState) -> None:
+    error = retry_state.outcome and retry_state.outcome.exception()
+    LOG.warning("Notifications wait (%d): %s", retry_state.attempt_number, type(error).__name__)

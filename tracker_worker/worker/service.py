@@ -104,11 +104,17 @@ class Worker:
         failed: Callable[[], None],
     ) -> None:
         self._timeout = settings.graceful_shutdown_timeout
+        self._failed = threading.Event()
+
+        def fail() -> None:
+            self._failed.set()
+            failed()
+
         publisher = TransportPublisher(
             notification_transport, settings.notification_exchange, settings.notification_topic
         )
-        self._relay = Relay(engine, publisher, settings.relay, failed)
-        self._purge = Purge(engine, settings.receipt_days, failed)
+        self._relay = Relay(engine, publisher, settings.relay, fail)
+        self._purge = Purge(engine, settings.receipt_days, fail)
         rules = Rules(
             tracker=settings.tracker,
             partitions=settings.partitions,
@@ -128,7 +134,7 @@ class Worker:
                 )
                 for number in range(settings.lanes)
             ],
-            failed,
+            fail,
         )
         self._endpoint = Endpoint(
             transport,
@@ -160,11 +166,13 @@ class Worker:
         stopping = threading.Thread(target=self._endpoint.stop, name="endpoint-stop", daemon=True)
         stopping.start()
         stopping.join(self._timeout)
-        if stopping.is_alive():
+        taken = not stopping.is_alive()
+        if not taken:
             self._dispatcher.abandon()
         self._purge.stop()
         drained = self._dispatcher.drain(max(deadline - time.monotonic(), 0.1))
         published = self._relay.drain(max(deadline - time.monotonic(), 0.1))
+        drained = drained and taken and not self._failed.is_set()
         if not drained:
             LOG.error("Not everything that was taken was finished in %d s", self._timeout)
         return drained and published
