@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a caller of the worker may catch. Importable without the worker.
 
-`code` is stable and may be matched on. Clients list this module in `allowed_remote_exmods` (rpcapi does).
+`code` is stable and may be matched on. Give `allowed_remote_exmods=rpcapi.EXMODS` to the RPC transport, so
+that they are raised as themselves.
 """
 
 

@@ -18,7 +18,6 @@ Name = Annotated[str, Meta(max_length=255, pattern=_PRINTABLE)]
 Uuid = Annotated[str, Meta(max_length=36, pattern=_PRINTABLE)]
 EventId = Annotated[str, Meta(max_length=64, pattern=_PRINTABLE)]
 Text = Annotated[str, Meta(max_length=65535)]
-Timestamp = Annotated[str, Meta(max_length=40)]
 
 Count = Annotated[int, Meta(ge=0, le=COUNT_MAX)]
 Whole = Count | Annotated[float, Meta(ge=0, le=COUNT_MAX)]

@@ -65,7 +65,7 @@ class NodeCreated(Struct, frozen=True):
 
 
 class NodeDeleted(Struct, frozen=True):
-    """A node is tracked no more; the view is the last one."""
+    """A node is tracked no more; its last uuid and host."""
 
     uuid: str
     host: str
