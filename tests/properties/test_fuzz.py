@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whatever comes in: nothing raises, every delivery is settled once, what is bad is parked with code and path.
+"""Whatever comes in: nothing raises, each delivery is settled once, what is bad is parked with its code.
 
-20,000 generated inputs through real lanes and their databases. Hypothesis chooses the values and the bytes; a
-seeded shuffle puts them everywhere, which is what makes so many inputs quick.
+20,000 generated inputs through real lanes and their databases. Hypothesis chooses the values and the bytes;
+a seeded shuffle puts them everywhere, which is what makes so many inputs quick.
 """
 
 import json

@@ -306,7 +306,7 @@ STABLE = settings(
 def test_random_lives_keep_the_ledger_right() -> None:
     run_state_machine_as_test(
         lambda: Lifecycle(Rules()),
-        settings=settings(STABLE, max_examples=60, stateful_step_count=50),
+        settings=settings(STABLE, max_examples=300, stateful_step_count=40),
     )
 
 
