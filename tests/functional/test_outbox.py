@@ -353,3 +353,4 @@ def test_a_relay_that_cannot_drain_in_time_says_so(bench):
     one = relay(bench, Deaf())
     one.start()
     assert not one.drain(0.05)
+    assert one.drain(SECONDS), "its thread goes on, with a connection that the test closes"

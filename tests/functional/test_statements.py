@@ -166,6 +166,24 @@ def test_the_dearest_batch_costs_the_same_for_any_number_of_events(a_bench):
     assert len(costs[0]) <= MOST_EVER, "\n".join(costs[0])
 
 
+def test_a_transaction_begins_with_the_nodes_in_name_order_and_ends_with_the_outbox(a_bench):
+    """A stale writer waits there and fails whole; outbox ids follow the commits; nobody can deadlock."""
+    bench = prepared(a_bench)
+    for number in reversed(range(30)):
+        deliver(bench, "a claim", number)
+    with watched(bench.engine) as seen:
+        bench.run()
+    writes = [s for s in seen if not s.sql.startswith("SELECT")]
+    kinds = [" ".join(statement.sql.split()[:3]).removesuffix(" SET") for statement in writes]
+    assert (kinds[0], kinds[1], kinds[-1]) == (
+        "UPDATE nodes",
+        "INSERT INTO receipts",
+        "INSERT INTO outbox",
+    )
+    swapped = [next(value for value in row if value in NODES) for row in writes[0].parameters]
+    assert swapped == sorted(NODES[:30])
+
+
 def test_without_notifications_a_batch_costs_no_more(a_bench):
     bench = prepared(a_bench)
     quiet = a_bench(notify=False)
