@@ -17,14 +17,19 @@ export PBR_VERSION ?= 0.0.0
 endif
 
 # Two processes run the tests faster than one, where there are two processors.
-PYTEST := $(BIN)/pytest $(if $(filter-out 1,$(shell nproc)),-n 2)
+# `make PYTESTFLAGS=... test` adds options.
+PYTEST := $(BIN)/pytest $(if $(filter-out 1,$(shell nproc)),-n 2) $(PYTESTFLAGS)
+
+# Root gets the servers of the integration tests by itself. Where they cannot be had, those tests are skipped
+# and pytest's last lines say so.
+TEST_PACKAGES := $(if $(filter 0,$(shell id -u)),tools/install-test-packages || true,true)
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
 .PHONY: help
 help: ## list these targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 .PHONY: demo
 demo: .venv/installed ## replay the small traces through a worker of its own: no broker, no set-up
@@ -32,7 +37,17 @@ demo: .venv/installed ## replay the small traces through a worker of its own: no
 
 .PHONY: test
 test: .venv/installed-test ## run all tests
+	@$(TEST_PACKAGES)
 	@$(PYTEST)
+
+.PHONY: integration
+integration: .venv/installed-test ## run the tests against real servers only
+	@$(TEST_PACKAGES)
+	@$(PYTEST) tests/integration
+
+.PHONY: test-packages
+test-packages: .venv/installed-test ## install the Debian packages of the servers, as root
+	@tools/install-test-packages
 
 .PHONY: lint
 lint: .venv/installed-lint ## check style, types, layers and spelling
@@ -45,6 +60,7 @@ lint: .venv/installed-lint ## check style, types, layers and spelling
 
 .PHONY: cover
 cover: .venv/installed-test ## run all tests; fail where branches of domain/ are not covered
+	@$(TEST_PACKAGES)
 	@$(PYTEST) --cov --cov-report=
 	@$(BIN)/coverage report --include 'tracker_worker/domain/*' --fail-under=95
 

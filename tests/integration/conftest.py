@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real servers, and what a test takes from them: a virtual host or a database of its own.
+
+Each pytest-xdist worker has its own servers, started by the first test that wants them: a test may kill or
+restart one without asking anybody, as long as it starts it again.
+"""
+
+# The commands choose oslo.service's threading model, before oslo.messaging is imported by anything.
+import tracker_worker.cmd  # noqa: F401  # isort: skip
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.functional.conftest import empty_database  # noqa: F401
+from tests.servers.certificates import Certificates, make_certificates
+from tests.servers.postgresql import PostgreSQL
+from tests.servers.rabbitmq import RabbitMQ
+from tests.servers.skips import skip_unless_installed
+from tracker_worker.cmd.embedded import database_file
+from tracker_worker.db.engine import create_engine, sync_schema
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """What the broker's TLS port uses, and what its clients have to trust."""
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(certificates: Certificates) -> Iterator[RabbitMQ]:
+    """A broker with AMQP, AMQP over TLS and the management API."""
+    skip_unless_installed(RabbitMQ)
+    with RabbitMQ(tls=certificates) as broker:
+        broker.start()
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """A database server."""
+    skip_unless_installed(PostgreSQL)
+    with PostgreSQL() as server:
+        server.start()
+        yield server
+
+
+@pytest.fixture(scope="session")
+def migrated_database(postgresql: PostgreSQL) -> str:
+    """The URL of a database that has the schema and no rows, to be copied only."""
+    url = postgresql.new_database()
+    engine = create_engine(url)
+    sync_schema(engine)
+    engine.dispose()
+    return url
+
+
+@pytest.fixture
+def vhost_url(rabbitmq: RabbitMQ) -> Iterator[str]:
+    """The transport URL of a virtual host of the test's own."""
+    vhost = rabbitmq.new_vhost()
+    yield rabbitmq.url(vhost)
+    rabbitmq.delete_vhost(vhost)
+
+
+@pytest.fixture
+def database_url(postgresql: PostgreSQL, migrated_database: str) -> Iterator[str]:
+    """The URL of an empty PostgreSQL database of the test's own, with the newest schema."""
+    url = postgresql.new_database(migrated_database)
+    yield url
+    postgresql.drop_database(url)
+
+
+@pytest.fixture
+def sqlite_url(empty_database: Path, tmp_path: Path) -> str:  # noqa: F811
+    """The URL of an empty SQLite database of the test's own, with the newest schema."""
+    return f"sqlite:///{shutil.copyfile(empty_database, database_file(tmp_path))}"

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A RabbitMQ of the tests' own, with the management plugin, and TLS when it is given certificates."""
+
+import base64
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from tests.servers.certificates import Certificates
+from tests.servers.ports import listens
+from tests.servers.server import Server, wait_until
+
+SBIN = Path("/usr/lib/rabbitmq/bin")  # Debian's, without the wrapper that becomes the user rabbitmq
+
+CONFIGURATION = """\
+listeners.tcp.1 = 127.0.0.1:{port}
+management.tcp.ip = 127.0.0.1
+management.tcp.port = {management_port}
+default_user = {username}
+default_pass = {password}
+# The alarm's default would block publishers on a nearly full disk: not what is tested.
+disk_free_limit.absolute = 1MB
+# What the management plugin shows is at most this many milliseconds old.
+collect_statistics_interval = 1000
+"""
+TLS_CONFIGURATION = """\
+listeners.ssl.1 = 127.0.0.1:{port}
+ssl_options.cacertfile = {tls.authority}
+ssl_options.certfile = {tls.certificate}
+ssl_options.keyfile = {tls.key}
+ssl_options.verify = verify_peer
+ssl_options.fail_if_no_peer_cert = false
+"""
+LOOPBACK_DISTRIBUTION = "-kernel inet_dist_use_interface {127,0,0,1}"
+# Two schedulers that do not spin: several brokers share the processors with the tests.
+ERLANG = f"{LOOPBACK_DISTRIBUTION} +S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none -noinput"
+
+
+class RabbitMQ(Server):
+    """A broker; `start` makes it listen. Its only user is an administrator; new_vhost makes virtual hosts."""
+
+    package = "rabbitmq-server"
+    username = "tracker"
+
+    def __init__(self, tls: Certificates | None = None) -> None:
+        super().__init__()
+        self.password = f"rabbit-secret-{secrets.token_hex(8)}"
+        self.port = self._free_port()
+        self.tls_port = self._free_port() if tls else None
+        self._management_port = self._free_port()
+        self._epmd_port = self._free_port()
+        self._epmd: subprocess.Popen[bytes] | None = None
+        (self.directory / "enabled_plugins").write_text("[rabbitmq_management].\n")
+        configuration = CONFIGURATION.format(
+            port=self.port,
+            management_port=self._management_port,
+            username=self.username,
+            password=self.password,
+        )
+        if tls:
+            configuration += TLS_CONFIGURATION.format(port=self.tls_port, tls=tls)
+        (self.directory / "rabbitmq.conf").write_text(configuration)
+        self._environment = os.environ | {
+            "HOME": str(self.directory),  # where Erlang keeps its cookie
+            "ERL_EPMD_ADDRESS": self.host,
+            "ERL_EPMD_PORT": str(self._epmd_port),
+            "RABBITMQ_ALLOW_INPUT": "1",  # the script becomes the Erlang machine: their pids are one
+            "RABBITMQ_CONF_ENV_FILE": os.devnull,
+            "RABBITMQ_CONFIG_FILE": str(self.directory / "rabbitmq.conf"),
+            "RABBITMQ_CTL_ERL_ARGS": LOOPBACK_DISTRIBUTION,
+            "RABBITMQ_DIST_PORT": str(self._free_port()),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.directory / "enabled_plugins"),
+            "RABBITMQ_LOGS": "-",
+            "RABBITMQ_LOG_BASE": str(self.directory),  # of the log of upgrades
+            "RABBITMQ_MNESIA_BASE": str(self.directory / "mnesia"),
+            "RABBITMQ_NODENAME": f"tracker-{self.port}@localhost",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": ERLANG,
+        }
+
+    @classmethod
+    def program(cls) -> Path | None:
+        found = shutil.which("rabbitmq-server", path=f"{SBIN}:{os.environ.get('PATH', '')}")
+        return Path(found) if found else None
+
+    @property
+    def management_url(self) -> str:
+        """The management API's address, with the credentials."""
+        return f"http://{self.username}:{self.password}@{self.host}:{self._management_port}"
+
+    def url(self, vhost: str) -> str:
+        """The `transport_url` of a virtual host."""
+        return f"rabbit://{self.username}:{self.password}@{self.host}:{self.port}/{quote(vhost, safe='')}"
+
+    def new_vhost(self) -> str:
+        """Make a virtual host that nobody else uses, and return its name."""
+        vhost = f"test-{secrets.token_hex(6)}"
+        self.api("PUT", f"vhosts/{vhost}")
+        everything = {"configure": ".*", "write": ".*", "read": ".*"}
+        self.api("PUT", f"permissions/{vhost}/{self.username}", everything)
+        return vhost
+
+    def delete_vhost(self, vhost: str) -> None:
+        """Delete a virtual host with its queues; the broker closes the connections to it."""
+        self.api("DELETE", f"vhosts/{quote(vhost, safe='')}")
+
+    def close_connections(self, vhost: str) -> int:
+        """Close the connections to a virtual host, as an operator would; return how many there were."""
+        connections = self.api("GET", f"vhosts/{quote(vhost, safe='')}/connections")
+        for connection in connections:
+            try:
+                self.api("DELETE", f"connections/{quote(connection['name'], safe='')}")
+            except urllib.error.HTTPError as error:
+                if error.code != 404:  # it closed by itself meanwhile
+                    raise
+        return len(connections)
+
+    def api(self, method: str, path: str, body: object = None) -> Any:
+        """Call the management API below /api/; raise urllib's HTTPError when it refuses."""
+        credentials = base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
+        request = urllib.request.Request(
+            f"http://{self.host}:{self._management_port}/api/{path}",
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Authorization": f"Basic {credentials}", "Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return json.loads(response.read() or "null")
+
+    def ctl(self, *arguments: str) -> str:
+        """Run rabbitmqctl, which takes a second, and return its output; CalledProcessError when it fails."""
+        program = self._program().with_name("rabbitmqctl")
+        return subprocess.run(
+            [program, *arguments],
+            env=self._environment,
+            cwd=self.directory,
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        ).stdout
+
+    def stop(self) -> None:
+        self._signal_and_wait(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self._signal_and_wait(signal.SIGKILL)
+
+    def close(self) -> None:
+        super().close()
+        if self._epmd:
+            self._epmd.wait(30)
+            self._epmd = None
+
+    def _launch(self) -> "subprocess.Popen[bytes]":
+        if not self._epmd:
+            # The machine's own epmd is left alone, and Erlang does not start one that nobody would stop.
+            self._epmd = self._spawn("epmd", "-address", self.host, "-port", self._epmd_port)
+            self._reaper.watch("KILL", self._epmd.pid)
+            wait_until(lambda: listens(self._epmd_port), "Erlang's port mapper")
+        process = self._spawn(self._program(), env=self._environment)
+        self._reaper.watch("KILL", process.pid, self._epmd.pid)
+        return process
+
+    def _gone(self) -> None:
+        super()._gone()
+        self._reaper.watch("KILL", self._epmd.pid)
+
+    def _answers(self) -> bool:
+        try:
+            self.api("GET", "overview")
+        except OSError:
+            return False
+        return listens(self.port)
+
+    def _program(self) -> Path:
+        program = self.program()
+        assert program, "look for program() first"
+        return program
