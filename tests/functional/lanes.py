@@ -11,7 +11,7 @@ import msgspec
 import sqlalchemy as sa
 
 from tests.builders import NODE, SETTINGS, a_report, args_of, method_of, some_resources
-from tracker_worker.bus.delivery import Answer
+from tracker_worker.bus.delivery import BARE_TOPIC, DEAD_LETTERED, Answer
 from tracker_worker.bus.envelope import encode
 from tracker_worker.db.tables import CLAIMS, DEAD_LETTERS, NODES, OUTBOX, RECEIPTS
 from tracker_worker.db.unit_of_work import UnitOfWork
@@ -31,6 +31,9 @@ _ids = itertools.count(1)
 
 class Recorded:
     """A delivery that keeps what it was answered; `answer` fails unless it was settled exactly once."""
+
+    live = True
+    dead_lettered: str | None = None
 
     def __init__(self, body: bytes, partition: int, redelivered: bool = False) -> None:
         self.body = body
@@ -77,7 +80,7 @@ class LaneBench:
             new_id=lambda: str(uuid.uuid4()),
         )
         self.lane = Lane(
-            range(PARTITIONS),
+            [BARE_TOPIC, DEAD_LETTERED, *range(PARTITIONS)],
             self.unit_of_work,
             rules,
             LaneSettings(**(QUICK | bounds)),

@@ -8,7 +8,9 @@ import pytest
 from tests.builders import NODE, a_flavor, an_instance, command
 from tests.functional.lanes import PARTITIONS, names_of_partition
 from tests.functional.statements import Fault, disk_full
+from tracker_worker.bus.delivery import BARE_TOPIC, DEAD_LETTERED
 from tracker_worker.bus.envelope import encode
+from tracker_worker.db.tables import DEAD_LETTERS
 from tracker_worker.worker.dispatcher import Dispatcher
 
 SECONDS = 20
@@ -211,3 +213,51 @@ def test_a_lane_that_ends_by_an_unknown_error_is_told(bench):
         assert failed.wait(SECONDS)
         dispatcher.drain(SECONDS)
     assert delivery.answers == []
+
+
+def test_what_waits_for_a_queue_that_was_lost_is_dropped(bench):
+    lost, kept = node_of(0), node_of(1)
+    bench.track(lost, kept)
+    dropped, others = boots(bench, 3, lost), boots(bench, 3, kept)
+    bench.lane.drop(0)
+    bench.run()
+    assert (settled(dropped), settled(others)) == ([0] * 3, [1] * 3)
+    assert bench.used(lost)[0] == 0
+
+
+def test_what_the_broker_will_hand_out_again_is_not_begun(a_bench):
+    """The fourth was held back because the third made the batch too large."""
+    body = padded(NODE, 600)
+    bench = a_bench(batch_bytes=1024)
+    first, second, third = (bench.deliver_body(body) for _ in range(3))
+    second.live = False
+    bench.lane.step()
+    third.live = False
+    bench.run()
+    assert settled([first, second, third]) == [1, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("place", "why", "code"),
+    [(BARE_TOPIC, None, "wrong_partition"), (DEAD_LETTERED, "maxlen in queue tracker.p0", "dead_lettered")],
+)
+def test_what_came_by_another_way_than_its_nodes_queue_is_parked(a_bench, place, why, code):
+    bench = a_bench()
+    bench.track()
+    delivery = bench.deliver_body(encode("build_failed", {"node": NODE, "event_id": "e"}), partition=place)
+    delivery.dead_lettered = why
+    bench.run()
+    assert bench.parked() == [("e", code)]
+    assert (why or "") in bench.rows(DEAD_LETTERS)[0]["message"]
+    assert bench.sequence() == 1, "another worker's node"
+
+
+def test_what_was_applied_before_the_broker_gave_it_up_is_not_parked(bench):
+    bench.track()
+    body = encode("build_failed", {"node": NODE, "event_id": "e"})
+    bench.deliver_body(body)
+    bench.run()
+    delivery = bench.deliver_body(body, partition=DEAD_LETTERED)
+    delivery.dead_lettered = "delivery_limit in queue tracker.p0"
+    bench.run()
+    assert (delivery.outcome, bench.parked()) == ("applied", [])

@@ -1,13 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Notifications: what is told, in which order, and that nothing is told twice under two ids or never."""
 
-import threading
 from itertools import pairwise
 
-import msgspec
 import pytest
-import sqlalchemy as sa
-from oslo_messaging.exceptions import MessageDeliveryFailure
 
 from tests.builders import (
     BYSTANDER,
@@ -20,12 +16,8 @@ from tests.builders import (
     some_resources,
 )
 from tests.functional.lanes import NOW, OTHER_NODE, data_of
-from tests.functional.statements import Fault, disk_full
 from tracker_worker.db.tables import OUTBOX
 from tracker_worker.domain.objects import Limits
-from tracker_worker.worker.relay import Relay, RelaySettings
-
-SECONDS = 20
 
 
 def boot(uuid=INSTANCE, vcpus=2, node=NODE, **more):
@@ -42,29 +34,6 @@ def types(bench):
     return [
         notification["event_type"].removeprefix("compute_node.") for notification in bench.notifications()
     ]
-
-
-class Bus:
-    """Takes notifications; fails where it is told to, after having taken some of a window."""
-
-    def __init__(self, fail_after=None):
-        self.taken = []
-        self.fail_after = fail_after
-        self.some = threading.Event()
-
-    def publish(self, notifications):
-        for notification in notifications:
-            if self.fail_after == 0:
-                self.fail_after = None
-                raise MessageDeliveryFailure("the channel closed")
-            if self.fail_after:
-                self.fail_after -= 1
-            self.taken.append(msgspec.json.decode(notification.body))
-            self.some.set()
-
-    @property
-    def ids(self):
-        return [message["message_id"] for message in self.taken]
 
 
 def test_a_batch_tells_each_nodes_usage_once(bench):
@@ -237,120 +206,3 @@ def test_without_notifications_no_row_is_written_and_since_goes_on(a_bench):
     loud.send(boot("i-1"))
     (usage,) = told(loud)
     assert usage["sequence"] == 4
-
-
-def relay(bench, bus, **settings):
-    return Relay(bench.engine, bus, RelaySettings(**settings), lambda: None)
-
-
-def filled(bench, count=10):
-    bench.track()
-    for number in range(count):
-        bench.send(boot(f"i-{number}"))
-    return [message["message_id"] for message in bench.notifications()]
-
-
-def publish_all(a_relay):
-    while a_relay.publish_window():
-        pass
-    a_relay.remove_published()
-
-
-def test_the_relay_publishes_in_the_order_of_ids_and_removes(bench):
-    ids, bus = filled(bench), Bus()
-    publish_all(relay(bench, bus, window=3))
-    assert bus.ids == ids
-    assert bench.rows(OUTBOX) == []
-
-
-def test_a_relay_publishes_only_what_is_new(bench):
-    ids, bus = filled(bench), Bus()
-    one = relay(bench, bus, window=100)
-    assert one.publish_window()
-    assert not one.publish_window()
-    bench.send(boot("i-99"))
-    assert one.publish_window()
-    assert bus.ids[:-1] == ids
-    assert len(bus.ids) == len(ids) + 1
-
-
-@pytest.mark.parametrize("taken", [0, 1, 5, 11])
-def test_what_is_published_again_keeps_its_id_and_its_body(bench, taken):
-    """The channel closes in the middle of a window; what was taken may come again, under the same id."""
-    ids, bus = filled(bench), Bus(fail_after=taken)
-    with pytest.raises(MessageDeliveryFailure):
-        publish_all(relay(bench, bus, window=100))
-    assert len(bench.rows(OUTBOX)) == len(ids)
-    publish_all(relay(bench, bus, window=100))
-    assert bus.ids == ids[:taken] + ids
-    assert bus.taken[:taken] == bus.taken[taken : 2 * taken]
-    assert bench.rows(OUTBOX) == []
-
-
-def test_a_crash_between_publish_and_remove_repeats_at_most_a_window(bench):
-    ids, bus = filled(bench), Bus()
-    one = relay(bench, bus, window=4)
-    with Fault(bench.engine, "DELETE FROM outbox", disk_full), pytest.raises(sa.exc.OperationalError):
-        publish_all(one)
-    publish_all(relay(bench, bus, window=4))
-    assert bus.ids == ids[:4] + ids
-
-
-def test_a_removal_that_failed_is_made_good(bench):
-    ids, bus = filled(bench), Bus()
-    one = relay(bench, bus, window=100)
-    one.publish_window()
-    with Fault(bench.engine, "DELETE FROM outbox", disk_full), pytest.raises(sa.exc.OperationalError):
-        one.remove_published()
-    publish_all(one)
-    assert bus.ids == ids
-    assert bench.rows(OUTBOX) == []
-
-
-def test_a_row_that_commits_late_under_a_lower_id_is_published_all_the_same(bench):
-    """Two workers on PostgreSQL take ids in one order and may commit in the other."""
-    bench.track(NODE, OTHER_NODE)
-    late, *_ = bench.rows(OUTBOX)
-    with bench.engine.begin() as connection:
-        connection.execute(sa.delete(OUTBOX).where(OUTBOX.c.id == late["id"]))
-    bus = Bus()
-    one = relay(bench, bus, window=100)
-    publish_all(one)
-    with bench.engine.begin() as connection:
-        connection.execute(sa.insert(OUTBOX), late)
-    publish_all(one)
-    assert late["message_id"] in bus.ids
-    assert len(bus.ids) == len(set(bus.ids)) == 4
-    assert bench.rows(OUTBOX) == []
-
-
-def test_the_relay_thread_outlives_a_bus_that_fails(bench):
-    ids, bus = filled(bench), Bus(fail_after=3)
-    one = relay(bench, bus, window=100, retry_max=0.01)
-    one.start()
-    assert one.drain(SECONDS)
-    assert bus.ids == ids[:3] + ids
-    assert bench.rows(OUTBOX) == []
-
-
-def test_the_relay_thread_publishes_when_it_is_called(bench):
-    bus = Bus()
-    one = relay(bench, bus, poll_interval=3600.0)
-    one.start()
-    filled(bench, 1)
-    one.notify()
-    assert bus.some.wait(SECONDS)
-    assert one.drain(SECONDS)
-
-
-def test_a_relay_that_cannot_drain_in_time_says_so(bench):
-    filled(bench)
-
-    class Deaf(Bus):
-        def publish(self, notifications):
-            raise OSError("no route")
-
-    one = relay(bench, Deaf())
-    one.start()
-    assert not one.drain(0.05)
-    assert one.drain(SECONDS), "its thread goes on, with a connection that the test closes"

@@ -16,6 +16,7 @@ _CLAIMS = frozenset(("instance_claim", "resize_claim", "live_migration_claim", "
 _PARKED_AS: dict[str, type[exceptions.TrackerWorkerException]] = {
     ErrorCode.WRONG_PARTITION: exceptions.WrongPartition,
     ErrorCode.EVENT_ID_REUSED: exceptions.EventIdReused,
+    ErrorCode.DEAD_LETTERED: exceptions.EventParked,
     ErrorCode.WORKER_DIED: exceptions.EventParked,
     ErrorCode.DATABASE_REJECTS: exceptions.EventParked,
     ErrorCode.INTERNAL_ERROR: exceptions.EventParked,

@@ -5,6 +5,11 @@ from typing import Any, Protocol
 
 Answer = dict[str, Any] | Exception
 
+BARE_TOPIC = -1
+"""In place of a partition: the queue of commands that were sent to no partition."""
+DEAD_LETTERED = -2
+"""In place of a partition: the queue of what the broker dead-lettered."""
+
 
 class Delivery(Protocol):
     """One message as it came. `settle` is called once, after the commit, by the lane's thread."""
@@ -16,7 +21,7 @@ class Delivery(Protocol):
 
     @property
     def partition(self) -> int:
-        """The partition whose queue it came from."""
+        """The partition whose queue it came from, or BARE_TOPIC or DEAD_LETTERED."""
         ...
 
     @property
@@ -24,6 +29,28 @@ class Delivery(Protocol):
         """Whether the broker has handed it out before."""
         ...
 
+    @property
+    def live(self) -> bool:
+        """False once the broker will hand it out again: it is dropped, unless it is under way."""
+        ...
+
+    @property
+    def dead_lettered(self) -> str | None:
+        """Why the broker took it out of its queue, if it did."""
+        ...
+
     def settle(self, answer: Answer) -> None:
         """Reply if it was a call, and let the broker forget it."""
+        ...
+
+
+class Lanes(Protocol):
+    """Where deliveries go."""
+
+    def submit(self, delivery: Delivery) -> bool:
+        """Queue a delivery; False when nothing is taken any more."""
+        ...
+
+    def drop(self, partition: int) -> None:
+        """Forget what waits for a partition: the broker will hand it out again."""
         ...

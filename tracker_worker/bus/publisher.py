@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sends notifications from the outbox to the bus, with the message ids that they were committed with."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import oslo_messaging
@@ -23,13 +23,21 @@ class Notification(Protocol):
 
 
 class Publisher(Protocol):
-    """What the relay needs of a bus."""
+    """What the relay needs of a bus. The relay's thread."""
 
-    def publish(self, notifications: Iterable[Notification]) -> None:
-        """Return once the bus has them all; on an error any number of them may have been sent.
+    def publish(self, notifications: Sequence[Notification]) -> int:
+        """Return how many, counted from the first, the bus has.
 
-        Relay's thread.
+        Fewer than all when it refused one or was lost; any number of the others may have been sent.
         """
+        ...
+
+    def tend(self) -> None:
+        """Keep the connection alive. To be called often."""
+        ...
+
+    def close(self) -> None:
+        """Give the connection up."""
         ...
 
 
@@ -46,8 +54,8 @@ class TransportPublisher:
             for priority in ("INFO", "ERROR")
         }
 
-    def publish(self, notifications: Iterable[Notification]) -> None:
-        """Send each with the message that was stored."""
+    def publish(self, notifications: Sequence[Notification]) -> int:
+        """Send each with the message that was stored. Raises oslo.messaging's errors."""
         for notification in notifications:
             self._transport._send_notification(
                 self._targets[notification.priority],
@@ -56,3 +64,10 @@ class TransportPublisher:
                 version=2.0,
                 retry=0,
             )
+        return len(notifications)
+
+    def tend(self) -> None:
+        """The transport does it."""
+
+    def close(self) -> None:
+        """The transport is its owner's."""

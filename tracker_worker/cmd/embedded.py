@@ -10,10 +10,11 @@ from oslo_config import cfg
 from oslo_db import options as db_options
 from oslo_db.exception import DBError
 from oslo_log import log
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
 
 from tracker_worker.conf import opts
-from tracker_worker.db.engine import create_engine, sync_schema
+from tracker_worker.db.engine import create_engine, engine_options, sync_schema
+from tracker_worker.db.revisions import current, head
 
 QUIET = ["oslo_db", "oslo_messaging", "alembic", "sqlalchemy"]
 FAKE_URL = "fake://"
@@ -35,13 +36,15 @@ def transports(conf: cfg.ConfigOpts) -> tuple[Any, Any]:
 
     Raises ValueError, in words, for a transport that cannot be used.
     """
-    rpc = oslo_messaging.get_rpc_transport(conf, url=FAKE_URL)
-    notifications = oslo_messaging.get_notification_transport(conf, url=FAKE_URL)
+    # These register the options whose defaults are changed here.
+    oslo_messaging.get_rpc_transport(conf, url=FAKE_URL)
+    oslo_messaging.get_notification_transport(conf, url=FAKE_URL)
     conf.set_default("transport_url", FAKE_URL)
     conf.set_default("driver", ["messagingv2"], group="oslo_messaging_notifications")
-    if not conf.transport_url.startswith(FAKE_URL):
-        raise ValueError("[DEFAULT] transport_url: this version knows fake:// only")
-    return rpc, notifications
+    try:
+        return oslo_messaging.get_rpc_transport(conf), oslo_messaging.get_notification_transport(conf)
+    except (oslo_messaging.DriverLoadFailure, oslo_messaging.InvalidTransportURL) as error:
+        raise ValueError(f"[DEFAULT] transport_url cannot be used: {type(error).__name__}") from error
 
 
 def database_file(directory: Path) -> Path:
@@ -52,22 +55,41 @@ def database_file(directory: Path) -> Path:
 def configured_engine(conf: cfg.ConfigOpts) -> sa.Engine:
     """Return the engine of `[database] connection`, else of the embedded database under the state path.
 
-    Raises ValueError, in words, for a database that cannot be used.
+    Waits for a server as `[database] max_retries` says. SQLite's schema is brought to the head; that of a
+    server, which other workers may be using, is the operator's. Raises ValueError, in words, for a database
+    that cannot be used.
     """
     url = conf.database.connection
-    if url and not url.startswith("sqlite"):
-        raise ValueError("[database] connection: this version knows SQLite only")
-    if url and (":memory:" in url or "mode=memory" in url or not sa.make_url(url).database):
-        raise ValueError("[database] connection: threads would share one transaction in memory; name a file")
+    where = "[database] connection" if url else f"[DEFAULT] state_path = {conf.state_path}"
     try:
         if not url:
             return embedded_engine(Path(conf.state_path))
-        engine = create_engine(url)
-        sync_schema(engine)
-    except (OSError, DBError, OperationalError) as error:
-        where = "[database] connection" if url else f"[DEFAULT] state_path = {conf.state_path}"
+        _refuse_memory(url)
+        engine = create_engine(url, **engine_options(conf.database))
+        if engine.dialect.name == "sqlite":
+            sync_schema(engine)
+        else:
+            _refuse_other_schema(engine)
+    except (OSError, ImportError, DBError, SQLAlchemyError) as error:
         raise ValueError(f"{where} cannot be used ({type(error).__name__}): set another") from error
     return engine
+
+
+def _refuse_memory(url: str) -> None:
+    parsed = sa.make_url(url)
+    in_memory = ":memory:" in url or "mode=memory" in url or not parsed.database
+    if parsed.get_backend_name() == "sqlite" and in_memory:
+        raise ValueError("[database] connection: threads would share one transaction in memory; name a file")
+
+
+def _refuse_other_schema(engine: sa.Engine) -> None:
+    with engine.connect() as connection:
+        found = current(connection)
+    if found != head():
+        raise ValueError(
+            f"[database] connection: its schema is at revision {found or 'none'}, this version needs "
+            f"{head()}: run tracker-worker-manage db sync"
+        )
 
 
 def embedded_engine(directory: Path) -> sa.Engine:

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""tracker-worker: the daemon. TERM and INT drain."""
+"""tracker-worker: the daemon. TERM and INT drain, HUP applies the options that may change while it runs."""
 
+import queue
 import signal
 import sys
-import threading
-from collections.abc import Callable
 from importlib.metadata import version
 from types import FrameType
 from typing import Any
@@ -17,6 +16,9 @@ from tracker_worker.cmd import embedded
 from tracker_worker.worker.service import Worker, WorkerSettings, settings_from
 
 LOG = log.getLogger(__name__)
+
+FAILED = 0
+"""Stands among the signals for a thread that ended by an error."""
 
 
 def main() -> int:
@@ -31,34 +33,36 @@ def main() -> int:
         engine = embedded.configured_engine(conf)
     except (ValueError, cfg.Error) as error:
         sys.exit(f"tracker-worker: {error}")
-    LOG.info("Database %s, transport fake:// (this process only)", engine.url)
-    return _run(settings, engine, rpc, notifications)
+    scheme = conf.transport_url.partition("://")[0]
+    broker = settings.broker.name if settings.broker else f"{scheme}:// (this process only)"
+    LOG.info("Database %s, commands from %s", engine.url, broker)
+    return _run(conf, settings, engine, rpc, notifications)
 
 
-def _run(settings: WorkerSettings, engine: Engine, rpc: Any, notifications: Any) -> int:
-    stop = threading.Event()
-    failures = threading.Event()
+def _run(conf: cfg.ConfigOpts, settings: WorkerSettings, engine: Engine, rpc: Any, notifications: Any) -> int:
+    signals: queue.SimpleQueue[int] = queue.SimpleQueue()
 
-    def fail() -> None:
-        failures.set()
-        stop.set()
+    def note(number: int, _frame: FrameType | None) -> None:
+        signals.put(number)
 
-    worker = Worker(settings, engine, rpc, notifications, fail)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _setter(stop))
+    worker = Worker(settings, engine, rpc, notifications, lambda: signals.put(FAILED))
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, note)
     worker.start()
     LOG.info("Started with %d partitions, %d lanes", settings.partitions, settings.lanes)
-    stop.wait()
+    while (received := signals.get()) == signal.SIGHUP:
+        _apply_changed_options(conf)
     drained = worker.stop()
     engine.dispose()
     LOG.info("Stopped")
-    return 0 if drained and not failures.is_set() else 1
+    return 0 if drained and received != FAILED else 1
 
 
-def _setter(event: threading.Event) -> Callable[[int, FrameType | None], None]:
-    """Return a signal handler that sets an event."""
-
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        event.set()
-
-    return handle
+def _apply_changed_options(conf: cfg.ConfigOpts) -> None:
+    """A file that cannot be read changes nothing, and never stops a worker that runs."""
+    try:
+        changed = conf.mutate_config_files()
+    except cfg.Error as error:
+        LOG.error("The configuration was not read again: %s", error)
+    else:
+        LOG.info("Options changed: %s", ", ".join(name for _, name in changed) or "none")

@@ -1,11 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
 """[worker]: one worker process."""
 
-from oslo_config import cfg
+from oslo_config import cfg, types
 
 GROUP = cfg.OptGroup("worker", title="The worker process")
 
 OPTS = [
+    cfg.ListOpt(
+        "partitions",
+        default=[],
+        item_type=types.Range(min=0, max=1023),
+        sample_default=["0-7"],
+        help="""
+Partitions that this worker consumes at once, as numbers and ranges; not set, all of them.
+
+It consumes the others after ``standby_delay``, so that RabbitMQ hands them over as soon as their own worker
+is gone. Change it to share the load between workers: give each a part of the partitions.
+""",
+    ),
+    cfg.FloatOpt(
+        "standby_delay",
+        default=10.0,
+        min=0.0,
+        max=3600.0,
+        help="""
+Seconds after which this worker stands by for the partitions that are not its own.
+
+Raise it where workers take long to start: the first one to consume a partition keeps it.
+""",
+    ),
     cfg.IntOpt(
         "lanes",
         default=1,

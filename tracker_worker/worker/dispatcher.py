@@ -33,6 +33,10 @@ class Dispatcher:
         """
         return self._lanes[delivery.partition % len(self._lanes)].submit(delivery)
 
+    def drop(self, partition: int) -> None:
+        """Forget what waits for a partition and is not under way. Any thread."""
+        self._lanes[partition % len(self._lanes)].drop(partition)
+
     def drain(self, timeout: float) -> bool:
         """Finish what was submitted within `timeout` seconds, else abandon it; tells whether all was
         finished.

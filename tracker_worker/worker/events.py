@@ -6,7 +6,7 @@ from pathlib import PurePath
 
 from msgspec import Struct
 
-from tracker_worker.bus.delivery import Delivery
+from tracker_worker.bus.delivery import BARE_TOPIC, Delivery
 from tracker_worker.bus.envelope import (
     Envelope,
     digest_of,
@@ -64,9 +64,18 @@ def read_event(delivery: Delivery, partitions: int) -> Event:
     except Exception as error:
         return _bad_event(delivery, envelope, internal_error(error), partitions)
     owned = partition_of(command.node, partitions) == delivery.partition
-    text = "client and worker differ in [bus] partitions"
-    bad = None if owned else BadMessage(ErrorCode.WRONG_PARTITION, "$.node", text)
+    bad = None if owned else _misplaced(delivery)
     return Event(delivery, event_id, digest, envelope, command.node, owned, command, bad)
+
+
+def _misplaced(delivery: Delivery) -> BadMessage:
+    """Return why a command is not applied that did not come from its node's queue."""
+    if delivery.dead_lettered is not None:
+        return BadMessage(ErrorCode.DEAD_LETTERED, "$", f"the broker gave it up: {delivery.dead_lettered}")
+    text = "client and worker differ in [bus] partitions"
+    if delivery.partition == BARE_TOPIC:
+        text = "sent to the topic alone: the client has to name the partition as server"
+    return BadMessage(ErrorCode.WRONG_PARTITION, "$.node", text)
 
 
 def _bad_event(delivery: Delivery, envelope: Envelope | None, bad: BadMessage, partitions: int) -> Event:

@@ -8,14 +8,14 @@ before that, nothing is dropped, order is kept.
 import logging
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
 from oslo_db import exception as db_exception
-from sqlalchemy.exc import OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from tenacity import (
     RetryCallState,
     Retrying,
@@ -29,7 +29,7 @@ from tenacity.stop import stop_base, stop_never
 
 from tracker_worker.bus.delivery import Answer, Delivery
 from tracker_worker.db.dead_letters import DeadLetter
-from tracker_worker.db.store import StaleNode
+from tracker_worker.db.errors import TRANSIENT
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.commands import UpdateAvailableResource
 from tracker_worker.domain.errors import BadMessage, ErrorCode
@@ -40,19 +40,6 @@ from tracker_worker.worker.events import Event, internal_error, read_event
 T = TypeVar("T")
 
 LOG = logging.getLogger(__name__)
-
-TRANSIENT = (
-    OperationalError,
-    PoolTimeout,
-    db_exception.DBConnectionError,
-    db_exception.DBDeadlock,
-    db_exception.DBDuplicateEntry,
-    db_exception.DBNonExistentDatabase,
-    db_exception.DBNonExistentTable,
-    StaleNode,
-)
-"""Errors that say nothing about the events: the batch is tried again, for ever, and nothing is answered."""
-
 
 SUBMIT_SECONDS = 0.5
 """How long a full partition may keep a listener from noticing that its lane was abandoned."""
@@ -93,7 +80,7 @@ class Lane:
         self._work = threading.Event()
         self._closing = threading.Event()
         self._abandon = threading.Event()
-        self._next = 0
+        self._turn = deque(self._queues)
         self._held: Delivery | None = None
 
     def submit(self, delivery: Delivery) -> bool:
@@ -109,6 +96,12 @@ class Lane:
             self._work.set()
             return True
         return False
+
+    def drop(self, partition: int) -> None:
+        """Forget what waits for a partition and is not under way. Any thread."""
+        with suppress(queue.Empty):
+            while True:
+                self._queues[partition].get_nowait()
 
     def run(self) -> None:
         """Work until closed and drained, or abandoned: the body of the lane's thread."""
@@ -151,26 +144,26 @@ class Lane:
 
         What would make the batch too large is held for the next one, which it begins.
         """
-        taken = [self._held] if self._held is not None else []
+        taken = [self._held] if self._held is not None and self._held.live else []
         size = sum(len(delivery.body) for delivery in taken)
         self._held = None
-        waiting = list(self._queues.values())
-        waiting = waiting[self._next :] + waiting[: self._next]
-        self._next = (self._next + 1) % len(waiting)
-        while waiting:
-            for partition in tuple(waiting):
-                if len(taken) >= self._settings.batch_size:
-                    return taken
-                try:
-                    delivery = partition.get_nowait()
-                except queue.Empty:
-                    waiting.remove(partition)
-                    continue
-                size += len(delivery.body)
-                if taken and size > self._settings.batch_bytes:
-                    self._held = delivery
-                    return taken
-                taken.append(delivery)
+        waiting = deque(self._turn)
+        while waiting and len(taken) < self._settings.batch_size:
+            partition = waiting[0]
+            try:
+                delivery = self._queues[partition].get_nowait()
+            except queue.Empty:
+                waiting.popleft()
+                continue
+            waiting.rotate(-1)
+            if not delivery.live:
+                continue
+            self._turn.rotate(-self._turn.index(partition) - 1)
+            size += len(delivery.body)
+            if taken and size > self._settings.batch_bytes:
+                self._held = delivery
+                break
+            taken.append(delivery)
         return taken
 
     def _run(self, events: list[Event]) -> None:

@@ -13,7 +13,7 @@ from datetime import timedelta
 import sqlalchemy as sa
 
 from tracker_worker.db import receipts
-from tracker_worker.worker.lane import TRANSIENT
+from tracker_worker.db.errors import TRANSIENT
 from tracker_worker.worker.threads import worker_thread
 
 LOG = logging.getLogger(__name__)

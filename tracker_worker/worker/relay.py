@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The relay: publishes the outbox in id order and forgets a notification once the bus has it."""
+"""The relay: publishes the outbox in id order and forgets a notification once the bus has it.
+
+One relay at a time for a database, the one that holds the lease. One that lost it without noticing, because
+its process stood still, may repeat notifications; it cannot skip one or overtake another relay.
+"""
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable
 from typing import TypeVar
 
 import sqlalchemy as sa
@@ -19,9 +23,12 @@ from tenacity import (
 )
 from tenacity.nap import sleep_using_event
 
+from tracker_worker.bus.broker import CONNECTION_ERRORS
 from tracker_worker.bus.publisher import Publisher
-from tracker_worker.db import outbox
-from tracker_worker.worker.lane import TRANSIENT
+from tracker_worker.bus.topology import TopologyMismatch
+from tracker_worker.db import lease, outbox
+from tracker_worker.db.connection import LazyConnection
+from tracker_worker.db.errors import TRANSIENT
 from tracker_worker.worker.threads import worker_thread
 
 LOG = logging.getLogger(__name__)
@@ -29,22 +36,30 @@ LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
+class NotConfirmed(Exception):
+    """The bus refused a notification, or was lost before it confirmed all: what is left is sent again."""
+
+
+RETRIED = (*TRANSIENT, *CONNECTION_ERRORS, MessagingException, TopologyMismatch, NotConfirmed)
+
+
 class RelaySettings(Struct, frozen=True):
     """Rows that may be published and not yet removed; seconds between looks when no lane of this process
-    called.
+    called; seconds after which another relay may publish if this one says nothing more.
     """
 
     window: int = 200
     poll_interval: float = 1.0
     retry_max: float = 5.0
+    lease_seconds: float = 10.0
 
 
 class Relay:
     """Owns one thread and one connection. A crash repeats at most a window of rows, and skips none.
 
     Rows are removed a window at a time, or when there is nothing to publish: a lane's commit should not
-    have to wait for a delete after each of its batches. `published` counts what the bus has taken,
-    repetitions included.
+    have to wait for a delete after each of its batches. `owner` is an id that no other relay has.
+    `published` counts what the bus has taken, repetitions included.
     """
 
     def __init__(
@@ -52,12 +67,15 @@ class Relay:
         engine: sa.Engine,
         publisher: Publisher,
         settings: RelaySettings,
+        owner: str,
         failed: Callable[[], None],
     ) -> None:
-        self._engine = engine
+        self._database = LazyConnection(engine)
         self._publisher = publisher
         self._settings = settings
-        self._connection: sa.Connection | None = None
+        self._owner = owner
+        self._owned_until = 0.0
+        self._ask_again_at = 0.0
         self._unremoved: list[int] = []
         self._work = threading.Event()
         self._closing = threading.Event()
@@ -84,59 +102,73 @@ class Relay:
         return drained
 
     def publish_window(self) -> bool:
-        """Publish what is waiting, at most a window; False when nothing was."""
+        """Publish what is waiting, at most a window; False when nothing was, or it is another relay's turn.
+
+        Raises NotConfirmed after a part of it.
+        """
+        if not self._owns_lease():
+            return False
         if len(self._unremoved) >= self._settings.window:
             self.remove_published()
         size = self._settings.window - len(self._unremoved)
-        with self._transaction() as connection:
+        with self._database.transaction() as connection:
             rows = outbox.window(connection, self._unremoved, size)
         if not rows:
             return False
-        self._publisher.publish(rows)
-        self.published += len(rows)
-        self._unremoved += [row.id for row in rows]
+        confirmed = self._publisher.publish(rows)
+        self.published += confirmed
+        self._unremoved += [row.id for row in rows[:confirmed]]
+        if confirmed < len(rows):
+            raise NotConfirmed(f"{confirmed} of {len(rows)} notifications were confirmed")
         return True
 
     def remove_published(self) -> None:
         """Remove the rows that the bus has taken."""
         if self._unremoved:
-            with self._transaction() as connection:
+            with self._database.transaction() as connection:
                 outbox.remove(connection, self._unremoved)
             self._unremoved = []
 
-    @contextmanager
-    def _transaction(self) -> Iterator[sa.Connection]:
-        if self._connection is None:
-            self._connection = self._engine.connect()
-        try:
-            with self._connection.begin():
-                yield self._connection
-        except Exception:
-            self._close()
-            raise
+    def _owns_lease(self) -> bool:
+        """Tell whether this relay may publish; renews the lease before it runs out."""
+        now = time.monotonic()
+        if self._owned_until - now > self._settings.lease_seconds / 2:
+            return True
+        if now < self._ask_again_at:
+            return False
+        with self._database.transaction() as connection:
+            owned: bool = lease.acquire(connection, self._owner, self._settings.lease_seconds)
+        # Counted from before the statement: here it ends no later than there.
+        self._owned_until = now + self._settings.lease_seconds if owned else 0.0
+        self._ask_again_at = 0.0 if owned else now + self._settings.lease_seconds / 4
+        return owned
 
-    def _close(self) -> None:
-        if self._connection is not None:
-            connection, self._connection = self._connection, None
-            connection.close()
+    def _give_lease_back(self) -> None:
+        if self._owned_until:
+            with self._database.transaction() as connection:
+                lease.release(connection, self._owner)
+            self._owned_until = 0.0
 
     def _run(self) -> None:
         while not self._abandon.is_set():
             called = self._work.wait(self._settings.poll_interval)
             self._work.clear()
             closing = self._closing.is_set()
+            self._publisher.tend()
             while not self._abandon.is_set() and self._until_it_works(self.publish_window):
                 pass
             if closing or not called:
                 self._until_it_works(self.remove_published)
             if closing:
+                self._until_it_works(self._give_lease_back)
                 break
-        self._close()
+        self._publisher.close()
+        self._database.close()
 
     def _until_it_works(self, action: Callable[[], T]) -> T | None:
         """Broker or database away: try again until they are back, notifications wait in the outbox."""
         retrying = Retrying(
-            retry=retry_if_exception_type((*TRANSIENT, MessagingException, OSError)),
+            retry=retry_if_exception_type(RETRIED),
             wait=wait_exponential_jitter(multiplier=0.05, max=self._settings.retry_max, jitter=0.05),
             stop=stop_when_event_set(self._abandon),
             sleep=sleep_using_event(self._abandon),
@@ -148,4 +180,6 @@ class Relay:
 
 def _log_retry(retry_state: RetryCallState) -> None:
     error = retry_state.outcome and retry_state.outcome.exception()
-    LOG.warning("Notifications wait (%d): %s", retry_state.attempt_number, type(error).__name__)
+    # The text of a database's error holds the statement; that of the others is one line.
+    text = type(error).__name__ if isinstance(error, TRANSIENT) else error
+    LOG.warning("Notifications wait (%d): %s", retry_state.attempt_number, text)

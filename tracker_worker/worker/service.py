@@ -4,19 +4,28 @@ configuration.
 """
 
 import logging
+import os
 import socket
 import threading
 import time
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
+import oslo_messaging
 import sqlalchemy as sa
 from msgspec import Struct
 
+from tracker_worker.bus.broker import BrokerSettings, broker_settings
+from tracker_worker.bus.confirms import ConfirmingPublisher
+from tracker_worker.bus.consumer import Consumer
+from tracker_worker.bus.delivery import BARE_TOPIC, DEAD_LETTERED
 from tracker_worker.bus.endpoint import Endpoint
-from tracker_worker.bus.publisher import TransportPublisher
+from tracker_worker.bus.publisher import Publisher, TransportPublisher
+from tracker_worker.bus.subscription import SubscriptionSettings
+from tracker_worker.bus.topology import TOPIC, Topology
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.settings import TrackerSettings
 from tracker_worker.worker.batch import Rules
@@ -24,14 +33,19 @@ from tracker_worker.worker.dispatcher import Dispatcher
 from tracker_worker.worker.lane import Lane, LaneSettings
 from tracker_worker.worker.purge import Purge
 from tracker_worker.worker.relay import Relay, RelaySettings
+from tracker_worker.worker.threads import worker_thread
 
 LOG = logging.getLogger(__name__)
 
-TOPIC = "tracker"
+RABBIT = "rabbit"
 
 
 class WorkerSettings(Struct, frozen=True):
-    """Everything about one worker that is configured."""
+    """Everything about one worker that is configured.
+
+    No `first_partitions` means all. `broker` and `notification_broker` are None on transports other than
+    RabbitMQ.
+    """
 
     host: str
     tracker: TrackerSettings = TrackerSettings()
@@ -39,6 +53,10 @@ class WorkerSettings(Struct, frozen=True):
     relay: RelaySettings = RelaySettings()
     exchange: str = "tracker"
     partitions: int = 16
+    first_partitions: frozenset[int] = frozenset()
+    standby_delay: float = 10.0
+    broker: BrokerSettings | None = None
+    notification_broker: BrokerSettings | None = None
     lanes: int = 1
     notify: bool = True
     notification_exchange: str = "nova"
@@ -57,6 +75,9 @@ def settings_from(conf: Any) -> WorkerSettings:
         raise ValueError("[worker] lanes must be 1 on SQLite: it has one writer")
     if worker.lanes > bus.partitions:
         raise ValueError("[worker] lanes is above [bus] partitions: the rest would stay idle")
+    own = frozenset(number for numbers in worker.partitions for number in numbers)
+    if own and max(own) >= bus.partitions:
+        raise ValueError(f"[worker] partitions: there are {bus.partitions}, from 0 on ([bus] partitions)")
     return WorkerSettings(
         host=socket.gethostname(),
         tracker=TrackerSettings(**{field: tracker[field] for field in TrackerSettings.__struct_fields__}),
@@ -69,6 +90,12 @@ def settings_from(conf: Any) -> WorkerSettings:
         relay=RelaySettings(window=notifications.window),
         exchange=bus.exchange,
         partitions=bus.partitions,
+        first_partitions=own,
+        standby_delay=worker.standby_delay,
+        broker=rabbit_broker(conf, conf.transport_url),
+        notification_broker=rabbit_broker(
+            conf, conf.oslo_messaging_notifications.transport_url or conf.transport_url
+        ),
         lanes=worker.lanes,
         notify=bool(set(conf.oslo_messaging_notifications.driver) - {"noop"}),
         notification_exchange=notifications.exchange,
@@ -76,6 +103,12 @@ def settings_from(conf: Any) -> WorkerSettings:
         receipt_days=tracker.receipt_days,
         graceful_shutdown_timeout=worker.graceful_shutdown_timeout,
     )
+
+
+def rabbit_broker(conf: Any, transport_url: str) -> BrokerSettings | None:
+    """Return how to reach the RabbitMQ of a transport URL, None for another transport."""
+    url = oslo_messaging.TransportURL.parse(conf, transport_url)
+    return broker_settings(url, conf.oslo_messaging_rabbit) if url.transport == RABBIT else None
 
 
 def utc_now() -> datetime:
@@ -88,8 +121,24 @@ def new_id() -> str:
     return str(uuid.uuid4())
 
 
+class Ingress(Protocol):
+    """Where deliveries come from."""
+
+    def start(self) -> None:
+        """Take what comes."""
+        ...
+
+    def stop(self) -> None:
+        """Take no more; what was taken is still answered."""
+        ...
+
+    def close(self, timeout: float) -> bool:
+        """Send what is answered, give back the rest; tells whether `timeout` seconds were enough."""
+        ...
+
+
 class Worker:
-    """One worker: endpoint, lanes, relay, purge on one engine. The transports and the engine stay the
+    """One worker: ingress, lanes, relay, purge on one engine. The transports and the engine stay the
     caller's.
 
     `failed` is called when one of its threads ends by an error that it does not know.
@@ -110,10 +159,8 @@ class Worker:
             self._failed.set()
             failed()
 
-        publisher = TransportPublisher(
-            notification_transport, settings.notification_exchange, settings.notification_topic
-        )
-        self._relay = Relay(engine, publisher, settings.relay, fail)
+        publisher = _publisher(settings, notification_transport)
+        self._relay = Relay(engine, publisher, settings.relay, new_id(), fail)
         self._purge = Purge(engine, settings.receipt_days, fail)
         rules = Rules(
             tracker=settings.tracker,
@@ -123,10 +170,11 @@ class Worker:
             clock=utc_now,
             new_id=new_id,
         )
+        queues = [BARE_TOPIC, DEAD_LETTERED, *range(settings.partitions)]
         self._dispatcher = Dispatcher(
             [
                 Lane(
-                    range(number, settings.partitions, settings.lanes),
+                    [queue for queue in queues if queue % settings.lanes == number],
                     UnitOfWork(engine),
                     rules,
                     settings.lane,
@@ -136,14 +184,7 @@ class Worker:
             ],
             fail,
         )
-        self._endpoint = Endpoint(
-            transport,
-            settings.exchange,
-            TOPIC,
-            range(settings.partitions),
-            self._dispatcher.submit,
-            new_id,
-        )
+        self._ingress = _ingress(settings, transport, self._dispatcher, fail)
 
     @property
     def published(self) -> int:
@@ -155,7 +196,7 @@ class Worker:
         self._relay.start()
         self._purge.start()
         self._dispatcher.start()
-        self._endpoint.start()
+        self._ingress.start()
 
     def stop(self) -> bool:
         """Drain within the graceful timeout: take no more, finish, commit, reply, publish, close.
@@ -163,7 +204,7 @@ class Worker:
         Tells whether all was finished. Not from a lane's thread.
         """
         deadline = time.monotonic() + self._timeout
-        stopping = threading.Thread(target=self._endpoint.stop, name="endpoint-stop", daemon=True)
+        stopping = threading.Thread(target=self._ingress.stop, name="ingress-stop", daemon=True)
         stopping.start()
         stopping.join(self._timeout)
         taken = not stopping.is_alive()
@@ -171,8 +212,39 @@ class Worker:
             self._dispatcher.abandon()
         self._purge.stop()
         drained = self._dispatcher.drain(max(deadline - time.monotonic(), 0.1))
+        closed = self._ingress.close(max(deadline - time.monotonic(), 0.1))
         published = self._relay.drain(max(deadline - time.monotonic(), 0.1))
-        drained = drained and taken and not self._failed.is_set()
+        drained = drained and taken and closed and not self._failed.is_set()
         if not drained:
             LOG.error("Not everything that was taken was finished in %d s", self._timeout)
         return drained and published
+
+
+def _ingress(
+    settings: WorkerSettings, transport: Any, dispatcher: Dispatcher, failed: Callable[[], None]
+) -> Ingress:
+    if settings.broker is None:
+        return Endpoint(
+            transport, settings.exchange, TOPIC, range(settings.partitions), dispatcher.submit, new_id
+        )
+    return Consumer(
+        settings.broker,
+        Topology(settings.exchange, settings.partitions, settings.broker.quorum),
+        SubscriptionSettings(
+            name=f"{settings.host}:{os.getpid()}",
+            first=settings.first_partitions or frozenset(range(settings.partitions)),
+            standby_delay=settings.standby_delay,
+            prefetch=settings.lane.prefetch,
+            heartbeat=settings.broker.heartbeat,
+            heartbeat_rate=settings.broker.heartbeat_rate,
+        ),
+        dispatcher,
+        partial(worker_thread, failed=failed),
+    )
+
+
+def _publisher(settings: WorkerSettings, transport: Any) -> Publisher:
+    exchange, topic = settings.notification_exchange, settings.notification_topic
+    if settings.notification_broker is None:
+        return TransportPublisher(transport, exchange, topic)
+    return ConfirmingPublisher(settings.notification_broker, exchange, topic)

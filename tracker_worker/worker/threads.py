@@ -5,6 +5,8 @@ import logging
 import threading
 from collections.abc import Callable
 
+from tracker_worker.bus.topology import TopologyMismatch
+
 LOG = logging.getLogger(__name__)
 
 
@@ -14,6 +16,9 @@ def worker_thread(name: str, run: Callable[[], None], failed: Callable[[], None]
     def guarded() -> None:
         try:
             run()
+        except TopologyMismatch as error:
+            LOG.critical("%s", error)
+            failed()
         except BaseException:
             LOG.critical("Thread %s ended by an unexpected error", name, exc_info=True)
             failed()

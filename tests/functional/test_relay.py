@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The relay on a real database: order, repetitions, the lease. The bus is the test's."""
+
+import threading
+import time
+
+import msgspec
+import pytest
+import sqlalchemy as sa
+from oslo_messaging.exceptions import MessageDeliveryFailure
+
+from tests.builders import NODE, a_flavor, an_instance, command
+from tests.functional.lanes import OTHER_NODE
+from tests.functional.statements import Fault, disk_full
+from tracker_worker.db.tables import OUTBOX
+from tracker_worker.worker.relay import NotConfirmed, Relay, RelaySettings
+
+SECONDS = 20
+
+
+def boot(uuid):
+    return command("instance_claim", instance=an_instance(uuid, a_flavor(1)))
+
+
+def until(holds, value):
+    """Return a value once a condition holds: other processes' clocks are waited for."""
+    deadline = time.monotonic() + SECONDS
+    while not holds():
+        assert time.monotonic() < deadline
+    return value
+
+
+class Bus:
+    """Takes notifications; fails or refuses where it is told to, after having taken some of a window."""
+
+    def __init__(self, fail_after=None, refuse_after=None):
+        self.taken = []
+        self.fail_after = fail_after
+        self.refuse_after = refuse_after
+        self.some = threading.Event()
+
+    def publish(self, notifications):
+        for count, notification in enumerate(notifications):
+            if self.refuse_after == len(self.taken):
+                self.refuse_after = None
+                return count
+            if self.fail_after == 0:
+                self.fail_after = None
+                raise MessageDeliveryFailure("the channel closed")
+            if self.fail_after:
+                self.fail_after -= 1
+            self.taken.append(msgspec.json.decode(notification.body))
+            self.some.set()
+        return len(notifications)
+
+    def tend(self):
+        pass
+
+    def close(self):
+        self.closed = True
+
+    @property
+    def ids(self):
+        return [message["message_id"] for message in self.taken]
+
+
+def relay(bench, bus, owner="one", **settings):
+    return Relay(bench.engine, bus, RelaySettings(**settings), owner, lambda: None)
+
+
+def filled(bench, count=10):
+    bench.track()
+    for number in range(count):
+        bench.send(boot(f"i-{number}"))
+    return [message["message_id"] for message in bench.notifications()]
+
+
+def publish_all(a_relay):
+    while a_relay.publish_window():
+        pass
+    a_relay.remove_published()
+
+
+def test_the_relay_publishes_in_the_order_of_ids_and_removes(bench):
+    ids, bus = filled(bench), Bus()
+    publish_all(relay(bench, bus, window=3))
+    assert bus.ids == ids
+    assert bench.rows(OUTBOX) == []
+
+
+def test_a_relay_publishes_only_what_is_new(bench):
+    ids, bus = filled(bench), Bus()
+    one = relay(bench, bus, window=100)
+    assert one.publish_window()
+    assert not one.publish_window()
+    bench.send(boot("i-99"))
+    assert one.publish_window()
+    assert bus.ids[:-1] == ids
+    assert len(bus.ids) == len(ids) + 1
+
+
+@pytest.mark.parametrize("taken", [0, 1, 5, 11])
+def test_what_is_published_again_keeps_its_id_and_its_body(bench, taken):
+    """The channel closes in the middle of a window; what was taken may come again, under the same id."""
+    ids, bus = filled(bench), Bus(fail_after=taken)
+    with pytest.raises(MessageDeliveryFailure):
+        publish_all(relay(bench, bus, window=100))
+    assert len(bench.rows(OUTBOX)) == len(ids)
+    publish_all(relay(bench, bus, window=100))
+    assert bus.ids == ids[:taken] + ids
+    assert bus.taken[:taken] == bus.taken[taken : 2 * taken]
+    assert bench.rows(OUTBOX) == []
+
+
+def test_a_crash_between_publish_and_remove_repeats_at_most_a_window(bench):
+    ids, bus = filled(bench), Bus()
+    one = relay(bench, bus, window=4)
+    with Fault(bench.engine, "DELETE FROM outbox", disk_full), pytest.raises(sa.exc.OperationalError):
+        publish_all(one)
+    publish_all(relay(bench, bus, window=4))
+    assert bus.ids == ids[:4] + ids
+
+
+def test_a_removal_that_failed_is_made_good(bench):
+    ids, bus = filled(bench), Bus()
+    one = relay(bench, bus, window=100)
+    one.publish_window()
+    with Fault(bench.engine, "DELETE FROM outbox", disk_full), pytest.raises(sa.exc.OperationalError):
+        one.remove_published()
+    publish_all(one)
+    assert bus.ids == ids
+    assert bench.rows(OUTBOX) == []
+
+
+def test_a_row_that_commits_late_under_a_lower_id_is_published_all_the_same(bench):
+    """Two workers on PostgreSQL take ids in one order and may commit in the other."""
+    bench.track(NODE, OTHER_NODE)
+    late, *_ = bench.rows(OUTBOX)
+    with bench.engine.begin() as connection:
+        connection.execute(sa.delete(OUTBOX).where(OUTBOX.c.id == late["id"]))
+    bus = Bus()
+    one = relay(bench, bus, window=100)
+    publish_all(one)
+    with bench.engine.begin() as connection:
+        connection.execute(sa.insert(OUTBOX), late)
+    publish_all(one)
+    assert late["message_id"] in bus.ids
+    assert len(bus.ids) == len(set(bus.ids)) == 4
+    assert bench.rows(OUTBOX) == []
+
+
+def test_the_relay_thread_outlives_a_bus_that_fails(bench):
+    ids, bus = filled(bench), Bus(fail_after=3)
+    one = relay(bench, bus, window=100, retry_max=0.01)
+    one.start()
+    assert one.drain(SECONDS)
+    assert bus.ids == ids[:3] + ids
+    assert bench.rows(OUTBOX) == []
+
+
+def test_the_relay_thread_publishes_when_it_is_called(bench):
+    bus = Bus()
+    one = relay(bench, bus, poll_interval=3600.0)
+    one.start()
+    filled(bench, 1)
+    one.notify()
+    assert bus.some.wait(SECONDS)
+    assert one.drain(SECONDS)
+
+
+def test_a_relay_that_cannot_drain_in_time_says_so(bench):
+    filled(bench)
+
+    class Deaf(Bus):
+        def publish(self, notifications):
+            raise OSError("no route")
+
+    one = relay(bench, Deaf())
+    one.start()
+    assert not one.drain(0.05)
+    assert one.drain(SECONDS), "its thread goes on, with a connection that the test closes"
+
+
+def test_what_a_bus_refuses_is_published_again_from_there_on(bench):
+    ids, bus = filled(bench), Bus(refuse_after=4)
+    one = relay(bench, bus, window=100)
+    with pytest.raises(NotConfirmed):
+        one.publish_window()
+    publish_all(one)
+    assert bus.ids == ids
+    assert bench.rows(OUTBOX) == []
+
+
+def test_one_relay_at_a_time_publishes(bench):
+    ids, bus, others = filled(bench), Bus(), Bus()
+    one = relay(bench, bus, window=3)
+    assert one.publish_window()
+    assert not relay(bench, others, "another").publish_window()
+    publish_all(one)
+    assert (bus.ids, others.ids) == (ids, [])
+
+
+def test_a_relay_whose_lease_ran_out_is_replaced_and_repeats_at_most_what_it_had_not_removed(bench):
+    ids, bus = filled(bench), Bus()
+    gone = relay(bench, bus, "gone", window=4, lease_seconds=0.01)
+    gone.publish_window()
+    another = relay(bench, bus, "another")
+    publish_all(until(another.publish_window, another))
+    assert bus.ids == ids[:4] + ids
+    gone.remove_published()
+    assert bench.rows(OUTBOX) == []
+
+
+def test_a_relay_that_ends_gives_its_turn_to_the_next(bench):
+    filled(bench)
+    first, second = Bus(), Bus()
+    one = relay(bench, first, "one")
+    one.start()
+    assert one.drain(SECONDS)
+    bench.send(boot("i-99"))
+    assert relay(bench, second, "another").publish_window()
+    assert first.closed

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Notifications on a real broker: confirmed, in order, kept before anybody listens."""
+
+from typing import NamedTuple
+
+import msgspec
+import pytest
+
+from tests.integration.rabbit import connected, depth, settings_of, until
+from tracker_worker.bus.broker import CONNECTION_ERRORS
+from tracker_worker.bus.confirms import ConfirmingPublisher
+from tracker_worker.bus.topology import TopologyMismatch
+
+EXCHANGE, TOPIC = "nova", "versioned_notifications"
+QUEUE = "versioned_notifications.info"
+
+
+class Note(NamedTuple):
+    body: bytes
+    priority: str = "INFO"
+
+
+def notes(count, first=0):
+    return [Note(msgspec.json.encode({"message_id": str(number)})) for number in range(first, first + count)]
+
+
+@pytest.fixture
+def publisher(vhost_url):
+    made = ConfirmingPublisher(settings_of(vhost_url), EXCHANGE, TOPIC)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def client(vhost_url):
+    with connected(vhost_url) as connection:
+        yield connection
+
+
+def received(client, queue=QUEUE):
+    """The ids of the messages that wait, in order."""
+    with client.channel() as channel:
+        found = iter(lambda: channel.basic_get(queue, no_ack=True), None)
+        outer = [msgspec.json.decode(message.body) for message in found]
+    assert all(envelope["oslo.version"] == "2.0" for envelope in outer)
+    return [msgspec.json.decode(envelope["oslo.message"])["message_id"] for envelope in outer]
+
+
+def test_windows_are_confirmed_and_kept_in_order_before_anybody_listens(publisher, client):
+    assert publisher.publish(notes(200)) == 200
+    assert publisher.publish(notes(50, first=200)) == 50
+    assert received(client) == [str(number) for number in range(250)]
+    assert publisher.unrouted == 0
+
+
+def test_each_priority_has_its_queue(publisher, client):
+    publisher.publish([Note(b'{"message_id": "e"}', "ERROR"), *notes(1)])
+    assert received(client, "versioned_notifications.error") == ["e"]
+    assert received(client) == ["0"]
+
+
+def test_what_no_queue_takes_is_counted(publisher, client):
+    publisher.publish(notes(1))
+    with client.channel() as channel:
+        channel.queue_delete(QUEUE)
+    assert publisher.publish(notes(3)) == 3
+    assert publisher.unrouted == 3
+
+
+def test_what_a_full_queue_refuses_is_told_and_can_be_sent_again(publisher, client, rabbitmq):
+    vhost = client.virtual_host
+    policy = {"pattern": ".*", "definition": {"max-length": 3, "overflow": "reject-publish"}}
+    rabbitmq.api("PUT", f"policies/{vhost}/small", policy | {"apply-to": "queues"})
+    publisher.publish(notes(1))
+    until(lambda: rabbitmq.api("GET", f"queues/{vhost}/{QUEUE}").get("policy") == "small")
+    confirmed = publisher.publish(notes(5, first=1))
+    assert confirmed < 5
+    rabbitmq.api("DELETE", f"policies/{vhost}/small")
+    until(lambda: not rabbitmq.api("GET", f"queues/{vhost}/{QUEUE}").get("policy"))
+    assert publisher.publish(notes(5 - confirmed, first=1 + confirmed)) == 5 - confirmed
+    assert set(received(client)) == {"0", "1", "2", "3", "4", "5"}
+
+
+def test_a_lost_connection_is_raised_and_made_again(publisher, client, rabbitmq, vhost_url):
+    publisher.publish(notes(1))
+    vhost = client.virtual_host
+    until(lambda: len(rabbitmq.api("GET", f"vhosts/{vhost}/connections")) == 2)
+    rabbitmq.close_connections(vhost)
+    with pytest.raises(CONNECTION_ERRORS):
+        publisher.publish(notes(1, first=1))
+    assert publisher.publish(notes(1, first=1)) == 1
+    with connected(vhost_url) as again:
+        assert received(again)[-1] == "1"
+
+
+def test_an_idle_connection_that_is_lost_is_made_again_without_an_error(publisher, client, rabbitmq):
+    publisher.publish(notes(1))
+    vhost = client.virtual_host
+    until(lambda: len(rabbitmq.api("GET", f"vhosts/{vhost}/connections")) == 2)
+    rabbitmq.close_connections(vhost)
+    until(lambda: not rabbitmq.api("GET", f"vhosts/{vhost}/connections"))
+    publisher.tend()
+    assert publisher.publish(notes(1, first=1)) == 1
+
+
+@pytest.mark.parametrize("thing", ["exchange", "queue"])
+def test_what_consumers_declared_otherwise_is_told_in_one_line_with_the_way_out(vhost_url, client, thing):
+    with client.channel() as channel:
+        if thing == "exchange":
+            channel.exchange_declare(EXCHANGE, "topic", durable=True, auto_delete=False)
+        else:
+            channel.queue_declare(QUEUE, durable=True, auto_delete=False)
+    publisher = ConfirmingPublisher(settings_of(vhost_url), EXCHANGE, TOPIC)
+    with pytest.raises(TopologyMismatch, match="amqp_durable_queues") as raised:
+        publisher.publish(notes(1))
+    assert "\n" not in str(raised.value)
+    with client.channel() as channel:
+        channel.queue_delete(QUEUE)
+        channel.exchange_delete(EXCHANGE)
+    assert publisher.publish(notes(1)) == 1
+    publisher.close()
+
+
+def test_queues_are_those_of_the_options(vhost_url, client, rabbitmq):
+    publisher = ConfirmingPublisher(settings_of(vhost_url, rabbit_quorum_queue=True), EXCHANGE, TOPIC)
+    publisher.publish(notes(1))
+    publisher.close()
+    queue = until(lambda: rabbitmq.api("GET", f"queues/{client.virtual_host}/{QUEUE}"))
+    assert (queue["durable"], queue["arguments"]) == (True, {"x-queue-type": "quorum"})
+    until(lambda: depth(client, QUEUE) == 1)

@@ -1,0 +1,343 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The consumer on a real broker: what is acknowledged, what comes again, and in which order."""
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import amqp
+import msgspec
+import pytest
+
+from tests.integration.rabbit import (
+    PARTITIONS,
+    SECONDS,
+    TOPOLOGY,
+    HoldingLanes,
+    commands,
+    connected,
+    depth,
+    publish,
+    settings_of,
+    until,
+)
+from tracker_worker.bus.consumer import Consumer
+from tracker_worker.bus.delivery import BARE_TOPIC, DEAD_LETTERED
+from tracker_worker.bus.envelope import encode
+from tracker_worker.bus.subscription import SubscriptionSettings
+from tracker_worker.bus.topology import Topology, declare
+from tracker_worker.worker.threads import worker_thread
+
+ALL = frozenset(range(PARTITIONS))
+DONE = {"outcome": "applied"}
+
+
+class Running:
+    """A consumer with lanes that hold."""
+
+    def __init__(
+        self, url, *, quorum=False, name="one", first=ALL, standby_delay=3600.0, prefetch=10, **options
+    ):
+        broker = settings_of(url, rabbit_quorum_queue=quorum, **options)
+        self.lanes = HoldingLanes()
+        self.failed = threading.Event()
+        self.consumer = Consumer(
+            broker,
+            Topology(TOPOLOGY.exchange, PARTITIONS, quorum),
+            SubscriptionSettings(
+                name, first, standby_delay, prefetch, broker.heartbeat, broker.heartbeat_rate
+            ),
+            self.lanes,
+            partial(worker_thread, failed=self.failed.set),
+        )
+        self.consumer.start()
+
+    def close(self):
+        assert self.consumer.close(SECONDS)
+
+
+Start = Callable[..., Running]
+
+
+@pytest.fixture
+def start(vhost_url: str) -> Iterator[Start]:
+    """Starts consumers on the test's virtual host, and ends them."""
+    started: list[Running] = []
+
+    def make(**how) -> Running:
+        started.append(Running(vhost_url, **how))
+        return started[-1]
+
+    yield make
+    for one in started:
+        one.close()
+
+
+@pytest.fixture
+def client(vhost_url):
+    """A connection on a virtual host where everything is declared."""
+    with connected(vhost_url) as connection:
+        declare(connection, TOPOLOGY)
+        yield connection
+
+
+def ids_of(deliveries):
+    return [
+        msgspec.json.decode(msgspec.json.decode(d.body)["oslo.message"])["args"]["event_id"]
+        for d in deliveries
+    ]
+
+
+def settle(deliveries):
+    for delivery in deliveries:
+        delivery.settle(DONE)
+
+
+def test_what_is_settled_is_acknowledged_and_the_rest_comes_again_in_order(start, client):
+    publish(client, commands(6))
+    one = start()
+    taken = one.lanes.take(6)
+    assert not any(delivery.redelivered for delivery in taken)
+    settle(taken[:2])
+    one.close()
+    again = start(name="two").lanes.take(4)
+    assert ids_of(again) == ["2", "3", "4", "5"]
+    assert all(delivery.redelivered for delivery in again)
+
+
+def test_what_is_settled_out_of_turn_waits_for_what_came_before_it(start, client):
+    publish(client, commands(4))
+    one = start()
+    taken = one.lanes.take(4)
+    settle([taken[0], taken[2], taken[3]])
+    one.close()
+    assert ids_of(start(name="two").lanes.take(3)) == ["1", "2", "3"]
+
+
+def test_everything_settled_leaves_an_empty_queue(start, client):
+    publish(client, commands(30))
+    one = start(prefetch=7)
+    for _ in range(30):
+        settle(one.lanes.take(1))
+    one.close()
+    assert depth(client, "tracker.p0") == 0
+
+
+def test_no_more_than_prefetch_of_a_partition_are_under_way(start, client):
+    publish(client, commands(5))
+    publish(client, commands(5), partition=1)
+    one = start(prefetch=2)
+    taken = one.lanes.take(4)
+    assert sorted(delivery.partition for delivery in taken) == [0, 0, 1, 1]
+    until(lambda: depth(client, "tracker.p0") == depth(client, "tracker.p1") == 3)
+    assert one.lanes.deliveries.empty()
+    settle([taken[0]])
+    assert one.lanes.take(1)[0].partition == taken[0].partition
+
+
+def test_deliveries_of_a_lost_connection_are_dropped_and_never_acknowledged(
+    start, client, rabbitmq, vhost_url
+):
+    publish(client, commands(5))
+    one = start()
+    lost = one.lanes.take(5)
+    # The management API learns of a connection a moment later; the client's is one of them.
+    until(lambda: len(rabbitmq.api("GET", f"vhosts/{client.virtual_host}/connections")) == 2)
+    rabbitmq.close_connections(client.virtual_host)
+    again = one.lanes.take(5)
+    assert ids_of(again) == ["0", "1", "2", "3", "4"]
+    assert sorted(one.lanes.dropped.queue) == [DEAD_LETTERED, BARE_TOPIC, 0, 1]
+    assert (any(d.live for d in lost), all(d.live and d.redelivered for d in again)) == (False, True)
+    settle(lost)
+    settle(again[:2])
+    one.close()
+    with connected(vhost_url) as connection:
+        assert depth(connection, "tracker.p0") == 3
+
+
+@pytest.mark.parametrize("quorum", [False, True])
+def test_a_broker_that_was_killed_hands_out_everything_again(start, rabbitmq, vhost_url, quorum):
+    one = start(quorum=quorum, rabbit_interval_max=1)
+    with connected(vhost_url) as connection:
+        until(lambda: declared(connection))
+        publish(connection, commands(5))
+    settle(one.lanes.take(5)[:3])
+    with connected(vhost_url) as connection:
+        until(lambda: unacknowledged(rabbitmq, connection) == 2)
+    rabbitmq.kill()
+    rabbitmq.start()
+    again = one.lanes.take(2)
+    assert ids_of(again) == ["3", "4"]
+    assert all(delivery.redelivered for delivery in again)
+    settle(again)
+
+
+def declared(connection):
+    """Whether everything stands: the last partition's queue is the last to be declared."""
+    try:
+        return depth(connection, TOPOLOGY.partition(PARTITIONS - 1)) >= 0
+    except connection.channel_errors:
+        return False
+
+
+def unacknowledged(rabbitmq, connection):
+    queue = rabbitmq.api("GET", f"queues/{connection.virtual_host}/tracker.p0")
+    return queue.get("messages_unacknowledged")
+
+
+def test_a_consumer_that_stops_keeps_its_queues_until_what_is_under_way_is_settled(start, client):
+    """Another worker that got the queue before would overtake it."""
+    publish(client, commands(2))
+    one = start(prefetch=2)
+    taken = one.lanes.take(2)
+    other = start(name="two")
+    one.consumer.stop()
+    publish(client, commands(2, first=2))
+    settle(taken)
+    until(lambda: depth(client, "tracker.p0") == 0)
+    assert one.lanes.deliveries.empty()
+    assert other.lanes.deliveries.empty()
+    one.close()
+    assert ids_of(other.lanes.take(2)) == ["2", "3"]
+
+
+def test_a_standby_gets_a_partition_as_soon_as_its_worker_is_gone(start, client):
+    one = start(first=frozenset([0]), standby_delay=0.2)
+    two = start(name="two", first=frozenset([1]), standby_delay=0.2)
+    publish(client, commands(1))
+    publish(client, commands(1, first=1), partition=1)
+    assert ids_of(one.lanes.take(1)) == ["0"]
+    settle(two.lanes.take(1))
+    one.close()
+    assert ids_of(two.lanes.take(1)) == ["0"]
+
+
+def test_the_heartbeat_is_kept_while_nothing_is_settled(start, client):
+    publish(client, commands(3))
+    one = start(heartbeat_timeout_threshold=1)
+    taken = one.lanes.take(3)
+    with pytest.raises(queue.Empty):
+        one.lanes.dropped.get(timeout=4.0)
+    assert all(delivery.live for delivery in taken)
+
+
+def a_call(number, reply_queue):
+    outer = msgspec.json.decode(commands(1, first=number)[0])
+    inner = msgspec.json.decode(outer["oslo.message"]) | {"_msg_id": f"m{number}", "_reply_q": reply_queue}
+    return msgspec.json.encode(outer | {"oslo.message": msgspec.json.encode(inner).decode()})
+
+
+def test_a_reply_that_nobody_waits_for_is_counted_and_the_call_acknowledged(start, client):
+    publish(client, [a_call(0, "reply_gone")])
+    one = start()
+    settle(one.lanes.take(1))
+    until(lambda: one.consumer.counts.lost_replies == 1)
+    one.close()
+    assert depth(client, "tracker.p0") == 0
+
+
+def test_a_reply_goes_to_its_caller(start, client):
+    with client.channel() as channel:
+        channel.queue_declare("reply_here", durable=False, auto_delete=False)
+    publish(client, [a_call(0, "reply_here")])
+    settle(start().lanes.take(1))
+    with client.channel() as channel:
+        message = until(lambda: channel.basic_get("reply_here", no_ack=True))
+    inner = msgspec.json.decode(msgspec.json.decode(message.body)["oslo.message"])
+    assert (inner["result"], inner["_msg_id"], inner["failure"]) == (DONE, "m0", None)
+
+
+def test_a_broker_short_of_memory_still_gets_acknowledgements(start, client, rabbitmq):
+    """It stops reading from connections that publish: replies have a connection of their own."""
+    publish(client, [a_call(n, "reply_gone") for n in range(4)])
+    one = start(prefetch=2)
+    settle(one.lanes.take(2))
+    until(lambda: one.consumer.counts.lost_replies == 2)
+    rabbitmq.ctl("set_vm_memory_high_watermark", "0")
+    try:
+        settle(one.lanes.take(2))
+        until(lambda: unacknowledged(rabbitmq, client) == 0)
+    finally:
+        rabbitmq.ctl("set_vm_memory_high_watermark", "0.4")
+
+
+def test_a_command_without_a_partition_is_taken_from_the_bare_topic(start, client):
+    with client.channel() as channel:
+        message = amqp.Message(commands(1)[0], content_encoding="utf-8")
+        channel.basic_publish_confirm(message, exchange="tracker", routing_key="tracker")
+    (delivery,) = start().lanes.take(1)
+    assert (delivery.partition, delivery.dead_lettered) == (BARE_TOPIC, None)
+
+
+def test_what_the_broker_dead_letters_is_taken_with_its_reason(start, client):
+    publish(client, commands(1), expiration="1")
+    one = start(first=frozenset([1]))
+    (delivery,) = one.lanes.take(1)
+    assert (delivery.partition, delivery.dead_lettered) == (
+        DEAD_LETTERED,
+        "expired in queue tracker.p0, 1 times",
+    )
+    settle([delivery])
+    one.close()
+    assert depth(client, "tracker.dead") == 0
+
+
+def test_calls_whose_caller_gave_up_are_counted_and_gone(start, client):
+    publish(client, [a_call(0, "reply_gone"), a_call(1, "reply_gone")], expiration="1")
+    publish(client, commands(1, first=2), expiration="1")
+    one = start(first=frozenset([1]))
+    (delivery,) = one.lanes.take(1)
+    assert ids_of([delivery]) == ["2"]
+    until(lambda: one.consumer.counts.expired_calls == 2)
+    settle([delivery])
+    one.close()
+    assert depth(client, "tracker.dead") == 0
+
+
+def test_bytes_of_any_kind_are_taken(start, client):
+    publish(client, [b"\xff\xfe", b"", b"not json"])
+    assert [delivery.body for delivery in start().lanes.take(3)] == [b"\xff\xfe", b"", b"not json"]
+
+
+@pytest.mark.parametrize("thing", ["exchange", "queue"])
+def test_what_was_declared_otherwise_ends_the_worker_with_one_line_that_says_the_way_out(
+    start, vhost_url, thing, caplog
+):
+    with connected(vhost_url) as connection, connection.channel() as channel:
+        if thing == "exchange":
+            channel.exchange_declare("tracker", "topic", durable=False, auto_delete=False)
+        else:
+            channel.queue_declare("tracker.p1", durable=True, auto_delete=False)
+    with caplog.at_level(logging.CRITICAL):
+        one = start()
+        assert one.failed.wait(SECONDS)
+    (line,) = [record.getMessage() for record in caplog.records]
+    name = {"exchange": "exchange 'tracker'", "queue": "queue 'tracker.p1'"}[thing]
+    mend = {"exchange": "rabbitmqadmin delete exchange", "queue": "rabbitmqctl delete_queue tracker.p1"}[
+        thing
+    ]
+    assert line.startswith(name)
+    assert mend in line
+    assert "\n" not in line
+    assert "rabbit-secret" not in caplog.text
+
+
+def test_a_broker_that_is_away_at_the_start_is_waited_for(rabbitmq, start, vhost_url, caplog):
+    rabbitmq.kill()
+    with caplog.at_level(logging.ERROR):
+        one = start(rabbit_interval_max=1)
+        until(lambda: caplog.records)
+    rabbitmq.start()
+    with connected(vhost_url) as connection:
+        until(lambda: declared(connection))
+        publish(connection, commands(1))
+    assert ids_of(one.lanes.take(1)) == ["0"]
+    assert "rabbit-secret" not in caplog.text
+
+
+def test_a_bad_envelope_is_not_a_call(start, client):
+    publish(client, [encode("no_such_method", {"_msg_id": 1})])
+    settle(start().lanes.take(1))
+    until(lambda: depth(client, "tracker.p0") == 0)

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Replies as a caller's oslo.messaging reads them."""
+
+import msgspec
+import pytest
+from oslo_messaging._drivers.common import deserialize_msg, deserialize_remote_exception
+
+from tracker_worker import exceptions, rpcapi
+from tracker_worker.bus.envelope import encode
+from tracker_worker.bus.replies import is_call, reply_to
+
+
+def a_call(**more):
+    """A call as the driver sends it: a cast with two fields more."""
+    outer = msgspec.json.decode(encode("get_node", {"node": "n"}))
+    inner = msgspec.json.decode(outer["oslo.message"])
+    inner |= {"_msg_id": "id-1", "_reply_q": "reply_1", "_timeout": 60, **more}
+    return msgspec.json.encode(outer | {"oslo.message": msgspec.json.encode(inner).decode()})
+
+
+def received(reply):
+    return deserialize_msg(msgspec.json.decode(reply.body))
+
+
+def test_a_value_is_the_result():
+    reply = reply_to(a_call(), {"outcome": "granted"})
+    assert reply.queue == "reply_1"
+    message = received(reply)
+    assert (message["result"], message["failure"], message["ending"]) == ({"outcome": "granted"}, None, True)
+    assert message["_msg_id"] == "id-1"
+
+
+def test_an_exception_is_raised_as_itself_without_a_traceback():
+    error = exceptions.ComputeResourcesUnavailable("Insufficient compute resources: no room.")
+    message = received(reply_to(a_call(), error))
+    raised = deserialize_remote_exception(message["failure"], rpcapi.EXMODS)
+    assert isinstance(raised, exceptions.ComputeResourcesUnavailable)
+    assert "no room" in str(raised)
+    assert "Traceback" not in str(raised)
+
+
+def test_a_repeated_reply_has_the_id_by_which_the_caller_drops_it():
+    first, second = (received(reply_to(a_call(), {})) for _ in range(2))
+    assert first["_unique_id"] == second["_unique_id"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"not json",
+        b"\xff",
+        b'{"oslo.message": "{}"}',
+        b'{"oslo.message": "[1"}',
+        encode("get_node", {"node": "n"}),
+        encode("get_node", {"node": "_msg_id"}),
+        a_call(_reply_q=None),
+        a_call(_msg_id=1),
+        b'{"_msg_id":' + b"[" * 100_000,
+    ],
+)
+def test_nobody_waits_for_anything_else(body):
+    assert not is_call(body)
+    assert reply_to(body, {}) is None

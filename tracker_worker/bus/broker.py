@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Connections to RabbitMQ, made from oslo.messaging's own options: operators configure one thing once."""
+
+import select
+import ssl
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote
+
+import amqp
+from kombu.connection import Connection
+from kombu.exceptions import KombuError
+from msgspec import Struct
+from oslo_messaging._drivers import impl_rabbit
+
+CONNECTION_ERRORS = (amqp.AMQPError, KombuError, OSError)
+"""What a lost or refused connection, or a channel that the broker closed, is raised as."""
+
+READ_SECONDS = 5.0
+"""How long the rest of a frame may take whose first byte is there."""
+
+
+class BrokerSettings(Struct, frozen=True):
+    """How to reach a broker. `urls` hold the password, so it has no other text than `name`.
+
+    `heartbeat` in seconds, 0 for none; `retry_initial` and `retry_max` are seconds between connections.
+    `durable`, `auto_delete` and `queue_arguments` are those of the exchange and queues that notifiers share.
+    """
+
+    name: str
+    urls: tuple[str, ...]
+    tls: dict[str, Any] | bool = False
+    login_method: str = "AMQPLAIN"
+    failover_strategy: str = "round-robin"
+    heartbeat: int = 60
+    heartbeat_rate: int = 3
+    retry_initial: float = 1.0
+    retry_max: float = 30.0
+    quorum: bool = False
+    durable: bool = False
+    auto_delete: bool = False
+    queue_arguments: dict[str, Any] = {}
+
+    def __repr__(self) -> str:
+        return f"BrokerSettings({self.name})"
+
+
+def broker_settings(url: Any, options: Any) -> BrokerSettings:
+    """Return the settings of an oslo.messaging TransportURL and the options `[oslo_messaging_rabbit]`."""
+    vhost = url.virtual_host or "/"
+    names = ",".join(f"{host.hostname or 'localhost'}:{host.port or 5672}" for host in url.hosts)
+    return BrokerSettings(
+        name=f"{names} (virtual host {vhost})",
+        urls=tuple(f"amqp://{_host(host)}/{quote(vhost, safe='')}" for host in url.hosts),
+        tls=_tls(url, options) if options.ssl else False,
+        login_method=options.rabbit_login_method,
+        failover_strategy=options.kombu_failover_strategy,
+        heartbeat=options.heartbeat_timeout_threshold,
+        heartbeat_rate=options.heartbeat_rate,
+        retry_initial=float(options.rabbit_retry_interval),
+        retry_max=float(options.rabbit_interval_max),
+        quorum=options.rabbit_quorum_queue,
+        durable=options.amqp_durable_queues or options.rabbit_quorum_queue,
+        auto_delete=options.amqp_auto_delete,
+        queue_arguments=impl_rabbit._get_queue_arguments(
+            options.rabbit_ha_queues,
+            0,
+            options.rabbit_quorum_queue,
+            impl_rabbit.QuorumMemConfig(
+                options.rabbit_quorum_delivery_limit,
+                options.rabbit_quorum_max_memory_length,
+                options.rabbit_quorum_max_memory_bytes,
+            ),
+            False,
+        ),
+    )
+
+
+def _host(host: Any) -> str:
+    """Return one host of a transport_url as it stands in kombu's URLs; guest is what oslo.messaging takes."""
+    hostname = host.hostname or "localhost"
+    address = f"[{hostname}]" if ":" in hostname else hostname
+    user = quote(host.username or "guest", safe="")
+    password = quote(host.password or "guest", safe="")
+    return f"{user}:{password}@{address}:{host.port or 5672}"
+
+
+def _tls(url: Any, options: Any) -> dict[str, Any] | bool:
+    """Return the parameters for TLS as oslo.messaging's driver makes them."""
+    parameters: dict[str, Any] = {}
+    if options.ssl_version:
+        parameters["ssl_version"] = impl_rabbit.Connection.validate_ssl_version(options.ssl_version)
+    if options.ssl_key_file:
+        parameters["keyfile"] = options.ssl_key_file
+    if options.ssl_cert_file:
+        parameters["certfile"] = options.ssl_cert_file
+    if options.ssl_ca_file:
+        parameters |= {"ca_certs": options.ssl_ca_file, "cert_reqs": ssl.CERT_REQUIRED}
+        # None lets kombu take the name of the host that it connects to.
+        parameters["server_hostname"] = url.hosts[0].hostname if len(url.hosts) == 1 else None
+    return parameters or True
+
+
+def connect(
+    settings: BrokerSettings, purpose: str, blocked: Callable[[bool], None] | None = None
+) -> Connection:
+    """Return an open connection that the broker lists as `tracker-worker <purpose>`.
+
+    `blocked` is called when the broker stops taking, and takes again, what is published. Raises
+    CONNECTION_ERRORS. The connection belongs to the thread that opened it.
+    """
+    notices = {
+        "on_blocked": lambda _reason: blocked and blocked(True),
+        "on_unblocked": lambda: blocked and blocked(False),
+    }
+    connection = Connection(
+        list(settings.urls),
+        ssl=settings.tls,
+        login_method=settings.login_method,
+        heartbeat=settings.heartbeat,
+        failover_strategy=settings.failover_strategy,
+        transport_options={
+            "client_properties": {"connection_name": f"tracker-worker {purpose}"},
+            **(notices if blocked else {}),
+        },
+    )
+    connection.ensure_connection(
+        max_retries=len(settings.urls), interval_start=0, interval_step=0, reraise_as_library_errors=False
+    )
+    return connection
+
+
+def read_waiting(connection: Connection) -> None:
+    """Take in the frames that are there and run their callbacks; wait for none. Raises CONNECTION_ERRORS."""
+    while waiting(connection):
+        connection.connection.blocking_read(READ_SECONDS)
+
+
+def waiting(connection: Connection, seconds: float = 0.0) -> bool:
+    """Tell whether there is something to read, within some seconds."""
+    sock = connection.connection.sock
+    if isinstance(sock, ssl.SSLSocket) and sock.pending():
+        return True
+    readable = select.poll()
+    readable.register(sock, select.POLLIN)
+    return bool(readable.poll(seconds * 1000))
+
+
+def close(connection: Connection | None) -> None:
+    """Close a connection, whatever state it is in."""
+    if connection is not None:
+        try:
+            connection.release()
+        except CONNECTION_ERRORS:
+            connection.collect()

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Publishes notifications to RabbitMQ in windows: all are sent, then the confirms are awaited.
+
+A confirm each would bound the rate by the broker's disk; a window of them costs as much as one.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import amqp
+from kombu.connection import Connection
+from kombu.entity import Exchange, Queue
+from msgspec import json
+
+from tracker_worker.bus import broker
+from tracker_worker.bus.broker import CONNECTION_ERRORS, BrokerSettings
+from tracker_worker.bus.publisher import Notification
+from tracker_worker.bus.topology import TopologyMismatch
+
+LOG = logging.getLogger(__name__)
+
+CONFIRM_SECONDS = 60.0
+"""A broker that confirms nothing for so long is given up, and asked again."""
+
+
+class ConfirmingPublisher:
+    """Owns a connection, opened when it is needed. Belongs to the relay's thread.
+
+    `unrouted` counts notifications that no queue took. Raises CONNECTION_ERRORS where the broker cannot be
+    reached, TopologyMismatch where its exchange or queues are not those of oslo.messaging's notifiers.
+    """
+
+    def __init__(self, settings: BrokerSettings, exchange: str, topic: str) -> None:
+        self._settings = settings
+        self._exchange = Exchange(
+            exchange, type="topic", durable=settings.durable, auto_delete=settings.auto_delete
+        )
+        self._topic = topic
+        self._connection: Connection | None = None
+        self._channel: Any = None
+        self._declared: set[str] = set()
+        self._sent = 0
+        self._confirmed = 0
+        self._early: set[int] = set()
+        self._refused = False
+        self.unrouted = 0
+
+    def publish(self, notifications: Sequence[Notification]) -> int:
+        """Send all, mandatory and persistent, and wait for their confirms."""
+        if self._connection is None:
+            self._open()
+        before = self._sent
+        try:
+            for notification in notifications:
+                self._send(notification)
+            self._await_confirms()
+        except CONNECTION_ERRORS as error:
+            self.close()
+            if self._confirmed == before:
+                raise
+            LOG.warning("The connection to %s is lost: %s", self._settings.name, error)
+        confirmed = self._confirmed - before
+        if confirmed < len(notifications):
+            self.close()
+        return confirmed
+
+    def tend(self) -> None:
+        """Keep the connection alive, if there is one."""
+        if self._connection is None:
+            return
+        try:
+            broker.read_waiting(self._connection)
+            self._connection.heartbeat_check(rate=self._settings.heartbeat_rate)
+        except CONNECTION_ERRORS as error:
+            LOG.warning("The connection to %s is lost: %s", self._settings.name, error)
+            self.close()
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        connection, self._connection = self._connection, None
+        broker.close(connection)
+
+    def _open(self) -> None:
+        self._connection = broker.connect(self._settings, "relay")
+        self._channel = self._connection.channel()
+        self._channel.confirm_select()
+        self._channel.events["basic_ack"].add(self._acknowledged)
+        self._channel.events["basic_nack"].add(self._refuse)
+        self._channel.events["basic_return"].add(self._returned)
+        self._declared.clear()
+        self._sent = self._confirmed = 0
+        self._early.clear()
+        self._refused = False
+
+    def _send(self, notification: Notification) -> None:
+        routing_key = f"{self._topic}.{notification.priority.lower()}"
+        if routing_key not in self._declared:
+            self._declare(routing_key)
+        envelope = {"oslo.version": "2.0", "oslo.message": notification.body.decode()}
+        message = amqp.Message(
+            json.encode(envelope),
+            content_type="application/json",
+            content_encoding="utf-8",
+            delivery_mode=2,
+            priority=0,
+        )
+        self._channel.basic_publish(
+            message, exchange=self._exchange.name, routing_key=routing_key, mandatory=True
+        )
+        self._sent += 1
+
+    def _declare(self, routing_key: str) -> None:
+        """Declare the queue that oslo.messaging's notifier would: nothing is lost before somebody listens."""
+        queue = Queue(
+            routing_key,
+            self._exchange,
+            routing_key=routing_key,
+            durable=self._settings.durable,
+            auto_delete=self._settings.auto_delete,
+            queue_arguments=self._settings.queue_arguments,
+        )
+        assert self._connection is not None
+        channel = self._connection.channel()  # The broker closes it when it refuses a declaration.
+        try:
+            queue(channel).declare()
+        except amqp.PreconditionFailed as error:
+            self.close()
+            raise TopologyMismatch(
+                f"the exchange '{self._exchange.name}' or the queue '{routing_key}' of the notifications was "
+                f"declared otherwise ({error.reply_text}): set amqp_durable_queues, amqp_auto_delete and "
+                "rabbit_quorum_queue in [oslo_messaging_rabbit] as its consumers have them"
+            ) from None
+        channel.close()
+        self._declared.add(routing_key)
+
+    def _await_confirms(self) -> None:
+        assert self._connection is not None
+        deadline = time.monotonic() + CONFIRM_SECONDS
+        while self._confirmed < self._sent and not self._refused:
+            if not broker.waiting(self._connection, self._heartbeat_seconds()):
+                self._connection.heartbeat_check(rate=self._settings.heartbeat_rate)
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"nothing was confirmed for {CONFIRM_SECONDS:.0f} s")
+                continue
+            seen = self._confirmed
+            broker.read_waiting(self._connection)
+            if self._confirmed > seen:
+                deadline = time.monotonic() + CONFIRM_SECONDS
+
+    def _heartbeat_seconds(self) -> float:
+        return (self._settings.heartbeat or 60) / self._settings.heartbeat_rate / 2
+
+    def _acknowledged(self, delivery_tag: int, multiple: bool) -> None:
+        """Count from the first: a confirm out of turn waits for those before it."""
+        if multiple:
+            self._early = {tag for tag in self._early if tag > delivery_tag}
+            self._confirmed = max(self._confirmed, delivery_tag)
+        else:
+            self._early.add(delivery_tag)
+        while self._confirmed + 1 in self._early:
+            self._confirmed += 1
+            self._early.remove(self._confirmed)
+
+    def _refuse(self, _delivery_tag: int, _multiple: bool) -> None:
+        self._refused = True
+
+    def _returned(self, _error: object, _exchange: str, _routing_key: str, _message: object) -> None:
+        self.unrouted += 1

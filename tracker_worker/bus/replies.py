@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Replies to calls over RabbitMQ: sent once, not confirmed, never tried again. The caller has a time-out."""
+
+import logging
+from typing import Any
+
+import amqp
+import msgspec
+from kombu.connection import Connection
+from msgspec import Struct
+from oslo_messaging._drivers.common import serialize_remote_exception
+
+from tracker_worker.bus import broker
+from tracker_worker.bus.broker import CONNECTION_ERRORS, BrokerSettings
+from tracker_worker.bus.delivery import Answer
+
+LOG = logging.getLogger(__name__)
+
+
+class Reply(Struct, frozen=True):
+    """A reply and the queue that its caller listens on."""
+
+    queue: str
+    body: bytes
+
+
+class _Outer(Struct, frozen=True):
+    message: str = msgspec.field(name="oslo.message")
+
+
+class _Caller(Struct, frozen=True):
+    msg_id: str = msgspec.field(name="_msg_id")
+    queue: str = msgspec.field(name="_reply_q")
+
+
+_outer = msgspec.json.Decoder(_Outer)
+_caller = msgspec.json.Decoder(_Caller)
+
+
+def is_call(body: bytes) -> bool:
+    """Tell whether somebody waits for a reply to this message."""
+    return _caller_of(body) is not None
+
+
+def reply_to(body: bytes, answer: Answer) -> Reply | None:
+    """Return the reply to a message, None where nobody waits for one."""
+    caller = _caller_of(body)
+    if caller is None:
+        return None
+    failure = None
+    result: dict[str, Any] | None = None
+    if isinstance(answer, Exception):
+        failure = serialize_remote_exception((type(answer), answer, None))
+    else:
+        result = answer
+    # The id of a repeated reply is the same, so that the caller's driver drops it.
+    inner = {
+        "result": result,
+        "failure": failure,
+        "ending": True,
+        "_msg_id": caller.msg_id,
+        "_unique_id": caller.msg_id,
+    }
+    text = msgspec.json.encode(inner).decode()
+    return Reply(caller.queue, msgspec.json.encode({"oslo.version": "2.0", "oslo.message": text}))
+
+
+def _caller_of(body: bytes) -> _Caller | None:
+    if b"_msg_id" not in body:
+        return None
+    try:
+        return _caller.decode(_outer.decode(body).message)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return None
+
+
+class Replies:
+    """Owns a connection for replies, opened with the first: a broker that is short of memory stops reading
+    from connections that publish, and acknowledgements have to get through.
+
+    Belongs to the consumer's thread. `lost` counts replies that nobody got.
+    """
+
+    def __init__(self, settings: BrokerSettings) -> None:
+        self._settings = settings
+        self._connection: Connection | None = None
+        self._channel: Any = None
+        self._blocked = False
+        self.lost = 0
+
+    def send(self, reply: Reply) -> None:
+        """Send a reply, or count it as lost."""
+        try:
+            if self._connection is None:
+                self._open()
+            if self._blocked:
+                self._lose("the broker takes no messages")
+                return
+            message = amqp.Message(
+                reply.body,
+                content_type="application/json",
+                content_encoding="utf-8",
+                delivery_mode=2,
+            )
+            self._channel.basic_publish(message, exchange="", routing_key=reply.queue, mandatory=True)
+        except CONNECTION_ERRORS as error:
+            self._lose(type(error).__name__)
+            self.close()
+
+    def tend(self) -> None:
+        """Take in what the broker returned, and keep the connection alive. To be called often."""
+        if self._connection is None:
+            return
+        try:
+            broker.read_waiting(self._connection)
+            self._connection.heartbeat_check(rate=self._settings.heartbeat_rate)
+        except CONNECTION_ERRORS as error:
+            LOG.warning("The connection for replies to %s is lost: %s", self._settings.name, error)
+            self.close()
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        connection, self._connection = self._connection, None
+        broker.close(connection)
+
+    def _open(self) -> None:
+        self._blocked = False
+        self._connection = broker.connect(self._settings, "replies", self._block)
+        self._channel = self._connection.channel()
+        self._channel.events["basic_return"].add(self._returned)
+
+    def _block(self, blocked: bool) -> None:
+        self._blocked = blocked
+
+    def _returned(self, _error: object, _exchange: str, queue: str, _message: object) -> None:
+        self._lose(f"its caller's queue {queue} is gone")
+
+    def _lose(self, why: str) -> None:
+        self.lost += 1
+        LOG.info("A reply is lost: %s", why)

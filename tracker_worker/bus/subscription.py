@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One connection's consumers, a channel a partition. It dies with the connection, deliveries and all."""
+
+import queue
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+from kombu.connection import Connection
+from msgspec import Struct
+
+from tracker_worker.bus import broker
+from tracker_worker.bus.delivery import BARE_TOPIC, DEAD_LETTERED, Answer, Lanes
+from tracker_worker.bus.replies import Replies, Reply, is_call, reply_to
+from tracker_worker.bus.topology import Topology
+
+EXPIRED = "expired"
+TURN_SECONDS = 1.0
+"""How long a turn waits for something to do: what comes for the replies' connection is seen after it."""
+
+
+class SubscriptionSettings(Struct, frozen=True):
+    """What is consumed: `first` partitions at once, the others `standby_delay` seconds later.
+
+    `prefetch` messages of each may be under way. `name` is how the broker lists the consumers.
+    """
+
+    name: str
+    first: frozenset[int]
+    standby_delay: float = 10.0
+    prefetch: int = 256
+    heartbeat: int = 60
+    heartbeat_rate: int = 3
+
+
+class RabbitDelivery:
+    """A message of a queue; `settle` may be called from any thread, once."""
+
+    __slots__ = ("_channel", "body", "dead_lettered", "partition", "redelivered", "reply", "tag")
+
+    def __init__(self, channel: "_Channel", message: Any, dead_lettered: str | None) -> None:
+        self._channel = channel
+        self.body: bytes = message.body or b""  # py-amqp has a text for an empty one
+        self.partition = channel.partition
+        self.redelivered: bool = message.delivery_info["redelivered"]
+        self.dead_lettered = dead_lettered
+        self.tag: int = message.delivery_info["delivery_tag"]
+        self.reply: Reply | None = None
+
+    @property
+    def live(self) -> bool:
+        """False once the channel is closed on which alone it can be acknowledged."""
+        return self._channel.open
+
+    def settle(self, answer: Answer) -> None:
+        """Have it answered and acknowledged by the consumer's thread; nothing, when its channel is gone.
+
+        An answer that cannot be encoded is raised, and the message acknowledged all the same.
+        """
+        if not self._channel.open:
+            return
+        try:
+            self.reply = reply_to(self.body, answer)
+        finally:
+            self._channel.subscription.settled(self._channel, self)
+
+
+class _Channel:
+    """One partition's channel: which of its deliveries are not settled, and up to where it acknowledged."""
+
+    def __init__(self, subscription: "Subscription", channel: Any, partition: int) -> None:
+        self.subscription = subscription
+        self.channel = channel
+        self.partition = partition
+        self.open = True
+        self._pending: dict[int, None] = {}
+        self._delivered = 0
+        self._acknowledged = 0
+
+    def delivered(self, tag: int) -> None:
+        self._delivered = tag
+        self._pending[tag] = None
+
+    def settle(self, tag: int) -> None:
+        del self._pending[tag]
+
+    def acknowledge(self) -> None:
+        """Acknowledge up to the first delivery that is not settled, in one go."""
+        last = next(iter(self._pending), self._delivered + 1) - 1
+        if last > self._acknowledged:
+            self._acknowledged = last
+            self.channel.basic_ack(last, multiple=True)
+
+
+class Subscription:
+    """Belongs to the consumer's thread, but for `settled` and `wake`. Raises broker.CONNECTION_ERRORS.
+
+    Once `stopping` is set, deliveries are left unanswered: they go back with the connection.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        topology: Topology,
+        settings: SubscriptionSettings,
+        lanes: Lanes,
+        replies: Replies,
+        stopping: threading.Event,
+    ) -> None:
+        self._connection = connection
+        self._topology = topology
+        self._settings = settings
+        self._lanes = lanes
+        self._replies = replies
+        self._stopping = stopping
+        self._channels: list[_Channel] = []
+        self._settled: queue.SimpleQueue[tuple[_Channel, RabbitDelivery]] = queue.SimpleQueue()
+        self._waker, self._woken_by = socket.socketpair()
+        self._waker.setblocking(False)
+        self._woken_by.setblocking(False)
+        self._woken = False
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(connection.connection.sock, selectors.EVENT_READ)
+        self._selector.register(self._woken_by, selectors.EVENT_READ)
+        self._standby_at: float | None = time.monotonic() + settings.standby_delay
+        self._heartbeat_seconds = (settings.heartbeat or 60) / settings.heartbeat_rate / 2
+        self._heartbeat_at = 0.0
+        self.expired_calls = 0
+        self._consume([*sorted(settings.first), BARE_TOPIC, DEAD_LETTERED])
+
+    def serve(self, closing: threading.Event) -> None:
+        """Read, hand on and acknowledge until `closing` is set; then acknowledge what is settled."""
+        while not closing.is_set():
+            self._turn()
+        self._acknowledge()
+
+    def end(self) -> None:
+        """Forget the deliveries: the broker hands out again what is not acknowledged."""
+        for channel in self._channels:
+            channel.open = False
+            self._lanes.drop(channel.partition)
+        broker.close(self._connection)
+        self._selector.close()
+        self._waker.close()
+        self._woken_by.close()
+
+    def settled(self, channel: _Channel, delivery: RabbitDelivery) -> None:
+        """Have a delivery acknowledged. Any thread."""
+        self._settled.put((channel, delivery))
+        if not self._woken:
+            self._woken = True
+            self.wake()
+
+    def wake(self) -> None:
+        """Look whether there is something to do. Any thread."""
+        with suppress(OSError):  # Closed, or full of wake-up calls already.
+            self._waker.send(b"!")
+
+    def _turn(self) -> None:
+        if not broker.waiting(self._connection):
+            self._selector.select(self._seconds_to_wait())
+        with suppress(BlockingIOError):
+            self._woken_by.recv(4096)
+        # Before the queue is read: what is put there from now on wakes this thread again.
+        self._woken = False
+        broker.read_waiting(self._connection)
+        self._acknowledge()
+        self._replies.tend()
+        now = time.monotonic()
+        if now >= self._heartbeat_at:
+            self._heartbeat_at = now + self._heartbeat_seconds
+            self._connection.heartbeat_check(rate=self._settings.heartbeat_rate)
+        if self._standby_at is not None and now >= self._standby_at:
+            self._standby_at = None
+            if not self._stopping.is_set():
+                self._consume(set(range(self._topology.partitions)) - self._settings.first)
+
+    def _seconds_to_wait(self) -> float:
+        now = time.monotonic()
+        until = [now + TURN_SECONDS, self._heartbeat_at]
+        until += [self._standby_at] if self._standby_at is not None else []
+        return max(min(until) - now, 0.0)
+
+    def _consume(self, partitions: Iterable[int]) -> None:
+        for partition in partitions:
+            channel = _Channel(self, self._connection.channel(), partition)
+            self._channels.append(channel)
+            channel.channel.auto_decode = False
+            channel.channel.basic_qos(0, self._settings.prefetch, False)
+            name = self._queue(partition)
+            channel.channel.basic_consume(
+                name,
+                consumer_tag=f"{self._settings.name}.{name}",
+                callback=lambda message, channel=channel: self._deliver(channel, message),
+            )
+
+    def _queue(self, partition: int) -> str:
+        odd = {BARE_TOPIC: self._topology.bare, DEAD_LETTERED: self._topology.dead}
+        return odd.get(partition) or self._topology.partition(partition)
+
+    def _deliver(self, channel: _Channel, message: Any) -> None:
+        if self._stopping.is_set():
+            return
+        dead_lettered = None
+        if channel.partition == DEAD_LETTERED:
+            dead_lettered, expired = _death_of(message)
+            if expired and is_call(message.body):
+                channel.delivered(message.delivery_info["delivery_tag"])
+                channel.settle(message.delivery_info["delivery_tag"])
+                self.expired_calls += 1
+                channel.acknowledge()
+                return
+        delivery = RabbitDelivery(channel, message, dead_lettered)
+        channel.delivered(delivery.tag)
+        self._lanes.submit(delivery)
+
+    def _acknowledge(self) -> None:
+        """Send the replies of what the lanes have settled, then one acknowledgement a partition."""
+        touched: dict[_Channel, None] = {}
+        while True:
+            try:
+                channel, delivery = self._settled.get_nowait()
+            except queue.Empty:
+                break
+            if delivery.reply is not None:
+                self._replies.send(delivery.reply)
+            channel.settle(delivery.tag)
+            touched[channel] = None
+        for channel in touched:
+            channel.acknowledge()
+
+
+def _death_of(message: Any) -> tuple[str, bool]:
+    """Return why the broker dead-lettered a message, as its x-death header says, and whether it expired."""
+    deaths = (message.properties.get("application_headers") or {}).get("x-death") or [{}]
+    last = deaths[0]
+    reason = str(last.get("reason", "unknown"))[:64]
+    text = f"{reason} in queue {str(last.get('queue', 'unknown'))[:128]}, {last.get('count', 1)} times"
+    return text, reason == EXPIRED

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What stands on the broker: the exchange, a queue a partition, the bare topic's queue, the dead letters'.
+
+oslo.messaging's clients declare the exchange too, and take any queue they find; nobody but the workers and
+`tracker-worker-manage` declares the queues.
+"""
+
+import amqp
+from kombu.connection import Connection
+from kombu.entity import Exchange, Queue
+from msgspec import Struct
+
+from tracker_worker.domain.partitions import server_of
+
+TOPIC = "tracker"
+DELIVERY_LIMIT = 1_000_000
+"""Of quorum queues. Above RabbitMQ's default of 20, so that the broker judges no event: the worker does."""
+
+
+class TopologyMismatch(Exception):
+    """An exchange or queue is declared otherwise; the text is one line with the commands that mend it."""
+
+
+class Topology(Struct, frozen=True):
+    """Names and kinds for one exchange.
+
+    Queues are named after the exchange, so that two trackers can share a virtual host; routing keys are
+    those that oslo.messaging's clients use, after the topic. With the exchange `tracker` both are the same.
+    """
+
+    exchange: str
+    partitions: int
+    quorum: bool
+
+    @property
+    def bare(self) -> str:
+        """The queue of commands that were sent to the topic without a server."""
+        return self.exchange
+
+    @property
+    def dead(self) -> str:
+        """The queue of what the broker dead-lettered."""
+        return f"{self.exchange}.dead"
+
+    def partition(self, number: int) -> str:
+        """The queue of a partition."""
+        return f"{self.exchange}.{server_of(number)}"
+
+    def queues(self) -> list[Queue]:
+        """Every queue, to be bound to a channel."""
+        keys = {self.dead: f"{TOPIC}.dead", self.bare: TOPIC}
+        keys |= {self.partition(n): f"{TOPIC}.{server_of(n)}" for n in range(self.partitions)}
+        return [self._queue(name, key) for name, key in keys.items()]
+
+    def _queue(self, name: str, routing_key: str) -> Queue:
+        arguments: dict[str, object] = {"x-single-active-consumer": True}
+        if self.quorum:
+            arguments |= {"x-queue-type": "quorum", "x-delivery-limit": DELIVERY_LIMIT}
+        if name != self.dead:
+            arguments |= {
+                "x-dead-letter-exchange": self.exchange,
+                "x-dead-letter-routing-key": f"{TOPIC}.dead",
+            }
+        exchange = Exchange(self.exchange, type="topic", durable=True, auto_delete=False)
+        return Queue(
+            name,
+            exchange,
+            routing_key=routing_key,
+            durable=True,
+            auto_delete=False,
+            queue_arguments=arguments,
+        )
+
+
+def declare(connection: Connection, topology: Topology) -> None:
+    """Declare everything; what is there as it should be stays. Raises TopologyMismatch."""
+    for queue in topology.queues():
+        channel = connection.channel()  # The broker closes it when it refuses a declaration.
+        try:
+            queue(channel).declare()
+        except amqp.PreconditionFailed as error:
+            raise TopologyMismatch(_mismatch(error, topology, queue.name)) from None
+        channel.close()
+
+
+def _mismatch(error: amqp.PreconditionFailed, topology: Topology, queue: str) -> str:
+    said = str(error.reply_text).removeprefix("PRECONDITION_FAILED - ")
+    if "for exchange" in said:
+        thing = f"exchange '{topology.exchange}'"
+        mend = (
+            "set [oslo_messaging_rabbit] amqp_durable_queues or rabbit_quorum_queue in every client, stop "
+            f"them and delete it: rabbitmqadmin delete exchange name={topology.exchange}"
+        )
+    else:
+        thing = f"queue '{queue}'"
+        mend = (
+            "give all workers the same [oslo_messaging_rabbit] rabbit_quorum_queue; to change it stop them, "
+            f"let the queue run empty and delete it: rabbitmqctl delete_queue {queue} --if-empty"
+        )
+    return f"{thing} was declared otherwise ({said}): {mend}"
