@@ -153,7 +153,7 @@ class NodeRemoved(Struct, frozen=True):
 
 
 class InstanceTouched(Struct, frozen=True):
-    """An event of this origin was the last to name the instance."""
+    """An event of this origin named the instance."""
 
     instance_uuid: str
     origin: Origin
@@ -198,7 +198,10 @@ def evolve(node: Node, changes: Iterable[Change]) -> Node:
                 claimed = _drop(claims, claimed, instance_uuid, role)
             case InstanceTouched(instance_uuid, origin):
                 touched = dict(node.touched) if touched is None else touched
-                touched[instance_uuid] = origin
+                last = touched.get(instance_uuid)
+                # A client's threads may overtake each other: what it numbered higher is the later event.
+                if last is None or last.source != origin.source or last.sequence < origin.sequence:
+                    touched[instance_uuid] = origin
             case TouchForgotten(instance_uuid):
                 touched = dict(node.touched) if touched is None else touched
                 touched.pop(instance_uuid, None)

@@ -255,3 +255,12 @@ def test_second_audit_of_the_same_facts_finds_nothing(commands: list[Command], a
     again, decision = decided(node, audit)
     assert (decision.outcome, decision.changes, decision.effects) == ("ignored", (), ())
     assert again.claims == node.claims
+
+
+def test_an_event_that_was_overtaken_does_not_hide_the_later_one_of_its_client():
+    """Two threads of a client name one instance; an audit between their numbers must not undo the later."""
+    node = evolve(a_node(), [InstanceTouched(INSTANCE, Origin("client-1", 6))])
+    node = evolve(node, [InstanceTouched(INSTANCE, Origin("client-1", 4))])
+    assert node.touched == {INSTANCE: Origin("client-1", 6)}
+    node = evolve(node, [InstanceTouched(INSTANCE, Origin("client-2", 1))])
+    assert node.touched == {INSTANCE: Origin("client-2", 1)}
