@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a caller of the worker may catch. Importable without the worker.
 
-`code` is stable and may be matched on. Give `allowed_remote_exmods=rpcapi.EXMODS` to the RPC transport, so
-that they are raised as themselves.
+`code` is stable and may be matched on. An RPC transport needs `allowed_remote_exmods=rpcapi.EXMODS`, so that
+the worker's errors are raised as themselves; TrackerAPI.from_conf makes one that has it.
 """
 
 
 class TrackerWorkerException(Exception):
-    """Base of all errors that the worker raises in a caller."""
+    """Base of all errors that the worker, or its client, raises in a caller."""
 
     code = "error"
 
@@ -58,3 +58,23 @@ class NodeNotFound(TrackerWorkerException):
     """The node is not tracked: its next update_available_resource creates it."""
 
     code = "node_not_found"
+
+
+class TrackerUnavailable(TrackerWorkerException):
+    """The broker did not confirm the command within the retries. It may have it all the same, so send it
+    again with the same event id, or leave the rest to the next audit.
+    """
+
+    code = "tracker_unavailable"
+
+
+class NoWorker(TrackerUnavailable):
+    """The broker has no queue for the node: no worker ever ran with this exchange and these partitions."""
+
+    code = "no_worker"
+
+
+class QueuesNotDurable(TrackerWorkerException):
+    """The client is configured for queues that a broker forgets: the text says which option to set."""
+
+    code = "queues_not_durable"

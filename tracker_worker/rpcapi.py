@@ -1,168 +1,324 @@
 # SPDX-License-Identifier: Apache-2.0
 """The worker's client: what a compute manager imports. One method a command.
 
-Claims and get_node are calls; everything else is a cast with `at_least_once`, so that a command that no
-queue takes raises oslo_messaging.MessageUndeliverable instead of being lost. Every command is stamped
-with an event id and with its origin (this client and its counter). Arguments are plain dicts in the forms
-of the design, section 6.
+Claims and get_node are calls; everything else is a cast that the broker has confirmed on return. Every
+command is stamped with an event id and with its origin (this client and its counter). Arguments are plain
+dicts in the forms of the design, section 6.
+
+Claims are contexts, as Nova's are::
+
+    with api.instance_claim(context, node, instance, limits=limits) as claim:
+        save(instance)       # host and node, by which an audit finds it
+        claim.saved()        # audits count it from here on; so does leaving the block
+        spawn(instance)      # an exception gives the room back
+
+A change is cast and then saved, in one block, and an audit takes its snapshot before it reads what it sends::
+
+    with api.change():
+        api.update_usage(context, node, deleted)
+        save(deleted)
+
+    as_of = api.snapshot()
+    api.update_available_resource(context, node, report, instances=read(node), as_of=as_of)
 """
 
-import itertools
+import logging
+import queue
+import time
 import uuid
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from types import TracebackType
+from typing import Any, Self
 
 import oslo_messaging
 
-from tracker_worker.domain.commands import VERSION
-from tracker_worker.domain.partitions import partition_of, server_of
+from tracker_worker.exceptions import TrackerWorkerException
+from tracker_worker.link import Link
+from tracker_worker.snapshots import EventNumbers, Hold
 
-TOPIC = "tracker"
+LOG = logging.getLogger(__name__)
+
 EXMODS = ["tracker_worker.exceptions", "oslo_messaging.rpc.dispatcher"]
 
 Json = dict[str, Any]
 
 
-class TrackerAPI:
-    """Client of the workers. Thread-safe; exchange and partitions must be the workers'.
+class Claim(Json):
+    """A granted claim: the worker's reply {outcome, claim, sequence}, and the context in which it is used.
 
-    `context` is the request's context (a dict or an oslo.context object with to_dict); of it only the
-    request id reaches the worker's tables. Raises tracker_worker.exceptions from calls, and
-    oslo.messaging's own errors.
+    Leaving the block by an exception casts the matching abort or drop and raises on. What the block saved
+    must be undone by then: inside the block, or in a `change()` around it.
+
+    Until the block ends, or `saved` or `abort` is called, `snapshot` stays below the claim, so that no audit
+    takes it for a mistake. A claim that is never entered holds it back for ten minutes at most.
+    """
+
+    def __init__(self, reply: Json, hold: Hold, give_back: Callable[[], None]) -> None:
+        super().__init__(reply)
+        self._hold = hold
+        self._give_back: Callable[[], None] | None = give_back
+
+    def saved(self) -> None:
+        """Tell that what audits read shows the claim: they count it from now on."""
+        self._hold.release()
+
+    def abort(self) -> None:
+        """Give the room back; once more does nothing. After a TrackerUnavailable the next audit does it."""
+        give_back, self._give_back = self._give_back, None
+        if give_back is not None:
+            give_back()
+        self._hold.release()
+
+    def __enter__(self) -> Self:
+        self._hold.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is not None:
+                _attempt(self.abort)
+        finally:
+            self._hold.release()
+
+
+class TrackerAPI:
+    """Client of the workers. Thread-safe; make one for a process, after it has forked.
+
+    `context` is the request's context (a dict or an oslo.context object with to_dict); of it only the request
+    id leaves the process. `exchange` and `partitions` must be the workers'. A call waits `timeout` seconds
+    for its reply. While the broker is away a command is tried `retry` times more, for some 20 seconds by
+    default, with oslo.messaging's own intervals.
+
+    Commands raise tracker_worker.exceptions; calls oslo_messaging.MessagingTimeout too, and NoSuchMethod or
+    UnsupportedVersion where a worker is older. A claim that timed out is given back behind itself.
+    Raises QueuesNotDurable unless [oslo_messaging_rabbit] has amqp_durable_queues or rabbit_quorum_queue.
     """
 
     def __init__(
-        self, transport: Any, *, exchange: str = "tracker", partitions: int = 16, timeout: int = 60
+        self,
+        transport: Any,
+        *,
+        exchange: str = "tracker",
+        partitions: int = 16,
+        timeout: int = 60,
+        retry: int = 4,
     ) -> None:
-        target = oslo_messaging.Target(exchange=exchange, topic=TOPIC, version=VERSION)
-        self._client = oslo_messaging.get_rpc_client(
-            transport,
-            target,
-            timeout=timeout,
-            transport_options=oslo_messaging.TransportOptions(at_least_once=True),
-        )
-        self._partitions = partitions
-        self._source = str(uuid.uuid4())
-        self._counter = itertools.count(1)
+        self._link = Link(transport, exchange, partitions, timeout, retry)
+        self._events = EventNumbers(str(uuid.uuid4()), time.monotonic)
+        self._audits: queue.Queue[dict[str, int]] = queue.Queue(1)
+        self._audits.put({})
 
-    def call(self, context: Json, method: str, node: str, **args: Any) -> Json:
+    @classmethod
+    def from_conf(cls, conf: Any, url: str | None = None, **settings: Any) -> Self:
+        """Return a client on a transport of its own, by default the one of [DEFAULT] transport_url.
+
+        `conf` must be cfg.CONF: oslo.messaging has options there. `settings` are the constructor's.
+        """
+        transport = oslo_messaging.get_rpc_transport(conf, url=url, allowed_remote_exmods=EXMODS)
+        return cls(transport, **settings)
+
+    def call(self, context: Any, method: str, node: str, **args: Any) -> Json:
         """Send any command and return its reply {outcome, reason?, claim?, sequence}."""
-        reply: Json = self._prepared(node).call(_plain(context), method, **self._stamped(node, args))
-        return reply
+        with self._events.hold(method):
+            return self._link.call(context, method, self._stamped(node, args))
 
-    def cast(self, context: Json, method: str, node: str, **args: Any) -> None:
-        """Send any command without waiting for its outcome."""
-        self._prepared(node).cast(_plain(context), method, **self._stamped(node, args))
+    def cast(self, context: Any, method: str, node: str, **args: Any) -> None:
+        """Send any command without waiting for its outcome; the broker has it when this returns."""
+        with self._events.hold(method):
+            self._link.cast(context, method, self._stamped(node, args))
 
-    def update_available_resource(self, context: Json, node: str, resources: Json, **args: Any) -> None:
-        """The hypervisor's view; with `instances` (and `migrations`, `as_of`, `startup`) an audit."""
-        self.cast(context, "update_available_resource", node, resources=resources, **args)
+    def change(self) -> Hold:
+        """Hold snapshots back below everything that is cast in the block: cast in it, then save in it.
 
-    def instance_claim(self, context: Json, node: str, instance: Json, **args: Any) -> Json:
+        Without a block, save first and cast then: an audit between the two corrects what the cast will find
+        done. The other way round it would undo it.
+        """
+        return self._events.hold("change()")
+
+    def snapshot(self) -> int:
+        """Return `as_of` for audits of what is read from now on.
+
+        Take it before reading; the same one serves all nodes that are read after it. It counts the events of
+        this client only: audit a node through the client that casts its events.
+        """
+        return self._events.snapshot()
+
+    def update_available_resource(
+        self,
+        context: Any,
+        node: str,
+        resources: Json,
+        *,
+        instances: list[Json] | None = None,
+        migrations: list[Json] | None = None,
+        as_of: int | None = None,
+        startup: bool = False,
+    ) -> None:
+        """The hypervisor's view; with `instances`, all of this node, and `migrations` an audit.
+
+        The worker corrects what differs but leaves alone what was touched after `as_of`; without it, it
+        corrects everything, what is under way too. Overtaken by a newer audit of the node, an audit says
+        nothing of instances.
+        """
+        args: Json = {"resources": resources} | ({"startup": True} if startup else {})
+        audit = _given(instances=instances, migrations=migrations, as_of=as_of)
+        with self._newest(node, as_of if instances is not None else None) as newest:
+            if not newest:
+                LOG.info("A newer audit of node %s has been sent: this one is sent as a report", node)
+            self.cast(context, "update_available_resource", node, **args, **(audit if newest else {}))
+
+    def instance_claim(
+        self,
+        context: Any,
+        node: str,
+        instance: Json,
+        *,
+        limits: Json | None = None,
+        decided: bool = False,
+    ) -> Claim:
         """A boot or unshelve wants room. Raises ComputeResourcesUnavailable."""
-        return self.call(context, "instance_claim", node, instance=instance, **args)
+        give_back = partial(self.abort_instance_claim, context, node, instance["uuid"])
+        args = {"instance": instance, "decided": decided, **_given(limits=limits)}
+        return self._claim(context, "instance_claim", node, give_back, args)
 
     def resize_claim(
-        self, context: Json, node: str, instance: Json, flavor: Json, migration: Json, **args: Any
-    ) -> Json:
-        """A resize or cold migration to this node wants room. Raises ComputeResourcesUnavailable."""
-        return self.call(
-            context, "resize_claim", node,
-            instance=instance, flavor=flavor, migration=migration, **args,
-        )  # fmt: skip
+        self, context: Any, node: str, instance: Json, flavor: Json, migration: Json, **args: Any
+    ) -> Claim:
+        """A resize or cold migration to this node wants room. Raises ComputeResourcesUnavailable.
+
+        `args` of the three claims of moves: limits, image_properties, pci_requests, decided.
+        """
+        return self._move_claim(context, "resize_claim", node, instance, migration, args | {"flavor": flavor})
 
     def live_migration_claim(
-        self, context: Json, node: str, instance: Json, migration: Json, **args: Any
-    ) -> Json:
+        self, context: Any, node: str, instance: Json, migration: Json, **args: Any
+    ) -> Claim:
         """A live migration to this node wants room. Raises ComputeResourcesUnavailable."""
-        return self.call(
-            context, "live_migration_claim", node, instance=instance, migration=migration, **args
-        )
+        return self._move_claim(context, "live_migration_claim", node, instance, migration, args)
 
-    def rebuild_claim(self, context: Json, node: str, instance: Json, migration: Json, **args: Any) -> Json:
+    def rebuild_claim(self, context: Any, node: str, instance: Json, migration: Json, **args: Any) -> Claim:
         """An evacuation to this node wants room. Raises ComputeResourcesUnavailable."""
-        return self.call(context, "rebuild_claim", node, instance=instance, migration=migration, **args)
+        return self._move_claim(context, "rebuild_claim", node, instance, migration, args)
 
-    def abort_instance_claim(self, context: Json, node: str, instance_uuid: str) -> None:
+    def abort_instance_claim(self, context: Any, node: str, instance_uuid: str) -> None:
         """The boot failed."""
         self.cast(context, "abort_instance_claim", node, instance_uuid=instance_uuid)
 
     def drop_move_claim(
-        self, context: Json, node: str, instance_uuid: str, migration_uuid: str | None = None
+        self, context: Any, node: str, instance_uuid: str, migration_uuid: str | None = None
     ) -> None:
         """The move to here was aborted or rolled back."""
-        self.cast(
-            context, "drop_move_claim", node,
-            instance_uuid=instance_uuid, migration_uuid=migration_uuid,
-        )  # fmt: skip
+        migration = _given(migration_uuid=migration_uuid)
+        self.cast(context, "drop_move_claim", node, instance_uuid=instance_uuid, **migration)
 
-    def start_move(self, context: Json, node: str, instance_uuid: str, migration_uuid: str) -> None:
+    def start_move(self, context: Any, node: str, instance_uuid: str, migration_uuid: str) -> None:
         """Source: handed over, keep room for a revert."""
-        self.cast(
-            context, "start_move", node,
-            instance_uuid=instance_uuid, migration_uuid=migration_uuid,
-        )  # fmt: skip
+        self._cast_move(context, "start_move", node, instance_uuid, migration_uuid)
 
-    def finish_move(
-        self, context: Json, node: str, instance: Json, migration_uuid: str | None = None
-    ) -> None:
+    def finish_move(self, context: Any, node: str, instance: Json, migration_uuid: str | None = None) -> None:
         """Destination: the instance has landed."""
-        self.cast(context, "finish_move", node, instance=instance, migration_uuid=migration_uuid)
+        migration = _given(migration_uuid=migration_uuid)
+        self.cast(context, "finish_move", node, instance=instance, **migration)
 
     def drop_move_claim_at_source(
-        self, context: Json, node: str, instance_uuid: str, migration_uuid: str
+        self, context: Any, node: str, instance_uuid: str, migration_uuid: str
     ) -> None:
         """Source: confirmed; or a live migration or evacuation has left."""
-        self.cast(
-            context, "drop_move_claim_at_source", node,
-            instance_uuid=instance_uuid, migration_uuid=migration_uuid,
-        )  # fmt: skip
+        self._cast_move(context, "drop_move_claim_at_source", node, instance_uuid, migration_uuid)
 
     def drop_move_claim_at_dest(
-        self, context: Json, node: str, instance_uuid: str, migration_uuid: str
+        self, context: Any, node: str, instance_uuid: str, migration_uuid: str
     ) -> None:
         """Destination: reverted."""
-        self.cast(
-            context, "drop_move_claim_at_dest", node,
-            instance_uuid=instance_uuid, migration_uuid=migration_uuid,
-        )  # fmt: skip
+        self._cast_move(context, "drop_move_claim_at_dest", node, instance_uuid, migration_uuid)
 
-    def finish_revert_move(self, context: Json, node: str, instance: Json, migration_uuid: str) -> None:
+    def finish_revert_move(self, context: Any, node: str, instance: Json, migration_uuid: str) -> None:
         """Source: the instance is back after a revert."""
         self.cast(context, "finish_revert_move", node, instance=instance, migration_uuid=migration_uuid)
 
-    def update_usage(self, context: Json, node: str, instance: Json) -> None:
+    def update_usage(self, context: Any, node: str, instance: Json) -> None:
         """A new vm_state or task_state; in a removable state, released."""
         self.cast(context, "update_usage", node, instance=instance)
 
-    def build_failed(self, context: Json, node: str) -> None:
+    def build_failed(self, context: Any, node: str) -> None:
         """One more failed build in a row."""
         self.cast(context, "build_failed", node)
 
-    def build_succeeded(self, context: Json, node: str) -> None:
+    def build_succeeded(self, context: Any, node: str) -> None:
         """No failed builds in a row."""
         self.cast(context, "build_succeeded", node)
 
-    def set_service_status(self, context: Json, node: str, disabled: bool) -> None:
+    def set_service_status(self, context: Any, node: str, disabled: bool) -> None:
         """The compute service was enabled or disabled."""
         self.cast(context, "set_service_status", node, disabled=disabled)
 
-    def remove_node(self, context: Json, node: str, host: str | None = None, force: bool = False) -> None:
-        """The node is no longer tracked."""
-        self.cast(context, "remove_node", node, host=host, force=force)
+    def remove_node(self, context: Any, node: str, host: str | None = None, force: bool = False) -> None:
+        """The node is no longer tracked; ignored when it belongs to another host than the one given."""
+        self.cast(context, "remove_node", node, force=force, **_given(host=host))
 
-    def get_node(self, context: Json, node: str) -> Json:
+    def get_node(self, context: Any, node: str) -> Json:
         """Return the node view. Raises NodeNotFound."""
         return self.call(context, "get_node", node)
 
-    def _prepared(self, node: str) -> Any:
-        return self._client.prepare(server=server_of(partition_of(node, self._partitions)))
+    def _cast_move(self, context: Any, method: str, node: str, instance: str, migration: str) -> None:
+        self.cast(context, method, node, instance_uuid=instance, migration_uuid=migration)
+
+    def _move_claim(
+        self, context: Any, method: str, node: str, instance: Json, migration: Json, args: Json
+    ) -> Claim:
+        give_back = partial(self.drop_move_claim, context, node, instance["uuid"], migration["uuid"])
+        args = {"instance": instance, "migration": migration, **args}
+        return self._claim(context, method, node, give_back, args)
+
+    def _claim(
+        self, context: Any, method: str, node: str, give_back: Callable[[], None], args: Json
+    ) -> Claim:
+        hold = self._events.hold(f"{method} on node {node}")
+        try:
+            return Claim(self.call(context, method, node, **args), hold, give_back)
+        except BaseException as error:
+            with hold:
+                if isinstance(error, oslo_messaging.MessagingTimeout):
+                    _attempt(give_back)
+            raise
+
+    @contextmanager
+    def _newest(self, node: str, as_of: int | None) -> Iterator[bool]:
+        """Tell whether no newer audit of the node has been sent; until the block ends none will be.
+
+        Of two audits the older one must not come last: the newer one made the worker forget what has been
+        touched since the older was read. The record goes from hand to hand: whoever has it is sending.
+        """
+        if as_of is None:
+            yield True
+            return
+        sent = self._audits.get()
+        try:
+            newest = as_of >= sent.get(node, 0)
+            if newest:
+                sent[node] = as_of
+            yield newest
+        finally:
+            self._audits.put(sent)
 
     def _stamped(self, node: str, args: Json) -> Json:
-        origin = {"source": self._source, "sequence": next(self._counter)}
-        return {"event_id": str(uuid.uuid4()), "origin": origin, **args, "node": node}
+        return {"event_id": str(uuid.uuid4()), "origin": self._events.origin(), **args, "node": node}
 
 
-def _plain(context: Any) -> Json:
-    """Return a request context as the dict that goes on the wire."""
-    plain: Json = context if isinstance(context, dict) else context.to_dict()
-    return plain
+def _attempt(give_back: Callable[[], None]) -> None:
+    """Give a claim back while another error is on its way to the caller, which matters more."""
+    try:
+        give_back()
+    except (TrackerWorkerException, oslo_messaging.MessagingException):
+        LOG.exception("A claim could not be given back: the next audit of the node releases it")
+
+
+def _given(**args: Any) -> Json:
+    return {name: value for name, value in args.items() if value is not None}

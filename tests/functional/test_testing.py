@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fixture for other projects: what they write with it, and that it gets on with their processes."""
+
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Any
+
+import pytest
+from oslo_config import cfg
+
+from tracker_worker.domain.settings import TrackerSettings
+from tracker_worker.exceptions import ComputeResourcesUnavailable
+from tracker_worker.rpcapi import TrackerAPI
+from tracker_worker.testing import TrackerWorkerFixture
+
+Json = dict[str, Any]
+
+SMALL = {"vcpus": 2, "memory_mb": 2048, "root_gb": 20}
+LARGE = {"vcpus": 4, "memory_mb": 4096, "root_gb": 40}
+
+
+class ComputeManager:
+    """The smallest compute manager there is: a hypervisor of 8 vcpus, and a database that is a dict."""
+
+    report = {"uuid": "7c0e3f5a-5d0b-4f5e-9d5c-0a4f6f1f0c11", "host": "compute1",
+              "vcpus": 8, "memory_mb": 16384, "local_gb": 100}  # fmt: skip
+
+    def __init__(self, tracker: TrackerAPI, node: str = "compute1") -> None:
+        self.tracker, self.node = tracker, node
+        self.instances: dict[str, Json] = {}
+        self.migrations: dict[str, Json] = {}
+
+    def boot(self, uuid: str, flavor: Json, spawn: Any = lambda: None) -> None:
+        instance = {"uuid": uuid, "project_id": "demo", "vm_state": "active", "flavor": flavor}
+        limits = {"memory_mb": 16384}
+        with self.tracker.instance_claim({}, self.node, instance, limits=limits) as claim:
+            spawn()
+            self.instances[uuid] = instance
+            assert claim["claim"]["vcpus"] == flavor["vcpus"]
+
+    def resize(self, uuid: str, flavor: Json) -> None:
+        old = self.instances[uuid]
+        move = {"uuid": f"resize-of-{uuid}", "type": "resize", "status": "finished", "instance_uuid": uuid,
+                "source_node": self.node, "dest_node": self.node,
+                "old_flavor": old["flavor"], "new_flavor": flavor}  # fmt: skip
+        with self.tracker.resize_claim({}, self.node, old, flavor, move):
+            self.migrations[uuid] = move
+            self.instances[uuid] = old | {"vm_state": "resized", "flavor": flavor}
+            self.tracker.finish_move({}, self.node, self.instances[uuid], move["uuid"])
+
+    def confirm(self, uuid: str) -> None:
+        with self.tracker.change():
+            self.tracker.drop_move_claim_at_source({}, self.node, uuid, self.migrations[uuid]["uuid"])
+            del self.migrations[uuid]
+
+    def delete(self, uuid: str) -> None:
+        with self.tracker.change():
+            self.tracker.update_usage({}, self.node, self.instances[uuid] | {"vm_state": "deleted"})
+            del self.instances[uuid]
+
+    def audit(self) -> None:
+        as_of = self.tracker.snapshot()
+        here, moves = list(self.instances.values()), list(self.migrations.values())
+        self.tracker.update_available_resource(
+            {}, self.node, self.report, instances=here, migrations=moves, as_of=as_of
+        )
+
+
+@pytest.fixture
+def tracker() -> Iterator[TrackerWorkerFixture]:
+    with TrackerWorkerFixture(cfg.CONF) as tracker:
+        yield tracker
+
+
+@pytest.fixture
+def manager(tracker) -> ComputeManager:
+    manager = ComputeManager(tracker.api)
+    manager.audit()
+    assert used(tracker) == (0, 512, 0)  # A usage notification covers a batch: this ends the first one.
+    return manager
+
+
+def used(tracker: TrackerWorkerFixture) -> tuple[int, int, int]:
+    view = tracker.api.get_node({}, "compute1")
+    return view["vcpus_used"], view["memory_mb_used"], view["local_gb_used"]
+
+
+def data(notification: Json) -> Json:
+    return notification["payload"]["nova_object.data"]
+
+
+def test_a_life_of_an_instance(tracker, manager):
+    manager.boot("a", SMALL)
+    assert used(tracker) == (2, 2560, 20)
+    manager.resize("a", LARGE)
+    assert used(tracker) == (6, 6656, 60)
+    manager.audit()
+    manager.confirm("a")
+    assert used(tracker) == (4, 4608, 40)
+    manager.delete("a")
+    manager.audit()
+    assert used(tracker) == (0, 512, 0)
+    usages = tracker.wait_for_notifications("compute_node.usage", node="compute1", count=6)
+    shown = [vcpus for vcpus, _ in groupby(data(usage)["vcpus_used"] for usage in usages)]
+    assert shown[:4] == [0, 2, 6, 4]
+    assert "compute_node.audit" not in {each["event_type"] for each in tracker.notifications}
+
+
+def test_a_claim_without_room_is_refused_and_told(tracker, manager):
+    with pytest.raises(ComputeResourcesUnavailable, match="Free memory 15872.00 MB < requested 99999 MB"):
+        manager.boot("huge", SMALL | {"memory_mb": 99999})
+    assert (manager.instances, used(tracker)) == ({}, (0, 512, 0))
+    (refused,) = tracker.wait_for_notifications("compute_node.claim.error")
+    assert (refused["priority"], data(refused)["node"]) == ("ERROR", "compute1")
+
+
+def test_a_failed_spawn_gives_the_room_back(tracker, manager):
+    with pytest.raises(ZeroDivisionError):
+        manager.boot("a", SMALL, lambda: 1 / 0)
+    assert used(tracker) == (0, 512, 0)
+
+
+def test_an_audit_corrects_what_was_lost(tracker, manager):
+    manager.boot("a", SMALL)
+    del manager.instances["a"]
+    manager.audit()
+    (audit,) = tracker.wait_for_notifications("compute_node.audit")
+    (correction,) = data(audit)["corrections"]
+    assert data({"payload": correction})["action"] == "released"
+
+
+def test_a_notification_that_does_not_come_is_an_error_that_says_what_came(tracker, manager):
+    with pytest.raises(TimeoutError, match=r"0 of 1 compute_node\.delete .*'compute_node\.create'"):
+        tracker.wait_for_notifications("compute_node.delete", timeout=0.2)
+
+
+def test_notifications_of_other_nodes_do_not_count(tracker, manager):
+    ComputeManager(tracker.api, "compute2").tracker.update_available_resource(
+        {}, "compute2", manager.report | {"uuid": "8c0e3f5a-5d0b-4f5e-9d5c-0a4f6f1f0c11"}
+    )
+    (created,) = tracker.wait_for_notifications("compute_node.create", node="compute2")
+    assert data(created)["node"] == "compute2"
+    assert len(tracker.wait_for_notifications("compute_node.create", count=2)) == 2
+
+
+def test_the_operators_settings_can_be_chosen():
+    with TrackerWorkerFixture(cfg.CONF, TrackerSettings(reserved_host_memory_mb=1024)) as tracker:
+        ComputeManager(tracker.api).audit()
+        assert used(tracker) == (0, 1024, 0)
+
+
+def test_two_workers_at_once_know_nothing_of_each_other(tracker, manager):
+    with TrackerWorkerFixture(cfg.CONF) as other:
+        other_manager = ComputeManager(other.api)
+        other_manager.audit()
+        other_manager.boot("a", SMALL)
+        assert (used(other), used(tracker)) == ((2, 2560, 20), (0, 512, 0))
+
+
+def test_a_client_of_ones_own_reaches_the_worker(tracker, manager):
+    api = TrackerAPI(tracker.transport, exchange=tracker.exchange, partitions=tracker.partitions)
+    assert api.get_node({}, "compute1")["vcpus"] == 8
+
+
+PREAMBLES = {
+    "the fixture comes first": "",
+    "oslo.messaging came before": "import oslo_messaging",
+    "eventlet has patched everything": "import eventlet; eventlet.monkey_patch(); import oslo_messaging",
+    "its options are in use": """
+        from oslo_config import cfg
+        cfg.CONF.register_opt(cfg.StrOpt("exchange", default="mine"), group="bus")
+        cfg.CONF([], project="nova", default_config_files=[])
+        cfg.CONF.set_override("exchange", "theirs", group="bus")
+    """,
+}
+SCRIPT = """
+from oslo_config import cfg
+from tracker_worker.testing import TrackerWorkerFixture
+
+report = {"uuid": "u", "host": "h", "vcpus": 8, "memory_mb": 16384, "local_gb": 100}
+for turn in range(2):
+    with TrackerWorkerFixture(cfg.CONF) as tracker:
+        tracker.api.update_available_resource({}, "compute1", report)
+        assert tracker.api.get_node({}, "compute1")["vcpus"] == 8
+        tracker.wait_for_notifications("compute_node.usage", node="compute1")
+if hasattr(cfg.CONF, "bus"):
+    assert cfg.CONF.bus.exchange == "theirs"
+print("done")
+"""
+
+
+@pytest.mark.parametrize("preamble", PREAMBLES.values(), ids=PREAMBLES)
+def test_the_fixture_gets_on_with_a_process_of_another_project(preamble):
+    script = textwrap.dedent(preamble) + SCRIPT
+    command = [sys.executable, "-W", "ignore", "-c", script]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stdout) == (0, "done\n"), result.stderr

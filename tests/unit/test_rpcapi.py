@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the client refuses and says before a worker has anything to do with it."""
+
+# The commands choose oslo.service's threading model, before oslo.messaging is imported by anything.
+import tracker_worker.cmd  # noqa: F401  # isort: skip
+
+import socket
+import time
+from collections.abc import Iterator
+
+import oslo_messaging
+import pytest
+from oslo_config import cfg
+
+from tracker_worker.exceptions import QueuesNotDurable, TrackerUnavailable
+from tracker_worker.rpcapi import Claim, TrackerAPI
+from tracker_worker.snapshots import EventNumbers
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """A port of this host where nobody listens: bound, so that nobody else takes it."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
+
+
+def client(url: str, **settings: int) -> TrackerAPI:
+    return TrackerAPI.from_conf(cfg.CONF, url, **settings)
+
+
+@pytest.mark.parametrize("query", ["", "?amqp_durable_queues=false", "?heartbeat_rate=2"])
+def test_queues_that_are_not_durable_are_refused(query):
+    with pytest.raises(QueuesNotDurable, match=r"amqp_durable_queues or rabbit_quorum_queue") as caught:
+        client(f"rabbit://guest:hunter2@127.0.0.1:1/{query}")
+    assert "[oslo_messaging_rabbit]" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "rabbit://127.0.0.1:1/?amqp_durable_queues=true",
+        "rabbit://127.0.0.1:1/?rabbit_quorum_queue=true",
+        "kombu+memory:///",
+        "fake://",
+    ],
+)
+def test_durable_queues_and_transports_in_memory_are_accepted(url):
+    client(url)
+
+
+@pytest.mark.parametrize("option", ["amqp_durable_queues", "rabbit_quorum_queue"])
+def test_durable_queues_may_be_configured_in_the_options(option):
+    client("fake://")
+    oslo_messaging.get_rpc_transport(cfg.CONF, url="rabbit://127.0.0.1:1/")
+    cfg.CONF.set_override(option, True, "oslo_messaging_rabbit")
+    try:
+        client("rabbit://127.0.0.1:1/")
+    finally:
+        cfg.CONF.clear_override(option, "oslo_messaging_rabbit")
+
+
+@pytest.mark.parametrize("send", ["call", "cast"])
+def test_a_broker_that_is_away_is_an_error_after_the_retries(closed_port, send):
+    api = client(f"rabbit://guest:hunter2@127.0.0.1:{closed_port}/?amqp_durable_queues=true", retry=1)
+    started = time.monotonic()
+    with pytest.raises(TrackerUnavailable) as caught:
+        getattr(api, send)({}, "build_failed", "compute1")
+    assert 1 <= time.monotonic() - started < 5
+    text = str(caught.value)
+    assert "of exchange tracker in 2 attempts" in text and "transport_url" in text
+    assert "hunter2" not in text
+    assert caught.value.__cause__ is not None
+
+
+def test_what_a_broker_did_not_take_holds_no_snapshot_back(closed_port):
+    api = client(f"rabbit://127.0.0.1:{closed_port}/?amqp_durable_queues=true", retry=0)
+    with pytest.raises(TrackerUnavailable):
+        api.instance_claim({}, "compute1", {"uuid": "i-1"})
+    before = api.snapshot()
+    assert api.snapshot() > before
+
+
+def test_the_error_that_left_the_block_is_the_one_raised_when_the_room_cannot_be_given_back(caplog):
+    def fail() -> None:
+        raise TrackerUnavailable("away")
+
+    events = EventNumbers("me", time.monotonic)
+    claim = Claim({"outcome": "granted"}, events.hold("claim"), fail)
+    number = events.origin()["sequence"]
+    with pytest.raises(RuntimeError, match="no hypervisor"), claim:
+        raise RuntimeError("no hypervisor")
+    assert "the next audit of the node releases it" in caplog.text
+    assert events.snapshot() > number
+
+
+def test_an_abort_by_hand_raises_what_kept_it_from_being_sent():
+    def fail() -> None:
+        raise TrackerUnavailable("away")
+
+    events = EventNumbers("me", time.monotonic)
+    with pytest.raises(TrackerUnavailable), Claim({}, events.hold("claim"), fail) as claim:
+        claim.abort()
+
+
+def test_the_end_of_a_claim_that_was_saved_takes_no_snapshot_back():
+    """An audit with an older snapshot than the last one would be taken for one that was overtaken."""
+    events = EventNumbers("me", time.monotonic)
+    seen: list[int] = []
+    claim = Claim({}, events.hold("claim"), lambda: seen.append(events.snapshot()))
+    with pytest.raises(RuntimeError), claim:
+        claim.saved()
+        seen.append(events.snapshot())
+        raise RuntimeError
+    assert seen == sorted(seen) and len(seen) == 2
