@@ -29,4 +29,14 @@ Raise it, with everything stopped and the queues empty, when more than this many
 load.
 """,
     ),
+    cfg.StrOpt(
+        "management_url",
+        secret=True,
+        help="""
+RabbitMQ's management API with user and password, as in http://user:password@host:15672.
+
+``tracker-worker-manage queues list`` asks it which worker is active; nothing else uses it. Set it where the
+API is not at the first host of transport_url, with that user, on port 15672 (with TLS 15671).
+""",
+    ),
 ]

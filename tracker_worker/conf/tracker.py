@@ -1,21 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """[tracker]: the rules of the ledger."""
 
-import math
+from oslo_config import cfg
 
-from oslo_config import cfg, types
-
-
-class FiniteFloat(types.Float):
-    """A float with bounds that is no NaN: every comparison with one is false, those of the bounds too."""
-
-    def __call__(self, value: object) -> int | float | None:
-        """Return the number. Raises ValueError."""
-        number = super().__call__(value)
-        if number is not None and math.isnan(number):
-            raise ValueError("must be a number")
-        return number
-
+from tracker_worker.conf.numbers import FiniteFloat
 
 GROUP = cfg.OptGroup("tracker", title="Rules of the ledger")
 

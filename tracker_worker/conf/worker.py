@@ -3,6 +3,8 @@
 
 from oslo_config import cfg, types
 
+from tracker_worker.conf.numbers import FiniteFloat
+
 GROUP = cfg.OptGroup("worker", title="The worker process")
 
 OPTS = [
@@ -18,11 +20,10 @@ It consumes the others after ``standby_delay``, so that RabbitMQ hands them over
 is gone. Change it to share the load between workers: give each a part of the partitions.
 """,
     ),
-    cfg.FloatOpt(
+    cfg.Opt(
         "standby_delay",
+        type=FiniteFloat(min=0.0, max=3600.0),
         default=10.0,
-        min=0.0,
-        max=3600.0,
         help="""
 Seconds after which this worker stands by for the partitions that are not its own.
 

@@ -1,13 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Dead letters: events that could not be applied, kept with the reason until somebody decides."""
+"""Dead letters: events that could not be applied, kept with the reason until somebody decides.
 
+A letter is `parked` until it is `replayed` or `discarded`. Its replay is an event of its own, whose id is the
+letter's id, a dot and a number; the transaction that settles that event makes the letter `replayed`. If that
+event is parked in its turn, it is a new letter: of one event there is never more than one parked letter.
+"""
+
+import re
 from collections.abc import Iterable
 from datetime import datetime
 
 import sqlalchemy as sa
 from msgspec import Struct
 
-from tracker_worker.db.tables import DEAD_LETTERS
+from tracker_worker.db import bulk
+from tracker_worker.db.bulk import TEXT_IDS, as_ids
+from tracker_worker.db.receipts import Receipt
+from tracker_worker.db.tables import DEAD_LETTERS, RECEIPTS
+
+PARKED = "parked"
+REPLAYED = "replayed"
+DISCARDED = "discarded"
 
 
 class DeadLetter(Struct, frozen=True):
@@ -25,14 +38,120 @@ class DeadLetter(Struct, frozen=True):
     method: str | None
     body: str
     recorded_at: datetime
-    state: str = "parked"
+    state: str = PARKED
 
 
-_ADD = sa.insert(DEAD_LETTERS)
+class SettledEvent(Struct, frozen=True):
+    """An event that has a receipt, as far as a replay asks for it."""
+
+    event_id: str
+    sequence: int | None
+    method: str | None
+    outcome: str
+
+
+_REPLAY_ID = re.compile(r"([0-9a-f-]{36})\.[1-9][0-9]{0,9}")
+_CHANGED = ("applied", "granted")
+_MOST_LATER_EVENTS = 1000
+
+_ADD = bulk.insert(DEAD_LETTERS, DeadLetter.__struct_fields__)
+_SETTLE = sa.update(DEAD_LETTERS).where(DEAD_LETTERS.c.id.in_(TEXT_IDS)).values(state=REPLAYED)
+_DISCARD = (
+    sa.update(DEAD_LETTERS)
+    .where(DEAD_LETTERS.c.id == sa.bindparam("letter"), DEAD_LETTERS.c.state == PARKED)
+    .values(state=DISCARDED)
+)
+_FIND = sa.select(DEAD_LETTERS).where(DEAD_LETTERS.c.id.in_(TEXT_IDS))
+_NEWEST_FIRST = (DEAD_LETTERS.c.recorded_at.desc(), DEAD_LETTERS.c.id.desc())
+_COUNT = (
+    sa.select(sa.func.count()).select_from(DEAD_LETTERS).where(DEAD_LETTERS.c.state == sa.bindparam("state"))
+)
+_SETTLED = (RECEIPTS.c.event_id, RECEIPTS.c.sequence, RECEIPTS.c.method, RECEIPTS.c.outcome)
+_REPLAYS = (
+    sa.select(*_SETTLED)
+    .where(RECEIPTS.c.event_id.like(sa.bindparam("pattern")))
+    .order_by(RECEIPTS.c.recorded_at)
+)
+_SEQUENCE = sa.select(RECEIPTS.c.sequence).where(RECEIPTS.c.event_id == sa.bindparam("event"))
 
 
 def add(connection: sa.Connection, letters: Iterable[DeadLetter]) -> None:
     """Insert dead letters."""
-    connection.execute(
-        _ADD, [{field: getattr(x, field) for field in DeadLetter.__struct_fields__} for x in letters]
+    _ADD.execute(
+        connection, [{field: getattr(x, field) for field in DeadLetter.__struct_fields__} for x in letters]
     )
+
+
+def replay_id(letter_id: str, number: int) -> str:
+    """Return the event id of a letter's replay, counted from 1."""
+    return f"{letter_id}.{number}"
+
+
+def settle(connection: sa.Connection, receipts: Iterable[Receipt]) -> None:
+    """Make the letters replayed whose replays are among the receipts of a batch: one statement, or none.
+
+    Belongs into the transaction that inserts the receipts: a letter is replayed if, and only if, its replay
+    is settled.
+    """
+    replays = [match[1] for receipt in receipts if (match := _REPLAY_ID.fullmatch(receipt.event_id))]
+    if replays:
+        connection.execute(_SETTLE, as_ids(replays))
+
+
+def discard(connection: sa.Connection, letter_id: str) -> bool:
+    """Make a parked letter discarded; tells whether it was parked."""
+    return connection.execute(_DISCARD, {"letter": letter_id}).rowcount == 1
+
+
+def find(connection: sa.Connection, letter_ids: Iterable[str]) -> dict[str, DeadLetter]:
+    """Return the letters that exist among these ids."""
+    rows = connection.execute(_FIND, as_ids(letter_ids))
+    return {row.id: DeadLetter(**row._mapping) for row in rows}
+
+
+def newest(
+    connection: sa.Connection, most: int, *, state: str | None = None, node: str | None = None
+) -> list[DeadLetter]:
+    """Return the newest letters, at most `most`, the oldest of them first."""
+    query = sa.select(DEAD_LETTERS).order_by(*_NEWEST_FIRST).limit(most)
+    if state is not None:
+        query = query.where(DEAD_LETTERS.c.state == state)
+    if node is not None:
+        query = query.where(DEAD_LETTERS.c.node == node)
+    return [DeadLetter(**row._mapping) for row in connection.execute(query).all()[::-1]]
+
+
+def count(connection: sa.Connection, state: str) -> int:
+    """Return how many letters have a state."""
+    return connection.scalar(_COUNT, {"state": state}) or 0
+
+
+def replays(connection: sa.Connection, letter_id: str) -> list[SettledEvent]:
+    """Return the replays of a letter that are settled, while their receipts are kept."""
+    rows = connection.execute(_REPLAYS, {"pattern": replay_id(letter_id, 0)[:-1] + "%"})
+    return [SettledEvent(**row._mapping) for row in rows]
+
+
+def later_events(
+    connection: sa.Connection, letter: DeadLetter, instance_uuid: str | None
+) -> list[SettledEvent]:
+    """Return what has changed the letter's instance on its node since, the oldest first, 1000 at most.
+
+    Without an instance: what has changed the node. The replays of older letters come late by intent and do
+    not count.
+    """
+    own = connection.scalar(_SEQUENCE, {"event": letter.event_id})
+    after = RECEIPTS.c.recorded_at > letter.recorded_at if own is None else RECEIPTS.c.sequence > own
+    query = (
+        sa.select(*_SETTLED)
+        .where(RECEIPTS.c.node == letter.node, RECEIPTS.c.outcome.in_(_CHANGED), after)
+        .order_by(RECEIPTS.c.sequence)
+        .limit(_MOST_LATER_EVENTS)
+    )
+    if instance_uuid is not None:
+        query = query.where(RECEIPTS.c.instance_uuid == instance_uuid)
+    events = [SettledEvent(**row._mapping) for row in connection.execute(query)]
+    matches = {event.event_id: _REPLAY_ID.fullmatch(event.event_id) for event in events}
+    letters = find(connection, {match[1] for match in matches.values() if match})
+    older = {one.id for one in letters.values() if one.recorded_at <= letter.recorded_at}
+    return [e for e in events if not ((match := matches[e.event_id]) and match[1] in older)]

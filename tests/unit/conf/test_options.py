@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every option is typed, ranged and explained; what excludes each other is refused with a clear error."""
 
+import oslo_messaging
 import pytest
 from oslo_config import cfg
 from oslo_db import options as db_options
@@ -21,9 +22,11 @@ def a_configuration(tmp_path, text=""):
     conf = cfg.ConfigOpts()
     opts.register_opts(conf)
     db_options.set_defaults(conf)
-    conf.register_opts(
-        [cfg.MultiStrOpt("driver", default=["messagingv2"])], group="oslo_messaging_notifications"
-    )
+    # These register the options that oslo.messaging has for them.
+    oslo_messaging.get_rpc_transport(conf, url="fake://")
+    oslo_messaging.get_notification_transport(conf, url="fake://")
+    conf.set_default("transport_url", "fake://")
+    conf.set_default("driver", ["messagingv2"], group="oslo_messaging_notifications")
     file = tmp_path / "test.conf"
     file.write_text(text)
     conf([], default_config_files=[str(file)], project="test")

@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: Apache-2.0
+"""tracker-worker-manage: the command line, the database, the nodes."""
+
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+import tracker_worker
+from tests.builders import INSTANCE, NODE, a_flavor, a_report, an_instance, command, some_resources
+from tests.functional.lanes import NOW, OTHER_NODE, PARTITIONS
+from tests.functional.manage import Manage
+from tracker_worker.bus.envelope import encode
+from tracker_worker.cmd.embedded import database_file
+from tracker_worker.db import revisions
+from tracker_worker.domain.objects import Limits
+from tracker_worker.domain.partitions import partition_of
+
+ROOT = Path(tracker_worker.__file__).parents[1]
+PROGRAM = "import sys; from tracker_worker.cmd.manage import main; sys.exit(main())"
+
+
+@pytest.fixture
+def manage(tmp_path, capsys) -> Manage:
+    return Manage(tmp_path, capsys)
+
+
+@pytest.fixture
+def a_node(engine, bench):
+    """A node with one instance; the fixture's bench settles more."""
+    bench.track()
+    bench.send(command("instance_claim", instance=an_instance()), "boot")
+    return bench
+
+
+def test_the_program_prints_one_document_and_nothing_else(a_node, manage):
+    arguments = ["--config-file", str(manage.file), "node", "list", "--format", "json"]
+    result = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *arguments], capture_output=True, text=True, timeout=60, cwd=ROOT
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith("[")
+    assert f'"name": "{NODE}"' in result.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["node"],
+        ["node", "show"],
+        ["db", "purge", "--days", "0"],
+        ["db", "purge", "--days", "3651"],
+        ["dead-letter", "list", "--limit", "many"],
+        ["dead-letter", "list", "--state", "lost"],
+        ["queues", "list", "--format", "xml"],
+    ],
+)
+def test_a_wrong_command_line_is_2(manage, arguments):
+    assert manage.run(*arguments) == 2
+    assert "usage:" in manage.err
+    assert manage.out == ""
+
+
+def test_a_configuration_file_that_is_missing_is_named(manage):
+    manage.file.unlink()
+    assert "manage.conf" in manage.complaint("node", "list")
+
+
+def test_a_wrong_option_is_named(manage):
+    manage.configure("[tracker]\nreceipt_days = 0\n")
+    assert "receipt_days" in manage.complaint("db", "purge")
+
+
+@pytest.mark.parametrize("arguments", [["queues", "list"], ["queues", "declare"]])
+def test_without_a_broker_there_are_no_queues(engine, manage, arguments):
+    assert "transport_url names no RabbitMQ" in manage.complaint(*arguments)
+
+
+def test_a_database_that_is_missing_is_named_and_not_made(manage, tmp_path):
+    said = manage.complaint("node", "list")
+    assert str(database_file(tmp_path)) in said
+    assert "db sync" in said
+    assert not database_file(tmp_path).exists()
+
+
+def test_a_database_that_cannot_be_used_is_named_without_its_password(manage):
+    url = "postgresql+psycopg://tracker:planted-secret@127.0.0.1:1/tracker"
+    manage.configure(f"[database]\nconnection = {url}\n")
+    said = manage.complaint("node", "list")
+    assert "[database] connection" in said
+    assert "planted-secret" not in said
+
+
+def test_a_schema_is_made_and_brought_up_to_date(manage):
+    head = revisions.head()
+    assert manage.json("db", "sync", "--version", "0001") == {
+        "before": None,
+        "database": "0001",
+        "code": head,
+    }
+    assert manage.json("db", "version") == {"database": "0001", "code": head}
+    said = manage.complaint("node", "list")
+    assert "0001" in said
+    assert "db sync" in said
+    assert manage.json("db", "sync")["database"] == head
+    assert manage.json("db", "sync")["before"] == head
+    assert manage.json("node", "list") == []
+
+
+def test_a_revision_that_does_not_exist_is_named(manage):
+    assert "'0000'" in manage.complaint("db", "sync", "--version", "0000")
+
+
+def test_a_purge_can_be_tried_first(bench, manage):
+    for age, event_id in ((9, "old"), (3, "young"), (0, "new")):
+        bench.now = NOW - timedelta(days=age)
+        bench.send(command("build_failed"), event_id)
+    expected = {"receipts": 1, "days": 7}
+    assert manage.json("db", "purge", "--dry-run") == expected | {"dry_run": True}
+    assert bench.receipts().keys() == {"old", "young", "new"}
+    assert manage.json("db", "purge") == expected | {"dry_run": False}
+    assert bench.receipts().keys() == {"young", "new"}
+    assert manage.json("db", "purge", "--days", "2")["receipts"] == 1
+
+
+def test_nodes_are_listed_with_what_is_used_and_what_is_there(a_node, manage):
+    a_node.track(OTHER_NODE)
+    a_node.send(command("set_service_status", node=OTHER_NODE, disabled=True))
+    first, second = manage.json("node", "list")
+    assert first == {
+        "name": NODE,
+        "host": f"host-of-{NODE}",
+        "uuid": f"uuid-of-{NODE}",
+        "vcpus": 8,
+        "vcpus_used": 2,
+        "memory_mb": 16384,
+        "memory_mb_used": 512 + 2048,
+        "local_gb": 100,
+        "local_gb_used": 20,
+        "running_vms": 1,
+        "disabled": False,
+        "conflicts": [],
+    }
+    assert (second["name"], second["disabled"], second["running_vms"]) == (OTHER_NODE, True, 0)
+
+
+def test_a_list_for_people_has_the_same_in_words(a_node, manage):
+    assert manage.run("node", "list") == 0
+    assert "2560/16384" in manage.out
+    assert f"host-of-{NODE}" in manage.out
+
+
+def test_a_removed_node_is_not_listed(bench, manage):
+    bench.track()
+    bench.send(command("remove_node"))
+    assert manage.json("node", "list") == []
+
+
+def test_a_conflict_is_listed_with_the_node_that_it_is_about(a_node, manage):
+    a_node.send(a_report(resources=some_resources(uuid="another-uuid")))
+    (listed,) = manage.json("node", "list")
+    assert listed["conflicts"] == ["another-uuid"]
+
+
+def test_a_conflict_of_a_name_that_is_not_tracked_is_listed_too(a_node, manage):
+    a_node.send(a_report(node=OTHER_NODE, resources=some_resources(uuid=f"uuid-of-{NODE}")))
+    _, listed = manage.json("node", "list")
+    assert listed["name"] == OTHER_NODE
+    assert listed["conflicts"] == [f"uuid-of-{NODE}"]
+    assert (listed["uuid"], listed["host"], listed["vcpus"]) == (None, None, None)
+    assert manage.run("node", "list") == 0
+    assert f"uuid-of-{NODE}" in manage.out
+
+
+def test_a_node_is_shown_as_get_node_answers(a_node, manage):
+    answer = a_node.send(command("get_node")).answer
+    assert manage.json("node", "show", NODE) == answer
+    assert list(answer) == list(manage.json("node", "show", NODE))
+
+
+def test_a_node_is_shown_to_people_with_its_claims(a_node, manage):
+    assert manage.run("node", "show", NODE) == 0
+    assert INSTANCE in manage.out
+    assert "2560 used of 16384" in manage.out
+
+
+def test_a_node_that_is_not_tracked_is_named(engine, manage):
+    assert "'nobody' is not tracked" in manage.complaint("node", "show", "nobody")
+
+
+def test_names_from_outside_cannot_steer_a_terminal(bench, manage):
+    name = "[red]node[/red]"
+    bench.track(name)
+    assert manage.run("node", "list") == 0
+    assert name in manage.out
+
+
+def test_the_history_has_every_event_in_order(a_node, manage):
+    big = an_instance("big", a_flavor(memory_mb=99999))
+    a_node.send(command("instance_claim", instance=big, limits=Limits(memory_mb=16384)), "too-big")
+    wrong = (partition_of(NODE, PARTITIONS) + 1) % PARTITIONS
+    a_node.now = NOW + timedelta(seconds=1)
+    body = encode("build_failed", {"node": NODE, "event_id": "astray"})
+    a_node.deliver_body(body, partition=wrong)
+    a_node.run()
+    a_node.now = NOW + timedelta(seconds=2)
+    a_node.send(command("build_failed"), "last")
+    history = manage.json("node", "history", NODE)
+    assert [entry["event_id"] for entry in history][1:] == ["boot", "too-big", "astray", "last"]
+    assert [entry["sequence"] for entry in history] == [1, 2, 3, None, 4]
+    boot, big, astray, last = history[1:]
+    assert (boot["outcome"], boot["instance_uuid"]) == ("granted", INSTANCE)
+    assert (big["outcome"], "Free memory" in big["reason"]) == ("refused", True)
+    assert (astray["outcome"], "wrong_partition" in astray["reason"]) == ("parked", True)
+    assert last["recorded_at"] == "2026-11-22T12:00:02Z"
+    assert manage.json("node", "history", NODE, "--limit", "2") == [astray, last]
+
+
+def test_the_clock_of_another_worker_does_not_change_the_order(a_node, manage):
+    a_node.now = NOW - timedelta(minutes=5)
+    a_node.send(command("build_failed"), "by a slow clock")
+    assert [entry["sequence"] for entry in manage.json("node", "history", NODE)] == [1, 2, 3]
+
+
+def test_a_node_without_history_is_named(engine, manage):
+    assert "'nobody' has no receipts" in manage.complaint("node", "history", "nobody")

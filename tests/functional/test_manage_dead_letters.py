@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: Apache-2.0
+"""tracker-worker-manage dead-letter: what is listed, what may be replayed, what a replay leaves behind."""
+
+from datetime import timedelta
+
+import msgspec
+import pytest
+
+from tests.builders import (
+    BYSTANDER,
+    INSTANCE,
+    NODE,
+    a_report,
+    an_instance,
+    args_of,
+    command,
+    method_of,
+    some_resources,
+)
+from tests.functional.lanes import OTHER_NODE, PARTITIONS, rows
+from tests.functional.manage import Manage
+from tests.functional.statements import watched
+from tracker_worker.bus.envelope import encode
+from tracker_worker.cmd.manage import replays
+from tracker_worker.db.tables import DEAD_LETTERS
+from tracker_worker.domain.objects import Origin
+from tracker_worker.domain.partitions import partition_of
+
+BOOT = command("instance_claim", instance=an_instance())
+DELETED = command("update_usage", instance=an_instance(vm_state="deleted"))
+
+
+@pytest.fixture
+def manage(tmp_path, capsys) -> Manage:
+    return Manage(tmp_path, capsys)
+
+
+def letters(bench):
+    return {row["event_id"]: row for row in rows(bench.engine, DEAD_LETTERS)}
+
+
+def park(bench, event, event_id, **args):
+    """Send an event where it does not belong; the id of its letter."""
+    body = encode(method_of(event), args_of(event) | args | {"event_id": event_id})
+    bench.deliver_body(body, partition=(partition_of(event.node, PARTITIONS) + 1) % PARTITIONS)
+    bench.run()
+    bench.now += timedelta(seconds=1)
+    return letters(bench)[event_id]["id"]
+
+
+def examined(bench, *ids, force=False):
+    with bench.engine.connect() as connection:
+        return replays.examine(connection, list(ids), force=force)
+
+
+def replayed(bench, letter_id):
+    """Send a letter's command as the replay does, and settle it."""
+    (one,), problems = examined(bench, letter_id)
+    assert problems == []
+    body = encode(one.method, one.args | {"node": one.node, "event_id": one.event_id})
+    delivery = bench.deliver_body(body, one.node)
+    bench.run()
+    bench.now += timedelta(seconds=1)
+    return delivery
+
+
+def only_problem(bench, letter_id, **how):
+    found, (problem,) = examined(bench, letter_id, **how)
+    assert found == []
+    return problem
+
+
+def test_the_parked_ones_are_listed_oldest_first(bench, manage):
+    first, second = park(bench, BOOT, "first"), park(bench, DELETED, "second")
+    listed = manage.json("dead-letter", "list")
+    assert [letter["id"] for letter in listed] == [first, second]
+    assert listed[0] == {
+        "id": first,
+        "recorded_at": "2026-11-22T12:00:00Z",
+        "state": "parked",
+        "code": "wrong_partition",
+        "path": "$.node",
+        "node": NODE,
+        "method": "instance_claim",
+        "event_id": "first",
+        "message": "client and worker differ in [bus] partitions",
+    }
+    assert [letter["id"] for letter in manage.json("dead-letter", "list", "--limit", "1")] == [second]
+
+
+def test_letters_are_listed_by_node_and_by_state(bench, manage):
+    park(bench, BOOT, "here")
+    there = park(bench, command("build_failed", node=OTHER_NODE), "there")
+    assert [x["id"] for x in manage.json("dead-letter", "list", "--node", OTHER_NODE)] == [there]
+    assert manage.json("dead-letter", "list", "--state", "replayed") == []
+    assert len(manage.json("dead-letter", "list", "--state", "all")) == 2
+    assert manage.run("dead-letter", "list") == 0
+    assert there in manage.out
+
+
+def test_a_letter_is_shown_with_the_body_that_was_kept(bench, manage):
+    letter = park(bench, BOOT, "boot", unheard_of="planted-secret")
+    shown = manage.json("dead-letter", "show", letter)
+    assert (shown["id"], shown["state"], shown["replays"]) == (letter, "parked", [])
+    assert shown["body"]["args"]["instance"]["uuid"] == INSTANCE
+    assert shown["body"]["args"]["unheard_of"]["type"] == "str"
+    assert "planted-secret" not in manage.out
+    assert manage.run("dead-letter", "show", letter) == 0
+    assert INSTANCE in manage.out
+
+
+def test_a_letter_that_does_not_exist_is_named(engine, manage):
+    assert "no dead letter nobody" in manage.complaint("dead-letter", "show", "nobody")
+    assert "no dead letter nobody" in manage.complaint("dead-letter", "discard", "nobody")
+
+
+def test_a_discarded_letter_is_kept_and_no_longer_parked(bench, manage):
+    letter = park(bench, BOOT, "boot")
+    assert manage.json("dead-letter", "discard", letter) == [{"id": letter, "result": "discarded"}]
+    assert manage.json("dead-letter", "discard", letter) == [{"id": letter, "result": "discarded before"}]
+    assert manage.json("dead-letter", "list") == []
+    assert manage.json("dead-letter", "list", "--state", "discarded")[0]["id"] == letter
+    assert "was discarded" in only_problem(bench, letter, force=True)
+
+
+def test_without_a_broker_nothing_can_be_replayed(bench, manage):
+    letter = park(bench, BOOT, "boot")
+    assert "transport_url names no RabbitMQ" in manage.complaint("dead-letter", "replay", letter)
+
+
+def test_a_replay_applies_the_command_and_settles_the_letter_in_one_transaction(bench, manage):
+    bench.track()
+    letter = park(bench, BOOT, "boot")
+    assert replayed(bench, letter).outcome == "granted"
+    assert bench.claimed() == {(INSTANCE, "instance"): 2}
+    assert letters(bench)["boot"]["state"] == "replayed"
+    (settled,) = manage.json("dead-letter", "show", letter)["replays"]
+    assert settled == {
+        "event_id": f"{letter}.1",
+        "sequence": 2,
+        "method": "instance_claim",
+        "outcome": "granted",
+    }
+    assert f"dead letter {letter} was replayed" in manage.complaint("dead-letter", "discard", letter)
+
+
+def test_a_replay_is_the_same_event_until_it_is_settled(bench):
+    bench.track()
+    letter = park(bench, BOOT, "boot")
+    for _ in range(3):
+        (one,), _ = examined(bench, letter)
+        assert (one.event_id, one.settled) == (f"{letter}.1", False)
+    replayed(bench, letter)
+    (one,), problems = examined(bench, letter)
+    assert (one.event_id, one.settled, problems) == (f"{letter}.1", True, [])
+
+
+def test_a_replay_that_is_parked_again_is_a_letter_of_its_own(bench):
+    letter = park(bench, BOOT, "boot")
+    (one,), _ = examined(bench, letter)
+    body = encode(one.method, one.args | {"node": one.node, "event_id": one.event_id})
+    bench.deliver_body(body, partition=(partition_of(NODE, PARTITIONS) + 1) % PARTITIONS)
+    bench.run()
+    states = {event_id: row["state"] for event_id, row in letters(bench).items()}
+    assert states == {"boot": "replayed", f"{letter}.1": "parked"}
+    again = letters(bench)[f"{letter}.1"]["id"]
+    (one,), _ = examined(bench, again)
+    assert one.event_id == f"{again}.1"
+
+
+def test_a_batch_without_replays_has_no_statement_for_them(bench):
+    with watched(bench.engine) as statements:
+        bench.send(command("build_failed"))
+    assert not any("dead_letters" in statement.sql for statement in statements)
+
+
+def test_a_letter_that_was_discarded_while_its_replay_was_under_way_is_replayed(bench, manage):
+    bench.track()
+    letter = park(bench, BOOT, "boot")
+    (one,), _ = examined(bench, letter)
+    manage.json("dead-letter", "discard", letter)
+    bench.deliver_body(encode(one.method, one.args | {"node": one.node, "event_id": one.event_id}))
+    bench.run()
+    assert letters(bench)["boot"]["state"] == "replayed"
+
+
+def test_later_events_of_the_instance_ask_for_force(bench):
+    bench.track()
+    letter = park(bench, BOOT, "boot")
+    bench.send(DELETED, "ignored: the instance is not there")
+    assert examined(bench, letter)[1] == []
+    bench.send(BOOT, "booted meanwhile")
+    bench.send(DELETED, "deleted meanwhile")
+    problem = only_problem(bench, letter)
+    assert f"instance {INSTANCE} has been changed since" in problem
+    assert "instance_claim (booted meanwhile, sequence 3)" in problem
+    assert "update_usage (deleted meanwhile, sequence 4)" in problem
+    assert "--force" in problem
+    (one,), problems = examined(bench, letter, force=True)
+    assert (one.event_id, problems) == (f"{letter}.1", [])
+
+
+def test_events_before_it_and_of_others_do_not(bench):
+    bench.track(NODE, OTHER_NODE)
+    bench.send(BOOT, "used")
+    # Its receipt has the node's sequence, unlike those of other queues.
+    bench.send(DELETED, "used")
+    (letter,) = [x["id"] for x in letters(bench).values()]
+    bench.send(command("instance_claim", instance=an_instance(BYSTANDER)))
+    bench.send(command("instance_claim", instance=an_instance(), node=OTHER_NODE))
+    assert examined(bench, letter)[1] == []
+
+
+def test_a_report_is_overtaken_by_any_change_of_its_node(bench):
+    bench.track()
+    letter = park(bench, a_report(resources=some_resources(vcpus=4)), "report")
+    bench.send(command("instance_claim", instance=an_instance()), "boot")
+    assert f"node {NODE} has been changed since, by instance_claim (boot" in only_problem(bench, letter)
+
+
+def test_the_replays_of_older_letters_do_not_overtake(bench):
+    bench.track()
+    first, second = park(bench, BOOT, "boot"), park(bench, DELETED, "deleted")
+    assert [one.letter_id for one in examined(bench, second, first)[0]] == [first, second]
+    replayed(bench, first)
+    (one, two), problems = examined(bench, first, second)
+    assert (one.settled, two.settled, problems) == (True, False, [])
+    replayed(bench, second)
+    assert bench.claimed() == {}
+
+
+def test_a_younger_letter_does_overtake(bench):
+    bench.track()
+    first, second = park(bench, BOOT, "boot"), park(bench, BOOT, "boot again")
+    replayed(bench, second)
+    assert f"{second}.1" in only_problem(bench, first)
+
+
+def test_a_report_goes_out_as_it_came(bench):
+    resources = some_resources(cpu_info={"features": ["sse"]}, stats={"type": "x", "uptime": 1})
+    letter = park(bench, a_report(resources=resources), "report")
+    (one,), _ = examined(bench, letter)
+    assert one.args == {"origin": None, "resources": msgspec.to_builtins(resources)}
+
+
+def test_origin_and_as_of_of_an_audit_go_out_again(bench):
+    audit = a_report([], [], as_of=7, origin=Origin("a client", 9))
+    letter = park(bench, audit, "audit")
+    (one,), _ = examined(bench, letter)
+    assert one.args["as_of"] == 7
+    assert one.args["origin"] == {"source": "a client", "sequence": 9}
+
+
+def test_what_was_not_kept_verbatim_is_refused(bench):
+    bench.deliver_body(b"not JSON")
+    bench.run()
+    park(bench, BOOT, "unknown field", unheard_of=1)
+    large = some_resources(stats={str(number): "x" * 1000 for number in range(100)})
+    park(bench, a_report(resources=large), "large")
+    found = letters(bench)
+    assert len(found) == 3
+    for letter in found.values():
+        assert "was not kept verbatim: it cannot be replayed" in only_problem(bench, letter["id"])
+
+
+def test_what_no_rule_reads_need_not_be_kept(bench):
+    instance = msgspec.to_builtins(an_instance())
+    instance["flavor"]["extra_specs"] = {"vendor:secret": "planted", "hw:cpu_policy": "shared"}
+    letter = park(bench, BOOT, "boot", instance=instance)
+    (one,), _ = examined(bench, letter)
+    assert one.args["instance"]["flavor"]["extra_specs"] == {"hw:cpu_policy": "shared"}
+
+
+def test_what_is_no_valid_command_is_refused(bench):
+    letter = park(bench, BOOT, "bad", decided="perhaps")
+    assert "is no valid command (wrong_type at $.decided)" in only_problem(bench, letter)
+
+
+def test_a_question_is_refused(bench):
+    letter = park(bench, command("get_node"), "asked")
+    assert "is a question" in only_problem(bench, letter)
+
+
+def test_each_problem_is_named_and_none_is_published(bench):
+    good = park(bench, BOOT, "good")
+    found, problems = examined(bench, good, "nobody", "nobody", good)
+    assert [one.letter_id for one in found] == [good]
+    assert problems == ["there is no dead letter nobody: 'dead-letter list --state all' has the ids"]

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""tracker-worker-status upgrade check without a broker; tests/integration/test_manage_queues.py has one."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tracker_worker
+from tests.functional.lanes import PARTITIONS
+from tests.functional.manage import Manage
+from tracker_worker.bus.envelope import encode
+from tracker_worker.cmd.embedded import database_file
+from tracker_worker.domain.partitions import partition_of
+
+SUCCESS, WARNING, FAILURE = range(3)
+ROOT = Path(tracker_worker.__file__).parents[1]
+PROGRAM = "import sys; from tracker_worker.cmd.status import main; sys.exit(main())"
+
+
+@pytest.fixture
+def manage(tmp_path, capsys) -> Manage:
+    return Manage(tmp_path, capsys)
+
+
+def test_the_program_prints_a_table_and_nothing_else(engine, manage):
+    arguments = ["--config-file", str(manage.file), "upgrade", "check"]
+    result = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *arguments], capture_output=True, text=True, timeout=60, cwd=ROOT
+    )
+    assert (result.returncode, result.stderr) == (SUCCESS, "")
+    assert "| Check: Database schema" in result.stdout
+
+
+def test_all_is_well_on_a_database_of_this_version(engine, manage):
+    code, checks = manage.check()
+    assert code == SUCCESS
+    assert list(checks) == ["Configuration", "Database schema", "Exchange and queues", "Dead letters"]
+    assert {result for result, _ in checks.values()} == {SUCCESS}
+
+
+def test_a_database_that_is_missing_is_a_failure_and_is_not_made(manage, tmp_path):
+    code, checks = manage.check()
+    assert code == FAILURE
+    result, details = checks["Database schema"]
+    assert (result, "db sync" in details) == (FAILURE, True)
+    assert checks["Dead letters"][0] == WARNING
+    assert not database_file(tmp_path).exists()
+
+
+def test_options_that_exclude_each_other_are_a_failure(engine, manage):
+    manage.configure("[worker]\nlanes = 2\n")
+    code, checks = manage.check()
+    assert code == FAILURE
+    assert "[worker] lanes must be 1 on SQLite" in checks["Configuration"][1]
+    assert checks["Exchange and queues"][0] == WARNING
+
+
+def test_parked_events_are_a_warning(bench, manage):
+    wrong = (partition_of("node", PARTITIONS) + 1) % PARTITIONS
+    bench.deliver_body(encode("build_failed", {"node": "node"}), partition=wrong)
+    bench.run()
+    code, checks = manage.check()
+    assert code == WARNING
+    assert checks["Dead letters"][1].startswith("1 are parked")
+
+
+def test_a_broker_that_does_not_answer_is_named_without_its_password(engine, manage):
+    manage.configure("transport_url = rabbit://user:planted-secret@127.0.0.1:1/\n")
+    code, checks = manage.check()
+    assert code == FAILURE
+    result, details = checks["Exchange and queues"]
+    assert result == FAILURE
+    assert "127.0.0.1:1" in details
+    assert "planted-secret" not in details
+    assert checks["Configuration"][0] == WARNING
+    assert "amqp_durable_queues" in checks["Configuration"][1]

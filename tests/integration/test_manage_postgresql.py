@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What tracker-worker-manage reads and writes, on PostgreSQL."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from tests.builders import INSTANCE, NODE, a_report, an_instance, args_of, command, some_resources
+from tests.functional.lanes import PARTITIONS, LaneBench, rows
+from tests.functional.manage import Manage
+from tracker_worker.bus.envelope import encode
+from tracker_worker.cmd.manage import replays
+from tracker_worker.db import revisions
+from tracker_worker.db.engine import create_engine
+from tracker_worker.db.tables import DEAD_LETTERS
+from tracker_worker.domain.partitions import partition_of
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[sa.Engine]:
+    engine = create_engine(database_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def bench(engine: sa.Engine) -> Iterator[LaneBench]:
+    bench = LaneBench(engine)
+    yield bench
+    bench.close()
+
+
+@pytest.fixture
+def manage(tmp_path, capsys, database_url: str) -> Manage:
+    manage = Manage(tmp_path, capsys)
+    manage.configure(f"[database]\nconnection = {database_url}\n")
+    return manage
+
+
+def park(bench: LaneBench, event_id: str) -> str:
+    args = args_of(command("instance_claim", instance=an_instance(), event_id=event_id))
+    wrong = (partition_of(NODE, PARTITIONS) + 1) % PARTITIONS
+    bench.deliver_body(encode("instance_claim", args), partition=wrong)
+    bench.run()
+    return next(row["id"] for row in rows(bench.engine, DEAD_LETTERS) if row["event_id"] == event_id)
+
+
+def test_nodes_are_listed_and_shown(bench, manage):
+    bench.track()
+    bench.send(command("instance_claim", instance=an_instance()), "boot")
+    bench.send(a_report(resources=some_resources(uuid="another")), "conflict")
+    (listed,) = manage.json("node", "list")
+    assert (listed["vcpus"], listed["memory_mb"], listed["local_gb"]) == (8, 16384, 100)
+    assert (listed["vcpus_used"], listed["running_vms"]) == (2, 1)
+    assert listed["conflicts"] == ["another"]
+    shown = manage.json("node", "show", NODE)
+    assert shown == bench.send(command("get_node")).answer
+    history = manage.json("node", "history", NODE)
+    assert [entry["sequence"] for entry in history] == [1, 2, 3]
+    assert history[1]["instance_uuid"] == INSTANCE
+    assert "node_conflict" in history[2]["reason"]
+
+
+def test_letters_are_replayed_or_discarded(bench, manage):
+    bench.track()
+    old = park(bench, "old")
+    bench.now += timedelta(seconds=1)
+    young = park(bench, "young")
+    assert [letter["id"] for letter in manage.json("dead-letter", "list")] == [old, young]
+    with bench.engine.connect() as connection:
+        (one,), problems = replays.examine(connection, [young], force=False)
+    assert problems == []
+    bench.deliver_body(encode(one.method, one.args | {"node": one.node, "event_id": one.event_id}))
+    bench.now += timedelta(seconds=1)
+    bench.run()
+    with bench.engine.connect() as connection:
+        _, (problem,) = replays.examine(connection, [old], force=False)
+    assert f"{young}.1" in problem
+    assert manage.json("dead-letter", "discard", old) == [{"id": old, "result": "discarded"}]
+    assert manage.json("dead-letter", "list") == []
+    (replayed,) = manage.json("dead-letter", "list", "--state", "replayed")
+    assert replayed["id"] == young
+    assert manage.json("dead-letter", "show", young)["replays"][0]["outcome"] == "granted"
+
+
+def test_schema_and_purge(bench, manage):
+    head = revisions.head()
+    assert manage.json("db", "version") == {"database": head, "code": head}
+    assert manage.json("db", "sync")["before"] == head
+    bench.send(command("build_failed"))
+    assert manage.json("db", "purge", "--dry-run")["receipts"] == 0
+    assert manage.json("db", "purge")["receipts"] == 0
+
+
+def test_the_check_finds_the_schema(manage):
+    checks = manage.check()[1]
+    assert checks["Database schema"] == (0, None)

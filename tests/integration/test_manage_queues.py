@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""tracker-worker-manage and tracker-worker-status with a real broker: queues, replays, checks."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import amqp
+import kombu
+import pytest
+
+import tracker_worker
+from tests.builders import INSTANCE, NODE, an_instance, args_of, command
+from tests.functional.conftest import a_bench, bench, engine  # noqa: F401
+from tests.functional.lanes import PARTITIONS, LaneBench, rows
+from tests.functional.manage import Manage
+from tests.servers.rabbitmq import RabbitMQ
+from tests.servers.server import wait_until
+from tracker_worker.bus.envelope import encode
+from tracker_worker.db.tables import DEAD_LETTERS
+from tracker_worker.domain.partitions import partition_of
+
+ROOT = Path(tracker_worker.__file__).parents[1]
+PROGRAM = "import sys; from tracker_worker.cmd.manage import main; sys.exit(main())"
+QUEUES = ["tracker.dead", "tracker", *(f"tracker.p{number}" for number in range(PARTITIONS))]
+PARTITION = partition_of(NODE, PARTITIONS)
+SUCCESS, WARNING, FAILURE = range(3)
+
+
+class Programs(Manage):
+    """The programs with a configuration file for one virtual host."""
+
+    def __init__(
+        self, directory: Path, capsys: pytest.CaptureFixture[str], url: str, management_url: str
+    ) -> None:
+        self.url = url
+        self.management_url = management_url
+        super().__init__(directory, capsys)
+
+    def configure(self, more: str = "amqp_durable_queues = true") -> None:
+        """Write the configuration; `more` are options of [oslo_messaging_rabbit]."""
+        super().configure(
+            f"transport_url = {self.url}\n"
+            f"[bus]\npartitions = {PARTITIONS}\nmanagement_url = {self.management_url}\n"
+            f"[oslo_messaging_rabbit]\n{more}\n"
+        )
+
+    def check_of_queues(self) -> tuple[int, str | None]:
+        """What the upgrade check says of exchange and queues."""
+        return self.check()[1]["Exchange and queues"]
+
+    def replay(self, *letters: str) -> Any:
+        """Replay letters in a process of its own, for oslo.messaging needs its global configuration there.
+
+        The document that it prints, else what it says.
+        """
+        arguments = ["--config-file", str(self.file), "dead-letter", "replay", *letters, "--format", "json"]
+        command = [sys.executable, "-c", PROGRAM, *arguments]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT)
+        assert result.returncode == (1 if result.stderr else 0)
+        return result.stderr or json.loads(result.stdout)
+
+
+@pytest.fixture
+def programs(tmp_path, capsys, vhost_url, rabbitmq: RabbitMQ) -> Programs:
+    return Programs(tmp_path, capsys, vhost_url, rabbitmq.management_url)
+
+
+@pytest.fixture
+def channel(vhost_url) -> Iterator[Any]:
+    """A channel of somebody else's."""
+    with kombu.Connection(vhost_url.replace("rabbit:", "amqp:")) as connection:
+        yield connection.default_channel
+
+
+def test_queues_are_declared_and_listed(programs):
+    declared = programs.json("queues", "declare")
+    assert declared == {"exchange": "tracker", "queues": QUEUES}
+    listed = programs.json("queues", "list")
+    assert [queue["queue"] for queue in listed] == QUEUES
+    assert programs.err == ""
+    assert listed[2] == {
+        "queue": "tracker.p0",
+        "ready": 0,
+        "unacknowledged": 0,
+        "consumers": 0,
+        "active": None,
+    }
+    assert programs.json("queues", "declare") == declared
+
+
+def test_queues_that_are_missing_are_shown_and_not_made(programs):
+    for _ in range(2):
+        listed = programs.json("queues", "list")
+        assert {queue["ready"] for queue in listed} == {None}
+        (line,) = programs.err.splitlines()
+        assert "missing: tracker.dead, tracker, tracker.p0" in line
+        assert "queues declare" in line
+    assert programs.run("queues", "list") == 0
+    assert programs.out.count("missing") == len(QUEUES)
+
+
+def test_the_active_worker_and_the_depth_are_listed(programs, channel):
+    programs.json("queues", "declare")
+    for _ in range(3):
+        channel.basic_publish(amqp.Message(b"x"), "tracker", "tracker.p1")
+    channel.basic_qos(0, 1, False)
+    for name in ("first:1", "second:2"):
+        channel.basic_consume("tracker.p1", consumer_tag=f"{name}.tracker.p1", callback=lambda _: None)
+
+    def listed() -> dict[str, Any]:
+        return next(q for q in programs.json("queues", "list") if q["queue"] == "tracker.p1")
+
+    expected = {
+        "queue": "tracker.p1",
+        "ready": 2,
+        "unacknowledged": 1,
+        "consumers": 2,
+        "active": "first:1",
+    }
+    wait_until(lambda: listed() == expected, "the management API's figures")
+    channel.basic_cancel("first:1.tracker.p1")
+    wait_until(lambda: listed()["active"] == "second:2", "the second to take over")
+
+
+@pytest.mark.parametrize(
+    "management_url",
+    [
+        "http://tracker:planted-secret@127.0.0.1:1",
+        "http://tracker:planted-secret@127.0.0.1:{port}",
+        "ftp://tracker:planted-secret@127.0.0.1",
+    ],
+)
+def test_without_the_management_api_the_depth_is_still_known(programs, rabbitmq, management_url):
+    programs.json("queues", "declare")
+    port = rabbitmq.management_url.rpartition(":")[2]
+    programs.management_url = management_url.format(port=port)
+    programs.configure()
+    listed = programs.json("queues", "list")
+    assert (listed[2]["ready"], listed[2]["unacknowledged"], listed[2]["active"]) == (0, None, None)
+    (line,) = programs.err.splitlines()
+    assert "who is active is not known" in line
+    assert "[bus] management_url" in line
+    assert "planted-secret" not in line
+    assert programs.run("queues", "list") == 0
+    assert programs.out.count("unknown") == len(QUEUES)
+
+
+def test_a_broker_that_is_away_is_named_without_its_password(programs):
+    programs.url = "rabbit://tracker:planted-secret@127.0.0.1:1/"
+    programs.configure()
+    said = programs.complaint("queues", "list")
+    assert "127.0.0.1:1" in said
+    assert "transport_url" in said
+    assert "planted-secret" not in said
+
+
+def test_an_exchange_that_was_declared_otherwise_is_named(programs, channel):
+    kombu.Exchange("tracker", "topic", durable=False, channel=channel).declare()
+    for said in (programs.complaint("queues", "declare"), programs.check_of_queues()[1]):
+        assert "exchange 'tracker' was declared otherwise" in said
+        assert "delete exchange" in said
+    assert programs.check_of_queues()[0] == FAILURE
+
+
+def test_a_queue_that_was_declared_otherwise_is_named_though_others_are_missing(programs, channel):
+    programs.json("queues", "declare")
+    channel.queue_delete("tracker.p0")
+    channel.queue_delete("tracker.p2")
+    kombu.Queue("tracker.p2", durable=True, channel=channel).declare()
+    code, said = programs.check_of_queues()
+    assert code == FAILURE
+    assert "queue 'tracker.p2' was declared otherwise" in said
+    listed = {queue["queue"]: queue["ready"] for queue in programs.json("queues", "list")}
+    assert listed["tracker.p0"] is None
+
+
+def test_the_check_declares_nothing(programs):
+    code, said = programs.check_of_queues()
+    assert code == WARNING
+    assert "exchange 'tracker', queue 'tracker.dead'" in said
+    assert programs.check_of_queues() == (code, said)
+    programs.json("queues", "declare")
+    assert programs.check_of_queues() == (SUCCESS, None)
+
+
+def park(bench: LaneBench) -> str:  # noqa: F811
+    """Send a boot where it does not belong; the id of its letter."""
+    args = args_of(command("instance_claim", instance=an_instance(), event_id="boot"))
+    bench.deliver_body(encode("instance_claim", args), partition=(PARTITION + 1) % PARTITIONS)
+    bench.run()
+    return rows(bench.engine, DEAD_LETTERS)[0]["id"]
+
+
+def test_a_letter_is_applied_once_however_often_it_is_replayed(programs, channel, bench):  # noqa: F811
+    """The messages are taken from the node's own queue to a lane, as the worker's consumer would."""
+    programs.json("queues", "declare")
+    bench.track()
+    letter = park(bench)
+    expected = {"id": letter, "event_id": f"{letter}.1", "node": NODE, "method": "instance_claim"}
+    for _ in range(2):
+        assert programs.replay(letter, letter) == [expected | {"result": "published"}]
+    deliveries = []
+    while (message := channel.basic_get(f"tracker.p{PARTITION}", no_ack=True)) is not None:
+        assert message.properties["delivery_mode"] == 2
+        deliveries.append(bench.deliver_body(message.body.encode(), NODE))
+    bench.run()
+    assert [delivery.outcome for delivery in deliveries] == ["granted", "granted"]
+    assert bench.claimed() == {(INSTANCE, "instance"): 2}
+    assert bench.sequence() == 2
+    assert programs.replay(letter) == [expected | {"result": "replayed before"}]
+    assert channel.basic_get(f"tracker.p{PARTITION}", no_ack=True) is None
+    assert programs.json("dead-letter", "list") == []
+
+
+def test_what_no_queue_takes_is_said_and_can_be_repeated(programs, bench):  # noqa: F811
+    letter = park(bench)
+    said = programs.replay(letter)
+    assert "1 of 1 not published" in said
+    assert f"tracker.p{PARTITION}" in said
+    programs.json("queues", "declare")
+    assert programs.replay(letter)[0]["result"] == "published"
+
+
+def test_a_replay_needs_durable_queues(programs, bench):  # noqa: F811
+    programs.configure("")
+    assert "amqp_durable_queues" in programs.replay(park(bench))

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""tracker-worker-manage: the database, the queues, the nodes and the dead letters from the command line."""
+
+import logging
+import sys
+from argparse import ArgumentTypeError
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
+
+from oslo_config import cfg
+
+from tracker_worker.cmd import embedded
+from tracker_worker.cmd.manage import database, dead_letters, nodes, queues, replays
+from tracker_worker.cmd.manage.rendering import complain
+from tracker_worker.cmd.manage.session import CommandFailed
+
+Run = Callable[[cfg.ConfigOpts, Any], int]
+
+_MOST_ROWS = 1_000_000
+_MOST_DAYS = 3650
+
+
+def main() -> int:
+    """Run the command line's command: 0 when it was done, 1 when not, 2 when the command line is wrong."""
+    return run(cfg.CONF, sys.argv[1:])
+
+
+def run(conf: cfg.ConfigOpts, arguments: list[str]) -> int:
+    """Run one command with a configuration of its own; the exit code."""
+    embedded.register(conf)
+    conf.register_cli_opt(cfg.SubCommandOpt("command", title="commands", handler=_add_commands))
+    try:
+        conf(
+            arguments,
+            project="tracker-worker",
+            prog="tracker-worker-manage",
+            version=version("tracker-worker"),
+        )
+        # The worker's log file is the worker's: what goes wrong here is said on standard error.
+        logging.basicConfig(level=logging.DEBUG if conf.debug else logging.CRITICAL)
+        code: int = conf.command.run(conf, conf.command)
+    except (CommandFailed, cfg.Error) as error:
+        complain(str(error))
+        return 1
+    return code
+
+
+def _add_commands(parsers: Any) -> None:
+    db = _group(parsers, "db", "the database's schema and old rows")
+    sync = _command(db, "sync", database.sync)
+    sync.add_argument(
+        "--version", dest="revision", default="head", metavar="REVISION", help="the newest by default"
+    )
+    _command(db, "version", database.version)
+    purge = _command(db, "purge", database.purge)
+    purge.add_argument(
+        "--days", type=_number(_MOST_DAYS), metavar="N", help="[tracker] receipt_days by default"
+    )
+    purge.add_argument("--dry-run", action="store_true", help="count, and delete nothing")
+
+    queue = _group(parsers, "queues", "the exchange and the queues on the broker")
+    _command(queue, "declare", queues.declare_all)
+    _command(queue, "list", queues.show_list)
+
+    node = _group(parsers, "node", "the nodes and what became of their events")
+    _command(node, "list", nodes.show_list)
+    _command(node, "show", nodes.show).add_argument("name_of_node", metavar="NODE")
+    history = _command(node, "history", nodes.history)
+    history.add_argument("name_of_node", metavar="NODE")
+    _add_limit(history)
+
+    letter = _group(parsers, "dead-letter", "events that could not be applied")
+    listed = _command(letter, "list", dead_letters.show_list)
+    listed.add_argument("--state", choices=dead_letters.STATES, default="parked")
+    listed.add_argument("--node", dest="name_of_node", metavar="NODE", help="of this node only")
+    _add_limit(listed)
+    _command(letter, "show", dead_letters.show).add_argument("id", metavar="ID")
+    replay = _command(letter, "replay", replays.replay)
+    replay.add_argument("ids", nargs="+", metavar="ID")
+    replay.add_argument("--force", action="store_true", help="replay what later events have overtaken, too")
+    _command(letter, "discard", dead_letters.discard).add_argument("ids", nargs="+", metavar="ID")
+
+
+def _group(parsers: Any, name: str, help: str) -> Any:
+    parser = parsers.add_parser(name, help=help, description=help)
+    return parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+
+def _command(parsers: Any, name: str, command: Run) -> Any:
+    summary = (command.__doc__ or "").partition("\n")[0]
+    parser = parsers.add_parser(name, help=summary, description=summary)
+    parser.add_argument("--format", choices=("table", "json"), default="table", help="table by default")
+    parser.set_defaults(run=command)
+    return parser
+
+
+def _add_limit(parser: Any) -> None:
+    parser.add_argument(
+        "--limit", type=_number(_MOST_ROWS), default=100, metavar="N", help="the newest N, 100 by default"
+    )
+
+
+def _number(most: int) -> Callable[[str], int]:
+    def convert(text: str) -> int:
+        if text.isdecimal() and 1 <= int(text) <= most:
+            return int(text)
+        raise ArgumentTypeError(f"a number from 1 to {most} is needed, not {text!r}")
+
+    return convert

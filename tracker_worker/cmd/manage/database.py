@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`db sync`, `db version`, `db purge`."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from alembic.util import CommandError
+from oslo_config import cfg
+
+from tracker_worker.cmd import embedded
+from tracker_worker.cmd.manage.rendering import print_fields, print_json
+from tracker_worker.cmd.manage.session import CommandFailed, database_of, engine_at_head, named_database
+from tracker_worker.db import listing, revisions
+from tracker_worker.db.engine import sync_schema
+from tracker_worker.worker.purge import Purge
+
+
+def sync(conf: cfg.ConfigOpts, args: Any) -> int:
+    """Bring the schema to a revision, by default the newest; makes the embedded database if missing."""
+    if not conf.database.connection:
+        with named_database(conf):
+            file = embedded.database_file(Path(conf.state_path))
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch()
+    engine = database_of(conf)
+    try:
+        with named_database(conf):
+            with engine.connect() as connection:
+                before = revisions.current(connection)
+            sync_schema(engine, args.revision)
+            with engine.connect() as connection:
+                after = revisions.current(connection)
+    except CommandError as error:
+        raise CommandFailed(
+            f"--version {args.revision}: {error}; the newest is {revisions.head()}"
+        ) from error
+    finally:
+        engine.dispose()
+    return _show(args, {"before": before, "database": after, "code": revisions.head()})
+
+
+def version(conf: cfg.ConfigOpts, args: Any) -> int:
+    """Show the schema's revision of the database, and the one that this code needs."""
+    engine = database_of(conf)
+    try:
+        with named_database(conf), engine.connect() as connection:
+            current = revisions.current(connection)
+    finally:
+        engine.dispose()
+    return _show(args, {"database": current, "code": revisions.head()})
+
+
+def purge(conf: cfg.ConfigOpts, args: Any) -> int:
+    """Delete receipts that are some days older than the newest of their own node; or count them."""
+    days = args.days or conf.tracker.receipt_days
+    with engine_at_head(conf) as engine:
+        if args.dry_run:
+            with engine.connect() as connection:
+                found = listing.count_older(connection, timedelta(days=days))
+        else:
+            found = Purge(engine, days, lambda: None).run_once()
+    return _show(args, {"receipts": found, "days": days, "dry_run": args.dry_run})
+
+
+def _show(args: Any, fields: dict[str, Any]) -> int:
+    (print_json if args.format == "json" else print_fields)(fields)
+    return 0

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`node list`, `node show`, `node history`."""
+
+from typing import Any
+
+import msgspec
+from oslo_config import cfg
+
+from tracker_worker.cmd.manage.rendering import print_fields, print_json, print_rows
+from tracker_worker.cmd.manage.session import CommandFailed, snapshot
+from tracker_worker.db import listing, store
+from tracker_worker.db.listing import HistoryEntry, NodeSummary
+from tracker_worker.domain.views import node_view
+
+_LIST = "name host uuid vcpus memory_mb local_gb vms disabled conflicts"
+_CLAIMS = ("instance_uuid", "role", "migration_uuid", "vcpus", "memory_mb", "disk_mb")
+
+
+def show_list(conf: cfg.ConfigOpts, args: Any) -> int:
+    """List the nodes that are tracked or in conflict."""
+    with snapshot(conf) as connection:
+        found = listing.nodes(connection)
+    if args.format == "json":
+        print_json(found)
+    else:
+        print_rows(_LIST.split(), map(_row, found))
+    return 0
+
+
+def show(conf: cfg.ConfigOpts, args: Any) -> int:
+    """Show everything that is known of a node: the node view."""
+    with snapshot(conf) as connection:
+        node = store.load_ledgers(connection, [args.name_of_node])[args.name_of_node]
+    if not node.tracked:
+        raise CommandFailed(
+            f"node '{node.name}' is not tracked: its next update_available_resource creates it; "
+            "'node list' has those that are"
+        )
+    view = node_view(node)
+    if args.format == "json":
+        print_json(view)
+        return 0
+    _print_totals(view)
+    print_rows(_CLAIMS, ([claim[key] for key in _CLAIMS] for claim in view["claims"]), "Claims")
+    _print_cells(view)
+    pools = view["pci_device_pools"]
+    if pools:
+        keys = ("vendor_id", "product_id", "dev_type", "numa_node", "count")
+        print_rows(keys, ([pool.get(key) for key in keys] for pool in pools), "PCI pools")
+    return 0
+
+
+def history(conf: cfg.ConfigOpts, args: Any) -> int:
+    """Show the newest receipts of a node, in order."""
+    with snapshot(conf) as connection:
+        found = listing.history(connection, args.name_of_node, args.limit)
+    if not found:
+        raise CommandFailed(
+            f"node '{args.name_of_node}' has no receipts: 'node list' has the names; receipts are kept for "
+            "[tracker] receipt_days"
+        )
+    if args.format == "json":
+        print_json(found)
+    else:
+        fields = HistoryEntry.__struct_fields__
+        print_rows(fields, (msgspec.structs.astuple(entry) for entry in found))
+    return 0
+
+
+def _row(node: NodeSummary) -> list[Any]:
+    return [
+        node.name,
+        node.host,
+        node.uuid,
+        _of(node.vcpus_used, node.vcpus),
+        _of(node.memory_mb_used, node.memory_mb),
+        _of(node.local_gb_used, node.local_gb),
+        node.running_vms,
+        node.disabled,
+        node.conflicts,
+    ]
+
+
+def _of(used: int, total: int | None) -> str | None:
+    return None if total is None else f"{used}/{total}"
+
+
+def _print_totals(view: dict[str, Any]) -> None:
+    shown = {
+        key: view[key] for key in view if key != "numa_topology" and not isinstance(view[key], list | dict)
+    }
+    for total in ("vcpus", "memory_mb", "local_gb"):
+        shown[total] = f"{shown.pop(total + '_used')} used of {shown[total]}"
+    print_fields(shown, f"Node {view['name']}")
+    print_fields({key: view["stats"][key] for key in sorted(view["stats"])}, "Stats")
+
+
+def _print_cells(view: dict[str, Any]) -> None:
+    cells = (view["numa_topology"] or {}).get("cells")
+    if cells:
+        rows = (
+            [
+                cell["id"],
+                f"{cell['cpu_usage']}/{len(cell['cpuset'])}",
+                f"{len(cell['pinned_cpus'])}/{len(cell['pcpuset'])}",
+                f"{cell['memory_usage']}/{cell['memory']}",
+            ]
+            for cell in cells
+        )
+        print_rows(("cell", "cpus", "pinned cpus", "memory_mb"), rows, "NUMA cells")

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`queues declare`, `queues list`."""
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from oslo_config import cfg
+
+from tracker_worker.bus import inspection
+from tracker_worker.bus.broker import BrokerSettings
+from tracker_worker.bus.inspection import Activity, ManagementUnavailable, QueueDepth
+from tracker_worker.bus.topology import Topology, TopologyMismatch, declare
+from tracker_worker.cmd.manage.rendering import complain, print_json, print_rows
+from tracker_worker.cmd.manage.session import CommandFailed, broker_of, connected
+from tracker_worker.worker.service import WorkerSettings
+
+
+class QueueState(Struct, frozen=True):
+    """A queue as it is listed.
+
+    `ready` is None for a queue that is missing; `unacknowledged` is None, and `active` None too, where the
+    management API does not answer. `active` is the host and process of the worker that gets the messages.
+    """
+
+    queue: str
+    ready: int | None
+    unacknowledged: int | None
+    consumers: int | None
+    active: str | None
+
+
+def topology_of(settings: WorkerSettings, broker: BrokerSettings) -> Topology:
+    """Return what the worker declares."""
+    return Topology(settings.exchange, settings.partitions, broker.quorum)
+
+
+def declare_all(conf: cfg.ConfigOpts, args: Any) -> int:
+    """Declare the exchange and the queues as the worker does; what is there as it should be stays."""
+    settings, broker = broker_of(conf)
+    topology = topology_of(settings, broker)
+    with connected(broker) as connection:
+        try:
+            declare(connection, topology)
+        except TopologyMismatch as error:
+            raise CommandFailed(str(error)) from error
+    names = [queue.name for queue in topology.queues()]
+    if args.format == "json":
+        print_json({"exchange": topology.exchange, "queues": names})
+    else:
+        print_rows(("exchange", "queue"), ((topology.exchange, name) for name in names))
+    return 0
+
+
+def show_list(conf: cfg.ConfigOpts, args: Any) -> int:
+    """List the queues: what waits in them, and which worker is active."""
+    settings, broker = broker_of(conf)
+    with connected(broker) as connection:
+        depths = inspection.depths(connection, topology_of(settings, broker))
+    url = conf.bus.management_url or inspection.management_url(broker)
+    activity = None
+    try:
+        activity = inspection.activity(url, inspection.virtual_host(broker), inspection.ca_file(broker))
+    except ManagementUnavailable as error:
+        complain(f"who is active is not known: {error}; see [bus] management_url")
+    states = [_state(depth, activity) for depth in depths]
+    if missing := [state.queue for state in states if state.ready is None]:
+        complain(
+            f"missing: {', '.join(missing)}; a worker that starts declares them, and so does "
+            "'tracker-worker-manage queues declare'"
+        )
+    if args.format == "json":
+        print_json(states)
+    else:
+        _print(states, known=activity is not None)
+    return 0
+
+
+def _print(states: list[QueueState], *, known: bool) -> None:
+    """Show what is missing, and what is not known, in words: neither is a 0."""
+    rows = (
+        [
+            state.queue,
+            "missing" if state.ready is None else state.ready,
+            state.unacknowledged,
+            state.consumers,
+            state.active if known else "unknown",
+        ]
+        for state in states
+    )
+    print_rows(QueueState.__struct_fields__, rows)
+
+
+def _state(depth: QueueDepth, activity: dict[str, Activity] | None) -> QueueState:
+    seen = Activity(None) if activity is None else activity.get(depth.queue, Activity())
+    return QueueState(
+        **msgspec.structs.asdict(depth),
+        unacknowledged=seen.unacknowledged,
+        active=seen.active and seen.active.removesuffix(f".{depth.queue}"),
+    )

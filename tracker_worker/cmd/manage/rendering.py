@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Results on standard output: a table for people, one JSON document for programs."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+WIDE = 1000
+"""Columns of what is no terminal: nothing is cut where another program reads."""
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document, indented."""
+    text = msgspec.json.format(
+        msgspec.json.encode(_with_zones(msgspec.to_builtins(value, builtin_types=(datetime,))))
+    )
+    sys.stdout.write(text.decode() + "\n")
+
+
+def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:
+    """Print a table: one row a thing. None is shown as a dash."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    found = [list(row) for row in rows]
+    for index, column in enumerate(columns):
+        numbers = any(_is_number(row[index]) for row in found)
+        table.add_column(column, justify="right" if numbers else "left", overflow="fold")
+    for row in found:
+        table.add_row(*(_cell(value) for value in row))
+    _console().print(table)
+
+
+def print_fields(fields: dict[str, Any], title: str | None = None) -> None:
+    """Print a table of one thing: a row a field."""
+    table = Table(title=title, title_justify="left", title_style="bold", show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in fields.items():
+        table.add_row(name, _cell(value))
+    _console().print(table)
+
+
+def complain(text: str) -> None:
+    """Print one line on standard error."""
+    line = " ".join(text.split())
+    print(f"tracker-worker-manage: {line}", file=sys.stderr)
+
+
+def _console() -> Console:
+    console = Console()
+    return console if console.is_terminal else Console(width=WIDE)
+
+
+def _cell(value: Any) -> Text:
+    """Return a value as text: without markup, and without what would move a terminal's cursor."""
+    match value:
+        case None:
+            return Text("-")
+        case bool():
+            return Text("yes" if value else "no")
+        case datetime():
+            return Text(value.isoformat(sep=" ", timespec="seconds"))
+        case list():
+            return Text(", ".join(map(str, value)) or "-")
+        case _:
+            return Text(str(value))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _with_zones(value: Any) -> Any:
+    """Return a value in which every time says that it is UTC."""
+    match value:
+        case dict():
+            return {key: _with_zones(inner) for key, inner in value.items()}
+        case list():
+            return [_with_zones(inner) for inner in value]
+        case datetime():
+            return value.replace(tzinfo=UTC)
+        case _:
+            return value

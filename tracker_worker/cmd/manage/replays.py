@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`dead-letter replay`: a letter's command goes out once more, as the same event however often it is asked
+for.
+"""
+
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from msgspec import Struct
+from oslo_config import cfg
+
+from tracker_worker.cmd.manage.dead_letters import absent, complain_all, print_results
+from tracker_worker.cmd.manage.session import broker_of, snapshot
+from tracker_worker.db import dead_letters
+from tracker_worker.db.dead_letters import DISCARDED, REPLAYED, DeadLetter, SettledEvent
+from tracker_worker.domain.commands import METHOD_OF, METHODS, Command, GetNode, instance_uuid_of
+from tracker_worker.domain.flavors import read_keys
+from tracker_worker.exceptions import TrackerWorkerException
+from tracker_worker.rpcapi import TrackerAPI
+
+_SUMMARY = {"type", "length", "sha256"}
+"""The keys of what a letter keeps in place of a value that it does not keep."""
+_READ_KEYS_ONLY = ("extra_specs", "image_properties")
+_NAMED = 3
+
+
+class NotReplayable(Exception):
+    """A letter that cannot be replayed; the text says why and what to do."""
+
+
+class Replay(Struct, frozen=True):
+    """A letter's command as it goes out again; `settled` when that is done, and nothing goes out.
+
+    `args` have the sender's origin: the `as_of` of an audit means nothing without it.
+    """
+
+    letter_id: str
+    event_id: str
+    settled: bool
+    method: str
+    node: str
+    args: dict[str, Any]
+
+
+def replay(conf: cfg.ConfigOpts, args: Any) -> int:
+    """Publish the commands of parked letters again, in the order in which they were parked.
+
+    Each goes to the end of its node's queue. All are examined first: when one cannot be replayed, none is
+    published. What was replayed before stays as it is, so the command may be repeated.
+    """
+    settings, _ = broker_of(conf)
+    with snapshot(conf) as connection:
+        replays, problems = examine(connection, args.ids, force=args.force)
+    if problems:
+        return complain_all(problems)
+    results = []
+    try:
+        api = TrackerAPI.from_conf(conf, exchange=settings.exchange, partitions=settings.partitions)
+        for one in replays:
+            if not one.settled:
+                api.cast({}, one.method, one.node, **one.args, event_id=one.event_id)
+            results.append(_result(one))
+    except TrackerWorkerException as error:
+        problems.append(f"{len(replays) - len(results)} of {len(replays)} not published: {error}")
+    print_results(args, results)
+    return complain_all(problems)
+
+
+def command_of(letter: DeadLetter) -> Command:
+    """Return the command that a letter keeps. Raises NotReplayable."""
+    body = msgspec.json.decode(letter.body)
+    method, args = body.get("method"), body.get("args")
+    if not isinstance(method, str) or not isinstance(args, dict):
+        raise NotReplayable(_not_verbatim(letter))
+    try:
+        command: Command = msgspec.convert(_read(args), METHODS[method])
+    except msgspec.ValidationError:
+        if _has_summary(args):
+            raise NotReplayable(_not_verbatim(letter)) from None
+        raise NotReplayable(
+            f"dead letter {letter.id} is no valid command ({letter.code} at {letter.path}): it cannot be "
+            "replayed; mend its sender, and discard it: the next audit corrects the node"
+        ) from None
+    if _has_summary(msgspec.to_builtins(command)):
+        raise NotReplayable(_not_verbatim(letter))
+    if isinstance(command, GetNode):
+        raise NotReplayable(f"dead letter {letter.id} is a question, which changes nothing: discard it")
+    return command
+
+
+def examine(
+    connection: sa.Connection, letter_ids: list[str], *, force: bool
+) -> tuple[list[Replay], list[str]]:
+    """Return the replays, the oldest letter first, and what stands against them, one line each."""
+    letters = dead_letters.find(connection, letter_ids)
+    replays = []
+    problems = [absent(letter_id) for letter_id in dict.fromkeys(letter_ids) if letter_id not in letters]
+    for letter in sorted(letters.values(), key=lambda letter: (letter.recorded_at, letter.id)):
+        try:
+            replays.append(_replay_of(connection, letter, force=force))
+        except NotReplayable as error:
+            problems.append(str(error))
+    return replays, problems
+
+
+def _replay_of(connection: sa.Connection, letter: DeadLetter, *, force: bool) -> Replay:
+    """Return the replay of a letter.
+
+    Its number grows only past replays that are settled: until one is, it is the same event however often it
+    is published.
+    """
+    if letter.state == DISCARDED:
+        raise NotReplayable(f"dead letter {letter.id} was discarded: there is nothing to replay")
+    command = command_of(letter)
+    uuid = instance_uuid_of(command)
+    former = dead_letters.replays(connection, letter.id)
+    settled = letter.state == REPLAYED
+    if not settled and not force:
+        about = f"instance {uuid}" if uuid else f"node {command.node}"
+        _ask_for_force(letter, about, dead_letters.later_events(connection, letter, uuid))
+    args = {"origin": None} | msgspec.to_builtins(command)
+    for stamped in ("node", "event_id"):
+        args.pop(stamped, None)
+    number = max(len(former), 1) if settled else len(former) + 1
+    return Replay(
+        letter_id=letter.id,
+        event_id=dead_letters.replay_id(letter.id, number),
+        settled=settled,
+        method=METHOD_OF[type(command)],
+        node=command.node,
+        args=args,
+    )
+
+
+def _ask_for_force(letter: DeadLetter, about: str, later: list[SettledEvent]) -> None:
+    if later:
+        named = ", ".join(f"{e.method} ({e.event_id}, sequence {e.sequence})" for e in later[:_NAMED])
+        more = f" and {len(later) - _NAMED} more" if len(later) > _NAMED else ""
+        raise NotReplayable(
+            f"dead letter {letter.id}: {about} has been changed since, by {named}{more}; "
+            "add --force to replay it all the same"
+        )
+
+
+def _result(one: Replay) -> dict[str, str]:
+    return {
+        "id": one.letter_id,
+        "event_id": one.event_id,
+        "node": one.node,
+        "method": one.method,
+        "result": "replayed before" if one.settled else "published",
+    }
+
+
+def _not_verbatim(letter: DeadLetter) -> str:
+    return (
+        f"dead letter {letter.id} was not kept verbatim: it cannot be replayed; have its sender send it "
+        "again under a new event id, and discard it"
+    )
+
+
+def _read(value: Any) -> Any:
+    """Return arguments without what no rule reads: the worker drops it too, so whether it was kept is no
+    matter.
+    """
+    match value:
+        case dict():
+            return {
+                key: read_keys(inner) if key in _READ_KEYS_ONLY and isinstance(inner, dict) else _read(inner)
+                for key, inner in value.items()
+            }
+        case list():
+            return [_read(inner) for inner in value]
+        case _:
+            return value
+
+
+def _has_summary(value: Any) -> bool:
+    match value:
+        case dict():
+            return value.keys() == _SUMMARY or any(map(_has_summary, value.values()))
+        case list():
+            return any(map(_has_summary, value))
+        case _:
+            return False

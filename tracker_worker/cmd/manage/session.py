@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the subcommands share: the database, the broker, and how they fail."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import sqlalchemy as sa
+from kombu.connection import Connection
+from oslo_config import cfg
+from oslo_db.exception import DBError
+from sqlalchemy.exc import SQLAlchemyError
+
+from tracker_worker.bus import broker
+from tracker_worker.bus.broker import CONNECTION_ERRORS, BrokerSettings
+from tracker_worker.cmd import embedded
+from tracker_worker.db import revisions
+from tracker_worker.db.engine import create_engine, engine_options
+from tracker_worker.worker.service import WorkerSettings, settings_from
+
+
+class CommandFailed(Exception):
+    """The command could not be done; the text is one line that names the thing and the way out."""
+
+
+def database_of(conf: cfg.ConfigOpts) -> sa.Engine:
+    """Return the engine of the configured database as it is: nothing is made and nothing migrated.
+
+    It connects when it is used. Raises CommandFailed for a file that is missing.
+    """
+    url = conf.database.connection
+    if not url:
+        file = embedded.database_file(Path(conf.state_path))
+        if not file.exists():
+            raise CommandFailed(
+                f"there is no database {file}: set [database] connection or [DEFAULT] state_path, or make it "
+                "with 'tracker-worker-manage db sync'"
+            )
+        url = f"sqlite:///{file}"
+    with named_database(conf):
+        return create_engine(url, **engine_options(conf.database) | {"max_retries": 0})
+
+
+@contextmanager
+def named_database(conf: cfg.ConfigOpts) -> Iterator[None]:
+    """Turn the errors of a database into CommandFailed."""
+    try:
+        yield
+    except (DBError, SQLAlchemyError, ImportError, OSError) as error:
+        where = "[database] connection" if conf.database.connection else f"state_path = {conf.state_path}"
+        raise CommandFailed(f"the database ({where}) cannot be used: {type(error).__name__}") from error
+
+
+@contextmanager
+def engine_at_head(conf: cfg.ConfigOpts) -> Iterator[sa.Engine]:
+    """Yield the engine, once the schema is known to be the one that this code needs. Raises CommandFailed."""
+    engine = database_of(conf)
+    try:
+        with named_database(conf):
+            with engine.connect() as connection:
+                current = revisions.current(connection)
+            if current != revisions.head():
+                raise CommandFailed(
+                    f"the database's schema is {current or 'missing'}, this version needs "
+                    f"{revisions.head()}: run 'tracker-worker-manage db sync'"
+                )
+            yield engine
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def snapshot(conf: cfg.ConfigOpts) -> Iterator[sa.Connection]:
+    """Yield a connection on which every statement sees the same moment. Raises CommandFailed."""
+    with engine_at_head(conf) as engine, engine.connect() as connection:
+        if engine.dialect.name == "postgresql":  # The others do so by themselves.
+            connection = connection.execution_options(isolation_level="REPEATABLE READ")
+        yield connection
+
+
+def broker_of(conf: cfg.ConfigOpts) -> tuple[WorkerSettings, BrokerSettings]:
+    """Return the worker's settings and how to reach its broker. Raises CommandFailed."""
+    try:
+        embedded.transports(conf)
+        settings = settings_from(conf)
+    except ValueError as error:
+        raise CommandFailed(str(error)) from error
+    if settings.broker is None:
+        raise CommandFailed("[DEFAULT] transport_url names no RabbitMQ: there is no broker to ask")
+    return settings, settings.broker
+
+
+@contextmanager
+def connected(settings: BrokerSettings) -> Iterator[Connection]:
+    """Yield a connection to the broker. Raises CommandFailed."""
+    connection = None
+    try:
+        connection = broker.connect(settings, "manage")
+        yield connection
+    except CONNECTION_ERRORS as error:
+        raise CommandFailed(
+            f"RabbitMQ at {settings.name} cannot be used ({type(error).__name__}: {error}): see "
+            "[DEFAULT] transport_url"
+        ) from error
+    finally:
+        broker.close(connection)

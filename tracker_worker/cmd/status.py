@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""tracker-worker-status: whether this version can run with the database, the broker and the configuration as
+they are. Changes nothing.
+"""
+
+import logging
+import sys
+from typing import Any
+
+from oslo_config import cfg
+from oslo_upgradecheck import upgradecheck
+from oslo_upgradecheck.upgradecheck import Code, Result
+
+from tracker_worker.bus import inspection
+from tracker_worker.bus.topology import TopologyMismatch
+from tracker_worker.cmd import embedded
+from tracker_worker.cmd.manage.queues import topology_of
+from tracker_worker.cmd.manage.session import CommandFailed, connected, database_of, named_database, snapshot
+from tracker_worker.db import dead_letters, revisions
+from tracker_worker.worker.service import WorkerSettings, settings_from
+
+
+class Checks(upgradecheck.UpgradeCommands):
+    """The checks, in the order in which an operator mends what they find."""
+
+    def __init__(self, conf: cfg.ConfigOpts) -> None:
+        self._conf = conf
+
+    def configuration(self) -> Result:
+        """The options do not exclude each other, and queues survive a restart of the broker."""
+        try:
+            settings = self._settings()
+        except (ValueError, cfg.Error) as error:
+            return Result(Code.FAILURE, str(error))
+        if settings.broker is not None and not settings.broker.durable:
+            return Result(
+                Code.WARNING,
+                "Set [oslo_messaging_rabbit] amqp_durable_queues or rabbit_quorum_queue: without, the queues "
+                "of notifications are lost with the broker, and clients with this file refuse to start",
+            )
+        return Result(Code.SUCCESS)
+
+    def schema(self) -> Result:
+        """The database has the schema of this version."""
+        try:
+            engine = database_of(self._conf)
+            try:
+                with named_database(self._conf), engine.connect() as connection:
+                    current = revisions.current(connection)
+            finally:
+                engine.dispose()
+        except CommandFailed as error:
+            return Result(Code.FAILURE, str(error))
+        if current != revisions.head():
+            return Result(
+                Code.FAILURE,
+                f"The schema is {current or 'missing'}, this version needs {revisions.head()}: run "
+                "'tracker-worker-manage db sync'",
+            )
+        return Result(Code.SUCCESS)
+
+    def queues(self) -> Result:
+        """The exchange and the queues are declared as the workers declare them."""
+        try:
+            settings = self._settings()
+            if settings.broker is None:
+                return Result(Code.SUCCESS, "There is no broker: [DEFAULT] transport_url names no RabbitMQ")
+            with connected(settings.broker) as connection:
+                missing = inspection.compare(connection, topology_of(settings, settings.broker))
+        except (ValueError, cfg.Error):
+            return Result(Code.WARNING, "Not checked: the configuration cannot be used")
+        except (CommandFailed, TopologyMismatch) as error:
+            return Result(Code.FAILURE, str(error))
+        if missing:
+            return Result(
+                Code.WARNING,
+                f"Missing: {', '.join(missing)}. A worker declares them when it starts, or "
+                "'tracker-worker-manage queues declare'",
+            )
+        return Result(Code.SUCCESS)
+
+    def parked(self) -> Result:
+        """Nothing waits for a decision of the operator."""
+        try:
+            with snapshot(self._conf) as connection:
+                parked = dead_letters.count(connection, dead_letters.PARKED)
+        except CommandFailed:
+            return Result(Code.WARNING, "Not checked: see the database's schema")
+        if parked:
+            return Result(
+                Code.WARNING,
+                f"{parked} are parked: see 'tracker-worker-manage dead-letter list', then replay or discard "
+                "them",
+            )
+        return Result(Code.SUCCESS)
+
+    _upgrade_checks = (
+        ("Configuration", configuration),
+        ("Database schema", schema),
+        ("Exchange and queues", queues),
+        ("Dead letters", parked),
+    )
+
+    def _settings(self) -> WorkerSettings:
+        embedded.transports(self._conf)
+        return settings_from(self._conf)
+
+
+def main() -> int:
+    """Run the checks: 0 all well, 1 a warning, 2 a failure, 255 an error in a check."""
+    return run(cfg.CONF, sys.argv[1:])
+
+
+def run(conf: cfg.ConfigOpts, arguments: list[str]) -> int:
+    """Run the checks with a configuration of its own; the exit code."""
+    logging.basicConfig(level=logging.CRITICAL)
+    embedded.register(conf)
+    try:
+        code: Any = upgradecheck.main(conf, "tracker-worker", Checks(conf), arguments)
+    except cfg.Error as error:
+        print(f"tracker-worker-status: {error}", file=sys.stderr)
+        return 2
+    return int(code)

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What people and programs read beside the worker: all nodes, the history of one. Reads only."""
+
+from datetime import datetime, timedelta
+from heapq import merge
+from typing import Any
+
+import sqlalchemy as sa
+from msgspec import Struct
+
+from tracker_worker.db.receipts import newest_by_node
+from tracker_worker.db.tables import CLAIMS, NODES, RECEIPTS
+from tracker_worker.domain.flavors import MB_PER_GB
+from tracker_worker.domain.ledger import Role
+
+
+class NodeSummary(Struct, frozen=True):
+    """A line of the list of nodes; names and units are those of the node view.
+
+    `conflicts` are the uuids whose reports were refused for this name. A name that has conflicts and is not
+    tracked has no uuid, no host and no totals.
+    """
+
+    name: str
+    host: str | None
+    uuid: str | None
+    vcpus: int | None
+    vcpus_used: int
+    memory_mb: int | None
+    memory_mb_used: int
+    local_gb: int | None
+    local_gb_used: int
+    running_vms: int
+    disabled: bool
+    conflicts: list[str]
+
+
+class HistoryEntry(Struct, frozen=True):
+    """A receipt as the history of a node shows it.
+
+    `sequence` is None for a parked event that did not move the node; `reason` tells why an event was refused,
+    ignored or parked.
+    """
+
+    sequence: int | None
+    recorded_at: datetime
+    method: str | None
+    event_id: str
+    outcome: str
+    reason: str | None
+    instance_uuid: str | None
+
+
+_RUNNING = (
+    sa.select(CLAIMS.c.node, sa.func.count().label("count"))
+    .where(CLAIMS.c.role == Role.INSTANCE.value)
+    .group_by(CLAIMS.c.node)
+    .subquery()
+)
+_TOTALS = [NODES.c.resources[key].as_integer().label(key) for key in ("vcpus", "memory_mb", "local_gb")]
+_NODES = (
+    sa.select(
+        NODES.c.name, NODES.c.host, NODES.c.uuid, NODES.c.vcpus_used, NODES.c.memory_mb_used,
+        NODES.c.disk_mb_used, NODES.c.disabled, NODES.c.conflicts, *_TOTALS,
+        sa.func.coalesce(_RUNNING.c["count"], 0).label("running_vms"),
+    )
+    .outerjoin(_RUNNING, _RUNNING.c.node == NODES.c.name)
+    .order_by(NODES.c.name)
+)  # fmt: skip
+_OF_NODE = sa.select(RECEIPTS).where(RECEIPTS.c.node == sa.bindparam("node")).limit(sa.bindparam("most"))
+_SEQUENCED = _OF_NODE.where(RECEIPTS.c.sequence.is_not(None)).order_by(RECEIPTS.c.sequence.desc())
+_UNSEQUENCED = _OF_NODE.where(RECEIPTS.c.sequence.is_(None)).order_by(RECEIPTS.c.recorded_at.desc())
+_COUNT_OLDER = (
+    sa.select(sa.func.count())
+    .select_from(RECEIPTS)
+    .where(
+        RECEIPTS.c.node.is_not_distinct_from(sa.bindparam("node")),
+        RECEIPTS.c.recorded_at < sa.bindparam("cutoff"),
+    )
+)
+
+
+def nodes(connection: sa.Connection) -> list[NodeSummary]:
+    """Return the nodes that are tracked or in conflict, by name: one statement."""
+    return [
+        NodeSummary(
+            name=row.name,
+            host=row.host,
+            uuid=row.uuid,
+            vcpus=row.vcpus,
+            vcpus_used=row.vcpus_used,
+            memory_mb=row.memory_mb,
+            memory_mb_used=row.memory_mb_used,
+            local_gb=row.local_gb,
+            local_gb_used=row.disk_mb_used // MB_PER_GB,
+            running_vms=row.running_vms,
+            disabled=row.disabled,
+            conflicts=list(row.conflicts),
+        )
+        for row in connection.execute(_NODES)
+        if row.uuid is not None or row.conflicts
+    ]
+
+
+def history(connection: sa.Connection, node: str, most: int) -> list[HistoryEntry]:
+    """Return the newest receipts of a node, at most `most`, the oldest of them first.
+
+    The node's sequence orders them. Those without one stand where the clocks of the workers put them.
+    """
+    parameters = {"node": node, "most": most}
+    sequenced = connection.execute(_SEQUENCED, parameters).all()[::-1]
+    unsequenced = connection.execute(_UNSEQUENCED, parameters).all()[::-1]
+    return [_entry(row) for row in merge(sequenced, unsequenced, key=lambda row: row.recorded_at)][-most:]
+
+
+def count_older(connection: sa.Connection, age: timedelta) -> int:
+    """Return how many receipts are more than `age` older than the newest of their own node."""
+    return sum(
+        connection.scalar(_COUNT_OLDER, {"node": node, "cutoff": newest - age}) or 0
+        for node, newest in newest_by_node(connection).items()
+    )
+
+
+def _entry(row: Any) -> HistoryEntry:
+    reply: dict[str, Any] = row.reply
+    reason = reply.get("reason")
+    if "code" in reply:
+        reason = f"{reply['code']} at {reply['path']}: {reply['message']}"
+    return HistoryEntry(
+        sequence=row.sequence,
+        recorded_at=row.recorded_at,
+        method=row.method,
+        event_id=row.event_id,
+        outcome=row.outcome,
+        reason=reason,
+        instance_uuid=row.instance_uuid,
+    )
