@@ -8,7 +8,6 @@ import amqp
 import msgspec
 from kombu.connection import Connection
 from msgspec import Struct
-from oslo_messaging._drivers.common import serialize_remote_exception
 
 from tracker_worker.bus import broker
 from tracker_worker.bus.broker import CONNECTION_ERRORS, BrokerSettings
@@ -47,10 +46,10 @@ def reply_to(body: bytes, answer: Answer) -> Reply | None:
     caller = _caller_of(body)
     if caller is None:
         return None
-    failure = None
+    failure: str | None = None
     result: dict[str, Any] | None = None
     if isinstance(answer, Exception):
-        failure = serialize_remote_exception((type(answer), answer, None))
+        failure = _failure(answer)
     else:
         result = answer
     # The id of a repeated reply is the same, so that the caller's driver drops it.
@@ -63,6 +62,20 @@ def reply_to(body: bytes, answer: Answer) -> Reply | None:
     }
     text = msgspec.json.encode(inner).decode()
     return Reply(caller.queue, msgspec.json.encode({"oslo.version": "2.0", "oslo.message": text}))
+
+
+def _failure(error: Exception) -> str:
+    """Return an exception as oslo.messaging rebuilds it, without a traceback: that is the worker's own."""
+    kind = type(error)
+    failure = {
+        "class": kind.__name__,
+        "module": kind.__module__,
+        "message": str(error),
+        "tb": [],
+        "args": error.args,
+        "kwargs": {},
+    }
+    return msgspec.json.encode(failure).decode()
 
 
 def _caller_of(body: bytes) -> _Caller | None:

@@ -13,8 +13,10 @@ from oslo_log import log
 from sqlalchemy.exc import SQLAlchemyError
 
 from tracker_worker.conf import opts
+from tracker_worker.db import store
 from tracker_worker.db.engine import create_engine, engine_options, sync_schema
 from tracker_worker.db.revisions import current, head
+from tracker_worker.rpcapi import EXMODS
 
 QUIET = ["oslo_db", "oslo_messaging", "alembic", "sqlalchemy"]
 FAKE_URL = "fake://"
@@ -31,18 +33,25 @@ def register(conf: cfg.ConfigOpts) -> None:
     oslo_messaging.set_transport_defaults("tracker")
 
 
-def transports(conf: cfg.ConfigOpts) -> tuple[Any, Any]:
+def transports(conf: cfg.ConfigOpts, url: str | None = None) -> tuple[Any, Any]:
     """Return the RPC and the notification transport; notifications are on unless their driver is noop.
 
-    Raises ValueError, in words, for a transport that cannot be used.
+    A `url` given is taken for both, and its queues are durable. Raises ValueError, in words, for a transport
+    that cannot be used.
     """
     # These register the options whose defaults are changed here.
     oslo_messaging.get_rpc_transport(conf, url=FAKE_URL)
     oslo_messaging.get_notification_transport(conf, url=FAKE_URL)
     conf.set_default("transport_url", FAKE_URL)
     conf.set_default("driver", ["messagingv2"], group="oslo_messaging_notifications")
+    if url is not None:
+        conf.set_override("transport_url", url)
     try:
-        return oslo_messaging.get_rpc_transport(conf), oslo_messaging.get_notification_transport(conf)
+        rpc = oslo_messaging.get_rpc_transport(conf, allowed_remote_exmods=EXMODS)
+        notifications = oslo_messaging.get_notification_transport(conf)
+        if url is not None and "oslo_messaging_rabbit" in conf:
+            conf.set_override("amqp_durable_queues", True, group="oslo_messaging_rabbit")
+        return rpc, notifications
     except (oslo_messaging.DriverLoadFailure, oslo_messaging.InvalidTransportURL) as error:
         raise ValueError(f"[DEFAULT] transport_url cannot be used: {type(error).__name__}") from error
 
@@ -97,4 +106,21 @@ def embedded_engine(directory: Path) -> sa.Engine:
     directory.mkdir(parents=True, exist_ok=True)
     engine = create_engine(f"sqlite:///{database_file(directory)}")
     sync_schema(engine)
+    return engine
+
+
+def empty_engine(url: str) -> sa.Engine:
+    """Return an engine on a database that has no nodes, its schema at the head.
+
+    Raises ValueError, in words, for another database.
+    """
+    try:
+        engine = create_engine(url)
+        sync_schema(engine)
+        with engine.connect() as connection:
+            names = store.names(connection)
+    except (OSError, ImportError, DBError, SQLAlchemyError) as error:
+        raise ValueError(f"the database cannot be used ({type(error).__name__})") from error
+    if names:
+        raise ValueError(f"the database has {len(names)} nodes: name an empty one")
     return engine

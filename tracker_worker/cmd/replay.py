@@ -1,35 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
-"""tracker-worker-replay: cast recorded traces through rpcapi into an embedded worker and show what became
-of them.
+"""tracker-worker-replay: cast recorded traces through rpcapi into a worker of this process, and show what
+became of them.
 """
 
 import argparse
+import itertools
+import shutil
 import sys
 import tempfile
 import threading
 import time
+import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import oslo_messaging
+import sqlalchemy as sa
 from msgspec import Struct
+from msgspec.structs import replace
 from oslo_config import cfg
 from oslo_log import log
 from rich.console import Console
 
 from tracker_worker.cmd import embedded
 from tracker_worker.cmd.progress import shown_progress
-from tracker_worker.cmd.replaying import Replay, embedded_worker, empty_database
+from tracker_worker.cmd.replaying import Replay, delete_queues, embedded_worker
 from tracker_worker.cmd.summary import print_summary
 from tracker_worker.cmd.trace import Result, Trace, differences, read_trace
+from tracker_worker.db.engine import create_engine
 from tracker_worker.domain.settings import TrackerSettings
-from tracker_worker.worker.service import Worker, WorkerSettings
+from tracker_worker.worker.service import Worker, settings_from
 
 TRACES_AT_ONCE = 8
+PARTITIONS = 4
 LAST_NOTIFICATION_SECONDS = 10.0
 
 
@@ -73,18 +81,31 @@ class Listener:
 
 
 class Session:
-    """Everything the traces of one run share: configuration, transports, an empty database, the listener."""
+    """Everything the traces of one run share: configuration, transports, databases, the listener.
 
-    def __init__(self, directory: Path) -> None:
+    Names on the bus are this run's own: nobody else's commands or notifications are touched. Raises
+    ValueError, in words, for a transport or a database that cannot be used.
+    """
+
+    def __init__(self, directory: Path, transport_url: str | None, database: str | None) -> None:
         conf = cfg.CONF
         embedded.register(conf)
         conf([], project="tracker-worker", default_config_files=[])
         log.setup(conf, "tracker-worker-replay")
-        self._rpc, self._notifications = embedded.transports(conf)
-        self._empty = empty_database(directory)
+        self._name = f"replay-{uuid.uuid4().hex[:8]}"
+        self._numbers = itertools.count(1)
+        self._rpc, self._notifications = embedded.transports(conf, transport_url)
+        self._settings = replace(
+            settings_from(conf),
+            host="replay",
+            partitions=PARTITIONS,
+            notification_exchange=self._name,
+            notification_topic=self._name,
+        )
+        self._databases = Databases(directory, database)
         self.published = 0
         self.listener = Listener()
-        target = oslo_messaging.Target(exchange="nova", topic="versioned_notifications")
+        target = oslo_messaging.Target(exchange=self._name, topic=self._name)
         self._server = oslo_messaging.get_notification_listener(
             self._notifications, [target], [self.listener]
         )
@@ -92,9 +113,13 @@ class Session:
 
     def replay(self, trace: Trace, stepped: Callable[[int], None]) -> Replayed:
         """Replay one trace into a worker of its own."""
-        settings = WorkerSettings(host="replay", tracker=settings_of(trace))
-        transports = self._rpc, self._notifications
-        with embedded_worker(settings, self._empty, *transports, _fail) as (api, reader, worker):
+        exchange = f"{self._name}-{next(self._numbers)}"
+        settings = replace(self._settings, tracker=settings_of(trace), exchange=exchange)
+        with (
+            self._databases.for_a_trace() as engine,
+            embedded_worker(settings, engine, self._rpc, self._notifications, _fail) as running,
+        ):
+            api, reader, worker = running
             started = time.monotonic()
             results = Replay(trace, api, reader).run(stepped)
             seconds = time.monotonic() - started
@@ -107,9 +132,35 @@ class Session:
         self.listener.wait_for(self.published, LAST_NOTIFICATION_SECONDS)
         self._server.stop()
         self._server.wait()
+        if self._settings.notification_broker is not None:
+            queues = [f"{self._name}.{priority}" for priority in ("info", "error")]
+            delete_queues(self._settings.notification_broker, self._name, queues)
 
     def _count(self, worker: Worker) -> None:
         self.published += worker.published
+
+
+class Databases:
+    """A fresh SQLite database for each trace in a directory, or the one that was given."""
+
+    def __init__(self, directory: Path, given: str | None) -> None:
+        self._directory = directory
+        self._given = None if given is None else embedded.empty_engine(given)
+        if given is None:
+            # Copied for each trace: alembic can only run once at a time.
+            embedded.embedded_engine(directory).dispose()
+
+    @contextmanager
+    def for_a_trace(self) -> Iterator[sa.Engine]:
+        """Lend an engine on an empty database."""
+        if self._given is not None:
+            yield self._given
+            return
+        with tempfile.TemporaryDirectory(dir=self._directory) as own:
+            copy = shutil.copyfile(embedded.database_file(self._directory), embedded.database_file(Path(own)))
+            engine = create_engine(f"sqlite:///{copy}")
+            yield engine
+            engine.dispose()
 
 
 def _fail() -> None:
@@ -132,7 +183,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     """Return the command line's options."""
     parser = argparse.ArgumentParser(
         prog="tracker-worker-replay",
-        description="Replay recorded traces into an embedded worker (fake:// and SQLite).",
+        description="Replay recorded traces into a worker of this process, on fake:// and SQLite by default.",
     )
     parser.add_argument("trace", nargs="+", type=Path, help=".jsonl or .jsonl.gz file")
     parser.add_argument(
@@ -140,6 +191,12 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="write a JSON line for each command to FILE"
+    )
+    parser.add_argument(
+        "--transport-url", metavar="URL", help="a RabbitMQ to use: rabbit://user:password@host:port/vhost"
+    )
+    parser.add_argument(
+        "--database", metavar="URL", help="an empty database to use, which keeps the outcome of one trace"
     )
     return parser.parse_args(arguments)
 
@@ -175,7 +232,7 @@ def check(replayed: list[Replayed]) -> list[str]:
 
 
 def main() -> int:
-    """Replay; 0 when all went well, 1 when --check found differences, 2 when a trace cannot be read."""
+    """Replay; 0 when all went well, 1 when --check found differences, 2 when something cannot be used."""
     options = parse_arguments(sys.argv[1:])
     try:
         traces = [read_trace(path) for path in options.trace]
@@ -184,10 +241,17 @@ def main() -> int:
     except ValueError as error:
         print(f"tracker-worker-replay: {error}", file=sys.stderr)
         return 2
+    if options.database and len(traces) > 1:
+        print("tracker-worker-replay: --database takes one trace: it has to be empty", file=sys.stderr)
+        return 2
     console = Console()
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="tracker-worker-") as directory:
-        session = Session(Path(directory))
+        try:
+            session = Session(Path(directory), options.transport_url, options.database)
+        except ValueError as error:
+            print(f"tracker-worker-replay: {error}", file=sys.stderr)
+            return 2
         total = sum(len(trace.steps) for trace in traces)
         with shown_progress(console, total) as stepped, ThreadPoolExecutor(TRACES_AT_ONCE) as pool:
             replayed = list(pool.map(lambda trace: session.replay(trace, stepped), traces))

@@ -1,40 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Replays one trace through rpcapi into an embedded worker: fake:// and a fresh SQLite database."""
+"""Replays one trace through rpcapi into a worker of this process."""
 
-import itertools
 import queue
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from msgspec.structs import replace
 from oslo_messaging.rpc.dispatcher import NoSuchMethod
 
 from tracker_worker import exceptions
-from tracker_worker.cmd.embedded import database_file, embedded_engine
+from tracker_worker.bus.broker import BrokerSettings, connect
+from tracker_worker.bus.topology import Topology, declare
 from tracker_worker.cmd.summary import fullness
 from tracker_worker.cmd.trace import Result, Step, Trace, plain_reason, predecessors
-from tracker_worker.db.engine import create_engine
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.views import node_view
 from tracker_worker.rpcapi import TrackerAPI
 from tracker_worker.worker.service import Worker, WorkerSettings
 
 NODES_AT_ONCE = 64
-PARTITIONS = 4
 TIMEOUT_SECONDS = 120
 
 Json = dict[str, Any]
 Reply = tuple[str, str | None]
 """Outcome and reason."""
-
-_numbers = itertools.count(1)
 
 
 class Reader:
@@ -130,35 +122,30 @@ class Replay:
             reply = self._api.call({}, step.method, node, **args)
             return reply.get("outcome", "applied"), reply.get("reason")
         except exceptions.CommandRefused as error:
-            return "refused", plain_reason(str(error))
+            return "refused", plain_reason(_text(error))
         except (exceptions.TrackerWorkerException, NoSuchMethod) as error:
-            return "parked", str(error)
+            return "parked", _text(error)
 
 
-def empty_database(directory: Path) -> Path:
-    """Return the file of a new database with the schema, to be copied: alembic can only run once at a
-    time.
-    """
-    embedded_engine(directory).dispose()
-    return database_file(directory)
+def _text(error: Exception) -> str:
+    """Return what an exception says: oslo.messaging ends the text of a remote one with a line break."""
+    return str(error).rstrip()
 
 
 @contextmanager
 def embedded_worker(
     settings: WorkerSettings,
-    empty: Path,
+    engine: sa.Engine,
     rpc: Any,
     notifications: Any,
     failed: Callable[[], None],
 ) -> Iterator[tuple[TrackerAPI, Reader, Worker]]:
-    """Run a worker of its own exchange on a copy of the `empty` database that is gone afterwards."""
-    exchange = f"replay-{next(_numbers)}"
-    settings = replace(settings, exchange=exchange, partitions=PARTITIONS)
-    with tempfile.TemporaryDirectory(prefix="tracker-worker-") as directory:
-        copy = shutil.copyfile(empty, database_file(Path(directory)))
-        engine = create_engine(f"sqlite:///{copy}")
+    """Run a worker in this process, and a client of it; their queues are gone afterwards."""
+    with _queues(settings):
         worker = Worker(settings, engine, rpc, notifications, failed)
-        api = TrackerAPI(rpc, exchange=exchange, partitions=PARTITIONS, timeout=TIMEOUT_SECONDS)
+        api = TrackerAPI(
+            rpc, exchange=settings.exchange, partitions=settings.partitions, timeout=TIMEOUT_SECONDS
+        )
         reader = Reader(engine)
         worker.start()
         try:
@@ -166,4 +153,26 @@ def embedded_worker(
         finally:
             reader.close()
             worker.stop()
-            engine.dispose()
+
+
+@contextmanager
+def _queues(settings: WorkerSettings) -> Iterator[None]:
+    """Have the queues before the first command is sent, and delete them after the last."""
+    if settings.broker is None:
+        yield
+        return
+    topology = Topology(settings.exchange, settings.partitions, settings.broker.quorum)
+    with connect(settings.broker, "replay") as connection:
+        declare(connection, topology)
+    try:
+        yield
+    finally:
+        delete_queues(settings.broker, topology.exchange, [queue.name for queue in topology.queues()])
+
+
+def delete_queues(settings: BrokerSettings, exchange: str, queues: Iterable[str]) -> None:
+    """Delete an exchange and queues."""
+    with connect(settings, "replay") as connection, connection.channel() as channel:
+        for name in queues:
+            channel.queue_delete(name)
+        channel.exchange_delete(exchange)
