@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Watching, failing and rejecting what goes to a real database. SQLite and its driver do the work."""
+"""Watching, failing and rejecting what goes to a real database: it and its driver do the work."""
 
+import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
+from msgspec import json
 from oslo_db.exception import DBConnectionError
 
 from tests.functional.lanes import LaneBench
@@ -20,6 +22,14 @@ class Statement:
     sql: str
     parameters: Any
     many: bool
+
+    @property
+    def rows(self) -> int:
+        """How many rows it got: with executemany, or as one JSON parameter."""
+        if self.many:
+            return len(self.parameters)
+        at_once = isinstance(self.parameters, dict) and "rows" in self.parameters
+        return len(json.decode(self.parameters["rows"])) if at_once else 1
 
 
 @contextmanager
@@ -41,8 +51,9 @@ def watched(engine: sa.Engine) -> Iterator[list[Statement]]:
 class Fault:
     """Statements that begin with a text fail as if the driver had failed them, `times` times or for ever.
 
-    What the driver raises goes the whole way through SQLAlchemy and oslo.db. `hits` counts. `holding` fails
-    only statements that have this value among their parameters.
+    What the driver raises goes the whole way through SQLAlchemy and oslo.db; an error of SQLite's becomes the
+    one of that name of the driver in use. `hits` counts. `holding` fails only statements that have this value
+    among their parameters.
     """
 
     def __init__(
@@ -70,11 +81,24 @@ class Fault:
             sa.event.remove(self._engine, name, self._execute)
 
     def _execute(self, _cursor, sql, parameters, _context):
-        rows = parameters if isinstance(parameters, list) else [parameters]
-        held = self._holding is None or any(self._holding in row for row in rows)
-        if held and sql.startswith(self._beginning) and self._times != self.hits:
+        held = self._holding is None or _holds(parameters, self._holding)
+        if held and main_clause(sql).startswith(self._beginning) and self._times != self.hits:
             self.hits += 1
-            raise self._error()
+            error = self._error()
+            if isinstance(error, sqlite3.Error):
+                error = getattr(self._engine.dialect.loaded_dbapi, type(error).__name__)(*error.args)
+            raise error
+
+
+def main_clause(sql: str) -> str:
+    """A statement without the WITH before its UPDATE."""
+    return re.sub(r"(?s)^WITH .*\)\s+(?=UPDATE)", "", sql)
+
+
+def _holds(parameters: Any, value: str) -> bool:
+    rows = parameters if isinstance(parameters, list) else [parameters]
+    values = [one for row in rows for one in (row.values() if isinstance(row, dict) else row)]
+    return value in values or any(isinstance(one, str) and f'"{value}"' in one for one in values)
 
 
 def death(bench: LaneBench, beginning: str) -> Fault:
@@ -102,11 +126,18 @@ def connection_lost() -> Exception:
 
 def reject(engine: sa.Engine, table: str, condition: str) -> None:
     """Let the database itself refuse rows of a table for ever (a trigger; NEW is the row)."""
+    trigger = f"CREATE TRIGGER reject_{table} BEFORE INSERT ON {table}"
     with engine.begin() as connection:
+        if engine.dialect.name == "sqlite":
+            connection.exec_driver_sql(
+                f"{trigger} WHEN {condition} BEGIN SELECT RAISE(ABORT, 'rejected'); END"
+            )
+            return
         connection.exec_driver_sql(
-            f"CREATE TRIGGER reject_{table} BEFORE INSERT ON {table} WHEN {condition}"
-            " BEGIN SELECT RAISE(ABORT, 'rejected'); END"
+            "CREATE FUNCTION reject() RETURNS trigger LANGUAGE plpgsql"
+            " AS $$ BEGIN RAISE EXCEPTION 'rejected'; END $$"
         )
+        connection.exec_driver_sql(f"{trigger} FOR EACH ROW WHEN ({condition}) EXECUTE FUNCTION reject()")
 
 
 @contextmanager

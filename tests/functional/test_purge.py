@@ -9,6 +9,8 @@ from tests.builders import NODE, command
 from tests.functional.lanes import NOW, OTHER_NODE, names_of_partition
 from tests.functional.statements import Fault, disk_full, watched
 from tracker_worker.bus.envelope import encode
+from tracker_worker.db import receipts
+from tracker_worker.db.receipts import Receipt
 from tracker_worker.worker.purge import ROWS_AT_ONCE, Purge
 
 DAYS = 7
@@ -20,6 +22,10 @@ def received(bench, age_in_days, *event_ids, node=NODE):
     for event_id in event_ids:
         bench.deliver(command("build_failed", node=node), event_id)
     bench.run()
+
+
+def an_old_receipt(number):
+    return Receipt(f"old-{number}", "", NODE, number, None, "applied", {}, NOW - timedelta(days=30))
 
 
 @pytest.fixture
@@ -74,11 +80,7 @@ def test_a_purged_node_keeps_its_sequence(bench, purge):
 def test_no_transaction_deletes_more_than_its_share(bench, purge):
     count = 2 * ROWS_AT_ONCE + 10
     with bench.engine.begin() as connection:
-        connection.exec_driver_sql(
-            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)"
-            " INSERT INTO receipts SELECT 'old-' || i, '', ?, i, '', '', '{}', ? FROM n",
-            (count, NODE, str(NOW - timedelta(days=30))),
-        )
+        receipts.add(connection, [an_old_receipt(number) for number in range(count)])
     received(bench, 0, "newest")
     with watched(bench.engine) as seen:
         assert purge.run_once() == count

@@ -20,6 +20,7 @@ from tracker_worker.domain.partitions import partition_of
 from tracker_worker.worker.relay import Relay, RelaySettings
 
 MOST = 16
+SECONDS = 20
 MOST_EVER = 20
 SIZES = (1, 10, 200)
 NODES = [f"node-{number}" for number in range(sum(SIZES))]
@@ -194,8 +195,15 @@ def test_without_notifications_a_batch_costs_no_more(a_bench):
 
 
 class _Nowhere:
-    def publish(self, notifications: list[Notification]) -> None:
+    def publish(self, notifications: list[Notification]) -> int:
         """Take them all."""
+        return len(notifications)
+
+    def tend(self) -> None:
+        """There is nothing to tend."""
+
+    def close(self) -> None:
+        """There is nothing to close."""
 
 
 def executed(a_bench) -> dict[str, object]:
@@ -207,10 +215,9 @@ def executed(a_bench) -> dict[str, object]:
         bench.unit_of_work.add_attempt(["twice"])
         bench.unit_of_work.add_attempt(["twice"])
         bench.unit_of_work.show(NODES)
-        relay = Relay(bench.engine, _Nowhere(), RelaySettings(window=50), lambda: None)
-        while relay.publish_window():
-            pass
-        relay.remove_published()
+        relay = Relay(bench.engine, _Nowhere(), RelaySettings(window=50), "relay", lambda: None)
+        relay.start()
+        assert relay.drain(SECONDS)
     return {s.sql: s.parameters[0] if s.many else s.parameters for s in seen}
 
 

@@ -4,8 +4,10 @@
 from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
-from msgspec import Struct, json
+from msgspec import Struct
 
+from tracker_worker.db import bulk
+from tracker_worker.db.bulk import NUMBER_IDS, as_ids
 from tracker_worker.db.tables import OUTBOX
 
 
@@ -23,32 +25,17 @@ class OutboxRow(Struct, frozen=True):
     id: int = 0
 
 
-_ADD = sa.insert(OUTBOX)
-_IDS = sa.func.json_each(sa.bindparam("ids")).table_valued("value")
+_COLUMNS = ("node", "event_type", "priority", "message_id", "body")
+_ADD = bulk.insert(OUTBOX, _COLUMNS)
 _WINDOW = (
-    sa.select(OUTBOX)
-    .where(OUTBOX.c.id.not_in(sa.select(_IDS.c.value)))
-    .order_by(OUTBOX.c.id)
-    .limit(sa.bindparam("size"))
+    sa.select(OUTBOX).where(OUTBOX.c.id.not_in(NUMBER_IDS)).order_by(OUTBOX.c.id).limit(sa.bindparam("size"))
 )
-_REMOVE = sa.delete(OUTBOX).where(OUTBOX.c.id.in_(sa.select(_IDS.c.value)))
+_REMOVE = sa.delete(OUTBOX).where(OUTBOX.c.id.in_(NUMBER_IDS))
 
 
 def add(connection: sa.Connection, rows: Iterable[OutboxRow]) -> None:
     """Insert notifications in the order given; the ids follow it."""
-    connection.execute(
-        _ADD,
-        [
-            {
-                "node": row.node,
-                "event_type": row.event_type,
-                "priority": row.priority,
-                "message_id": row.message_id,
-                "body": row.body,
-            }
-            for row in rows
-        ],
-    )
+    _ADD.execute(connection, [{column: getattr(row, column) for column in _COLUMNS} for row in rows])
 
 
 def window(connection: sa.Connection, but: Iterable[int], size: int) -> Sequence[OutboxRow]:
@@ -57,14 +44,10 @@ def window(connection: sa.Connection, but: Iterable[int], size: int) -> Sequence
     Not those above the last id published: where ids are given out before the commit, a lower one may come
     later.
     """
-    rows = connection.execute(_WINDOW, {"ids": _as_json(but), "size": size})
+    rows = connection.execute(_WINDOW, {**as_ids(but), "size": size})
     return [OutboxRow(**row._mapping) for row in rows]
 
 
 def remove(connection: sa.Connection, ids: Iterable[int]) -> None:
     """Delete the notifications of these ids."""
-    connection.execute(_REMOVE, {"ids": _as_json(ids)})
-
-
-def _as_json(ids: Iterable[int]) -> str:
-    return json.encode(list(ids)).decode()
+    connection.execute(_REMOVE, as_ids(ids))

@@ -6,13 +6,18 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from msgspec import Struct, json
+from msgspec import Struct
 
+from tracker_worker.db import bulk
+from tracker_worker.db.bulk import TEXT_IDS, as_ids
 from tracker_worker.db.tables import ATTEMPTS, RECEIPTS
 
 
 class Receipt(Struct, frozen=True):
-    """What became of an event. `digest` covers method, node and arguments; `reply` is the first reply."""
+    """What became of an event. `digest` covers method, node and arguments; `reply` is the first reply.
+
+    `instance_uuid`: the instance that the event was about, where it was about one.
+    """
 
     event_id: str
     digest: str
@@ -22,20 +27,15 @@ class Receipt(Struct, frozen=True):
     outcome: str
     reply: dict[str, Any]
     recorded_at: datetime
+    instance_uuid: str | None = None
 
 
-_IDS = sa.func.json_each(sa.bindparam("ids")).table_valued("value")
-_FIND = sa.select(RECEIPTS).where(RECEIPTS.c.event_id.in_(sa.select(_IDS.c.value)))
-_FIND_ATTEMPTS = sa.select(ATTEMPTS).where(ATTEMPTS.c.event_id.in_(sa.select(_IDS.c.value)))
-_FORGET = sa.delete(ATTEMPTS).where(ATTEMPTS.c.event_id.in_(sa.select(_IDS.c.value)))
-_COUNT = sa.update(ATTEMPTS).where(ATTEMPTS.c.event_id.in_(sa.select(_IDS.c.value)))
-_ADD = sa.insert(RECEIPTS)
-_ADD_ATTEMPTS = sa.insert(ATTEMPTS)
-
-
-def as_ids(ids: Iterable[str]) -> dict[str, str]:
-    """Return ids as the one JSON parameter that gives a statement the same shape for any number of them."""
-    return {"ids": json.encode(list(ids)).decode()}
+_FIND = sa.select(RECEIPTS).where(RECEIPTS.c.event_id.in_(TEXT_IDS))
+_FIND_ATTEMPTS = sa.select(ATTEMPTS).where(ATTEMPTS.c.event_id.in_(TEXT_IDS))
+_FORGET = sa.delete(ATTEMPTS).where(ATTEMPTS.c.event_id.in_(TEXT_IDS))
+_COUNT = sa.update(ATTEMPTS).where(ATTEMPTS.c.event_id.in_(TEXT_IDS))
+_ADD = bulk.insert(RECEIPTS, Receipt.__struct_fields__)
+_ADD_ATTEMPTS = bulk.insert(ATTEMPTS, ("event_id", "count"))
 
 
 def find(connection: sa.Connection, event_ids: Iterable[str]) -> dict[str, Receipt]:
@@ -46,9 +46,8 @@ def find(connection: sa.Connection, event_ids: Iterable[str]) -> dict[str, Recei
 
 def add(connection: sa.Connection, receipts: Iterable[Receipt]) -> None:
     """Insert receipts; one that exists fails the transaction, as it must."""
-    connection.execute(
-        _ADD,
-        [{field: getattr(r, field) for field in Receipt.__struct_fields__} for r in receipts],
+    _ADD.execute(
+        connection, [{field: getattr(r, field) for field in Receipt.__struct_fields__} for r in receipts]
     )
 
 
@@ -66,7 +65,7 @@ def add_attempt(connection: sa.Connection, event_ids: Iterable[str]) -> None:
         connection.execute(_COUNT.values(count=ATTEMPTS.c.count + 1), as_ids(before))
     new = [{"event_id": event_id, "count": 1} for event_id in ids if event_id not in before]
     if new:
-        connection.execute(_ADD_ATTEMPTS, new)
+        _ADD_ATTEMPTS.execute(connection, new)
 
 
 def forget_attempts(connection: sa.Connection, event_ids: Iterable[str]) -> None:
@@ -75,16 +74,17 @@ def forget_attempts(connection: sa.Connection, event_ids: Iterable[str]) -> None
 
 
 _NEWEST = sa.select(RECEIPTS.c.node, sa.func.max(RECEIPTS.c.recorded_at)).group_by(RECEIPTS.c.node)
-_OLD = (
-    sa.select(RECEIPTS.c.event_id)
-    .where(
-        RECEIPTS.c.node.is_not_distinct_from(sa.bindparam("node")),
-        RECEIPTS.c.recorded_at < sa.bindparam("cutoff"),
-    )
-    .order_by(RECEIPTS.c.sequence)
-    .limit(sa.bindparam("most"))
-)
-_REMOVE = sa.delete(RECEIPTS).where(RECEIPTS.c.event_id.in_(sa.select(_IDS.c.value)))
+
+
+def _old(whose: sa.ColumnElement[bool]) -> sa.Select[tuple[str]]:
+    query = sa.select(RECEIPTS.c.event_id).where(whose, RECEIPTS.c.recorded_at < sa.bindparam("cutoff"))
+    return query.order_by(RECEIPTS.c.sequence).limit(sa.bindparam("most"))
+
+
+# Apart, because PostgreSQL uses no index for IS NOT DISTINCT FROM.
+_OLD_OF_NODE = _old(RECEIPTS.c.node == sa.bindparam("node"))
+_OLD_OF_NONE = _old(RECEIPTS.c.node.is_(None))
+_REMOVE = sa.delete(RECEIPTS).where(RECEIPTS.c.event_id.in_(TEXT_IDS))
 
 
 def newest_by_node(connection: sa.Connection) -> dict[str | None, datetime]:
@@ -94,7 +94,10 @@ def newest_by_node(connection: sa.Connection) -> dict[str | None, datetime]:
 
 def older(connection: sa.Connection, node: str | None, cutoff: datetime, most: int) -> list[str]:
     """Return the ids of a node's receipts from before `cutoff`, at most `most`."""
-    return list(connection.scalars(_OLD, {"node": node, "cutoff": cutoff, "most": most}))
+    bounds = {"cutoff": cutoff, "most": most}
+    if node is None:
+        return list(connection.scalars(_OLD_OF_NONE, bounds))
+    return list(connection.scalars(_OLD_OF_NODE, {**bounds, "node": node}))
 
 
 def remove(connection: sa.Connection, event_ids: Iterable[str]) -> None:

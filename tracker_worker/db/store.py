@@ -9,18 +9,18 @@ import sqlalchemy as sa
 from msgspec import Struct
 from msgspec.structs import replace
 
-from tracker_worker.db.receipts import as_ids
+from tracker_worker.db import bulk
+from tracker_worker.db.bulk import TEXT_IDS, as_ids
 from tracker_worker.db.tables import CLAIMS, NODES, TOUCHED
 from tracker_worker.domain.flavors import Amounts, Flavor
 from tracker_worker.domain.ledger import Claim, Node, Ratios, Role
 from tracker_worker.domain.objects import Origin, Resources
 
-_NAMES = sa.func.json_each(sa.bindparam("ids")).table_valued("value")
-_LOAD_NODES = sa.select(NODES).where(NODES.c.name.in_(sa.select(_NAMES.c.value)))
-_LOAD_CLAIMS = sa.select(CLAIMS).where(CLAIMS.c.node.in_(sa.select(_NAMES.c.value)))
-_LOAD_TOUCHED = sa.select(TOUCHED).where(TOUCHED.c.node.in_(sa.select(_NAMES.c.value)))
-_SEQUENCES = sa.select(NODES.c.name, NODES.c.sequence).where(NODES.c.name.in_(sa.select(_NAMES.c.value)))
-_OWNERS = sa.select(NODES.c.uuid, NODES.c.name).where(NODES.c.uuid.in_(sa.select(_NAMES.c.value)))
+_LOAD_NODES = sa.select(NODES).where(NODES.c.name.in_(TEXT_IDS))
+_LOAD_CLAIMS = sa.select(CLAIMS).where(CLAIMS.c.node.in_(TEXT_IDS))
+_LOAD_TOUCHED = sa.select(TOUCHED).where(TOUCHED.c.node.in_(TEXT_IDS))
+_SEQUENCES = sa.select(NODES.c.name, NODES.c.sequence).where(NODES.c.name.in_(TEXT_IDS))
+_OWNERS = sa.select(NODES.c.uuid, NODES.c.name).where(NODES.c.uuid.in_(TEXT_IDS))
 
 _STATE_COLUMNS = (
     "uuid", "sequence", "usage_sequence", "vcpus_used", "memory_mb_used", "disk_mb_used",
@@ -30,27 +30,13 @@ _REPORT_COLUMNS = (
     "host", "reserved_vcpus", "reserved_memory_mb", "reserved_disk_mb",
     "cpu_allocation_ratio", "ram_allocation_ratio", "disk_allocation_ratio", "resources",
 )  # fmt: skip
-_SWAP = (
-    sa.update(NODES)
-    .where(NODES.c.name == sa.bindparam("b_name"), NODES.c.sequence == sa.bindparam("b_before"))
-    .values({column: sa.bindparam(column) for column in _STATE_COLUMNS})
-)
-_SAVE_REPORT = (
-    sa.update(NODES)
-    .where(NODES.c.name == sa.bindparam("b_name"))
-    .values({column: sa.bindparam(column) for column in _REPORT_COLUMNS})
-)
-_ADD_NODES = sa.insert(NODES)
-_DROP_CLAIMS = sa.delete(CLAIMS).where(
-    CLAIMS.c.node == sa.bindparam("b_node"),
-    CLAIMS.c.instance_uuid == sa.bindparam("b_uuid"),
-    CLAIMS.c.role == sa.bindparam("b_role"),
-)
-_ADD_CLAIMS = sa.insert(CLAIMS)
-_DROP_TOUCHED = sa.delete(TOUCHED).where(
-    TOUCHED.c.node == sa.bindparam("b_node"), TOUCHED.c.instance_uuid == sa.bindparam("b_uuid")
-)
-_ADD_TOUCHED = sa.insert(TOUCHED)
+_SWAP = bulk.update(NODES, ("name", "sequence"), _STATE_COLUMNS, locked=True)
+_SAVE_REPORT = bulk.update(NODES, ("name",), _REPORT_COLUMNS)
+_ADD_NODES = bulk.insert(NODES, ("name", *_STATE_COLUMNS, *_REPORT_COLUMNS))
+_DROP_CLAIMS = bulk.delete(CLAIMS, ("node", "instance_uuid", "role"))
+_ADD_CLAIMS = bulk.insert(CLAIMS, CLAIMS.c.keys())
+_DROP_TOUCHED = bulk.delete(TOUCHED, ("node", "instance_uuid"))
+_ADD_TOUCHED = bulk.insert(TOUCHED, TOUCHED.c.keys())
 
 
 class StaleNode(Exception):
@@ -116,12 +102,12 @@ def swap(connection: sa.Connection, changes: Iterable[NodeChange]) -> None:
         rows = [
             {
                 "b_name": change.after.name,
-                "b_before": change.before.sequence,
+                "b_sequence": change.before.sequence,
                 **_state_row(change.after),
             }
             for change in known
         ]
-        if connection.execute(_SWAP, rows).rowcount != len(rows):
+        if _SWAP.execute(connection, rows) != len(rows):
             raise StaleNode(", ".join(change.after.name for change in known))
     new = [
         {"name": change.after.name, **_state_row(change.after), **_report_row(change.after)}
@@ -129,7 +115,7 @@ def swap(connection: sa.Connection, changes: Iterable[NodeChange]) -> None:
         if not change.before.sequence
     ]
     if new:
-        connection.execute(_ADD_NODES, new)
+        _ADD_NODES.execute(connection, new)
 
 
 def save(connection: sa.Connection, changes: Iterable[NodeChange]) -> None:
@@ -142,7 +128,7 @@ def save(connection: sa.Connection, changes: Iterable[NodeChange]) -> None:
     ]
     keys = [(change, *key) for change in changed for key in sorted(change.claims)]
     dropped = [
-        {"b_node": change.after.name, "b_uuid": uuid, "b_role": role.value}
+        {"b_node": change.after.name, "b_instance_uuid": uuid, "b_role": role.value}
         for change, uuid, role in keys
         if change.before.claim(uuid, role) is not None
     ]
@@ -153,7 +139,7 @@ def save(connection: sa.Connection, changes: Iterable[NodeChange]) -> None:
     ]
     marks = [(change, uuid) for change in changed for uuid in sorted(change.touched)]
     forgotten = [
-        {"b_node": change.after.name, "b_uuid": uuid}
+        {"b_node": change.after.name, "b_instance_uuid": uuid}
         for change, uuid in marks
         if uuid in change.before.touched
     ]
@@ -170,7 +156,7 @@ def save(connection: sa.Connection, changes: Iterable[NodeChange]) -> None:
         (_ADD_TOUCHED, touched),
     ):
         if rows:
-            connection.execute(statement, rows)
+            statement.execute(connection, rows)
 
 
 def _state_row(node: Node) -> dict[str, Any]:

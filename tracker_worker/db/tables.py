@@ -79,6 +79,7 @@ RECEIPTS = sa.Table(
     sa.Column("outcome", sa.String(16), nullable=False),
     sa.Column("reply", sa.JSON, nullable=False),
     sa.Column("recorded_at", sa.DateTime, nullable=False),
+    sa.Column("instance_uuid", UUID),
     sa.Index(None, "node", "sequence"),
 )
 
@@ -115,4 +116,12 @@ DEAD_LETTERS = sa.Table(
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("recorded_at", sa.DateTime, nullable=False),
     sa.Index(None, "event_id"),
+)
+
+RELAY_LEASE = sa.Table(
+    "relay_lease",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("owner", NAME, nullable=False),
+    sa.Column("until", sa.Double, nullable=False),
 )

@@ -5,13 +5,13 @@ The order is the contract: a stale writer waits on the nodes' rows and then fail
 commit order of each node; two workers take rows in the same order and cannot deadlock.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 
 import sqlalchemy as sa
 from msgspec import Struct
 
 from tracker_worker.db import dead_letters, outbox, receipts, store
+from tracker_worker.db.connection import LazyConnection
 from tracker_worker.db.dead_letters import DeadLetter
 from tracker_worker.db.outbox import OutboxRow
 from tracker_worker.db.receipts import Receipt
@@ -40,50 +40,50 @@ class UnitOfWork:
     """
 
     def __init__(self, engine: sa.Engine) -> None:
-        self._engine = engine
-        self._connection: sa.Connection | None = None
+        self._connection = LazyConnection(engine)
 
     def known(self, event_ids: Iterable[str]) -> dict[str, Receipt]:
         """Return the receipts that exist for these events."""
-        with self._transaction() as connection:
+        with self._connection.transaction() as connection:
             return receipts.find(connection, event_ids)
 
     def load(self, names: Iterable[str]) -> dict[str, Node]:
         """Return the nodes of these names, untracked ones included."""
-        with self._transaction() as connection:
+        with self._connection.transaction() as connection:
             return store.load(connection, names)
 
     def show(self, names: Iterable[str]) -> dict[str, Node]:
         """Return the nodes of these names as far as they are shown."""
-        with self._transaction() as connection:
+        with self._connection.transaction() as connection:
             return store.load_ledgers(connection, names)
 
     def names(self) -> list[str]:
         """Return the names of all tracked nodes."""
-        with self._transaction() as connection:
+        with self._connection.transaction() as connection:
             return store.names(connection)
 
     def uuid_owners(self, uuids: Iterable[str]) -> dict[str, str]:
         """Return the names of the tracked nodes that have these uuids."""
-        with self._transaction() as connection:
+        with self._connection.transaction() as connection:
             return store.uuid_owners(connection, uuids)
 
     def attempts(self, event_ids: Iterable[str]) -> dict[str, int]:
         """Return how often each of these events was under way before, where it was."""
-        with self._transaction() as connection:
+        with self._connection.transaction() as connection:
             return receipts.attempts(connection, event_ids)
 
     def add_attempt(self, event_ids: Iterable[str]) -> None:
         """Commit one more attempt for each of these events, before they run."""
-        with self._transaction() as connection:
+        with self._connection.transaction() as connection:
             receipts.add_attempt(connection, event_ids)
 
     def commit(self, work: Work) -> None:
         """Commit a batch, all or nothing. Raises StaleNode when another writer was here."""
-        with self._transaction() as connection:
+        with self._connection.transaction() as connection:
             store.swap(connection, work.nodes)
             if work.receipts:
                 receipts.add(connection, work.receipts)
+                dead_letters.settle(connection, work.receipts)
             store.save(connection, work.nodes)
             if work.settled_attempts:
                 receipts.forget_attempts(connection, work.settled_attempts)
@@ -98,23 +98,9 @@ class UnitOfWork:
 
     def ping(self) -> None:
         """Raise unless the database answers."""
-        with self._transaction() as connection:
+        with self._connection.transaction() as connection:
             connection.execute(sa.text("SELECT 1"))
 
     def close(self) -> None:
         """Give the connection back."""
-        if self._connection is not None:
-            connection, self._connection = self._connection, None
-            connection.close()
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sa.Connection]:
-        if self._connection is None:
-            self._connection = self._engine.connect()
-        try:
-            with self._connection.begin():
-                yield self._connection
-        except Exception:
-            # What state the connection is in is not known, and a new one is cheap.
-            self.close()
-            raise
+        self._connection.close()

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from tracker_worker.bus.answers import answer_to, parked_reply
 from tracker_worker.bus.delivery import Answer, Delivery
+from tracker_worker.bus.publisher import encode_notification
 from tracker_worker.bus.redaction import kept_body
 from tracker_worker.db.dead_letters import DeadLetter
 from tracker_worker.db.outbox import OutboxRow
@@ -257,6 +258,7 @@ class Batch:
             outcome=outcome,
             reply=reply,
             recorded_at=self._rules.clock(),
+            instance_uuid=event.cause.instance_uuid,
         )
         self._answer(event, reply)
 
@@ -274,20 +276,17 @@ class Batch:
         progress.change.after = replace(after, usage_sequence=after.sequence)
 
     def _outbox_rows(self) -> list[OutboxRow]:
-        timestamp = self._rules.clock().isoformat(sep=" ", timespec="microseconds")
+        now = self._rules.clock()
         rows = []
         for node, notice in self._notices:
             message_id = self._rules.new_id()
-            body = msgspec.json.encode(
-                {
-                    "message_id": message_id,
-                    "publisher_id": self._rules.publisher_id,
-                    "event_type": notice.event_type,
-                    "priority": notice.priority,
-                    "payload": notice.payload,
-                    "timestamp": timestamp,
-                    "_unique_id": message_id.replace("-", ""),
-                }
+            body = encode_notification(
+                message_id,
+                self._rules.publisher_id,
+                notice.event_type,
+                notice.priority,
+                notice.payload,
+                now,
             )
             rows.append(OutboxRow(node, notice.event_type, notice.priority, message_id, body))
         return rows

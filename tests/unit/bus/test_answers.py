@@ -24,6 +24,7 @@ ANSWERS = {
     ErrorCode.INVALID_VALUE: exceptions.InvalidCommand,
     ErrorCode.WRONG_PARTITION: exceptions.WrongPartition,
     ErrorCode.EVENT_ID_REUSED: exceptions.EventIdReused,
+    ErrorCode.DEAD_LETTERED: exceptions.EventParked,
     ErrorCode.WORKER_DIED: exceptions.EventParked,
     ErrorCode.DATABASE_REJECTS: exceptions.EventParked,
     ErrorCode.INTERNAL_ERROR: exceptions.EventParked,

@@ -1,0 +1,331 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Both databases keep what they are given, exactly, and refuse the same: one suite for the two of them."""
+
+import threading
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+
+import msgspec
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from msgspec.structs import replace
+from oslo_db.exception import DBDuplicateEntry, DBError
+
+from tests.builders import NODE, a_flavor, a_report, an_instance, command, some_resources
+from tests.functional.conftest import a_bench, bench  # noqa: F401
+from tests.functional.lanes import NOW, rows
+from tests.functional.statements import watched
+from tracker_worker.db import lease, outbox, receipts, store
+from tracker_worker.db.connection import LazyConnection
+from tracker_worker.db.dead_letters import DeadLetter
+from tracker_worker.db.engine import create_engine, sync_schema
+from tracker_worker.db.errors import TRANSIENT
+from tracker_worker.db.outbox import OutboxRow
+from tracker_worker.db.receipts import Receipt
+from tracker_worker.db.store import NodeChange, StaleNode
+from tracker_worker.db.tables import DEAD_LETTERS, METADATA, NODES, OUTBOX, RECEIPTS
+from tracker_worker.db.unit_of_work import UnitOfWork, Work
+from tracker_worker.domain.ledger import Node
+from tracker_worker.domain.objects import Resources
+
+ANY_TEXT = "\0 \x01 \\u0000 \" ' \\ % %(x)s :x \n \t ü 漢 🙂 \u2028 \x7f"
+SECONDS = 20
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def engine(request: pytest.FixtureRequest) -> Iterator[sa.Engine]:
+    """An engine on a database of the test's own, of either kind."""
+    url = request.getfixturevalue({"sqlite": "sqlite_url", "postgresql": "database_url"}[request.param])
+    made = create_engine(url)
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def connection(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A connection in a transaction, which is not committed."""
+    with engine.connect() as made:
+        yield made
+
+
+@pytest.fixture
+def a_unit_of_work(engine: sa.Engine) -> Iterator[Callable[[], UnitOfWork]]:
+    """Makes the ways to the database of as many workers."""
+    made: list[UnitOfWork] = []
+
+    def make() -> UnitOfWork:
+        made.append(UnitOfWork(engine))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def a_receipt(event_id: str = "event-a", **more: object) -> Receipt:
+    given = {"digest": "d" * 64, "node": NODE, "sequence": 1, "method": "build_failed", "outcome": "applied"}
+    return Receipt(event_id, **(given | {"reply": {}, "recorded_at": NOW} | more))
+
+
+def notification(number: int, body: bytes = b"{}") -> OutboxRow:
+    return OutboxRow(NODE, "compute_node.usage", "INFO", f"message-{number}", body)
+
+
+def work(**parts: object) -> Work:
+    empty = {"nodes": [], "receipts": [], "dead_letters": [], "notifications": [], "settled_attempts": []}
+    return Work(**(empty | {"unchanged": {}} | parts))
+
+
+def track(engine: sa.Engine, *names: str) -> None:
+    """Rows of nodes at sequence 1."""
+    new = [NodeChange(Node(name), replace(Node(name), sequence=1), set(), set()) for name in names]
+    with engine.begin() as connection:
+        store.swap(connection, new)
+
+
+def bump(node: Node) -> NodeChange:
+    return NodeChange(node, replace(node, sequence=node.sequence + 1), set(), set())
+
+
+# What is kept.
+
+
+RESOURCES = {
+    "uuid": "uuid-1",
+    "host": "hôst",
+    "vcpus": 2**31 - 1,
+    "memory_mb": 1,
+    "local_gb": 1,
+    "disk_available_least": -(2**53),
+    "vcpus_used": 0.1,
+    "memory_mb_used": 2**53,
+    "local_gb_used": 1e-300,
+    "cpu_allocation_ratio": 0.1,
+    "ram_allocation_ratio": 1_000_000.0,
+    "cpu_info": ANY_TEXT,
+    "stats": {"text": ANY_TEXT, "no": None, "yes": True, "half": 0.5, "huge": 10**40, "low": -(2**63)},
+    "inventories": {"VCPU": {"total": 2**53 + 1, "allocation_ratio": 1.1, "max_unit": None}},
+}
+
+
+def test_a_node_comes_back_as_it_was(bench):  # noqa: F811
+    resources = msgspec.convert(RESOURCES, Resources)
+    assert bench.send(a_report(resources=resources)).outcome == "applied"
+    bench.send(command("instance_claim", instance=an_instance("ü-1", a_flavor(3, 2**31 - 1, 2**31 - 1))))
+    kept = bench.lane._nodes[NODE]
+    assert bench.unit_of_work.load([NODE]) == {NODE: kept}
+    assert kept.resources == resources
+    assert (kept.ratios.cpu, kept.ratios.ram) == (0.1, 1_000_000.0)
+    assert bench.send(command("get_node")).answer["stats"]["text"] == ANY_TEXT
+
+
+def test_a_receipt_comes_back_as_it_was(connection):
+    given = [
+        a_receipt(
+            "event-a", reply={"text": ANY_TEXT, "half": 0.1, "huge": 2**70, "none": None, "list": [[]]}
+        ),
+        a_receipt("ü" * 64, recorded_at=datetime(2026, 1, 2, 3, 4, 5, 678901), instance_uuid="i-1"),
+        a_receipt("event'c\"", node=None, sequence=None, method=None, recorded_at=datetime.max),
+        a_receipt("event-d", sequence=2**63 - 1, node="漢" * 255),
+    ]
+    receipts.add(connection, given)
+    assert receipts.find(connection, [r.event_id for r in given] + ["none"]) == {r.event_id: r for r in given}
+
+
+def test_a_notification_comes_back_byte_for_byte_and_in_order(connection):
+    bodies = [bytes(range(256)), b"", *(b"%d" % number for number in range(5000))]
+    outbox.add(connection, [notification(number, body) for number, body in enumerate(bodies)])
+    found = outbox.window(connection, [], 10_000)
+    assert [row.body for row in found] == bodies
+    assert [replace(row, id=0) for row in found[:1]] == [notification(0, bodies[0])]
+    ids = [row.id for row in found]
+    assert ids == sorted(set(ids))
+
+
+def test_a_window_leaves_out_what_it_is_told_to_and_begins_with_the_lowest(connection):
+    outbox.add(connection, [notification(number) for number in range(10)])
+    ids = [row.id for row in outbox.window(connection, [], 10)]
+    assert [row.id for row in outbox.window(connection, ids[:2] + ids[3:5], 3)] == [ids[2], ids[5], ids[6]]
+    outbox.remove(connection, [*ids[:9], 2**40])
+    assert [row.id for row in outbox.window(connection, [], 10)] == ids[9:]
+
+
+def test_a_dead_letter_comes_back_as_it_was(engine, a_unit_of_work):
+    body = msgspec.json.encode({"text": ANY_TEXT}).decode()
+    letter = DeadLetter("l-1", "event-a", "out_of_range", "$.x", "m\nn", "ü", None, body, NOW)
+    a_unit_of_work().commit(work(dead_letters=[letter]))
+    (row,) = rows(engine, DEAD_LETTERS)
+    assert DeadLetter(**row) == letter
+
+
+def test_attempts_are_counted_and_forgotten(connection):
+    receipts.add_attempt(connection, ["a", "b", "a"])
+    receipts.add_attempt(connection, ["b", "c"])
+    assert receipts.attempts(connection, ["a", "b", "c", "d"]) == {"a": 1, "b": 2, "c": 1}
+    receipts.forget_attempts(connection, ["a", "b"])
+    assert receipts.attempts(connection, ["a", "b", "c"]) == {"c": 1}
+
+
+# Who may write.
+
+
+def test_a_swap_finds_one_stale_node_among_many_and_changes_none(engine, a_unit_of_work):
+    names = [f"node-{number}" for number in range(300)]
+    track(engine, *names)
+    one, other = a_unit_of_work(), a_unit_of_work()
+    nodes = one.load(names)
+    other.commit(work(nodes=[bump(nodes["node-150"])]))
+    with pytest.raises(StaleNode):
+        one.commit(work(nodes=[bump(node) for node in nodes.values()], receipts=[a_receipt()]))
+    assert sum(row["sequence"] for row in rows(engine, NODES)) == 301
+    assert rows(engine, RECEIPTS) == []
+    one.commit(work(nodes=[bump(node) for node in one.load(names).values()]))
+    assert sum(row["sequence"] for row in rows(engine, NODES)) == 601
+
+
+def test_a_reader_is_told_when_another_has_written(engine, a_unit_of_work):
+    track(engine, NODE)
+    one, other = a_unit_of_work(), a_unit_of_work()
+    nodes = one.load([NODE])
+    one.commit(work(unchanged={NODE: 1, "unknown": 0}))
+    other.commit(work(nodes=[bump(nodes[NODE])]))
+    with pytest.raises(StaleNode):
+        one.commit(work(unchanged={NODE: 1}))
+
+
+def test_an_event_has_one_receipt(engine, a_unit_of_work):
+    unit_of_work = a_unit_of_work()
+    unit_of_work.commit(work(receipts=[a_receipt()]))
+    with pytest.raises(DBDuplicateEntry):
+        unit_of_work.commit(work(receipts=[a_receipt("event-b"), a_receipt()]))
+    assert [row["event_id"] for row in rows(engine, RECEIPTS)] == ["event-a"]
+
+
+def test_two_writers_of_the_same_nodes_never_deadlock(engine, a_unit_of_work):
+    """Each takes fifty of the nodes, in an order of its own: they wait for one another, and one is stale."""
+    names = [f"node-{number}" for number in range(80)]
+    track(engine, *names)
+    errors: list[Exception] = []
+    commits = []
+
+    def write(mine: list[str]) -> None:
+        unit_of_work = a_unit_of_work()
+        done = 0
+        while done < 25:
+            nodes = unit_of_work.load(mine)
+            try:
+                unit_of_work.commit(work(nodes=[bump(nodes[name]) for name in mine]))
+                done += 1
+            except StaleNode:
+                pass
+            except Exception as error:
+                errors.append(error)
+                break
+        commits.append(done)
+        unit_of_work.close()
+
+    threads = [threading.Thread(target=write, args=(part,)) for part in (names[:50], names[:29:-1])]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(SECONDS)
+    assert errors == []
+    assert sum(row["sequence"] for row in rows(engine, NODES)) == 80 + 50 * sum(commits)
+
+
+# The relay's lease.
+
+
+def test_the_lease_belongs_to_one_until_it_is_given_back(engine):
+    one, other = LazyConnection(engine), LazyConnection(engine)
+
+    def ask(who: LazyConnection, owner: str, seconds: float = 60) -> bool:
+        with who.transaction() as connection:
+            return lease.acquire(connection, owner, seconds)
+
+    assert [ask(one, "one"), ask(other, "other"), ask(one, "one"), ask(other, "other")] == [1, 0, 1, 0]
+    with other.transaction() as connection:
+        lease.release(connection, "other")
+    assert not ask(other, "other")
+    with one.transaction() as connection:
+        lease.release(connection, "one")
+    assert ask(other, "other")
+    assert not ask(one, "one")
+    one.close()
+    other.close()
+
+
+def test_a_lease_runs_out(connection):
+    assert lease.acquire(connection, "one", -0.001)
+    assert lease.acquire(connection, "other", 60)
+    assert not lease.acquire(connection, "one", 60)
+
+
+def test_a_lease_is_as_long_as_was_asked_by_the_clock_of_the_database(connection):
+    before = datetime.now().timestamp()
+    assert lease.acquire(connection, "one", 100)
+    until = connection.scalar(sa.text("SELECT until FROM relay_lease"))
+    assert before + 99.9 <= until <= datetime.now().timestamp() + 100.1
+
+
+# The schema, the statements.
+
+
+def test_the_migrations_make_what_the_code_expects(engine):
+    with engine.connect() as connection:
+        options = {"compare_type": True, "compare_server_default": True}
+        context = MigrationContext.configure(connection, opts=options)
+        assert compare_metadata(context, METADATA) == []
+    sync_schema(engine)
+
+
+def test_a_batch_costs_few_statements(bench):  # noqa: F811
+    nodes = [f"node-{number}" for number in range(100)]
+    bench.track(*nodes)
+    for number, node in enumerate(nodes):
+        bench.deliver(command("instance_claim", node=node, instance=an_instance(f"i-{number}")))
+    with watched(bench.engine) as seen:
+        bench.run()
+    assert len(seen) == 5, "known, swap, receipts, claims, outbox"
+
+
+# What fails.
+
+
+def test_a_connection_that_was_closed_is_no_events_fault(engine, a_unit_of_work):
+    """oslo.db's listeners make a PendingRollbackError of it on SQLite."""
+    unit_of_work = a_unit_of_work()
+    unit_of_work.ping()
+    unit_of_work._connection._connection.connection.dbapi_connection.close()
+    with pytest.raises(TRANSIENT):
+        unit_of_work.ping()
+    unit_of_work.ping()
+
+
+def test_an_error_tells_nothing_of_what_was_written(engine, a_unit_of_work):
+    secret = "hunter2"
+    with pytest.raises(DBError) as caught:
+        a_unit_of_work().commit(work(receipts=[a_receipt(outcome=None, reply={"x": secret})]))
+    assert not isinstance(caught.value, TRANSIENT)
+    assert "SQL parameters hidden" in str(caught.value)
+
+
+def test_an_age_is_counted_in_the_database(connection):
+    old = [a_receipt(f"old-{n}", sequence=n, recorded_at=NOW - timedelta(days=9)) for n in range(3)]
+    nameless = a_receipt("nameless", node=None, sequence=None, recorded_at=NOW - timedelta(days=9))
+    receipts.add(connection, [*old, nameless, a_receipt("new", sequence=9)])
+    assert receipts.newest_by_node(connection) == {NODE: NOW, None: NOW - timedelta(days=9)}
+    assert receipts.older(connection, NODE, NOW - timedelta(days=8), 2) == ["old-0", "old-1"]
+    assert receipts.older(connection, None, NOW, 2) == ["nameless"]
+    receipts.remove(connection, ["old-0", "old-1", "nameless"])
+    assert receipts.older(connection, NODE, NOW, 9) == ["old-2"]
+    assert not connection.execute(sa.select(OUTBOX)).all()
+
+
+def test_a_report_of_a_node_is_replaced(bench):  # noqa: F811
+    bench.track()
+    resources = some_resources(uuid=f"uuid-of-{NODE}", host=f"host-of-{NODE}", vcpus=9)
+    bench.send(a_report(resources=resources))
+    assert bench.unit_of_work.load([NODE])[NODE].resources == resources
