@@ -25,6 +25,14 @@ TRANSIENT = (
 )
 """Errors that say nothing about the events: the batch is tried again, for ever, and nothing is answered."""
 
+def reason_of(error: BaseException | None) -> str:
+    """Return what the driver said, in one line without the statement or its values."""
+    said = getattr(error, "orig", None) or getattr(error, "inner_exception", None) or error
+    said = getattr(said, "orig", None) or said
+    lines = str(said).splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}"
+
+
 _PASS = (
     "0A",  # a prepared plan that a migration made invalid: our statements are constant
     "25",  # a server that is read-only, because it is a standby or its disk is full

@@ -57,11 +57,10 @@ _RUNNING = (
     .group_by(CLAIMS.c.node)
     .subquery()
 )
-_TOTALS = [NODES.c.resources[key].as_integer().label(key) for key in ("vcpus", "memory_mb", "local_gb")]
 _NODES = (
     sa.select(
         NODES.c.name, NODES.c.host, NODES.c.uuid, NODES.c.vcpus_used, NODES.c.memory_mb_used,
-        NODES.c.disk_mb_used, NODES.c.disabled, NODES.c.conflicts, *_TOTALS,
+        NODES.c.disk_mb_used, NODES.c.disabled, NODES.c.conflicts, NODES.c.resources,
         sa.func.coalesce(_RUNNING.c["count"], 0).label("running_vms"),
     )
     .outerjoin(_RUNNING, _RUNNING.c.node == NODES.c.name)
@@ -81,25 +80,12 @@ _COUNT_OLDER = (
 
 
 def nodes(connection: sa.Connection) -> list[NodeSummary]:
-    """Return the nodes that are tracked or in conflict, by name: one statement."""
-    return [
-        NodeSummary(
-            name=row.name,
-            host=row.host,
-            uuid=row.uuid,
-            vcpus=row.vcpus,
-            vcpus_used=row.vcpus_used,
-            memory_mb=row.memory_mb,
-            memory_mb_used=row.memory_mb_used,
-            local_gb=row.local_gb,
-            local_gb_used=row.disk_mb_used // MB_PER_GB,
-            running_vms=row.running_vms,
-            disabled=row.disabled,
-            conflicts=list(row.conflicts),
-        )
-        for row in connection.execute(_NODES)
-        if row.uuid is not None or row.conflicts
-    ]
+    """Return the nodes that are tracked or in conflict, by name: one statement.
+
+    Reports are read here, not by the database: PostgreSQL cannot look into one whose texts hold a NUL.
+    """
+    rows = connection.execute(_NODES)
+    return [_summary(row) for row in rows if row.uuid is not None or row.conflicts]
 
 
 def history(connection: sa.Connection, node: str, most: int) -> list[HistoryEntry]:
@@ -118,6 +104,24 @@ def count_older(connection: sa.Connection, age: timedelta) -> int:
     return sum(
         connection.scalar(_COUNT_OLDER, {"node": node, "cutoff": newest - age}) or 0
         for node, newest in newest_by_node(connection).items()
+    )
+
+
+def _summary(row: Any) -> NodeSummary:
+    report: dict[str, Any] = row.resources or {}
+    return NodeSummary(
+        name=row.name,
+        host=row.host,
+        uuid=row.uuid,
+        vcpus=report.get("vcpus"),
+        vcpus_used=row.vcpus_used,
+        memory_mb=report.get("memory_mb"),
+        memory_mb_used=row.memory_mb_used,
+        local_gb=report.get("local_gb"),
+        local_gb_used=row.disk_mb_used // MB_PER_GB,
+        running_vms=row.running_vms,
+        disabled=row.disabled,
+        conflicts=list(row.conflicts),
     )
 
 

@@ -29,7 +29,7 @@ from tenacity.stop import stop_base, stop_never
 
 from tracker_worker.bus.delivery import Answer, Delivery
 from tracker_worker.db.dead_letters import DeadLetter
-from tracker_worker.db.errors import TRANSIENT
+from tracker_worker.db.errors import TRANSIENT, reason_of
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.commands import UpdateAvailableResource
 from tracker_worker.domain.errors import BadMessage, ErrorCode
@@ -302,7 +302,7 @@ class _EventsToBlame(stop_base):
         self._count = 0
 
     def __call__(self, retry_state: RetryCallState) -> bool:
-        error = retry_state.outcome and retry_state.outcome.exception()
+        error = retry_state.outcome.exception() if retry_state.outcome else None
         if isinstance(error, db_exception.DBConnectionError):
             self._count += self._answers()
         elif isinstance(error, db_exception.DBDuplicateEntry):
@@ -334,8 +334,8 @@ def _log_dead_letter(letter: DeadLetter) -> None:
 
 
 def _log_retry(retry_state: RetryCallState) -> None:
-    error = retry_state.outcome and retry_state.outcome.exception()
-    LOG.warning("Batch is tried again (%d): %s", retry_state.attempt_number, type(error).__name__)
+    error = retry_state.outcome.exception() if retry_state.outcome else None
+    LOG.warning("Batch is tried again (%d): %s", retry_state.attempt_number, reason_of(error))
 
 
 def _answer(delivery: Delivery, answer: Answer) -> None:

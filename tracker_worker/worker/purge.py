@@ -13,7 +13,7 @@ from datetime import timedelta
 import sqlalchemy as sa
 
 from tracker_worker.db import receipts
-from tracker_worker.db.errors import TRANSIENT
+from tracker_worker.db.errors import TRANSIENT, reason_of
 from tracker_worker.worker.threads import worker_thread
 
 LOG = logging.getLogger(__name__)
@@ -62,4 +62,4 @@ class Purge:
             try:
                 self.run_once()
             except TRANSIENT as error:
-                LOG.warning("Old receipts stay until the next purge: %s", type(error).__name__)
+                LOG.warning("Old receipts stay until the next purge: %s", reason_of(error))

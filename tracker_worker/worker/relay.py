@@ -28,7 +28,7 @@ from tracker_worker.bus.publisher import Publisher
 from tracker_worker.bus.topology import TopologyMismatch
 from tracker_worker.db import lease, outbox
 from tracker_worker.db.connection import LazyConnection
-from tracker_worker.db.errors import TRANSIENT
+from tracker_worker.db.errors import TRANSIENT, reason_of
 from tracker_worker.worker.threads import worker_thread
 
 LOG = logging.getLogger(__name__)
@@ -179,7 +179,5 @@ class Relay:
 
 
 def _log_retry(retry_state: RetryCallState) -> None:
-    error = retry_state.outcome and retry_state.outcome.exception()
-    # The text of a database's error holds the statement; that of the others is one line.
-    text = type(error).__name__ if isinstance(error, TRANSIENT) else error
-    LOG.warning("Notifications wait (%d): %s", retry_state.attempt_number, text)
+    error = retry_state.outcome.exception() if retry_state.outcome else None
+    LOG.warning("Notifications wait (%d): %s", retry_state.attempt_number, reason_of(error))
