@@ -214,10 +214,10 @@ class Worker:
         drained = self._dispatcher.drain(max(deadline - time.monotonic(), 0.1))
         closed = self._ingress.close(max(deadline - time.monotonic(), 0.1))
         published = self._relay.drain(max(deadline - time.monotonic(), 0.1))
-        drained = drained and taken and closed and not self._failed.is_set()
+        drained = drained and taken and closed
         if not drained:
             LOG.error("Not everything that was taken was finished in %d s", self._timeout)
-        return drained and published
+        return drained and published and not self._failed.is_set()
 
 
 def _ingress(

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the programs of tests/integration/clients: oslo.messaging's own clients, in other processes."""
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+import zlib
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tests.integration.daemon import PARTITIONS, ROOT, write_options
+from tests.integration.rabbit import SECONDS
+
+CLIENTS = Path(__file__).with_name("clients")
+EXMODS = ("tracker_worker.exceptions", "oslo_messaging.rpc.dispatcher")
+DURABLE = {"amqp_durable_queues": True}
+
+Json = dict[str, Any]
+
+
+def server_of(node: str) -> str:
+    """The server that a node's commands are sent to."""
+    return f"p{zlib.crc32(node.encode()) % PARTITIONS}"
+
+
+def raised(answer: Json) -> tuple[str, str]:
+    """The exception that a caller would have to catch, and its text."""
+    assert "error" in answer, answer
+    return answer["kinds"][1], answer["error"]
+
+
+class Program:
+    """A client program on a transport URL; its lines of output are read as they come. Use it as a context.
+
+    `rabbit` are options of [oslo_messaging_rabbit]. Its log is `log` in the directory.
+    """
+
+    def __init__(
+        self, name: str, directory: Path, url: str, *arguments: str, rabbit: Json | None = None
+    ) -> None:
+        groups = {"DEFAULT": {"transport_url": url}, "oslo_messaging_rabbit": DURABLE | (rabbit or {})}
+        self._name = f"{name}-{zlib.crc32(repr((url, rabbit, arguments)).encode()):08x}"
+        file = write_options(directory / f"{self._name}.conf", groups)
+        self._log = directory / f"{self._name}.log"
+        self.lines: list[str] = []
+        self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, str(CLIENTS / f"{name}.py"), str(file), *arguments],
+                # tracker_worker.exceptions is all that a client may want of the project.
+                env=os.environ | {"PYTHONPATH": str(ROOT)},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        self._reader = threading.Thread(target=self._read, name=self._name, daemon=True)
+        self._reader.start()
+
+    @property
+    def log(self) -> str:
+        """What it wrote to its standard error."""
+        return self._log.read_text(errors="replace")
+
+    def ask(self, line: str) -> str:
+        """Send a line and return the next one."""
+        self.process.stdin.write(f"{line}\n")
+        self.process.stdin.flush()
+        return self.answer()
+
+    def answer(self, seconds: float = SECONDS) -> str:
+        """Return the next line of its output."""
+        try:
+            return self._answers.get(timeout=seconds)
+        except queue.Empty:
+            raise AssertionError(f"{self._name} said nothing in {seconds} s:\n{self.log}") from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            self.process.stdin.close()
+            if kind is None:
+                assert self.process.wait(SECONDS) == 0, self.log
+        finally:
+            if self.process.poll() is None:
+                self.process.kill()
+                self.process.wait()
+            self._reader.join()
+            self.process.stdout.close()
+
+    def _read(self) -> None:
+        for line in self.process.stdout:
+            self.lines.append(line)
+            self._answers.put(line.strip())
+
+
+class RPC(Program):
+    """A client that does what it is told."""
+
+    def __init__(self, directory: Path, url: str, rabbit: Json | None = None) -> None:
+        super().__init__("rpc", directory, url, rabbit=rabbit)
+
+    def send(self, method: str, node: str, /, exmods: tuple[str, ...] = EXMODS, **request: Any) -> Json:
+        """Send a command; return {"result"} or {"error", "kinds"}.
+
+        `args` of the command; how, server, version, namespace, timeout: see the program.
+        """
+        args = {"node": node, **request.pop("args", {})}
+        request |= {"method": method, "args": args, "partitions": PARTITIONS, "exmods": exmods}
+        return json.loads(self.ask(json.dumps(request)))
+
+    def result(self, method: str, node: str, /, **args: Any) -> Json:
+        """Call and return the reply."""
+        answer = self.send(method, node, args=args)
+        assert "result" in answer, answer
+        return answer["result"]
+
+
+class Listener(Program):
+    """Listens to the worker's notifications."""
+
+    def __init__(self, directory: Path, url: str, rabbit: Json | None = None) -> None:
+        self._messages: list[Json] = []
+        super().__init__("listener", directory, url, rabbit=rabbit)
+
+    @property
+    def messages(self) -> list[Json]:
+        """What it has heard so far, in order."""
+        self._messages += [json.loads(line) for line in self.lines[len(self._messages) :]]
+        return self._messages.copy()
+
+
+class Caster(Program):
+    """Casts or calls lists of commands, a thread each; `done` waits for the end."""
+
+    def __init__(
+        self,
+        directory: Path,
+        url: str,
+        threads: list[list[Json]],
+        connections: int,
+        rabbit: Json | None = None,
+    ) -> None:
+        plan = directory / f"plan-{zlib.crc32(json.dumps(threads).encode()):08x}.json"
+        plan.write_text(
+            json.dumps({"partitions": PARTITIONS, "connections": connections, "threads": threads})
+        )
+        super().__init__("caster", directory, url, str(plan), rabbit=rabbit)
+
+    def done(self, seconds: float = SECONDS) -> Json:
+        """Return {"sent", "seconds", "replies"} once everything was sent; an error of any thread fails."""
+        said = json.loads(self.answer(seconds))
+        assert not said.pop("errors"), said
+        return said

@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands of stock oslo.messaging clients in other processes to the daemon: casts, calls, errors.
+
+Everything is done once with classic durable queues and once with quorum queues, over PostgreSQL.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import oslo_messaging
+import pytest
+import sqlalchemy as sa
+from oslo_config import cfg
+
+from tests.integration.daemon import Daemon
+from tests.integration.rabbit import until
+from tests.integration.stock import CLIENTS, PARTITIONS, RPC, Caster, raised, server_of
+from tracker_worker import exceptions
+from tracker_worker.db.engine import create_engine
+from tracker_worker.db.tables import DEAD_LETTERS, RECEIPTS
+from tracker_worker.rpcapi import TrackerAPI
+
+KINDS = {"classic": {"amqp_durable_queues": True}, "quorum": {"rabbit_quorum_queue": True}}
+
+Json = dict[str, Any]
+
+
+@dataclass
+class Tracker:
+    """A daemon, its database, and a client that rebuilds errors."""
+
+    url: str
+    rabbit: Json
+    directory: Path
+    daemon: Daemon
+    engine: sa.Engine
+    client: RPC
+
+    def rows(self, query: sa.Select[Any]) -> list[Any]:
+        with self.engine.connect() as connection:
+            return list(connection.execute(query))
+
+    def history(self, node: str) -> list[Any]:
+        """The receipts of the node, in the order in which its ledger has seen the events."""
+        return self.rows(sa.select(RECEIPTS).where(RECEIPTS.c.node == node).order_by(RECEIPTS.c.sequence))
+
+    def dead_letter(self, event_id: str) -> Any:
+        query = sa.select(DEAD_LETTERS).where(DEAD_LETTERS.c.event_id == event_id)
+        return until(lambda: self.rows(query), f"no dead letter of {event_id}")[0]
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def tracker(request, rabbitmq, postgresql, migrated_database, tmp_path_factory) -> Iterator[Tracker]:
+    rabbit = KINDS[request.param]
+    directory = tmp_path_factory.mktemp(request.param)
+    url = rabbitmq.url(vhost := rabbitmq.new_vhost())
+    database = postgresql.new_database(migrated_database)
+    engine = create_engine(database)
+    with ExitStack() as stack:
+        stack.callback(rabbitmq.delete_vhost, vhost)
+        stack.callback(postgresql.drop_database, database)
+        stack.callback(engine.dispose)
+        daemon = stack.enter_context(Daemon(url, database, oslo_messaging_rabbit=rabbit))
+        client = stack.enter_context(RPC(directory, url, rabbit=rabbit))
+        daemon.wait_until_it_consumes()
+        yield Tracker(url, rabbit, directory, daemon, engine, client)
+
+
+@pytest.fixture
+def node(tracker, request) -> str:
+    """A node of the test's own, reported."""
+    name = f"{request.node.originalname}-ü"
+    tracker.client.result("update_available_resource", name, resources=report_of(name))
+    return name
+
+
+def report_of(node: str, **more: Any) -> Json:
+    # An uuid need not be one, but it has 36 characters at most.
+    return {"uuid": node[-36:], "host": "h", "vcpus": 8, "memory_mb": 16384, "local_gb": 100, **more}
+
+
+def an_instance(uuid: str = "i-1", vcpus: int = 2, memory_mb: int = 2048, root_gb: int = 20) -> Json:
+    flavor = {"vcpus": vcpus, "memory_mb": memory_mb, "root_gb": root_gb}
+    return {"uuid": uuid, "project_id": "p", "vm_state": "active", "flavor": flavor}
+
+
+def life(node: str, thread: str, boots: int) -> list[Json]:
+    """A report, and boots half of which are deleted again; two of three are calls."""
+    commands = [("update_available_resource", {"resources": report_of(node, uuid=f"{thread}-{node}"[-36:])})]
+    for number in range(boots):
+        instance = an_instance(f"{node}-{number}", 1, 64, 1)
+        commands.append(("instance_claim", {"instance": instance}))
+        if number % 2:
+            commands.append(("update_usage", {"instance": instance | {"vm_state": "deleted"}}))
+    return [
+        {
+            "method": method,
+            "args": {"node": node, "event_id": f"{node}:{number}", **args},
+            "how": "call" if number % 3 else "cast",
+        }
+        for number, (method, args) in enumerate(commands)
+    ]
+
+
+def test_commands_from_many_threads_connections_and_processes_are_applied_and_answered_in_order(tracker):
+    """Two processes, six threads each over three connections; a thread sends the events of two nodes."""
+    sent: dict[str, list[str]] = {}
+    casters = []
+    with ExitStack() as stack:
+        for process in range(2):
+            threads = []
+            for thread in range(6):
+                lives = [life(f"node-{process}-{thread}-{n}", f"t{thread}", 12) for n in range(2)]
+                for one in lives:
+                    sent[one[0]["args"]["node"]] = [command["args"]["event_id"] for command in one]
+                threads.append([command for pair in zip(*lives, strict=True) for command in pair])
+            casters.append(
+                stack.enter_context(Caster(tracker.directory, tracker.url, threads, 3, tracker.rabbit))
+            )
+        done = [caster.done(60) for caster in casters]
+    assert [each["sent"] for each in done] == [228, 228]
+    replies = done[0]["replies"] | done[1]["replies"]
+    for node, ids in sent.items():
+        until(lambda node=node, ids=ids: len(tracker.history(node)) == len(ids))
+        history = [(row.event_id, row.sequence) for row in tracker.history(node)]
+        assert history == [(event_id, n) for n, event_id in enumerate(ids, 1)]
+        answered = {event_id: replies[event_id]["sequence"] for event_id in ids if event_id in replies}
+        assert answered == {event_id: n for n, event_id in enumerate(ids, 1) if (n - 1) % 3}
+        view = tracker.client.result("get_node", node)
+        assert (view["vcpus_used"], view["memory_mb_used"], view["local_gb_used"]) == (6, 512 + 6 * 64, 6)
+
+
+def test_the_client_programs_import_nothing_of_this_project():
+    for program in CLIENTS.glob("*.py"):
+        assert "tracker_worker" not in program.read_text(), program
+
+
+def test_a_call_gets_its_reply_and_every_method_can_be_called_or_cast(tracker, node):
+    claimed = tracker.client.result("instance_claim", node, instance=an_instance())
+    assert (claimed["outcome"], claimed["sequence"]) == ("granted", 2)
+    assert claimed["claim"]["memory_mb"] == 2048
+    assert tracker.client.send("build_failed", node, how="cast") == {"result": None}
+    assert tracker.client.result("build_failed", node) == {"outcome": "applied", "sequence": 4}
+    view = tracker.client.result("get_node", node)
+    assert (view["vcpus_used"], view["stats"]["failed_builds"], view["sequence"]) == (2, 2, 4)
+
+
+def test_a_call_that_is_repeated_gets_the_first_reply(tracker, node):
+    command = {"instance": an_instance(), "event_id": "once"}
+    first = tracker.client.result("instance_claim", node, **command)
+    assert tracker.client.result("instance_claim", node, **command) == first
+    assert tracker.client.result("get_node", node)["sequence"] == first["sequence"]
+
+
+def exception(kind: type[Exception]) -> str:
+    return f"{kind.__module__}.{kind.__name__}"
+
+
+def test_a_refusal_is_nova_s_exception_with_nova_s_words(tracker, node):
+    big = an_instance(memory_mb=4096)
+    answer = tracker.client.send(
+        "instance_claim", node, args={"instance": big, "limits": {"memory_mb": 4096}}
+    )
+    kind, text = raised(answer)
+    assert kind == exception(exceptions.ComputeResourcesUnavailable)
+    assert exception(exceptions.TrackerWorkerException) in answer["kinds"]
+    assert "Insufficient compute resources: Free memory 3584.00 MB < requested 4096 MB." in text
+
+
+def test_a_command_that_is_wrong_is_an_exception_that_names_the_field(tracker, node):
+    bad = an_instance()
+    bad["flavor"]["memory_gb"] = 4
+    answer = tracker.client.send("instance_claim", node, args={"instance": bad})
+    kind, text = raised(answer)
+    assert kind == exception(exceptions.InvalidCommand)
+    assert "unknown_argument at $.instance.flavor.memory_gb" in text
+
+
+def test_a_node_that_is_not_tracked_is_an_exception(tracker):
+    kind, text = raised(tracker.client.send("get_node", "nowhere"))
+    assert kind == exception(exceptions.NodeNotFound)
+    assert "nowhere" in text
+
+
+def test_without_allowed_remote_exmods_it_is_a_remote_error_with_the_name_and_the_text(tracker):
+    answer = tracker.client.send("get_node", "nowhere", exmods=())
+    assert answer["kinds"][0] == "oslo_messaging.rpc.client.RemoteError"
+    assert "NodeNotFound" in answer["error"]
+    assert "nowhere" in answer["error"]
+
+
+@pytest.mark.parametrize("version", ["1.7", "2.0", "0.9"])
+def test_a_version_that_is_not_spoken_is_oslo_s_own_exception(tracker, node, version):
+    kind, text = raised(tracker.client.send("build_failed", node, version=version))
+    assert kind == "oslo_messaging.rpc.dispatcher.UnsupportedVersion"
+    assert version in text
+    assert tracker.client.result("get_node", node)["stats"]["failed_builds"] == 0
+
+
+@pytest.mark.parametrize(("method", "namespace"), [("fly", None), ("build_failed", "baseapi")])
+def test_a_method_or_namespace_that_is_not_there_is_oslo_s_own_exception(tracker, node, method, namespace):
+    kind, text = raised(tracker.client.send(method, node, namespace=namespace))
+    assert kind == "oslo_messaging.rpc.dispatcher.NoSuchMethod"
+    assert method in text
+
+
+def test_a_cast_of_another_version_is_kept_as_a_dead_letter(tracker, node):
+    tracker.client.send("build_failed", node, how="cast", version="1.7", args={"event_id": "new"})
+    letter = tracker.dead_letter("new")
+    assert (letter.code, letter.node, letter.method) == ("unsupported_version", node, "build_failed")
+
+
+def test_a_cast_to_the_bare_topic_is_parked_as_wrong_partition(tracker, node):
+    sent = tracker.client.send("build_failed", node, how="cast", server=None, args={"event_id": "bare"})
+    assert sent == {"result": None}
+    letter = tracker.dead_letter("bare")
+    assert (letter.code, letter.path, letter.node) == ("wrong_partition", "$.node", node)
+    assert "has to name the partition as server" in letter.message
+    assert tracker.client.result("get_node", node)["stats"]["failed_builds"] == 0
+
+
+@pytest.mark.parametrize("server", [None, "another"])
+def test_a_call_to_another_queue_than_the_node_s_is_an_exception(tracker, node, server):
+    if server:
+        own = int(server_of(node)[1:])
+        server = f"p{(own + 1) % PARTITIONS}"
+    kind, _ = raised(tracker.client.send("build_failed", node, server=server))
+    assert kind == exception(exceptions.WrongPartition)
+
+
+def test_a_cast_to_a_partition_that_there_is_not_is_undeliverable(tracker, node):
+    answer = tracker.client.send("build_failed", node, how="cast", server=f"p{PARTITIONS}")
+    assert answer["kinds"][0] == "oslo_messaging.exceptions.MessageUndeliverable"
+
+
+def test_a_fanout_cast_reaches_nobody_and_its_sender_is_told_nothing(tracker, node):
+    assert tracker.client.send("build_failed", node, how="fanout") == {"result": None}
+    reply = tracker.client.result("build_succeeded", node)
+    assert reply == {"outcome": "ignored", "sequence": 2}
+
+
+def test_a_claim_that_timed_out_is_undone_behind_itself(tracker, node):
+    """The project's own client does that; the worker stands still meanwhile."""
+    option = "rabbit_quorum_queue" if "rabbit_quorum_queue" in tracker.rabbit else "amqp_durable_queues"
+    transport = oslo_messaging.get_rpc_transport(cfg.CONF, url=f"{tracker.url}?{option}=true")
+    tracker.daemon.suspend()
+    try:
+        api = TrackerAPI(transport, partitions=PARTITIONS, timeout=1)
+        with pytest.raises(oslo_messaging.MessagingTimeout):
+            api.instance_claim({}, node, an_instance())
+    finally:
+        tracker.daemon.resume()
+        transport.cleanup()
+    assert tracker.client.result("get_node", node)["claims"] == []
+    assert [(row.method, row.outcome) for row in tracker.history(node)[1:]] == [
+        ("instance_claim", "granted"),
+        ("abort_instance_claim", "applied"),
+    ]
