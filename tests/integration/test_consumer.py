@@ -47,7 +47,7 @@ class Running:
             broker,
             Topology(TOPOLOGY.exchange, PARTITIONS, quorum),
             SubscriptionSettings(
-                name, first, standby_delay, prefetch, broker.heartbeat, broker.heartbeat_rate
+                name, first, standby_delay, prefetch, broker.heartbeat_seconds, broker.heartbeat_rate
             ),
             self.lanes,
             partial(worker_thread, failed=self.failed.set),

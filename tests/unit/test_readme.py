@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The README is true: its code runs against an embedded worker, its demo has the traces that it names.
+"""The README is true: its code runs against an embedded worker, its configuration is one, its demo has the
+traces that it names.
 
 `embedded` is also the shortest way to run a worker inside another process.
 """
@@ -14,38 +15,36 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import oslo_messaging
 import pytest
 from oslo_config import cfg
 
-from tracker_worker.cmd.embedded import FAKE_URL, embedded_engine, register
+from tracker_worker.cmd.embedded import embedded_engine, register, transports
 from tracker_worker.cmd.trace import read_trace
 from tracker_worker.exceptions import ComputeResourcesUnavailable
-from tracker_worker.worker.service import Worker, WorkerSettings
+from tracker_worker.worker.service import Worker, WorkerSettings, settings_from
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.rst").read_text()
 TRACES = sorted((ROOT / "tracker_worker" / "traces").glob("*.jsonl.gz"))
-_CODE = re.compile(r"^\.\. code-block:: python\n\n((?:   .*\n|\n)+)", re.MULTILINE)
+_BLOCK = r"^\.\. code-block:: {}\n\n((?:   .*\n|\n)+)"
 
 Json = dict[str, Any]
 
 
 @contextmanager
-def embedded(state_path: Path) -> Iterator[Any]:
-    """Run a worker in this process; what is yielded is the transport of its clients."""
+def embedded(state_path: Path) -> Iterator[cfg.ConfigOpts]:
+    """Run a worker in this process; what is yielded is the configuration of its clients."""
     conf = cfg.CONF
     conf.reset()
     register(conf)
     conf([], project="tracker-worker", default_config_files=[])
     engine = embedded_engine(state_path)
-    transport = oslo_messaging.get_rpc_transport(conf, url=FAKE_URL)
-    notifications = oslo_messaging.get_notification_transport(conf, url=FAKE_URL)
+    rpc, notifications = transports(conf)
     settings = WorkerSettings(host="compute1", notification_exchange="readme")
-    worker = Worker(settings, engine, transport, notifications, lambda: None)
+    worker = Worker(settings, engine, rpc, notifications, lambda: None)
     worker.start()
     try:
-        yield transport
+        yield conf
     finally:
         worker.stop()
         engine.dispose()
@@ -55,18 +54,27 @@ def embedded(state_path: Path) -> Iterator[Any]:
 class Manager:
     """A compute manager that consists of the README's code alone."""
 
-    def __init__(self, transport: Any) -> None:
+    def __init__(self, conf: cfg.ConfigOpts) -> None:
         self.spawned: list[str] = []
+        self.database: dict[str, Json] = {}
         self.names: Json = {
-            "transport": transport,
+            "conf": conf,
             "context": {"request_id": "req-readme"},
             "spawn": self.spawn,
+            "save": self.save,
+            "read": self.read,
         }
-        for block in blocks():
+        for block in blocks("python"):
             exec(compile(block, "README.rst", "exec"), self.names)
 
     def spawn(self, instance: Json) -> None:
         self.spawned.append(instance["uuid"])
+
+    def save(self, instance: Json) -> None:
+        self.database[instance["uuid"]] = instance
+
+    def read(self, _node: str) -> list[Json]:
+        return list(self.database.values())
 
     def __getattr__(self, name: str) -> Any:
         return self.names[name]
@@ -75,28 +83,34 @@ class Manager:
         flavor = self.names["instance"]["flavor"] | {"memory_mb": memory_mb}
         instance = self.names["instance"] | {"uuid": uuid, "flavor": flavor}
         limits = {"memory_mb": 16384}
-        self.names["build"](self.tracker, self.context, "compute1", instance, limits, spawn or self.spawn)
+        self.names["build"](
+            self.tracker, self.context, "compute1", instance, limits, spawn or self.spawn, self.save
+        )
+
+    def audit(self) -> None:
+        self.names["audit"](self.tracker, self.context, "compute1", self.report, self.read)
 
     def node(self) -> Json:
         view: Json = self.tracker.get_node(self.context, "compute1")
         return view
 
 
-def blocks() -> list[str]:
-    return [textwrap.dedent(block) for block in _CODE.findall(README)]
+def blocks(language: str) -> list[str]:
+    return [textwrap.dedent(block) for block in re.findall(_BLOCK.format(language), README, re.MULTILINE)]
 
 
 @pytest.fixture
 def manager(tmp_path: Path) -> Iterator[Manager]:
-    with embedded(tmp_path) as transport:
-        yield Manager(transport)
+    with embedded(tmp_path) as conf:
+        yield Manager(conf)
 
 
-def test_the_readme_has_its_two_blocks_of_code() -> None:
-    assert [block.split()[1] for block in blocks()] == [
-        "tracker_worker.exceptions",
+def test_the_readme_has_its_blocks_of_code() -> None:
+    assert [block.split("(")[0].split()[1] for block in blocks("python")] == [
+        "build",
         "tracker_worker.rpcapi",
     ]
+    assert len(blocks("ini")) == 1
 
 
 def test_the_first_use_builds_an_instance_and_prints_what_the_readme_says(
@@ -127,10 +141,42 @@ def test_a_failed_spawn_gives_the_room_back(manager: Manager) -> None:
     assert manager.node()["memory_mb_used"] == 2560
 
 
-def test_an_audit_releases_what_is_not_there(manager: Manager) -> None:
-    manager.names["audit"](manager.tracker, manager.context, "compute1", manager.report, [])
+def test_an_audit_finds_what_is_there_and_releases_what_is_not(manager: Manager) -> None:
+    claims = manager.node()["claims"]
+    manager.audit()
+    assert manager.node()["claims"] == claims
+    manager.database.clear()
+    manager.audit()
     view = manager.node()
     assert (view["memory_mb_used"], view["claims"]) == (512, [])
+
+
+def test_an_audit_in_the_middle_of_a_build_leaves_it_alone(manager: Manager) -> None:
+    def spawn(_instance: Json) -> None:
+        manager.audit()
+        assert manager.node()["memory_mb_used"] == 3584
+
+    manager.build("slow", 1024, spawn)
+    manager.audit()
+    assert manager.node()["memory_mb_used"] == 3584
+
+
+def test_the_configuration_makes_a_worker_on_rabbitmq_that_clients_accept(tmp_path: Path) -> None:
+    (block,) = blocks("ini")
+    file = tmp_path / "tracker-worker.conf"
+    file.write_text(block)
+    conf = cfg.CONF
+    conf.reset()
+    register(conf)
+    try:
+        conf([f"--config-file={file}"], project="tracker-worker")
+        for transport in transports(conf):
+            transport.cleanup()
+        broker = settings_from(conf).broker
+        assert broker is not None and broker.durable
+        assert conf.database.connection.startswith("postgresql://")
+    finally:
+        conf.reset()
 
 
 def test_the_demo_replays_as_many_traces_and_commands_as_the_readme_says() -> None:

@@ -41,6 +41,11 @@ class BrokerSettings(Struct, frozen=True):
     auto_delete: bool = False
     queue_arguments: dict[str, Any] = {}
 
+    @property
+    def heartbeat_seconds(self) -> float:
+        """How often the heartbeat is looked after."""
+        return (self.heartbeat or 60) / max(self.heartbeat_rate, 1) / 2
+
     def __repr__(self) -> str:
         return f"BrokerSettings({self.name})"
 

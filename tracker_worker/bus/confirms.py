@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import amqp
-from kombu.connection import Connection
 from kombu.entity import Exchange, Queue
 from msgspec import json
 
-from tracker_worker.bus import broker
 from tracker_worker.bus.broker import CONNECTION_ERRORS, BrokerSettings
+from tracker_worker.bus.outgoing import OutgoingConnection
 from tracker_worker.bus.publisher import Notification
 from tracker_worker.bus.topology import TopologyMismatch
 
@@ -26,7 +25,7 @@ CONFIRM_SECONDS = 60.0
 
 
 class ConfirmingPublisher:
-    """Owns a connection, opened when it is needed. Belongs to the relay's thread.
+    """Has a connection of its own, opened when it is needed. Belongs to the relay's thread.
 
     `unrouted` counts notifications that no queue took. Raises CONNECTION_ERRORS where the broker cannot be
     reached, TopologyMismatch where its exchange or queues are not those of oslo.messaging's notifiers.
@@ -34,12 +33,11 @@ class ConfirmingPublisher:
 
     def __init__(self, settings: BrokerSettings, exchange: str, topic: str) -> None:
         self._settings = settings
+        self._connection = OutgoingConnection(settings, "relay", self._prepare)
         self._exchange = Exchange(
             exchange, type="topic", durable=settings.durable, auto_delete=settings.auto_delete
         )
         self._topic = topic
-        self._connection: Connection | None = None
-        self._channel: Any = None
         self._declared: set[str] = set()
         self._sent = 0
         self._confirmed = 0
@@ -49,12 +47,11 @@ class ConfirmingPublisher:
 
     def publish(self, notifications: Sequence[Notification]) -> int:
         """Send all, mandatory and persistent, and wait for their confirms."""
-        if self._connection is None:
-            self._open()
+        channel = self._connection.channel()
         before = self._sent
         try:
             for notification in notifications:
-                self._send(notification)
+                self._send(channel, notification)
             self._await_confirms()
         except CONNECTION_ERRORS as error:
             self.close()
@@ -68,33 +65,23 @@ class ConfirmingPublisher:
 
     def tend(self) -> None:
         """Keep the connection alive, if there is one."""
-        if self._connection is None:
-            return
-        try:
-            broker.read_waiting(self._connection)
-            self._connection.heartbeat_check(rate=self._settings.heartbeat_rate)
-        except CONNECTION_ERRORS as error:
-            LOG.warning("The connection to %s is lost: %s", self._settings.name, error)
-            self.close()
+        self._connection.tend()
 
     def close(self) -> None:
         """Close the connection, if there is one."""
-        connection, self._connection = self._connection, None
-        broker.close(connection)
+        self._connection.close()
 
-    def _open(self) -> None:
-        self._connection = broker.connect(self._settings, "relay")
-        self._channel = self._connection.channel()
-        self._channel.confirm_select()
-        self._channel.events["basic_ack"].add(self._acknowledged)
-        self._channel.events["basic_nack"].add(self._refuse)
-        self._channel.events["basic_return"].add(self._returned)
+    def _prepare(self, channel: Any) -> None:
+        channel.confirm_select()
+        channel.events["basic_ack"].add(self._acknowledged)
+        channel.events["basic_nack"].add(self._refuse)
+        channel.events["basic_return"].add(self._returned)
         self._declared.clear()
         self._sent = self._confirmed = 0
         self._early.clear()
         self._refused = False
 
-    def _send(self, notification: Notification) -> None:
+    def _send(self, channel: Any, notification: Notification) -> None:
         routing_key = f"{self._topic}.{notification.priority.lower()}"
         if routing_key not in self._declared:
             self._declare(routing_key)
@@ -106,9 +93,7 @@ class ConfirmingPublisher:
             delivery_mode=2,
             priority=0,
         )
-        self._channel.basic_publish(
-            message, exchange=self._exchange.name, routing_key=routing_key, mandatory=True
-        )
+        channel.basic_publish(message, exchange=self._exchange.name, routing_key=routing_key, mandatory=True)
         self._sent += 1
 
     def _declare(self, routing_key: str) -> None:
@@ -121,8 +106,7 @@ class ConfirmingPublisher:
             auto_delete=self._settings.auto_delete,
             queue_arguments=self._settings.queue_arguments,
         )
-        assert self._connection is not None
-        channel = self._connection.channel()  # The broker closes it when it refuses a declaration.
+        channel = self._connection.another_channel()
         try:
             queue(channel).declare()
         except amqp.PreconditionFailed as error:
@@ -136,21 +120,14 @@ class ConfirmingPublisher:
         self._declared.add(routing_key)
 
     def _await_confirms(self) -> None:
-        assert self._connection is not None
         deadline = time.monotonic() + CONFIRM_SECONDS
         while self._confirmed < self._sent and not self._refused:
-            if not broker.waiting(self._connection, self._heartbeat_seconds()):
-                self._connection.heartbeat_check(rate=self._settings.heartbeat_rate)
-                if time.monotonic() > deadline:
-                    raise TimeoutError(f"nothing was confirmed for {CONFIRM_SECONDS:.0f} s")
-                continue
             seen = self._confirmed
-            broker.read_waiting(self._connection)
+            self._connection.wait()
             if self._confirmed > seen:
                 deadline = time.monotonic() + CONFIRM_SECONDS
-
-    def _heartbeat_seconds(self) -> float:
-        return (self._settings.heartbeat or 60) / self._settings.heartbeat_rate / 2
+            elif time.monotonic() > deadline:
+                raise TimeoutError(f"nothing was confirmed for {CONFIRM_SECONDS:.0f} s")
 
     def _acknowledged(self, delivery_tag: int, multiple: bool) -> None:
         """Count from the first: a confirm out of turn waits for those before it."""

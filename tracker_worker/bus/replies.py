@@ -6,12 +6,11 @@ from typing import Any
 
 import amqp
 import msgspec
-from kombu.connection import Connection
 from msgspec import Struct
 
-from tracker_worker.bus import broker
 from tracker_worker.bus.broker import CONNECTION_ERRORS, BrokerSettings
 from tracker_worker.bus.delivery import Answer
+from tracker_worker.bus.outgoing import OutgoingConnection
 
 LOG = logging.getLogger(__name__)
 
@@ -88,24 +87,21 @@ def _caller_of(body: bytes) -> _Caller | None:
 
 
 class Replies:
-    """Owns a connection for replies, opened with the first: a broker that is short of memory stops reading
+    """Has a connection of its own, opened with the first reply: a broker that is short of memory stops reading
     from connections that publish, and acknowledgements have to get through.
 
     Belongs to the consumer's thread. `lost` counts replies that nobody got.
     """
 
     def __init__(self, settings: BrokerSettings) -> None:
-        self._settings = settings
-        self._connection: Connection | None = None
-        self._channel: Any = None
+        self._connection = OutgoingConnection(settings, "replies", self._prepare, self._block)
         self._blocked = False
         self.lost = 0
 
     def send(self, reply: Reply) -> None:
         """Send a reply, or count it as lost."""
         try:
-            if self._connection is None:
-                self._open()
+            channel = self._connection.channel()
             if self._blocked:
                 self._lose("the broker takes no messages")
                 return
@@ -115,32 +111,22 @@ class Replies:
                 content_encoding="utf-8",
                 delivery_mode=2,
             )
-            self._channel.basic_publish(message, exchange="", routing_key=reply.queue, mandatory=True)
+            channel.basic_publish(message, exchange="", routing_key=reply.queue, mandatory=True)
         except CONNECTION_ERRORS as error:
             self._lose(type(error).__name__)
-            self.close()
+            self._connection.close()
 
     def tend(self) -> None:
         """Take in what the broker returned, and keep the connection alive. To be called often."""
-        if self._connection is None:
-            return
-        try:
-            broker.read_waiting(self._connection)
-            self._connection.heartbeat_check(rate=self._settings.heartbeat_rate)
-        except CONNECTION_ERRORS as error:
-            LOG.warning("The connection for replies to %s is lost: %s", self._settings.name, error)
-            self.close()
+        self._connection.tend()
 
     def close(self) -> None:
         """Close the connection, if there is one."""
-        connection, self._connection = self._connection, None
-        broker.close(connection)
+        self._connection.close()
 
-    def _open(self) -> None:
+    def _prepare(self, channel: Any) -> None:
         self._blocked = False
-        self._connection = broker.connect(self._settings, "replies", self._block)
-        self._channel = self._connection.channel()
-        self._channel.events["basic_return"].add(self._returned)
+        channel.events["basic_return"].add(self._returned)
 
     def _block(self, blocked: bool) -> None:
         self._blocked = blocked

@@ -33,7 +33,7 @@ class SubscriptionSettings(Struct, frozen=True):
     first: frozenset[int]
     standby_delay: float = 10.0
     prefetch: int = 256
-    heartbeat: int = 60
+    heartbeat_seconds: float = 10.0
     heartbeat_rate: int = 3
 
 
@@ -127,7 +127,6 @@ class Subscription:
         self._selector.register(connection.connection.sock, selectors.EVENT_READ)
         self._selector.register(self._woken_by, selectors.EVENT_READ)
         self._standby_at: float | None = time.monotonic() + settings.standby_delay
-        self._heartbeat_seconds = (settings.heartbeat or 60) / settings.heartbeat_rate / 2
         self._heartbeat_at = 0.0
         self.expired_calls = 0
         self._consume([*sorted(settings.first), BARE_TOPIC, DEAD_LETTERED])
@@ -172,7 +171,7 @@ class Subscription:
         self._replies.tend()
         now = time.monotonic()
         if now >= self._heartbeat_at:
-            self._heartbeat_at = now + self._heartbeat_seconds
+            self._heartbeat_at = now + self._settings.heartbeat_seconds
             self._connection.heartbeat_check(rate=self._settings.heartbeat_rate)
         if self._standby_at is not None and now >= self._standby_at:
             self._standby_at = None

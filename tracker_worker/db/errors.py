@@ -25,6 +25,7 @@ TRANSIENT = (
 )
 """Errors that say nothing about the events: the batch is tried again, for ever, and nothing is answered."""
 
+
 def reason_of(error: BaseException | None) -> str:
     """Return what the driver said, in one line without the statement or its values."""
     said = getattr(error, "orig", None) or getattr(error, "inner_exception", None) or error

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A connection to publish on: opened when there is something to publish, kept alive while there is not."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from kombu.connection import Connection
+
+from tracker_worker.bus import broker
+from tracker_worker.bus.broker import CONNECTION_ERRORS, BrokerSettings
+
+LOG = logging.getLogger(__name__)
+
+
+class OutgoingConnection:
+    """Belongs to one thread, which calls `tend` often. `prepare` is called with each new channel, `blocked`
+    when the broker stops taking, and takes again, what is published.
+    """
+
+    def __init__(
+        self,
+        settings: BrokerSettings,
+        purpose: str,
+        prepare: Callable[[Any], None],
+        blocked: Callable[[bool], None] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._purpose = purpose
+        self._prepare = prepare
+        self._blocked = blocked
+        self._connection: Connection | None = None
+        self._channel: Any = None
+
+    def channel(self) -> Any:
+        """Return the channel, on a new connection if there is none. Raises CONNECTION_ERRORS."""
+        if self._connection is None:
+            self._connection = broker.connect(self._settings, self._purpose, self._blocked)
+            self._channel = self._connection.channel()
+            self._prepare(self._channel)
+        return self._channel
+
+    def wait(self) -> bool:
+        """Take in what the broker says; False when it said nothing until a heartbeat was due.
+
+        Raises CONNECTION_ERRORS.
+        """
+        assert self._connection is not None
+        if broker.waiting(self._connection, self._settings.heartbeat_seconds):
+            broker.read_waiting(self._connection)
+            return True
+        self._connection.heartbeat_check(rate=self._settings.heartbeat_rate)
+        return False
+
+    def tend(self) -> None:
+        """Take in what the broker has said, and keep the connection alive, if there is one."""
+        if self._connection is None:
+            return
+        try:
+            broker.read_waiting(self._connection)
+            self._connection.heartbeat_check(rate=self._settings.heartbeat_rate)
+        except CONNECTION_ERRORS as error:
+            LOG.warning("The %s' connection to %s is lost: %s", self._purpose, self._settings.name, error)
+            self.close()
+
+    def another_channel(self) -> Any:
+        """Return a channel for a declaration: the broker closes it when it refuses."""
+        assert self._connection is not None
+        return self._connection.channel()
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        connection, self._connection = self._connection, None
+        broker.close(connection)
