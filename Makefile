@@ -29,7 +29,7 @@ TEST_PACKAGES := $(if $(filter 0,$(shell id -u)),tools/install-test-packages || 
 
 .PHONY: help
 help: ## list these targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 .PHONY: demo
 demo: .venv/installed ## replay the small traces through a worker of its own: no broker, no set-up
@@ -63,6 +63,10 @@ cover: .venv/installed-test ## run all tests; fail where branches of domain/ are
 	@$(TEST_PACKAGES)
 	@$(PYTEST) --cov --cov-report=
 	@$(BIN)/coverage report --include 'tracker_worker/domain/*' --fail-under=95
+
+.PHONY: compare-delivery
+compare-delivery: .venv/installed-test ## kill a worker and a stock RPC server at work, and compare the losses
+	@$(BIN)/python tools/compare_delivery $(COMPAREFLAGS)
 
 .PHONY: docs
 docs: .venv/installed-docs ## build the documentation into doc/build/html

@@ -4,13 +4,16 @@
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from functools import partial
 
 import amqp
 import msgspec
 import pytest
 
+from tests.integration.proxy import Frozen
 from tests.integration.rabbit import (
     PARTITIONS,
     SECONDS,
@@ -34,21 +37,29 @@ ALL = frozenset(range(PARTITIONS))
 DONE = {"outcome": "applied"}
 
 
+class Milliseconds(datetime):
+    """A time as many send it, in milliseconds: AMQP has seconds, and Python no such year."""
+
+    def __new__(cls):
+        return super().__new__(cls, 2026, 11, 22)
+
+    def timetuple(self):
+        return time.gmtime(1_795_000_000_000)
+
+
 class Running:
     """A consumer with lanes that hold."""
 
     def __init__(
         self, url, *, quorum=False, name="one", first=ALL, standby_delay=3600.0, prefetch=10, **options
     ):
-        broker = settings_of(url, rabbit_quorum_queue=quorum, **options)
+        broker = options.pop("broker", None) or settings_of(url, rabbit_quorum_queue=quorum, **options)
         self.lanes = HoldingLanes()
         self.failed = threading.Event()
         self.consumer = Consumer(
             broker,
             Topology(TOPOLOGY.exchange, PARTITIONS, quorum),
-            SubscriptionSettings(
-                name, first, standby_delay, prefetch, broker.heartbeat_seconds, broker.heartbeat_rate
-            ),
+            SubscriptionSettings(name, first, standby_delay, prefetch, broker.heartbeat_rate),
             self.lanes,
             partial(worker_thread, failed=self.failed.set),
         )
@@ -315,9 +326,11 @@ def test_what_was_declared_otherwise_ends_the_worker_with_one_line_that_says_the
         assert one.failed.wait(SECONDS)
     (line,) = [record.getMessage() for record in caplog.records]
     name = {"exchange": "exchange 'tracker'", "queue": "queue 'tracker.p1'"}[thing]
-    mend = {"exchange": "rabbitmqadmin delete exchange", "queue": "rabbitmqctl delete_queue tracker.p1"}[
-        thing
-    ]
+    vhost = vhost_url.rpartition("/")[2]
+    mend = {
+        "exchange": f"rabbitmqadmin --vhost={vhost} delete exchange name=tracker",
+        "queue": f"rabbitmqctl delete_queue -p {vhost} tracker.p1",
+    }[thing]
     assert line.startswith(name)
     assert mend in line
     assert "\n" not in line
@@ -341,3 +354,61 @@ def test_a_bad_envelope_is_not_a_call(start, client):
     publish(client, [encode("no_such_method", {"_msg_id": 1})])
     settle(start().lanes.take(1))
     until(lambda: depth(client, "tracker.p0") == 0)
+
+
+def odd(body=b"", **properties):
+    return amqp.Message(body, content_encoding="utf-8", **properties)
+
+
+@pytest.mark.parametrize(
+    ("routing_key", "message"),
+    [
+        ("tracker.p1", odd(expiration="1")),
+        ("tracker.dead", odd(commands(1)[0], application_headers={"x-death": "no list"})),
+        ("tracker.dead", odd(commands(1)[0], application_headers={"x-death": [1]})),
+        ("tracker.p0", odd(a_call(1, "q" * 300))),
+        ("tracker.p0", odd(a_call(1, "ü" * 200))),
+        ("tracker.p0", odd(commands(1)[0], application_headers={"at": Milliseconds()})),
+    ],
+    ids=["expired and empty", "x-death is text", "x-death is odd", "long queue", "long text", "no date"],
+)
+def test_an_odd_message_is_taken_and_the_next_one_too(start, client, routing_key, message):
+    """One that ended the consumer would end every consumer after it."""
+    with client.channel() as channel:
+        channel.basic_publish_confirm(message, exchange="tracker", routing_key=routing_key)
+    publish(client, commands(1, first=7))
+    one = start(first=frozenset([0]))
+    taken = one.lanes.take(2)
+    settle(taken)
+    one.close()
+    assert not one.failed.is_set()
+    assert "7" in [ids_of([d])[0] for d in taken if d.body]
+    assert depth(client, "tracker.p0") == depth(client, "tracker.dead") == 0
+
+
+def test_a_broker_that_stands_still_is_left(start, client, rabbitmq, vhost_url):
+    """Its own heartbeat notices; nothing may wait for it after that."""
+    with Frozen(rabbitmq.port) as proxy:
+        url = vhost_url.replace(f":{rabbitmq.port}/", f":{proxy.port}/")
+        broker = settings_of(url, heartbeat_timeout_threshold=1, rabbit_interval_max=1)
+        one = start(broker=broker)
+        publish(client, commands(1))
+        one.lanes.take(1)
+        proxy.freeze()
+        assert one.lanes.dropped.get(timeout=SECONDS) in (*ALL, BARE_TOPIC, DEAD_LETTERED)
+        proxy.thaw()
+        assert ids_of(one.lanes.take(1)) == ["0"]
+        one.close()
+
+
+def test_a_queue_that_cannot_be_consumed_leaves_nothing_alive_behind(start, client, rabbitmq):
+    """A deletion between declaration and consumption cannot be had at will; missing rights can."""
+    publish(client, commands(3))
+    vhost, user = client.virtual_host, rabbitmq.username
+    rights = {"configure": ".*", "write": ".*", "read": "^(tracker|tracker.p0|tracker.dead)$"}
+    rabbitmq.api("PUT", f"permissions/{vhost}/{user}", rights)
+    one = start(rabbit_interval_max=1)
+    lost = one.lanes.take(3)
+    again = one.lanes.take(3)
+    assert ids_of(again) == ["0", "1", "2"]
+    assert not any(delivery.live for delivery in lost)

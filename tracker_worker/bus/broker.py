@@ -2,12 +2,14 @@
 """Connections to RabbitMQ, made from oslo.messaging's own options: operators configure one thing once."""
 
 import select
+import socket
 import ssl
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
 import amqp
+from amqp.method_framing import frame_handler
 from kombu.connection import Connection
 from kombu.exceptions import KombuError
 from msgspec import Struct
@@ -16,8 +18,15 @@ from oslo_messaging._drivers import impl_rabbit
 CONNECTION_ERRORS = (amqp.AMQPError, KombuError, OSError)
 """What a lost or refused connection, or a channel that the broker closed, is raised as."""
 
+CONNECT_SECONDS = 5.0
 READ_SECONDS = 5.0
 """How long the rest of a frame may take whose first byte is there."""
+CLOSE_SECONDS = 1.0
+DEFAULT_HEARTBEAT = 60
+"""Seconds, in place of a heartbeat, where there is none."""
+
+_HEADER_FRAME = 2
+_HEADER_BYTES = 12  # class, weight and size of the body; then come flags and properties
 
 
 class BrokerSettings(Struct, frozen=True):
@@ -31,7 +40,6 @@ class BrokerSettings(Struct, frozen=True):
     urls: tuple[str, ...]
     tls: dict[str, Any] | bool = False
     login_method: str = "AMQPLAIN"
-    failover_strategy: str = "round-robin"
     heartbeat: int = 60
     heartbeat_rate: int = 3
     retry_initial: float = 1.0
@@ -40,11 +48,6 @@ class BrokerSettings(Struct, frozen=True):
     durable: bool = False
     auto_delete: bool = False
     queue_arguments: dict[str, Any] = {}
-
-    @property
-    def heartbeat_seconds(self) -> float:
-        """How often the heartbeat is looked after."""
-        return (self.heartbeat or 60) / max(self.heartbeat_rate, 1) / 2
 
     def __repr__(self) -> str:
         return f"BrokerSettings({self.name})"
@@ -59,7 +62,6 @@ def broker_settings(url: Any, options: Any) -> BrokerSettings:
         urls=tuple(f"amqp://{_host(host)}/{quote(vhost, safe='')}" for host in url.hosts),
         tls=_tls(url, options) if options.ssl else False,
         login_method=options.rabbit_login_method,
-        failover_strategy=options.kombu_failover_strategy,
         heartbeat=options.heartbeat_timeout_threshold,
         heartbeat_rate=options.heartbeat_rate,
         retry_initial=float(options.rabbit_retry_interval),
@@ -108,42 +110,85 @@ def _tls(url: Any, options: Any) -> dict[str, Any] | bool:
 
 def connect(
     settings: BrokerSettings, purpose: str, blocked: Callable[[bool], None] | None = None
-) -> Connection:
-    """Return an open connection that the broker lists as `tracker-worker <purpose>`.
+) -> amqp.Connection:
+    """Return an open connection, to the first host that takes it, listed there as `tracker-worker <purpose>`.
 
-    `blocked` is called when the broker stops taking, and takes again, what is published. Raises
-    CONNECTION_ERRORS. The connection belongs to the thread that opened it.
+    `blocked` is called when the broker stops taking, and takes again, what is published. No wait for the
+    broker is longer than the heartbeat. Raises CONNECTION_ERRORS. The connection belongs to one thread.
     """
-    notices = {
-        "on_blocked": lambda _reason: blocked and blocked(True),
-        "on_unblocked": lambda: blocked and blocked(False),
+    options: dict[str, Any] = {
+        "client_properties": {"connection_name": f"tracker-worker {purpose}"},
+        "frame_handler": _frame_handler,
     }
-    connection = Connection(
-        list(settings.urls),
-        ssl=settings.tls,
-        login_method=settings.login_method,
-        heartbeat=settings.heartbeat,
-        failover_strategy=settings.failover_strategy,
-        transport_options={
-            "client_properties": {"connection_name": f"tracker-worker {purpose}"},
-            **(notices if blocked else {}),
-        },
-    )
-    connection.ensure_connection(
-        max_retries=len(settings.urls), interval_start=0, interval_step=0, reraise_as_library_errors=False
-    )
-    return connection
+    if blocked is not None:
+        options |= {"on_blocked": lambda _reason: blocked(True), "on_unblocked": lambda: blocked(False)}
+    failure: Exception = ConnectionError("no host is configured")
+    for url in settings.urls:
+        host = Connection(
+            url,
+            ssl=_tls_of_host(settings.tls),
+            login_method=settings.login_method,
+            heartbeat=settings.heartbeat,
+            connect_timeout=CONNECT_SECONDS,
+            transport_options=options,
+        )
+        try:
+            # Not through kombu's own connection: that makes a new one behind our back when it is lost.
+            connection = host.transport.establish_connection()
+            _limit_waits(connection, settings.heartbeat or DEFAULT_HEARTBEAT)
+            return connection
+        except CONNECTION_ERRORS as error:
+            failure = error
+    raise failure
 
 
-def read_waiting(connection: Connection) -> None:
+def _tls_of_host(tls: dict[str, Any] | bool) -> dict[str, Any] | bool:
+    """Return a copy: kombu writes the name of the host into it."""
+    return dict(tls) if isinstance(tls, dict) else tls
+
+
+def _limit_waits(connection: amqp.Connection, seconds: float) -> None:
+    """Let no peer that stands still hold a thread: not while it reads, writes or waits for an answer."""
+    connection.sock.settimeout(seconds)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
+
+
+def _frame_handler(connection: amqp.Connection, callback: Callable[..., Any]) -> Callable[..., Any]:
+    """Return py-amqp's handler of frames, for messages whose properties it cannot read too.
+
+    One such message would end every connection that it is handed out on. It is read without properties.
+    """
+    on_frame = frame_handler(connection, callback)
+
+    def on_any_frame(frame: tuple[int, int, bytes]) -> Any:
+        kind, channel, payload = frame
+        if kind == _HEADER_FRAME and not _readable(payload):
+            frame = (kind, channel, bytes(payload[:_HEADER_BYTES]) + b"\0\0")
+        return on_frame(frame)
+
+    return on_any_frame
+
+
+def _readable(payload: bytes) -> bool:
+    try:
+        amqp.Message().inbound_header(payload)
+    except Exception:  # Its parser raises whatever its own calls do: dates, text, unknown types.
+        return False
+    return True
+
+
+def read_waiting(connection: amqp.Connection) -> None:
     """Take in the frames that are there and run their callbacks; wait for none. Raises CONNECTION_ERRORS."""
     while waiting(connection):
-        connection.connection.blocking_read(READ_SECONDS)
+        connection.blocking_read(READ_SECONDS)
 
 
-def waiting(connection: Connection, seconds: float = 0.0) -> bool:
-    """Tell whether there is something to read, within some seconds."""
-    sock = connection.connection.sock
+def waiting(connection: amqp.Connection, seconds: float = 0.0) -> bool:
+    """Tell whether there is something to read, within some seconds. Raises CONNECTION_ERRORS."""
+    if not connection.connected:
+        raise amqp.RecoverableConnectionError("the connection is closed")
+    sock = connection.sock
     if isinstance(sock, ssl.SSLSocket) and sock.pending():
         return True
     readable = select.poll()
@@ -151,10 +196,13 @@ def waiting(connection: Connection, seconds: float = 0.0) -> bool:
     return bool(readable.poll(seconds * 1000))
 
 
-def close(connection: Connection | None) -> None:
-    """Close a connection, whatever state it is in."""
-    if connection is not None:
-        try:
-            connection.release()
-        except CONNECTION_ERRORS:
-            connection.collect()
+def close(connection: amqp.Connection) -> None:
+    """Close a connection, whatever state it is in, and wait a second at most for the broker."""
+    if not connection.connected:
+        connection.collect()
+        return
+    try:
+        connection.sock.settimeout(CLOSE_SECONDS)
+        connection.close()
+    except CONNECTION_ERRORS:
+        connection.collect()

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Publishes notifications to RabbitMQ in windows: all are sent, then the confirms are awaited.
 
-A confirm each would bound the rate by the broker's disk; a window of them costs as much as one.
+A confirm each would bound the rate by the broker's disk; a window of them costs as much as one. Where a queue
+refuses one notification and takes the next, because a policy bounds its length, the refused one comes later.
 """
 
 import logging
@@ -50,6 +51,9 @@ class ConfirmingPublisher:
         channel = self._connection.channel()
         before = self._sent
         try:
+            # All queues first: a refused declaration must not repeat what was sent before it.
+            for routing_key in {self._key(notification) for notification in notifications} - self._declared:
+                self._declare(routing_key)
             for notification in notifications:
                 self._send(channel, notification)
             self._await_confirms()
@@ -81,10 +85,10 @@ class ConfirmingPublisher:
         self._early.clear()
         self._refused = False
 
+    def _key(self, notification: Notification) -> str:
+        return f"{self._topic}.{notification.priority.lower()}"
+
     def _send(self, channel: Any, notification: Notification) -> None:
-        routing_key = f"{self._topic}.{notification.priority.lower()}"
-        if routing_key not in self._declared:
-            self._declare(routing_key)
         envelope = {"oslo.version": "2.0", "oslo.message": notification.body.decode()}
         message = amqp.Message(
             json.encode(envelope),
@@ -93,7 +97,9 @@ class ConfirmingPublisher:
             delivery_mode=2,
             priority=0,
         )
-        channel.basic_publish(message, exchange=self._exchange.name, routing_key=routing_key, mandatory=True)
+        channel.basic_publish(
+            message, exchange=self._exchange.name, routing_key=self._key(notification), mandatory=True
+        )
         self._sent += 1
 
     def _declare(self, routing_key: str) -> None:

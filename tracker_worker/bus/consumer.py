@@ -8,17 +8,10 @@ may send before an acknowledgement is what a lane has room for.
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 from msgspec import Struct
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception_type,
-    stop_when_event_set,
-    wait_exponential_jitter,
-)
-from tenacity.nap import sleep_using_event
 
 from tracker_worker.bus import broker
 from tracker_worker.bus.broker import CONNECTION_ERRORS, BrokerSettings
@@ -64,7 +57,8 @@ class Consumer:
     @property
     def counts(self) -> Counts:
         """What was dropped on purpose so far. Any thread."""
-        here = self._subscription.expired_calls if self._subscription is not None else 0
+        subscription = self._subscription
+        here = subscription.expired_calls if subscription is not None else 0
         return Counts(self._expired_calls + here, self._replies.lost)
 
     def start(self) -> None:
@@ -86,63 +80,45 @@ class Consumer:
         """
         self._stopping.set()
         self._closing.set()
-        if self._subscription is not None:
-            self._subscription.wake()
+        subscription = self._subscription
+        if subscription is not None:
+            subscription.wake()
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        while not self._closing.is_set():
-            subscription = self._subscribe()
-            if subscription is None:
-                break
-            self._subscription = subscription
-            LOG.info("Consuming from %s", self._settings.name)
+        pause = self._settings.retry_initial
+        # What was taken before a stop cannot be acknowledged any more once its connection is lost.
+        while not self._stopping.is_set():
+            started = time.monotonic()
             try:
-                subscription.serve(self._closing)
+                self._serve()
             except CONNECTION_ERRORS as error:
-                LOG.warning("The connection to %s is lost: %s", self._settings.name, error)
-            finally:
-                self._subscription = None
-                self._expired_calls += subscription.expired_calls
-                subscription.end()
-            self._closing.wait(self._settings.retry_initial)
+                name = self._settings.name
+                LOG.error("RabbitMQ at %s cannot be used, trying again in %.0f s: %s", name, pause, error)
+            if time.monotonic() - started > self._settings.retry_max:
+                pause = self._settings.retry_initial
+            self._closing.wait(pause)
+            pause = min(pause * 2, self._settings.retry_max)
         self._replies.close()
 
-    def _subscribe(self) -> Subscription | None:
-        """Connect, declare and consume; None when the worker closes before that is possible.
-
-        Raises TopologyMismatch.
-        """
-        retrying = Retrying(
-            retry=retry_if_exception_type(CONNECTION_ERRORS),
-            wait=wait_exponential_jitter(
-                initial=self._settings.retry_initial, max=self._settings.retry_max, jitter=1.0
-            ),
-            stop=stop_when_event_set(self._closing),
-            sleep=sleep_using_event(self._closing),
-            before_sleep=self._log_retry,
-            retry_error_callback=lambda _: None,
-        )
-        subscribed: Subscription | None = retrying(self._try_to_subscribe)
-        return subscribed
-
-    def _try_to_subscribe(self) -> Subscription:
+    def _serve(self) -> None:
+        """Consume until the worker closes. Raises CONNECTION_ERRORS, TopologyMismatch."""
         connection = broker.connect(self._settings, "consumer")
+        subscription = Subscription(
+            connection,
+            self._topology,
+            self._subscription_settings,
+            self._lanes,
+            self._replies,
+            self._stopping,
+        )
+        self._subscription = subscription
         try:
             declare(connection, self._topology)
-            return Subscription(
-                connection,
-                self._topology,
-                self._subscription_settings,
-                self._lanes,
-                self._replies,
-                self._stopping,
-            )
-        except BaseException:
-            broker.close(connection)
-            raise
-
-    def _log_retry(self, retry_state: RetryCallState) -> None:
-        error = retry_state.outcome and retry_state.outcome.exception()
-        LOG.error("RabbitMQ at %s cannot be used, trying again: %s", self._settings.name, error)
+            LOG.info("Consuming from %s", self._settings.name)
+            subscription.serve(self._closing)
+        finally:
+            self._subscription = None
+            self._expired_calls += subscription.expired_calls
+            subscription.end()

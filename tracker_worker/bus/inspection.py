@@ -6,7 +6,6 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 import amqp
 import requests
-from kombu.connection import Connection
 from msgspec import Struct
 
 from tracker_worker.bus.broker import BrokerSettings
@@ -52,7 +51,7 @@ class _Standing(Topology, frozen=True):
         return [queues[0].exchange, *(queue for queue in queues if queue.name in self.present)]
 
 
-def depths(connection: Connection, topology: Topology) -> list[QueueDepth]:
+def depths(connection: amqp.Connection, topology: Topology) -> list[QueueDepth]:
     """Return the depth of every queue. Raises broker.CONNECTION_ERRORS."""
     found = []
     for queue in topology.queues():
@@ -67,7 +66,7 @@ def depths(connection: Connection, topology: Topology) -> list[QueueDepth]:
     return found
 
 
-def compare(connection: Connection, topology: Topology) -> list[str]:
+def compare(connection: amqp.Connection, topology: Topology) -> list[str]:
     """Return what is missing, as "exchange 'x'" or "queue 'y'"; the rest is declared as it should be.
 
     Raises TopologyMismatch and broker.CONNECTION_ERRORS.
@@ -81,7 +80,7 @@ def compare(connection: Connection, topology: Topology) -> list[str]:
     return missing
 
 
-def _has_exchange(connection: Connection, topology: Topology) -> bool:
+def _has_exchange(connection: amqp.Connection, topology: Topology) -> bool:
     channel = connection.channel()
     try:
         topology.queues()[0].exchange(channel).declare(passive=True)

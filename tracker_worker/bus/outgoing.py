@@ -5,12 +5,14 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from kombu.connection import Connection
+import amqp
 
 from tracker_worker.bus import broker
 from tracker_worker.bus.broker import CONNECTION_ERRORS, BrokerSettings
 
 LOG = logging.getLogger(__name__)
+
+WAIT_SECONDS = 1.0
 
 
 class OutgoingConnection:
@@ -29,28 +31,24 @@ class OutgoingConnection:
         self._purpose = purpose
         self._prepare = prepare
         self._blocked = blocked
-        self._connection: Connection | None = None
+        self._connection: amqp.Connection | None = None
         self._channel: Any = None
 
     def channel(self) -> Any:
         """Return the channel, on a new connection if there is none. Raises CONNECTION_ERRORS."""
         if self._connection is None:
-            self._connection = broker.connect(self._settings, self._purpose, self._blocked)
-            self._channel = self._connection.channel()
+            connection = broker.connect(self._settings, self._purpose, self._blocked)
+            self._channel = connection.channel()
             self._prepare(self._channel)
+            self._connection = connection
         return self._channel
 
-    def wait(self) -> bool:
-        """Take in what the broker says; False when it said nothing until a heartbeat was due.
-
-        Raises CONNECTION_ERRORS.
-        """
+    def wait(self) -> None:
+        """Take in what the broker says, for a moment, and keep the heartbeat. Raises CONNECTION_ERRORS."""
         assert self._connection is not None
-        if broker.waiting(self._connection, self._settings.heartbeat_seconds):
+        if broker.waiting(self._connection, WAIT_SECONDS):
             broker.read_waiting(self._connection)
-            return True
-        self._connection.heartbeat_check(rate=self._settings.heartbeat_rate)
-        return False
+        self._connection.heartbeat_tick(rate=self._settings.heartbeat_rate)
 
     def tend(self) -> None:
         """Take in what the broker has said, and keep the connection alive, if there is one."""
@@ -58,7 +56,7 @@ class OutgoingConnection:
             return
         try:
             broker.read_waiting(self._connection)
-            self._connection.heartbeat_check(rate=self._settings.heartbeat_rate)
+            self._connection.heartbeat_tick(rate=self._settings.heartbeat_rate)
         except CONNECTION_ERRORS as error:
             LOG.warning("The %s' connection to %s is lost: %s", self._purpose, self._settings.name, error)
             self.close()
@@ -71,4 +69,5 @@ class OutgoingConnection:
     def close(self) -> None:
         """Close the connection, if there is one."""
         connection, self._connection = self._connection, None
-        broker.close(connection)
+        if connection is not None:
+            broker.close(connection)

@@ -2,6 +2,7 @@
 """Replies to calls over RabbitMQ: sent once, not confirmed, never tried again. The caller has a time-out."""
 
 import logging
+import time
 from typing import Any
 
 import amqp
@@ -13,6 +14,9 @@ from tracker_worker.bus.delivery import Answer
 from tracker_worker.bus.outgoing import OutgoingConnection
 
 LOG = logging.getLogger(__name__)
+
+MAX_QUEUE_BYTES = 255
+"""AMQP's bound of a routing key."""
 
 
 class Reply(Struct, frozen=True):
@@ -81,40 +85,47 @@ def _caller_of(body: bytes) -> _Caller | None:
     if b"_msg_id" not in body:
         return None
     try:
-        return _caller.decode(_outer.decode(body).message)
+        caller = _caller.decode(_outer.decode(body).message)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
+    return caller if len(caller.queue.encode(errors="replace")) <= MAX_QUEUE_BYTES else None
 
 
 class Replies:
-    """Has a connection of its own, opened with the first reply: a broker that is short of memory stops reading
-    from connections that publish, and acknowledgements have to get through.
+    """Has a connection of its own, opened with the first reply: a broker that is short of memory stops
+    reading from connections that publish, and acknowledgements have to get through.
 
-    Belongs to the consumer's thread. `lost` counts replies that nobody got.
+    Belongs to the consumer's thread, which must not wait here for long: a connection that failed is not tried
+    again for every reply. `lost` counts replies that nobody got.
     """
 
     def __init__(self, settings: BrokerSettings) -> None:
+        self._settings = settings
         self._connection = OutgoingConnection(settings, "replies", self._prepare, self._block)
         self._blocked = False
+        self._pause = settings.retry_initial
+        self._open_again_at = 0.0
         self.lost = 0
 
     def send(self, reply: Reply) -> None:
         """Send a reply, or count it as lost."""
+        if self._blocked or time.monotonic() < self._open_again_at:
+            self._lose("the broker does not take it")
+            return
+        message = amqp.Message(
+            reply.body,
+            content_type="application/json",
+            content_encoding="utf-8",
+            delivery_mode=2,
+        )
         try:
             channel = self._connection.channel()
-            if self._blocked:
-                self._lose("the broker takes no messages")
-                return
-            message = amqp.Message(
-                reply.body,
-                content_type="application/json",
-                content_encoding="utf-8",
-                delivery_mode=2,
-            )
             channel.basic_publish(message, exchange="", routing_key=reply.queue, mandatory=True)
         except CONNECTION_ERRORS as error:
             self._lose(type(error).__name__)
             self._connection.close()
+            self._open_again_at = time.monotonic() + self._pause
+            self._pause = min(self._pause * 2, self._settings.retry_max)
 
     def tend(self) -> None:
         """Take in what the broker returned, and keep the connection alive. To be called often."""
@@ -126,14 +137,15 @@ class Replies:
 
     def _prepare(self, channel: Any) -> None:
         self._blocked = False
+        self._pause = self._settings.retry_initial
         channel.events["basic_return"].add(self._returned)
 
     def _block(self, blocked: bool) -> None:
         self._blocked = blocked
 
-    def _returned(self, _error: object, _exchange: str, queue: str, _message: object) -> None:
-        self._lose(f"its caller's queue {queue} is gone")
+    def _returned(self, _error: object, _exchange: str, _queue: str, _message: object) -> None:
+        self._lose("its caller is gone")
 
     def _lose(self, why: str) -> None:
         self.lost += 1
-        LOG.info("A reply is lost: %s", why)
+        LOG.info("Reply lost, the %dth: %s", self.lost, why)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
-from kombu.connection import Connection
+import amqp
 from msgspec import Struct
 
 from tracker_worker.bus import broker
@@ -20,7 +20,8 @@ from tracker_worker.bus.topology import Topology
 
 EXPIRED = "expired"
 TURN_SECONDS = 1.0
-"""How long a turn waits for something to do: what comes for the replies' connection is seen after it."""
+"""How long a turn waits for something to do: heartbeats, and what comes on the replies' connection, wait so
+long at most."""
 
 
 class SubscriptionSettings(Struct, frozen=True):
@@ -33,7 +34,6 @@ class SubscriptionSettings(Struct, frozen=True):
     first: frozenset[int]
     standby_delay: float = 10.0
     prefetch: int = 256
-    heartbeat_seconds: float = 10.0
     heartbeat_rate: int = 3
 
 
@@ -104,7 +104,7 @@ class Subscription:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: amqp.Connection,
         topology: Topology,
         settings: SubscriptionSettings,
         lanes: Lanes,
@@ -124,15 +124,14 @@ class Subscription:
         self._woken_by.setblocking(False)
         self._woken = False
         self._selector = selectors.DefaultSelector()
-        self._selector.register(connection.connection.sock, selectors.EVENT_READ)
+        self._selector.register(connection.sock, selectors.EVENT_READ)
         self._selector.register(self._woken_by, selectors.EVENT_READ)
         self._standby_at: float | None = time.monotonic() + settings.standby_delay
-        self._heartbeat_at = 0.0
         self.expired_calls = 0
-        self._consume([*sorted(settings.first), BARE_TOPIC, DEAD_LETTERED])
 
     def serve(self, closing: threading.Event) -> None:
-        """Read, hand on and acknowledge until `closing` is set; then acknowledge what is settled."""
+        """Consume, hand on and acknowledge until `closing` is set; then acknowledge what is settled."""
+        self._consume([*sorted(self._settings.first), BARE_TOPIC, DEAD_LETTERED])
         while not closing.is_set():
             self._turn()
         self._acknowledge()
@@ -169,20 +168,16 @@ class Subscription:
         broker.read_waiting(self._connection)
         self._acknowledge()
         self._replies.tend()
-        now = time.monotonic()
-        if now >= self._heartbeat_at:
-            self._heartbeat_at = now + self._settings.heartbeat_seconds
-            self._connection.heartbeat_check(rate=self._settings.heartbeat_rate)
-        if self._standby_at is not None and now >= self._standby_at:
+        self._connection.heartbeat_tick(rate=self._settings.heartbeat_rate)
+        if self._standby_at is not None and time.monotonic() >= self._standby_at:
             self._standby_at = None
             if not self._stopping.is_set():
                 self._consume(set(range(self._topology.partitions)) - self._settings.first)
 
     def _seconds_to_wait(self) -> float:
-        now = time.monotonic()
-        until = [now + TURN_SECONDS, self._heartbeat_at]
-        until += [self._standby_at] if self._standby_at is not None else []
-        return max(min(until) - now, 0.0)
+        if self._standby_at is None:
+            return TURN_SECONDS
+        return min(max(self._standby_at - time.monotonic(), 0.0), TURN_SECONDS)
 
     def _consume(self, partitions: Iterable[int]) -> None:
         for partition in partitions:
@@ -202,20 +197,19 @@ class Subscription:
         return odd.get(partition) or self._topology.partition(partition)
 
     def _deliver(self, channel: _Channel, message: Any) -> None:
-        if self._stopping.is_set():
+        # A connection that is being closed is read to its end.
+        if self._stopping.is_set() or not channel.open:
             return
-        dead_lettered = None
+        dead_lettered, expired = None, False
         if channel.partition == DEAD_LETTERED:
             dead_lettered, expired = _death_of(message)
-            if expired and is_call(message.body):
-                channel.delivered(message.delivery_info["delivery_tag"])
-                channel.settle(message.delivery_info["delivery_tag"])
-                self.expired_calls += 1
-                channel.acknowledge()
-                return
         delivery = RabbitDelivery(channel, message, dead_lettered)
         channel.delivered(delivery.tag)
-        self._lanes.submit(delivery)
+        if expired and is_call(delivery.body):
+            self.expired_calls += 1
+            self.settled(channel, delivery)
+        else:
+            self._lanes.submit(delivery)
 
     def _acknowledge(self) -> None:
         """Send the replies of what the lanes have settled, then one acknowledgement a partition."""
@@ -225,18 +219,26 @@ class Subscription:
                 channel, delivery = self._settled.get_nowait()
             except queue.Empty:
                 break
-            if delivery.reply is not None:
-                self._replies.send(delivery.reply)
             channel.settle(delivery.tag)
             touched[channel] = None
+            if delivery.reply is not None:
+                self._replies.send(delivery.reply)
         for channel in touched:
             channel.acknowledge()
 
 
 def _death_of(message: Any) -> tuple[str, bool]:
-    """Return why the broker dead-lettered a message, as its x-death header says, and whether it expired."""
-    deaths = (message.properties.get("application_headers") or {}).get("x-death") or [{}]
-    last = deaths[0]
+    """Return why the broker dead-lettered a message, as its x-death header says, and whether it expired.
+
+    Anybody may publish to that queue, with any header.
+    """
+    headers = message.properties.get("application_headers")
+    deaths = headers.get("x-death") if isinstance(headers, dict) else None
+    last = deaths[0] if isinstance(deaths, list) and deaths else None
+    if not isinstance(last, dict):
+        return "unknown reason", False
     reason = str(last.get("reason", "unknown"))[:64]
-    text = f"{reason} in queue {str(last.get('queue', 'unknown'))[:128]}, {last.get('count', 1)} times"
+    text = (
+        f"{reason} in queue {str(last.get('queue', 'unknown'))[:128]}, {str(last.get('count', 1))[:20]} times"
+    )
     return text, reason == EXPIRED

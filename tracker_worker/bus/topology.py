@@ -6,7 +6,6 @@ oslo.messaging's clients declare the exchange too, and take any queue they find;
 """
 
 import amqp
-from kombu.connection import Connection
 from kombu.entity import Exchange, Queue
 from msgspec import Struct
 
@@ -72,29 +71,29 @@ class Topology(Struct, frozen=True):
         )
 
 
-def declare(connection: Connection, topology: Topology) -> None:
+def declare(connection: amqp.Connection, topology: Topology) -> None:
     """Declare everything; what is there as it should be stays. Raises TopologyMismatch."""
     for queue in topology.queues():
         channel = connection.channel()  # The broker closes it when it refuses a declaration.
         try:
             queue(channel).declare()
         except amqp.PreconditionFailed as error:
-            raise TopologyMismatch(_mismatch(error, topology, queue.name)) from None
+            raise TopologyMismatch(_mismatch(error, topology, queue.name, connection.virtual_host)) from None
         channel.close()
 
 
-def _mismatch(error: amqp.PreconditionFailed, topology: Topology, queue: str) -> str:
+def _mismatch(error: amqp.PreconditionFailed, topology: Topology, queue: str, vhost: str) -> str:
     said = str(error.reply_text).removeprefix("PRECONDITION_FAILED - ")
     if "for exchange" in said:
         thing = f"exchange '{topology.exchange}'"
         mend = (
             "set [oslo_messaging_rabbit] amqp_durable_queues or rabbit_quorum_queue in every client, stop "
-            f"them and delete it: rabbitmqadmin delete exchange name={topology.exchange}"
+            f"them and delete it: rabbitmqadmin --vhost={vhost} delete exchange name={topology.exchange}"
         )
     else:
         thing = f"queue '{queue}'"
         mend = (
             "give all workers the same [oslo_messaging_rabbit] rabbit_quorum_queue; to change it stop them, "
-            f"let the queue run empty and delete it: rabbitmqctl delete_queue {queue} --if-empty"
+            f"let the queue run empty and delete it: rabbitmqctl delete_queue -p {vhost} {queue}"
         )
     return f"{thing} was declared otherwise ({said}): {mend}"

@@ -36,7 +36,11 @@ _OWNER = sa.bindparam("by", type_=sa.String)
 _UNTIL = _Clock() + sa.bindparam("seconds", type_=sa.Double)
 _TAKE = (
     sa.update(RELAY_LEASE)
-    .where(_THE_ROW, sa.or_(RELAY_LEASE.c.owner == _OWNER, RELAY_LEASE.c.until <= _Clock()))
+    .where(
+        _THE_ROW,
+        # Later than anybody could have written: the clock was set back since.
+        sa.or_(RELAY_LEASE.c.owner == _OWNER, RELAY_LEASE.c.until <= _Clock(), RELAY_LEASE.c.until > _UNTIL),
+    )
     .values(owner=_OWNER, until=_UNTIL)
 )
 _FIRST = sa.select(sa.literal(1, sa.Integer), _OWNER, _UNTIL).where(~sa.exists(sa.select(RELAY_LEASE.c.id)))

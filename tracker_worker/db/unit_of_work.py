@@ -41,35 +41,37 @@ class UnitOfWork:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._connection = LazyConnection(engine)
+        # Reads need no transaction, which would cost a server two round trips more than the statement.
+        self._reads = LazyConnection(engine.execution_options(isolation_level="AUTOCOMMIT"))
 
     def known(self, event_ids: Iterable[str]) -> dict[str, Receipt]:
         """Return the receipts that exist for these events."""
-        with self._connection.transaction() as connection:
+        with self._reads.transaction() as connection:
             return receipts.find(connection, event_ids)
 
     def load(self, names: Iterable[str]) -> dict[str, Node]:
         """Return the nodes of these names, untracked ones included."""
-        with self._connection.transaction() as connection:
+        with self._reads.transaction() as connection:
             return store.load(connection, names)
 
     def show(self, names: Iterable[str]) -> dict[str, Node]:
         """Return the nodes of these names as far as they are shown."""
-        with self._connection.transaction() as connection:
+        with self._reads.transaction() as connection:
             return store.load_ledgers(connection, names)
 
     def names(self) -> list[str]:
         """Return the names of all tracked nodes."""
-        with self._connection.transaction() as connection:
+        with self._reads.transaction() as connection:
             return store.names(connection)
 
     def uuid_owners(self, uuids: Iterable[str]) -> dict[str, str]:
         """Return the names of the tracked nodes that have these uuids."""
-        with self._connection.transaction() as connection:
+        with self._reads.transaction() as connection:
             return store.uuid_owners(connection, uuids)
 
     def attempts(self, event_ids: Iterable[str]) -> dict[str, int]:
         """Return how often each of these events was under way before, where it was."""
-        with self._connection.transaction() as connection:
+        with self._reads.transaction() as connection:
             return receipts.attempts(connection, event_ids)
 
     def add_attempt(self, event_ids: Iterable[str]) -> None:
@@ -98,9 +100,10 @@ class UnitOfWork:
 
     def ping(self) -> None:
         """Raise unless the database answers."""
-        with self._connection.transaction() as connection:
+        with self._reads.transaction() as connection:
             connection.execute(sa.text("SELECT 1"))
 
     def close(self) -> None:
         """Give the connection back."""
         self._connection.close()
+        self._reads.close()

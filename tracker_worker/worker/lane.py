@@ -271,11 +271,11 @@ class Lane:
                 self._nodes[node.name] = node
             else:
                 self._nodes.pop(node.name, None)
+        for delivery, answer in batch.answers():
+            _answer(delivery, answer)
         self._committed()
         for letter in work.dead_letters:
             _log_dead_letter(letter)
-        for delivery, answer in batch.answers():
-            _answer(delivery, answer)
 
     def _snapshot(self, events: Sequence[Event]) -> Snapshot:
         """Read what the batch needs and the cache has not: at most six statements, however many events."""

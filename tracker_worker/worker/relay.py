@@ -43,6 +43,9 @@ class NotConfirmed(Exception):
 RETRIED = (*TRANSIENT, *CONNECTION_ERRORS, MessagingException, TopologyMismatch, NotConfirmed)
 
 
+LINGER_SECONDS = 0.01
+
+
 class RelaySettings(Struct, frozen=True):
     """Rows that may be published and not yet removed; seconds between looks when no lane of this process
     called; seconds after which another relay may publish if this one says nothing more.
@@ -140,6 +143,8 @@ class Relay:
             owned: bool = lease.acquire(connection, self._owner, self._settings.lease_seconds)
         # Counted from before the statement: here it ends no later than there.
         self._owned_until = now + self._settings.lease_seconds if owned else 0.0
+        if not owned and not self._ask_again_at:
+            LOG.info("Another worker publishes the notifications of this database")
         self._ask_again_at = 0.0 if owned else now + self._settings.lease_seconds / 4
         return owned
 
@@ -153,6 +158,8 @@ class Relay:
         while not self._abandon.is_set():
             called = self._work.wait(self._settings.poll_interval)
             self._work.clear()
+            # A moment for the answers of the commit that called, and for the next commits to join in.
+            self._closing.wait(LINGER_SECONDS)
             closing = self._closing.is_set()
             self._publisher.tend()
             while not self._abandon.is_set() and self._until_it_works(self.publish_window):

@@ -235,7 +235,6 @@ def _ingress(
             first=settings.first_partitions or frozenset(range(settings.partitions)),
             standby_delay=settings.standby_delay,
             prefetch=settings.lane.prefetch,
-            heartbeat_seconds=settings.broker.heartbeat_seconds,
             heartbeat_rate=settings.broker.heartbeat_rate,
         ),
         dispatcher,

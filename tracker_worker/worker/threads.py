@@ -14,13 +14,16 @@ def worker_thread(name: str, run: Callable[[], None], failed: Callable[[], None]
     """Return a thread, not started. `failed` is called on it when `run` raises: the worker needs them all."""
 
     def guarded() -> None:
+        mismatch = None
         try:
             run()
+            return
         except TopologyMismatch as error:
-            LOG.critical("%s", error)
-            failed()
+            mismatch = str(error)
         except BaseException:
             LOG.critical("Thread %s ended by an unexpected error", name, exc_info=True)
-            failed()
+        if mismatch is not None:  # Said out here: oslo.log adds the error that is being handled.
+            LOG.critical("%s", mismatch)
+        failed()
 
     return threading.Thread(target=guarded, name=name, daemon=True)

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import amqp
 import sqlalchemy as sa
-from kombu.connection import Connection
 from oslo_config import cfg
 from oslo_db.exception import DBError
 from sqlalchemy.exc import SQLAlchemyError
@@ -91,16 +91,16 @@ def broker_of(conf: cfg.ConfigOpts) -> tuple[WorkerSettings, BrokerSettings]:
 
 
 @contextmanager
-def connected(settings: BrokerSettings) -> Iterator[Connection]:
+def connected(settings: BrokerSettings) -> Iterator[amqp.Connection]:
     """Yield a connection to the broker. Raises CommandFailed."""
-    connection = None
     try:
         connection = broker.connect(settings, "manage")
-        yield connection
+        try:
+            yield connection
+        finally:
+            broker.close(connection)
     except CONNECTION_ERRORS as error:
         raise CommandFailed(
             f"RabbitMQ at {settings.name} cannot be used ({type(error).__name__}: {error}): see "
             "[DEFAULT] transport_url"
         ) from error
-    finally:
-        broker.close(connection)
