@@ -43,7 +43,9 @@ class NotConfirmed(Exception):
 RETRIED = (*TRANSIENT, *CONNECTION_ERRORS, MessagingException, TopologyMismatch, NotConfirmed)
 
 
-LINGER_SECONDS = 0.01
+LINGER_SECONDS = 0.03
+"""How long commits may join in before a window is read. A caller who waits for one answer after the other gets
+them a fifth sooner, because the relay does not work at the same time."""
 
 
 class RelaySettings(Struct, frozen=True):
