@@ -44,8 +44,8 @@ RETRIED = (*TRANSIENT, *CONNECTION_ERRORS, MessagingException, TopologyMismatch,
 
 
 LINGER_SECONDS = 0.03
-"""How long commits may join in before a window is read. A caller who waits for one answer after the other gets
-them a fifth sooner, because the relay does not work at the same time."""
+"""How long commits may join in before a window is read. A caller who waits for one answer after the other
+gets them a fifth sooner, because the relay does not work at the same time."""
 
 
 class RelaySettings(Struct, frozen=True):
