@@ -93,9 +93,7 @@ def test_a_lost_connection_is_raised_and_made_again(publisher, client, rabbitmq,
         assert received(again)[-1] == "1"
 
 
-def test_an_idle_connection_that_is_lost_is_made_again_without_an_error(
-    publisher, client, rabbitmq, caplog
-):
+def test_an_idle_connection_that_is_lost_is_made_again_without_an_error(publisher, client, rabbitmq, caplog):
     publisher.publish(notes(1))
     vhost = client.virtual_host
     until(lambda: len(rabbitmq.api("GET", f"vhosts/{vhost}/connections")) == 2)
