@@ -298,7 +298,7 @@ def test_a_connection_that_was_closed_is_no_events_fault(engine, a_unit_of_work)
     """oslo.db's listeners make a PendingRollbackError of it on SQLite."""
     unit_of_work = a_unit_of_work()
     unit_of_work.ping()
-    unit_of_work._connection._connection.connection.dbapi_connection.close()
+    unit_of_work._reads._connection.connection.dbapi_connection.close()
     with pytest.raises(TRANSIENT):
         unit_of_work.ping()
     unit_of_work.ping()

@@ -92,7 +92,7 @@ def test_an_exchange_that_is_not_durable_ends_the_worker_and_one_that_is_refuses
             assert daemon.wait() == 1
             (line,) = daemon.wait_for_line("exchange 'tracker' was declared otherwise")
             assert "amqp_durable_queues or rabbit_quorum_queue in every client" in line
-            assert "rabbitmqadmin delete exchange name=tracker" in line
+            assert "delete exchange name=tracker" in line
             assert [each for each in daemon.log.splitlines() if SEVERE.search(each)] == [line]
     with connected(vhost_url) as connection:
         rabbitmq.api("DELETE", f"exchanges/{quote(connection.virtual_host, safe='')}/tracker")

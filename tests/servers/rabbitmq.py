@@ -151,6 +151,8 @@ class RabbitMQ(Server):
         self._signal_and_wait(signal.SIGTERM)
 
     def kill(self) -> None:
+        # What was declared a moment ago would be lost: the broker writes it down a little later.
+        self.ctl("eval", "mnesia:sync_log().")
         self._signal_and_wait(signal.SIGKILL)
 
     def close(self) -> None:
