@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 import amqp
+import oslo_messaging
 from amqp.method_framing import frame_handler
 from kombu.connection import Connection
 from kombu.exceptions import KombuError
@@ -56,10 +57,11 @@ class BrokerSettings(Struct, frozen=True):
 def broker_settings(url: Any, options: Any) -> BrokerSettings:
     """Return the settings of an oslo.messaging TransportURL and the options `[oslo_messaging_rabbit]`."""
     vhost = url.virtual_host or "/"
-    names = ",".join(f"{host.hostname or 'localhost'}:{host.port or 5672}" for host in url.hosts)
+    hosts = url.hosts or [oslo_messaging.TransportHost()]
+    names = ",".join(f"{host.hostname or 'localhost'}:{host.port or 5672}" for host in hosts)
     return BrokerSettings(
         name=f"{names} (virtual host {vhost})",
-        urls=tuple(f"amqp://{_host(host)}/{quote(vhost, safe='')}" for host in url.hosts),
+        urls=tuple(f"amqp://{_host(host)}/{quote(vhost, safe='')}" for host in hosts),
         tls=_tls(url, options) if options.ssl else False,
         login_method=options.rabbit_login_method,
         heartbeat=options.heartbeat_timeout_threshold,

@@ -5,6 +5,7 @@ configuration.
 
 import logging
 import os
+import random
 import socket
 import threading
 import time
@@ -108,6 +109,7 @@ def settings_from(conf: Any) -> WorkerSettings:
 def rabbit_broker(conf: Any, transport_url: str) -> BrokerSettings | None:
     """Return how to reach the RabbitMQ of a transport URL, None for another transport."""
     url = oslo_messaging.TransportURL.parse(conf, transport_url)
+    random.shuffle(url.hosts)  # As oslo.messaging does: not all workers on the first host.
     return broker_settings(url, conf.oslo_messaging_rabbit) if url.transport == RABBIT else None
 
 

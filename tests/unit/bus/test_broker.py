@@ -106,3 +106,9 @@ def test_tls_is_off_by_default_and_checks_the_server_once_a_ca_is_given(options)
 
 def test_with_several_hosts_each_is_checked_by_its_own_name(options):
     assert settings(options, ssl=True, ssl_ca_file="ca.pem").tls["server_hostname"] is None
+
+
+def test_without_a_host_it_is_this_one_as_with_oslo_messaging(options):
+    made = settings(options, "rabbit://")
+    assert made.name == "localhost:5672 (virtual host /)"
+    assert Connection(list(made.urls)).info()["hostname"] == "localhost"
