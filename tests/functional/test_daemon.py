@@ -125,3 +125,15 @@ def test_options_that_exclude_each_other_are_named(a_daemon, tmp_path):
     daemon.wait_for(b"[worker] lanes must be 1 on SQLite")
     assert daemon.process.wait(SECONDS) == 1
     assert b"Traceback" not in daemon.log
+
+
+def test_hup_applies_what_may_change_and_stops_nothing(a_daemon, tmp_path):
+    daemon = a_daemon(f"state_path = {tmp_path}/state\n")
+    daemon.wait_for(b"Started")
+    file = tmp_path / "tracker-worker.conf"
+    right = file.read_text()
+    for text, answer in ((right + "debug = true\n", b"Options changed: debug"), ("[", b"not read again")):
+        file.write_text(text)
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait_for(answer)
+    assert daemon.end(signal.SIGTERM) == 0
