@@ -288,7 +288,7 @@ def test_what_the_broker_dead_letters_is_taken_with_its_reason(start, client):
     (delivery,) = one.lanes.take(1)
     assert (delivery.partition, delivery.dead_lettered) == (
         DEAD_LETTERED,
-        "expired in queue tracker.p0, 1 times",
+        "expired in tracker.p0, 1 times",
     )
     settle([delivery])
     one.close()
@@ -354,6 +354,15 @@ def test_a_bad_envelope_is_not_a_call(start, client):
     publish(client, [encode("no_such_method", {"_msg_id": 1})])
     settle(start().lanes.take(1))
     until(lambda: depth(client, "tracker.p0") == 0)
+
+
+def test_what_a_forged_header_says_is_not_repeated(start, client):
+    death = {"reason": "hunter2", "queue": "hunter2", "count": "hunter2"}
+    message = odd(commands(1)[0], application_headers={"x-death": [death]})
+    with client.channel() as channel:
+        channel.basic_publish_confirm(message, exchange="tracker", routing_key="tracker.dead")
+    (delivery,) = start().lanes.take(1)
+    assert delivery.dead_lettered == "unknown reason in an unknown queue, 1 times"
 
 
 def odd(body=b"", **properties):

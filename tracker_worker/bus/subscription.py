@@ -6,7 +6,7 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -19,6 +19,7 @@ from tracker_worker.bus.replies import Replies, Reply, is_call, reply_to
 from tracker_worker.bus.topology import Topology
 
 EXPIRED = "expired"
+REASONS = ("rejected", EXPIRED, "maxlen", "delivery_limit")
 TURN_SECONDS = 1.0
 """How long a turn waits for something to do: heartbeats, and what comes on the replies' connection, wait so
 long at most."""
@@ -117,6 +118,7 @@ class Subscription:
         self._lanes = lanes
         self._replies = replies
         self._stopping = stopping
+        self._queues = frozenset(queue.name for queue in topology.queues())
         self._channels: list[_Channel] = []
         self._settled: queue.SimpleQueue[tuple[_Channel, RabbitDelivery]] = queue.SimpleQueue()
         self._waker, self._woken_by = socket.socketpair()
@@ -202,7 +204,7 @@ class Subscription:
             return
         dead_lettered, expired = None, False
         if channel.partition == DEAD_LETTERED:
-            dead_lettered, expired = _death_of(message)
+            dead_lettered, expired = _death_of(message, self._queues)
         delivery = RabbitDelivery(channel, message, dead_lettered)
         channel.delivered(delivery.tag)
         if expired and is_call(delivery.body):
@@ -227,18 +229,18 @@ class Subscription:
             channel.acknowledge()
 
 
-def _death_of(message: Any) -> tuple[str, bool]:
+def _death_of(message: Any, queues: Container[str]) -> tuple[str, bool]:
     """Return why the broker dead-lettered a message, as its x-death header says, and whether it expired.
 
-    Anybody may publish to that queue, with any header.
+    Anybody may publish to that queue, with any header: what the broker would not write is not repeated.
     """
     headers = message.properties.get("application_headers")
     deaths = headers.get("x-death") if isinstance(headers, dict) else None
     last = deaths[0] if isinstance(deaths, list) and deaths else None
     if not isinstance(last, dict):
         return "unknown reason", False
-    reason = str(last.get("reason", "unknown"))[:64]
-    text = (
-        f"{reason} in queue {str(last.get('queue', 'unknown'))[:128]}, {str(last.get('count', 1))[:20]} times"
-    )
-    return text, reason == EXPIRED
+    reason, name, count = last.get("reason"), last.get("queue"), last.get("count")
+    known = isinstance(reason, str) and reason in REASONS
+    where = name if isinstance(name, str) and name in queues else "an unknown queue"
+    often = count if isinstance(count, int) else 1
+    return f"{reason if known else 'unknown reason'} in {where}, {often} times", reason == EXPIRED
