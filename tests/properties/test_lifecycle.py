@@ -103,7 +103,9 @@ class Lifecycle(RuleBasedStateMachine):
         outcome = self.ledger.apply(sent.event.method, sent.args)
         if sent.event.method not in ("update_available_resource", "remove_node"):
             node, uuid = sent.key
-            self.touched[node][uuid] = sent.args["origin"]
+            origin, last = sent.args["origin"], self.touched[node].get(uuid)
+            if last is None or last["source"] != origin["source"] or last["sequence"] < origin["sequence"]:
+                self.touched[node][uuid] = origin
         return outcome
 
     def arrive(self, key: tuple[str, str]) -> None:
