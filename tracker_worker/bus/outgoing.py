@@ -37,26 +37,27 @@ class OutgoingConnection:
     def channel(self) -> Any:
         """Return the channel, on a new connection if there is none. Raises CONNECTION_ERRORS."""
         if self._connection is None:
-            connection = broker.connect(self._settings, self._purpose, self._blocked)
-            self._channel = connection.channel()
-            self._prepare(self._channel)
-            self._connection = connection
+            self._connection = broker.connect(self._settings, self._purpose, self._blocked)
+            try:
+                self._channel = self._connection.channel()
+                self._prepare(self._channel)
+            except CONNECTION_ERRORS:
+                self.close()
+                raise
         return self._channel
 
     def wait(self) -> None:
         """Take in what the broker says, for a moment, and keep the heartbeat. Raises CONNECTION_ERRORS."""
         assert self._connection is not None
-        if broker.waiting(self._connection, WAIT_SECONDS):
-            broker.read_waiting(self._connection)
-        self._connection.heartbeat_tick(rate=self._settings.heartbeat_rate)
+        broker.waiting(self._connection, WAIT_SECONDS)
+        self._read(self._connection)
 
     def tend(self) -> None:
         """Take in what the broker has said, and keep the connection alive, if there is one."""
         if self._connection is None:
             return
         try:
-            broker.read_waiting(self._connection)
-            self._connection.heartbeat_tick(rate=self._settings.heartbeat_rate)
+            self._read(self._connection)
         except CONNECTION_ERRORS as error:
             LOG.warning("The %s' connection to %s is lost: %s", self._purpose, self._settings.name, error)
             self.close()
@@ -71,3 +72,7 @@ class OutgoingConnection:
         connection, self._connection = self._connection, None
         if connection is not None:
             broker.close(connection)
+
+    def _read(self, connection: amqp.Connection) -> None:
+        broker.read_waiting(connection)
+        connection.heartbeat_tick(rate=self._settings.heartbeat_rate)
