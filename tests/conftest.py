@@ -1,11 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The option --no-skips, and the line about skipped integration tests: see tests/servers/skips.py."""
+"""The options, and the last lines of a run: skipped integration tests, and the rows of tests/chaos.
+
+They are here because pytest has to know them before it comes to the directories.
+"""
 
 from collections.abc import Generator
 
 import pytest
 
+from tests.chaos import report as chaos
 from tests.servers import skips
+
+pytest_plugins = ["tests.servers.fixtures"]
 
 Reporting = Generator[None, pytest.TestReport, pytest.TestReport]
 Collecting = Generator[None, pytest.CollectReport, pytest.CollectReport]
@@ -13,6 +19,7 @@ Collecting = Generator[None, pytest.CollectReport, pytest.CollectReport]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--no-skips", action="store_true", help="a skipped integration test is a failure")
+    parser.addoption("--chaos", action="store_true", help="simulation and faults in their full sizes")
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -35,3 +42,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     line = skips.summary(terminalreporter.stats.get("skipped", []))
     if line:
         terminalreporter.write_line(line, yellow=True)
+    rows = chaos.table(
+        report for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, [])
+    )
+    if rows:
+        terminalreporter.section("faults under load")
+        terminalreporter.write(rows)

@@ -79,11 +79,13 @@ class LaneBench:
             clock=lambda: self.now,
             new_id=lambda: str(uuid.uuid4()),
         )
+        settings = LaneSettings(**(QUICK | bounds))
+        self.max_attempts = settings.max_attempts
         self.lane = Lane(
             [BARE_TOPIC, DEAD_LETTERED, *range(PARTITIONS)],
             self.unit_of_work,
             rules,
-            LaneSettings(**(QUICK | bounds)),
+            settings,
             self._committed,
         )
 

@@ -91,7 +91,9 @@ class Fault:
 
 
 def main_clause(sql: str) -> str:
-    """A statement without the WITH before its UPDATE."""
+    """A statement without what PostgreSQL (WITH) and MariaDB (JSON_TABLE) have it read first."""
+    sql = re.sub(r"^UPDATE JSON_TABLE\(.*\) AS r STRAIGHT_JOIN ", "UPDATE ", sql)
+    sql = re.sub(r"^SELECT STRAIGHT_JOIN ", "SELECT ", sql)
     return re.sub(r"(?s)^WITH .*\)\s+(?=UPDATE)", "", sql)
 
 
@@ -132,6 +134,10 @@ def reject(engine: sa.Engine, table: str, condition: str) -> None:
             connection.exec_driver_sql(
                 f"{trigger} WHEN {condition} BEGIN SELECT RAISE(ABORT, 'rejected'); END"
             )
+            return
+        if engine.dialect.name == "mysql":
+            signal = "SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'rejected'"
+            connection.exec_driver_sql(f"{trigger} FOR EACH ROW IF {condition} THEN {signal}; END IF")
             return
         connection.exec_driver_sql(
             "CREATE FUNCTION reject() RETURNS trigger LANGUAGE plpgsql"

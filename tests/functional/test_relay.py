@@ -65,7 +65,7 @@ class Bus:
 
 
 def relay(bench, bus, owner="one", **settings):
-    return Relay(bench.engine, bus, RelaySettings(**settings), owner, lambda: None)
+    return Relay(bench.engine, bus, RelaySettings(**settings), owner, time.monotonic, lambda: None)
 
 
 def filled(bench, count=10):

@@ -2,6 +2,7 @@
 """A batch costs a constant number of SQL statements, of constant text, and each of them uses an index."""
 
 import re
+import time
 from collections.abc import Iterator
 from types import ModuleType
 
@@ -12,7 +13,7 @@ from tests.builders import a_flavor, a_migration, a_report, an_instance, command
 from tests.functional.lanes import PARTITIONS, LaneBench
 from tests.functional.statements import watched
 from tracker_worker.bus.publisher import Notification
-from tracker_worker.db import outbox, receipts, store
+from tracker_worker.db import bulk, outbox, receipts, store
 from tracker_worker.db.tables import METADATA
 from tracker_worker.domain.commands import Command
 from tracker_worker.domain.objects import Limits, Origin
@@ -21,7 +22,9 @@ from tracker_worker.worker.relay import Relay, RelaySettings
 
 MOST = 16
 SECONDS = 20
-MOST_EVER = 20
+AGAIN = 4
+"""More, where anything is redelivered: its attempts are looked up and counted."""
+MOST_EVER = MOST + AGAIN
 SIZES = (1, 10, 200)
 NODES = [f"node-{number}" for number in range(sum(SIZES))]
 HOURLY = ("newest_by_node", "purge")
@@ -73,7 +76,7 @@ KINDS = {
 
 def prepared(a_bench) -> LaneBench:
     """A lane that knows its nodes, each with a claim and an instance that was touched."""
-    bench = a_bench(batch_size=10_000, prefetch=10_000, batch_bytes=2**26)
+    bench = a_bench(batch_size=100_000, prefetch=10_000, batch_bytes=2**26)
     for number, node in enumerate(NODES):
         bench.deliver(a_report_of(node))
         instance = an_instance(f"i-{number}", a_flavor(1, 64, 1))
@@ -117,7 +120,7 @@ def test_a_batch_of_one_kind_costs_the_same_for_any_number_of_events(a_bench, ki
             deliver(bench, kind, number, redelivered=redelivered)
         costs.append(cost(bench))
     assert costs[0] == costs[1] == costs[2]
-    assert len(costs[0]) <= MOST
+    assert len(costs[0]) <= MOST + AGAIN * redelivered
 
 
 def test_a_batch_of_duplicates_costs_the_same_for_any_number_of_events(a_bench):
@@ -156,7 +159,7 @@ def test_a_batch_of_everything_costs_the_same_for_any_number_of_events(a_bench):
 
 
 def a_cold_lane(a_bench) -> LaneBench:
-    return a_bench(batch_size=10_000, prefetch=10_000, batch_bytes=2**26)
+    return a_bench(batch_size=100_000, prefetch=10_000, batch_bytes=2**26)
 
 
 def test_the_dearest_batch_costs_the_same_for_any_number_of_events(a_bench):
@@ -212,10 +215,10 @@ def executed(a_bench) -> dict[str, object]:
     with watched(bench.engine) as seen:
         for batch in numbers():
             everything(a_cold_lane(a_bench), bench, batch, redelivered=True)
-        bench.unit_of_work.add_attempt(["twice"])
-        bench.unit_of_work.add_attempt(["twice"])
+        bench.unit_of_work.count_attempts({"twice": 2})
         bench.unit_of_work.show(NODES)
-        relay = Relay(bench.engine, _Nowhere(), RelaySettings(window=50), "relay", lambda: None)
+        settings = RelaySettings(window=50)
+        relay = Relay(bench.engine, _Nowhere(), settings, "relay", time.monotonic, lambda: None)
         relay.start()
         assert relay.drain(SECONDS)
     return {s.sql: s.parameters[0] if s.many else s.parameters for s in seen}
@@ -229,9 +232,9 @@ def written_down(module: ModuleType) -> dict[str, sa.Executable]:
         for name in getattr(getattr(module, function, None), "__code__", _NoCode).co_names
     }
     return {
-        f"{module.__name__}.{name}": statement
+        f"{module.__name__}.{name}": getattr(statement, "among", statement)
         for name, statement in vars(module).items()
-        if isinstance(statement, sa.Select | sa.Update | sa.Delete) and name not in purging
+        if isinstance(statement, sa.Select | sa.Update | sa.Delete | bulk.ByIds) and name not in purging
     }
 
 

@@ -21,7 +21,7 @@ from tests.servers.reaper import Reaper
 PARTITIONS = 4
 ROOT = Path(tracker_worker.__file__).parents[1]
 PROGRAM = "import sys; from tracker_worker.cmd.worker import main; sys.exit(main())"
-SECRETS = ("rabbit-secret", "postgresql-secret")
+SECRETS = ("rabbit-secret", "postgresql-secret", "mariadb-secret")
 """What the passwords of the tests' servers begin with."""
 
 Options = dict[str, dict[str, Any]]

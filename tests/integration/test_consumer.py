@@ -13,7 +13,6 @@ import amqp
 import msgspec
 import pytest
 
-from tests.integration.proxy import Frozen
 from tests.integration.rabbit import (
     PARTITIONS,
     SECONDS,
@@ -26,6 +25,7 @@ from tests.integration.rabbit import (
     settings_of,
     until,
 )
+from tests.servers.proxy import Proxy
 from tracker_worker.bus.consumer import Consumer
 from tracker_worker.bus.delivery import BARE_TOPIC, DEAD_LETTERED
 from tracker_worker.bus.envelope import encode
@@ -397,9 +397,8 @@ def test_an_odd_message_is_taken_and_the_next_one_too(start, client, routing_key
 
 def test_a_broker_that_stands_still_is_left(start, client, rabbitmq, vhost_url):
     """Its own heartbeat notices; nothing may wait for it after that."""
-    with Frozen(rabbitmq.port) as proxy:
-        url = vhost_url.replace(f":{rabbitmq.port}/", f":{proxy.port}/")
-        broker = settings_of(url, heartbeat_timeout_threshold=1, rabbit_interval_max=1)
+    with Proxy(rabbitmq.port) as proxy:
+        broker = settings_of(proxy.through(vhost_url), heartbeat_timeout_threshold=1, rabbit_interval_max=1)
         one = start(broker=broker)
         publish(client, commands(1))
         one.lanes.take(1)

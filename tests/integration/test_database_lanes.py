@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a lane does on SQLite it does on PostgreSQL: the functional tests again, on a real server."""
+"""What a lane does on SQLite it does on a server: the functional tests again, on each of them."""
 
 from collections.abc import Iterator
 
@@ -19,9 +19,9 @@ from tests.functional.test_statements import (  # noqa: F401
 from tracker_worker.db.engine import create_engine
 
 
-@pytest.fixture
-def engine(database_url: str) -> Iterator[sa.Engine]:
+@pytest.fixture(params=["database_url", "mariadb_url"], ids=["postgresql", "mariadb"])
+def engine(request: pytest.FixtureRequest) -> Iterator[sa.Engine]:
     """An engine on a database of the test's own."""
-    made = create_engine(database_url)
+    made = create_engine(request.getfixturevalue(request.param))
     yield made
     made.dispose()

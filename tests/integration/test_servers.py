@@ -14,10 +14,12 @@ from pathlib import Path
 import kombu
 import psutil
 import psycopg
+import pymysql
 import pytest
 import sqlalchemy as sa
 
 from tests.servers.certificates import Certificates
+from tests.servers.mariadb import MariaDB
 from tests.servers.ports import LOOPBACK, Port, listens
 from tests.servers.postgresql import PostgreSQL
 from tests.servers.rabbitmq import RabbitMQ
@@ -28,7 +30,7 @@ from tracker_worker.db.engine import create_engine
 from tracker_worker.db.tables import METADATA
 
 ROOT = Path(__file__).resolve().parents[2]
-DEFAULT_PORTS = {4369, 5432, 5671, 5672, 15672, 25672}
+DEFAULT_PORTS = {3306, 4369, 5432, 5671, 5672, 15672, 25672}
 
 
 def processes_of(server: Server) -> list[psutil.Process]:
@@ -114,6 +116,11 @@ def test_rabbitmq_listens_on_free_loopback_ports_only(rabbitmq: RabbitMQ) -> Non
 def test_postgresql_listens_on_a_free_loopback_port_only(postgresql: PostgreSQL) -> None:
     assert listeners_of(postgresql) == {(LOOPBACK, postgresql.port)}
     assert postgresql.port not in DEFAULT_PORTS
+
+
+def test_mariadb_listens_on_a_free_loopback_port_only(mariadb: MariaDB) -> None:
+    assert listeners_of(mariadb) == {(LOOPBACK, mariadb.port)}
+    assert mariadb.port not in DEFAULT_PORTS
 
 
 def test_virtual_host_of_a_test_takes_messages(vhost_url: str) -> None:
@@ -212,6 +219,29 @@ def test_postgresql_keeps_committed_rows(own_postgresql: PostgreSQL, end: Callab
     assert rows(url, "SELECT answer FROM kept") == [(42,)]
 
 
+def test_mariadb_keeps_committed_rows_and_leaves_nothing(mariadb: MariaDB) -> None:
+    with MariaDB() as own:
+        own.start()
+        url = own.new_database()
+        name = url.rpartition("/")[2]
+        own.execute(f"CREATE TABLE {name}.kept AS SELECT 42 AS answer")
+        for end in (own.kill, own.stop):
+            before = processes_of(own)
+            end()
+            assert not listens(own.port)
+            _, alive = psutil.wait_procs(before, timeout=10)
+            assert not alive
+            own.start()
+            assert own.execute(f"SELECT answer FROM {name}.kept") == ((42,),)
+        with pytest.raises(pymysql.OperationalError, match="denied"):
+            pymysql.connect(host=own.host, port=own.port, user="root")
+        own.drop_database(url)
+        processes, ports = processes_of(own), listeners_of(own)
+        assert processes
+    assert_gone(own, processes, ports)
+    assert mariadb.execute("SELECT @@port") == ((mariadb.port,),)
+
+
 def test_two_postgresql_run_at_once_and_one_leaves_nothing(postgresql: PostgreSQL) -> None:
     with PostgreSQL() as own:
         own.start()
@@ -239,7 +269,7 @@ time.sleep(100)
 """
 
 
-@pytest.mark.parametrize("server", [PostgreSQL, RabbitMQ])
+@pytest.mark.parametrize("server", [PostgreSQL, MariaDB, RabbitMQ])
 def test_servers_of_a_killed_test_process_are_gone(server: type[Server], parent: Callable) -> None:
     skip_unless_installed(server)
     module = server.__module__.rpartition(".")[2]
@@ -248,7 +278,7 @@ def test_servers_of_a_killed_test_process_are_gone(server: type[Server], parent:
     process.kill()
     wait_until(lambda: not Path(directory).exists(), "the directory is removed")
     wait_until(lambda: not runs(pid), "the server is gone")
-    assert not listens(port)
+    wait_until(lambda: not listens(port), "its port is free")
 
 
 def test_ctrl_c_does_not_reach_the_server_before_its_tests(own_postgresql: PostgreSQL) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A RabbitMQ of the tests' own, with the management plugin, and TLS when it is given certificates."""
+"""A RabbitMQ of the tests' own, with the management plugin and maybe TLS; and a cluster of three."""
 
 import base64
 import json
@@ -10,8 +10,10 @@ import signal
 import subprocess
 import urllib.error
 import urllib.request
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote
 
 from tests.servers.certificates import Certificates
@@ -39,24 +41,37 @@ ssl_options.keyfile = {tls.key}
 ssl_options.verify = verify_peer
 ssl_options.fail_if_no_peer_cert = false
 """
+CLUSTER_CONFIGURATION = """\
+cluster_formation.peer_discovery_backend = classic_config
+"""
 LOOPBACK_DISTRIBUTION = "-kernel inet_dist_use_interface {127,0,0,1}"
 # Two schedulers that do not spin: several brokers share the processors with the tests.
 ERLANG = f"{LOOPBACK_DISTRIBUTION} +S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none -noinput"
 
 
+# It listens a little earlier; a virtual host that is made then may never come to be.
+STARTED = b"Server startup complete"
+
+
 class RabbitMQ(Server):
-    """A broker; `start` makes it listen. Its only user is an administrator; new_vhost makes virtual hosts."""
+    """A broker; `start` makes it listen. Its only user is an administrator; new_vhost makes virtual hosts.
+
+    `beside` is another one that it can be clustered with: it shares that one's password, cookie and epmd.
+    """
 
     package = "rabbitmq-server"
     username = "tracker"
 
-    def __init__(self, tls: Certificates | None = None) -> None:
+    def __init__(self, tls: Certificates | None = None, beside: "RabbitMQ | None" = None) -> None:
         super().__init__()
-        self.password = f"rabbit-secret-{secrets.token_hex(8)}"
+        self.password = beside.password if beside else f"rabbit-secret-{secrets.token_hex(8)}"
         self.port = self._free_port()
         self.tls_port = self._free_port() if tls else None
         self._management_port = self._free_port()
-        self._epmd_port = self._free_port()
+        self.name = f"tracker-{self.port}@localhost"
+        self._cookie = beside._cookie if beside else secrets.token_hex(20)
+        self._owns_epmd = beside is None
+        self._epmd_port = beside._epmd_port if beside else self._free_port()
         self._epmd: subprocess.Popen[bytes] | None = None
         (self.directory / "enabled_plugins").write_text("[rabbitmq_management].\n")
         configuration = CONFIGURATION.format(
@@ -68,6 +83,9 @@ class RabbitMQ(Server):
         if tls:
             configuration += TLS_CONFIGURATION.format(port=self.tls_port, tls=tls)
         (self.directory / "rabbitmq.conf").write_text(configuration)
+        cookie = self.directory / ".erlang.cookie"
+        cookie.write_text(self._cookie)
+        cookie.chmod(0o400)
         self._environment = os.environ | {
             "HOME": str(self.directory),  # where Erlang keeps its cookie
             "ERL_EPMD_ADDRESS": self.host,
@@ -81,7 +99,7 @@ class RabbitMQ(Server):
             "RABBITMQ_LOGS": "-",
             "RABBITMQ_LOG_BASE": str(self.directory),  # of the log of upgrades
             "RABBITMQ_MNESIA_BASE": str(self.directory / "mnesia"),
-            "RABBITMQ_NODENAME": f"tracker-{self.port}@localhost",
+            "RABBITMQ_NODENAME": self.name,
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": ERLANG,
         }
 
@@ -95,9 +113,20 @@ class RabbitMQ(Server):
         """The management API's address, with the credentials."""
         return f"http://{self.username}:{self.password}@{self.host}:{self._management_port}"
 
+    @property
+    def address(self) -> str:
+        """What names it in a transport URL, with the credentials."""
+        return f"{self.username}:{self.password}@{self.host}:{self.port}"
+
     def url(self, vhost: str) -> str:
         """The `transport_url` of a virtual host."""
-        return f"rabbit://{self.username}:{self.password}@{self.host}:{self.port}/{quote(vhost, safe='')}"
+        return f"rabbit://{self.address}/{quote(vhost, safe='')}"
+
+    def cluster_with(self, names: Iterable[str]) -> None:
+        """Have it form a cluster of the nodes of these names, its own among them, when it first starts."""
+        lines = [f"cluster_formation.classic_config.nodes.{n} = {name}" for n, name in enumerate(names, 1)]
+        with (self.directory / "rabbitmq.conf").open("a") as file:
+            file.write(CLUSTER_CONFIGURATION + "\n".join(lines) + "\n")
 
     def new_vhost(self) -> str:
         """Make a virtual host that nobody else uses, and return its name."""
@@ -151,8 +180,15 @@ class RabbitMQ(Server):
         self._signal_and_wait(signal.SIGTERM)
 
     def kill(self) -> None:
-        # What was declared a moment ago would be lost: the broker writes it down a little later.
+        self.write_down_declarations()
+        self.kill_at_once()
+
+    def write_down_declarations(self) -> None:
+        """What was declared a moment ago would be lost in a kill: the broker writes it down later."""
         self.ctl("eval", "mnesia:sync_log().")
+
+    def kill_at_once(self) -> None:
+        """Kill it without any preparation, which takes a second."""
         self._signal_and_wait(signal.SIGKILL)
 
     def close(self) -> None:
@@ -162,27 +198,82 @@ class RabbitMQ(Server):
             self._epmd = None
 
     def _launch(self) -> "subprocess.Popen[bytes]":
-        if not self._epmd:
+        if self._owns_epmd and not self._epmd:
             # The machine's own epmd is left alone, and Erlang does not start one that nobody would stop.
             self._epmd = self._spawn("epmd", "-address", self.host, "-port", self._epmd_port)
             self._reaper.watch("KILL", self._epmd.pid)
-            wait_until(lambda: listens(self._epmd_port), "Erlang's port mapper")
+        wait_until(lambda: listens(self._epmd_port), "Erlang's port mapper")
+        self._log_before = self.log.stat().st_size if self.log.exists() else 0
         process = self._spawn(self._program(), env=self._environment)
-        self._reaper.watch("KILL", process.pid, self._epmd.pid)
+        self._reaper.watch("KILL", process.pid, *self._epmd_pids())
         return process
 
     def _gone(self) -> None:
         super()._gone()
-        self._reaper.watch("KILL", self._epmd.pid)
+        if self._epmd:
+            self._reaper.watch("KILL", *self._epmd_pids())
+
+    def _epmd_pids(self) -> list[int]:
+        return [self._epmd.pid] if self._epmd else []
 
     def _answers(self) -> bool:
         try:
             self.api("GET", "overview")
         except OSError:
             return False
-        return listens(self.port)
+        return listens(self.port) and STARTED in self.log.read_bytes()[self._log_before :]
 
     def _program(self) -> Path:
         program = self.program()
         assert program, "look for program() first"
         return program
+
+
+class Cluster:
+    """Three brokers that are one, all their ports on loopback; `with` closes it.
+
+    `url` names all three. A node is killed and started again by itself: `nodes[1].kill_at_once()`.
+    """
+
+    def __init__(self) -> None:
+        first = RabbitMQ()
+        self.nodes = [first, RabbitMQ(beside=first), RabbitMQ(beside=first)]
+        for node in self.nodes:
+            node.cluster_with(each.name for each in self.nodes)
+
+    def start(self) -> None:
+        """Start all nodes at the same time and wait until they are a cluster."""
+        with ThreadPoolExecutor(len(self.nodes)) as pool:
+            list(pool.map(RabbitMQ.start, self.nodes))
+        wait_until(lambda: self.running() == len(self.nodes), "a cluster of all nodes", 60)
+
+    def running(self) -> int:
+        """How many nodes belong to the cluster and run."""
+        return sum(node["running"] for node in self.api("GET", "nodes"))
+
+    def url(self, vhost: str) -> str:
+        """The `transport_url` of a virtual host, on all nodes."""
+        return f"rabbit://{','.join(node.address for node in self.nodes)}/{quote(vhost, safe='')}"
+
+    def node(self, name: str) -> RabbitMQ:
+        """The node of that name."""
+        return next(node for node in self.nodes if node.name == name)
+
+    def new_vhost(self) -> str:
+        """Make a virtual host that nobody else uses, and return its name."""
+        return self.nodes[0].new_vhost()
+
+    def api(self, method: str, path: str) -> Any:
+        """Call the management API of a node that runs; raise urllib's HTTPError when it refuses."""
+        return next(node for node in self.nodes if node.pid).api(method, path)
+
+    def close(self) -> None:
+        """End everything that was started and remove the data."""
+        for node in reversed(self.nodes):
+            node.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

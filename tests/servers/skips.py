@@ -11,7 +11,7 @@ import pytest
 
 from tests.servers.server import Server
 
-DIRECTORY = "tests/integration"
+DIRECTORIES = ("tests/integration", "tests/chaos")
 NOT_INSTALLED = "not installed: "
 
 
@@ -24,7 +24,7 @@ def skip_unless_installed(server: type[Server]) -> None:
 def forbid_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
     """Turn the report of a skipped integration test or module into a failure; an expected failure is none."""
     skipped = report.outcome == "skipped" and not hasattr(report, "wasxfail")
-    if skipped and report.nodeid.startswith(DIRECTORY):
+    if skipped and report.nodeid.startswith(DIRECTORIES):
         report.outcome = "failed"
         report.longrepr = f"{report.nodeid} was skipped, which --no-skips forbids: {reason_of(report)}"
 

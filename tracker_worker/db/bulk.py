@@ -15,7 +15,23 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
+from tracker_worker.db import json_table
+
 Row = Mapping[str, Any]
+
+MAX_PACKET = "max_allowed_packet"
+"""Under which name a connection to MariaDB knows how long a statement may be, in bytes."""
+_STATEMENT_BYTES = 16 * 1024
+"""More than any statement is long without its rows."""
+_ESCAPED = "\0\n\r\x1a\"'\\"
+"""What the driver for MariaDB writes with a backslash before it."""
+
+
+class RowsTooLarge(Exception):
+    """The server takes no statement as long as these rows make it: fewer at once, or they cannot be written.
+
+    The text names no value.
+    """
 
 
 class _Elements(FunctionElement[str]):
@@ -35,10 +51,15 @@ def _elements_in_postgresql(element: _Elements, compiler: SQLCompiler, **how: An
     return f"json_array_elements_text(CAST({compiler.process(element.clause_expr, **how)} AS json))"
 
 
-_VALUE = _Elements(sa.bindparam("ids", type_=sa.Text)).table_valued("value").c.value
-TEXT_IDS = sa.select(_VALUE)
-"""The texts in the parameter `ids`, for `IN`; `as_ids` makes the parameter."""
-NUMBER_IDS = sa.select(sa.cast(_VALUE, sa.BigInteger))
+@compiles(_Elements, "mysql")
+def _elements_in_mariadb(element: _Elements, compiler: SQLCompiler, **how: Any) -> str:
+    return json_table.elements(compiler.process(element.clauses, **how))
+
+
+_IDS = _Elements(sa.bindparam("ids", type_=sa.Text)).table_valued("value")
+TEXT_IDS = sa.select(_IDS.c.value)
+"""The texts in the parameter `ids`, for `IN` where no index is to be used; `as_ids` makes the parameter."""
+NUMBER_IDS = sa.select(sa.cast(_IDS.c.value, sa.BigInteger))
 """The whole numbers in the parameter `ids`."""
 
 
@@ -47,17 +68,70 @@ def as_ids(ids: Iterable[str] | Iterable[int]) -> dict[str, str]:
     return {"ids": json.encode(list(ids)).decode()}
 
 
-class Bulk:
-    """A statement for many rows, in both its forms: for each row, and for all rows at once.
+def select(key: sa.Column[str], *columns: sa.Column[Any]) -> sa.Select[Any]:
+    """Return the query for columns, else all, of the rows whose key is among `ids`.
+
+    An id that is named twice has its row twice.
+    """
+    table = key.table
+    query = sa.select(*(columns or (table,))).select_from(_IDS.join(table, key == _IDS.c.value))
+    # What MariaDB knows of a table's size is old at times, and then it would read all of it.
+    return query.prefix_with("STRAIGHT_JOIN", dialect="mysql").with_hint(
+        table, json_table.use_index(key), "mysql"
+    )
+
+
+class ByIds:
+    """An update or delete of the rows whose key is among some ids.
 
     `execute` runs on the connection's thread and raises what the connection raises.
     """
 
+    def __init__(self, among: sa.Executable, joined: sa.Executable) -> None:
+        self.among = among
+        self.joined = joined
+
+    def execute(self, connection: sa.Connection, ids: Iterable[str] | Iterable[int]) -> None:
+        """Execute the statement for any number of ids."""
+        statement = self.joined if connection.dialect.name == "mysql" else self.among
+        connection.execute(statement, as_ids(ids))
+
+
+def update_ids(key: sa.Column[Any], **values: str) -> ByIds:
+    """Return the update of the rows whose key is among `ids`."""
+    return ByIds(
+        sa.update(key.table).where(key.in_(_of_its_type(key))).values(values),
+        json_table.update_ids(key, values),
+    )
+
+
+def delete_ids(key: sa.Column[Any]) -> ByIds:
+    """Return the delete of the rows whose key is among `ids`."""
+    return ByIds(sa.delete(key.table).where(key.in_(_of_its_type(key))), json_table.delete_ids(key))
+
+
+def _of_its_type(key: sa.Column[Any]) -> sa.Select[Any]:
+    return TEXT_IDS if isinstance(key.type, sa.String) else NUMBER_IDS
+
+
+class Bulk:
+    """A statement for many rows: for each row, and for all rows at once on PostgreSQL and on MariaDB.
+
+    `execute` runs on the connection's thread and raises what the connection raises, and RowsTooLarge.
+    """
+
     def __init__(
-        self, each: sa.Executable, at_once: sa.Executable, columns: Mapping[str, sa.Column[Any]]
+        self,
+        each: sa.Executable,
+        at_once: sa.Executable,
+        joined: sa.Executable,
+        columns: Mapping[str, sa.Column[Any]],
+        order: str | None = None,
     ) -> None:
         self.each = each
         self.at_once = at_once
+        self.joined = joined
+        self._order = order
         self._json = [name for name, column in columns.items() if isinstance(column.type, sa.JSON)]
 
     def execute(self, connection: sa.Connection, rows: Sequence[Row]) -> int:
@@ -65,14 +139,32 @@ class Bulk:
         result: sa.CursorResult[Any]
         if connection.dialect.name == "sqlite":
             result = connection.execute(self.each, rows)
+        elif connection.dialect.name == "mysql":
+            result = connection.execute(self.joined, {"rows": self._fitting(connection, rows)})
         else:
             result = connection.execute(self.at_once, {"rows": self._encode(rows)})
         return result.rowcount
 
+    def _fitting(self, connection: sa.Connection, rows: Sequence[Row]) -> str:
+        """Return rows as JSON, in the order in which MariaDB shall lock them.
+
+        A packet that is too long would end the connection, which looks like a server that is away.
+        """
+        if order := self._order:
+            rows = sorted(rows, key=lambda row: row[order])
+        encoded = self._encode(rows)
+        most = connection.info[MAX_PACKET] - _STATEMENT_BYTES
+        if 4 * len(encoded) > most:  # A character has four bytes at most, and one that is escaped two.
+            size = len(encoded.encode()) + sum(map(encoded.count, _ESCAPED))
+            if size > most:
+                raise RowsTooLarge(f"{len(rows)} rows are {size} bytes, {MAX_PACKET} leaves {most}: raise it")
+        return encoded
+
     def _encode(self, rows: Sequence[Row]) -> str:
         """Return rows as JSON, in which JSON values are texts.
 
-        PostgreSQL undoes the escapes of all that it takes apart, and a text of its cannot hold a NUL.
+        PostgreSQL undoes the escapes of all that it takes apart, and a text of its cannot hold a NUL. MariaDB
+        takes JSON apart to 32 levels only.
         """
         if self._json:
             rows = [{**row, **{name: _text(row[name]) for name in self._json}} for row in rows]
@@ -84,7 +176,8 @@ def insert(table: sa.Table, columns: Iterable[str]) -> Bulk:
     names = {name: table.c[name] for name in columns}
     rows = _recordset(names)
     query = sa.select(*(_value(rows, name, column) for name, column in names.items()))
-    return Bulk(sa.insert(table), sa.insert(table).from_select(list(names), query), names)
+    at_once = sa.insert(table).from_select(list(names), query)
+    return Bulk(sa.insert(table), at_once, json_table.insert(table, names), names)
 
 
 def update(table: sa.Table, by: Sequence[str], columns: Iterable[str], *, locked: bool = False) -> Bulk:
@@ -96,14 +189,15 @@ def update(table: sa.Table, by: Sequence[str], columns: Iterable[str], *, locked
     keys = {f"b_{name}": table.c[name] for name in by}
     each = sa.update(table).values({name: sa.bindparam(name) for name in names})
     rows: sa.FromClause = _recordset(keys | names)
+    first, column = next(iter(keys.items()))
     if locked:
         # An UPDATE ... FROM takes rows in whatever order its join finds them.
-        first, column = next(iter(keys.items()))
         query = sa.select(rows).join(table, column == rows.c[first]).order_by(column)
         rows = query.with_for_update(of=table).cte("locked")
     at_once = sa.update(table).values({name: _value(rows, name, column) for name, column in names.items()})
     at_once = at_once.where(*(column == rows.c[name] for name, column in keys.items()))
-    return Bulk(each.where(*_matches(keys)), at_once, names)
+    joined = json_table.update(table, keys, names)
+    return Bulk(each.where(*_matches(keys)), at_once, joined, names, first if locked else None)
 
 
 def delete(table: sa.Table, by: Sequence[str]) -> Bulk:
@@ -111,7 +205,7 @@ def delete(table: sa.Table, by: Sequence[str]) -> Bulk:
     keys = {f"b_{name}": table.c[name] for name in by}
     rows = _recordset(keys)
     at_once = sa.delete(table).where(*(column == rows.c[name] for name, column in keys.items()))
-    return Bulk(sa.delete(table).where(*_matches(keys)), at_once, keys)
+    return Bulk(sa.delete(table).where(*_matches(keys)), at_once, json_table.delete(table, keys), keys)
 
 
 def _matches(keys: Mapping[str, sa.Column[Any]]) -> list[sa.ColumnElement[bool]]:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from msgspec import Struct
 
 from tracker_worker.db import bulk
-from tracker_worker.db.bulk import TEXT_IDS, as_ids
+from tracker_worker.db.bulk import as_ids
 from tracker_worker.db.receipts import Receipt
 from tracker_worker.db.tables import DEAD_LETTERS, RECEIPTS
 
@@ -55,13 +55,13 @@ _CHANGED = ("applied", "granted")
 _MOST_LATER_EVENTS = 1000
 
 _ADD = bulk.insert(DEAD_LETTERS, DeadLetter.__struct_fields__)
-_SETTLE = sa.update(DEAD_LETTERS).where(DEAD_LETTERS.c.id.in_(TEXT_IDS)).values(state=REPLAYED)
+_SETTLE = bulk.update_ids(DEAD_LETTERS.c.id, state=REPLAYED)
 _DISCARD = (
     sa.update(DEAD_LETTERS)
     .where(DEAD_LETTERS.c.id == sa.bindparam("letter"), DEAD_LETTERS.c.state == PARKED)
     .values(state=DISCARDED)
 )
-_FIND = sa.select(DEAD_LETTERS).where(DEAD_LETTERS.c.id.in_(TEXT_IDS))
+_FIND = bulk.select(DEAD_LETTERS.c.id)
 _NEWEST_FIRST = (DEAD_LETTERS.c.recorded_at.desc(), DEAD_LETTERS.c.id.desc())
 _COUNT = (
     sa.select(sa.func.count()).select_from(DEAD_LETTERS).where(DEAD_LETTERS.c.state == sa.bindparam("state"))
@@ -95,7 +95,7 @@ def settle(connection: sa.Connection, receipts: Iterable[Receipt]) -> None:
     """
     replays = [match[1] for receipt in receipts if (match := _REPLAY_ID.fullmatch(receipt.event_id))]
     if replays:
-        connection.execute(_SETTLE, as_ids(replays))
+        _SETTLE.execute(connection, replays)
 
 
 def discard(connection: sa.Connection, letter_id: str) -> bool:

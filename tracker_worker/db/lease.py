@@ -31,6 +31,11 @@ def _clock_of_postgresql(_element: _Clock, _compiler: SQLCompiler, **_how: Any) 
     return "CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS double precision)"
 
 
+@compiles(_Clock, "mysql")
+def _clock_of_mariadb(_element: _Clock, _compiler: SQLCompiler, **_how: Any) -> str:
+    return "CAST(UNIX_TIMESTAMP(SYSDATE(6)) AS DOUBLE)"
+
+
 _THE_ROW = RELAY_LEASE.c.id == 1
 _OWNER = sa.bindparam("by", type_=sa.String)
 _UNTIL = _Clock() + sa.bindparam("seconds", type_=sa.Double)

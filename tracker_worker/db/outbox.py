@@ -30,7 +30,7 @@ _ADD = bulk.insert(OUTBOX, _COLUMNS)
 _WINDOW = (
     sa.select(OUTBOX).where(OUTBOX.c.id.not_in(NUMBER_IDS)).order_by(OUTBOX.c.id).limit(sa.bindparam("size"))
 )
-_REMOVE = sa.delete(OUTBOX).where(OUTBOX.c.id.in_(NUMBER_IDS))
+_REMOVE = bulk.delete_ids(OUTBOX.c.id)
 
 
 def add(connection: sa.Connection, rows: Iterable[OutboxRow]) -> None:
@@ -50,4 +50,4 @@ def window(connection: sa.Connection, but: Iterable[int], size: int) -> Sequence
 
 def remove(connection: sa.Connection, ids: Iterable[int]) -> None:
     """Delete the notifications of these ids."""
-    connection.execute(_REMOVE, as_ids(ids))
+    _REMOVE.execute(connection, ids)

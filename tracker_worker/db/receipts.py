@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Receipts: one row an event, written with its effects; the memory that makes a redelivery harmless."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from msgspec import Struct
 
 from tracker_worker.db import bulk
-from tracker_worker.db.bulk import TEXT_IDS, as_ids
+from tracker_worker.db.bulk import as_ids
 from tracker_worker.db.tables import ATTEMPTS, RECEIPTS
 
 
@@ -30,10 +30,9 @@ class Receipt(Struct, frozen=True):
     instance_uuid: str | None = None
 
 
-_FIND = sa.select(RECEIPTS).where(RECEIPTS.c.event_id.in_(TEXT_IDS))
-_FIND_ATTEMPTS = sa.select(ATTEMPTS).where(ATTEMPTS.c.event_id.in_(TEXT_IDS))
-_FORGET = sa.delete(ATTEMPTS).where(ATTEMPTS.c.event_id.in_(TEXT_IDS))
-_COUNT = sa.update(ATTEMPTS).where(ATTEMPTS.c.event_id.in_(TEXT_IDS))
+_FIND = bulk.select(RECEIPTS.c.event_id)
+_FIND_ATTEMPTS = bulk.select(ATTEMPTS.c.event_id)
+_FORGET = bulk.delete_ids(ATTEMPTS.c.event_id)
 _ADD = bulk.insert(RECEIPTS, Receipt.__struct_fields__)
 _ADD_ATTEMPTS = bulk.insert(ATTEMPTS, ("event_id", "count"))
 
@@ -57,20 +56,21 @@ def attempts(connection: sa.Connection, event_ids: Iterable[str]) -> dict[str, i
     return {row.event_id: row._mapping["count"] for row in rows}
 
 
-def add_attempt(connection: sa.Connection, event_ids: Iterable[str]) -> None:
-    """Count one more attempt for each event."""
-    ids = list(dict.fromkeys(event_ids))
-    before = attempts(connection, ids)
-    if before:
-        connection.execute(_COUNT.values(count=ATTEMPTS.c.count + 1), as_ids(before))
-    new = [{"event_id": event_id, "count": 1} for event_id in ids if event_id not in before]
-    if new:
-        _ADD_ATTEMPTS.execute(connection, new)
+def count_attempts(connection: sa.Connection, counts: Mapping[str, int]) -> None:
+    """Keep how often each of these events was under way, unless more is kept: three statements.
+
+    Their ids are made of the bytes of their messages. Done again after a commit whose answer was lost, it
+    changes nothing.
+    """
+    kept = attempts(connection, counts)
+    forget_attempts(connection, counts)
+    rows = [{"event_id": key, "count": max(count, kept.get(key, 0))} for key, count in counts.items()]
+    _ADD_ATTEMPTS.execute(connection, rows)
 
 
 def forget_attempts(connection: sa.Connection, event_ids: Iterable[str]) -> None:
     """Delete the attempts of settled events."""
-    connection.execute(_FORGET, as_ids(event_ids))
+    _FORGET.execute(connection, event_ids)
 
 
 _NEWEST = sa.select(RECEIPTS.c.node, sa.func.max(RECEIPTS.c.recorded_at)).group_by(RECEIPTS.c.node)
@@ -84,7 +84,7 @@ def _old(whose: sa.ColumnElement[bool]) -> sa.Select[tuple[str]]:
 # Apart, because PostgreSQL uses no index for IS NOT DISTINCT FROM.
 _OLD_OF_NODE = _old(RECEIPTS.c.node == sa.bindparam("node"))
 _OLD_OF_NONE = _old(RECEIPTS.c.node.is_(None))
-_REMOVE = sa.delete(RECEIPTS).where(RECEIPTS.c.event_id.in_(TEXT_IDS))
+_REMOVE = bulk.delete_ids(RECEIPTS.c.event_id)
 
 
 def newest_by_node(connection: sa.Connection) -> dict[str | None, datetime]:
@@ -102,4 +102,4 @@ def older(connection: sa.Connection, node: str | None, cutoff: datetime, most: i
 
 def remove(connection: sa.Connection, event_ids: Iterable[str]) -> None:
     """Delete receipts; not in the transaction that found them, for SQLite lets no reader become a writer."""
-    connection.execute(_REMOVE, as_ids(event_ids))
+    _REMOVE.execute(connection, event_ids)

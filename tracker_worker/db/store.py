@@ -10,17 +10,17 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from tracker_worker.db import bulk
-from tracker_worker.db.bulk import TEXT_IDS, as_ids
+from tracker_worker.db.bulk import as_ids
 from tracker_worker.db.tables import CLAIMS, NODES, TOUCHED
 from tracker_worker.domain.flavors import Amounts, Flavor
 from tracker_worker.domain.ledger import Claim, Node, Ratios, Role
 from tracker_worker.domain.objects import Origin, Resources
 
-_LOAD_NODES = sa.select(NODES).where(NODES.c.name.in_(TEXT_IDS))
-_LOAD_CLAIMS = sa.select(CLAIMS).where(CLAIMS.c.node.in_(TEXT_IDS))
-_LOAD_TOUCHED = sa.select(TOUCHED).where(TOUCHED.c.node.in_(TEXT_IDS))
-_SEQUENCES = sa.select(NODES.c.name, NODES.c.sequence).where(NODES.c.name.in_(TEXT_IDS))
-_OWNERS = sa.select(NODES.c.uuid, NODES.c.name).where(NODES.c.uuid.in_(TEXT_IDS))
+_LOAD_NODES = bulk.select(NODES.c.name)
+_LOAD_CLAIMS = bulk.select(CLAIMS.c.node)
+_LOAD_TOUCHED = bulk.select(TOUCHED.c.node)
+_SEQUENCES = bulk.select(NODES.c.name, NODES.c.name, NODES.c.sequence)
+_OWNERS = bulk.select(NODES.c.uuid, NODES.c.uuid, NODES.c.name)
 
 _STATE_COLUMNS = (
     "uuid", "sequence", "usage_sequence", "vcpus_used", "memory_mb_used", "disk_mb_used",

@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The tables. Columns for what is queried, JSON for what is only shown. MB, vcpus, UTC."""
 
+from typing import Any
+
 import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
+from sqlalchemy.ext.compiler import compiles
 
 METADATA = sa.MetaData(
     naming_convention={
@@ -15,6 +19,27 @@ NAME = sa.String(255)
 UUID = sa.String(36)
 EVENT_ID = sa.String(64)
 ROW_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+TIME = sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql")
+TEXT = sa.Text().with_variant(mysql.LONGTEXT(), "mysql")
+BYTES = sa.LargeBinary().with_variant(mysql.LONGBLOB(), "mysql")
+MARIADB: dict[str, Any] = {
+    "mysql_engine": "InnoDB",
+    "mysql_default_charset": "utf8mb4",
+    "mysql_collate": "utf8mb4_nopad_bin",
+}
+"""Texts compare byte for byte, trailing blanks included, as on the other databases."""
+
+
+class Json(sa.JSON):
+    """JSON, kept as the text that it is: MariaDB's own type takes 32 levels only."""
+
+    cache_ok = True
+
+
+@compiles(Json, "mysql")
+def _json_in_mariadb(_type: Json, _compiler: Any, **_how: Any) -> str:
+    return "LONGTEXT"
+
 
 NODES = sa.Table(
     "nodes",
@@ -29,14 +54,15 @@ NODES = sa.Table(
     sa.Column("disk_mb_used", sa.BigInteger, nullable=False),
     sa.Column("disabled", sa.Boolean, nullable=False),
     sa.Column("failed_builds", sa.Integer, nullable=False),
-    sa.Column("conflicts", sa.JSON, nullable=False),
+    sa.Column("conflicts", Json, nullable=False),
     sa.Column("reserved_vcpus", sa.BigInteger, nullable=False),
     sa.Column("reserved_memory_mb", sa.BigInteger, nullable=False),
     sa.Column("reserved_disk_mb", sa.BigInteger, nullable=False),
     sa.Column("cpu_allocation_ratio", sa.Double, nullable=False),
     sa.Column("ram_allocation_ratio", sa.Double, nullable=False),
     sa.Column("disk_allocation_ratio", sa.Double, nullable=False),
-    sa.Column("resources", sa.JSON(none_as_null=True)),
+    sa.Column("resources", Json(none_as_null=True)),
+    **MARIADB,
 )
 
 CLAIMS = sa.Table(
@@ -57,6 +83,7 @@ CLAIMS = sa.Table(
     sa.Column("os_type", NAME),
     sa.Column("vm_state", sa.String(32), nullable=False),
     sa.Column("task_state", sa.String(32)),
+    **MARIADB,
 )
 
 TOUCHED = sa.Table(
@@ -66,6 +93,7 @@ TOUCHED = sa.Table(
     sa.Column("instance_uuid", UUID, primary_key=True),
     sa.Column("source", NAME, nullable=False),
     sa.Column("sequence", sa.BigInteger, nullable=False),
+    **MARIADB,
 )
 
 RECEIPTS = sa.Table(
@@ -77,10 +105,11 @@ RECEIPTS = sa.Table(
     sa.Column("sequence", sa.BigInteger),
     sa.Column("method", sa.String(64)),
     sa.Column("outcome", sa.String(16), nullable=False),
-    sa.Column("reply", sa.JSON, nullable=False),
-    sa.Column("recorded_at", sa.DateTime, nullable=False),
+    sa.Column("reply", Json, nullable=False),
+    sa.Column("recorded_at", TIME, nullable=False),
     sa.Column("instance_uuid", UUID),
     sa.Index(None, "node", "sequence"),
+    **MARIADB,
 )
 
 ATTEMPTS = sa.Table(
@@ -88,6 +117,7 @@ ATTEMPTS = sa.Table(
     METADATA,
     sa.Column("event_id", EVENT_ID, primary_key=True),
     sa.Column("count", sa.Integer, nullable=False),
+    **MARIADB,
 )
 
 OUTBOX = sa.Table(
@@ -98,8 +128,9 @@ OUTBOX = sa.Table(
     sa.Column("event_type", sa.String(64), nullable=False),
     sa.Column("priority", sa.String(8), nullable=False),
     sa.Column("message_id", UUID, nullable=False),
-    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Column("body", BYTES, nullable=False),
     sqlite_autoincrement=True,
+    **MARIADB,
 )
 
 DEAD_LETTERS = sa.Table(
@@ -109,13 +140,14 @@ DEAD_LETTERS = sa.Table(
     sa.Column("event_id", EVENT_ID, nullable=False),
     sa.Column("code", sa.String(32), nullable=False),
     sa.Column("path", sa.String(255), nullable=False),
-    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("message", TEXT, nullable=False),
     sa.Column("node", NAME),
     sa.Column("method", sa.String(64)),
-    sa.Column("body", sa.Text, nullable=False),
+    sa.Column("body", TEXT, nullable=False),
     sa.Column("state", sa.String(16), nullable=False),
-    sa.Column("recorded_at", sa.DateTime, nullable=False),
+    sa.Column("recorded_at", TIME, nullable=False),
     sa.Index(None, "event_id"),
+    **MARIADB,
 )
 
 RELAY_LEASE = sa.Table(
@@ -124,4 +156,5 @@ RELAY_LEASE = sa.Table(
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("owner", NAME, nullable=False),
     sa.Column("until", sa.Double, nullable=False),
+    **MARIADB,
 )

@@ -74,10 +74,10 @@ class UnitOfWork:
         with self._reads.transaction() as connection:
             return receipts.attempts(connection, event_ids)
 
-    def add_attempt(self, event_ids: Iterable[str]) -> None:
-        """Commit one more attempt for each of these events, before they run."""
+    def count_attempts(self, counts: Mapping[str, int]) -> None:
+        """Commit how often each of these events was under way, this time included, before they run."""
         with self._connection.transaction() as connection:
-            receipts.add_attempt(connection, event_ids)
+            receipts.count_attempts(connection, counts)
 
     def commit(self, work: Work) -> None:
         """Commit a batch, all or nothing. Raises StaleNode when another writer was here."""

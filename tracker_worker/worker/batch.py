@@ -45,7 +45,7 @@ from tracker_worker.domain.notices import (
 from tracker_worker.domain.settings import TrackerSettings
 from tracker_worker.domain.views import claim_view, node_view
 from tracker_worker.exceptions import NodeNotFound
-from tracker_worker.worker.events import Event, internal_error
+from tracker_worker.worker.events import Event, attempts_key, internal_error
 
 
 class Rules(Struct, frozen=True):
@@ -100,7 +100,7 @@ class Batch:
         """Apply one event."""
         known = self._known.get(event.event_id) or self._receipts.get(event.event_id)
         if event.delivery.redelivered:
-            self._settled.append(event.event_id)
+            self._settled.append(attempts_key(event.delivery))
         if known is not None and known.digest == event.digest:
             self._answer(event, known.reply)
         elif known is not None:

@@ -68,6 +68,20 @@ def read_event(delivery: Delivery, partitions: int) -> Event:
     return Event(delivery, event_id, digest, envelope, command.node, owned, command, bad)
 
 
+def attempts_key(delivery: Delivery) -> str:
+    """Return the id under which attempts of a delivery are counted: one made of its bytes.
+
+    An event that kills while it is decoded has no other.
+    """
+    return names_of(delivery.body, None)[0]
+
+
+def unread_event(delivery: Delivery, bad: BadMessage) -> Event:
+    """Return the event of a delivery that must not be decoded."""
+    key = attempts_key(delivery)
+    return Event(delivery, key, key, None, None, False, None, bad)
+
+
 def _misplaced(delivery: Delivery) -> BadMessage:
     """Return why a command is not applied that did not come from its node's queue."""
     if delivery.dead_lettered is not None:

@@ -9,7 +9,7 @@ import logging
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
@@ -35,12 +35,14 @@ from tracker_worker.domain.commands import UpdateAvailableResource
 from tracker_worker.domain.errors import BadMessage, ErrorCode
 from tracker_worker.domain.ledger import Node
 from tracker_worker.worker.batch import Batch, Rules, Snapshot
-from tracker_worker.worker.events import Event, internal_error, read_event
+from tracker_worker.worker.events import Event, attempts_key, internal_error, read_event, unread_event
 
 T = TypeVar("T")
 
 LOG = logging.getLogger(__name__)
 
+SHARES, LEAST_SHARE = 4, 16
+"""A partition fills this part of a batch when it waits alone, and less when others wait too."""
 SUBMIT_SECONDS = 0.5
 """How long a full partition may keep a listener from noticing that its lane was abandoned."""
 
@@ -53,7 +55,7 @@ class LaneSettings(Struct, frozen=True):
     prefetch: int = 256
     max_attempts: int = 3
     retry_initial: float = 0.05
-    retry_max: float = 5.0
+    retry_max: float = 3.0
 
 
 class Lane:
@@ -120,7 +122,7 @@ class Lane:
         if not deliveries:
             return False
         try:
-            self._run([read_event(delivery, self._rules.partitions) for delivery in deliveries])
+            self._run(deliveries)
         except TRANSIENT:
             if not self._abandon.is_set():
                 raise
@@ -148,8 +150,12 @@ class Lane:
         size = sum(len(delivery.body) for delivery in taken)
         self._held = None
         waiting = deque(self._turn)
+        rooms = dict.fromkeys(waiting, self._share())
         while waiting and len(taken) < self._settings.batch_size:
             partition = waiting[0]
+            if not rooms[partition]:
+                waiting.popleft()
+                continue
             try:
                 delivery = self._queues[partition].get_nowait()
             except queue.Empty:
@@ -158,6 +164,7 @@ class Lane:
             waiting.rotate(-1)
             if not delivery.live:
                 continue
+            rooms[partition] -= 1
             self._turn.rotate(-self._turn.index(partition) - 1)
             size += len(delivery.body)
             if taken and size > self._settings.batch_bytes:
@@ -166,36 +173,64 @@ class Lane:
             taken.append(delivery)
         return taken
 
-    def _run(self, events: list[Event]) -> None:
-        """Run events that may have killed a worker alone, the others together, all in order."""
-        redelivered = [event.event_id for event in events if event.delivery.redelivered]
-        attempts: dict[str, int] = {}
-        if redelivered:
-            attempts = self._persist(lambda: self._unit_of_work.attempts(redelivered))
-        together: list[Event] = []
-        for event in events:
-            before = attempts.get(event.event_id, 0)
-            if not before:
-                together.append(event)
-                continue
-            self._attempt(together)
-            together = []
-            if before >= self._settings.max_attempts:
-                text = f"the worker died {before} times while this event was under way"
-                self._park(event, BadMessage(ErrorCode.WORKER_DIED, "$", text))
-            else:
-                self._attempt([event])
-        self._attempt(together)
+    def _share(self) -> int:
+        """Return how many events of one partition a batch may have.
 
-    def _attempt(self, events: Sequence[Event]) -> None:
-        """Commit that redelivered events are under way, then settle them.
-
-        Only those that run now are counted: one that waits behind an event that kills is not to blame.
+        Who calls a node of an idle partition waits for a batch under way and for his own: both are short,
+        however much waits for another node.
         """
-        again = [event.event_id for event in events if event.delivery.redelivered]
-        if again:
-            self._persist(lambda: self._unit_of_work.add_attempt(again))
+        waiting = sum(not partition.empty() for partition in self._queues.values())
+        return max(self._settings.batch_size // (SHARES * max(waiting, 1)), LEAST_SHARE)
+
+    def _run(self, deliveries: Sequence[Delivery]) -> None:
+        """Run deliveries that may have killed a worker alone, the others together, all in order."""
+        again = [attempts_key(delivery) for delivery in deliveries if delivery.redelivered]
+        counts = self._persist(lambda: self._unit_of_work.attempts(again)) if again else {}
+        before = {id(d): counts[key] for d in deliveries if counts and (key := attempts_key(d)) in counts}
+        # Partitions with what may kill come last: the others get on before it does.
+        suspected = {delivery.partition for delivery in deliveries if id(delivery) in before}
+        together: list[Delivery] = []
+        for delivery in sorted(deliveries, key=lambda delivery: delivery.partition in suspected):
+            if id(delivery) not in before:
+                together.append(delivery)
+                continue
+            self._attempt(together, 1)
+            together = []
+            count = before[id(delivery)]
+            if count < self._settings.max_attempts:
+                self._attempt([delivery], count + 1)
+            else:
+                self._park_killer(delivery, count)
+        self._attempt(together, 1)
+
+    def _attempt(self, deliveries: Sequence[Delivery], number: int) -> None:
+        """Commit that redelivered events are under way for this time, then decode and settle them.
+
+        Only those that run now are counted: one that waits behind an event that kills is not to blame. The
+        last attempt is counted once more when it is decoded: a death before tells that decoding kills.
+        """
+        again = [attempts_key(delivery) for delivery in deliveries if delivery.redelivered]
+        last = number >= self._settings.max_attempts
+        self._count(again, number)
+        events = [read_event(delivery, self._rules.partitions) for delivery in deliveries]
+        if last:
+            self._count(again, number + 1)
         self._settle(events)
+
+    def _count(self, keys: Collection[str], number: int) -> None:
+        if keys:
+            counts = dict.fromkeys(keys, number)
+            self._persist(lambda: self._unit_of_work.count_attempts(counts))
+
+    def _park_killer(self, delivery: Delivery, count: int) -> None:
+        """Park what workers died of; undecoded if that was when it was decoded."""
+        most = self._settings.max_attempts
+        text = f"the worker died {most} times while this event was under way"
+        bad = BadMessage(ErrorCode.WORKER_DIED, "$", text)
+        if count > most:
+            self._park(read_event(delivery, self._rules.partitions), bad)
+        else:
+            self._park(unread_event(delivery, bad), bad)
 
     def _settle(self, events: Sequence[Event]) -> None:
         """Commit events together; if the data is at fault halve them until the one at fault is alone and
@@ -249,10 +284,15 @@ class Lane:
             ),
             stop=stop_any(stop_when_event_set(self._abandon), blamed),
             sleep=sleep_using_event(self._abandon),
-            before_sleep=_log_retry,
+            before_sleep=self._prepare_retry,
             reraise=True,
         )
         return retrying(action)
+
+    def _prepare_retry(self, retry_state: RetryCallState) -> None:
+        """Give all connections up: what broke one has broken the others, each of which would cost a pause."""
+        _log_retry(retry_state)
+        self._unit_of_work.close()
 
     def _commit(self, events: Sequence[Event]) -> None:
         """Decide and commit events, then answer them. On any error the cached nodes are forgotten."""

@@ -7,7 +7,6 @@ its process stood still, may repeat notifications; it cannot skip one or overtak
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -63,8 +62,9 @@ class Relay:
     """Owns one thread and one connection. A crash repeats at most a window of rows, and skips none.
 
     Rows are removed a window at a time, or when there is nothing to publish: a lane's commit should not
-    have to wait for a delete after each of its batches. `owner` is an id that no other relay has.
-    `published` counts what the bus has taken, repetitions included.
+    have to wait for a delete after each of its batches. `owner` is an id that no other relay has;
+    `monotonic` is a clock in seconds that is never set. `published` counts what the bus has taken,
+    repetitions included.
     """
 
     def __init__(
@@ -73,12 +73,14 @@ class Relay:
         publisher: Publisher,
         settings: RelaySettings,
         owner: str,
+        monotonic: Callable[[], float],
         failed: Callable[[], None],
     ) -> None:
         self._database = LazyConnection(engine)
         self._publisher = publisher
         self._settings = settings
         self._owner = owner
+        self._monotonic = monotonic
         self._owned_until = 0.0
         self._ask_again_at = 0.0
         self._unremoved: list[int] = []
@@ -136,7 +138,7 @@ class Relay:
 
     def _owns_lease(self) -> bool:
         """Tell whether this relay may publish; renews the lease before it runs out."""
-        now = time.monotonic()
+        now = self._monotonic()
         if self._owned_until - now > self._settings.lease_seconds / 2:
             return True
         if now < self._ask_again_at:

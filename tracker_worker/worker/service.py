@@ -162,7 +162,7 @@ class Worker:
             failed()
 
         publisher = _publisher(settings, notification_transport)
-        self._relay = Relay(engine, publisher, settings.relay, new_id(), fail)
+        self._relay = Relay(engine, publisher, settings.relay, new_id(), time.monotonic, fail)
         self._purge = Purge(engine, settings.receipt_days, fail)
         rules = Rules(
             tracker=settings.tracker,

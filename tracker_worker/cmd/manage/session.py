@@ -73,7 +73,7 @@ def engine_at_head(conf: cfg.ConfigOpts) -> Iterator[sa.Engine]:
 def snapshot(conf: cfg.ConfigOpts) -> Iterator[sa.Connection]:
     """Yield a connection on which every statement sees the same moment. Raises CommandFailed."""
     with engine_at_head(conf) as engine, engine.connect() as connection:
-        if engine.dialect.name == "postgresql":  # The others do so by themselves.
+        if engine.dialect.name != "sqlite":  # A transaction of its does so by itself.
             connection = connection.execution_options(isolation_level="REPEATABLE READ")
         yield connection
 

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ledger: nodes, claims, touched, receipts, attempts, outbox, dead letters."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects import mysql
 
 revision = "0001"
 down_revision = None
@@ -11,6 +14,15 @@ NAME = sa.String(255)
 UUID = sa.String(36)
 EVENT_ID = sa.String(64)
 COUNT = sa.BigInteger()
+TIME = sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql")
+JSON = sa.JSON().with_variant(mysql.LONGTEXT(), "mysql")
+TEXT = sa.Text().with_variant(mysql.LONGTEXT(), "mysql")
+BYTES = sa.LargeBinary().with_variant(mysql.LONGBLOB(), "mysql")
+MARIADB = {
+    "mysql_engine": "InnoDB",
+    "mysql_default_charset": "utf8mb4",
+    "mysql_collate": "utf8mb4_nopad_bin",
+}
 
 
 def upgrade() -> None:
@@ -24,8 +36,17 @@ def upgrade() -> None:
     _create_dead_letters()
 
 
+def _create_table(name: str, *parts: Any, **options: Any) -> None:
+    op.create_table(name, *parts, **MARIADB, if_not_exists=_again(), **options)
+
+
+def _again() -> bool:
+    """MariaDB commits each table by itself: a migration that died is begun again and finds some of its."""
+    return op.get_bind().dialect.name == "mysql"
+
+
 def _create_nodes() -> None:
-    op.create_table(
+    _create_table(
         "nodes",
         sa.Column("name", NAME, primary_key=True),
         sa.Column("sequence", COUNT, nullable=False),
@@ -37,20 +58,20 @@ def _create_nodes() -> None:
         sa.Column("disk_mb_used", COUNT, nullable=False),
         sa.Column("disabled", sa.Boolean(), nullable=False),
         sa.Column("failed_builds", sa.Integer(), nullable=False),
-        sa.Column("conflicts", sa.JSON(), nullable=False),
+        sa.Column("conflicts", JSON, nullable=False),
         sa.Column("reserved_vcpus", COUNT, nullable=False),
         sa.Column("reserved_memory_mb", COUNT, nullable=False),
         sa.Column("reserved_disk_mb", COUNT, nullable=False),
         sa.Column("cpu_allocation_ratio", sa.Double(), nullable=False),
         sa.Column("ram_allocation_ratio", sa.Double(), nullable=False),
         sa.Column("disk_allocation_ratio", sa.Double(), nullable=False),
-        sa.Column("resources", sa.JSON(none_as_null=True)),
+        sa.Column("resources", JSON),
         sa.UniqueConstraint("uuid", name="uq_nodes_uuid"),
     )
 
 
 def _create_claims() -> None:
-    op.create_table(
+    _create_table(
         "claims",
         sa.Column("node", NAME, primary_key=True),
         sa.Column("instance_uuid", UUID, primary_key=True),
@@ -71,7 +92,7 @@ def _create_claims() -> None:
 
 
 def _create_touched() -> None:
-    op.create_table(
+    _create_table(
         "touched",
         sa.Column("node", NAME, primary_key=True),
         sa.Column("instance_uuid", UUID, primary_key=True),
@@ -81,7 +102,7 @@ def _create_touched() -> None:
 
 
 def _create_receipts() -> None:
-    op.create_table(
+    _create_table(
         "receipts",
         sa.Column("event_id", EVENT_ID, primary_key=True),
         sa.Column("digest", sa.String(64), nullable=False),
@@ -89,14 +110,14 @@ def _create_receipts() -> None:
         sa.Column("sequence", COUNT),
         sa.Column("method", sa.String(64)),
         sa.Column("outcome", sa.String(16), nullable=False),
-        sa.Column("reply", sa.JSON(), nullable=False),
-        sa.Column("recorded_at", sa.DateTime(), nullable=False),
+        sa.Column("reply", JSON, nullable=False),
+        sa.Column("recorded_at", TIME, nullable=False),
     )
-    op.create_index("ix_receipts_node_sequence", "receipts", ["node", "sequence"])
+    op.create_index("ix_receipts_node_sequence", "receipts", ["node", "sequence"], if_not_exists=_again())
 
 
 def _create_attempts() -> None:
-    op.create_table(
+    _create_table(
         "attempts",
         sa.Column("event_id", EVENT_ID, primary_key=True),
         sa.Column("count", sa.Integer(), nullable=False),
@@ -104,30 +125,30 @@ def _create_attempts() -> None:
 
 
 def _create_outbox() -> None:
-    op.create_table(
+    _create_table(
         "outbox",
         sa.Column("id", COUNT.with_variant(sa.Integer(), "sqlite"), primary_key=True, autoincrement=True),
         sa.Column("node", NAME),
         sa.Column("event_type", sa.String(64), nullable=False),
         sa.Column("priority", sa.String(8), nullable=False),
         sa.Column("message_id", UUID, nullable=False),
-        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.Column("body", BYTES, nullable=False),
         sqlite_autoincrement=True,
     )
 
 
 def _create_dead_letters() -> None:
-    op.create_table(
+    _create_table(
         "dead_letters",
         sa.Column("id", UUID, primary_key=True),
         sa.Column("event_id", EVENT_ID, nullable=False),
         sa.Column("code", sa.String(32), nullable=False),
         sa.Column("path", sa.String(255), nullable=False),
-        sa.Column("message", sa.Text(), nullable=False),
+        sa.Column("message", TEXT, nullable=False),
         sa.Column("node", NAME),
         sa.Column("method", sa.String(64)),
-        sa.Column("body", sa.Text(), nullable=False),
+        sa.Column("body", TEXT, nullable=False),
         sa.Column("state", sa.String(16), nullable=False),
-        sa.Column("recorded_at", sa.DateTime(), nullable=False),
+        sa.Column("recorded_at", TIME, nullable=False),
     )
-    op.create_index("ix_dead_letters_event_id", "dead_letters", ["event_id"])
+    op.create_index("ix_dead_letters_event_id", "dead_letters", ["event_id"], if_not_exists=_again())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What tracker-worker-manage reads and writes, on PostgreSQL."""
+"""What tracker-worker-manage reads and writes on database servers; a worker's whole way on MariaDB."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -10,17 +10,26 @@ import sqlalchemy as sa
 from tests.builders import INSTANCE, NODE, a_report, an_instance, args_of, command, some_resources
 from tests.functional.lanes import PARTITIONS, LaneBench, rows
 from tests.functional.manage import Manage
+from tests.integration.daemon import Daemon
+from tests.integration.rabbit import until
+from tests.integration.stock import RPC
+from tests.integration.test_interop_notifications import REPORT
 from tracker_worker.bus.envelope import encode
 from tracker_worker.cmd.manage import replays
 from tracker_worker.db import revisions
 from tracker_worker.db.engine import create_engine
-from tracker_worker.db.tables import DEAD_LETTERS
+from tracker_worker.db.tables import DEAD_LETTERS, NODES, OUTBOX, RECEIPTS
 from tracker_worker.domain.partitions import partition_of
 
 
+@pytest.fixture(params=["database_url", "mariadb_url"], ids=["postgresql", "mariadb"])
+def url(request: pytest.FixtureRequest) -> str:
+    return request.getfixturevalue(request.param)
+
+
 @pytest.fixture
-def engine(database_url: str) -> Iterator[sa.Engine]:
-    engine = create_engine(database_url)
+def engine(url: str) -> Iterator[sa.Engine]:
+    engine = create_engine(url)
     yield engine
     engine.dispose()
 
@@ -33,9 +42,9 @@ def bench(engine: sa.Engine) -> Iterator[LaneBench]:
 
 
 @pytest.fixture
-def manage(tmp_path, capsys, database_url: str) -> Manage:
+def manage(tmp_path, capsys, url: str) -> Manage:
     manage = Manage(tmp_path, capsys)
-    manage.configure(f"[database]\nconnection = {database_url}\n")
+    manage.configure(f"[database]\nconnection = {url}\n")
     return manage
 
 
@@ -97,3 +106,33 @@ def test_schema_and_purge(bench, manage):
 def test_the_check_finds_the_schema(manage):
     checks = manage.check()[1]
     assert checks["Database schema"] == (0, None)
+
+
+def test_casts_through_rabbitmq_reach_mariadb(mariadb, vhost_url, tmp_path, capsys):
+    """A database as its operator makes it, the commands in the order of the documentation, a worker."""
+    url = mariadb.new_database()
+    manage = Manage(tmp_path, capsys)
+    manage.configure(
+        f"transport_url = {vhost_url}\n[database]\nconnection = {url}\n[bus]\npartitions = 4\n"
+        "[oslo_messaging_rabbit]\namqp_durable_queues = true\n"
+    )
+    assert manage.check()[1]["Database schema"][0] != 0
+    assert manage.json("db", "sync") == {
+        "before": None,
+        "database": revisions.head(),
+        "code": revisions.head(),
+    }
+    assert manage.run("queues", "declare") == 0
+    assert manage.check()[1]["Database schema"] == (0, None)
+    with Daemon(vhost_url, url) as daemon, RPC(tmp_path, vhost_url) as client:
+        daemon.wait_until_it_consumes()
+        client.result("update_available_resource", "n", resources=REPORT)
+        for number in range(30):
+            client.send("build_failed", "n", how="cast", args={"event_id": f"event-{number}"})
+        assert client.result("get_node", "n")["sequence"] == 31
+    engine = create_engine(url)
+    assert [row["sequence"] for row in rows(engine, NODES)] == [31]
+    assert len(rows(engine, RECEIPTS)) == 31
+    until(lambda: not rows(engine, OUTBOX), "notifications wait")
+    engine.dispose()
+    mariadb.drop_database(url)

@@ -16,6 +16,7 @@ import pytest
 
 from tests.functional.conftest import empty_database  # noqa: F401
 from tests.servers.certificates import Certificates, make_certificates
+from tests.servers.mariadb import MariaDB
 from tests.servers.postgresql import PostgreSQL
 from tests.servers.rabbitmq import RabbitMQ
 from tests.servers.skips import skip_unless_installed
@@ -50,7 +51,26 @@ def postgresql() -> Iterator[PostgreSQL]:
 @pytest.fixture(scope="session")
 def migrated_database(postgresql: PostgreSQL) -> str:
     """The URL of a database that has the schema and no rows, to be copied only."""
-    url = postgresql.new_database()
+    return migrated(postgresql.new_database())
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[MariaDB]:
+    """Another database server."""
+    skip_unless_installed(MariaDB)
+    with MariaDB() as server:
+        server.start()
+        yield server
+
+
+@pytest.fixture(scope="session")
+def migrated_mariadb(mariadb: MariaDB) -> str:
+    """The URL of a MariaDB database that has the schema and no rows, to be copied only."""
+    return migrated(mariadb.new_database())
+
+
+def migrated(url: str) -> str:
+    """Bring the schema of a database to the newest revision; return its URL."""
     engine = create_engine(url)
     sync_schema(engine)
     engine.dispose()
@@ -71,6 +91,14 @@ def database_url(postgresql: PostgreSQL, migrated_database: str) -> Iterator[str
     url = postgresql.new_database(migrated_database)
     yield url
     postgresql.drop_database(url)
+
+
+@pytest.fixture
+def mariadb_url(mariadb: MariaDB, migrated_mariadb: str) -> Iterator[str]:
+    """The URL of an empty MariaDB database of the test's own, with the newest schema."""
+    url = mariadb.new_database(migrated_mariadb)
+    yield url
+    mariadb.drop_database(url)
 
 
 @pytest.fixture

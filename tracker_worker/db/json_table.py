@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""MariaDB's statements for any number of ids or rows, taken out of one JSON parameter with JSON_TABLE.
+
+The parameter is always read first (STRAIGHT_JOIN), in its own order, and each of its rows looks up its own by
+a key (FORCE INDEX). The optimizer would rather read, and lock, the whole of a table that it believes to be
+small; and it knows no other way than that for an UPDATE or DELETE with IN (SELECT ...).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
+
+_DIALECT = mysql.dialect()
+
+# Without a character set of its own a column has the database's, which may not have all characters; and a
+# shorter type, or a narrower one, would silently cut what does not fit. The tables' columns refuse it.
+_TEXT = "LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin"
+_NUMBER = "DECIMAL(65)"
+
+
+def elements(parameter: str) -> str:
+    """Return the elements of a JSON list as a table of one column, `value`."""
+    return f"JSON_TABLE({parameter}, '$[*]' COLUMNS (value {_TEXT} PATH '$'))"
+
+
+def use_index(key: sa.Column[Any]) -> str:
+    """Return the hint that has a table looked up by the index that begins with a column."""
+    return f"FORCE INDEX ({'PRIMARY' if key.primary_key else f'uq_{_table(key)}_{key.name}'})"
+
+
+def insert(table: sa.Table, columns: Mapping[str, sa.Column[Any]]) -> sa.TextClause:
+    """Return the insert of the parameter `rows`, which have these columns."""
+    names = ", ".join(_quoted(name) for name in columns)
+    values = ", ".join(_value(name, column) for name, column in columns.items())
+    return sa.text(f"INSERT INTO {table.name} ({names}) SELECT {values} FROM {_rows(columns)}")  # noqa: S608
+
+
+def update(
+    table: sa.Table, keys: Mapping[str, sa.Column[Any]], columns: Mapping[str, sa.Column[Any]]
+) -> sa.TextClause:
+    """Return the update of columns by the parameter `rows`, whose fields `keys` hold what columns must."""
+    values = ", ".join(f"{_column(column)} = {_value(name, column)}" for name, column in columns.items())
+    joined = f"{_rows({**keys, **columns})} STRAIGHT_JOIN {_indexed(keys)} ON {_matches(keys)}"
+    return sa.text(f"UPDATE {joined} SET {values}")  # noqa: S608
+
+
+def delete(table: sa.Table, keys: Mapping[str, sa.Column[Any]]) -> sa.TextClause:
+    """Return the delete by the parameter `rows`, whose fields `keys` hold what columns must."""
+    joined = f"{_rows(keys)} STRAIGHT_JOIN {_indexed(keys)} ON {_matches(keys)}"
+    return sa.text(f"DELETE {table.name} FROM {joined}")  # noqa: S608
+
+
+def update_ids(key: sa.Column[Any], values: Mapping[str, str]) -> sa.TextClause:
+    """Return the update of the rows whose key is among the parameter `ids`."""
+    table = key.table
+    settings = ", ".join(f"{_column(table.c[name])} = {_literal(value)}" for name, value in values.items())
+    return sa.text(f"UPDATE {_joined_ids(key)} SET {settings}")  # noqa: S608
+
+
+def delete_ids(key: sa.Column[Any]) -> sa.TextClause:
+    """Return the delete of the rows whose key is among the parameter `ids`."""
+    return sa.text(f"DELETE {_table(key)} FROM {_joined_ids(key)}")  # noqa: S608
+
+
+def _joined_ids(key: sa.Column[Any]) -> str:
+    path = f"'$[*]' COLUMNS (value {_type(key)} PATH '$')"
+    return (
+        f"JSON_TABLE(:ids, {path}) AS r STRAIGHT_JOIN {_indexed({'value': key})} ON {_column(key)} = r.value"
+    )
+
+
+def _indexed(keys: Mapping[str, sa.Column[Any]]) -> str:
+    first = next(iter(keys.values()))
+    return f"{_table(first)} {use_index(first)}"
+
+
+def _rows(columns: Mapping[str, sa.Column[Any]]) -> str:
+    fields = (f"{_quoted(name)} {_type(column)} PATH '$.{name}'" for name, column in columns.items())
+    return f"JSON_TABLE(:rows, '$[*]' COLUMNS ({', '.join(fields)})) AS r"
+
+
+def _type(column: sa.Column[Any]) -> str:
+    if isinstance(column.type, sa.Integer):
+        return _NUMBER
+    if isinstance(column.type, sa.String | sa.JSON | sa.LargeBinary):
+        return _TEXT
+    return column.type.compile(_DIALECT)
+
+
+def _value(name: str, column: sa.Column[Any]) -> str:
+    field = f"r.{_quoted(name)}"
+    return f"FROM_BASE64({field})" if isinstance(column.type, sa.LargeBinary) else field
+
+
+def _matches(keys: Mapping[str, sa.Column[Any]]) -> str:
+    return " AND ".join(f"{_column(column)} = r.{_quoted(name)}" for name, column in keys.items())
+
+
+def _literal(value: str) -> str:
+    return str(sa.literal(value).compile(dialect=_DIALECT, compile_kwargs={"literal_binds": True}))
+
+
+def _table(column: sa.Column[Any]) -> str:
+    table = column.table
+    assert isinstance(table, sa.Table)
+    return table.name
+
+
+def _column(column: sa.Column[Any]) -> str:
+    return f"{_table(column)}.{_quoted(column.name)}"
+
+
+def _quoted(name: str) -> str:
+    return _DIALECT.identifier_preparer.quote(name)
