@@ -20,6 +20,9 @@ CONNECTION_ERRORS = (amqp.AMQPError, KombuError, OSError)
 """What a lost or refused connection, or a channel that the broker closed, is raised as."""
 
 CONNECT_SECONDS = 5.0
+RETRY_SECONDS = 5.0
+"""Longest pause between connections. A larger rabbit_interval_max spares clients in their thousands the rush;
+a worker is alone, and what waits for it waits longer the longer the broker was away."""
 READ_SECONDS = 5.0
 """How long the rest of a frame may take whose first byte is there."""
 CLOSE_SECONDS = 1.0
@@ -66,8 +69,8 @@ def broker_settings(url: Any, options: Any) -> BrokerSettings:
         login_method=options.rabbit_login_method,
         heartbeat=options.heartbeat_timeout_threshold,
         heartbeat_rate=options.heartbeat_rate,
-        retry_initial=float(options.rabbit_retry_interval),
-        retry_max=float(options.rabbit_interval_max),
+        retry_initial=min(float(options.rabbit_retry_interval), RETRY_SECONDS),
+        retry_max=min(float(options.rabbit_interval_max), RETRY_SECONDS),
         quorum=options.rabbit_quorum_queue,
         durable=options.amqp_durable_queues or options.rabbit_quorum_queue,
         auto_delete=options.amqp_auto_delete,
@@ -180,9 +183,12 @@ def _readable(payload: bytes) -> bool:
     return True
 
 
-def read_waiting(connection: amqp.Connection) -> None:
-    """Take in the frames that are there and run their callbacks; wait for none. Raises CONNECTION_ERRORS."""
-    while waiting(connection):
+def read_waiting(connection: amqp.Connection, enough: Callable[[], bool] = lambda: False) -> None:
+    """Take in the frames that are there and run their callbacks, until it is `enough`; wait for none.
+
+    Raises CONNECTION_ERRORS.
+    """
+    while waiting(connection) and not enough():
         connection.blocking_read(READ_SECONDS)
 
 

@@ -8,7 +8,6 @@ _unique_id and the sender's context, of which nothing but the request id is read
 
 import hashlib
 import re
-from functools import cache
 from typing import Any, NoReturn
 
 import msgspec
@@ -60,10 +59,10 @@ _inner = msgspec.json.Decoder(_Inner)
 _names = msgspec.json.Decoder(_Names)
 _canonical = msgspec.json.Encoder(order="deterministic")
 
-
-@cache
-def _decoder(method: str) -> msgspec.json.Decoder[Command]:
-    return msgspec.json.Decoder(METHODS[method])
+# Built before there are threads: two that build the same one at once crash the interpreter.
+_commands: dict[str, msgspec.json.Decoder[Command]] = {
+    method: msgspec.json.Decoder(command) for method, command in METHODS.items()
+}
 
 
 def encode(
@@ -115,7 +114,7 @@ def read_command(envelope: Envelope) -> Command:
     if not _supported(envelope.version):
         raise BadMessage(ErrorCode.UNSUPPORTED_VERSION, "$", "this worker speaks " + VERSION)
     try:
-        return _decoder(envelope.method).decode(envelope.args)
+        return _commands[envelope.method].decode(envelope.args)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         _refuse(error, envelope=False)
 

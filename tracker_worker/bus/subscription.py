@@ -167,7 +167,8 @@ class Subscription:
             self._woken_by.recv(4096)
         # Before the queue is read: what is put there from now on wakes this thread again.
         self._woken = False
-        broker.read_waiting(self._connection)
+        # No longer than until a lane has settled something: a caller waits for its reply.
+        broker.read_waiting(self._connection, lambda: self._woken)
         self._acknowledge()
         self._replies.tend()
         self._connection.heartbeat_tick(rate=self._settings.heartbeat_rate)

@@ -55,6 +55,11 @@ def test_no_text_of_the_settings_holds_the_password(options):
         assert "s3cret" not in text
 
 
+@pytest.mark.parametrize(("option", "seconds"), [(30, 5.0), (2, 2.0)])
+def test_a_broker_that_is_back_is_found_within_five_seconds(options, option, seconds):
+    assert settings(options, rabbit_interval_max=option).retry_max == seconds
+
+
 @pytest.mark.parametrize(
     ("url", "vhost"),
     [("rabbit://h", "/"), ("rabbit://h/", "/"), ("rabbit://h//", "/"), ("rabbit://h/nova", "nova")],

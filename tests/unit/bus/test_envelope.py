@@ -3,6 +3,7 @@
 
 import json
 
+import msgspec
 import pytest
 from oslo_messaging._drivers import amqp
 from oslo_messaging._drivers import common as oslo_common
@@ -151,3 +152,10 @@ def test_an_unreadable_body_is_the_same_event_when_it_comes_again():
     assert names_of(b"\xfe", None)[0] != event_id
     assert len(event_id) == 64
     assert node is None
+
+
+def test_no_lane_builds_a_decoder(monkeypatch):
+    """Two threads that build the same one at once crash the interpreter: all are there before."""
+    monkeypatch.setattr(msgspec.json, "Decoder", None)
+    read = {type(read_command(open_envelope(message(method, args)))) for method, args in EXAMPLES.items()}
+    assert read == set(METHODS.values())
