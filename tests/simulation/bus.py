@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A broker without a network: queues, single active consumers, unacknowledged messages, redelivery.
+
+What a worker's subscription sees of it looks like py-amqp's connection. A connection that the broker has
+dropped is noticed when the worker reads from it next; what it acknowledges before that reaches nobody.
+"""
+
+import socket
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+from tests.simulation.faults import Violation
+
+PREFETCH = 8
+
+
+@dataclass(eq=False)
+class Message:
+    """A message on its way; `redelivered` once it was handed out."""
+
+    body: bytes
+    queue: str
+    node: str
+    event_id: str
+    redelivered: bool = False
+
+
+@dataclass(eq=False)
+class Queue:
+    """`consumers` in the order in which they came: the first one is the active one."""
+
+    ready: deque[Message] = field(default_factory=deque)
+    consumers: list["Channel"] = field(default_factory=list)
+
+
+class Channel:
+    """A channel with one consumer."""
+
+    auto_decode = False
+
+    def __init__(self, connection: "Connection") -> None:
+        self._connection = connection
+        self._queue: Queue | None = None
+        self._tags = 0
+        self.unacknowledged: dict[int, Message] = {}
+        self.callback: Callable[[Any], None] | None = None
+        self.prefetch = 0
+
+    def basic_qos(self, _size: int, prefetch: int, _whole_connection: bool) -> None:
+        self.prefetch = prefetch
+
+    def basic_consume(self, queue: str, *, consumer_tag: str, callback: Callable[[Any], None]) -> None:
+        self.callback = callback
+        self._queue = self._connection.broker.queues.setdefault(queue, Queue())
+        self._queue.consumers.append(self)
+
+    def basic_ack(self, tag: int, *, multiple: bool) -> None:
+        """What is acknowledged on a connection that is gone reaches nobody; what was never delivered closes
+        the channel."""
+        assert multiple
+        if not self._connection.open:
+            return
+        if tag > self._tags:
+            raise Violation(f"acknowledges tag {tag} of a channel that has only {self._tags}")
+        for delivered in [each for each in self.unacknowledged if each <= tag]:
+            self._connection.broker.forget(self.unacknowledged.pop(delivered))
+
+    def hand_out(self, most: int) -> int:
+        """Send messages to the consumer if it is the active one; return how many."""
+        assert self._queue is not None
+        if self._queue.consumers[0] is not self:
+            return 0
+        sent = 0
+        while self._queue.ready and sent < most and len(self.unacknowledged) < self.prefetch:
+            message = self._queue.ready.popleft()
+            self._tags += 1
+            self.unacknowledged[self._tags] = message
+            delivery = {"delivery_tag": self._tags, "redelivered": message.redelivered}
+            self._connection.send(
+                self,
+                SimpleNamespace(body=message.body, delivery_info=delivery, properties={}),
+            )
+            sent += 1
+        return sent
+
+    def end(self) -> None:
+        """Put back what is not acknowledged, in order; the next consumer becomes the active one."""
+        if self._queue is None:
+            return
+        for message in reversed(self.unacknowledged.values()):
+            message.redelivered = True
+            self._queue.ready.appendleft(message)
+        self.unacknowledged = {}
+        self._queue.consumers.remove(self)
+
+
+class Connection:
+    """As much of amqp.Connection as a subscription uses."""
+
+    def __init__(self, broker: "Broker") -> None:
+        self.broker = broker
+        self.open = True
+        """Whether the broker still has it: the worker learns of the end when it reads."""
+        self.connected = True
+        """Whether the worker takes it for open."""
+        self.channels: list[Channel] = []
+        self._frames: deque[tuple[Channel, Any] | None] = deque()
+        self.sock, self._far = socket.socketpair()
+
+    def channel(self) -> Channel:
+        self.channels.append(Channel(self))
+        return self.channels[-1]
+
+    def send(self, channel: Channel, message: Any) -> None:
+        self._put((channel, message))
+
+    def tick(self) -> None:
+        """Give the reader something to read, so that it does not wait."""
+        self._put(None)
+
+    def blocking_read(self, _seconds: float) -> None:
+        """Take one frame in."""
+        self.sock.recv(1)
+        frame = self._frames.popleft()
+        if frame is not None:
+            channel, message = frame
+            assert channel.callback is not None
+            channel.callback(message)
+        if not self.open and not self._frames:
+            raise ConnectionResetError("the broker has closed the connection")
+
+    def heartbeat_tick(self, rate: int) -> None:
+        """Nothing beats here."""
+
+    def drop(self) -> None:
+        """The broker's side: forget the connection and hand its messages to others."""
+        if self.open:
+            self.open = False
+            for channel in self.channels:
+                channel.end()
+
+    def close(self) -> None:
+        """The worker's side."""
+        self.drop()
+        self.collect()
+
+    def collect(self) -> None:
+        self.connected = False
+        self.sock.close()
+        self._far.close()
+
+    def _put(self, frame: tuple[Channel, Any] | None) -> None:
+        self._frames.append(frame)
+        self._far.send(b"!")
+
+
+class Broker:
+    """`settled` is told of each message that is acknowledged: the broker forgets it then."""
+
+    def __init__(self, settled: Callable[[Message], None]) -> None:
+        self.queues: dict[str, Queue] = {}
+        self._settled = settled
+        self.waiting = 0
+
+    def publish(self, message: Message) -> None:
+        self.queues.setdefault(message.queue, Queue()).ready.append(message)
+        self.waiting += 1
+
+    def forget(self, message: Message) -> None:
+        self.waiting -= 1
+        self._settled(message)

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The promises, checked: SQL, queues and notifications against the histories. Nothing here is the project's.
+
+`check` holds after every step: what SQL shows of a node is exactly the node after some of its events, and
+every change of it is told or waits to be told. `check_end` holds once the faults are over and nothing is left
+to do.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.simulation.faults import Violation
+from tests.simulation.model import Entry, History, Json
+
+MOST_DEATHS = 4
+
+_NODES = "SELECT name, sequence, failed_builds, vcpus_used, memory_mb_used, disk_mb_used FROM nodes"
+_CLAIMS = (
+    "SELECT node, instance_uuid, role, vcpus, memory_mb, disk_mb, migration_uuid, vm_state, task_state"
+    " FROM claims"
+)
+_RECEIPTS = "SELECT rowid, event_id, node, sequence, outcome FROM receipts WHERE rowid > ? ORDER BY rowid"
+_LETTERS = "SELECT event_id, code, node FROM dead_letters"
+_OUTBOX = "SELECT id, node, message_id, body FROM outbox ORDER BY id"
+
+
+class Told:
+    """A notification, as the outbox or the bus has it."""
+
+    def __init__(self, row_id: int, node: str | None, body: bytes) -> None:
+        message = json.loads(body)
+        data = message["payload"]["nova_object.data"]
+        self.row_id = row_id
+        self.node = node
+        self.type: str = message["event_type"].removeprefix("compute_node.")
+        self.sequence: int = data.get("sequence") or 0
+        self.since: int | None = data.get("since")
+        self.used = tuple(data.get(name) for name in ("vcpus_used", "memory_mb_used", "local_gb_used"))
+        cause = data.get("cause") or {}
+        self.event_id: str | None = cause.get("nova_object.data", {}).get("event_id")
+
+
+class Checker:
+    """Reads the database on a connection of its own."""
+
+    def __init__(self, file: Path, histories: Mapping[str, History]) -> None:
+        self._database = sqlite3.connect(file)
+        self._histories = histories
+        self._last_receipt = 0
+        self._sequences: dict[str, int] = dict.fromkeys(histories, 0)
+        self._settled: set[str] = set()
+        self._told: dict[str, Told] = {}
+        self._published: dict[str, None] = {}
+        self._last_published: dict[str | None, int] = {}
+        self.committed = 0
+        """How many receipts were seen."""
+
+    def close(self) -> None:
+        self._database.close()
+
+    def sequence(self, node: str) -> int:
+        """What SQL has of a node."""
+        found = self._rows("SELECT sequence FROM nodes WHERE name = ?", node)
+        return found[0][0] if found else 0
+
+    def settled(self, event_id: str) -> None:
+        """The broker has forgotten a message: its event must be in SQL, or have been."""
+        if event_id in self._settled or self._rows("SELECT 1 FROM receipts WHERE event_id = ?", event_id):
+            return
+        raise Violation(f"lost: {event_id} is acknowledged and not in SQL")
+
+    def published(self, rows: Iterable[Any]) -> None:
+        """The bus has taken these, in this order: first ones must not overtake each other."""
+        for row in rows:
+            if row.message_id in self._published:
+                continue
+            self._published[row.message_id] = None
+            self._told.setdefault(row.message_id, Told(row.id, row.node, row.body))
+            if row.id < self._last_published.get(row.node, 0):
+                raise Violation(f"notification {row.id} of {row.node} was overtaken")
+            self._last_published[row.node] = row.id
+
+    def shown(self, view: Json, least: int) -> None:
+        """A reply to get_node: a state that the node had, not older than when it was asked for."""
+        sequence, node = view["sequence"], view["name"]
+        if sequence < least:
+            raise Violation(f"stale read of {node}: {sequence}, {least} was committed before")
+        if sequence > self.sequence(node):
+            raise Violation(f"{node} is shown at {sequence}, which is not committed")
+        vcpus, memory_mb, disk_mb = self._histories[node].at(sequence).used
+        seen = (view["vcpus_used"], view["memory_mb_used"], view["local_gb_used"])
+        if seen != (vcpus, memory_mb, disk_mb // 1024):
+            raise Violation(f"{node} is shown with {seen} at {sequence}, not {vcpus, memory_mb, disk_mb}")
+
+    def check(self) -> None:
+        """Whether SQL and notifications are as they may be at any time. Raises Violation."""
+        nodes = {row[0]: row[1:] for row in self._rows(_NODES)}
+        self._check_receipts(nodes)
+        claims: dict[str, dict[tuple[str, str], tuple[object, ...]]] = {}
+        for node, uuid, role, *held in self._rows(_CLAIMS):
+            claims.setdefault(node, {})[uuid, role] = tuple(held)
+        for name, (sequence, failed_builds, *used) in nodes.items():
+            if not sequence:
+                raise Violation(f"{name} has a row and no sequence")
+            must = self._histories[name].at(sequence)
+            _same(name, sequence, "claims", claims.get(name, {}), {k: h.row for k, h in must.claims.items()})
+            _same(name, sequence, "usage", tuple(used), must.used)
+            _same(name, sequence, "failed builds", failed_builds, must.failed_builds)
+        self._check_letters()
+        self._check_notifications(nodes)
+
+    def check_end(self, attempts_may_stay: bool) -> None:
+        """Whether everything that was cast is settled, and everything is told."""
+        self.check()
+        for node, history in self._histories.items():
+            if self._sequences[node] != len(history.entries):
+                raise Violation(f"{node} ends at {self._sequences[node]} of {len(history.entries)}")
+        for what in ("id FROM outbox", *([] if attempts_may_stay else ["count FROM attempts"])):
+            left = self._rows(f"SELECT {what}")
+            if left:
+                raise Violation(f"left: {what}: {left}")
+        unpublished = self._told.keys() - self._published.keys()
+        if unpublished:
+            raise Violation(f"{len(unpublished)} notifications were never published")
+
+    def _check_receipts(self, nodes: Mapping[str, Any]) -> None:
+        """The new receipts of each node go on where the last ones ended, and are the next of its events."""
+        for rowid, event_id, node, sequence, outcome in self._rows(_RECEIPTS, self._last_receipt):
+            self._last_receipt = rowid
+            self.committed += 1
+            self._settled.add(event_id)
+            if node is None or sequence is None:
+                raise Violation(f"{event_id} left a receipt without a node or a sequence")
+            if sequence != self._sequences[node] + 1:
+                raise Violation(f"{node}: receipt {sequence} of {event_id} follows {self._sequences[node]}")
+            self._sequences[node] = sequence
+            expected = self._histories[node].entries[sequence - 1]
+            if (_id_of(expected, event_id), outcome) != (expected.event_id, expected.outcome):
+                raise Violation(
+                    f"{node} at {sequence}: {event_id} is {outcome};"
+                    f" it should be {expected.event_id}, {expected.outcome}"
+                )
+        for name, row in nodes.items():
+            if row[0] != self._sequences[name]:
+                raise Violation(f"{name} is at {row[0]}, its receipts end at {self._sequences[name]}")
+
+    def _check_letters(self) -> None:
+        expected = sorted(
+            entry.code
+            for node, history in self._histories.items()
+            for entry in history.entries[: self._sequences[node]]
+            if entry.code is not None
+        )
+        letters = self._rows(_LETTERS)
+        if sorted(code for _, code, _ in letters) != expected:
+            raise Violation(f"parked are {letters}, it should be {expected}")
+
+    def _check_notifications(self, nodes: Mapping[str, Any]) -> None:
+        waiting = set()
+        for row_id, node, message_id, body in self._rows(_OUTBOX):
+            waiting.add(message_id)
+            if message_id not in self._told:
+                self._told[message_id] = Told(row_id, node, body)
+        vanished = self._told.keys() - self._published.keys() - waiting
+        if vanished:
+            raise Violation(f"{len(vanished)} notifications are gone, and were never published")
+        in_order = sorted(self._told.values(), key=lambda told: told.row_id)
+        for node in nodes:
+            self._check_told(node, [told for told in in_order if told.node == node])
+
+    def _check_told(self, node: str, told: list[Told]) -> None:
+        history, sequence = self._histories[node], self._sequences[node]
+        last = 0
+        for each in told:
+            if each.type != "usage":
+                continue
+            if each.since != last or each.sequence <= last:
+                raise Violation(f"{node}: usage at {each.sequence} since {each.since} follows {last}")
+            vcpus, memory_mb, disk_mb = history.at(each.sequence).used
+            if each.used != (vcpus, memory_mb, disk_mb // 1024):
+                raise Violation(f"{node}: usage at {each.sequence} tells {each.used}")
+            last = each.sequence
+        if last < history.last_visible(sequence):
+            raise Violation(f"{node} has changed at {history.last_visible(sequence)}, told is {last}")
+        entries = history.entries[:sequence]
+        for kind, outcome in (("claim.error", "refused"), ("event.error", "parked")):
+            must = sum(entry.outcome == outcome for entry in entries)
+            seen = sum(each.type == kind for each in told)
+            if seen != must:
+                raise Violation(f"{node}: {seen} notifications of {kind}, it should be {must}")
+
+    def _rows(self, statement: str, *values: object) -> list[Any]:
+        return self._database.execute(statement, values).fetchall()
+
+
+def _id_of(expected: Entry, event_id: str) -> str:
+    """The receipt of an event whose id was another's has an id of its own."""
+    return expected.event_id if expected.code == "event_id_reused" else event_id
+
+
+def _same(node: str, sequence: int, what: str, found: object, right: object) -> None:
+    if found != right:
+        raise Violation(f"{node} at {sequence}: {what} {found}, it should be {right}")

@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compute managers: what they cast by chance, and what must come of it."""
+
+import json
+from collections.abc import Callable
+from random import Random
+from typing import Any
+from zlib import crc32
+
+from tests.simulation import model
+from tests.simulation.bus import Message
+from tests.simulation.faults import Rates
+from tests.simulation.model import History, Json
+
+PARTITIONS = 2
+NODES = ("node-1", "node-2", "node-3", "node-4")
+INSTANCES = ("i-1", "i-2", "i-3", "i-4", "i-5")
+KILLS, RAISES, READ = "kills", "raises", "read"
+"""What the ids of events begin with whose rules kill the process, or raise; and those of get_node."""
+REPLY_QUEUE = "replies"
+NEAR = 12
+"""A cast is repeated while at most so many casts came after it."""
+
+
+class Clients:
+    """Casts events of some nodes through `publish`; `histories` says what has to come of them.
+
+    All of a node come from one client, which numbers them; now and then it is another process.
+    """
+
+    def __init__(self, chance: Random, rates: Rates, publish: Callable[[Message], None]) -> None:
+        self._chance = chance
+        self._rates = rates
+        self._publish = publish
+        self._numbers = 0
+        self._numbered: dict[str, int] = {}
+        self._recent: list[Message] = []
+        self.source = "client-1"
+        self.histories = {node: History(node) for node in NODES}
+        self.repeated: set[str] = set()
+        """The ids of events that were cast more than once."""
+        self.reads: dict[str, tuple[str, int]] = {}
+        """Node of each get_node that waits for its reply, and what it must show at least."""
+
+    def cast(self) -> None:
+        """Cast one more event, or one of the last ones again."""
+        kind = self._chance.random()
+        if self._recent and kind < self._rates.duplicate:
+            self._again(self._chance.choice(self._recent))
+            return
+        history = self.histories[self._chance.choice(NODES)]
+        if not history.entries:
+            self._send(history, "update_available_resource", model.report(history.ledger), **_report(history))
+        elif kind > 1 - self._rates.poison:
+            self._poison(history)
+        elif self._chance.random() < 0.03:
+            self.source = f"client-{self._new()}"
+        else:
+            self._chance.choice(self._events())(history)
+
+    def ask(self, committed: Callable[[str], int]) -> None:
+        """Call get_node: its reply has to show at least what is committed now."""
+        history = self.histories[self._chance.choice(NODES)]
+        if history.entries:
+            event_id = f"{READ}-{self._new()}"
+            self.reads[event_id] = (history.node, committed(history.node))
+            self._put(history.node, event_id, "get_node", {"node": history.node, "event_id": event_id}, True)
+
+    def forget_recent(self) -> None:
+        """Repeat nothing any more of what was cast before now."""
+        self._recent.clear()
+
+    def _events(self) -> list[Callable[[History], None]]:
+        return [
+            *[self._boot] * 6, self._states, self._states, self._delete, self._delete, self._abort,
+            self._fail, self._resize, self._arrive, self._arrive, self._confirm, self._audit, self._audit,
+        ]  # fmt: skip
+
+    def _boot(self, history: History) -> None:
+        uuid, flavor = self._instance(), self._flavor()
+        after = model.claim(history.ledger, uuid, "instance", flavor, None, model.BUILDING)
+        self._send(history, "instance_claim", after, instance=_instance(uuid, flavor, model.BUILDING))
+
+    def _states(self, history: History) -> None:
+        uuid, states = self._instance(), self._chance.choice((model.ACTIVE, model.STOPPED))
+        after = model.take_states(history.ledger, uuid, states)
+        self._send(history, "update_usage", after, instance=_instance(uuid, 0, states))
+
+    def _delete(self, history: History) -> None:
+        uuid = self._instance()
+        after = model.release(history.ledger, uuid, "instance", "incoming", "outgoing")
+        self._send(history, "update_usage", after, instance=_instance(uuid, 0, ("deleted", None)))
+
+    def _abort(self, history: History) -> None:
+        uuid = self._instance()
+        after = model.release(history.ledger, uuid, "instance")
+        self._send(history, "abort_instance_claim", after, instance_uuid=uuid)
+
+    def _fail(self, history: History) -> None:
+        self._send(history, "build_failed", model.build_failed(history.ledger))
+
+    def _resize(self, history: History) -> None:
+        uuid, flavor = self._instance(), self._flavor()
+        migration = f"m-{self._new()}"
+        held = history.ledger.claims.get((uuid, "instance"))
+        states = held.states if held is not None else model.ACTIVE
+        after = model.claim(history.ledger, uuid, "incoming", flavor, migration, states)
+        move = {"uuid": migration, "type": "resize", "status": "pre-migrating", "instance_uuid": uuid}
+        self._send(
+            history, "resize_claim", after,
+            instance=_instance(uuid, 0, states), flavor=model.FLAVORS[flavor], migration=move,
+        )  # fmt: skip
+
+    def _arrive(self, history: History) -> None:
+        """Finish, or give up, a move to this node."""
+        ledger = history.ledger
+        coming = [u for u in INSTANCES if "incoming" in ledger.roles(u) and "outgoing" not in ledger.roles(u)]
+        if not coming:
+            self._boot(history)
+            return
+        uuid = self._chance.choice(coming)
+        migration = ledger.claims[uuid, "incoming"].migration
+        if self._chance.random() < 0.6:
+            after = model.finish_move(ledger, uuid, model.RESIZED)
+            instance = _instance(uuid, 0, model.RESIZED)
+            self._send(history, "finish_move", after, instance=instance, migration_uuid=migration)
+        else:
+            after = model.release(ledger, uuid, "incoming")
+            self._send(history, "drop_move_claim", after, instance_uuid=uuid, migration_uuid=migration)
+
+    def _confirm(self, history: History) -> None:
+        ledger = history.ledger
+        resized = [uuid for uuid in INSTANCES if ledger.roles(uuid) == {"instance", "outgoing"}]
+        if not resized:
+            self._fail(history)
+            return
+        uuid = self._chance.choice(resized)
+        migration = ledger.claims[uuid, "instance"].migration or "m-unknown"
+        after = model.release(ledger, uuid, "outgoing")
+        self._send(history, "drop_move_claim_at_source", after, instance_uuid=uuid, migration_uuid=migration)
+
+    def _audit(self, history: History) -> None:
+        """Cast a snapshot of the past: some of the last events are newer than it."""
+        past = self._chance.choice([entry for entry in history.entries if entry.code is None][-5:])
+        as_of = self._numbered[past.event_id]
+        listed = {
+            uuid: (held.flavor, held.states)
+            for (uuid, role), held in past.ledger.claims.items()
+            if role == "instance" and held.states != model.RESIZED
+        }
+        after = model.audit(history.ledger, listed, self.source, as_of)
+        instances = [_instance(uuid, flavor, states) for uuid, (flavor, states) in listed.items()]
+        self._send(
+            history, "update_available_resource", after, **_report(history), instances=instances, as_of=as_of
+        )
+
+    def _poison(self, history: History) -> None:
+        """Cast what has to be parked, alone."""
+        event_id = f"e-{self._new()}"
+        match self._chance.randrange(4):
+            case 0:
+                history.park(event_id, "build_failed", "unknown_argument")
+                self._put(history.node, event_id, "build_failed", {"gpus": 1})
+            case 1:
+                uuid = f"other-{event_id}"
+                used = self._chance.choice([entry for entry in history.entries if entry.code is None])
+                history.park(used.event_id, "drop_move_claim", "event_id_reused")
+                self._put(history.node, used.event_id, "drop_move_claim", {"instance_uuid": uuid})
+            case 2:
+                history.park(f"{RAISES}-{event_id}", "build_failed", "internal_error")
+                self._put(history.node, f"{RAISES}-{event_id}", "build_failed", {})
+            case 3:
+                history.park(f"{KILLS}-{event_id}", "build_failed", "worker_died")
+                self._put(history.node, f"{KILLS}-{event_id}", "build_failed", {})
+
+    def _send(self, history: History, method: str, after: model.Next, **args: Any) -> None:
+        number = self._new()
+        event_id = f"e-{number}"
+        self._numbered[event_id] = number
+        uuid = args.get("instance_uuid") or args.get("instance", {}).get("uuid")
+        ledger = after[0] if uuid is None else after[0].touch(uuid, self.source, number)
+        history.append(event_id, method, (ledger, after[1]))
+        origin = {"source": self.source, "sequence": number}
+        called = self._chance.random() < 0.2
+        self._put(history.node, event_id, method, {"origin": origin, **args}, called)
+
+    def _put(self, node: str, event_id: str, method: str, args: Json, called: bool = False) -> None:
+        given = {"node": node, "event_id": event_id, **args}
+        message = Message(_body(method, given, called), queue_of(node), node, event_id)
+        self._recent = [*self._recent, message][-NEAR:]
+        self._publish(message)
+
+    def _again(self, first: Message) -> None:
+        """The same bytes once more, as a client that got no confirm sends them."""
+        if first.event_id.startswith(READ):
+            return
+        self.repeated.add(first.event_id)
+        self._publish(Message(first.body, first.queue, first.node, first.event_id))
+
+    def _instance(self) -> str:
+        return self._chance.choice(INSTANCES)
+
+    def _flavor(self) -> int:
+        return self._chance.randrange(len(model.FLAVORS))
+
+    def _new(self) -> int:
+        self._numbers += 1
+        return self._numbers
+
+
+def queue_of(node: str) -> str:
+    """The queue of a node's partition: the rule that clients and workers have agreed on."""
+    return f"tracker.p{crc32(node.encode()) % PARTITIONS}"
+
+
+def _report(history: History) -> Json:
+    ratios = {f"{kind}_allocation_ratio": 1.0 for kind in ("cpu", "ram", "disk")}
+    return {
+        "resources": {
+            "uuid": f"uuid-of-{history.node}",
+            "host": f"host-of-{history.node}",
+            "vcpus": model.VCPUS,
+            "memory_mb": model.MEMORY_MB,
+            "local_gb": model.LOCAL_GB,
+            "reserved_host_memory_mb": model.RESERVED_MEMORY_MB,
+            **ratios,
+        }
+    }
+
+
+def _instance(uuid: str, flavor: int, states: model.States) -> Json:
+    vm_state, task_state = states
+    return {
+        "uuid": uuid,
+        "project_id": "p",
+        "flavor": model.FLAVORS[flavor],
+        "vm_state": vm_state,
+        "task_state": task_state,
+    }
+
+
+def _body(method: str, args: Json, called: bool) -> bytes:
+    """A message as oslo.messaging's driver makes it."""
+    inner: Json = {"method": method, "args": args, "version": "1.0"}
+    if called:
+        inner |= {"_msg_id": args["event_id"], "_reply_q": REPLY_QUEUE}
+    return json.dumps({"oslo.version": "2.0", "oslo.message": json.dumps(inner)}).encode()

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real engine on a real SQLite file, with a hook at every operation: errors come as the driver's own."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+
+from tracker_worker.db.engine import create_engine
+
+
+class Hooks(Protocol):
+    """What the simulation does at the operations of one worker's engine. Each may raise."""
+
+    def connecting(self) -> None: ...
+
+    def executing(self, writes: bool, text: str) -> None: ...
+
+    def executed(self, writes: bool, text: str) -> None: ...
+
+    def committing(self) -> None: ...
+
+    def committed(self) -> None: ...
+
+    def rolled_back(self) -> None: ...
+
+
+def hooked_engine(url: str, hooks: Hooks, julian_day: Callable[[], float]) -> sa.Engine:
+    """Return an engine as the worker makes it; the clock of the database is `julian_day`."""
+    engine = create_engine(url)
+
+    @sa.event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: object) -> None:
+        # No power fails here, and the files of the dead are in the kernel's hands.
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.execute("PRAGMA busy_timeout = 0")
+        connection.create_function("julianday", 1, lambda _moment: julian_day())
+
+    @sa.event.listens_for(engine, "do_connect")
+    def connecting(*_: object) -> None:
+        hooks.connecting()
+
+    @sa.event.listens_for(engine, "do_execute")
+    def executing(_cursor: object, text: str, _parameters: object, context: Any) -> None:
+        hooks.executing(_writes(text), text)
+
+    @sa.event.listens_for(engine, "do_executemany")
+    def executing_many(_cursor: object, text: str, _parameters: object, context: Any) -> None:
+        hooks.executing(_writes(text), text)
+
+    @sa.event.listens_for(engine, "after_cursor_execute")
+    def executed(_connection: object, _cursor: object, text: str, *_: object) -> None:
+        hooks.executed(_writes(text), text)
+
+    @sa.event.listens_for(engine, "rollback")
+    def rolled_back(_connection: object) -> None:
+        hooks.rolled_back()
+
+    really_commit = engine.dialect.do_commit
+
+    def commit(connection: Any) -> None:
+        hooks.committing()
+        really_commit(connection)
+        hooks.committed()
+
+    engine.dialect.do_commit = commit
+    return engine
+
+
+def _writes(text: str) -> bool:
+    return not text.lstrip().startswith(("SELECT", "PRAGMA"))

@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Faults that a worker could have: the simulation is worth as much as it finds of them.
+
+Each is a context in which the real code is wrong in one place.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from msgspec.structs import replace
+
+from tracker_worker.bus.subscription import RabbitDelivery
+from tracker_worker.db import outbox, receipts, store
+from tracker_worker.db.store import NodeChange
+from tracker_worker.db.unit_of_work import UnitOfWork, Work
+from tracker_worker.domain import audit, ledger
+from tracker_worker.domain.flavors import Amounts
+from tracker_worker.worker.batch import Batch
+from tracker_worker.worker.lane import Lane
+from tracker_worker.worker.relay import Relay
+
+Patch = Callable[[pytest.MonkeyPatch], None]
+MUTANTS: dict[str, Callable[[], AbstractContextManager[None]]] = {}
+
+
+def mutant(patch: Patch) -> Patch:
+    """Register a mutant under the name of its function."""
+
+    @contextmanager
+    def patched() -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            patch(monkeypatch)
+            yield
+
+    MUTANTS[patch.__name__] = patched
+    return patch
+
+
+@mutant
+def acknowledges_before_the_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    work = Batch.work
+
+    def answer_first(batch: Batch) -> Work:
+        for delivery, answer in batch.answers():
+            delivery.settle(answer)
+        batch._answers = []
+        return work(batch)
+
+    monkeypatch.setattr(Batch, "work", answer_first)
+
+
+@mutant
+def leaves_no_receipt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(receipts, "add", lambda _connection, _receipts: None)
+
+
+@mutant
+def compares_no_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+    apply = Batch.apply
+
+    def trust(batch: Batch, event: Any) -> None:
+        known = batch._known.get(event.event_id) or batch._receipts.get(event.event_id)
+        apply(batch, event if known is None else replace(event, digest=known.digest))
+
+    monkeypatch.setattr(Batch, "apply", trust)
+
+
+@mutant
+def swaps_without_comparing(monkeypatch: pytest.MonkeyPatch) -> None:
+    swap = store.swap
+
+    def overwrite(connection: sa.Connection, changes: list[NodeChange]) -> None:
+        now = store.sequences(connection, [change.after.name for change in changes])
+        for change in changes:
+            change.before = replace(change.before, sequence=now.get(change.after.name, 0))
+        swap(connection, changes)
+
+    monkeypatch.setattr(store, "swap", overwrite)
+
+
+@mutant
+def writes_the_outbox_in_a_second_transaction(monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = UnitOfWork.commit
+
+    def commit_twice(unit_of_work: UnitOfWork, work: Work) -> None:
+        commit(unit_of_work, replace(work, notifications=[]))
+        if work.notifications:
+            with unit_of_work._connection.transaction() as connection:
+                outbox.add(connection, work.notifications)
+
+    monkeypatch.setattr(UnitOfWork, "commit", commit_twice)
+
+
+@mutant
+def acknowledges_with_a_tag_of_a_closed_channel(monkeypatch: pytest.MonkeyPatch) -> None:
+    settle = RabbitDelivery.settle
+
+    def settle_anywhere(delivery: RabbitDelivery, answer: Any) -> None:
+        process: Any = delivery._channel.subscription._lanes
+        if delivery.live or process.subscription is None:
+            settle(delivery, answer)
+            return
+        for channel in process.subscription._channels:
+            if channel.partition == delivery.partition:
+                channel.channel.basic_ack(delivery.tag, multiple=True)
+
+    monkeypatch.setattr(RabbitDelivery, "settle", settle_anywhere)
+
+
+@mutant
+def keeps_its_cache_after_a_failed_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = Lane._commit
+
+    def commit_and_keep(lane: Lane, events: Any) -> None:
+        kept = dict(lane._nodes)
+        try:
+            commit(lane, events)
+        except Exception:
+            lane._nodes |= kept
+            raise
+
+    monkeypatch.setattr(Lane, "_commit", commit_and_keep)
+
+
+@mutant
+def refuses_from_a_stale_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refusal changes nothing, so why compare: its receipt is written whatever the node is by now."""
+    commit = UnitOfWork.commit
+
+    def commit_refusals(unit_of_work: UnitOfWork, work: Work) -> None:
+        mine = {receipt.node: receipt for receipt in work.receipts}
+        outcomes = {(receipt.node, receipt.outcome) for receipt in work.receipts}
+        for change in work.nodes:
+            name = change.after.name
+            if change.after.sequence > change.before.sequence + 1 or (name, "refused") not in outcomes:
+                continue
+            node = unit_of_work.load([name])[name]
+            change.before, change.after = node, replace(node, sequence=node.sequence + 1)
+            work.receipts[work.receipts.index(mine[name])] = replace(mine[name], sequence=node.sequence + 1)
+        commit(unit_of_work, work)
+
+    monkeypatch.setattr(UnitOfWork, "commit", commit_refusals)
+
+
+@mutant
+def stops_without_draining(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Lane, "run", lambda lane: lane._unit_of_work.close())
+
+
+@mutant
+def adds_what_it_releases(monkeypatch: pytest.MonkeyPatch) -> None:
+    drop = ledger._drop
+
+    def add(claims: Any, claimed: Amounts, uuid: str, role: Any) -> Amounts:
+        after = drop(claims, claimed, uuid, role)
+        return claimed.plus(claimed.minus(after))
+
+    monkeypatch.setattr(ledger, "_drop", add)
+    monkeypatch.setattr("tracker_worker.worker.batch.assert_sum", lambda _node: None)
+
+
+@mutant
+def never_counts_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(receipts, "count_attempts", lambda _connection, _counts: None)
+
+
+@mutant
+def counts_attempts_again_when_a_commit_seems_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    count = receipts.count_attempts
+
+    def add(connection: sa.Connection, counts: dict[str, int]) -> None:
+        kept = receipts.attempts(connection, counts)
+        count(connection, {key: kept.get(key, 0) + 1 for key in counts})
+
+    monkeypatch.setattr(receipts, "count_attempts", add)
+
+
+@mutant
+def ignores_what_was_touched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "_is_newer", lambda _origin, _facts: False)
+
+
+@mutant
+def takes_sent_notifications_for_confirmed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The relay skips what the broker has not taken."""
+    publish = Relay.publish_window
+
+    def publish_and_hope(relay: Relay) -> bool:
+        publisher, relay._publisher = relay._publisher, _Hopeful(relay._publisher)
+        try:
+            return publish(relay)
+        finally:
+            relay._publisher = publisher
+
+    monkeypatch.setattr(Relay, "publish_window", publish_and_hope)
+
+
+class _Hopeful:
+    def __init__(self, publisher: Any) -> None:
+        self._publisher = publisher
+
+    def publish(self, rows: Any) -> int:
+        self._publisher.publish(rows)
+        return len(rows)
+
+
+@mutant
+def purges_receipts_by_wall_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    newest = receipts.newest_by_node
+
+    def now(connection: sa.Connection) -> dict[str | None, datetime]:
+        days = connection.scalar(sa.text("SELECT julianday('now')"))
+        moment = datetime.fromtimestamp((days - 2440587.5) * 86400, UTC).replace(tzinfo=None)
+        return dict.fromkeys(newest(connection), moment)
+
+    monkeypatch.setattr(receipts, "newest_by_node", now)
+
+
+@mutant
+def answers_reads_from_a_stale_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = UnitOfWork.commit
+
+    def commit_writes(unit_of_work: UnitOfWork, work: Work) -> None:
+        commit(unit_of_work, replace(work, unchanged={}))
+
+    monkeypatch.setattr(UnitOfWork, "commit", commit_writes)

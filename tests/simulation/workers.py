@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One worker's process, taken apart: its parts are the real ones, its threads are steps of the world's."""
+
+import threading
+import uuid
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import sqlalchemy as sa
+
+from tests.simulation import faults
+from tests.simulation.bus import PREFETCH, Connection
+from tests.simulation.clients import PARTITIONS
+from tracker_worker.bus.broker import CONNECTION_ERRORS
+from tracker_worker.bus.delivery import BARE_TOPIC, DEAD_LETTERED, Delivery
+from tracker_worker.bus.subscription import Subscription, SubscriptionSettings
+from tracker_worker.bus.topology import Topology
+from tracker_worker.db.errors import TRANSIENT
+from tracker_worker.db.unit_of_work import UnitOfWork
+from tracker_worker.domain.settings import TrackerSettings
+from tracker_worker.worker.batch import Rules
+from tracker_worker.worker.dispatcher import Dispatcher
+from tracker_worker.worker.lane import Lane, LaneSettings
+from tracker_worker.worker.purge import Purge
+from tracker_worker.worker.relay import RETRIED, Relay, RelaySettings
+
+TOPOLOGY = Topology("tracker", PARTITIONS, quorum=False)
+RECEIPT_DAYS = 7
+LEASE_SECONDS = 10.0
+BOUNDS = LaneSettings(batch_size=5, prefetch=PREFETCH, retry_initial=0.0, retry_max=0.0)
+
+
+class Seen:
+    """A delivery on its way to the lane: the world is told when its body is read, and when it is settled."""
+
+    def __init__(self, process: "Process", delivery: Delivery) -> None:
+        self._process = process
+        self._delivery = delivery
+        self._read = False
+        self.partition = delivery.partition
+        self.redelivered = delivery.redelivered
+        self.dead_lettered = delivery.dead_lettered
+
+    @property
+    def live(self) -> bool:
+        return self._delivery.live
+
+    @property
+    def body(self) -> bytes:
+        if not self._read:
+            self._read = True
+            self._process.point(faults.BEFORE_DECODE)
+        return self._delivery.body
+
+    def settle(self, answer: Any) -> None:
+        self._process.point(faults.AFTER_COMMIT)
+        self._process.held.discard(self)
+        self._delivery.settle(answer)
+
+    @property
+    def content(self) -> bytes:
+        """The body, without that anything happens."""
+        return self._delivery.body
+
+
+class Process:
+    """A running worker: `hooks` is the world's side of it, which may end it at any point.
+
+    Also what its subscription knows as lanes and as replies, and its relay as the publisher.
+    """
+
+    def __init__(self, hooks: Any, engine: sa.Engine, number: int) -> None:
+        self.hooks = hooks
+        self.stopping = threading.Event()
+        rules = Rules(
+            tracker=TrackerSettings(capacity_check="capacity"),
+            partitions=PARTITIONS,
+            publisher_id="tracker-worker:simulated",
+            notify=True,
+            clock=hooks.clock,
+            new_id=hooks.new_id,
+        )
+        self.unit_of_work = UnitOfWork(engine)
+        queues = [BARE_TOPIC, DEAD_LETTERED, *range(PARTITIONS)]
+        self.lane = Lane(queues, self.unit_of_work, rules, BOUNDS, lambda: None)
+        self.dispatcher = Dispatcher([self.lane], lambda: None)
+        settings = RelaySettings(window=6, lease_seconds=LEASE_SECONDS, retry_max=0.0)
+        owner = str(uuid.UUID(int=number))
+        self.relay = Relay(engine, self, settings, owner, hooks.monotonic, lambda: None)
+        self.purge = Purge(engine, RECEIPT_DAYS, lambda: None)
+        self.subscription: Subscription | None = None
+        self.connection: Connection | None = None
+        self._taken: list[Any] = []
+        self.held: set[Seen] = set()
+        """What it may count as under way."""
+
+    def point(self, name: str) -> None:
+        """Something may happen here."""
+        self.hooks.point(name)
+
+    # What runs on the consumer's thread.
+
+    def connect(self, connection: Connection) -> None:
+        """Consume all partitions."""
+        settings = SubscriptionSettings("simulated", frozenset(range(PARTITIONS)), 0.0, PREFETCH)
+        self.connection = connection
+        self.held.clear()
+        self.subscription = Subscription(connection, TOPOLOGY, settings, self, self, self.stopping)
+        self.subscription._consume([*sorted(settings.first), BARE_TOPIC, DEAD_LETTERED])
+
+    def turn(self) -> None:
+        """Take in what was delivered, acknowledge what is settled; notice that the connection is gone."""
+        subscription, connection = self.subscription, self.connection
+        if subscription is None or connection is None:
+            return
+        connection.tick()
+        try:
+            subscription._turn()
+        except CONNECTION_ERRORS:
+            self.disconnect()
+        else:
+            self.point(faults.AFTER_ACKNOWLEDGEMENT)
+
+    def disconnect(self) -> None:
+        """What the consumer does once its connection is lost."""
+        subscription, self.subscription, self.connection = self.subscription, None, None
+        if subscription is not None:
+            subscription.end()
+
+    def submit(self, delivery: Delivery) -> bool:
+        self._taken.append(delivery)
+        seen = Seen(self, delivery)
+        self.held.add(seen)
+        return self.dispatcher.submit(seen)
+
+    def drop(self, partition: int) -> None:
+        self.dispatcher.drop(partition)
+
+    def send(self, reply: Any) -> None:
+        self.hooks.replied(reply)
+
+    def tend(self) -> None:
+        """The replies' and the publisher's connections need no care here."""
+
+    # What runs on the threads of relay and purge.
+
+    def relay_step(self) -> None:
+        """Publish a window, or remove what is published."""
+        try:
+            if not self.relay.publish_window():
+                self.relay.remove_published()
+        except RETRIED:
+            pass
+
+    def publish(self, rows: Sequence[Any]) -> int:
+        return self.hooks.publish(rows)
+
+    def purge_step(self) -> None:
+        """What the purge does once an hour."""
+        with suppress(TRANSIENT):
+            self.purge.run_once()
+
+    def close(self) -> None:
+        """The publisher's connection; nothing to give up."""
+
+    # The end.
+
+    def drain(self) -> None:
+        """What Worker.stop does, thread after thread."""
+        self.stopping.set()
+        self.lane.close()
+        self.lane.run()
+        self.point(faults.DURING_DRAIN)
+        if self.subscription is not None:
+            self.subscription._acknowledge()
+        self.hooks.drained(sum(d.tag in d._channel.channel.unacknowledged for d in self._taken))
+        self.disconnect()
+        self.relay._closing.set()
+        self.relay.notify()
+        self.relay._run()
+
+    def bury(self) -> None:
+        """Give back what a dead process no longer holds."""
+        self.disconnect()
+        self.unit_of_work.close()
+        self.relay._database.close()

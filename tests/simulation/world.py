@@ -1,0 +1,533 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The world: two workers, a broker, a database, clients, and one source of chance that drives them all."""
+
+import json
+import shutil
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from tests.simulation import faults
+from tests.simulation.bus import Broker, Connection, Message
+from tests.simulation.checker import MOST_DEATHS, Checker
+from tests.simulation.clients import KILLS, RAISES, READ, Clients
+from tests.simulation.database import hooked_engine
+from tests.simulation.faults import Crash, Rates, Trouble, Violation
+from tests.simulation.workers import RECEIPT_DAYS, Process
+from tracker_worker.worker import batch
+
+START = datetime(2026, 11, 22, 12)
+EPOCH_JULIAN = 2440587.5
+EPOCH = datetime(1970, 1, 1)
+MOST_OPERATIONS = 1000
+"""Of the database in one step: more means that it never ends."""
+RARE_POINTS = (faults.BEFORE_PUBLISH, faults.AFTER_PUBLISH, faults.AFTER_LOAD, faults.DURING_AUDIT)
+RARELY_PASSED = 5
+"""How much more often a worker dies at a point that it passes seldom."""
+MOST_ROUNDS = 60
+"""Rounds without faults after which all must be settled and told."""
+
+
+class Host:
+    """Where a worker runs: it dies, and is started again on the same engine."""
+
+    def __init__(self, world: "World", name: str) -> None:
+        self._world = world
+        self.name = name
+        self.engine = hooked_engine(world.url, self, world.julian_day)
+        self.process: Process | None = None
+        self.writing = False
+        """Whether its transaction holds the database's only writer's lock."""
+        self.draining = False
+        self.commit_lost = False
+        self.lost = 0
+        """Connections lost in this step: many in a row would rightly be the event's fault."""
+
+    # What a process asks of its host.
+
+    def clock(self) -> datetime:
+        return self._world.tick()
+
+    def monotonic(self) -> float:
+        return self._world.seconds
+
+    def new_id(self) -> str:
+        return self._world.new_id()
+
+    def point(self, name: str) -> None:
+        self._world.at(self, name)
+
+    def replied(self, reply: Any) -> None:
+        self._world.replied(reply)
+
+    def publish(self, rows: Sequence[Any]) -> int:
+        return self._world.publish(self, rows)
+
+    def drained(self, left: int) -> None:
+        if left:
+            raise Violation(f"{self.name} is stopped and leaves {left} messages that it had taken")
+
+    # The database's operations.
+
+    def connecting(self) -> None:
+        self._world.operation(self, writes=False)
+
+    def executing(self, writes: bool, text: str) -> None:
+        self._world.operation(self, writes)
+        self.writing = self.writing or writes
+
+    def executed(self, writes: bool, text: str) -> None:
+        if not writes and " claims" in text:
+            self.point(faults.AFTER_LOAD)
+
+    def committing(self) -> None:
+        if not self.writing:
+            return
+        self._world.operation(self, writes=True)
+        self.point(faults.BEFORE_COMMIT)
+        self.commit_lost = self._world.loses_commit()
+
+    def committed(self) -> None:
+        if not self.writing:
+            return
+        self.writing = False
+        self._world.commits += 1
+        if self.commit_lost:
+            self.commit_lost = False
+            raise faults.lost() if self.lost < 1 else faults.failed()
+        self.point(faults.AFTER_COMMIT)
+
+    def rolled_back(self) -> None:
+        self.writing = False
+
+
+class World:
+    """All that a seed decides. `run` raises Violation where a promise does not hold."""
+
+    def __init__(self, seed: int, directory: Path, empty_database: Path) -> None:
+        self.chance = Random(seed)
+        file = shutil.copyfile(empty_database, directory / f"{seed}.sqlite")
+        self._file = file
+        self.url = f"sqlite:///{file}"
+        self._drawn = Rates.drawn(self.chance)
+        self.rates = self._drawn
+        self.now = START
+        self.seconds = 0.0
+        self._ids = 0
+        self._depth = 0
+        self._operations = 0
+        self._trouble: Trouble | None = None
+        self._acting: list[Host] = []
+        self.commits = 0
+        self.deaths: Counter[str] = Counter()
+        """How many workers each event that kills has killed."""
+        self.crashes: Counter[bytes] = Counter()
+        """How often a worker died by chance that had a message."""
+        self.points: Counter[str] = Counter()
+        """How often a worker died at which point."""
+        self.died_late = False
+        """Whether one has died that another had replaced before: what it counted is deleted by nobody."""
+        self.happened: Counter[str] = Counter()
+        self.log: list[str] = []
+        self.steps = 0
+        self.broker = Broker(self._forgotten)
+        self.clients = Clients(self.chance, self._drawn, self._published)
+        self.checker = Checker(file, self.clients.histories)
+        self.hosts = [Host(self, name) for name in ("one", "other")]
+        self._old: set[Message] = set()
+        """What waits since before the last down time: the receipts of its repetitions must not age."""
+
+    # Time and ids.
+
+    def tick(self) -> datetime:
+        self.now += timedelta(milliseconds=1)
+        self.seconds += 0.001
+        return self.now
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+        self.seconds += seconds
+
+    def julian_day(self) -> float:
+        """The database's clock: not set when the hosts' are."""
+        return EPOCH_JULIAN + self.seconds / 86400.0 + (START - EPOCH).total_seconds() / 86400.0
+
+    def new_id(self) -> str:
+        self._ids += 1
+        return str(uuid.UUID(int=self._ids << 64))
+
+    # A run.
+
+    def run(self, steps: int) -> None:
+        """So many steps with faults, then as many rounds as it takes without."""
+        try:
+            for host in self.hosts:
+                self._start(host)
+            self.steps = steps
+            for number in range(steps):
+                self._say(f"step {number}")
+                self._act(*self._choose())
+                self.checker.check()
+            self._come_to_rest()
+            self.checker.check_end(self.died_late)
+        finally:
+            self._end()
+
+    def _come_to_rest(self) -> None:
+        """No more faults: every worker runs, one after the other, until nothing is left to do."""
+        self.rates, self._trouble = faults.NONE, None
+        for number in range(MOST_ROUNDS):
+            self._say(f"round {number}")
+            for host in self.hosts:
+                if host.process is None:
+                    self._start(host)
+                for act in (self._reconnect, self._turn, self._lane, self._turn, self._relay, self._relay):
+                    if host.process is not None:  # An event that kills is still among them.
+                        self._act(host, act)
+            self.pass_time(1)
+            self.checker.check()
+            if not self.broker.waiting and self._is_told():
+                return
+        raise Violation(f"{self.broker.waiting} messages are not settled after {MOST_ROUNDS} rounds")
+
+    def _is_told(self) -> bool:
+        return not self.checker._rows("SELECT 1 FROM outbox LIMIT 1")
+
+    def _end(self) -> None:
+        for host in self.hosts:
+            process, host.process = host.process, None
+            if process is not None:
+                process.bury()
+            host.engine.dispose()
+        self.checker.close()
+        for file in self._file.parent.glob(f"{self._file.name}*"):
+            file.unlink()
+
+    # What happens next.
+
+    def _choose(self) -> tuple[Host, Callable[[Host], None]]:
+        host = self.chance.choice(self.hosts)
+        if host.process is None:
+            return host, self._start
+        if self.chance.random() < self.rates.drop:
+            return host, self.chance.choice(
+                (
+                    self._drop,
+                    self._flap,
+                    self._flap,
+                    self._drop_all,
+                    self._kill,
+                    self._kill,
+                    self._stop,
+                    self._set_clock,
+                    self._pause,
+                )  # fmt: skip
+            )
+        if self.chance.random() < 0.004:
+            return host, self._down_time
+        acts: list[tuple[int, Callable[[Host], None]]] = [
+            (30, self._cast), (25, self._turn), (25, self._lane), (12, self._relay), (6, self._reconnect),
+            (1, self._purge), (8, self._ask),
+        ]  # fmt: skip
+        return host, self.chance.choices([act for _, act in acts], [weight for weight, _ in acts])[0]
+
+    def _act(self, host: Host, act: Callable[[Host], None]) -> None:
+        """Let a host do something, which may be its death."""
+        self._say(f"{host.name}: {act.__name__.strip('_')}")
+        if not self._depth:
+            self._operations = 0
+            for each in self.hosts:
+                each.lost = 0
+        self._depth += 1
+        self._acting.append(host)
+        try:
+            act(host)
+        except Crash:
+            if host in self._acting[:-1]:
+                raise  # Another of its threads was here: that one ends too.
+            self._bury(host)
+        finally:
+            self._acting.pop()
+            self._depth -= 1
+
+    def _start(self, host: Host) -> None:
+        self._ids += 1
+        host.draining = False
+        host.process = Process(host, host.engine, self._ids)
+        self._reconnect(host)
+
+    def _reconnect(self, host: Host) -> None:
+        process = self._process(host)
+        if process.subscription is None and not process.stopping.is_set():
+            process.connect(Connection(self.broker))
+
+    def _cast(self, _host: Host) -> None:
+        for _ in range(self.chance.randint(1, 4)):
+            self.clients.cast()
+
+    def _ask(self, _host: Host) -> None:
+        self.clients.ask(self.checker.sequence)
+
+    def _turn(self, host: Host) -> None:
+        process = self._process(host)
+        if process.connection is not None and process.connection.open:
+            for channel in process.connection.channels:
+                channel.hand_out(self.chance.randint(0, 8) if self.rates is not faults.NONE else 8)
+        process.turn()
+
+    def _lane(self, host: Host) -> None:
+        self._process(host).lane.step()
+
+    def _relay(self, host: Host) -> None:
+        self._process(host).relay_step()
+
+    def _purge(self, host: Host) -> None:
+        if not self._old:
+            self._process(host).purge_step()
+
+    def _drop(self, host: Host) -> None:
+        """The broker gives a worker up, which does not know it yet: it still takes itself for the owner."""
+        connection = self._process(host).connection
+        if connection is None:
+            return
+        if self._acting.count(host) > 1:
+            # What it has counted as under way looks like a death to its successor.
+            if not self._may_die(host):
+                return
+            self._count_deaths(host)
+        self.happened["drop"] += 1
+        connection.drop()
+
+    def _flap(self, host: Host) -> None:
+        """The connection is lost and made again: the other worker takes over, this one keeps its nodes."""
+        self._drop(host)
+        self._turn(host)
+        self._reconnect(host)
+        self._turn(host)
+
+    def _drop_all(self, _host: Host) -> None:
+        self.happened["redelivery of everything"] += 1
+        for host in self.hosts:
+            if host.process is not None:
+                self._drop(host)
+
+    def _kill(self, host: Host) -> None:
+        if self._may_die(host):
+            self.happened["kill"] += 1
+            self._die(host, "killed")
+
+    def _stop(self, host: Host) -> None:
+        """TERM: what was taken is finished, answered and told; nothing of it comes again."""
+        self.happened["stop"] += 1
+        host.draining = True
+        self._process(host).drain()
+        host.process = None
+
+    def _set_clock(self, _host: Host) -> None:
+        self.happened["clock set"] += 1
+        self.now += timedelta(hours=self.chance.choice((-1, 1, 1)))
+
+    def _pause(self, host: Host) -> None:
+        self.happened["time passes"] += 1
+        self.pass_time(self.chance.choice((3, 11, 30)))
+
+    def _down_time(self, _host: Host) -> None:
+        """Nobody works for longer than receipts are kept; then one starts, and purges before anything."""
+        if self._old or not all(self._may_die(host) for host in self.hosts):
+            return
+        self.happened["down time"] += 1
+        for host in self.hosts:
+            if host.process is not None:
+                self._count_deaths(host)
+                self._bury(host)
+        self.pass_time((RECEIPT_DAYS + 1) * 86400)
+        self.clients.forget_recent()
+        self._old = {message for queue in self.broker.queues.values() for message in queue.ready}
+        self._start(self.hosts[0])
+        self._process(self.hosts[0]).purge_step()
+
+    # What goes wrong on the way.
+
+    def at(self, host: Host, point: str) -> None:
+        """A named point: the worker may die here, others may run meanwhile."""
+        if self.rates is faults.NONE:
+            return
+        often = RARELY_PASSED if point in RARE_POINTS else 1
+        if self.chance.random() < self.rates.crash * often and self._may_die(host):
+            self._die(host, point)
+        if host.draining and self.chance.random() < self.rates.crash and self._may_die(host):
+            self._die(host, faults.DURING_DRAIN)
+        self._interleave(host)
+
+    def operation(self, host: Host, writes: bool) -> None:
+        """An operation of the database: it may fail."""
+        self._operations += 1
+        if self._operations > MOST_OPERATIONS:
+            raise Violation(f"{host.name} does not end: {MOST_OPERATIONS} operations in one step")
+        trouble = self._trouble
+        if trouble is not None:
+            if writes or not trouble.writes_only:
+                trouble.left -= 1
+                if not trouble.left:
+                    self._trouble = None
+                self._say(f"{host.name}: database fails")
+                raise trouble.error()
+            return
+        if self.chance.random() < self.rates.error / 4:
+            if self.chance.random() < 0.3 and host.lost < 1:
+                host.lost += 1
+                raise faults.lost()
+            self._trouble = Trouble.drawn(self.chance)
+            self.happened[self._trouble.error.__name__] += 1
+        if not host.writing:
+            self._interleave(host)
+
+    def loses_commit(self) -> bool:
+        """Whether a commit is reported as failed although it is made."""
+        lost = self.chance.random() < self.rates.error
+        self.happened["commit reported as failed"] += lost
+        return lost
+
+    def _interleave(self, host: Host) -> None:
+        """Another thread or the other worker goes on, while this one is at a point."""
+        if self._depth > 1 or self.chance.random() >= self.rates.interleave:
+            return
+        other = next(each for each in self.hosts if each is not host)
+        mine: list[Callable[[Host], None]] = [self._turn, self._drop, self._flap]
+        its: list[Callable[[Host], None]] = [self._turn, self._reconnect]
+        if not host.writing:
+            its += [self._lane, self._lane, self._relay]
+        if self.chance.random() < 0.4:
+            self._act(host, self.chance.choice(mine))
+        elif other.process is not None:
+            for _ in range(self.chance.randint(1, 4)):
+                if other.process is not None:
+                    self._act(other, self.chance.choice(its))
+
+    def publish(self, host: Host, rows: Sequence[Any]) -> int:
+        """The bus: takes a first part of what it is sent, confirms a first part of that."""
+        self.at(host, faults.BEFORE_PUBLISH)
+        sent = confirmed = len(rows)
+        if self.chance.random() < self.rates.error:
+            self.happened["publisher lost"] += 1
+            sent = self.chance.randint(0, len(rows))
+            confirmed = self.chance.randint(0, sent)
+        if self.rates is not faults.NONE and self.chance.random() < self.rates.interleave and self._depth < 2:
+            self._lose_lease(host, rows[:sent])
+        self.checker.published(rows[:sent])
+        self.at(host, faults.AFTER_PUBLISH)
+        return confirmed
+
+    def _lose_lease(self, host: Host, rows: Sequence[Any]) -> None:
+        """The relay stands still after some of its rows: another one takes the lease and publishes."""
+        self.happened["lease lost"] += 1
+        self.checker.published(rows[: self.chance.randint(0, len(rows))])
+        self.pass_time(11)
+        other = next(each for each in self.hosts if each is not host)
+        for _ in range(self.chance.randint(1, 3)):
+            if other.process is not None:
+                self._act(other, self._relay)
+
+    def deciding(self, event_id: str | None, audit: bool) -> None:
+        """An event is decided: the one that kills does it now, the one that raises raises."""
+        if audit:
+            self.at(self._acting[-1], faults.DURING_AUDIT)
+        if event_id is None:
+            return
+        if event_id.startswith(KILLS):
+            connection = self._process(self._acting[-1]).connection
+            # One that was given up and does not know it shares its deaths with its successor.
+            self.deaths[event_id] += connection is not None and connection.open
+            if self.deaths[event_id] > MOST_DEATHS:
+                raise Violation(f"{event_id} has killed {self.deaths[event_id]} workers")
+            raise Crash
+        if event_id.startswith(RAISES):
+            raise ValueError("as this event always does")
+
+    def _may_die(self, host: Host) -> bool:
+        """Whether a death by chance could not be blamed on an event that it hits again and again."""
+        held = self._held(host)
+        poisoned = any(KILLS.encode() in body for body in held)
+        return all(self.crashes[body] + poisoned < 2 for body in held)
+
+    def _held(self, host: Host) -> set[bytes]:
+        return set() if host.process is None else {each.content for each in host.process.held}
+
+    def _die(self, host: Host, point: str) -> None:
+        self.points[point] += 1
+        self._count_deaths(host)
+        self._say(f"{host.name}: dies {point}")
+        raise Crash
+
+    def _count_deaths(self, host: Host) -> None:
+        self.crashes.update(self._held(host))
+
+    def _bury(self, host: Host) -> None:
+        process, host.process = host.process, None
+        rates, self.rates = self.rates, faults.NONE
+        trouble, self._trouble = self._trouble, None
+        if process is not None:
+            connected = process.connection is not None and process.connection.open
+            self.died_late |= bool(process.held) and not connected
+            process.bury()
+        self.rates, self._trouble = rates, trouble
+        host.writing = False
+
+    # What the others are told.
+
+    def _published(self, message: Message) -> None:
+        self.broker.publish(message)
+
+    def _forgotten(self, message: Message) -> None:
+        self._old.discard(message)
+        if not message.event_id.startswith(READ):
+            self.checker.settled(message.event_id)
+
+    def replied(self, reply: Any) -> None:
+        inner = json.loads(json.loads(reply.body)["oslo.message"])
+        read = self.clients.reads.get(inner["_msg_id"])
+        if read is not None and inner["failure"] is not None:
+            raise Violation(f"{inner['_msg_id']} of {read[0]} failed: {inner['failure']}")
+        if read is not None:
+            self.checker.shown(inner["result"], read[1])
+
+    def _process(self, host: Host) -> Process:
+        if host.process is None:
+            raise Violation(f"the simulation is wrong: {host.name} does not run")
+        return host.process
+
+    def _say(self, what: str) -> None:
+        self.log.append(f"{'  ' * self._depth}{what}")
+
+
+@contextmanager
+def _rules_watched(world: World) -> Iterator[None]:
+    """Tell the world of each event that is decided: some are deadly."""
+    decide = batch.decide
+
+    def watched(node: Any, command: Any, *rest: Any) -> Any:
+        world.deciding(command.event_id, getattr(command, "instances", None) is not None)
+        return decide(node, command, *rest)
+
+    batch.decide = watched
+    try:
+        yield
+    finally:
+        batch.decide = decide
+
+
+def simulate(seed: int, steps: int, directory: Path, empty_database: Path) -> World:
+    """Run a seed. A Violation carries the last of what was done, and how to see it again."""
+    world = World(seed, directory, empty_database)
+    with _rules_watched(world):
+        try:
+            world.run(steps)
+        except (Violation, Exception) as error:  # An Exception has ended a thread of the worker.
+            again = f"python -m tests.simulation {seed} --steps {steps}"
+            raise Violation("\n".join([*world.log[-40:], f"SEED={seed}: {error!r}", again])) from error
+    return world
