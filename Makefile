@@ -45,6 +45,11 @@ integration: .venv/installed-test ## run the tests against real servers only
 	@$(TEST_PACKAGES)
 	@$(PYTEST) tests/integration
 
+.PHONY: chaos
+chaos: .venv/installed-test ## run simulation and faults in their full sizes: an hour
+	@$(TEST_PACKAGES)
+	@$(BIN)/pytest tests/simulation tests/chaos --chaos --timeout 3600 $(PYTESTFLAGS)
+
 .PHONY: test-packages
 test-packages: .venv/installed-test ## install the Debian packages of the servers, as root
 	@tools/install-test-packages

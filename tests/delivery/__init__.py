@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Does every cast arrive once, in order, whatever is killed: one load, one oracle, two servers.
 
-`tests/integration/test_kills.py` asserts it of tracker-worker; `tools/compare_delivery` shows it beside a
+`tests/chaos` asserts it of tracker-worker under every fault; `tools/compare_delivery` shows it beside a
 stock oslo.messaging RPC server. The client, the stock server, the load and the oracle import nothing of
 tracker_worker: they are what it is measured against.
 """

@@ -8,7 +8,7 @@ the sums, and the counter of failed builds shows a repetition whatever its place
 """
 
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from zlib import crc32
@@ -18,6 +18,9 @@ PARTITIONS = 16
 RESERVED_MEMORY_MB = 512  # the worker's default
 INSTANCES = 5
 STEPS = ("claim", "fail", "activate", "fail", "release")
+WHOLE = NODES * len(STEPS)
+"""A load is a multiple of it. Else a node's last event may be one that changes nothing, so that the last
+notification is older than the node."""
 
 Json = dict[str, Any]
 
@@ -32,8 +35,10 @@ def server_of(node: str) -> str:
     return f"p{crc32(node.encode()) % PARTITIONS}"
 
 
-def events_of(node: str, casts: int) -> int:
-    """How many of so many casts are a node's."""
+def events_of(node: str, casts: int | Mapping[str, int]) -> int:
+    """How many of so many casts are a node's; or how many, where that is said of each node."""
+    if not isinstance(casts, int):
+        return casts.get(node, 0)
     number = node_names().index(node)
     return len(range(number, casts, NODES))
 
@@ -71,22 +76,24 @@ class State:
         sums = [sum(size) for size in zip(*self.claims.values(), strict=True)] or [0, 0, 0]
         return sums[0], sums[1] + RESERVED_MEMORY_MB, sums[2]
 
+    @property
+    def told(self) -> tuple[int, int, int, int]:
+        """What a notification must say of it: vcpus, memory MB, disk GB, failed builds."""
+        vcpus, memory_mb, disk_mb = self.used
+        return vcpus, memory_mb, disk_mb // 1024, self.failed_builds
 
-def state_after(node: str, numbers: Iterable[int]) -> State:
-    """What a node must be after these events of it, in this order."""
-    state = State()
-    for n in numbers:
+    def apply(self, node: str, n: int) -> None:
+        """Let the node's n-th event happen."""
         if n == 0:
-            continue
+            return
         method, arguments = command(node, n)
         uuid = _uuid(node, n)
         if method == "build_failed":
-            state.failed_builds += 1
+            self.failed_builds += 1
         elif method == "instance_claim":
-            state.claims[uuid] = _size(n)
+            self.claims[uuid] = _size(n)
         elif method == "abort_instance_claim" or arguments["instance"]["vm_state"] == "deleted":
-            state.claims.pop(uuid, None)
-    return state
+            self.claims.pop(uuid, None)
 
 
 def schedule(casts: int, share: int, shares: int) -> Iterator[tuple[int, str, int]]:

@@ -6,14 +6,15 @@ Written from the promises; it knows tables and payloads, and imports nothing of 
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import kombu
 import sqlalchemy as sa
 
-from tests.delivery.load import Json, State, events_of, node_names, state_after
+from tests.delivery.load import RESERVED_MEMORY_MB, Json, State, events_of, node_names
 
 APPLIED = sa.Table(
     "stock_applied",
@@ -29,6 +30,15 @@ _RECEIPTS = "SELECT event_id, node, sequence FROM receipts ORDER BY node, sequen
 _NODES = "SELECT name, sequence, failed_builds, vcpus_used, memory_mb_used, disk_mb_used FROM nodes"
 _CLAIMS = "SELECT node, instance_uuid, role, vcpus, memory_mb, disk_mb FROM claims"
 _LETTERS = "SELECT event_id, code FROM dead_letters"
+_APPLIED_OF_NODES = """
+    SELECT node, count(*) AS events,
+        sum(CASE WHEN method = 'build_failed' AND outcome <> 'parked' THEN 1 ELSE 0 END) AS failed_builds
+    FROM receipts WHERE sequence IS NOT NULL GROUP BY node
+"""
+_CLAIMED_OF_NODES = """
+    SELECT node, sum(vcpus) AS vcpus, sum(memory_mb) AS memory_mb, sum(disk_mb) AS disk_mb
+    FROM claims GROUP BY node
+"""
 
 
 @dataclass(frozen=True)
@@ -36,23 +46,32 @@ class Verdict:
     """What became of the casts.
 
     `applied` counts events, `twice` repetitions, `inversions` events that came after a later one of their
-    node. `wrong` says in words what else is not as it must be.
+    node, `half` facts in SQL that are not what the receipts add up to, `missing` gaps in what the
+    notifications tell. `wrong` says the last two in words, and what else is not as it must be.
     """
 
     applied: int
     lost: int
     twice: int
     inversions: int
+    half: int = 0
+    missing: int = 0
     parked: int = 0
     wrong: tuple[str, ...] = ()
 
     @property
     def clean(self) -> bool:
         """Whether every cast was applied once and in order, and nothing else is wrong."""
-        return not (self.lost or self.twice or self.inversions or self.parked or self.wrong)
+        found = (self.lost, self.twice, self.inversions, self.half, self.missing, self.parked)
+        return not (any(found) or self.wrong)
+
+    def also(self, half: Iterable[str] = (), wrong: Iterable[str] = ()) -> "Verdict":
+        """The verdict with half events that were seen on the way, and what else was found to be wrong."""
+        torn = tuple(half)
+        return replace(self, half=self.half + len(torn), wrong=(*self.wrong, *torn, *wrong))
 
 
-def judge(casts: int, ids: Iterable[str]) -> Verdict:
+def judge(casts: int | Mapping[str, int], ids: Iterable[str]) -> Verdict:
     """Judge the event ids that were applied, in the order in which they were."""
     orders: dict[str, list[int]] = {node: [] for node in node_names()}
     for event_id in ids:
@@ -71,8 +90,8 @@ def judge(casts: int, ids: Iterable[str]) -> Verdict:
 def engine_of(url: str, **pool: Any) -> sa.Engine:
     """An engine as SQLAlchemy makes it, without the worker's settings."""
     parsed = sa.make_url(url)
-    if parsed.drivername == "postgresql":
-        parsed = parsed.set(drivername="postgresql+psycopg")
+    drivers = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql"}
+    parsed = parsed.set(drivername=drivers.get(parsed.drivername, parsed.drivername))
     patience = {"timeout": 60} if parsed.get_backend_name() == "sqlite" else {}
     return sa.create_engine(parsed, connect_args=patience, **pool)
 
@@ -109,32 +128,69 @@ class Ledger:
         """How many notifications nobody has confirmed yet."""
         return self._rows("SELECT count(*) FROM outbox")[0][0]
 
-    def verdict(self, casts: int) -> Verdict:
-        """Judge receipts first, then whether rows are what these receipts add up to."""
+    def torn(self) -> list[str]:
+        """What at this moment, in the middle of the work, is half an event; cheap, one snapshot.
+
+        A node's sequence must be its receipts, its failed builds those of them, its usage its claims.
+        """
+        with self._snapshot() as connection:
+            nodes, applied, claimed = (
+                {row[0]: row for row in connection.execute(sa.text(statement))}
+                for statement in (_NODES, _APPLIED_OF_NODES, _CLAIMED_OF_NODES)
+            )
+        wrong = [f"{node}: receipts, but no node" for node in applied.keys() - nodes.keys()]
+        for node, row in nodes.items():
+            seen, sums = applied.get(node), claimed.get(node)
+            figures = (row.sequence, row.failed_builds, *row[3:])
+            events = (seen.events, int(seen.failed_builds)) if seen else (0, 0)
+            vcpus, memory_mb, disk_mb = map(int, sums[1:]) if sums else (0, 0, 0)
+            must = (*events, vcpus, memory_mb + RESERVED_MEMORY_MB, disk_mb)
+            wrong += [f"{node}: {figures} at work, not {must}"] if figures != must else []
+        return wrong
+
+    def verdict(self, casts: int | Mapping[str, int], told: Iterable[Json]) -> Verdict:
+        """Judge receipts first, then whether rows are what these add up to and notifications cover them."""
         letters = dict(map(tuple, self._rows(_LETTERS)))
         receipts = [row for row in self._rows(_RECEIPTS) if row.event_id not in letters]
         seen = judge(casts, [row.event_id for row in receipts])
-        lost, twice, wrong = seen.lost - len(letters), seen.twice, []
+        lost, twice, half = max(seen.lost - len(letters), 0), seen.twice, []
         rows = {row.name: row for row in self._rows(_NODES)}
         claims = self._claims()
+        was: dict[tuple[str, int], tuple[int, ...]] = {}
         for node in node_names():
             mine = [row for row in receipts if row.node == node]
-            must = state_after(node, [int(row.event_id.rpartition(".")[2]) for row in mine])
+            if node not in rows:
+                half += [f"{node}: {len(mine)} receipts, but no node"] if mine else []
+                continue
+            must = State()
+            for row in mine:
+                must.apply(node, int(row.event_id.rpartition(".")[2]))
+                was[node, row.sequence] = must.told
             surplus = rows[node].failed_builds - must.failed_builds
             twice += max(surplus, 0)
             lost += max(-surplus, 0)
-            wrong += _differences(node, rows[node], claims.get(node, {}), must)
+            half += _differences(node, rows[node], claims.get(node, {}), must)
             if not letters and [row.sequence for row in mine] != list(range(1, rows[node].sequence + 1)):
-                wrong.append(f"{node}: its receipts' sequences are not 1 to {rows[node].sequence}")
+                half.append(f"{node}: its receipts' sequences are not 1 to {rows[node].sequence}")
         attempts = self._rows("SELECT count(*) FROM attempts")[0][0]
-        wrong += [f"{attempts} attempts are left"] if attempts else []
-        wrong += [f"{event_id} is parked: {code}" for event_id, code in letters.items()]
-        return Verdict(seen.applied, lost, twice, seen.inversions, len(letters), tuple(wrong))
+        half += [f"{attempts} attempts are left"] if attempts else []
+        missing = untold(told, self._last(), was)
+        parked = [f"{event_id} is parked: {code}" for event_id, code in letters.items()]
+        wrong = (*half, *missing, *parked)
+        return Verdict(
+            seen.applied, lost, twice, seen.inversions, len(half), len(missing), len(letters), wrong
+        )
 
-    def usage(self) -> dict[str, tuple[int, ...]]:
-        """What each node's last notification must say: sequence, vcpus, memory MB, disk GB."""
+    def _last(self) -> dict[str, tuple[int, ...]]:
+        """What each node's last notification must say: sequence, vcpus, memory MB, disk GB, failed builds."""
         return {
-            row.name: (row.sequence, row.vcpus_used, row.memory_mb_used, row.disk_mb_used // 1024)
+            row.name: (
+                row.sequence,
+                row.vcpus_used,
+                row.memory_mb_used,
+                row.disk_mb_used // 1024,
+                row.failed_builds,
+            )
             for row in self._rows(_NODES)
         }
 
@@ -144,6 +200,16 @@ class Ledger:
             assert row.role == "instance", row
             claims.setdefault(row.node, {})[row.instance_uuid] = (row.vcpus, row.memory_mb, row.disk_mb)
         return claims
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[sa.Connection]:
+        """A transaction whose reads are all of one moment."""
+        with self._engine.connect() as connection:
+            if self._engine.dialect.name == "sqlite":
+                connection.exec_driver_sql("BEGIN")  # Its driver would not, for reads.
+            else:
+                connection.execution_options(isolation_level="REPEATABLE READ")
+            yield connection
 
     def _rows(self, statement: str) -> list[Any]:
         with self._engine.connect() as connection:
@@ -162,37 +228,52 @@ def _differences(node: str, row: Any, claims: Mapping[str, object], must: State)
     ]
 
 
+def connected(url: str) -> kombu.Connection:
+    """A connection to a transport URL, which may name several hosts."""
+    hosts, _, vhost = url.removeprefix("rabbit://").partition("/")
+    return kombu.Connection([f"amqp://{host}/{vhost}" for host in hosts.split(",")])
+
+
 def notifications(url: str, queue: str = QUEUE) -> list[Json]:
     """Take all notifications from a queue, in its order."""
     taken = []
-    with kombu.Connection(url.replace("rabbit://", "amqp://")) as connection:
+    with connected(url) as connection:
         channel = connection.channel()
         while message := channel.basic_get(queue, no_ack=True):
             taken.append(json.loads(json.loads(message.body)["oslo.message"]))
     return taken
 
 
-def untold(told: Iterable[Json], usage: Mapping[str, tuple[int, ...]]) -> list[str]:
+def untold(
+    told: Iterable[Json],
+    last: Mapping[str, tuple[int, ...]],
+    was: Mapping[tuple[str, int], tuple[int, ...]],
+) -> list[str]:
     """What is wrong with notifications of usage, after repetitions are dropped by their message_id.
 
-    Each must be newer than the one before it and join on to it; the last must say what SQL says.
+    Each must be newer than the one before it, join on to it and say what the node was at its sequence; the
+    last must say what SQL says.
     """
     first = {notice["message_id"]: notice for notice in told}
-    last: dict[str, tuple[int, ...]] = {}
+    seen: dict[str, tuple[int, ...]] = {}
     wrong = []
     for notice in first.values():
         if notice["event_type"] != "compute_node.usage":
             continue
         data = notice["payload"]["nova_object.data"]
         node, sequence, since = data["node"], data["sequence"], data["since"]
-        before = last.get(node, (0,))[0]
+        before = seen.get(node, (0,))[0]
         if since != before:
             wrong.append(f"{node}: notification {sequence} follows {since}, the one before it is {before}")
-        last[node] = (sequence, data["vcpus_used"], data["memory_mb_used"], data["local_gb_used"])
+        figures = tuple(data[name] for name in ("vcpus_used", "memory_mb_used", "local_gb_used"))
+        figures += (data["stats"]["failed_builds"],)
+        if was.get((node, sequence), figures) != figures:
+            wrong.append(f"{node}: notification {sequence} says {figures}, not {was[node, sequence]}")
+        seen[node] = (sequence, *figures)
     wrong += [
-        f"{node}: the last notification says {last.get(node)}, SQL {figures}"
-        for node, figures in usage.items()
-        if last.get(node) != figures
+        f"{node}: the last notification says {seen.get(node)}, SQL {figures}"
+        for node, figures in last.items()
+        if seen.get(node) != figures
     ]
     return wrong
 

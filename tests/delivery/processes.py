@@ -21,13 +21,26 @@ ROOT = Path(__file__).resolve().parents[2]
 WORKER = "import sys; from tracker_worker.cmd.worker import main; sys.exit(main())"
 SECONDS = 60
 
+Options = dict[str, dict[str, Any]]
+
 
 @dataclass(frozen=True)
 class Broker:
-    """Where commands go: a transport URL and an exchange."""
+    """Where commands go: a transport URL, an exchange and the kind of its queues."""
 
     url: str
-    exchange: str
+    exchange: str = "tracker"
+    quorum: bool = False
+
+    @property
+    def queues(self) -> str:
+        """The option of [oslo_messaging_rabbit] that all its clients must share."""
+        return "rabbit_quorum_queue" if self.quorum else "amqp_durable_queues"
+
+    @property
+    def client_url(self) -> str:
+        """The URL of a client that takes its options from there."""
+        return f"{self.url}?{self.queues}=true"
 
 
 class Processes:
@@ -72,6 +85,19 @@ class Processes:
     def kill(self, process: "subprocess.Popen[bytes]") -> None:
         """SIGKILL it, if it still runs, and wait for its end."""
         process.kill()
+        self._forget(process)
+
+    def stop(self, process: "subprocess.Popen[bytes]", log: str) -> None:
+        """SIGTERM it; it has to end by itself, and well."""
+        process.terminate()
+        try:
+            code = process.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"not ended in {SECONDS} s:\n{self.tail(log)}") from None
+        assert code == 0, f"it ended with {code}:\n{self.tail(log)}"
+        self._forget(process)
+
+    def _forget(self, process: "subprocess.Popen[bytes]") -> None:
         process.wait(SECONDS)
         for pipe in (process.stdin, process.stdout):
             assert pipe
@@ -100,20 +126,33 @@ class Processes:
 
 
 class TrackerWorker:
-    """tracker-worker as its operators run it, on one database."""
+    """tracker-worker as its operators run it, on one database. `options`, by group, win over those here."""
 
     name = "tracker-worker"
-    log = "worker.log"
 
-    def __init__(self, processes: Processes, broker: Broker, database: str) -> None:
+    def __init__(
+        self,
+        processes: Processes,
+        broker: Broker,
+        database: str,
+        options: Options | None = None,
+        name: str = name,
+    ) -> None:
         self._processes = processes
-        self._file = processes.directory / "tracker-worker.conf"
-        self._file.write_text(
-            "[DEFAULT]\nuse_stderr = true\n"
-            f"transport_url = {broker.url}\n[bus]\nexchange = {broker.exchange}\n"
-            "[oslo_messaging_rabbit]\namqp_durable_queues = true\n"
-            f"[database]\nconnection = {database}\n"
-        )
+        self.log = f"{name}.log"
+        self._file = processes.directory / f"{name}.conf"
+        groups: Options = {
+            "DEFAULT": {"transport_url": broker.url, "use_stderr": True},
+            "bus": {"exchange": broker.exchange},
+            "oslo_messaging_rabbit": {broker.queues: True},
+            "database": {"connection": database},
+        }
+        for group, more in (options or {}).items():
+            groups[group] = groups.get(group, {}) | more
+        lines = []
+        for group, given in groups.items():
+            lines += [f"[{group}]", *(f"{option} = {value}" for option, value in given.items())]
+        self._file.write_text("\n".join(lines) + "\n")
 
     def start(self) -> "subprocess.Popen[bytes]":
         """Start it and return once it consumes."""
@@ -147,7 +186,7 @@ class StockServer:
         self._processes = processes
         self.name = f"oslo.messaging, {threads} thread{'s' * (threads > 1)}"
         self._order = {
-            "url": broker.url,
+            "url": broker.client_url,
             "exchange": broker.exchange,
             "server": self.server,
             "database": database,

@@ -14,22 +14,25 @@ import time
 import traceback
 from typing import Any
 
+import amqp
 import oslo_messaging
+from kombu.exceptions import KombuError
 from oslo_config import cfg
 
 from tests.delivery.load import command, schedule, server_of
 
 THREADS = 8
 TIMEOUT = 30
+PAUSE = 0.1
+"""Seconds before a cast that failed is tried again."""
 
 
 def main() -> None:
     """Do what the line says: {"do": "cast" or "call", "url", "exchange", ...}."""
     cfg.CONF([])
     order = json.loads(sys.stdin.readline())
-    url = f"{order['url']}?amqp_durable_queues=true"
     client = oslo_messaging.get_rpc_client(
-        oslo_messaging.get_rpc_transport(cfg.CONF, url=url),
+        oslo_messaging.get_rpc_transport(cfg.CONF, url=order["url"]),
         oslo_messaging.Target(exchange=order["exchange"], topic="tracker", version="1.0"),
         timeout=TIMEOUT,
         transport_options=oslo_messaging.TransportOptions(at_least_once=True),
@@ -39,8 +42,12 @@ def main() -> None:
 
 
 def cast(client: Any, order: dict[str, Any]) -> dict[str, Any]:
-    """Cast what it may as fast as the broker confirms it; a node's events from one thread, in order."""
+    """Cast what it may as fast as the broker confirms it; a node's events from one thread, in order.
+
+    What the broker did not confirm is cast again under the same id: it may have arrived. `again` counts it.
+    """
     may: list[queue.SimpleQueue[int]] = [queue.SimpleQueue() for _ in range(THREADS)]
+    again: list[int] = []
 
     def run(share: int) -> None:
         allowed = 0
@@ -48,8 +55,10 @@ def cast(client: Any, order: dict[str, Any]) -> dict[str, Any]:
             for number, node, n in schedule(order["casts"], share, THREADS):
                 while number >= allowed:
                     allowed = may[share].get()
-                method, arguments = command(node, n)
-                client.prepare(server=order["server"] or server_of(node)).cast({}, method, **arguments)
+                way = client.prepare(server=order["server"] or server_of(node))
+                while not _confirmed(way, *command(node, n)):
+                    again.append(number)
+                    time.sleep(PAUSE)
         except BaseException:
             traceback.print_exc()
             os._exit(1)
@@ -62,7 +71,19 @@ def cast(client: Any, order: dict[str, Any]) -> dict[str, Any]:
             told.put(int(line))
     for thread in threads:
         thread.join()
-    return {}
+    return {"again": len(again)}
+
+
+def _confirmed(way: Any, method: str, arguments: dict[str, Any]) -> bool:
+    """Cast; False when it failed. A cast that no queue takes is an error: the worker declares them first."""
+    try:
+        way.cast({}, method, **arguments)
+    except oslo_messaging.MessageUndeliverable:
+        raise
+    except (oslo_messaging.MessagingException, OSError, amqp.AMQPError, KombuError):
+        traceback.print_exc()
+        return False
+    return True
 
 
 def call(client: Any, order: dict[str, Any]) -> dict[str, Any]:

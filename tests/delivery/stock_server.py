@@ -42,9 +42,8 @@ def main() -> None:
     cfg.CONF([])
     order = json.loads(sys.stdin.readline())
     engine = engine_of(order["database"], pool_size=order["threads"])
-    url = f"{order['url']}?amqp_durable_queues=true"
     server = oslo_messaging.get_rpc_server(
-        oslo_messaging.get_rpc_transport(cfg.CONF, url=url),
+        oslo_messaging.get_rpc_transport(cfg.CONF, url=order["url"]),
         oslo_messaging.Target(exchange=order["exchange"], topic="tracker", server=order["server"]),
         [Recorder(engine)],
     )

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A trial whose casts are waiting before the worker sees them.
+
+They are published by hand, as oslo.messaging puts them on the wire: ten times as fast as its client does.
+"""
+
+import json
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any, Self
+
+import amqp
+import kombu
+import sqlalchemy as sa
+
+from tests.chaos.trial import Trial
+from tests.delivery import oracle
+from tests.delivery.load import PARTITIONS, Json, command, schedule, server_of
+from tests.delivery.oracle import Ledger, Verdict
+
+WINDOW = 1000
+"""Messages that wait for their confirms at once."""
+SECONDS = 60
+
+
+class Backlog(Trial):
+    """A trial without a client: `publish` casts. The first worker has declared the queues and is gone.
+
+    `casts` may say how many of each node, where the load is not even: `publish_events` casts these.
+    """
+
+    def __init__(
+        self, broker_url: str, database_url: str, casts: int | Mapping[str, int], **how: Any
+    ) -> None:
+        even = isinstance(casts, int)
+        super().__init__(broker_url, database_url, casts if even else 0, **how)
+        self.casts = casts if even else sum(casts.values())
+        self.due = casts
+        self.ledger = Uneven(self.engine, casts)
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+            self.stop_worker()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def publish(self, number: int) -> None:
+        """Cast so many more, and return once the broker has them."""
+        self.publish_events(
+            (node, n)
+            for which, node, n in schedule(self.casts, 0, 1)
+            if self.allowed <= which < self.allowed + number
+        )
+        self.allowed += number
+
+    def publish_events(self, events: Iterable[tuple[str, int]], server: str | None = None) -> None:
+        """Cast events, by node and number, to the queues of their nodes, or all to one server's."""
+        self._started = self._started or time.monotonic()
+        with oracle.connected(self.broker.url) as connection:
+            publisher = Publisher(connection, self.broker.exchange)
+            for node, n in events:
+                publisher.send(server or server_of(node), body_of(*command(node, n)))
+            publisher.wait()
+
+    def finish_casting(self) -> dict[str, Any]:
+        """Cast the rest, of an even load."""
+        if isinstance(self.due, int):
+            self.publish(self.casts - self.allowed)
+        return {"again": 0}
+
+
+class Uneven(Ledger):
+    """Judges by how many casts are due of each node."""
+
+    def __init__(self, engine: sa.Engine, due: int | Mapping[str, int]) -> None:
+        super().__init__(engine)
+        self._due = due
+
+    def verdict(self, casts: int | Mapping[str, int], told: Iterable[Json]) -> Verdict:
+        return super().verdict(self._due, told)
+
+
+def body_of(method: str, arguments: Json) -> bytes:
+    """The body of a cast."""
+    inner = {"method": method, "args": arguments, "version": "1.0", "_context_request_id": "req-1"}
+    return json.dumps({"oslo.version": "2.0", "oslo.message": json.dumps(inner)}).encode()
+
+
+class Publisher:
+    """Publishes persistent messages on a channel of its own. A message that no queue takes is an error."""
+
+    def __init__(self, connection: kombu.Connection, exchange: str) -> None:
+        self._connection = connection
+        self._exchange = exchange
+        self._channel = connection.channel()
+        self._channel.confirm_select()
+        self._channel.events["basic_ack"].add(self._on_ack)
+        self._channel.events["basic_return"].add(self._on_return)
+        self._published = self._confirmed = 0
+
+    def send(self, server: str, body: bytes) -> None:
+        """Publish one message; `wait` tells when the broker has it."""
+        properties = {"content_type": "application/json", "content_encoding": "utf-8", "delivery_mode": 2}
+        message = amqp.Message(body, **properties)
+        self._channel.basic_publish(message, self._exchange, f"tracker.{server}", mandatory=True)
+        self._published += 1
+        self._wait_for(self._published - WINDOW)
+
+    def wait(self) -> None:
+        """Wait until all is confirmed."""
+        self._wait_for(self._published)
+
+    def _wait_for(self, confirmed: int) -> None:
+        while self._confirmed < confirmed:
+            self._connection.drain_events(timeout=SECONDS)
+
+    def _on_ack(self, tag: int, _multiple: bool) -> None:
+        self._confirmed = max(self._confirmed, tag)
+
+    def _on_return(self, _error: Any, _exchange: str, key: str, _message: Any) -> None:
+        raise AssertionError(f"nobody takes what is sent to {key}")
+
+
+def ready(trial: Trial) -> dict[str, int]:
+    """How many messages of each partition nobody has."""
+    with oracle.connected(trial.broker.url) as connection:
+        channel = connection.channel()
+        names = [f"{trial.broker.exchange}.p{number}" for number in range(PARTITIONS)]
+        return {name: channel.queue_declare(name, passive=True).message_count for name in names}

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A backlog on a slow database: what the worker holds does not grow with it, even when the broker dies."""
+
+import time
+
+import psutil
+import pytest
+import sqlalchemy as sa
+
+from tests.chaos.backlog import Backlog
+from tests.servers.rabbitmq import RabbitMQ
+
+COMMIT_SECONDS = 0.05
+PREFETCH = 64
+HEARTBEAT = 6
+MEBIBYTE = 1024 * 1024
+MOST_MEMORY = 200 * MEBIBYTE
+MOST_GROWTH = 40 * MEBIBYTE
+SECONDS = 1800
+PAUSE = 0.25
+
+
+class Watch:
+    """What the worker holds while it works: its resident memory, and the messages that it has not settled."""
+
+    def __init__(self, trial: Backlog, rabbitmq: RabbitMQ) -> None:
+        self._trial = trial
+        self._rabbitmq = rabbitmq
+        self._process = psutil.Process(trial.worker.pid)
+        self._vhost = trial.broker.url.rpartition("/")[2]
+        self.memory: list[int] = []
+        self.unacknowledged = 0
+
+    def until(self, settled: int) -> float:
+        """Look until so many events are settled; how many were a second."""
+        before, started = self._trial.settled(), time.monotonic()
+        while (now := self._trial.settled()) < settled:
+            assert time.monotonic() - started < SECONDS, f"{now} of {settled} events in {SECONDS} s"
+            self.memory.append(self._process.memory_info().rss)
+            queues = self._rabbitmq.api("GET", f"queues/{self._vhost}")
+            held = [queue.get("messages_unacknowledged", 0) for queue in queues]
+            self.unacknowledged = max(self.unacknowledged, *held)
+            time.sleep(PAUSE)
+        return (now - before) / (time.monotonic() - started)
+
+    @property
+    def growth(self) -> int:
+        """From the most of the first quarter to the most of all."""
+        return max(self.memory) - max(self.memory[: max(len(self.memory) // 4, 1)])
+
+
+@pytest.mark.timeout(2400)
+@pytest.mark.parametrize("quorum", [False, True], ids=["durable", "quorum"])
+def test_a_backlog_on_a_slow_database_costs_no_memory(
+    quorum, rabbitmq, vhost_url, database_url, size, report, capsys
+):
+    casts = size(5_000, 200_000)
+    options = {
+        "worker": {"prefetch": PREFETCH},
+        "oslo_messaging_rabbit": {"heartbeat_timeout_threshold": HEARTBEAT, "heartbeat_rate": 2},
+    }
+    with Backlog(vhost_url, database_url, casts, quorum=quorum, options=options) as trial:
+        make_slow(trial)
+        trial.publish(casts)
+        worker = trial.start()
+        watch = Watch(trial, rabbitmq)
+        rate = watch.until(casts // 2)
+        before = trial.log_of(worker)
+        rabbitmq.kill()
+        assert trial.settled() < casts
+        rabbitmq.start()
+        resumed = trial.wait_settled(trial.settled() + 1)
+        rate_after = watch.until(casts)
+        kind = "quorum" if quorum else "durable"
+        row = trial.finish(f"broker killed, slow database, {kind} queues", 1, resumed=resumed)
+    with capsys.disabled():
+        print(
+            f"\n{kind}: {rate:.0f} events/s, {rate_after:.0f} after the broker was killed; RSS at most "
+            f"{max(watch.memory) / MEBIBYTE:.0f} MiB, growth {watch.growth / MEBIBYTE:.0f} MiB; at most "
+            f"{watch.unacknowledged} of a partition unacknowledged"
+        )
+    report(row)
+    assert before.count("Consuming from") == 1 and "cannot be used" not in before, "it lost its connection"
+    assert watch.growth < MOST_GROWTH
+    assert max(watch.memory) < MOST_MEMORY
+    assert 0 < watch.unacknowledged <= PREFETCH
+    assert rate_after > rate / 4, (rate, rate_after)
+
+
+def make_slow(trial: Backlog) -> None:
+    """Have the server wait before each commit that it writes to its disk, as a slower disk would."""
+    with trial.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        name = connection.scalar(sa.text("SELECT current_database()"))
+        for setting, value in (("commit_delay", round(COMMIT_SECONDS * 1e6)), ("commit_siblings", 0)):
+            connection.execute(sa.text(f"ALTER DATABASE {name} SET {setting} = {value}"))
+    trial.engine.dispose()
+    with trial.engine.begin() as connection:
+        connection.execute(sa.text("INSERT INTO attempts (event_id, count) VALUES ('', 1)"))
+        started = time.monotonic()
+    assert time.monotonic() - started >= COMMIT_SECONDS, "commits are not slow"
+    with trial.engine.begin() as connection:
+        connection.execute(sa.text("DELETE FROM attempts"))

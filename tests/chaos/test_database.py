@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The database goes away under load, or takes a commit and cannot say so."""
+
+import operator
+import random
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from tests.chaos.databases import KINDS, database_of
+from tests.chaos.queues import held
+from tests.chaos.trial import Trial
+from tests.servers.proxy import Proxy
+from tests.servers.rabbitmq import RabbitMQ
+from tests.servers.server import Server
+from tests.servers.sql_traffic import Commit
+
+SEED = 1
+RESUMES = 5.0
+"""Seconds after which work goes on once the database is back."""
+
+Way = Callable[[Server], None]
+
+
+def take_away(server: Server, end: Way, rabbitmq: RabbitMQ, trial: Trial, seconds: float) -> float:
+    """End the database, hold it back, start it; the seconds from then to the next event that is settled.
+
+    Nothing is acknowledged meanwhile.
+    """
+    end(server)
+    before = held(rabbitmq, trial.broker.url)
+    assert before, "nothing was under way"
+    threading.Event().wait(seconds)
+    assert held(rabbitmq, trial.broker.url) >= before, "acknowledged without a commit"
+    server.start()
+    settled = trial.settled()
+    return trial.wait_for(lambda: trial.settled() > min(settled, trial.allowed - 1), "work goes on")
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("kind", "way", "share", "words"),
+    [
+        ("postgresql", operator.methodcaller("stop"), 2, "restarted with -m immediate"),
+        ("postgresql", operator.methodcaller("kill"), 1, "killed"),
+        ("mariadb", operator.methodcaller("kill"), 1, "killed"),
+    ],
+    ids=["postgresql-stopped", "postgresql-killed", "mariadb-killed"],
+)
+def test_a_database_that_goes_away_at_work_costs_nothing(
+    vhost_url, rabbitmq, request, size, report, kind, way, share, words
+):
+    database = database_of(request, kind)
+    times, burst = size(share, 5), size(750, 3_000)
+    chance = random.Random(SEED)
+    resumed = []
+    with Trial(vhost_url, database.url, casts=burst * (times + 1)) as trial:
+        for number in range(1, times + 1):
+            before = trial.settled()
+            trial.cast_until(burst * number)
+            trial.wait_settled(before + chance.randint(1, burst // 2))
+            # Away for long enough, and the pause between two tries is at its longest.
+            away = size(0.0, chance.uniform(0.0, 15.0))
+            resumed.append(take_away(database.server, way, rabbitmq, trial, away))
+        row = trial.finish(f"{database.name} {words}", times, max(resumed))
+        assert trial.log.count("Batch is tried again") >= times
+    report(row)
+    assert max(resumed) <= RESUMES, resumed
+
+
+def by_a_lane(commit: Commit) -> bool:
+    """Whether that was a batch."""
+    return commit.wrote("INSERT")
+
+
+def by_the_relay(commit: Commit) -> bool:
+    """Whether published notifications were removed, or the lease was renewed."""
+    return commit.verbs in ({"DELETE"}, {"UPDATE"})
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_commit_whose_answer_is_lost_counts_once(vhost_url, request, size, report, kind):
+    """A lane's and the relay's in turn."""
+    database = database_of(request, kind)
+    times, burst = size(6, 40), size(250, 1_000)
+    at_work = 0
+    with Proxy(database.server.port, database.traffic) as proxy:
+        # So small a window that the relay has something to remove while there is a load.
+        options = {"database": {"connection": proxy.through(database.url)}, "notifications": {"window": 10}}
+        with Trial(vhost_url, database.url, casts=burst * (times + 1), options=options) as trial:
+            for number in range(1, times + 1):
+                trial.cast_until(burst * number)
+                proxy.cut_after_commit(by_a_lane if number % 2 else by_the_relay)
+                trial.wait_for(lambda cuts=number: proxy.cuts == cuts, "a cut")
+                at_work += trial.settled() < trial.allowed
+            row = trial.finish(f"{database.name}: cut after COMMIT", times)
+            assert trial.log.count("Batch is tried again") >= times / 2
+            assert trial.log.count("Notifications wait") >= times / 2
+    report(row)
+    assert at_work > times / 2

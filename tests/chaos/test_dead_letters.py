@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Dead letters are replayed exactly once, however often the command is repeated, and whatever is killed."""
+
+import random
+import subprocess
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from tests.chaos.backlog import Backlog, Uneven, ready
+from tests.delivery.load import PARTITIONS, node_names, schedule, server_of
+
+MANAGE = "import sys; from tracker_worker.cmd.manage import main; sys.exit(main())"
+LOG = "manage.log"
+SEED = 1
+BATCH = 16
+"""Small, so that a worker can be killed in the middle."""
+SECONDS = 120
+
+
+class Replayed(Uneven):
+    """Takes a letter's replay for the event that was parked."""
+
+    def _rows(self, statement: str) -> list[Any]:
+        letters = {row.id: row for row in super()._rows("SELECT id, event_id, state FROM dead_letters")}
+        given_up = {row.event_id for row in letters.values() if row.state == "replayed"}
+        rows = []
+        for row in super()._rows(statement):
+            if "event_id" not in row._fields:
+                rows.append(row)
+            elif (letter := letters.get(row.event_id.partition(".")[0])) is not None:
+                rows.append(Renamed(row, letter.event_id))
+            elif row.event_id not in given_up:
+                rows.append(row)
+        return rows
+
+
+class Renamed(tuple):
+    """A row under another event id, its first column."""
+
+    def __new__(cls, row: sa.Row, event_id: str) -> "Renamed":
+        return super().__new__(cls, (event_id, *row[1:]))
+
+    def __init__(self, row: sa.Row, event_id: str) -> None:
+        self.__dict__.update(row._mapping, event_id=event_id)
+
+
+class LetterTrial(Backlog):
+    """All events but the nodes' reports are parked, for they come on other partitions than their nodes'."""
+
+    def __enter__(self):
+        super().__enter__()
+        self.ledger = Replayed(self.engine, self.due)
+        return self
+
+    def park(self) -> list[str]:
+        """Cast all and have the rest parked; the letters' ids in the order in which they were parked."""
+        self.publish_events((node, 0) for node in node_names())
+        self.start()
+        self.wait_settled(len(node_names()))
+        for partition in range(PARTITIONS):
+            mine = [x for x in schedule(self.casts, 0, 1) if server_of(x[1]) == f"p{partition}" and x[2]]
+            self.publish_events(((node, n) for _, node, n in mine), f"p{(partition + 1) % PARTITIONS}")
+        self.allowed = self.casts
+        self.wait_settled(self.casts)
+        return self.column("SELECT id FROM dead_letters WHERE state = 'parked' ORDER BY recorded_at")
+
+    def replay(self, letters: Iterable[str]) -> "subprocess.Popen[bytes]":
+        """Start the command."""
+        file = next(self.processes.directory.glob("*.conf"))
+        arguments = ["--config-file", str(file), "dead-letter", "replay", *letters]
+        return self.processes.start(None, "-c", MANAGE, *arguments, log=LOG)
+
+    def ended(self, command: "subprocess.Popen[bytes]") -> str:
+        """What the command prints, which has to end well."""
+        output, _ = command.communicate(timeout=SECONDS)
+        assert command.returncode == 0, self.processes.tail(LOG)
+        self.processes.kill(command)
+        return output.decode()
+
+    def kill_publishing(self, letters: list[str], more: int) -> None:
+        """Replay letters without a worker; kill the command when so many more wait."""
+        before = self.waiting()
+        command = self.replay(letters)
+
+        def part_is_published() -> bool:
+            assert command.poll() is None, self.processes.tail(LOG)
+            return self.waiting() >= before + more
+
+        self.wait_for(part_is_published, "a part to be published")
+        self.processes.kill(command)
+        assert self.waiting() < before + len(letters), "it had published all"
+
+    def kill_settling(self, letters: list[str]) -> None:
+        """Replay letters twice at once while a worker settles them, and kill it."""
+        commands = [self.replay(letters) for _ in range(2)]
+        done = self.replayed()
+        self.start()
+        self.wait_for(lambda: done < self.replayed() or done == len(letters), "a letter to be replayed")
+        self.kill_worker()
+        for command in commands:
+            self.ended(command)
+
+    def waiting(self) -> int:
+        """How many messages wait."""
+        return sum(ready(self).values())
+
+    def column(self, statement: str) -> list[Any]:
+        """The first column of a query."""
+        with self.engine.connect() as connection:
+            return list(connection.scalars(sa.text(statement)))
+
+    def replayed(self) -> int:
+        """How many letters are replayed."""
+        return self.column("SELECT count(*) FROM dead_letters WHERE state = 'replayed'")[0]
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("database", ["database_url", "sqlite_url"], ids=["postgresql", "sqlite"])
+def test_every_letter_is_replayed_once_whatever_is_killed(
+    database, request, vhost_url, rabbitmq, size, report
+):
+    casts, rounds = size(250, 2_500), size(1, 20)
+    chance = random.Random(SEED)
+    part_done = 0
+    url = request.getfixturevalue(database)
+    with LetterTrial(vhost_url, url, casts, options={"worker": {"batch_size": BATCH}}) as trial:
+        letters = trial.park()
+        assert len(letters) == casts - len(node_names())
+        trial.kill_worker()
+        for number in range(rounds):
+            trial.kill_publishing(letters, chance.randint(1, len(letters) // 2))
+            if number == 0:
+                rabbitmq.stop()
+                rabbitmq.start()
+            trial.kill_settling(letters)
+            part_done += 0 < trial.replayed() < len(letters)
+        trial.start()
+        trial.wait_for(lambda: trial.replayed() == len(letters), "all letters replayed")
+        output = trial.ended(trial.replay(letters))
+        settled = trial.settled()
+        row = trial.finish(f"letters replayed again and again, {trial.engine.dialect.name}", rounds)
+        states = trial.column("SELECT DISTINCT state FROM dead_letters")
+        replays = trial.column("SELECT event_id FROM receipts WHERE event_id LIKE '%-%-%-%-%.%'")
+    assert part_done, "no worker was killed in the middle"
+    assert output.count("replayed before") == len(letters), output
+    assert states == ["replayed"]
+    assert sorted(replays) == sorted(f"{letter}.1" for letter in letters)
+    assert settled == casts + len(letters)
+    report(row)

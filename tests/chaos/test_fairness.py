@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A node's backlog is its own: whoever calls another node of the same worker hardly waits longer."""
+
+import statistics
+
+import pytest
+
+from tests.chaos.backlog import Backlog
+from tests.delivery.load import server_of
+
+BUSY_NODE, CALLED_NODE = "node-00", "node-01"
+MOST_SECONDS = 0.1
+CALLER_LOG = "caller.log"
+
+
+@pytest.mark.timeout(600)  # Most of it, with --chaos, are 100,000 events of one node.
+@pytest.mark.parametrize("database", ["database_url", "sqlite_url"], ids=["postgresql", "sqlite"])
+def test_a_backlog_of_one_node_does_not_delay_calls_for_another(
+    database, request, vhost_url, size, report, capsys
+):
+    waiting, calls = size(15_000, 100_000), size(29, 99)
+    casts = {BUSY_NODE: waiting, CALLED_NODE: 1 + calls}
+    assert server_of(BUSY_NODE) != server_of(CALLED_NODE)
+    with Backlog(vhost_url, request.getfixturevalue(database), casts) as trial:
+        trial.publish_events((BUSY_NODE, n) for n in range(waiting))
+        order = {
+            "url": trial.broker.client_url,
+            "exchange": trial.broker.exchange,
+            "node": CALLED_NODE,
+            "calls": calls,
+        }
+        caller = trial.processes.start(order, "-m", "tests.chaos.caller", log=CALLER_LOG)
+        trial.start()
+        seconds = trial.processes.result(caller, CALLER_LOG)
+        left = waiting - trial.settled()
+        row = trial.finish(f"{waiting} waiting events of one node, {trial.engine.dialect.name}", calls)
+    p50, p99 = statistics.median(seconds), statistics.quantiles(seconds, n=100, method="inclusive")[98]
+    with capsys.disabled():
+        figures = [f"{value * 1000:.0f} ms" for value in (p50, p99, max(seconds))]
+        print("\n{}: calls p50 {}, p99 {}, most {}".format(trial.engine.dialect.name, *figures))
+    assert left > 0, "the backlog was worked off before the last call"
+    report(row)
+    # The median: broker, caller and whatever else runs share the processors, and have peaks of their own.
+    assert p50 < MOST_SECONDS, sorted(seconds)

@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The worker is killed again and again in the middle of its work: nothing is lost, doubled or overtaken."""
+
+import pytest
+
+from tests.chaos.trial import Trial
+from tests.delivery.trial import kill_at_work
+
+
+@pytest.mark.parametrize(
+    ("database", "share"),
+    [("PostgreSQL", (10, 3_000)), ("MariaDB", (3, 1_000)), ("SQLite", (3, 1_000))],
+)
+def test_a_worker_that_is_killed_at_work_loses_nothing(database, share, request, vhost_url, size, report):
+    kills, casts = size(share, (100, 20_000))
+    fixture = {"PostgreSQL": "database_url", "MariaDB": "mariadb_url", "SQLite": "sqlite_url"}[database]
+    with Trial(vhost_url, request.getfixturevalue(fixture), casts) as trial:
+        at_work = kill_at_work(trial, kills)
+        row = trial.finish(f"kill -9 of the worker, {database}", kills)
+    report(row)
+    assert at_work > kills / 2, f"most kills have found an idle worker: {at_work} of {kills}"
+    assert trial.again == 0, "the broker was never away"

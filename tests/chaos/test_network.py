@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The network loses everything without a word, or stands still for a while, under load."""
+
+import itertools
+import random
+import threading
+from collections.abc import Sequence
+
+import pytest
+
+from tests.chaos.databases import KINDS, database_of
+from tests.chaos.queues import HEARTBEAT, IMPATIENT, NOTICES
+from tests.chaos.trial import Trial
+from tests.servers.proxy import Proxy
+
+SEED = 1
+BEYOND = 3.0 * HEARTBEAT
+"""Seconds after which both sides have given up a connection to the broker."""
+GIVES_UP = 6.0
+"""Seconds within which it gives up a database that says nothing, with these timeouts."""
+
+
+def lose_connections(trial: Trial, proxy: Proxy, seconds: float) -> int:
+    """Lose what is on the way of all connections, for ever; return how many, once there are new ones."""
+    lost = proxy.black_hole()
+    trial.wait_for(lambda: proxy.connections() > lost, "new connections", seconds)
+    return lost
+
+
+@pytest.mark.timeout(600)
+def test_a_broker_that_is_never_heard_of_again_is_given_up(vhost_url, rabbitmq, database_url, size, report):
+    times, burst = size(1, 10), size(1_500, 3_000)
+    chance = random.Random(SEED)
+    with Proxy(rabbitmq.port) as proxy:
+        options = IMPATIENT | {"DEFAULT": {"transport_url": proxy.through(vhost_url)}}
+        with Trial(vhost_url, database_url, casts=burst * (times + 1), options=options) as trial:
+            for number in range(1, times + 1):
+                before = trial.settled()
+                trial.cast_until(burst * number)
+                trial.wait_settled(before + chance.randint(1, burst // 2))
+                assert lose_connections(trial, proxy, NOTICES) >= 2
+                assert trial.settled() < trial.allowed
+                trial.wait_settled(trial.allowed)
+            row = trial.finish("broker half open", times)
+    report(row)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_database_that_is_never_heard_of_again_is_given_up(vhost_url, request, size, report, kind):
+    database = database_of(request, kind)
+    times, burst = size(1, 10), size(1_500, 3_000)
+    chance = random.Random(SEED)
+    with Proxy(database.server.port) as proxy:
+        options = {"database": {"connection": f"{proxy.through(database.url)}?{database.impatient}"}}
+        with Trial(vhost_url, database.url, casts=burst * (times + 1), options=options) as trial:
+            for number in range(1, times + 1):
+                proxy.delay(0.002)
+                before = trial.settled()
+                trial.cast_until(burst * number)
+                trial.wait_settled(before + chance.randint(1, burst // 2))
+                assert trial.settled() < trial.allowed
+                lose_connections(trial, proxy, GIVES_UP)
+                proxy.delay(0)
+                trial.wait_settled(trial.allowed)
+            row = trial.finish(f"{database.name} half open", times)
+    report(row)
+
+
+def stand_still(trial: Trial, links: Sequence[Proxy], chance: random.Random, seconds: float) -> None:
+    """Stop links one after the other, all for so long at least, and restore them in another order."""
+    for link in chance.sample(links, len(links)):
+        link.freeze()
+        threading.Event().wait(chance.uniform(0, seconds / 2))
+    threading.Event().wait(seconds)
+    assert trial.settled() < trial.allowed, "nothing was under way"
+    first, *others = chance.sample(links, len(links))
+    first.thaw()
+    for link in others:
+        threading.Event().wait(chance.uniform(0, seconds / 2))
+        link.thaw()
+
+
+@pytest.mark.timeout(900)
+def test_what_cannot_be_reached_for_some_time_is_waited_for(vhost_url, rabbitmq, request, size, report):
+    """Short of the heartbeat and beyond it: some connections outlive it, others do not."""
+    chance = random.Random(SEED)
+    database = database_of(request, "postgresql")
+    with Proxy(rabbitmq.port) as broker, Proxy(database.server.port) as far:
+        ways = ([broker], [far], [broker, far])
+        faults = size(
+            [([broker], BEYOND), ([far], 1.0), ([broker, far], 2.0)],
+            list(itertools.product(ways, (1.0, BEYOND, 30.0))) * 2,
+        )
+        burst = size(1_000, 2_000)
+        options = IMPATIENT | {
+            "DEFAULT": {"transport_url": broker.through(vhost_url)},
+            "database": {"connection": f"{far.through(database.url)}?{database.impatient}"},
+        }
+        with Trial(vhost_url, database.url, casts=burst * (len(faults) + 1), options=options) as trial:
+            for number, (stopped, seconds) in enumerate(faults, 1):
+                before = trial.settled()
+                trial.cast_until(burst * number)
+                trial.wait_settled(before + chance.randint(1, burst // 3))
+                stand_still(trial, stopped, chance, seconds)
+            row = trial.finish("broker, database or both out of reach", len(faults))
+            assert "cannot be used, trying again" in trial.log, "every connection outlived it"
+    report(row)

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Events that the worker cannot survive: each is parked, and nobody else is."""
+
+import re
+import subprocess
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import amqp
+import pytest
+import sqlalchemy as sa
+
+from tests.chaos.backlog import Backlog, ready
+from tests.chaos.report import Row
+from tests.delivery import oracle
+from tests.delivery.load import NODES, PARTITIONS
+from tests.delivery.processes import TrackerWorker
+
+MOST_DEATHS = 4
+PREFETCH = 64
+LIFE = 60
+"""Seconds in which a worker that is poisoned has to die or to be done."""
+
+
+class PoisonedWorker(TrackerWorker):
+    """tracker-worker that raises or dies of some events; see tests/chaos/poison.py."""
+
+    poison: dict[str, object]
+
+    def start(self) -> "subprocess.Popen[bytes]":
+        """Start it; it may be dead before it consumes."""
+        arguments = ["-m", "tests.chaos.poison", "--config-file", str(self._file)]
+        return self._processes.start(self.poison, *arguments, log=self.log)
+
+
+class PoisonTrial(Backlog):
+    """Workers that do not survive some events, started again and again."""
+
+    def poisoned_worker(self, **by_deed: list[str]) -> PoisonedWorker:
+        """A worker that meets events, by id, for which it does not hold."""
+        worker = PoisonedWorker(self.processes, self.broker, self._database, self._options, "poisoned")
+        nobody: dict[str, list[str]] = {"raise": [], "kill": [], "kill_decoding": []}
+        worker.poison = nobody | by_deed | {"deaths": str(self._deaths)}
+        return worker
+
+    def live(self, worker: PoisonedWorker) -> bool:
+        """Let it work until it dies or all is settled; tells whether it died."""
+        process = worker.start()
+        self.wait_for(lambda: process.poll() is not None or self.settled() == self.casts, "a death", LIFE)
+        died = process.poll() is not None
+        if died:
+            assert process.returncode == -9, self.processes.tail(worker.log)
+            self.processes.kill(process)
+        else:
+            self.processes.stop(process, worker.log)
+        return died
+
+    def progress(self) -> tuple[int, int]:
+        """What a worker leaves behind: receipts, and attempts counted."""
+        with self.engine.connect() as connection:
+            counted = connection.scalar(sa.text("SELECT coalesce(sum(count), 0) FROM attempts"))
+        return self.settled(), int(counted)
+
+    def deaths(self) -> Counter[str]:
+        """How often each event has killed."""
+        return Counter(self._deaths.read_text().split() if self._deaths.exists() else [])
+
+    def letters(self) -> dict[str, sa.Row]:
+        """The dead letters by event id."""
+        with self.engine.connect() as connection:
+            return {row.event_id: row for row in connection.execute(sa.text("SELECT * FROM dead_letters"))}
+
+    @property
+    def _deaths(self) -> Path:
+        return self.processes.directory / "deaths"
+
+
+@pytest.fixture
+def report_parked(request):
+    """Puts a row into the table; nothing but this number of parked events may have come of the fault."""
+
+    def put(row: Row, parked: int) -> None:
+        request.node.user_properties.append(row.as_property())
+        others = [line for line in row.wrong if " is parked: " not in line]
+        assert (row.parked, others) == (parked, []), row
+        assert replace(row, parked=0, wrong=()).clean, row
+
+    return put
+
+
+@pytest.fixture(params=["postgresql", "sqlite"])
+def url(request):
+    """A database of each kind."""
+    return request.getfixturevalue({"postgresql": "database_url", "sqlite": "sqlite_url"}[request.param])
+
+
+def test_events_that_always_raise_are_parked_at_once_and_their_neighbours_applied(
+    vhost_url, url, size, report_parked
+):
+    casts = size(1_500, 20_000)
+    bad = [f"node-{number % NODES:02}.{1 + number * 7 % 20}" for number in range(0, NODES, 3)]
+    with PoisonTrial(vhost_url, url, casts=casts) as trial:
+        trial.publish(casts)
+        died = trial.live(trial.poisoned_worker(**{"raise": bad}))
+        letters = trial.letters()
+        trial.start()
+        row = trial.finish(f"an event that raises, {trial.engine.dialect.name}", len(bad))
+    assert not died
+    assert sorted(letters) == sorted(bad)
+    for letter in letters.values():
+        assert letter.code == "internal_error"
+        assert re.match(
+            r"Poisoned in poisoned_decide \(poison.py:\d+\) < _decide \(batch.py:\d+\)", letter.message
+        )
+        assert letter.node == letter.event_id.partition(".")[0]
+    report_parked(row, len(bad))
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("database", "lanes"), [("database_url", 2), ("sqlite_url", 1)])
+def test_events_that_kill_are_parked_after_four_deaths_and_their_neighbours_applied(
+    database, lanes, request, vhost_url, size, report_parked
+):
+    """They are in the first events of their nodes, so that all that prefetch holds is around them."""
+    url = request.getfixturevalue(database)
+    killers = size(["node-07.3"], [f"node-{number:02}.{number % 5 + 1}" for number in range(3, NODES, 8)])
+    kill_and_park(vhost_url, url, size, report_parked, lanes=lanes, kill=killers)
+
+
+@pytest.mark.timeout(600)
+def test_events_that_kill_while_they_are_decoded_are_parked(vhost_url, database_url, size, report_parked):
+    killers = size(["node-11.2"], ["node-11.2", "node-30.7", "node-31.1"])
+    kill_and_park(vhost_url, database_url, size, report_parked, kill_decoding=killers)
+
+
+def kill_and_park(vhost_url, url, size, report_parked, *, lanes=1, **deeds):
+    casts = size(1_500, 20_000)
+    killers = [event_id for ids in deeds.values() for event_id in ids]
+    idle = 0
+    with PoisonTrial(vhost_url, url, casts=casts, options={"worker": {"lanes": lanes}}) as trial:
+        trial.publish(casts)
+        worker = trial.poisoned_worker(**deeds)
+        before = trial.progress()
+        while trial.live(worker):
+            after = trial.progress()
+            idle += after == before
+            before = after
+            assert sum(trial.deaths().values()) <= MOST_DEATHS * len(killers), trial.deaths()
+        deaths, letters = trial.deaths(), trial.letters()
+        trial.start()
+        fault = f"an event that kills ({', '.join(deeds)}), {trial.engine.dialect.name}, {lanes} lanes"
+        row = trial.finish(fault, sum(deaths.values()))
+    assert sorted(deaths) == sorted(killers)
+    assert max(deaths.values()) <= MOST_DEATHS, deaths
+    assert idle <= len(killers), f"{idle} lives have left nothing behind"
+    assert {letter.code for letter in letters.values()} == {"worker_died"}
+    if "kill" in deeds:
+        assert sorted(letters) == sorted(killers)
+    report_parked(row, len(killers))
+
+
+@pytest.mark.timeout(1200)  # With --chaos; most of it are 200 starts.
+@pytest.mark.parametrize("quorum", [False, True], ids=["durable", "quorum"])
+def test_kills_with_prefetch_full_drop_nobody(quorum, vhost_url, database_url, size, report):
+    """The database hangs, and what supervises the worker kills it again and again.
+
+    A quorum queue counts a failed delivery for all that is unacknowledged, whoever is to blame.
+    """
+    kills = size(8 if quorum else 4, 200)
+    casts = size(3_500, 10_000)
+    kind = "quorum" if quorum else "durable"
+    with Backlog(
+        vhost_url, database_url, casts=casts, quorum=quorum, options={"worker": {"prefetch": PREFETCH}}
+    ) as trial:
+        trial.publish(casts)
+        with trial.engine.begin() as hanging:
+            hanging.execute(sa.text("LOCK TABLE attempts, nodes IN ACCESS EXCLUSIVE MODE"))
+            for _ in range(kills):
+                trial.start()
+                trial.wait_for(lambda: taken(trial) == PREFETCH * PARTITIONS, "prefetch to be full")
+                trial.processes.kill(trial.workers.pop())
+                # What the database began for a worker that is gone goes on waiting there.
+                hanging.execute(sa.text(_END_BACKENDS))
+        deliveries = delivery_counts(trial)
+        trial.start()
+        row = trial.finish(f"kill -9 with prefetch full, {kind} queues", kills)
+    assert len(deliveries) == PARTITIONS
+    assert min(deliveries) >= (kills if quorum else 1), deliveries
+    report(row)
+
+
+_END_BACKENDS = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND application_name LIKE 'tracker-worker%'
+"""
+
+
+def taken(trial: Backlog) -> int:
+    """How many messages a worker has that has settled none."""
+    return trial.casts - sum(ready(trial).values())
+
+
+def delivery_counts(trial: Backlog) -> list[int]:
+    """How often each partition's first message was delivered before; a classic queue knows only whether."""
+    counts: dict[str, int] = {}
+
+    def note(message: amqp.Message) -> None:
+        again = message.delivery_info["redelivered"]
+        headers = message.properties.get("application_headers", {})
+        counts.setdefault(message.delivery_info["routing_key"], headers.get("x-delivery-count", int(again)))
+
+    # A quorum queue puts what comes back behind what came back before: taking less would turn it round.
+    waiting = {name for name, count in ready(trial).items() if count}
+    with oracle.connected(trial.broker.url) as connection:
+        for name in waiting:
+            channel = connection.channel()
+            channel.basic_qos(0, PREFETCH, False)
+            channel.basic_consume(name, callback=note)
+        while counts.keys() < waiting:
+            connection.drain_events(timeout=LIFE)
+    return list(counts.values())

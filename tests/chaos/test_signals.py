@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A worker is told to end, to read its options again, or to stand still, in the middle of its work."""
+
+import random
+import signal
+import subprocess
+import threading
+import time
+
+import pytest
+
+from tests.chaos.databases import KINDS, Database, database_of
+from tests.chaos.queues import IMPATIENT, NOTICES, consumers, ready
+from tests.chaos.trial import Trial
+from tests.servers.proxy import Proxy
+
+SEED = 1
+ENDS = 5.0
+"""Seconds in which a worker under load ends when it is told to."""
+LOGGING = """
+[loggers]
+keys = root
+[handlers]
+keys = stderr
+[formatters]
+keys = marked
+[logger_root]
+level = INFO
+handlers = stderr
+[handler_stderr]
+class = StreamHandler
+args = (sys.stderr,)
+formatter = marked
+[formatter_marked]
+format = {mark} %(message)s
+"""
+
+
+@pytest.mark.timeout(900)
+def test_a_worker_that_is_told_to_end_leaves_nothing_settled_behind_unacknowledged(
+    vhost_url, database_url, size, report
+):
+    times, burst = size(2, 20), size(500, 2_000)
+    chance = random.Random(SEED)
+    at_work = 0
+    few = {"worker": {"prefetch": 4}}
+    with Trial(vhost_url, database_url, casts=burst * (times + 1), options=few) as trial:
+        trial.stop_worker()
+        for number in range(1, times + 1):
+            left = ready(vhost_url)
+            trial.cast_until(burst * number)
+            trial.wait_for(lambda all=left + burst: ready(vhost_url) == all, "everything in the queues")
+            before = trial.settled()
+            trial.start_worker()
+            trial.wait_settled(before + chance.randint(1, burst // 2))
+            asked = time.monotonic()
+            trial.stop_worker()
+            assert time.monotonic() - asked <= ENDS
+            unsettled = trial.allowed - trial.settled()
+            at_work += unsettled > 0
+            # What was settled and not acknowledged would be here too, and never go.
+            trial.wait_for(lambda count=unsettled: ready(vhost_url) == count, f"{unsettled} left", 10)
+        trial.start_worker()
+        row = trial.finish("TERM", times)
+    report(row)
+    assert at_work == times
+
+
+@pytest.mark.timeout(600)
+def test_a_worker_reads_its_options_again_at_work(vhost_url, database_url, size, report, tmp_path):
+    times, burst = size(3, 20), size(500, 1_000)
+    at_work = 0
+    with Trial(vhost_url, database_url, casts=burst * (times + 1)) as trial:
+        file = trial.processes.directory / "worker-0.conf"
+        first = file.read_text()
+        for number in range(1, times + 1):
+            mark = f"options-{number}"
+            (tmp_path / mark).write_text(LOGGING.format(mark=mark))
+            file.write_text(first.replace("[DEFAULT]", f"[DEFAULT]\nlog_config_append = {tmp_path / mark}"))
+            before = trial.settled()
+            trial.cast_until(burst * number)
+            trial.wait_settled(before + 1)
+            trial.worker.send_signal(signal.SIGHUP)
+            trial.wait_for(
+                lambda text=f"{mark} Options changed": text in trial.log, "a new option in effect", 5
+            )
+            at_work += trial.settled() < trial.allowed
+        row = trial.finish("HUP", times)
+    report(row)
+    assert at_work > times / 2
+
+
+def stand_still(trial: Trial, seconds: float) -> None:
+    """Stop the worker's clock until the broker has given it up, and for so long at least."""
+    worker = trial.worker
+    worker.send_signal(signal.SIGSTOP)
+    until = time.monotonic() + seconds
+    assert trial.settled() < trial.allowed, "it had nothing to do"
+    trial.wait_for(lambda: not consumers(trial.broker.url), "the broker gives it up", NOTICES)
+    threading.Event().wait(max(until - time.monotonic(), 0))
+    worker.send_signal(signal.SIGCONT)
+    trial.wait_settled(trial.allowed)
+
+
+@pytest.mark.timeout(900)
+def test_a_worker_that_stood_still_for_longer_than_the_heartbeat_comes_back(
+    vhost_url, database_url, size, report
+):
+    times, burst = size(1, 5), size(1_500, 3_000)
+    chance = random.Random(SEED)
+    with Trial(vhost_url, database_url, casts=burst * (times + 1), options=IMPATIENT) as trial:
+        for number in range(1, times + 1):
+            before = trial.settled()
+            trial.cast_until(burst * number)
+            trial.wait_settled(before + chance.randint(1, burst // 3))
+            stand_still(trial, size(0, 60))
+        row = trial.finish("SIGSTOP for 60 s" if size(False, True) else "SIGSTOP", times)
+    report(row)
+
+
+def stop_in_a_transaction(trial: Trial, database: Database) -> None:
+    """Stop the first worker's clock between two statements of a transaction that has locked nodes."""
+    worker = trial.workers[0]
+
+    def stopped() -> bool:
+        worker.send_signal(signal.SIGSTOP)
+        # A statement that is under way ends, and what MariaDB shows of transactions is 0.1 s old.
+        threading.Event().wait(0.12)
+        if database.a_transaction_stands_still():
+            return True
+        worker.send_signal(signal.SIGCONT)
+        return False
+
+    trial.wait_for(stopped, "a worker in a transaction")
+
+
+def wake(trial: Trial, worker: "subprocess.Popen[bytes]") -> None:
+    """Let a worker go on that stood in a transaction; its commit has to fail."""
+
+    def failures() -> int:
+        return trial.log_of(worker).count("Batch is tried again")
+
+    before = failures()
+    worker.send_signal(signal.SIGCONT)
+    trial.wait_for(lambda: failures() > before, "its commit fails")
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_worker_that_stands_still_in_a_transaction_is_replaced_and_cannot_commit(
+    vhost_url, request, size, report, kind
+):
+    """Its locks end with its session, which the server ends when its transaction does not go on."""
+    database = database_of(request, kind)
+    times, burst = size(1, 5), size(1_500, 3_000)
+    with Proxy(database.server.port) as proxy:
+        options = IMPATIENT | {
+            "database": {"connection": f"{proxy.through(database.url)}?{database.impatient}"}
+        }
+        with Trial(vhost_url, database.url, casts=burst * (times + 1), options=options) as trial:
+            trial.start_worker()
+            for number in range(1, times + 1):
+                proxy.delay(0.005)
+                before = trial.settled()
+                trial.cast_until(burst * number)
+                trial.wait_settled(before + 1)
+                stop_in_a_transaction(trial, database)
+                proxy.delay(0)
+                assert trial.settled() < trial.allowed
+                trial.wait_settled(trial.allowed)
+                trial.workers.reverse()
+                wake(trial, trial.worker)
+            row = trial.finish(f"SIGSTOP in a transaction, a second worker, {database.name}", times)
+    report(row)

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A trial of tracker-worker: casts under way, workers that come and go, and the verdict as a row."""
+
+import subprocess
+import time
+from collections.abc import Callable
+
+from tests.chaos.report import Row
+from tests.delivery import oracle, trial
+from tests.delivery.load import PARTITIONS, WHOLE
+from tests.delivery.oracle import Ledger, Verdict
+from tests.delivery.processes import Broker, Options, TrackerWorker
+from tests.servers.server import wait_until
+
+SECONDS = 60
+SECRETS = ("rabbit-secret", "postgresql-secret", "mariadb-secret")
+"""What the passwords of the tests' servers begin with."""
+
+
+class Trial(trial.Trial):
+    """A stock client and one worker, on a database that has the schema and nothing else; `with` ends all.
+
+    `options` are the workers', by group, and win over everything: a transport URL through a proxy, say. The
+    client and the oracle use the URLs given. `again` is how many casts the client had to repeat, `repeated`
+    how many notifications came again.
+    """
+
+    patience = 60.0
+    name = TrackerWorker.name
+
+    def __init__(
+        self,
+        broker_url: str,
+        database_url: str,
+        casts: int,
+        *,
+        quorum: bool = False,
+        options: Options | None = None,
+    ) -> None:
+        assert casts % WHOLE == 0, f"the load has to be a multiple of {WHOLE}"
+        super().__init__(Broker(broker_url, quorum=quorum), database_url, casts)
+        self.ledger = Ledger(self.engine)
+        self.workers: list[subprocess.Popen[bytes]] = []
+        self._database = database_url
+        self._options = options or {}
+        self._names: dict[subprocess.Popen[bytes], str] = {}
+        self._torn: list[str] = []
+        self.again = self.repeated = 0
+
+    @property
+    def worker(self) -> "subprocess.Popen[bytes]":
+        """The running worker that was started last."""
+        return self.workers[-1]
+
+    @property
+    def log(self) -> str:
+        """What all workers have said so far."""
+        return "".join(self.log_of(worker) for worker in self._names)
+
+    def log_of(self, worker: "subprocess.Popen[bytes]") -> str:
+        """What one worker has said so far."""
+        return (self.processes.directory / self._names[worker]).read_text(errors="replace")
+
+    def start(self) -> "subprocess.Popen[bytes]":
+        return self.start_worker()
+
+    def kill(self) -> None:
+        self.kill_worker()
+
+    def start_worker(self, options: Options | None = None) -> "subprocess.Popen[bytes]":
+        """Start one more worker, with more options, and return once it consumes."""
+        groups = dict(self._options)
+        for group, more in (options or {}).items():
+            groups[group] = groups.get(group, {}) | more
+        name = f"worker-{len(self._names)}"
+        worker = TrackerWorker(self.processes, self.broker, self._database, groups, name)
+        self.workers.append(worker.start())
+        self._names[self.worker] = worker.log
+        return self.worker
+
+    def kill_worker(self, worker: "subprocess.Popen[bytes] | None" = None) -> None:
+        """SIGKILL a worker, the last one by default, and look what it has left."""
+        worker = worker or self.worker
+        self.processes.kill(worker)
+        self.workers.remove(worker)
+        self.look()
+
+    def stop_worker(self, worker: "subprocess.Popen[bytes] | None" = None) -> None:
+        """SIGTERM a worker, the last one by default; it has to end by itself and with 0."""
+        worker = worker or self.worker
+        self.processes.stop(worker, self._names[worker])
+        self.workers.remove(worker)
+
+    def look(self) -> None:
+        """Look for half events in SQL as it is now; `finish` counts them."""
+        self._torn += self.ledger.torn()
+
+    def settled(self) -> int:
+        """How many events have left a receipt. Raises OperationalError while the database is away."""
+        return self.ledger.settled()
+
+    def wait_settled(self, number: int, seconds: float = SECONDS) -> float:
+        """Wait until so many events are settled; the seconds that took."""
+        return self.wait_for(lambda: self.settled() >= number, f"{number} events settled", seconds)
+
+    def wait_for(self, holds: Callable[[], bool], what: str, seconds: float = SECONDS) -> float:
+        """Wait until something holds; the seconds that took. TimeoutError with the end of the log."""
+        started = time.monotonic()
+        try:
+            wait_until(holds, what, seconds)
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}; {self.settled()} are settled; {self.log[-4000:]}") from None
+        return time.monotonic() - started
+
+    def finish(self, fault: str, times: int, resumed: float | None = None) -> Row:
+        """Have everything cast and settled, stop the workers and judge."""
+        seconds = self.settle()
+        return Row.of(fault, times, self.casts, self.verdict(), seconds, resumed)
+
+    def settle(self) -> float:
+        """Have everything cast and settled, and stop the workers; the seconds of the work."""
+        self.again += self.finish_casting()["again"]
+        seconds = self.wait_for_quiet()
+        if self.settled() == self.casts:
+            self.wait_for(lambda: self.ledger.waiting() == 0, "an empty outbox")
+            self.wait_for(lambda: not self._left(), "empty queues")
+        for worker in list(self.workers):
+            self.stop_worker(worker)
+        for secret in SECRETS:
+            assert secret not in self.log, "a password is in a worker's log"
+        return seconds
+
+    def verdict(self) -> Verdict:
+        """Judge SQL, the notifications, which it takes from their queue, and what was seen on the way."""
+        told = oracle.notifications(self.broker.url)
+        self.repeated += oracle.repetitions(told)
+        seen = self.ledger.verdict(self.casts, told)
+        left = [f"{name} still holds {count} messages" for name, count in self._left().items()]
+        return seen.also(half=self._torn, wrong=left)
+
+    def _left(self) -> dict[str, int]:
+        """The messages that nobody has, by queue."""
+        exchange = self.broker.exchange
+        names = [exchange, f"{exchange}.dead", *(f"{exchange}.p{number}" for number in range(PARTITIONS))]
+        with oracle.connected(self.broker.url) as connection:
+            channel = connection.channel()
+            counts = {name: channel.queue_declare(name, passive=True).message_count for name in names}
+        return {name: count for name, count in counts.items() if count}
