@@ -39,6 +39,8 @@ Raise it where workers take long to start: the first one to consume a partition 
 Threads that apply events, each with its own nodes. SQLite allows only 1.
 
 Raise it when the database's latency, not this process's cpu, bounds the rate; start more workers otherwise.
+An event that kills the process takes part in the deaths of what other lanes try alone: leave it at 1 where
+that matters.
 """,
     ),
     cfg.IntOpt(
@@ -69,9 +71,10 @@ Lower it where the database limits the size of a statement.
         min=1,
         max=10000,
         help="""
-Messages of one partition that wait in memory.
+Messages of one partition that wait in memory. The same for all workers of a cluster.
 
-Raise it with batch_size; memory is bounded by partitions times this.
+Raise it with batch_size; memory is bounded by partitions times this. Do not lower it while quorum queues
+hold messages that were handed out before: RabbitMQ would hand those out in another order.
 """,
     ),
     cfg.IntOpt(
