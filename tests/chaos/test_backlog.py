@@ -54,7 +54,7 @@ class Watch:
 def test_a_backlog_on_a_slow_database_costs_no_memory(
     quorum, rabbitmq, vhost_url, database_url, size, report, capsys
 ):
-    casts = size(5_000, 200_000)
+    casts = size(10_000, 200_000)
     options = {
         "worker": {"prefetch": PREFETCH},
         "oslo_messaging_rabbit": {"heartbeat_timeout_threshold": HEARTBEAT, "heartbeat_rate": 2},

@@ -92,7 +92,7 @@ def test_what_cannot_be_reached_for_some_time_is_waited_for(vhost_url, rabbitmq,
             [([broker], BEYOND), ([far], 1.0), ([broker, far], 2.0)],
             list(itertools.product(ways, (1.0, BEYOND, 30.0))) * 2,
         )
-        burst = size(1_000, 2_000)
+        burst = 2_000
         options = IMPATIENT | {
             "DEFAULT": {"transport_url": broker.through(vhost_url)},
             "database": {"connection": f"{far.through(database.url)}?{database.impatient}"},
@@ -101,7 +101,7 @@ def test_what_cannot_be_reached_for_some_time_is_waited_for(vhost_url, rabbitmq,
             for number, (stopped, seconds) in enumerate(faults, 1):
                 before = trial.settled()
                 trial.cast_until(burst * number)
-                trial.wait_settled(before + chance.randint(1, burst // 3))
+                trial.wait_settled(before + chance.randint(1, burst // 8))
                 stand_still(trial, stopped, chance, seconds)
             row = trial.finish("broker, database or both out of reach", len(faults))
             assert "cannot be used, trying again" in trial.log, "every connection outlived it"

@@ -121,7 +121,7 @@ class Trial(trial.Trial):
         """Have everything cast and settled, and stop the workers; the seconds of the work."""
         self.again += self.finish_casting()["again"]
         seconds = self.wait_for_quiet()
-        if self.settled() == self.casts:
+        if self.settled() >= self.casts:
             self.wait_for(lambda: self.ledger.waiting() == 0, "an empty outbox")
             self.wait_for(lambda: not self._left(), "empty queues")
         for worker in list(self.workers):

@@ -118,7 +118,7 @@ class Checker:
         for node, history in self._histories.items():
             if self._sequences[node] != len(history.entries):
                 raise Violation(f"{node} ends at {self._sequences[node]} of {len(history.entries)}")
-        for what in ("id FROM outbox", *([] if attempts_may_stay else ["count FROM attempts"])):
+        for what in ("id FROM outbox", *([] if attempts_may_stay else ["* FROM attempts"])):
             left = self._rows(f"SELECT {what}")
             if left:
                 raise Violation(f"left: {what}: {left}")

@@ -44,6 +44,8 @@ class Host:
         self.writing = False
         """Whether its transaction holds the database's only writer's lock."""
         self.draining = False
+        self.given_up = False
+        """Whether the broker has given it up in the middle of its step."""
         self.commit_lost = False
         self.lost = 0
         """Connections lost in this step: many in a row would rightly be the event's fault."""
@@ -99,7 +101,8 @@ class Host:
         self._world.commits += 1
         if self.commit_lost:
             self.commit_lost = False
-            raise faults.lost() if self.lost < 1 else faults.failed()
+            self.lost += 1
+            raise faults.lost() if self.lost == 1 else faults.failed()
         self.point(faults.AFTER_COMMIT)
 
     def rolled_back(self) -> None:
@@ -127,7 +130,7 @@ class World:
         self.deaths: Counter[str] = Counter()
         """How many workers each event that kills has killed."""
         self.crashes: Counter[bytes] = Counter()
-        """How often a worker died by chance that had a message."""
+        """How often a worker died that had a message."""
         self.points: Counter[str] = Counter()
         """How often a worker died at which point."""
         self.died_late = False
@@ -243,6 +246,7 @@ class World:
             self._operations = 0
             for each in self.hosts:
                 each.lost = 0
+                each.given_up = False
         self._depth += 1
         self._acting.append(host)
         try:
@@ -300,6 +304,7 @@ class World:
             if not self._may_die(host):
                 return
             self._count_deaths(host)
+            host.given_up = True
         self.happened["drop"] += 1
         connection.drop()
 
@@ -443,6 +448,7 @@ class World:
             connection = self._process(self._acting[-1]).connection
             # One that was given up and does not know it shares its deaths with its successor.
             self.deaths[event_id] += connection is not None and connection.open
+            self._count_deaths(self._acting[-1])
             if self.deaths[event_id] > MOST_DEATHS:
                 raise Violation(f"{event_id} has killed {self.deaths[event_id]} workers")
             raise Crash
@@ -452,8 +458,7 @@ class World:
     def _may_die(self, host: Host) -> bool:
         """Whether a death by chance could not be blamed on an event that it hits again and again."""
         held = self._held(host)
-        poisoned = any(KILLS.encode() in body for body in held)
-        return all(self.crashes[body] + poisoned < 2 for body in held)
+        return not any(KILLS.encode() in body or self.crashes[body] > 1 for body in held)
 
     def _held(self, host: Host) -> set[bytes]:
         return set() if host.process is None else {each.content for each in host.process.held}
@@ -473,7 +478,7 @@ class World:
         trouble, self._trouble = self._trouble, None
         if process is not None:
             connected = process.connection is not None and process.connection.open
-            self.died_late |= bool(process.held) and not connected
+            self.died_late |= host.given_up or (bool(process.held) and not connected)
             process.bury()
         self.rates, self._trouble = rates, trouble
         host.writing = False
