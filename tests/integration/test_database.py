@@ -324,7 +324,7 @@ def test_the_migrations_make_what_the_code_expects(engine):
 
 
 def test_a_batch_costs_few_statements(bench):  # noqa: F811
-    nodes = [f"node-{number}" for number in range(100)]
+    nodes = [f"node-{number}" for number in range(40)]
     bench.track(*nodes)
     for number, node in enumerate(nodes):
         bench.deliver(command("instance_claim", node=node, instance=an_instance(f"i-{number}")))

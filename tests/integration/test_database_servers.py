@@ -354,7 +354,7 @@ def test_every_statement_can_use_an_index(a_bench, engine, operator):  # noqa: F
 
 def test_rows_go_in_one_round_trip(bench):  # noqa: F811
     bench.track()
-    boots(bench, 100)
+    boots(bench, 50)
     with watched(bench.engine) as seen:
         bench.run()
     assert [statement.many for statement in seen] == [False] * 5
