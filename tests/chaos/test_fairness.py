@@ -10,6 +10,7 @@ from tests.delivery.load import server_of
 
 BUSY_NODE, CALLED_NODE = "node-00", "node-01"
 MOST_SECONDS = 0.1
+WITH_OTHERS_SECONDS = 0.5
 CALLER_LOG = "caller.log"
 
 
@@ -40,5 +41,6 @@ def test_a_backlog_of_one_node_does_not_delay_calls_for_another(
         print("\n{}: calls p50 {}, p99 {}, most {}".format(trial.engine.dialect.name, *figures))
     assert left > 0, "the backlog was worked off before the last call"
     report(row)
-    # The median: broker, caller and whatever else runs share the processors, and have peaks of their own.
-    assert p50 < MOST_SECONDS, sorted(seconds)
+    # CI's share runs beside other tests on the same processors: there it tells only that calls do not wait
+    # for the backlog. The promise is measured with --chaos, where nothing else runs.
+    assert size(p50, p99) < size(WITH_OTHERS_SECONDS, MOST_SECONDS), sorted(seconds)
