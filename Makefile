@@ -46,7 +46,7 @@ integration: .venv/installed-test ## run the tests against real servers only
 	@$(PYTEST) tests/integration
 
 .PHONY: chaos
-chaos: .venv/installed-test ## run simulation and faults in their full sizes: an hour
+chaos: .venv/installed-test ## run simulation and faults in their full sizes: two hours
 	@$(TEST_PACKAGES)
 	@$(BIN)/pytest tests/simulation tests/chaos --chaos --timeout 3600 $(PYTESTFLAGS)
 

@@ -55,8 +55,6 @@ class Checker:
         self._told: dict[str, Told] = {}
         self._published: dict[str, None] = {}
         self._last_published: dict[str | None, int] = {}
-        self.committed = 0
-        """How many receipts were seen."""
 
     def close(self) -> None:
         self._database.close()
@@ -130,7 +128,6 @@ class Checker:
         """The new receipts of each node go on where the last ones ended, and are the next of its events."""
         for rowid, event_id, node, sequence, outcome in self._rows(_RECEIPTS, self._last_receipt):
             self._last_receipt = rowid
-            self.committed += 1
             self._settled.add(event_id)
             if node is None or sequence is None:
                 raise Violation(f"{event_id} left a receipt without a node or a sequence")

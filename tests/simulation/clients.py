@@ -37,8 +37,6 @@ class Clients:
         self._recent: list[Message] = []
         self.source = "client-1"
         self.histories = {node: History(node) for node in NODES}
-        self.repeated: set[str] = set()
-        """The ids of events that were cast more than once."""
         self.reads: dict[str, tuple[str, int]] = {}
         """Node of each get_node that waits for its reply, and what it must show at least."""
 
@@ -194,7 +192,6 @@ class Clients:
         """The same bytes once more, as a client that got no confirm sends them."""
         if first.event_id.startswith(READ):
             return
-        self.repeated.add(first.event_id)
         self._publish(Message(first.body, first.queue, first.node, first.event_id))
 
     def _instance(self) -> str:

@@ -184,9 +184,9 @@ class Lane:
 
     def _run(self, deliveries: Sequence[Delivery]) -> None:
         """Run deliveries that may have killed a worker alone, the others together, all in order."""
-        again = [attempts_key(delivery) for delivery in deliveries if delivery.redelivered]
-        counts = self._persist(lambda: self._unit_of_work.attempts(again)) if again else {}
-        before = {id(d): counts[key] for d in deliveries if counts and (key := attempts_key(d)) in counts}
+        keys = {id(delivery): attempts_key(delivery) for delivery in deliveries if delivery.redelivered}
+        counts = self._persist(lambda: self._unit_of_work.attempts(keys.values())) if keys else {}
+        before = {delivery: counts[key] for delivery, key in keys.items() if key in counts}
         # Partitions with what may kill come last: the others get on before it does.
         suspected = {delivery.partition for delivery in deliveries if id(delivery) in before}
         together: list[Delivery] = []
