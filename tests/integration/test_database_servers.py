@@ -83,6 +83,24 @@ def applied_once(bench, deliveries: list) -> bool:  # noqa: F811
 # Locks.
 
 
+def test_a_wait_that_begins_after_the_first_look_is_seen(engine, operator):
+    """MariaDB repeats to whoever asks all the time what it said of its transactions at first."""
+    track(engine, NODE)
+    lock = sa.select(NODES).where(NODES.c.name == NODE).with_for_update()
+
+    def wait() -> None:
+        with engine.connect() as other:
+            other.execute(lock)
+
+    with engine.connect() as holder:
+        holder.execute(lock)
+        assert not operator.somebody_waits()
+        thread = threading.Thread(target=wait)
+        thread.start()
+        operator.wait_until_somebody_waits()
+    thread.join(SECONDS)
+
+
 def test_rows_are_locked_in_the_order_of_their_names_whatever_the_order_they_come_in(engine, operator):
     names = [f"node-{number}" for number in range(1, 10)]
     track(engine, *names)
