@@ -36,6 +36,7 @@ from tracker_worker.domain.errors import BadMessage, ErrorCode
 from tracker_worker.domain.ledger import Node
 from tracker_worker.worker.batch import Batch, Rules, Snapshot
 from tracker_worker.worker.events import Event, attempts_key, internal_error, read_event, unread_event
+from tracker_worker.worker.suspects import in_parts
 
 T = TypeVar("T")
 
@@ -183,25 +184,14 @@ class Lane:
         return max(self._settings.batch_size // (SHARES * max(waiting, 1)), LEAST_SHARE)
 
     def _run(self, deliveries: Sequence[Delivery]) -> None:
-        """Run deliveries that may have killed a worker alone, the others together, all in order."""
+        """Run deliveries that may have killed a worker alone, the others together."""
         keys = {id(delivery): attempts_key(delivery) for delivery in deliveries if delivery.redelivered}
         counts = self._persist(lambda: self._unit_of_work.attempts(keys.values())) if keys else {}
-        before = {delivery: counts[key] for delivery, key in keys.items() if key in counts}
-        # Partitions with what may kill come last: the others get on before it does.
-        suspected = {delivery.partition for delivery in deliveries if id(delivery) in before}
-        together: list[Delivery] = []
-        for delivery in sorted(deliveries, key=lambda delivery: delivery.partition in suspected):
-            if id(delivery) not in before:
-                together.append(delivery)
-                continue
-            self._attempt(together, 1)
-            together = []
-            count = before[id(delivery)]
+        for part, count in in_parts([(d, counts.get(keys.get(id(d), ""), 0)) for d in deliveries]):
             if count < self._settings.max_attempts:
-                self._attempt([delivery], count + 1)
+                self._attempt(part, count + 1)
             else:
-                self._park_killer(delivery, count)
-        self._attempt(together, 1)
+                self._park_killer(part[0], count)
 
     def _attempt(self, deliveries: Sequence[Delivery], number: int) -> None:
         """Commit that redelivered events are under way for this time, then decode and settle them.
