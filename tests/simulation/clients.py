@@ -35,6 +35,8 @@ class Clients:
         self._numbers = 0
         self._numbered: dict[str, int] = {}
         self._recent: list[Message] = []
+        self._forgotten: dict[str, int] = {}
+        """Of each node, how many of its events have receipts that may be purged."""
         self.source = "client-1"
         self.histories = {node: History(node) for node in NODES}
         self.reads: dict[str, tuple[str, int]] = {}
@@ -65,8 +67,9 @@ class Clients:
             self._put(history.node, event_id, "get_node", {"node": history.node, "event_id": event_id}, True)
 
     def forget_recent(self) -> None:
-        """Repeat nothing any more of what was cast before now."""
+        """Repeat nothing any more of what was cast before now, and use no id of it again."""
         self._recent.clear()
+        self._forgotten = {node: len(history.entries) for node, history in self.histories.items()}
 
     def _events(self) -> list[Callable[[History], None]]:
         return [
@@ -159,17 +162,22 @@ class Clients:
             case 0:
                 history.park(event_id, "build_failed", "unknown_argument")
                 self._put(history.node, event_id, "build_failed", {"gpus": 1})
-            case 1:
+            case 1 if known := self._known(history):
                 uuid = f"other-{event_id}"
-                used = self._chance.choice([entry for entry in history.entries if entry.code is None])
+                used = self._chance.choice(known)
                 history.park(used.event_id, "drop_move_claim", "event_id_reused")
                 self._put(history.node, used.event_id, "drop_move_claim", {"instance_uuid": uuid})
             case 2:
                 history.park(f"{RAISES}-{event_id}", "build_failed", "internal_error")
                 self._put(history.node, f"{RAISES}-{event_id}", "build_failed", {})
-            case 3:
+            case _:
                 history.park(f"{KILLS}-{event_id}", "build_failed", "worker_died")
                 self._put(history.node, f"{KILLS}-{event_id}", "build_failed", {})
+
+    def _known(self, history: History) -> list[model.Entry]:
+        """The events whose ids a worker has to know again."""
+        fresh = history.entries[self._forgotten.get(history.node, 0) :]
+        return [entry for entry in fresh if entry.code is None]
 
     def _send(self, history: History, method: str, after: model.Next, **args: Any) -> None:
         number = self._new()
