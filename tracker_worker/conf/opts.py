@@ -5,9 +5,9 @@ from types import ModuleType
 
 from oslo_config import cfg
 
-from tracker_worker.conf import bus, notifications, tracker, worker
+from tracker_worker.conf import bus, notifications, pci, tracker, worker
 
-_GROUPS: tuple[ModuleType, ...] = (bus, notifications, tracker, worker)
+_GROUPS: tuple[ModuleType, ...] = (bus, notifications, pci, tracker, worker)
 
 STATE_PATH = cfg.StrOpt(
     "state_path",

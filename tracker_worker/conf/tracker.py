@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """[tracker]: the rules of the ledger."""
 
-from oslo_config import cfg
+from oslo_config import cfg, types
 
 from tracker_worker.conf.numbers import FiniteFloat
 
@@ -85,6 +85,33 @@ Used with ``capacity_check = capacity`` and shown in the node view. Change it to
 Virtual to physical disk, for reports that bring no ratio of their own (0.0 counts as none).
 
 Used with ``capacity_check = capacity`` and shown in the node view. Change it together with Placement's.
+""",
+    ),
+    cfg.MultiOpt(
+        "reserved_huge_pages",
+        item_type=types.Dict(),
+        help="""
+Memory pages that a node keeps for itself, by NUMA cell and size, for reports that bring none of their own.
+
+Change it when compute managers do not send reserved_huge_pages and their hosts use some of their huge pages
+themselves. A cell's own ``mempages.reserved`` in a report wins. It must be the same for all workers, and
+takes effect at each node's next report.
+
+A value has Nova's form; the size is in KiB, or has a unit. For example::
+
+    reserved_huge_pages = node:0,size:2048,count:64
+    reserved_huge_pages = node:1,size:1GB,count:1
+""",
+    ),
+    cfg.BoolOpt(
+        "packing_host_numa_cells_allocation_strategy",
+        default=False,
+        help="""
+Whether instances fill one NUMA cell of a host before the next; by default they spread over the cells.
+
+Change it to the value that nova-compute has under this name in ``[compute]``. It takes effect where a host
+has more cells than an instance asks for: packed, it gets those with the least free cpus and memory, spread,
+those with the most.
 """,
     ),
     cfg.IntOpt(

@@ -40,3 +40,9 @@ class BadMessage(Exception):
         self.code = code
         self.path = path
         self.message = message
+
+
+class RequestRefused(Exception):
+    """A claim asks for what no host can give: a flavor and an image in conflict, an alias that nobody
+    configured. A normal outcome, `refused`; its text is the reason, in Nova's words.
+    """

@@ -1,0 +1,353 @@
+# SPDX-License-Identifier: Apache-2.0
+"""[pci] device_spec and alias: which devices instances may have, and what a flavor asks for by name.
+
+Source: nova.pci.devspec, nova.pci.whitelist and nova.pci.request, without what they look up on the host.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, get_args
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from tracker_worker.domain.errors import RequestRefused
+from tracker_worker.domain.fields import Name
+from tracker_worker.domain.objects import PciDevice, PciRequest, Scalar
+
+NumaPolicy = Literal["required", "preferred", "legacy", "socket"]
+Expressions = tuple[str, str, str, str]
+"""Regular expressions of domain, bus, slot and function; each is matched from the beginning, as Nova does."""
+
+ANY = "*"
+MAX_DEVICES = 4096
+MAX_REQUESTS = 1024
+
+_ANYTHING = ".*"
+_PARTS = {"domain": (4, 0xFFFF), "bus": (2, 0xFF), "slot": (2, 0x1F), "function": (1, 0x7)}
+_HEXADECIMAL = re.compile(r"(0x)?[0-9a-f]+", re.IGNORECASE)
+_ADDRESS = re.compile(r"([0-9a-f]+):([0-9a-f]+):([0-9a-f]+)\.([0-9a-f]+)", re.IGNORECASE)
+_ALIAS_ID = re.compile(r"[0-9a-f]{4}", re.IGNORECASE)
+_COUNT = re.compile(r"0*[1-9][0-9]{0,3}")
+
+_PLACEMENT_TAGS = ("resource_class", "traits")
+_BOOLEAN_TAGS = ("remote_managed", "live_migratable", "managed")
+_TRUE = ("1", "t", "true", "on", "y", "yes")
+_FALSE = ("0", "f", "false", "off", "n", "no")
+
+_NUMA_POLICIES: dict[str, NumaPolicy] = {policy: policy for policy in get_args(NumaPolicy)}
+_ALIAS_KEYS = (
+    "name", "capability_type", "vendor_id", "product_id", "device_type", "numa_policy",
+    "resource_class", "traits", "live_migratable",
+)  # fmt: skip
+_ALIAS_CHOICES = {
+    "capability_type": ("pci",),
+    "device_type": ("type-PCI", "type-PF", "type-VF"),
+    "numa_policy": tuple(_NUMA_POLICIES),
+}
+
+
+class DeviceSpec(Struct, frozen=True):
+    """One entry of [pci] device_spec: which devices it lets instances have, and the tags that they get.
+
+    An id is four lower-case hexadecimal digits, or "*" for any.
+    """
+
+    vendor_id: str = ANY
+    product_id: str = ANY
+    address: Expressions = (_ANYTHING, _ANYTHING, _ANYTHING, _ANYTHING)
+    tags: dict[str, str | None] = {}
+
+
+class Alias(Struct, frozen=True):
+    """A name under which flavors ask for devices; a device has to match one of the specs."""
+
+    name: str
+    specs: tuple[dict[str, Scalar | list[Scalar]], ...]
+    numa_policy: NumaPolicy = "legacy"
+
+
+def parse_device_specs(texts: Iterable[str]) -> tuple[DeviceSpec, ...]:
+    """Return the entries of [pci] device_spec, each text a JSON object or a list of them, in their order.
+
+    Raises ValueError that names the option, the entry and what is wrong with it. A devname is among that:
+    it can be looked up on its own host only. Unlike in Nova a tag that has to be true or false is refused
+    when it is neither.
+    """
+    specs: list[DeviceSpec] = []
+    for text in texts:
+        try:
+            decoded = _json(text)
+            entries = decoded if isinstance(decoded, list) else [decoded]
+            specs += [_device_spec(_object(entry)) for entry in entries]
+        except ValueError as error:
+            raise ValueError(f"[pci] device_spec {_shown(text)}: {error}") from error
+    return tuple(specs)
+
+
+def assignable(devices: Iterable[PciDevice], specs: tuple[DeviceSpec, ...]) -> list[PciDevice]:
+    """Return the reported devices that instances may have, with the tags of the first spec that matches.
+
+    Without specs that is all of them: the report was filtered where it was made. With specs a device whose
+    address is none that Nova knows (a domain of 32 bits, such as those behind a volume controller) is left
+    out, never an error. The numa_node -1 of hosts that do not tell becomes None.
+
+    Source: nova.pci.whitelist.Whitelist.get_devspec, and how nova.pci.manager takes a report.
+    """
+    known = [replace(device, numa_node=None) if device.numa_node == -1 else device for device in devices]
+    if not specs:
+        return known
+    return [tagged for device in known if (tagged := _tagged(device, specs)) is not None]
+
+
+def parse_aliases(texts: Iterable[str]) -> dict[str, Alias]:
+    """Return the aliases by name; the specs of those that share one are alternatives.
+
+    Raises ValueError that names the option, the entry and what is wrong with it. One rule of Nova's is not
+    kept: alternatives need no device_type, they only must not differ in it.
+
+    Source: nova.pci.request.get_alias_from_config.
+    """
+    aliases: dict[str, Alias] = {}
+    for text in texts:
+        try:
+            alias = _alias(_object(_json(text)))
+            known = aliases.get(alias.name)
+            aliases[alias.name] = alias if known is None else _both(known, alias)
+        except ValueError as error:
+            raise ValueError(f"[pci] alias {_shown(text)}: {error}") from error
+    return aliases
+
+
+def requests_of(
+    alias_spec: str, aliases: Mapping[str, Alias], numa_policy: str | None = None
+) -> tuple[PciRequest, ...]:
+    """Return what the extra spec `pci_passthrough:alias` ("a1:2, b:1") asks for; `numa_policy` goes before
+    the alias' own.
+
+    Raises RequestRefused where an alias is not defined, the text is malformed or the policy unknown.
+
+    Source: nova.pci.request._translate_alias_to_requests.
+    """
+    if numa_policy is not None and numa_policy not in _NUMA_POLICIES:
+        raise RequestRefused(f"Invalid PCI NUMA affinity configured: {numa_policy[:100]}")
+    policy = None if numa_policy is None else _NUMA_POLICIES[numa_policy]
+    asked = alias_spec.split(",")
+    if len(asked) > MAX_REQUESTS:
+        raise RequestRefused(f"pci_passthrough:alias names more than {MAX_REQUESTS} aliases")
+    return tuple(_request(each, aliases, policy) for each in asked)
+
+
+def _json(text: str) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"is no JSON: {error}") from error
+
+
+def _object(entry: Any) -> dict[str, Any]:
+    if not isinstance(entry, dict):
+        raise ValueError("must be a JSON object; repeat the option for several")
+    return entry
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 100 else f"{text[:97]}...")
+
+
+def _named(what: str, text: str) -> str:
+    """Refuse what a device or a request could not be stored with."""
+    try:
+        return msgspec.convert(text, Name)
+    except ValueError as error:
+        raise ValueError(f"{what} must be 1 to 255 printable characters") from error
+
+
+def _boolean(key: str, text: str) -> str:
+    """Read oslo's texts for true and false, as Nova does."""
+    lowered = text.strip().lower()
+    if lowered not in _TRUE + _FALSE:
+        raise ValueError(f"{key} {_shown(text)} must be true or false")
+    return "true" if lowered in _TRUE else "false"
+
+
+def _hexadecimal(what: str, text: str, digits: int, maximum: int) -> str:
+    if _HEXADECIMAL.fullmatch(text) is None:
+        raise ValueError(f"{what} {_shown(text)} is neither hexadecimal nor {ANY}")
+    number = int(text, 16)
+    if number > maximum:
+        raise ValueError(f"{what} {_shown(text)} is above {maximum:x}")
+    return f"{number:0{digits}x}"
+
+
+def _device_spec(entry: dict[str, Any]) -> DeviceSpec:
+    given = dict(entry)
+    vendor_id = _device_id("vendor_id", given.pop("vendor_id", ANY))
+    product_id = _device_id("product_id", given.pop("product_id", ANY))
+    address, devname = given.pop("address", None), given.pop("devname", None)
+    if devname and address:
+        raise ValueError("address and devname exclude each other: keep address")
+    if devname:
+        raise ValueError("devname means something on its own host only: use address")
+    tags = {
+        _named("the name of a tag", key): _tag(key, value)
+        for key, value in given.items()
+        if key not in _PLACEMENT_TAGS
+    }
+    return DeviceSpec(vendor_id, product_id, _address(address), tags)
+
+
+def _device_id(key: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{key} must be text, hexadecimal digits in quotes")
+    text = value.strip()
+    return ANY if text == ANY else _hexadecimal(key, text, 4, 0xFFFF)
+
+
+def _tag(key: str, value: Any) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str | bool | int | float):
+        raise ValueError(f"{key} must be text or null")
+    text = value if isinstance(value, str) else str(value).lower()
+    return _boolean(key, text) if key in _BOOLEAN_TAGS else _named(key, text)
+
+
+def _address(value: Any) -> Expressions:
+    if value in (None, "", {}):
+        return (_ANYTHING, _ANYTHING, _ANYTHING, _ANYTHING)
+    if isinstance(value, str):
+        return _glob(value)
+    if isinstance(value, dict):
+        return _expressions(value)
+    raise ValueError("address must be text, or an object of regular expressions")
+
+
+def _glob(text: str) -> Expressions:
+    """What is left out, on the left or between the signs, is any."""
+    places, _, function = text.partition(".")
+    left = places.split(":")
+    if len(left) > 3:
+        raise ValueError(f"address {_shown(text)} must be domain:bus:slot.function")
+    domain, bus, slot = [""] * (3 - len(left)) + left
+    return (
+        _exactly("domain", domain), _exactly("bus", bus), _exactly("slot", slot),
+        _exactly("function", function),
+    )  # fmt: skip
+
+
+def _exactly(part: str, text: str) -> str:
+    value = text.strip()
+    return _ANYTHING if value in ("", ANY) else _hexadecimal(part, value, *_PARTS[part])
+
+
+def _expressions(value: dict[str, Any]) -> Expressions:
+    for part, expression in value.items():
+        if part not in _PARTS:
+            raise ValueError(f"address has no {_shown(part)}, only {', '.join(_PARTS)}")
+        if not isinstance(expression, str):
+            raise ValueError(f"{part} of address must be text, a regular expression in quotes")
+        try:
+            re.compile(expression)
+        except (re.error, OverflowError, RecursionError) as error:
+            raise ValueError(f"{part} {_shown(expression)} is no regular expression: {error}") from error
+    domain, bus, slot, function = (value.get(part, _ANYTHING) for part in _PARTS)
+    return (domain, bus, slot, function)
+
+
+def _tagged(device: PciDevice, specs: tuple[DeviceSpec, ...]) -> PciDevice | None:
+    address = _parts_of(device.address)
+    if address is None:
+        return None
+    parent = None if device.parent_addr is None else _parts_of(device.parent_addr)
+    for spec in specs:
+        if _matches(spec, device, address, parent):
+            tags = {**(device.tags or {}), **spec.tags}
+            return replace(device, tags=tags) if tags else device
+    return None
+
+
+def _parts_of(address: str) -> Expressions | None:
+    """Return the parts of an address in the digits that Nova compares, None for none that it knows."""
+    found = _ADDRESS.fullmatch(address)
+    if found is None:
+        return None
+    try:
+        domain, bus, slot, function = map(_exactly, _PARTS, found.groups())
+    except ValueError:
+        return None
+    return (domain, bus, slot, function)
+
+
+def _matches(spec: DeviceSpec, device: PciDevice, address: Expressions, parent: Expressions | None) -> bool:
+    if spec.vendor_id not in (ANY, device.vendor_id.lower()):
+        return False
+    if spec.product_id not in (ANY, device.product_id.lower()):
+        return False
+    # The full address of a PF stands for its VFs; equality says that it is full.
+    if spec.address != parent and not all(map(re.match, spec.address, address)):
+        return False
+    return spec.tags.get("remote_managed") != "true" or _remotely_manageable(device)
+
+
+def _remotely_manageable(device: PciDevice) -> bool:
+    """Nova refuses to start with a PF that is tagged so, and ignores devices whose card has no number."""
+    vpd = (device.capabilities or {}).get("vpd")
+    return device.dev_type != "type-PF" and isinstance(vpd, dict) and bool(vpd.get("card_serial_number"))
+
+
+def _alias(entry: dict[str, Any]) -> Alias:
+    for key, value in entry.items():
+        if key not in _ALIAS_KEYS:
+            raise ValueError(f"unknown key {_shown(key)}: there are {', '.join(_ALIAS_KEYS)}")
+        if not isinstance(value, str):
+            raise ValueError(f"{key} must be text, in quotes")
+        choices = _ALIAS_CHOICES.get(key)
+        if choices and value not in choices:
+            raise ValueError(f"{key} {_shown(value)} must be {' or '.join(choices)}")
+    spec = _alias_spec(entry)
+    if not ({"vendor_id", "product_id"} <= spec.keys() or "resource_class" in spec):
+        raise ValueError("needs vendor_id and product_id, or resource_class")
+    name = _named("name", entry.get("name", "").strip())
+    return Alias(name, (spec,), _NUMA_POLICIES[entry.get("numa_policy", "legacy")])
+
+
+def _alias_spec(entry: dict[str, str]) -> dict[str, Scalar | list[Scalar]]:
+    spec: dict[str, Scalar | list[Scalar]] = {}
+    for key in ("vendor_id", "product_id"):
+        if key in entry:
+            if _ALIAS_ID.fullmatch(entry[key]) is None:
+                raise ValueError(f"{key} {_shown(entry[key])} must be four hexadecimal digits")
+            spec[key] = entry[key].lower()
+    if "device_type" in entry:
+        spec["dev_type"] = entry["device_type"]
+    if "live_migratable" in entry:
+        spec["live_migratable"] = _boolean("live_migratable", entry["live_migratable"])
+    return spec | {key: entry[key] for key in _PLACEMENT_TAGS if key in entry}
+
+
+def _both(known: Alias, more: Alias) -> Alias:
+    if known.numa_policy != more.numa_policy:
+        raise ValueError(f"NUMA policy mismatch for alias '{known.name}'")
+    if known.specs[0].get("dev_type") != more.specs[0].get("dev_type"):
+        raise ValueError(f"Device type mismatch for alias '{known.name}'")
+    return replace(known, specs=known.specs + more.specs)
+
+
+def _request(asked: str, aliases: Mapping[str, Alias], policy: NumaPolicy | None) -> PciRequest:
+    name, _, count = (text.strip() for text in asked.partition(":"))
+    if not name or _COUNT.fullmatch(count) is None or int(count) > MAX_DEVICES:
+        raise RequestRefused(
+            f"pci_passthrough:alias {_shown(asked)} is not NAME:COUNT with a count from 1 to {MAX_DEVICES}"
+        )
+    if name not in aliases:
+        raise RequestRefused(f"PCI alias {name[:100]} is not defined")
+    alias = aliases[name]
+    return PciRequest(
+        count=int(count),
+        spec=list(alias.specs),
+        numa_policy=policy or alias.numa_policy,
+        alias_name=name,
+        source="flavor_alias",
+    )
