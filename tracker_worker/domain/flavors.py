@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an instance asks for: the flavor, and the amounts that it counts for on a node."""
 
+import re
+
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
@@ -8,12 +10,13 @@ from tracker_worker.domain.fields import Count, Name, Text
 
 MB_PER_GB = 1024
 
-_READ_PREFIXES = ("hw:", "hw_", "resources:", "trait:", "pci_passthrough:")
+_READ = re.compile(r"(hw[:_]|(resources|trait)[0-9]*:|pci_passthrough:)")
+"""Groups of resources and traits may be numbered."""
 
 
 def read_keys(mapping: dict[str, str]) -> dict[str, str]:
     """Return the extra specs or image properties that a rule reads; the rest is never kept (promise 7)."""
-    return {key: value for key, value in mapping.items() if key.startswith(_READ_PREFIXES)}
+    return {key: value for key, value in mapping.items() if _READ.match(key)}
 
 
 class Flavor(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

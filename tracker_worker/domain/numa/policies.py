@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The CPU policies that a flavor and an image ask for, and the guest CPUs that they dedicate.
+
+Source: nova.virt.hardware.numa_get_constraints (34.0) up to its sanity checks, with the wording of its
+exceptions.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Literal
+
+from msgspec import Struct
+
+from tracker_worker.domain.errors import RequestRefused
+from tracker_worker.domain.flavors import Flavor
+from tracker_worker.domain.numa.extra_specs import (
+    Choice,
+    asked,
+    dedicated_mask,
+    guest_cpus,
+    one_of,
+    realtime_cpus,
+)
+
+CpuPolicy = Literal["dedicated", "shared", "mixed"]
+ThreadPolicy = Literal["prefer", "isolate", "require"]
+EmulatorPolicy = Literal["share", "isolate"]
+
+# In Nova's order: its messages show these tuples.
+_CPU_POLICIES: tuple[CpuPolicy, ...] = ("dedicated", "shared", "mixed")
+_THREAD_POLICIES: tuple[ThreadPolicy, ...] = ("prefer", "isolate", "require")
+_EMULATOR_POLICIES: tuple[EmulatorPolicy, ...] = ("share", "isolate")
+
+_NOT_OVER: dict[CpuPolicy, tuple[CpuPolicy, ...]] = {
+    "dedicated": (),
+    "mixed": ("dedicated",),
+    "shared": ("dedicated", "mixed"),
+}
+"""What an image may not ask for when the flavor has a policy."""
+
+_HYPERTHREADING = "trait:HW_CPU_HYPERTHREADING"
+_NUMBERED_HYPERTHREADING = re.compile(r"trait(?:[1-9][0-9]*)?:HW_CPU_HYPERTHREADING")
+_POLICY_OF_TRAIT: dict[str, ThreadPolicy] = {"forbidden": "isolate", "required": "require"}
+
+
+class Policies(Struct, frozen=True):
+    """What is asked for of an instance's CPUs, None where nothing is; `dedicated` are the pinned ones."""
+
+    cpu: CpuPolicy | None
+    threads: ThreadPolicy | None
+    emulator_threads: EmulatorPolicy | None
+    dedicated: frozenset[int]
+
+
+def policies_of(flavor: Flavor, image_properties: Mapping[str, str]) -> Policies:
+    """Return the CPU policies of a flavor and an image.
+
+    Refuses invalid values, and what contradicts itself or the other of the two.
+    """
+    implied = _cpu_policy(flavor, image_properties)
+    threads = _thread_policy(flavor, image_properties)
+    emulator = _emulator_policy(flavor, image_properties)
+    realtime = realtime_cpus(flavor, image_properties, offloaded=emulator is not None)
+    masked = dedicated_mask(flavor)
+    cpu = _explicit_policy(flavor, implied, emulator)
+    threads = _trait_policy(flavor, image_properties, threads)
+    _refuse_contradictions(cpu, threads, emulator, masked=bool(masked), realtime=bool(realtime))
+    dedicated = guest_cpus(flavor) if cpu == "dedicated" else masked or realtime
+    return Policies(cpu, threads, emulator, dedicated)
+
+
+def _cpu_policy(flavor: Flavor, image_properties: Mapping[str, str]) -> CpuPolicy | None:
+    of_flavor, of_image = _both(flavor, image_properties, "cpu_policy", _CPU_POLICIES, "CPU policy")
+    if of_flavor is None:
+        return of_image
+    if of_image in _NOT_OVER[of_flavor]:
+        raise RequestRefused(
+            "Image property 'hw_cpu_policy' is not permitted to override CPU pinning policy set against "
+            "the flavor"
+        )
+    return of_flavor
+
+
+def _thread_policy(flavor: Flavor, image_properties: Mapping[str, str]) -> ThreadPolicy | None:
+    of_flavor, of_image = _both(
+        flavor, image_properties, "cpu_thread_policy", _THREAD_POLICIES, "CPU thread policy"
+    )
+    if of_flavor is None or of_flavor == "prefer":
+        return of_flavor or of_image
+    if of_image not in (None, of_flavor):
+        raise RequestRefused(
+            "Image property 'hw_cpu_thread_policy' is not permitted to override CPU thread pinning policy "
+            "set against the flavor"
+        )
+    return of_flavor
+
+
+def _both(
+    flavor: Flavor, image_properties: Mapping[str, str], name: str, choices: tuple[Choice, ...], what: str
+) -> tuple[Choice | None, Choice | None]:
+    of_flavor, of_image = asked(flavor, image_properties, name)
+    return (
+        one_of(of_flavor, choices, f"{what} requested from 'flavor extra specs'"),
+        one_of(of_image, choices, f"{what} requested from 'image properties'"),
+    )
+
+
+def _emulator_policy(flavor: Flavor, image_properties: Mapping[str, str]) -> EmulatorPolicy | None:
+    """Return the policy of flavor or image; Nova has none of the image, the conflict is its general one."""
+    texts = asked(flavor, image_properties, "emulator_threads_policy")
+    of_flavor, of_image = (
+        one_of(text, _EMULATOR_POLICIES, "CPU emulator threads option requested") for text in texts
+    )
+    if of_flavor and of_image and of_flavor != of_image:
+        raise RequestRefused(
+            f"Conflicting values for emulator_threads_policy found in the flavor ({of_flavor}) and the image "
+            f"({of_image})."
+        )
+    return of_flavor or of_image
+
+
+def _explicit_policy(
+    flavor: Flavor, implied: CpuPolicy | None, emulator: EmulatorPolicy | None
+) -> CpuPolicy | None:
+    """Return the policy that resources:VCPU or resources:PCPU ask for, else the implied one."""
+    shared, dedicated = _amount(flavor, "VCPU"), _amount(flavor, "PCPU")
+    if implied and (shared or dedicated):
+        raise RequestRefused(
+            "It is not possible to use the 'resources:VCPU' or 'resources:PCPU' extra specs in combination "
+            "with the 'hw:cpu_policy' extra spec or 'hw_cpu_policy' image metadata property; use one or the "
+            "other"
+        )
+    if shared and dedicated:
+        raise RequestRefused(
+            "It is not possible to specify both 'resources:VCPU' and 'resources:PCPU' extra specs; use one "
+            "or the other"
+        )
+    if dedicated:
+        _refuse_other_amount(flavor, dedicated, emulator)
+        return "dedicated"
+    return "shared" if shared else implied
+
+
+def _amount(flavor: Flavor, resource_class: str) -> int:
+    """Return how much of a resource is asked for, over all groups; texts that are no number count nothing."""
+    key = re.compile(rf"resources(?:[1-9][0-9]*)?:{resource_class}")
+    return sum(_integer(text) for name, text in flavor.extra_specs.items() if key.fullmatch(name))
+
+
+def _integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        return 0
+
+
+def _refuse_other_amount(flavor: Flavor, dedicated: int, emulator: EmulatorPolicy | None) -> None:
+    """Refuse an amount of PCPUs that is not the guest's CPUs, and one for isolated emulator threads."""
+    if emulator == "isolate" and dedicated != flavor.vcpus + 1:
+        raise RequestRefused(
+            "You have requested 'hw:emulator_threads_policy=isolate' but have not requested sufficient PCPUs "
+            "to handle this policy; you must allocate exactly flavor.vcpus + 1 PCPUs."
+        )
+    if emulator != "isolate" and dedicated != flavor.vcpus:
+        raise RequestRefused(
+            "There is a mismatch between the number of PCPUs requested via 'resourcesNN:PCPU' and the "
+            "flavor); you must allocate exactly flavor.vcpus PCPUs"
+        )
+
+
+def _trait_policy(
+    flavor: Flavor, image_properties: Mapping[str, str], threads: ThreadPolicy | None
+) -> ThreadPolicy | None:
+    """Return the thread policy that the hyperthreading trait stands for, else the one asked for by name."""
+    trait = _hyperthreading(flavor, image_properties)
+    if trait and threads:
+        raise RequestRefused(
+            "It is not possible to use the 'trait:HW_CPU_HYPERTHREADING' extra spec in combination with the "
+            "'hw:cpu_thread_policy' extra spec or 'hw_cpu_thread_policy' image metadata property; use one "
+            "or the other"
+        )
+    return _POLICY_OF_TRAIT.get(trait, threads)
+
+
+def _hyperthreading(flavor: Flavor, image_properties: Mapping[str, str]) -> str:
+    """Return the value of the hyperthreading trait, the flavor's before the image's; empty without one."""
+    # Sorted: of several groups one must win, the same after the flavor was stored and read again.
+    for name, value in sorted(flavor.extra_specs.items()):
+        if _NUMBERED_HYPERTHREADING.fullmatch(name):
+            return value
+    return "required" if image_properties.get(_HYPERTHREADING) == "required" else ""
+
+
+def _refuse_contradictions(
+    cpu: CpuPolicy | None,
+    threads: ThreadPolicy | None,
+    emulator: EmulatorPolicy | None,
+    *,
+    masked: bool,
+    realtime: bool,
+) -> None:
+    floating = cpu in (None, "shared")
+    contradictions = (
+        (
+            floating and threads is not None,
+            "Cannot set cpu thread pinning policy in a non dedicated cpu pinning policy",
+        ),
+        (
+            floating and emulator == "isolate",
+            "An isolated CPU emulator threads option requires a dedicated CPU policy option.",
+        ),
+        (
+            masked and cpu != "mixed",
+            "Cannot specify 'hw:cpu_dedicated_mask' without the 'mixed' policy.",
+        ),
+        (floating and realtime, "Cannot set realtime policy in a non dedicated cpu pinning policy"),
+        (
+            cpu == "mixed" and masked == realtime,
+            "Dedicated CPU set can be specified from either 'hw:cpu_dedicated_mask' or "
+            "'hw:cpu_realtime_mask' when using 'mixed' CPU policy. 'hw:cpu_dedicated_mask' and "
+            "'hw:cpu_realtime_mask' can not be specified at the same time, or be specified with none of "
+            "them.",
+        ),
+    )
+    for holds, reason in contradictions:
+        if holds:
+            raise RequestRefused(reason)
