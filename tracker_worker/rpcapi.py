@@ -247,6 +247,37 @@ class TrackerAPI:
         """A new vm_state or task_state; in a removable state, released."""
         self.cast(context, "update_usage", node, instance=instance)
 
+    def claim_pci_devices(
+        self,
+        context: Any,
+        node: str,
+        instance_uuid: str,
+        pci_requests: list[Json],
+        *,
+        numa_topology: Json | None = None,
+    ) -> Json:
+        """An attachment or a live migration wants devices; the reply's claim has each with its request_id.
+
+        Those of a request that has a request_id are taken once, however often it is asked for: repeat a call
+        that timed out. Raises ComputeResourcesUnavailable.
+        """
+        args = {"instance_uuid": instance_uuid, "pci_requests": pci_requests}
+        return self.call(context, "claim_pci_devices", node, **args, **_given(numa_topology=numa_topology))
+
+    def allocate_pci_devices(
+        self, context: Any, node: str, instance_uuid: str, addresses: list[str] | None = None
+    ) -> None:
+        """Claimed devices are in use; without addresses all that the instance has here."""
+        given = _given(addresses=addresses)
+        self.cast(context, "allocate_pci_devices", node, instance_uuid=instance_uuid, **given)
+
+    def unclaim_pci_devices(
+        self, context: Any, node: str, instance_uuid: str, addresses: list[str] | None = None
+    ) -> None:
+        """Devices are free again; without addresses all that the instance has here."""
+        given = _given(addresses=addresses)
+        self.cast(context, "unclaim_pci_devices", node, instance_uuid=instance_uuid, **given)
+
     def build_failed(self, context: Any, node: str) -> None:
         """One more failed build in a row."""
         self.cast(context, "build_failed", node)

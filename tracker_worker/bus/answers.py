@@ -12,7 +12,9 @@ from tracker_worker.domain.node import Outcome
 
 PARKED = "parked"
 
-_CLAIMS = frozenset(("instance_claim", "resize_claim", "live_migration_claim", "rebuild_claim"))
+_CLAIMS = frozenset(
+    ("instance_claim", "resize_claim", "live_migration_claim", "rebuild_claim", "claim_pci_devices")
+)
 _PARKED_AS: dict[str, type[exceptions.TrackerWorkerException]] = {
     ErrorCode.WRONG_PARTITION: exceptions.WrongPartition,
     ErrorCode.EVENT_ID_REUSED: exceptions.EventIdReused,

@@ -14,7 +14,8 @@ from tracker_worker.db.bulk import as_ids
 from tracker_worker.db.tables import CLAIMS, NODES, TOUCHED
 from tracker_worker.domain.flavors import Amounts, Flavor
 from tracker_worker.domain.ledger import Claim, Node, Ratios, Role
-from tracker_worker.domain.objects import Origin, Resources
+from tracker_worker.domain.objects import GuestTopology, Origin, PciRequest, Resources
+from tracker_worker.domain.pci.pools import HeldDevice
 
 _LOAD_NODES = bulk.select(NODES.c.name)
 _LOAD_CLAIMS = bulk.select(CLAIMS.c.node)
@@ -205,7 +206,17 @@ def _claim_row(node: str, claim: Claim) -> dict[str, Any]:
         "os_type": claim.os_type,
         "vm_state": claim.vm_state,
         "task_state": claim.task_state,
+        "numa_request": _plain(claim.numa_request),
+        "numa_topology": _plain(claim.numa_topology),
+        "pci_requests": _plain(claim.pci_requests),
+        "pci_devices": _plain(claim.pci_devices),
+        "assigned": claim.assigned,
     }
+
+
+def _plain(value: Any) -> Any:
+    """Return a topology, requests or devices as JSON values; None for those that most claims have not."""
+    return msgspec.to_builtins(value) if value else None
 
 
 def _touched_row(node: str, uuid: str, origin: Origin) -> dict[str, Any]:
@@ -228,7 +239,16 @@ def _claim(row: Any) -> Claim:
         migration_uuid=row.migration_uuid,
         os_type=row.os_type,
         task_state=row.task_state,
+        numa_request=_topology(row.numa_request),
+        numa_topology=_topology(row.numa_topology),
+        pci_requests=msgspec.convert(row.pci_requests or (), tuple[PciRequest, ...]),
+        pci_devices=msgspec.convert(row.pci_devices or (), tuple[HeldDevice, ...]),
+        assigned=row.assigned,
     )
+
+
+def _topology(value: Any) -> GuestTopology | None:
+    return None if value is None else msgspec.convert(value, GuestTopology)
 
 
 def _node(row: Any, claims: Mapping[str, tuple[Claim, ...]]) -> Node:

@@ -83,6 +83,11 @@ CLAIMS = sa.Table(
     sa.Column("os_type", NAME),
     sa.Column("vm_state", sa.String(32), nullable=False),
     sa.Column("task_state", sa.String(32)),
+    sa.Column("numa_request", Json(none_as_null=True)),
+    sa.Column("numa_topology", Json(none_as_null=True)),
+    sa.Column("pci_requests", Json(none_as_null=True)),
+    sa.Column("pci_devices", Json(none_as_null=True)),
+    sa.Column("assigned", sa.Boolean, nullable=False, server_default=sa.false()),
     **MARIADB,
 )
 

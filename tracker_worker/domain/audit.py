@@ -22,7 +22,9 @@ from tracker_worker.domain.ledger import (
     Node,
     Role,
     TouchForgotten,
+    adopted,
     claim_for,
+    with_reported,
 )
 from tracker_worker.domain.objects import Instance, Migration, Origin, last_change
 from tracker_worker.domain.views import ClaimView, claim_view
@@ -44,7 +46,8 @@ _CONFIRMED_TYPES = ("resize", "migration")
 
 Reason = Literal[
     "instance_here", "move_to_here", "move_from_here",
-    "not_here", "role_changed", "size_changed", "migration_changed",
+    "not_here", "role_changed", "size_changed", "migration_changed", "topology_changed", "devices_changed",
+    "conflict",
 ]  # fmt: skip
 
 
@@ -77,10 +80,13 @@ class Audit(Struct, frozen=True):
 
 
 class Expected(Struct, frozen=True):
-    """A claim that should be here. `arriving` tells that its migration label is part of the facts."""
+    """A claim that should be here. `devices_known` tells that its devices are part of the facts, `arriving`
+    that its migration label is.
+    """
 
     claim: Claim
     reason: Reason
+    devices_known: bool
     arriving: bool = False
 
 
@@ -169,7 +175,8 @@ def _expected(node: str, uuid: str, here: Mapping[str, Instance], move: _Move | 
 
 
 def _at_home(instance: Instance) -> Expected:
-    return Expected(claim_for(instance, Role.INSTANCE, None), "instance_here")
+    claim = adopted(instance, Role.INSTANCE, None)
+    return Expected(claim, "instance_here", instance.pci_devices is not None)
 
 
 def _expected_of_move(node: str, here: Instance | None, move: _Move) -> list[Expected]:
@@ -192,10 +199,13 @@ def _expected_of_move(node: str, here: Instance | None, move: _Move) -> list[Exp
 
 def _arriving(move: _Move, role: Role, reason: Reason) -> Expected:
     """The claim that the move brings, in the new flavor until the instance says so itself (bug 1953359)."""
-    flavor = _flavor_of(move, move.migration.new_flavor)
+    migration = move.migration
     if role is Role.INSTANCE and move.instance.vm_state == "resized":
-        flavor = move.instance.flavor
-    return Expected(claim_for(move.instance, role, move.migration.uuid, flavor), reason, True)
+        claim = adopted(move.instance, role, migration.uuid)
+        return Expected(claim, reason, move.instance.pci_devices is not None, arriving=True)
+    claim = claim_for(move.instance, role, migration.uuid, _flavor_of(move, migration.new_flavor))
+    reported = with_reported(claim, migration.new_numa_topology, migration.new_pci_devices)
+    return Expected(reported, reason, migration.new_pci_devices is not None, arriving=True)
 
 
 def _leaving(move: _Move) -> list[Expected]:
@@ -204,8 +214,10 @@ def _leaving(move: _Move) -> list[Expected]:
     """
     if move.migration.old_flavor is None and move.migration.type in _CONFIRMED_TYPES:
         return []
-    flavor = _flavor_of(move, move.migration.old_flavor)
-    return [Expected(claim_for(move.instance, Role.OUTGOING, None, flavor), "move_from_here")]
+    migration = move.migration
+    claim = claim_for(move.instance, Role.OUTGOING, None, _flavor_of(move, migration.old_flavor))
+    reported = with_reported(claim, migration.old_numa_topology, migration.old_pci_devices)
+    return [Expected(reported, "move_from_here", migration.old_pci_devices is not None)]
 
 
 def _flavor_of(move: _Move, flavor: Flavor | None) -> Flavor:
@@ -241,10 +253,40 @@ def _differences(held: tuple[Claim, ...], expected: list[Expected]) -> Iterator[
             yield [ClaimDropped(old.instance_uuid, old.role)], None
     for old, wanted in pairs:
         new = wanted.claim
-        if old is not None and not wanted.arriving:
-            new = replace(new, migration_uuid=old.migration_uuid)
+        if old is not None:
+            new = _keeping(old, wanted)
         if new != old:
             yield [ClaimPut(new)], _correction(old, new, wanted.reason)
+
+
+def _keeping(old: Claim, wanted: Expected) -> Claim:
+    """Return an expected claim with what a held one has that the facts do not know, or not better.
+
+    That is the label, but of what arrives, what was asked for, and the cpus and devices that this worker
+    chose, unless it guessed.
+    """
+    new = wanted.claim
+    if old.devices_only:
+        return replace(new, pci_devices=old.pci_devices, assigned=True)
+    other_move = wanted.arriving and old.migration_uuid != new.migration_uuid
+    if not wanted.arriving:
+        new = replace(new, migration_uuid=old.migration_uuid)
+    if other_move or not same_numbers(old.flavor, new.flavor):
+        return new
+    topology, devices = new.numa_topology, new.pci_devices
+    if old.assigned or topology is None:
+        topology = old.numa_topology
+    chosen = old.assigned and not any(device.guessed for device in old.pci_devices)
+    if chosen or not wanted.devices_known or _addresses(old) == _addresses(new):
+        devices = old.pci_devices
+    return replace(
+        new,
+        numa_request=old.numa_request if topology == old.numa_topology else new.numa_request,
+        numa_topology=topology,
+        pci_requests=old.pci_requests,
+        pci_devices=devices,
+        assigned=old.assigned,
+    )
 
 
 def _correction(old: Claim | None, new: Claim, reason: Reason) -> Correction | None:
@@ -257,9 +299,17 @@ def _correction(old: Claim | None, new: Claim, reason: Reason) -> Correction | N
         reason = "size_changed"
     elif old.migration_uuid != new.migration_uuid:
         reason = "migration_changed"
+    elif old.numa_topology != new.numa_topology:
+        reason = "topology_changed"
+    elif _addresses(old) != _addresses(new):
+        reason = "devices_changed"
     else:
         return None
     return Correction("changed", new.instance_uuid, reason, claim_view(old), claim_view(new))
+
+
+def _addresses(claim: Claim) -> list[str]:
+    return [device.address for device in claim.pci_devices]
 
 
 _Pair = tuple[Claim | None, Expected]

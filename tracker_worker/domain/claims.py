@@ -1,160 +1,167 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Claims: is there room, and what the claim is if there is.
+"""Claims: is there room for all that is asked for, and what the claim is if there is.
 
-Source: nova.compute.claims of 2018 (memory, disk, vcpu against the limits sent, with Nova's wording) and
-nova.scheduler.client.report / placement for the capacity of a node.
+A claim takes everything or nothing: memory, disk, vcpus, cpus of host cells, pages, devices.
+Source: nova.compute.claims (Claim and MoveClaim), tests and wording in its order.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from tracker_worker.domain.commands import InstanceClaim, MoveClaim, ResizeClaim
-from tracker_worker.domain.flavors import MB_PER_GB, Amounts, Flavor, same_numbers
-from tracker_worker.domain.ledger import Claim, Node, Role, claim_for
+from tracker_worker.domain.capacity import shortages
+from tracker_worker.domain.commands import LiveMigrationClaim
+from tracker_worker.domain.errors import RequestRefused
+from tracker_worker.domain.flavors import same_numbers
+from tracker_worker.domain.inventory import affinity_of, cell_ids, cells_of, devices_of
+from tracker_worker.domain.ledger import Claim, Node
 from tracker_worker.domain.moves import with_states
-from tracker_worker.domain.objects import Instance, Limits, PciRequest
-from tracker_worker.domain.settings import CapacityCheck
+from tracker_worker.domain.numa.fitting import Preference, fit
+from tracker_worker.domain.numa.topology import cpus_of, request_of
+from tracker_worker.domain.objects import GuestTopology, NumaLimits, PciRequest
+from tracker_worker.domain.pci.pools import HeldDevice, free_devices
+from tracker_worker.domain.pci.requests import choose, taken_for
+from tracker_worker.domain.requests import AnyClaim, decided_claim, wanted_claim
+from tracker_worker.domain.settings import TrackerSettings
 
-AnyClaim = InstanceClaim | MoveClaim
-
-_TOPOLOGY_KEYS = (
-    "hw:numa_", "hw:cpu_policy", "hw:cpu_thread_policy", "hw:cpu_dedicated_mask",
-    "hw:emulator_threads_policy", "hw:mem_page_size", "resources:PCPU",
-    "hw_numa_", "hw_cpu_policy", "hw_cpu_thread_policy", "hw_emulator_threads_policy",
-    "hw_mem_page_size",
-)  # fmt: skip
-_PCI_KEYS = ("pci_passthrough:alias",)
+NUMA_REFUSED = "Requested instance NUMA topology cannot fit the given host NUMA topology"
+NUMA_AND_PCI_REFUSED = NUMA_REFUSED.replace("topology", "topology together with requested PCI devices", 1)
+PCI_REFUSED = "Claim pci failed"
+PAGE_SIZE_REFUSED = "Requested page size is different from current page size"
 
 
 class Verdict(Struct, frozen=True):
-    """Either the claim to hold from now on, or the reason why there is no room."""
+    """Either the claim to hold from now on, or the reason why there is no room.
+
+    `conflict`: what was decided elsewhere takes something that is not free here.
+    """
 
     claim: Claim | None
     reason: str | None = None
+    conflict: bool = False
 
 
-def judge(node: Node, command: AnyClaim, check: CapacityCheck) -> Verdict:
+def judge(node: Node, command: AnyClaim, settings: TrackerSettings) -> Verdict:
     """Decide a claim on a tracked node: the same one again, a new one, or a replacement in one step."""
-    wanted = wanted_claim(command)
+    if command.decided:
+        return _record(node, decided_claim(command))
+    try:
+        wanted = wanted_claim(command, settings)
+    except RequestRefused as refused:
+        return Verdict(None, str(refused))
     held = node.claim(wanted.instance_uuid, wanted.role)
-    unsupported = not_supported(command)
-    if unsupported:
-        return Verdict(None, unsupported)
     if held is not None and _same(held, wanted):
         again = with_states(held, command.instance)
         return Verdict(replace(again, migration_uuid=wanted.migration_uuid or held.migration_uuid))
-    if command.decided:
-        return Verdict(wanted)
     assert node.resources is not None
     if not node.resources.available:
         return Verdict(None, f"Node {node.name} is not available")
-    used = node.used.minus(held.amounts) if held is not None else node.used
-    reasons = "; ".join(_shortages(node, used, wanted.amounts, command.limits, check))
-    return Verdict(None, reasons) if reasons else Verdict(wanted)
-
-
-def wanted_claim(command: AnyClaim) -> Claim:
-    """Return the claim that a command asks for."""
-    match command:
-        case ResizeClaim():
-            return claim_for(command.instance, Role.INCOMING, command.migration.uuid, command.flavor)
-        case MoveClaim():
-            return claim_for(command.instance, Role.INCOMING, command.migration.uuid)
-        case InstanceClaim():
-            return claim_for(command.instance, Role.INSTANCE, None)
-
-
-def not_supported(command: AnyClaim) -> str | None:
-    """Name what a claim asks for that this version cannot account, so that it never counts as free."""
-    instance = command.instance
-    if isinstance(command, MoveClaim):
-        flavor = command.flavor if isinstance(command, ResizeClaim) else instance.flavor
-        topology = _asks_topology(flavor, instance, command.image_properties)
-        devices = _asks_devices(flavor, instance, command.pci_requests)
-    else:
-        topology = instance.numa_topology is not None
-        devices = bool(instance.pci_requests)
-    requests = (("NUMA topology", topology), ("PCI devices", devices))
-    asked = [text for text, wanted in requests if wanted]
-    return f"not_supported: {' and '.join(asked)}" if asked else None
-
-
-def _asks_topology(flavor: Flavor, instance: Instance, image_properties: dict[str, str] | None) -> bool:
-    images = instance.image_properties if image_properties is None else image_properties
-    return _has_key(flavor.extra_specs, _TOPOLOGY_KEYS) or _has_key(images, _TOPOLOGY_KEYS)
-
-
-def _asks_devices(flavor: Flavor, instance: Instance, sent: list[PciRequest] | None) -> bool:
-    """Tell whether a move asks for devices: in the requests sent, else by its ports and the flavor."""
-    if sent is not None:
-        return bool(sent)
-    ports = any(request.source == "neutron_port" for request in instance.pci_requests)
-    return ports or _has_key(flavor.extra_specs, _PCI_KEYS)
-
-
-def _has_key(mapping: Iterable[str], prefixes: tuple[str, ...]) -> bool:
-    return any(key.startswith(prefixes) for key in mapping)
+    return _test(node, held, wanted, command, settings)
 
 
 def _same(held: Claim, wanted: Claim) -> bool:
-    return held.volume_backed == wanted.volume_backed and same_numbers(held.flavor, wanted.flavor)
-
-
-class _Resource(Struct, frozen=True):
-    """One plain resource in the unit of its message; `scale` of the ledger's unit make one of it."""
-
-    label: str
-    unit: str
-    scale: int
-    used: int
-    requested: int
-    limit: int | None
-    total: int
-    reserved: int
-    ratio: float
-
-
-def _shortages(
-    node: Node, used: Amounts, wanted: Amounts, limits: Limits | None, check: CapacityCheck
-) -> Iterable[str]:
-    """Yield a reason for each resource that does not suffice, in Nova's order: memory, disk, vcpu."""
-    if check == "none":
-        return
-    assert node.resources is not None
-    report, reserve, ratios = node.resources, node.reserve, node.ratios
-    asked = limits or Limits()
-    memory = _Resource(
-        "memory", "MB", 1, used.memory_mb, wanted.memory_mb, asked.memory_mb,
-        int(report.memory_mb), reserve.memory_mb, ratios.ram,
-    )  # fmt: skip
-    disk = _Resource(
-        "disk", "GB", MB_PER_GB, used.disk_mb, wanted.disk_mb, asked.disk_gb,
-        int(report.local_gb), reserve.disk_mb, ratios.disk,
-    )  # fmt: skip
-    vcpu = _Resource(
-        "vcpu", "VCPU", 1, used.vcpus, wanted.vcpus, asked.vcpu,
-        int(report.vcpus), reserve.vcpus, ratios.cpu,
-    )  # fmt: skip
-    for resource in (memory, disk, vcpu):
-        if reason := _shortage(resource, check):
-            yield reason
-
-
-def _shortage(resource: _Resource, check: CapacityCheck) -> str | None:
-    free: float
-    if resource.limit is not None:
-        free = resource.limit * resource.scale - resource.used
-    elif check == "capacity":
-        capacity = (resource.total * resource.scale - resource.reserved) * resource.ratio
-        free = capacity - (resource.used - resource.reserved)
-    else:
-        return None
-    if resource.requested <= free:
-        return None
-    requested = -(-resource.requested // resource.scale)
+    """Tell whether a claim is for what is held; an instance that has got its topology may ask with that."""
     return (
-        f"Free {resource.label} {free / resource.scale:.2f} {resource.unit}"
-        f" < requested {requested} {resource.unit}"
+        held.volume_backed == wanted.volume_backed
+        and same_numbers(held.flavor, wanted.flavor)
+        and wanted.numa_request in (held.numa_request, request_of(held.numa_topology))
+        and held.pci_requests == wanted.pci_requests
+    )
+
+
+def _test(
+    node: Node, held: Claim | None, wanted: Claim, command: AnyClaim, settings: TrackerSettings
+) -> Verdict:
+    """Test a claim against a node without the one that it replaces."""
+    used = node.used.minus(held.amounts) if held is not None else node.used
+    reasons = list(shortages(node, used, wanted.amounts, command.limits, settings.capacity_check))
+    if wanted.numa_request is None and not wanted.pci_requests:
+        return Verdict(None, "; ".join(reasons)) if reasons else Verdict(wanted)
+    room = _Room(node, [claim for claim in node.held() if claim is not held], settings)
+    limits = command.limits.numa_topology if command.limits else None
+    topology = room.topology_for(wanted, limits)
+    if wanted.numa_request is not None and room.cells and topology is None:
+        reasons.append(NUMA_AND_PCI_REFUSED if wanted.pci_requests else NUMA_REFUSED)
+        if room.devices_for(wanted.pci_requests, frozenset()) is None:
+            reasons.append(PCI_REFUSED)
+        return Verdict(None, "; ".join(reasons))
+    devices = room.devices_for(wanted.pci_requests, cell_ids(topology))
+    if devices is None:
+        reasons.append(PCI_REFUSED)
+    if isinstance(command, LiveMigrationClaim):
+        reasons += _page_size_differs(topology, command.instance.numa_topology)
+        devices = ()
+    if reasons or devices is None:
+        return Verdict(None, "; ".join(reasons))
+    assigned = topology is not None or bool(devices)
+    return Verdict(replace(wanted, numa_topology=topology, pci_devices=devices, assigned=assigned))
+
+
+def _page_size_differs(topology: GuestTopology | None, current: GuestTopology | None) -> Iterator[str]:
+    """Source: MoveClaim._test_live_migration_page_size: the guest's memory cannot change its pages."""
+    pairs = zip(topology.cells if topology else (), current.cells if current else (), strict=False)
+    if any(claimed.pagesize != now.pagesize for claimed, now in islice(pairs, 1)):
+        yield PAGE_SIZE_REFUSED
+
+
+class _Room:
+    """A node's cells and devices, with what some claims leave of them."""
+
+    def __init__(self, node: Node, claims: Sequence[Claim], settings: TrackerSettings) -> None:
+        self._node = node
+        self._devices = devices_of(node, claims)
+        self._pack = settings.packing_host_numa_cells_allocation_strategy
+        self.cells = cells_of(node, claims)
+
+    def topology_for(self, wanted: Claim, limits: NumaLimits | None) -> GuestTopology | None:
+        """Return the topology that a claim gets, near its devices; None when it does not fit."""
+        if wanted.numa_request is None or not self.cells:
+            return None
+        requests = wanted.pci_requests
+        preference = Preference(self._devices_by_cell(), bool(requests), self._pack)
+        return fit(
+            self.cells,
+            wanted.numa_request,
+            limits,
+            preference,
+            lambda cells: self.devices_for(requests, cells) is not None,
+        )
+
+    def devices_for(
+        self, requests: Sequence[PciRequest], cells: frozenset[int]
+    ) -> tuple[HeldDevice, ...] | None:
+        """Return devices for all requests of a guest on these cells (anywhere without), None without them."""
+        if not requests:
+            return ()
+        affinity = affinity_of(self._node, cells) if cells else None
+        devices = choose(self._devices, requests, affinity)
+        return None if devices is None else taken_for(requests, devices, allocated=True)
+
+    def _devices_by_cell(self) -> dict[int, int]:
+        counts: dict[int, int] = {}
+        for device in free_devices(self._devices):
+            if device.numa_node is not None:
+                counts[device.numa_node] = counts.get(device.numa_node, 0) + 1
+        return counts
+
+
+def _record(node: Node, claim: Claim) -> Verdict:
+    """Grant what was decided elsewhere, and tell whether it takes what is not free here."""
+    held = node.claim(claim.instance_uuid, claim.role)
+    others = [other for other in node.held() if other is not held]
+    return Verdict(claim, conflict=_takes_what_is_not_free(node, claim, others))
+
+
+def _takes_what_is_not_free(node: Node, claim: Claim, others: Sequence[Claim]) -> bool:
+    free = {each.address for each in devices_of(node, others) if each.status == "available"}
+    if any(device.address not in free for device in claim.pci_devices):
+        return True
+    usages = {usage.cell.id: usage for usage in cells_of(node, others)}
+    cells = claim.numa_topology.cells if claim.numa_topology else []
+    return any(
+        not cpus_of(cell, usages[cell.id].cell) <= usages[cell.id].free_pcpus
+        for cell in cells
+        if cell.id in usages
     )

@@ -13,10 +13,12 @@ from msgspec.structs import force_setattr
 from tracker_worker.domain.fields import EventId, Name, Sequence, Text, Uuid
 from tracker_worker.domain.flavors import Flavor, read_keys
 from tracker_worker.domain.objects import (
+    GuestTopology,
     Instance,
     Limits,
     Migration,
     Origin,
+    PciAddresses,
     PciRequests,
     Resources,
 )
@@ -139,6 +141,28 @@ class UpdateUsage(Command, frozen=True):
     instance: Instance
 
 
+class ClaimPciDevices(Command, frozen=True):
+    """An attachment or a live migration wants devices; they are claimed until they are allocated."""
+
+    instance_uuid: Uuid
+    pci_requests: PciRequests
+    numa_topology: GuestTopology | None = None
+
+
+class AllocatePciDevices(Command, frozen=True):
+    """Claimed devices are in use; without addresses all that the instance has here."""
+
+    instance_uuid: Uuid
+    addresses: PciAddresses | None = None
+
+
+class UnclaimPciDevices(Command, frozen=True):
+    """Devices are free again; without addresses all that the instance has here."""
+
+    instance_uuid: Uuid
+    addresses: PciAddresses | None = None
+
+
 class BuildFailed(Command, frozen=True):
     """One more failed build in a row."""
 
@@ -178,6 +202,9 @@ METHODS: dict[str, type[Command]] = {
     "drop_move_claim_at_dest": DropMoveClaimAtDest,
     "finish_revert_move": FinishRevertMove,
     "update_usage": UpdateUsage,
+    "claim_pci_devices": ClaimPciDevices,
+    "allocate_pci_devices": AllocatePciDevices,
+    "unclaim_pci_devices": UnclaimPciDevices,
     "build_failed": BuildFailed,
     "build_succeeded": BuildSucceeded,
     "set_service_status": SetServiceStatus,
@@ -205,6 +232,9 @@ def instance_uuid_of(command: Command) -> str | None:
             | StartMove(instance_uuid=uuid)
             | DropMoveClaimAtSource(instance_uuid=uuid)
             | DropMoveClaimAtDest(instance_uuid=uuid)
+            | ClaimPciDevices(instance_uuid=uuid)
+            | AllocatePciDevices(instance_uuid=uuid)
+            | UnclaimPciDevices(instance_uuid=uuid)
         ):
             return uuid
         case _:

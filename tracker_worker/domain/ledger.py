@@ -5,15 +5,18 @@ A node is a value. `evolve` makes the next one from a list of changes and cannot
 changes are right is `node.decide`. Usage is never added up anywhere else: used = reserve + sum of claims.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
+from itertools import chain
 from typing import Any, assert_never
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from tracker_worker.domain.flavors import Amounts, Flavor, amounts_of
-from tracker_worker.domain.objects import Instance, Origin, Resources
+from tracker_worker.domain.numa.topology import request_of
+from tracker_worker.domain.objects import GuestTopology, Instance, Origin, PciRequest, Resources
+from tracker_worker.domain.pci.pools import HeldDevice
 
 MOST_CONFLICTS = 32
 
@@ -30,7 +33,9 @@ class Claim(Struct, frozen=True):
     """Room that one instance holds on one node in one role.
 
     `migration_uuid` is the move that brought, or is bringing, the instance here; leaving never changes it.
-    The flavor holds numbers only.
+    The flavor holds numbers only. `numa_request` and `pci_requests` are what was asked for, `numa_topology`
+    and `pci_devices` what the claim has got of it. `assigned`: this worker chose them, so that an audit keeps
+    them; else they follow what is reported.
     """
 
     instance_uuid: str
@@ -42,17 +47,27 @@ class Claim(Struct, frozen=True):
     migration_uuid: str | None = None
     os_type: str | None = None
     task_state: str | None = None
+    numa_request: GuestTopology | None = None
+    numa_topology: GuestTopology | None = None
+    pci_requests: tuple[PciRequest, ...] = ()
+    pci_devices: tuple[HeldDevice, ...] = ()
+    assigned: bool = False
 
     @property
     def amounts(self) -> Amounts:
         """What the claim counts for."""
         return amounts_of(self.flavor, self.volume_backed)
 
+    @property
+    def devices_only(self) -> bool:
+        """Whether nothing but devices is held, for a move that is to come."""
+        return self.role is Role.INCOMING and self.migration_uuid is None and self.amounts == Amounts()
+
 
 def claim_for(
     instance: Instance, role: Role, migration_uuid: str | None, flavor: Flavor | None = None
 ) -> Claim:
-    """Return the claim of an instance, sized by `flavor` (default its own)."""
+    """Return the claim of an instance, sized by `flavor` (default its own), without topology and devices."""
     size = flavor or instance.flavor
     return Claim(
         instance_uuid=instance.uuid,
@@ -64,6 +79,27 @@ def claim_for(
         migration_uuid=migration_uuid,
         os_type=instance.os_type,
         task_state=instance.task_state,
+    )
+
+
+def adopted(
+    instance: Instance,
+    role: Role,
+    migration_uuid: str | None,
+    flavor: Flavor | None = None,
+) -> Claim:
+    """Return the claim of an instance that is here already: with the topology and devices that it reports."""
+    claim = claim_for(instance, role, migration_uuid, flavor)
+    return with_reported(claim, instance.numa_topology, instance.pci_devices)
+
+
+def with_reported(claim: Claim, topology: GuestTopology | None, addresses: Iterable[str] | None) -> Claim:
+    """Return a claim with a topology and devices that were decided elsewhere."""
+    return replace(
+        claim,
+        numa_request=request_of(topology),
+        numa_topology=topology,
+        pci_devices=tuple(HeldDevice(address) for address in addresses or ()),
     )
 
 
@@ -106,6 +142,10 @@ class Node(Struct, frozen=True):
     def used(self) -> Amounts:
         """Reserve plus claims."""
         return self.reserve.plus(self.claimed)
+
+    def held(self) -> Iterator[Claim]:
+        """Yield all claims."""
+        return chain.from_iterable(self.claims.values())
 
     def claim(self, instance_uuid: str, role: Role) -> Claim | None:
         """Return the claim of an instance in a role, if it has one."""

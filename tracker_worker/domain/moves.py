@@ -8,7 +8,7 @@ I, N, O are the claims of role instance, incoming and outgoing; X(m) is one that
 from msgspec import Struct
 from msgspec.structs import replace
 
-from tracker_worker.domain.ledger import Claim, ClaimDropped, ClaimPut, Node, Role, claim_for
+from tracker_worker.domain.ledger import Claim, ClaimDropped, ClaimPut, Node, Role, adopted
 from tracker_worker.domain.objects import Instance
 
 Changes = tuple[ClaimPut | ClaimDropped, ...]
@@ -94,14 +94,28 @@ def finish_move(held: Held, instance: Instance, migration_uuid: str | None) -> C
     """The instance has landed: what came in is the instance; what was here waits for the confirm."""
     landed = held.brought_by(migration_uuid)
     here = held.instance
+    if held.incoming is not None and held.incoming.devices_only:
+        return _finish_with_devices(held, held.incoming, instance, migration_uuid)
     if landed is not None:
         leaving = turn(here, Role.OUTGOING) if here else ()
         return (*leaving, *turn(with_states(landed, instance), Role.INSTANCE))
     if here is None:
-        return (ClaimPut(claim_for(instance, Role.INSTANCE, migration_uuid)),)
+        return (ClaimPut(adopted(instance, Role.INSTANCE, migration_uuid)),)
     if held.outgoing is not None or here.migration_uuid == migration_uuid:
         return take_states(here, instance)
-    return (ClaimPut(claim_for(instance, Role.INSTANCE, migration_uuid)),)
+    return (ClaimPut(adopted(instance, Role.INSTANCE, migration_uuid)),)
+
+
+def _finish_with_devices(
+    held: Held, devices: Claim, instance: Instance, migration_uuid: str | None
+) -> Changes:
+    """What came in were devices alone: whatever else the landing means, they are the instance's."""
+    landed = finish_move(replace(held, incoming=None), instance, migration_uuid)
+    here = next((change.claim for change in landed if isinstance(change, ClaimPut)), held.instance)
+    assert here is not None, "without an incoming claim a landing never leaves nothing"
+    own = held.instance.pci_devices if held.instance else ()
+    merged = replace(here, pci_devices=(*own, *devices.pci_devices), assigned=True)
+    return (*release(devices), ClaimPut(merged))
 
 
 def drop_move_claim_at_source(held: Held, migration_uuid: str) -> Changes:
@@ -142,7 +156,7 @@ def finish_revert_move(held: Held, instance: Instance, migration_uuid: str) -> C
     dropped = release(incoming) if incoming else ()
     here, outgoing = held.instance, held.outgoing
     if here is None and outgoing is None:
-        return (*dropped, ClaimPut(claim_for(instance, Role.INSTANCE, None)))
+        return (*dropped, ClaimPut(adopted(instance, Role.INSTANCE, None)))
     if outgoing is None:
         assert here is not None
         return (*dropped, *take_states(here, instance))

@@ -3,16 +3,20 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from tracker_worker.domain import moves
+from tracker_worker.domain import attachments, moves
 from tracker_worker.domain.audit import Correction, Facts, audit, removable
-from tracker_worker.domain.claims import AnyClaim, judge
+from tracker_worker.domain.claims import judge
 from tracker_worker.domain.commands import (
     AbortInstanceClaim,
+    AllocatePciDevices,
     BuildFailed,
     BuildSucceeded,
+    ClaimPciDevices,
     Command,
     DropMoveClaim,
     DropMoveClaimAtDest,
@@ -24,10 +28,12 @@ from tracker_worker.domain.commands import (
     RemoveNode,
     SetServiceStatus,
     StartMove,
+    UnclaimPciDevices,
     UpdateAvailableResource,
     UpdateUsage,
     instance_uuid_of,
 )
+from tracker_worker.domain.inventory import with_known_devices
 from tracker_worker.domain.ledger import (
     BuildsCounted,
     Claim,
@@ -39,10 +45,12 @@ from tracker_worker.domain.ledger import (
     Mark,
     Node,
     NodeRemoved,
+    Reported,
     ServiceStatusSet,
 )
 from tracker_worker.domain.report import conflict_of, report_change
 from tracker_worker.domain.settings import TrackerSettings
+from tracker_worker.domain.views import claim_view
 
 
 class Outcome(StrEnum):
@@ -107,17 +115,22 @@ def decide(
 ) -> Decision:
     """Decide a command on a node. `uuid_owners`: names of tracked nodes by uuid, for the uuids reported."""
     decision = _decide(node, command, settings, uuid_owners)
+    marks = decision.marks
     uuid = instance_uuid_of(command)
-    if uuid is None or command.origin is None:
-        return decision
-    touched = InstanceTouched(uuid, command.origin)
-    return Decision(
-        decision.outcome,
-        decision.reason,
-        decision.claim,
-        decision.changes,
-        (*decision.marks, touched),
-        decision.effects,
+    if uuid is not None and command.origin is not None:
+        marks = (*marks, InstanceTouched(uuid, command.origin))
+    return replace(decision, changes=_with_known_devices(node, decision.changes), marks=marks)
+
+
+def _with_known_devices(node: Node, changes: tuple[LedgerChange, ...]) -> tuple[LedgerChange, ...]:
+    """Have adopted claims keep their devices as the newest report has them."""
+    if not any(isinstance(change, ClaimPut) and change.claim.pci_devices for change in changes):
+        return changes
+    reports = [change.resources for change in changes if isinstance(change, Reported)]
+    known = replace(node, resources=reports[-1]) if reports else node
+    return tuple(
+        ClaimPut(with_known_devices(known, change.claim)) if isinstance(change, ClaimPut) else change
+        for change in changes
     )
 
 
@@ -126,7 +139,7 @@ def _decide(
 ) -> Decision:
     if isinstance(command, UpdateAvailableResource):
         return _report(node, command, settings, uuid_owners)
-    if isinstance(command, (InstanceClaim, MoveClaim)):
+    if isinstance(command, (InstanceClaim, MoveClaim, ClaimPciDevices)):
         return _claim(node, command, settings)
     if not node.tracked:
         return Decision(Outcome.IGNORED, reason=f"Node {node.name} is not tracked")
@@ -172,6 +185,10 @@ def _move_changes(node: Node, command: Command) -> moves.Changes:
             return moves.drop_move_claim_at_dest(held, migration)
         case FinishRevertMove(instance=instance, migration_uuid=migration):
             return moves.finish_revert_move(held, instance, migration)
+        case AllocatePciDevices(addresses=addresses):
+            return attachments.allocate(node.claims.get(uuid, ()), addresses)
+        case UnclaimPciDevices(addresses=addresses):
+            return attachments.unclaim(node.claims.get(uuid, ()), addresses)
         case _:
             raise TypeError(f"no rule for {type(command).__name__}")
 
@@ -180,19 +197,34 @@ def _applied(changes: tuple[LedgerChange, ...]) -> Decision:
     return Decision(Outcome.APPLIED if changes else Outcome.IGNORED, changes=changes)
 
 
-def _claim(node: Node, command: AnyClaim, settings: TrackerSettings) -> Decision:
+def _claim(
+    node: Node, command: InstanceClaim | MoveClaim | ClaimPciDevices, settings: TrackerSettings
+) -> Decision:
     """Source: bug 82deb0ce4b: a claim on a node that nobody reported is refused, it does not silently
     succeed.
     """
     if not node.tracked:
         return _refused(f"Node {node.name} is not tracked")
-    verdict = judge(node, command, settings.capacity_check)
+    if isinstance(command, ClaimPciDevices):
+        verdict = attachments.judge_devices(node, command)
+    else:
+        verdict = judge(node, command, settings)
     if verdict.claim is None:
         return _refused(verdict.reason or "")
-    claim = verdict.claim
-    known = node.claim(claim.instance_uuid, claim.role) == claim
-    changes = () if known else (ClaimPut(claim),)
-    return Decision(Outcome.GRANTED, claim=claim, changes=changes)
+    claim = with_known_devices(node, verdict.claim)
+    held = node.claim(claim.instance_uuid, claim.role)
+    if held == claim:
+        return Decision(Outcome.GRANTED, claim=claim)
+    effects = (_conflict(held, claim),) if verdict.conflict else ()
+    return Decision(Outcome.GRANTED, claim=claim, changes=(ClaimPut(claim),), effects=effects)
+
+
+def _conflict(held: Claim | None, claim: Claim) -> Audited:
+    """Tell that what was decided elsewhere takes what is not free here."""
+    old = claim_view(held) if held is not None else None
+    action: Literal["added", "changed"] = "changed" if held is not None else "added"
+    correction = Correction(action, claim.instance_uuid, "conflict", old, claim_view(claim))
+    return Audited((correction,), 0)
 
 
 def _refused(reason: str) -> Decision:

@@ -23,6 +23,8 @@ from tracker_worker.domain.views import usage_view
 
 NAMESPACE = "tracker_worker"
 PAYLOAD_VERSION = "1.0"
+_LATER_VERSIONS = dict.fromkeys(("ClaimPayload", "CorrectionPayload", "ComputeNodeAuditPayload"), "1.1")
+"""Of payloads that have changed: 1.1 has topologies and devices."""
 
 
 class CausePayload(Struct, frozen=True):
@@ -119,7 +121,7 @@ def _object(name: str, data: dict[str, Any]) -> dict[str, Any]:
     return {
         "nova_object.name": name,
         "nova_object.namespace": NAMESPACE,
-        "nova_object.version": PAYLOAD_VERSION,
+        "nova_object.version": _LATER_VERSIONS.get(name, PAYLOAD_VERSION),
         "nova_object.data": data,
     }
 

@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import force_setattr
 
 from tracker_worker.domain.fields import (
+    COUNT_MAX,
     Count,
     CpuSet,
     Finite,
@@ -54,7 +55,7 @@ class GuestCell(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
 class GuestTopology(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """An instance's NUMA topology."""
 
-    cells: Annotated[list[GuestCell], Meta(max_length=1024)]
+    cells: Annotated[list[GuestCell], Meta(max_length=128)]
     emulator_threads_policy: Literal["share", "isolate"] | None = None
 
 
@@ -153,11 +154,14 @@ def last_change(migration: Migration) -> datetime:
 
 
 class PageSize(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Memory pages of one size in a host cell; size in KiB, the rest in pages."""
+    """Memory pages of one size in a host cell; size in KiB, the rest in pages.
 
-    size_kb: Count
+    Without `reserved` the reserved_huge_pages of the report or the configuration hold.
+    """
+
+    size_kb: Annotated[int, Meta(ge=1, le=COUNT_MAX)]
     total: Count
-    reserved: Count = 0
+    reserved: Count | None = None
 
 
 class HostCell(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

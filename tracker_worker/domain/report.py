@@ -8,7 +8,8 @@ from msgspec.structs import replace
 
 from tracker_worker.domain.flavors import Amounts
 from tracker_worker.domain.ledger import Node, Ratios, Reported
-from tracker_worker.domain.objects import Resources
+from tracker_worker.domain.objects import HostTopology, PageSize, Resources
+from tracker_worker.domain.pci.specs import assignable
 from tracker_worker.domain.settings import TrackerSettings
 
 NO_CHANGE_STATS = ("uptime",)
@@ -43,6 +44,7 @@ def report_change(node: Node, report: Resources, settings: TrackerSettings) -> R
     An unavailable node keeps its totals: of such a report only `available` and the host count.
     """
     known = node.resources
+    report = _completed(report, settings)
     if known is not None and not report.available:
         merged = replace(known, available=False, host=report.host)
         return None if merged == known else Reported(merged, node.reserve, node.ratios)
@@ -54,6 +56,30 @@ def report_change(node: Node, report: Resources, settings: TrackerSettings) -> R
     ):
         return None
     return change
+
+
+def _completed(report: Resources, settings: TrackerSettings) -> Resources:
+    """Return a report with the devices that instances may have, and with the pages that the host keeps.
+
+    What a cell says of its pages wins over the node's reserved_huge_pages, and these over the option.
+    """
+    if report.pci_devices:
+        report = replace(report, pci_devices=assignable(report.pci_devices, settings.device_specs))
+    if report.numa_topology is None:
+        return report
+    given = settings.reserved_huge_pages if report.reserved_huge_pages is None else report.reserved_huge_pages
+    reserved = {(pages.node, pages.size_kb): pages.count for pages in given}
+    cells = [
+        replace(cell, mempages=[_with_reserve(page, cell.id, reserved) for page in cell.mempages])
+        for cell in report.numa_topology.cells
+    ]
+    return replace(report, numa_topology=HostTopology(cells))
+
+
+def _with_reserve(page: PageSize, cell: int, reserved: Mapping[tuple[int, int], int]) -> PageSize:
+    if page.reserved is not None:
+        return page
+    return replace(page, reserved=reserved.get((cell, page.size_kb), 0))
 
 
 def _essence(report: Resources) -> Resources:

@@ -6,8 +6,10 @@ from typing import Any
 from msgspec import Struct, to_builtins
 
 from tracker_worker.domain.flavors import MB_PER_GB
+from tracker_worker.domain.inventory import cells_of, devices_of
 from tracker_worker.domain.ledger import Claim, Node
-from tracker_worker.domain.objects import HostCell
+from tracker_worker.domain.numa.topology import CellUsage
+from tracker_worker.domain.pci.pools import HeldDevice, Pool, TrackedDevice, pools_of
 from tracker_worker.domain.stats import current_workload, instance_claims, stats_of
 
 
@@ -34,7 +36,20 @@ def claim_view(claim: Claim) -> ClaimView:
         vcpus=amounts.vcpus,
         memory_mb=amounts.memory_mb,
         disk_mb=amounts.disk_mb,
+        numa_topology=None if claim.numa_topology is None else to_builtins(claim.numa_topology),
+        pci_devices=[_held_device_view(held) for held in claim.pci_devices],
     )
+
+
+def _held_device_view(held: HeldDevice) -> dict[str, Any]:
+    view: dict[str, Any] = {"address": held.address, "status": "allocated" if held.allocated else "claimed"}
+    if held.request_id is not None:
+        view["request_id"] = held.request_id
+    if held.device is not None:
+        view |= {
+            key: getattr(held.device, key) for key in ("vendor_id", "product_id", "dev_type", "numa_node")
+        }
+    return view
 
 
 def usage_view(node: Node) -> dict[str, Any]:
@@ -71,30 +86,55 @@ def node_view(node: Node) -> dict[str, Any]:
     """Return everything that is known of a tracked node, as `get_node` and `node show` print it."""
     assert node.resources is not None
     report = node.resources
-    topology = report.numa_topology
+    claims = list(node.held())
+    devices = devices_of(node, claims)
     return {
         **usage_view(node),
-        "numa_topology": topology and {"cells": [_cell_view(cell) for cell in topology.cells]},
-        "pci_device_pools": [],
-        "pci_devices": [
-            {"address": device.address, "status": "available"} for device in report.pci_devices or ()
-        ],
+        "numa_topology": report.numa_topology and {"cells": [_cell_view(u) for u in cells_of(node, claims)]},
+        "pci_device_pools": [_pool_view(pool) for pool in pools_of(devices)],
+        "pci_devices": [_device_view(device) for device in devices],
         "claims": [to_builtins(claim_view(claim)) for held in node.claims.values() for claim in held],
     }
 
 
-def _cell_view(cell: HostCell) -> dict[str, Any]:
+def _cell_view(usage: CellUsage) -> dict[str, Any]:
+    cell = usage.cell
     return {
         "id": cell.id,
         "cpuset": cell.cpuset,
         "pcpuset": cell.pcpuset,
         "memory": cell.memory,
-        "memory_usage": 0,
-        "cpu_usage": 0,
-        "pinned_cpus": [],
+        "memory_usage": usage.memory_usage,
+        "cpu_usage": usage.cpu_usage,
+        "pinned_cpus": sorted(usage.pinned_cpus),
         "siblings": cell.siblings,
         "mempages": [
-            {"size_kb": page.size_kb, "total": page.total, "used": 0, "reserved": page.reserved}
+            {
+                "size_kb": page.size_kb,
+                "total": page.total,
+                "used": usage.pages.get(page.size_kb, 0),
+                "reserved": page.reserved or 0,
+            }
             for page in cell.mempages
         ],
     }
+
+
+def _pool_view(pool: Pool) -> dict[str, Any]:
+    device = pool.device
+    view: dict[str, Any] = {
+        "vendor_id": device.vendor_id,
+        "product_id": device.product_id,
+        "numa_node": device.numa_node,
+        "dev_type": device.dev_type,
+    }
+    if device.parent_addr is not None:
+        view["parent_addr"] = device.parent_addr
+    if pool.tags:
+        view["tags"] = dict(pool.tags)
+    return {**view, "count": len(pool.free)}
+
+
+def _device_view(tracked: TrackedDevice) -> dict[str, Any]:
+    view = {"address": tracked.address, "status": tracked.status}
+    return view if tracked.instance_uuid is None else {**view, "instance_uuid": tracked.instance_uuid}

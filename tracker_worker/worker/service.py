@@ -28,6 +28,8 @@ from tracker_worker.bus.publisher import Publisher, TransportPublisher
 from tracker_worker.bus.subscription import SubscriptionSettings
 from tracker_worker.bus.topology import TOPIC, Topology
 from tracker_worker.db.unit_of_work import UnitOfWork
+from tracker_worker.domain.numa.pages import parse_reserved_pages
+from tracker_worker.domain.pci.specs import parse_aliases, parse_device_specs
 from tracker_worker.domain.settings import TrackerSettings
 from tracker_worker.worker.batch import Rules
 from tracker_worker.worker.dispatcher import Dispatcher
@@ -71,7 +73,7 @@ def settings_from(conf: Any) -> WorkerSettings:
 
     Raises ValueError, in words, where options exclude each other.
     """
-    tracker, worker, bus, notifications = conf.tracker, conf.worker, conf.bus, conf.notifications
+    worker, bus, notifications = conf.worker, conf.bus, conf.notifications
     if worker.lanes > 1 and (conf.database.connection or "sqlite:").startswith("sqlite"):
         raise ValueError("[worker] lanes must be 1 on SQLite: it has one writer")
     if worker.lanes > bus.partitions:
@@ -81,7 +83,7 @@ def settings_from(conf: Any) -> WorkerSettings:
         raise ValueError(f"[worker] partitions: there are {bus.partitions}, from 0 on ([bus] partitions)")
     return WorkerSettings(
         host=socket.gethostname(),
-        tracker=TrackerSettings(**{field: tracker[field] for field in TrackerSettings.__struct_fields__}),
+        tracker=tracker_settings(conf.tracker, conf.pci),
         lane=LaneSettings(
             batch_size=worker.batch_size,
             batch_bytes=worker.batch_bytes,
@@ -101,8 +103,25 @@ def settings_from(conf: Any) -> WorkerSettings:
         notify=bool(set(conf.oslo_messaging_notifications.driver) - {"noop"}),
         notification_exchange=notifications.exchange,
         notification_topic=notifications.topic,
-        receipt_days=tracker.receipt_days,
+        receipt_days=conf.tracker.receipt_days,
         graceful_shutdown_timeout=worker.graceful_shutdown_timeout,
+    )
+
+
+def tracker_settings(tracker: Any, pci: Any) -> TrackerSettings:
+    """Return the rules that the options of [tracker] and [pci] say. Raises ValueError, in words."""
+    return TrackerSettings(
+        capacity_check=tracker.capacity_check,
+        reserved_host_memory_mb=tracker.reserved_host_memory_mb,
+        reserved_host_disk_mb=tracker.reserved_host_disk_mb,
+        reserved_host_cpus=tracker.reserved_host_cpus,
+        cpu_allocation_ratio=tracker.cpu_allocation_ratio,
+        ram_allocation_ratio=tracker.ram_allocation_ratio,
+        disk_allocation_ratio=tracker.disk_allocation_ratio,
+        reserved_huge_pages=parse_reserved_pages(tracker.reserved_huge_pages),
+        packing_host_numa_cells_allocation_strategy=tracker.packing_host_numa_cells_allocation_strategy,
+        device_specs=parse_device_specs(pci.device_spec),
+        aliases=parse_aliases(pci.alias),
     )
 
 

@@ -167,6 +167,13 @@ _ARGUMENTS: dict[str, Json] = {
     "drop_move_claim_at_dest": _UUIDS,
     "finish_revert_move": {"instance": INSTANCE, "migration_uuid": MIGRATION["uuid"]},
     "update_usage": {"instance": INSTANCE},
+    "claim_pci_devices": {
+        "instance_uuid": INSTANCE["uuid"],
+        "pci_requests": [PCI_REQUEST],
+        "numa_topology": GUEST_TOPOLOGY,
+    },
+    "allocate_pci_devices": {"instance_uuid": INSTANCE["uuid"], "addresses": ["0000:81:00.1"]},
+    "unclaim_pci_devices": {"instance_uuid": INSTANCE["uuid"], "addresses": ["0000:81:00.1"]},
     "build_failed": {},
     "build_succeeded": {},
     "set_service_status": {"disabled": True},

@@ -159,6 +159,13 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "drop_move_claim_at_dest": OF_A_MOVE,
     "finish_revert_move": {"instance": INSTANCE, "migration_uuid": "move-1"},
     "update_usage": {"instance": INSTANCE},
+    "claim_pci_devices": {
+        "instance_uuid": "instance-1",
+        "pci_requests": [PCI_REQUEST],
+        "numa_topology": GUEST,
+    },
+    "allocate_pci_devices": {"instance_uuid": "instance-1", "addresses": ["0000:81:00.0"]},
+    "unclaim_pci_devices": {"instance_uuid": "instance-1", "addresses": ["0000:81:00.0"]},
     "build_failed": {},
     "build_succeeded": {},
     "set_service_status": {"disabled": True},

@@ -26,11 +26,11 @@ from tests.builders import (
 from tracker_worker.domain.commands import METHODS, Command
 from tracker_worker.domain.ledger import InstanceTouched, Node, NodeRemoved, evolve
 from tracker_worker.domain.node import NodeDeleted
-from tracker_worker.domain.objects import Limits, Origin
+from tracker_worker.domain.objects import Limits, Origin, PciRequest
 from tracker_worker.domain.views import usage_view
 
 ORIGIN = Origin("client-1", 5)
-CLAIMS = ("instance_claim", "resize_claim", "live_migration_claim", "rebuild_claim")
+CLAIMS = ("instance_claim", "resize_claim", "live_migration_claim", "rebuild_claim", "claim_pci_devices")
 NO_INSTANCE = ("build_failed", "build_succeeded", "set_service_status", "remove_node")
 
 
@@ -45,6 +45,8 @@ def any_command(method: str, **more: Any) -> Command:
         "flavor": a_flavor(),
         "disabled": True,
     }
+    if method == "claim_pci_devices":
+        values["pci_requests"] = [PciRequest(1, [{"vendor_id": "8086"}])]
     if METHODS[method].__name__ in ("StartMove", "FinishRevertMove") or "drop_move_claim_at" in method:
         values["migration_uuid"] = MOVE
     fields = METHODS[method].__struct_fields__

@@ -44,7 +44,7 @@ def data_of(notice: Notice, name: str) -> dict[str, Any]:
     assert payload == {
         "nova_object.name": name,
         "nova_object.namespace": "tracker_worker",
-        "nova_object.version": "1.0",
+        "nova_object.version": "1.1" if name == "ComputeNodeAuditPayload" else "1.0",
     }
     assert data.pop("cause") == {
         "nova_object.name": "CausePayload",

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Devices that come and go while an instance stays: SR-IOV attach and detach, live migration.
+
+Source: nova.compute.resource_tracker: claim_pci_devices, allocate_pci_devices_for_instance,
+unclaim_pci_devices, free_pci_device_allocations_for_instance and free_pci_device_claims_for_instance.
+"""
+
+from collections.abc import Collection
+
+from msgspec.structs import replace
+
+from tracker_worker.domain.claims import PCI_REFUSED, Verdict
+from tracker_worker.domain.commands import ClaimPciDevices
+from tracker_worker.domain.flavors import Flavor
+from tracker_worker.domain.inventory import affinity_of, cell_ids, devices_of
+from tracker_worker.domain.ledger import Claim, ClaimDropped, ClaimPut, Node, Role
+from tracker_worker.domain.moves import Changes
+from tracker_worker.domain.pci.requests import choose, taken_for
+
+
+def judge_devices(node: Node, command: ClaimPciDevices) -> Verdict:
+    """Decide an attachment to what an instance holds here; the devices of a request are taken once.
+
+    Without a claim here the devices alone are one, of the move that is to come.
+    """
+    assert node.resources is not None
+    uuid = command.instance_uuid
+    held = node.claim(uuid, Role.INCOMING) or node.claim(uuid, Role.INSTANCE) or _devices_only(uuid)
+    had = {device.request_id for device in held.pci_devices if device.request_id is not None}
+    missing = [request for request in command.pci_requests if request.request_id not in had]
+    if not missing and held.pci_devices:
+        return Verdict(held)
+    if not node.resources.available:
+        return Verdict(None, f"Node {node.name} is not available")
+    cells = cell_ids(command.numa_topology or held.numa_topology)
+    affinity = affinity_of(node, cells) if cells else None
+    devices = choose(devices_of(node, node.held()), missing, affinity)
+    if not devices:
+        return Verdict(None, PCI_REFUSED)
+    taken = taken_for(missing, devices, allocated=False)
+    return Verdict(replace(held, pci_devices=(*held.pci_devices, *taken), assigned=True))
+
+
+def allocate(held: Collection[Claim], addresses: Collection[str] | None) -> Changes:
+    """What was claimed is in use: the devices of these addresses, or all of the instance's here."""
+    return tuple(
+        ClaimPut(
+            replace(
+                claim,
+                pci_devices=tuple(
+                    replace(device, allocated=device.allocated or _meant(device.address, addresses))
+                    for device in claim.pci_devices
+                ),
+            )
+        )
+        for claim in held
+        if any(not d.allocated and _meant(d.address, addresses) for d in claim.pci_devices)
+    )
+
+
+def unclaim(held: Collection[Claim], addresses: Collection[str] | None) -> Changes:
+    """Free the devices of these addresses, or all of the instance's here.
+
+    A claim of devices alone goes with the last of them.
+    """
+    changes: list[ClaimPut | ClaimDropped] = []
+    for claim in held:
+        kept = tuple(d for d in claim.pci_devices if not _meant(d.address, addresses))
+        if len(kept) == len(claim.pci_devices):
+            continue
+        if not kept and claim.devices_only:
+            changes.append(ClaimDropped(claim.instance_uuid, claim.role))
+        else:
+            changes.append(ClaimPut(replace(claim, pci_devices=kept)))
+    return tuple(changes)
+
+
+def _meant(address: str, addresses: Collection[str] | None) -> bool:
+    return addresses is None or address in addresses
+
+
+def _devices_only(instance_uuid: str) -> Claim:
+    return Claim(
+        instance_uuid=instance_uuid,
+        role=Role.INCOMING,
+        flavor=Flavor(0, 0, 0),
+        volume_backed=False,
+        project_id="",
+        vm_state="",
+    )

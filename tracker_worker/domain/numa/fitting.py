@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fitting: which host cell each cell of a guest goes to.
+
+Source: nova.virt.hardware.numa_fit_instance_to_host, which tries the permutations of the host's cells in
+their order of preference until one fits. The result here is the same; what cannot end well is not tried.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from tracker_worker.domain.numa.pinning import Core, Pins, free_cores, pin
+from tracker_worker.domain.numa.topology import (
+    KIB_PER_MB,
+    PINNED_POLICIES,
+    CellUsage,
+    smallest_page,
+)
+from tracker_worker.domain.objects import GuestCell, GuestTopology, NumaLimits, PageSize
+
+SMALL, LARGE, ANY = -1, -2, -3
+"""Nova's page sizes without a number."""
+
+
+class Preference(Struct, frozen=True):
+    """In which order host cells are tried.
+
+    `devices` counts the free devices of each cell: a guest that `wants_devices` goes to where most are,
+    another one to where fewest are. `pack` turns the whole order round, so that the fullest cells come first
+    (packing_host_numa_cells_allocation_strategy).
+    """
+
+    devices: Mapping[int, int]
+    wants_devices: bool
+    pack: bool
+
+
+def fit(
+    host: Sequence[CellUsage],
+    guest: GuestTopology,
+    limits: NumaLimits | None,
+    preference: Preference,
+    suits: Callable[[frozenset[int]], bool],
+) -> GuestTopology | None:
+    """Return the guest's topology with host cells, page sizes and pins; None when it does not fit.
+
+    `suits` says whether the devices asked for can be had by a guest on these host cells.
+    """
+    if len(guest.cells) > len(host):
+        return None
+    ordered = _in_order(host, guest, preference)
+    isolated = guest.emulator_threads_policy == "isolate"
+    cores = [free_cores(usage) for usage in ordered]
+    fitted = [
+        [
+            _fit_cell(usage, free, cell, limits, int(isolated and not number))
+            for usage, free in zip(ordered, cores, strict=True)
+        ]
+        for number, cell in enumerate(guest.cells)
+    ]
+    placed = _Search([[cell is not None for cell in row] for row in fitted], ordered, suits).place()
+    if placed is None:
+        return None
+    cells = [cell for row, column in zip(fitted, placed, strict=True) if (cell := row[column]) is not None]
+    return replace(guest, cells=cells)
+
+
+def _in_order(host: Sequence[CellUsage], guest: GuestTopology, by: Preference) -> list[CellUsage]:
+    """Return the host cells as they are tried: devices before cpus before memory; all when all are needed."""
+    if len(host) == len(guest.cells):
+        return list(host)
+    pinned = any(cell.cpu_policy in PINNED_POLICIES for cell in guest.cells)
+
+    def emptiness(usage: CellUsage) -> tuple[int, int, int]:
+        cpus = len(usage.free_pcpus) if pinned else -usage.cpu_usage
+        devices = by.devices.get(usage.cell.id, 0)
+        return devices if by.wants_devices else -devices, cpus, usage.free_memory
+
+    return sorted(host, key=emptiness, reverse=not by.pack)
+
+
+def _fit_cell(
+    usage: CellUsage, cores: Sequence[Core], guest: GuestCell, limits: NumaLimits | None, emulator: int
+) -> GuestCell | None:
+    """Return the guest cell on a host cell and its free cores, None when it does not fit."""
+    pinned = guest.cpu_policy in PINNED_POLICIES
+    if guest.pagesize:
+        page = _page(usage, guest)
+        if page is None:
+            return None
+        guest = replace(guest, pagesize=page.size_kb)
+    elif not _has_memory(usage, guest, pinned):
+        return None
+    if len(guest.cpuset) > len(usage.cell.cpuset):
+        return None
+    if limits is not None and (not pinned or guest.cpuset) and not _within(usage, guest, limits):
+        return None
+    pins: Pins | None = None
+    if pinned:
+        pins = pin(usage.cell, cores, guest, emulator)
+        if pins is None:
+            return None
+    return replace(
+        guest,
+        id=usage.cell.id,
+        cpu_pinning=pins.cpu_pinning if pins else None,
+        cpuset_reserved=pins.cpuset_reserved if pins else None,
+    )
+
+
+def _page(usage: CellUsage, guest: GuestCell) -> PageSize | None:
+    """Return the pages that a request gets: the largest that suffice of those that it allows."""
+    sizes = sorted(usage.cell.mempages, key=lambda page: page.size_kb, reverse=True)
+    named = {SMALL: sizes[-1:], LARGE: sizes[:-1], ANY: sizes}
+    allowed = named.get(guest.pagesize or ANY) or [page for page in sizes if page.size_kb == guest.pagesize]
+    return next((page for page in allowed if _has_pages(guest, page, usage.free_pages(page))), None)
+
+
+def _has_memory(usage: CellUsage, guest: GuestCell, pinned: bool) -> bool:
+    """Tell whether memory without a page size suffices: all of the cell's, and if pinned what is free of it.
+
+    A guest that floats may share memory with others, but not with itself.
+    """
+    page = smallest_page(usage.cell)
+    if page is None:
+        return guest.memory <= (usage.free_memory if pinned else usage.cell.memory)
+    return _has_pages(guest, page, usage.free_pages(page) if pinned else page.total)
+
+
+def _has_pages(guest: GuestCell, page: PageSize, available: int) -> bool:
+    memory_kb = guest.memory * KIB_PER_MB
+    return memory_kb % page.size_kb == 0 and memory_kb <= available * page.size_kb
+
+
+def _within(usage: CellUsage, guest: GuestCell, limits: NumaLimits) -> bool:
+    cpus = usage.cpu_usage + len(guest.cpuset)
+    memory = usage.memory_usage + guest.memory
+    return (
+        cpus <= len(usage.cell.cpuset) * limits.cpu_allocation_ratio
+        and memory <= usage.cell.memory * limits.ram_allocation_ratio
+    )
+
+
+class _Search:
+    """Finds the first placement in the order of preference: guest cells are rows, host cells columns.
+
+    A choice is made only if the rows after it can still be placed, so that nothing is tried in vain but for
+    the devices' sake; and what is left is tried once, whatever the order in which the rest was taken.
+    """
+
+    def __init__(
+        self,
+        fits: Sequence[Sequence[bool]],
+        host: Sequence[CellUsage],
+        suits: Callable[[frozenset[int]], bool],
+    ) -> None:
+        self._fits = fits
+        self._host = host
+        self._suits = suits
+        self._dead: set[frozenset[int]] = set()
+
+    def place(self, taken: tuple[int, ...] = ()) -> tuple[int, ...] | None:
+        """Return the column of each row, None when there is no placement."""
+        used = frozenset(taken)
+        if used in self._dead or not self._can_be_placed(len(taken), used):
+            return None
+        if len(taken) == len(self._fits):
+            if self._suits(frozenset(self._host[column].cell.id for column in taken)):
+                return taken
+        else:
+            for column, fits in enumerate(self._fits[len(taken)]):
+                if fits and column not in used:
+                    placed = self.place((*taken, column))
+                    if placed is not None:
+                        return placed
+        self._dead.add(used)
+        return None
+
+    def _can_be_placed(self, first: int, used: frozenset[int]) -> bool:
+        """Tell whether the rows from `first` on find columns that are not used: a matching of all of them."""
+        row_of: dict[int, int] = {}
+        return all(self._match(row, used, row_of, set()) for row in range(first, len(self._fits)))
+
+    def _match(self, row: int, used: frozenset[int], row_of: dict[int, int], seen: set[int]) -> bool:
+        for column, fits in enumerate(self._fits[row]):
+            if fits and column not in used and column not in seen:
+                seen.add(column)
+                if column not in row_of or self._match(row_of[column], used, row_of, seen):
+                    row_of[column] = row
+                    return True
+        return False

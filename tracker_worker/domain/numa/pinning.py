@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which free cpus of a host cell a guest cell gets for itself, by its thread policy.
+
+Source: nova.virt.hardware._pack_instance_onto_cores. Where Nova takes cpus in the order of a set, the order
+here is that of their numbers.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import chain
+
+from msgspec import Struct
+
+from tracker_worker.domain.numa.topology import CellUsage
+from tracker_worker.domain.objects import GuestCell, HostCell
+
+Core = tuple[int, ...]
+"""The threads of a core."""
+
+
+class Pins(Struct, frozen=True):
+    """Host cpus by guest cpu, and those that the emulator has for itself."""
+
+    cpu_pinning: dict[str, int]
+    cpuset_reserved: list[int] | None
+
+
+def free_cores(usage: CellUsage) -> list[Core]:
+    """Return the free threads of each core; cpus that are nobody's siblings are cores of their own."""
+    free = usage.free_pcpus
+    cores = [tuple(sorted(free.intersection(siblings))) for siblings in usage.cell.siblings]
+    known = set(chain.from_iterable(cores))
+    return [core for core in cores if core] + [(cpu,) for cpu in sorted(free - known)]
+
+
+def pin(cell: HostCell, cores: Sequence[Core], guest: GuestCell, reserved: int) -> Pins | None:
+    """Return the pins of a guest cell and of `reserved` emulator cpus on a host cell's free cores.
+
+    None when there are not enough.
+    """
+    wanted = len(guest.pcpuset)
+    if wanted + reserved > sum(map(len, cores)):
+        return None
+    threads = max((len(siblings) for siblings in cell.siblings), default=1)
+    left = cores
+    match guest.cpu_thread_policy:
+        case "isolate":
+            chosen = _isolated(cell, cores, threads, wanted)
+            left = [core for core in cores if not set(core) & set(chosen or ())]
+        case "require":
+            chosen = _on_siblings(cores, wanted, 2) if threads > 1 else None
+        case _:
+            chosen = _on_siblings(cores, wanted, 1) or _first(cores, wanted)
+    if chosen is None:
+        return None
+    emulator = [cpu for cpu in chain.from_iterable(left) if cpu not in chosen][:reserved]
+    if len(emulator) < reserved:
+        return None
+    pinning = {str(vcpu): cpu for vcpu, cpu in zip(sorted(guest.pcpuset), chosen, strict=True)}
+    return Pins(pinning, emulator or None)
+
+
+def _isolated(cell: HostCell, cores: Iterable[Core], threads: int, wanted: int) -> list[int] | None:
+    """Take one thread of wholly free cores.
+
+    On a host with threads only where shared and dedicated cpus are the same (vcpu_pin_set): elsewhere a
+    thread beside it could be a shared cpu (bug 1889633).
+    """
+    if threads > 1 and set(cell.pcpuset) != set(cell.cpuset):
+        return None
+    return _first([core[:1] for core in cores if len(core) == threads], wanted)
+
+
+def _on_siblings(cores: Sequence[Core], wanted: int, least: int) -> list[int] | None:
+    """Take as many threads of each core as the emptiest cores allow, at least `least`."""
+    for threads in range(max(map(len, cores), default=0), least - 1, -1):
+        chosen = _first([core[:threads] for core in cores if len(core) >= threads], wanted)
+        if chosen is not None:
+            return chosen
+    return None
+
+
+def _first(cores: Iterable[Core], wanted: int) -> list[int] | None:
+    cpus = list(chain.from_iterable(cores))
+    return cpus[:wanted] if len(cpus) >= wanted else None

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What claims hold of each host cell: always the sum of the claims' topologies, so that it cannot drift.
+
+Source: nova.virt.hardware.numa_usage_from_instance_numa. Pins may overlap where they were decided elsewhere:
+a cpu is free when its last claim lets go (Nova fails with CPUPinningInvalid).
+"""
+
+from collections.abc import Iterable, Mapping
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from tracker_worker.domain.objects import GuestCell, GuestTopology, HostCell, HostTopology, PageSize
+
+KIB_PER_MB = 1024
+PINNED_POLICIES = ("dedicated", "mixed")
+
+
+class CellUsage(Struct, frozen=True):
+    """A host cell and what is used of it: MB, shared cpus, pinned cpus, pages by their size in KiB."""
+
+    cell: HostCell
+    memory_usage: int = 0
+    cpu_usage: int = 0
+    pinned_cpus: frozenset[int] = frozenset()
+    pages: Mapping[int, int] = {}
+
+    @property
+    def free_pcpus(self) -> frozenset[int]:
+        """The dedicated cpus that nobody has."""
+        return frozenset(self.cell.pcpuset) - self.pinned_cpus
+
+    @property
+    def free_memory(self) -> int:
+        """Memory in MB that nobody has; negative when over-committed."""
+        return self.cell.memory - self.memory_usage
+
+    def free_pages(self, page: PageSize) -> int:
+        """Return how many pages of a size nobody has, those aside that the host keeps for itself."""
+        return page.total - (page.reserved or 0) - self.pages.get(page.size_kb, 0)
+
+
+def usage_of(host: HostTopology, guests: Iterable[GuestTopology]) -> list[CellUsage]:
+    """Return the usage of each host cell, in the host's order. Guest cells of no host cell count nowhere."""
+    held: dict[int, list[GuestCell]] = {cell.id: [] for cell in host.cells}
+    for guest in guests:
+        for guest_cell in guest.cells:
+            if guest_cell.id in held:
+                held[guest_cell.id].append(guest_cell)
+    return [_usage(cell, held[cell.id]) for cell in host.cells]
+
+
+def _usage(cell: HostCell, guests: Iterable[GuestCell]) -> CellUsage:
+    memory = cpus = 0
+    pinned: set[int] = set()
+    pages: dict[int, int] = {}
+    for guest in guests:
+        memory += guest.memory
+        cpus += len(guest.cpuset)
+        pinned |= cpus_of(guest, cell)
+        size = page_size_of(guest, cell)
+        if size is not None:
+            pages[size] = pages.get(size, 0) + pages_of(guest.memory, size)
+    return CellUsage(cell, memory, cpus, frozenset(pinned), pages)
+
+
+def cpus_of(guest: GuestCell, cell: HostCell) -> frozenset[int]:
+    """Return the host cpus that a guest cell takes for itself; under isolate their siblings too."""
+    if guest.cpu_policy not in PINNED_POLICIES:
+        return frozenset()
+    own = frozenset((*(guest.cpu_pinning or {}).values(), *(guest.cpuset_reserved or ())))
+    if guest.cpu_thread_policy != "isolate":
+        return own
+    return own.union(*(siblings for siblings in cell.siblings if not own.isdisjoint(siblings)))
+
+
+def smallest_page(cell: HostCell) -> PageSize | None:
+    """Return the host's ordinary pages, None where it reports no pages."""
+    return min(cell.mempages, key=lambda page: page.size_kb, default=None)
+
+
+def page_size_of(guest: GuestCell, cell: HostCell) -> int | None:
+    """Return the page size in KiB that a guest cell's memory is counted in, None where no pages are known."""
+    if guest.pagesize is not None and guest.pagesize > 0:
+        return guest.pagesize
+    smallest = smallest_page(cell)
+    return smallest.size_kb if smallest else None
+
+
+def pages_of(memory_mb: int, size_kb: int) -> int:
+    """Return how many pages an amount of memory takes."""
+    return -(-memory_mb * KIB_PER_MB // size_kb)
+
+
+def request_of(topology: GuestTopology | None) -> GuestTopology | None:
+    """Return what a topology asks for, without where an earlier claim has put it."""
+    if topology is None:
+        return None
+    cells = [
+        replace(cell, id=number, cpu_pinning=None, cpuset_reserved=None)
+        for number, cell in enumerate(topology.cells)
+    ]
+    return replace(topology, cells=cells)

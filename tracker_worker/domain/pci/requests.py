@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Requests for devices: which devices of a node meet them, and which of those are taken.
+
+Source: nova.pci.stats.PciDeviceStats (filters in its order) and nova.pci.utils.pci_device_prop_match.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from tracker_worker.domain.objects import PciDevice, PciRequest
+from tracker_worker.domain.pci.pools import (
+    CHILDREN,
+    PF,
+    REMOTE_MANAGED,
+    VDPA,
+    HeldDevice,
+    TrackedDevice,
+    pool_key,
+    tags_of,
+)
+
+LIVE_MIGRATABLE = "live_migratable"
+_FIELDS = ("address", "vendor_id", "product_id", "numa_node", "dev_type", "parent_addr", "label")
+RESOURCE_CLASS = "resource_class"
+_PLACEMENT_KEYS = (RESOURCE_CLASS, "traits", "rp_uuids")
+"""Keys of a spec that Placement has matched already."""
+_TRUE = ("1", "t", "true", "on", "y", "yes")
+
+
+class Affinity(Struct, frozen=True):
+    """The host cells that a guest is on, and the socket of each of the host's cells."""
+
+    cells: frozenset[int]
+    sockets: Mapping[int, int | None]
+
+
+def choose(
+    tracked: Iterable[TrackedDevice], requests: Iterable[PciRequest], affinity: Affinity | None
+) -> tuple[PciDevice, ...] | None:
+    """Return the devices for all requests, one after the other; None when there are not enough.
+
+    They come in the order of the requests, `count` of each. Without an affinity devices may be anywhere.
+    """
+    free = _in_order(tracked)
+    chosen: list[PciDevice] = []
+    for request in requests:
+        taken = _take(free, request, affinity)
+        if taken is None:
+            return None
+        chosen += taken
+        free = [device for device in free if device not in taken and not _excluded(device, taken)]
+    return tuple(chosen)
+
+
+def _in_order(tracked: Iterable[TrackedDevice]) -> list[PciDevice]:
+    """Return the free devices in the order in which Nova would take them.
+
+    Those with fewer tags come first, then those of the first parent; of one parent's the last.
+    """
+    families: dict[tuple[object, ...], list[PciDevice]] = {}
+    for each in tracked:
+        if each.device is not None:
+            family = families.setdefault(
+                (*pool_key(each.device), each.device.parent_addr or each.address), []
+            )
+            if each.status == "available":
+                family.insert(0, each.device)
+    free = [device for family in families.values() for device in family]
+    return sorted(free, key=lambda device: len(tags_of(device)))
+
+
+def taken_for(
+    requests: Iterable[PciRequest], devices: Iterable[PciDevice], allocated: bool
+) -> tuple[HeldDevice, ...]:
+    """Return chosen devices as a claim holds them, each with its request."""
+    each = [request for request in requests for _ in range(request.count)]
+    return tuple(
+        HeldDevice(device.address, allocated, request.request_id, device, _is_of_a_class(request))
+        for request, device in zip(each, devices, strict=True)
+    )
+
+
+def _is_of_a_class(request: PciRequest) -> bool:
+    return any(RESOURCE_CLASS in spec for spec in request.spec)
+
+
+def _take(
+    free: Sequence[PciDevice], request: PciRequest, affinity: Affinity | None
+) -> list[PciDevice] | None:
+    suiting = [device for device in free if _meets_one(device, request)]
+    if affinity is not None:
+        suiting = _near(suiting, request, affinity)
+    taken: list[PciDevice] = []
+    for device in suiting:
+        if len(taken) < request.count and _is_asked_for(device, request) and not _excluded(device, taken):
+            taken.append(device)
+    return taken if len(taken) == request.count else None
+
+
+def _meets_one(device: PciDevice, request: PciRequest) -> bool:
+    known = {field: getattr(device, field) for field in _FIELDS} | tags_of(device)
+    return any(_meets(known, spec) for spec in request.spec)
+
+
+def _meets(known: Mapping[str, Any], spec: Mapping[str, Any]) -> bool:
+    """Tell whether a device has everything that a spec says; texts compare whatever their case."""
+    for key, wanted in spec.items():
+        if key in _PLACEMENT_KEYS:
+            continue
+        found = known.get(key, "false" if key == LIVE_MIGRATABLE else None)
+        if _folded(found) != _folded(wanted):
+            return False
+    return True
+
+
+def _folded(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _near(devices: Sequence[PciDevice], request: PciRequest, affinity: Affinity) -> list[PciDevice]:
+    """Return the devices that a request's NUMA policy allows; the nearest alone where these suffice."""
+    policy = request.numa_policy or "legacy"
+    near = _on(devices, affinity.cells)
+    if policy == "required" or len(near) >= request.count:
+        return near
+    if policy == "socket":
+        return _on(devices, _cells_of_sockets(affinity))
+    near_or_unknown = _on(devices, {*affinity.cells, None})
+    if policy == "legacy" or len(near_or_unknown) >= request.count:
+        return near_or_unknown
+    return [*near_or_unknown, *(device for device in devices if device not in near_or_unknown)]
+
+
+def _on(devices: Iterable[PciDevice], cells: Collection[int | None]) -> list[PciDevice]:
+    return [device for device in devices if device.numa_node in cells]
+
+
+def _cells_of_sockets(affinity: Affinity) -> frozenset[int]:
+    """Return the cells of the guest's sockets; none where the host does not tell all of them."""
+    if None in affinity.sockets.values():
+        return frozenset()
+    sockets = {affinity.sockets.get(cell) for cell in affinity.cells}
+    return frozenset(cell for cell, socket in affinity.sockets.items() if socket in sockets)
+
+
+def _is_asked_for(device: PciDevice, request: PciRequest) -> bool:
+    """Tell whether a request means such a device: PFs, vdpa and remote managed ones it has to name."""
+    if device.dev_type in (PF, VDPA) and device.dev_type not in [
+        spec.get("dev_type") for spec in request.spec
+    ]:
+        return False
+    if not _is_true(tags_of(device).get(REMOTE_MANAGED)):
+        return True
+    return any(_is_true(spec.get(REMOTE_MANAGED)) for spec in request.spec)
+
+
+def _is_true(value: object) -> bool:
+    return str(value).lower() in _TRUE
+
+
+def _excluded(device: PciDevice, taken: Iterable[PciDevice]) -> bool:
+    """Tell whether a device is the parent or a child of one that is taken."""
+    return any(
+        one.dev_type in CHILDREN and one.parent_addr == other.address
+        for each in taken
+        for one, other in ((device, each), (each, device))
+    )

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the commands that claim room ask for: the size, the topology, the devices."""
+
+from collections.abc import Mapping
+
+from msgspec.structs import replace
+
+from tracker_worker.domain.commands import InstanceClaim, MoveClaim, ResizeClaim
+from tracker_worker.domain.flavors import Flavor
+from tracker_worker.domain.ledger import Claim, Role, claim_for, with_reported
+from tracker_worker.domain.numa.constraints import constraints_of, pci_numa_policy_of
+from tracker_worker.domain.numa.topology import request_of
+from tracker_worker.domain.objects import Instance, PciRequest
+from tracker_worker.domain.pci.specs import requests_of
+from tracker_worker.domain.settings import TrackerSettings
+
+AnyClaim = InstanceClaim | MoveClaim
+
+ALIAS = "pci_passthrough:alias"
+PORT = "neutron_port"
+
+
+def wanted_claim(command: AnyClaim, settings: TrackerSettings) -> Claim:
+    """Return the claim that a command asks for, still without cpus and devices.
+
+    Raises RequestRefused where the flavor and the image exclude each other.
+    """
+    instance = command.instance
+    claim = _bare(command)
+    if isinstance(command, InstanceClaim):
+        topology = request_of(instance.numa_topology)
+        if topology is None:
+            topology = constraints_of(instance.flavor, instance.image_properties)
+        return replace(claim, numa_request=topology, pci_requests=_boot_requests(instance, settings))
+    flavor, images = _flavor(command), _images(command)
+    requests = command.pci_requests
+    if requests is None:
+        requests = [*_ports(instance), *_alias_requests(flavor, images, settings)]
+    return replace(claim, numa_request=constraints_of(flavor, images), pci_requests=tuple(requests))
+
+
+def decided_claim(command: AnyClaim) -> Claim:
+    """Return the claim that was granted elsewhere, with its topology and devices as they came."""
+    instance, claim = command.instance, _bare(command)
+    if isinstance(command, InstanceClaim):
+        reported = with_reported(claim, instance.numa_topology, instance.pci_devices)
+        return replace(reported, pci_requests=tuple(instance.pci_requests))
+    migration = command.migration
+    reported = with_reported(claim, migration.new_numa_topology, migration.new_pci_devices)
+    return replace(reported, pci_requests=tuple(command.pci_requests or instance.pci_requests))
+
+
+def _bare(command: AnyClaim) -> Claim:
+    if isinstance(command, InstanceClaim):
+        return claim_for(command.instance, Role.INSTANCE, None)
+    return claim_for(command.instance, Role.INCOMING, command.migration.uuid, _flavor(command))
+
+
+def _flavor(command: MoveClaim) -> Flavor:
+    return command.flavor if isinstance(command, ResizeClaim) else command.instance.flavor
+
+
+def _images(command: MoveClaim) -> Mapping[str, str]:
+    given = command.image_properties
+    return command.instance.image_properties if given is None else given
+
+
+def _boot_requests(instance: Instance, settings: TrackerSettings) -> tuple[PciRequest, ...]:
+    """Return the requests that an instance brings, with the flavor's unless they are among them."""
+    brought = instance.pci_requests
+    if any(request.source != PORT for request in brought):
+        return tuple(brought)
+    return (*brought, *_alias_requests(instance.flavor, instance.image_properties, settings))
+
+
+def _ports(instance: Instance) -> list[PciRequest]:
+    return [request for request in instance.pci_requests if request.source == PORT]
+
+
+def _alias_requests(
+    flavor: Flavor, images: Mapping[str, str], settings: TrackerSettings
+) -> tuple[PciRequest, ...]:
+    alias = flavor.extra_specs.get(ALIAS)
+    if not alias:
+        return ()
+    return requests_of(alias, settings.aliases, pci_numa_policy_of(flavor, images))
