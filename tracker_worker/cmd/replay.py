@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +33,7 @@ from tracker_worker.cmd.replaying import Replay, delete_queues, embedded_worker
 from tracker_worker.cmd.summary import print_summary
 from tracker_worker.cmd.trace import Result, Trace, differences, read_trace
 from tracker_worker.db.engine import create_engine
+from tracker_worker.domain.pci.specs import parse_aliases, parse_device_specs
 from tracker_worker.domain.settings import TrackerSettings
 from tracker_worker.worker.service import Worker, settings_from
 
@@ -168,15 +169,24 @@ def _fail() -> None:
 
 
 def settings_of(trace: Trace) -> TrackerSettings:
-    """Return the [tracker] settings that a trace was recorded with. Raises ValueError for an unknown one."""
-    given = {key: value for key, value in trace.header.settings.items() if "." not in key}
+    """Return the rules that a trace was recorded with. Raises ValueError for an unknown option of theirs."""
+    given = dict(trace.header.settings)
     try:
-        settings = msgspec.convert(given, TrackerSettings)
-    except msgspec.ValidationError as error:
+        pci = {
+            "device_specs": parse_device_specs(_texts(given.pop("pci.device_spec", ()))),
+            "aliases": parse_aliases(_texts(given.pop("pci.alias", ()))),
+        }
+        own = {key: value for key, value in given.items() if "." not in key}
+        if unknown := own.keys() - set(TrackerSettings.__struct_fields__):
+            raise ValueError(f"unknown settings: {', '.join(sorted(unknown))}")
+        return replace(msgspec.convert(own, TrackerSettings), **pci)
+    except ValueError as error:
         raise ValueError(f"{trace.path}: settings: {error}") from error
-    if unknown := given.keys() - set(TrackerSettings.__struct_fields__):
-        raise ValueError(f"{trace.path}: unknown settings: {', '.join(sorted(unknown))}")
-    return settings
+
+
+def _texts(values: Iterable[Any]) -> Iterator[str]:
+    """Yield a JSON option's values as the configuration has them."""
+    return (value if isinstance(value, str) else msgspec.json.encode(value).decode() for value in values)
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:

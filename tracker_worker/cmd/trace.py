@@ -5,6 +5,7 @@ Pure but for the reading.
 """
 
 import gzip
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -121,11 +122,53 @@ def differences(expect: Expect, result: Result) -> Iterator[str]:
 
 
 def _compare(path: str, wanted: Any, got: Any) -> Iterator[str]:
-    """Objects compare by the keys given, a count of 0 equals an absent one, everything else by equality."""
+    """Objects compare by the keys given, a count of 0 equals an absent one, everything else by equality.
+
+    Host cells and their pages are found by what identifies them, pools by all that is given of them.
+    """
     if wanted == 0 and got is None:
         return
-    if isinstance(wanted, dict) and isinstance(got, dict):
+    kind = path.rpartition(".")[2]
+    if kind == "pci_device_pools":
+        yield from _compare_pools(path, wanted, got or [])
+    elif kind in _IDENTITY and isinstance(got, list):
+        yield from _compare_by(path, _IDENTITY[kind], wanted, got)
+    elif isinstance(wanted, dict) and isinstance(got, dict):
         for key, value in wanted.items():
             yield from _compare(f"{path}.{key}", value, got.get(key))
     elif wanted != got:
         yield f"{path}: expected {wanted!r}, got {got!r}"
+
+
+_IDENTITY = {"cells": "id", "mempages": "size_kb"}
+
+
+def _compare_by(path: str, key: str, wanted: list[Json], got: list[Json]) -> Iterator[str]:
+    known = {each[key]: each for each in got}
+    for each in wanted:
+        found = known.get(each[key])
+        if found is not None and "pinned_count" in each:
+            found = {**found, "pinned_count": len(found["pinned_cpus"])}
+        yield from _compare(f"{path}[{each[key]}]", each, found)
+
+
+def _compare_pools(path: str, wanted: list[Json], got: list[Json]) -> Iterator[str]:
+    """Sum the pools over the keys that are given."""
+    counts: Counter[str] = Counter()
+    keys: dict[str, Json] = {}
+    for pool in wanted:
+        named = {key: value for key, value in pool.items() if key != "count"}
+        text = ", ".join(f"{key} {value!r}" for key, value in sorted(named.items()))
+        keys[text] = named
+        counts[text] += pool["count"]
+    for text, named in keys.items():
+        found = sum(pool["count"] for pool in got if all(pool.get(key) == named[key] for key in named))
+        if found != counts[text]:
+            yield f"{path}: expected {counts[text]} of {text}, got {found}"
+    yield from _unexpected_pools(path, list(keys.values()), got)
+
+
+def _unexpected_pools(path: str, wanted: list[Json], got: list[Json]) -> Iterator[str]:
+    for pool in got:
+        if pool["count"] and not any(all(pool.get(key) == each[key] for key in each) for each in wanted):
+            yield f"{path}: expected none, got {pool!r}"
