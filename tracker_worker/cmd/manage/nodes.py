@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from oslo_config import cfg
 
+from tracker_worker.cmd.manage.hardware import print_devices, print_topology
 from tracker_worker.cmd.manage.rendering import print_fields, print_json, print_rows
 from tracker_worker.cmd.manage.session import CommandFailed, snapshot
 from tracker_worker.db import listing, store
@@ -42,11 +43,8 @@ def show(conf: cfg.ConfigOpts, args: Any) -> int:
         return 0
     _print_totals(view)
     print_rows(_CLAIMS, ([claim[key] for key in _CLAIMS] for claim in view["claims"]), "Claims")
-    _print_cells(view)
-    pools = view["pci_device_pools"]
-    if pools:
-        keys = ("vendor_id", "product_id", "dev_type", "numa_node", "count")
-        print_rows(keys, ([pool.get(key) for key in keys] for pool in pools), "PCI pools")
+    print_topology(view)
+    print_devices(view)
     return 0
 
 
@@ -93,18 +91,3 @@ def _print_totals(view: dict[str, Any]) -> None:
         shown[total] = f"{shown.pop(total + '_used')} used of {shown[total]}"
     print_fields(shown, f"Node {view['name']}")
     print_fields({key: view["stats"][key] for key in sorted(view["stats"])}, "Stats")
-
-
-def _print_cells(view: dict[str, Any]) -> None:
-    cells = (view["numa_topology"] or {}).get("cells")
-    if cells:
-        rows = (
-            [
-                cell["id"],
-                f"{cell['cpu_usage']}/{len(cell['cpuset'])}",
-                f"{len(cell['pinned_cpus'])}/{len(cell['pcpuset'])}",
-                f"{cell['memory_usage']}/{cell['memory']}",
-            ]
-            for cell in cells
-        )
-        print_rows(("cell", "cpus", "pinned cpus", "memory_mb"), rows, "NUMA cells")
