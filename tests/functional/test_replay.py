@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tracker_worker.cmd.replay import settings_of
+from tracker_worker.cmd.trace import read_trace
+from tracker_worker.domain.objects import ReservedPages
+
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted((ROOT / "tracker_worker" / "traces").glob("*.jsonl.gz"))
 SHARED = ROOT.parent / "shared" / "traces"
@@ -96,3 +100,17 @@ def test_an_unknown_setting_is_refused(tmp_path: Path) -> None:
     result = replay(path)
     assert result.returncode == 2
     assert "unknown settings: overcommit" in result.stderr
+
+
+def test_a_trace_brings_the_options_that_it_was_recorded_with(tmp_path: Path) -> None:
+    settings = {
+        "pci.alias": [{"name": "vf", "vendor_id": "8086", "product_id": "1515"}],
+        "pci.device_spec": ['{"vendor_id": "8086", "physical_network": "net"}'],
+        "reserved_huge_pages": [{"node": 0, "size": "2MB", "count": 3}],
+        "capacity_check": "none",
+    }
+    path = write(tmp_path / "t.jsonl", [{"trace": "tracker-worker/1", "settings": settings}])
+    read = settings_of(read_trace(path))
+    assert (list(read.aliases), read.capacity_check) == (["vf"], "none")
+    assert read.device_specs[0].tags == {"physical_network": "net"}
+    assert read.reserved_huge_pages == (ReservedPages(0, 2048, 3),)

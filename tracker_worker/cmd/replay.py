@@ -33,6 +33,7 @@ from tracker_worker.cmd.replaying import Replay, delete_queues, embedded_worker
 from tracker_worker.cmd.summary import print_summary
 from tracker_worker.cmd.trace import Result, Trace, differences, read_trace
 from tracker_worker.db.engine import create_engine
+from tracker_worker.domain.numa.pages import parse_reserved_pages
 from tracker_worker.domain.pci.specs import parse_aliases, parse_device_specs
 from tracker_worker.domain.settings import TrackerSettings
 from tracker_worker.worker.service import Worker, settings_from
@@ -40,6 +41,7 @@ from tracker_worker.worker.service import Worker, settings_from
 TRACES_AT_ONCE = 8
 PARTITIONS = 4
 LAST_NOTIFICATION_SECONDS = 10.0
+RESERVED = "reserved_huge_pages"
 
 
 class Replayed(Struct, frozen=True):
@@ -172,14 +174,16 @@ def settings_of(trace: Trace) -> TrackerSettings:
     """Return the rules that a trace was recorded with. Raises ValueError for an unknown option of theirs."""
     given = dict(trace.header.settings)
     try:
-        pci = {
+        reserved = [{key: str(value) for key, value in each.items()} for each in given.pop(RESERVED, ())]
+        parsed = {
+            RESERVED: parse_reserved_pages(reserved),
             "device_specs": parse_device_specs(_texts(given.pop("pci.device_spec", ()))),
             "aliases": parse_aliases(_texts(given.pop("pci.alias", ()))),
         }
         own = {key: value for key, value in given.items() if "." not in key}
         if unknown := own.keys() - set(TrackerSettings.__struct_fields__):
             raise ValueError(f"unknown settings: {', '.join(sorted(unknown))}")
-        return replace(msgspec.convert(own, TrackerSettings), **pci)
+        return replace(msgspec.convert(own, TrackerSettings), **parsed)
     except ValueError as error:
         raise ValueError(f"{trace.path}: settings: {error}") from error
 

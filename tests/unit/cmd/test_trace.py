@@ -108,3 +108,54 @@ def test_every_difference_is_named():
         "n.a.b: expected 1, got 3",
         "gone: expected {'a': 1}, got None",
     ]
+
+
+def found(wanted, got):
+    """The differences between what is wanted of a node and what it is."""
+    return list(differences(Expect(nodes={"n": wanted}), Result("applied", None, {"n": got})))
+
+
+CELLS = [
+    {"id": 0, "cpu_usage": 1, "pinned_cpus": [2, 3], "mempages": [{"size_kb": 4, "used": 9, "total": 10}]},
+    {"id": 1, "cpu_usage": 0, "pinned_cpus": [], "mempages": [{"size_kb": 4, "used": 0, "total": 10}]},
+]
+
+
+@pytest.mark.parametrize(
+    ("cells", "differences"),
+    [
+        ([{"id": 1, "pinned_count": 0}, {"id": 0, "pinned_count": 2}], []),
+        ([{"id": 0, "mempages": [{"size_kb": 4, "used": 9}, {"size_kb": 2048, "used": 0}]}], ["2048"]),
+        ([{"id": 1, "pinned_count": 1}], ["n.numa_topology.cells[1].pinned_count: expected 1, got 0"]),
+        ([{"id": 0, "mempages": [{"size_kb": 4, "used": 8}]}], ["cells[0].mempages[4].used"]),
+        ([{"id": 7, "cpu_usage": 1}], ["n.numa_topology.cells[7]"]),
+    ],
+)
+def test_cells_and_pages_are_found_by_what_identifies_them(cells, differences):
+    told = found({"numa_topology": {"cells": cells}}, {"numa_topology": {"cells": CELLS}})
+    assert len(told) == len(differences)
+    assert all(part in line for part, line in zip(differences, told, strict=True))
+
+
+POOLS = [
+    {"dev_type": "type-VF", "numa_node": 0, "tags": {"a": "b"}, "count": 2},
+    {"dev_type": "type-VF", "numa_node": 0, "parent_addr": "pf", "count": 1},
+    {"dev_type": "type-PF", "numa_node": 1, "count": 0},
+]
+VFS = {"dev_type": "type-VF", "numa_node": 0}
+
+
+@pytest.mark.parametrize(
+    ("pools", "differences"),
+    [
+        ([VFS | {"count": 3}], []),
+        ([VFS | {"count": 1}, VFS | {"count": 2}], []),
+        ([VFS | {"count": 3}, {"dev_type": "vdpa", "count": 0}], []),
+        ([VFS | {"count": 2}], ["expected 2 of dev_type 'type-VF', numa_node 0, got 3"]),
+        ([{"dev_type": "type-PF", "count": 0}], ["expected none, got", "expected none, got"]),
+    ],
+)
+def test_pools_are_summed_over_the_keys_given(pools, differences):
+    told = found({"pci_device_pools": pools}, {"pci_device_pools": POOLS})
+    assert len(told) == len(differences)
+    assert all(part in line for part, line in zip(differences, told, strict=True))
