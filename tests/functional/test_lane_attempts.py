@@ -4,7 +4,7 @@
 import pytest
 
 from tests.builders import BYSTANDER, INSTANCE, NODE, a_flavor, an_instance, command
-from tests.functional.lanes import OTHER_NODE, PARTITIONS, data_of, names_of_partition, rows
+from tests.functional.lanes import OTHER_NODE, PARTITIONS, rows
 from tests.functional.statements import Fault, death, disk_full, lost_commits, watched
 from tracker_worker.bus.envelope import encode, open_envelope
 from tracker_worker.db.tables import ATTEMPTS, DEAD_LETTERS
@@ -12,7 +12,6 @@ from tracker_worker.domain.partitions import partition_of
 from tracker_worker.worker import events
 
 MAX_ATTEMPTS = 3
-NODES = (NODE, OTHER_NODE)
 
 
 def boot(uuid=INSTANCE, vcpus=2, node=NODE):
@@ -117,22 +116,6 @@ def test_other_partitions_get_on_before_what_may_kill_runs(a_bench):
         first.run()
     assert other.outcome == "granted"
     assert killer.answers == []
-
-
-def test_what_has_met_a_death_alone_runs_before_everything_else(bench):
-    """A kill from outside may have hit it by chance: it is settled before another one can."""
-    third = next(names_of_partition(({0, 1, 2, 3} - {partition_of(n, PARTITIONS) for n in NODES}).pop()))
-    bench.track(*NODES, third)
-    once = bench.deliver(boot("i-1", node=OTHER_NODE), "once", redelivered=True)
-    bench.deliver(boot("i-2", node=third), "never", redelivered=True)
-    alone = bench.deliver(boot("i-3"), "alone", redelivered=True)
-    bench.deliver(boot("i-4"), "behind it", redelivered=True)
-    died(bench, 1, once)
-    died(bench, 2, alone)
-    told = len(bench.notifications())
-    bench.run()
-    causes = [data_of(notification)["cause"] for notification in bench.notifications()[told:]]
-    assert [cause["event_id"] for cause in causes] == ["alone", "behind it", "never", "once"]
 
 
 def test_an_event_that_was_under_way_at_too_many_deaths_is_parked_without_being_run(bench):

@@ -13,20 +13,12 @@ Counted = tuple[Delivery, int]
 def in_parts(deliveries: Sequence[Counted]) -> Iterator[tuple[list[Delivery], int]]:
     """Yield the deliveries that run together, with their count: a suspect is alone, others have 0.
 
-    The order of a partition is kept. The partitions come in this order: those with an event that has met a
-    death alone, the most deaths first, so that one that was hit by chance is settled before chance hits it
-    again; those without suspects; those with other suspects, most of which kill nothing but take long,
-    one by one.
+    The order of a partition is kept. Partitions with a suspect come last, so that the others get on before it
+    kills.
     """
-    most: dict[int, int] = {}
-    for delivery, count in deliveries:
-        most[delivery.partition] = max(most.get(delivery.partition, 0), count)
-
-    def place(counted: Counted) -> int:
-        deaths = most[counted[0].partition]
-        return deaths if deaths <= 1 else -deaths
-
-    for count, part in groupby(sorted(deliveries, key=place), key=lambda counted: counted[1]):
+    suspected = {delivery.partition for delivery, count in deliveries if count}
+    ordered = sorted(deliveries, key=lambda counted: counted[0].partition in suspected)
+    for count, part in groupby(ordered, key=lambda counted: counted[1]):
         yield from _parts([delivery for delivery, _ in part], count)
 
 
