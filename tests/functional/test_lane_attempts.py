@@ -268,6 +268,21 @@ def test_an_event_that_kills_while_it_is_decoded_is_parked_undecoded(a_bench, mo
     assert attempts(first) == {}
 
 
+def test_an_event_that_was_parked_undecoded_stays_parked_when_its_acknowledgement_is_lost(bench, monkeypatch):
+    """Once it was applied late, behind the later events of its node: its own id has no receipt."""
+    bench.track()
+    first = bench.deliver(boot(), "event-a", redelivered=True)
+    bench.unit_of_work.count_attempts({events.attempts_key(first): MAX_ATTEMPTS})
+    bench.run()
+    kills_while_decoded(monkeypatch, b"event-a")
+    again = bench.deliver_body(first.body, redelivered=True)
+    bench.run()
+    assert (first.outcome, again.outcome) == ("EventParked", "EventParked")
+    assert len(bench.parked()) == 1
+    assert bench.claimed() == {}
+    assert attempts(bench) == {}
+
+
 def test_what_was_decoded_is_not_counted_as_a_death_while_decoding(a_bench):
     """An event that kills when it runs is decoded at every attempt, and parked with its names."""
     first = a_bench()

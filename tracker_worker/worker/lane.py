@@ -186,12 +186,22 @@ class Lane:
     def _run(self, deliveries: Sequence[Delivery]) -> None:
         """Run deliveries that may have killed a worker alone, the others together."""
         keys = {id(delivery): attempts_key(delivery) for delivery in deliveries if delivery.redelivered}
-        counts = self._persist(lambda: self._unit_of_work.attempts(keys.values())) if keys else {}
+        counts = self._deaths(keys.values()) if keys else {}
         for part, count in in_parts([(d, counts.get(keys.get(id(d), ""), 0)) for d in deliveries]):
             if count < self._settings.max_attempts:
                 self._attempt(part, count + 1)
             else:
                 self._park_killer(part[0], count)
+
+    def _deaths(self, keys: Collection[str]) -> dict[str, int]:
+        """Return at how many deaths each of these deliveries was under way.
+
+        One that was parked undecoded, and comes again because nobody heard of that, must not be decoded now.
+        """
+        parked = dict.fromkeys(
+            self._persist(lambda: self._unit_of_work.known(keys)), self._settings.max_attempts
+        )
+        return self._persist(lambda: self._unit_of_work.attempts(keys)) | parked
 
     def _attempt(self, deliveries: Sequence[Delivery], number: int) -> None:
         """Commit that redelivered events are under way for this time, then decode and settle them.
