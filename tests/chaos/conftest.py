@@ -2,6 +2,7 @@
 """The two sizes of a fault, and its row."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
 import pytest
@@ -25,5 +26,18 @@ def report(request: pytest.FixtureRequest) -> Callable[..., None]:
     def put(*rows: Row) -> None:
         request.node.user_properties.extend(row.as_property() for row in rows)
         assert all(row.clean for row in rows), rows
+
+    return put
+
+
+@pytest.fixture
+def report_parked(request: pytest.FixtureRequest) -> Callable[[Row, int], None]:
+    """Puts a row into the table; nothing but this number of parked events may have come of the fault."""
+
+    def put(row: Row, parked: int) -> None:
+        request.node.user_properties.append(row.as_property())
+        others = [line for line in row.wrong if " is parked: " not in line]
+        assert (row.parked, others) == (parked, []), row
+        assert replace(row, parked=0, wrong=()).clean, row
 
     return put

@@ -2,22 +2,18 @@
 """Dead letters are replayed exactly once, however often the command is repeated, and whatever is killed."""
 
 import random
-import subprocess
-from collections.abc import Iterable
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from tests.chaos.backlog import Backlog, Uneven, ready
+from tests.chaos.trial import MANAGE_LOG
 from tests.delivery.load import PARTITIONS, node_names, schedule, server_of
 
-MANAGE = "import sys; from tracker_worker.cmd.manage import main; sys.exit(main())"
-LOG = "manage.log"
 SEED = 1
 BATCH = 16
 """Small, so that a worker can be killed in the middle."""
-SECONDS = 120
 
 
 class Replayed(Uneven):
@@ -67,26 +63,13 @@ class LetterTrial(Backlog):
         self.wait_settled(self.casts)
         return self.column("SELECT id FROM dead_letters WHERE state = 'parked' ORDER BY recorded_at")
 
-    def replay(self, letters: Iterable[str]) -> "subprocess.Popen[bytes]":
-        """Start the command."""
-        file = next(self.processes.directory.glob("*.conf"))
-        arguments = ["--config-file", str(file), "dead-letter", "replay", *letters]
-        return self.processes.start(None, "-c", MANAGE, *arguments, log=LOG)
-
-    def ended(self, command: "subprocess.Popen[bytes]") -> str:
-        """What the command prints, which has to end well."""
-        output, _ = command.communicate(timeout=SECONDS)
-        assert command.returncode == 0, self.processes.tail(LOG)
-        self.processes.kill(command)
-        return output.decode()
-
     def kill_publishing(self, letters: list[str], more: int) -> None:
         """Replay letters without a worker; kill the command when so many more wait."""
         before = self.waiting()
         command = self.replay(letters)
 
         def part_is_published() -> bool:
-            assert command.poll() is None, self.processes.tail(LOG)
+            assert command.poll() is None, self.processes.tail(MANAGE_LOG)
             return self.waiting() >= before + more
 
         self.wait_for(part_is_published, "a part to be published")
@@ -106,15 +89,6 @@ class LetterTrial(Backlog):
     def waiting(self) -> int:
         """How many messages wait."""
         return sum(ready(self).values())
-
-    def column(self, statement: str) -> list[Any]:
-        """The first column of a query."""
-        with self.engine.connect() as connection:
-            return list(connection.scalars(sa.text(statement)))
-
-    def replayed(self) -> int:
-        """How many letters are replayed."""
-        return self.column("SELECT count(*) FROM dead_letters WHERE state = 'replayed'")[0]
 
 
 @pytest.mark.timeout(600)

@@ -4,7 +4,6 @@
 import re
 import subprocess
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import amqp
@@ -12,7 +11,6 @@ import pytest
 import sqlalchemy as sa
 
 from tests.chaos.backlog import Backlog, ready
-from tests.chaos.report import Row
 from tests.delivery import oracle
 from tests.delivery.load import NODES, PARTITIONS
 from tests.delivery.processes import TrackerWorker
@@ -74,19 +72,6 @@ class PoisonTrial(Backlog):
     @property
     def _deaths(self) -> Path:
         return self.processes.directory / "deaths"
-
-
-@pytest.fixture
-def report_parked(request):
-    """Puts a row into the table; nothing but this number of parked events may have come of the fault."""
-
-    def put(row: Row, parked: int) -> None:
-        request.node.user_properties.append(row.as_property())
-        others = [line for line in row.wrong if " is parked: " not in line]
-        assert (row.parked, others) == (parked, []), row
-        assert replace(row, parked=0, wrong=()).clean, row
-
-    return put
 
 
 @pytest.fixture(params=["postgresql", "sqlite"])

@@ -3,7 +3,10 @@
 
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import sqlalchemy as sa
 
 from tests.chaos.report import Row
 from tests.delivery import oracle, trial
@@ -13,6 +16,9 @@ from tests.delivery.processes import Broker, Options, TrackerWorker
 from tests.servers.server import wait_until
 
 SECONDS = 60
+MANAGE = "import sys; from tracker_worker.cmd.manage import main; sys.exit(main())"
+MANAGE_LOG = "manage.log"
+MANAGE_SECONDS = 120
 SECRETS = ("rabbit-secret", "postgresql-secret", "mariadb-secret")
 """What the passwords of the tests' servers begin with."""
 
@@ -137,6 +143,28 @@ class Trial(trial.Trial):
         seen = self.ledger.verdict(self.casts, told)
         left = [f"{name} still holds {count} messages" for name, count in self._left().items()]
         return seen.also(half=self._torn, wrong=left)
+
+    def replay(self, letters: Iterable[str], *more: str) -> "subprocess.Popen[bytes]":
+        """Start the command that replays dead letters; `more` are its options."""
+        file = next(self.processes.directory.glob("*.conf"))
+        arguments = ["--config-file", str(file), "dead-letter", "replay", *more, *letters]
+        return self.processes.start(None, "-c", MANAGE, *arguments, log=MANAGE_LOG)
+
+    def ended(self, command: "subprocess.Popen[bytes]") -> str:
+        """What the command prints, which has to end well."""
+        output, _ = command.communicate(timeout=MANAGE_SECONDS)
+        assert command.returncode == 0, self.processes.tail(MANAGE_LOG)
+        self.processes.kill(command)
+        return output.decode()
+
+    def column(self, statement: str) -> list[Any]:
+        """The first column of a query."""
+        with self.engine.connect() as connection:
+            return list(connection.scalars(sa.text(statement)))
+
+    def replayed(self) -> int:
+        """How many letters are replayed."""
+        return self.column("SELECT count(*) FROM dead_letters WHERE state = 'replayed'")[0]
 
     def _left(self) -> dict[str, int]:
         """The messages that nobody has, by queue."""
