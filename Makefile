@@ -73,6 +73,10 @@ cover: .venv/installed-test ## run all tests; fail where branches of domain/ are
 compare-delivery: .venv/installed-test ## kill a worker and a stock RPC server at work, and compare the losses
 	@$(BIN)/python tools/compare_delivery $(COMPAREFLAGS)
 
+.PHONY: benchmark
+benchmark: .venv/installed-test ## time the fitting of topologies
+	@$(BIN)/python -m tests.benchmarks.fitting $(BENCHMARKFLAGS)
+
 .PHONY: docs
 docs: .venv/installed-docs ## build the documentation into doc/build/html
 	@$(SPHINX) -b html doc/source doc/build/html

@@ -6,6 +6,7 @@ their order of preference until one fits. The result here is the same; what cann
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -27,7 +28,7 @@ class Preference(Struct, frozen=True):
     """In which order host cells are tried.
 
     `devices` counts the free devices of each cell: a guest that `wants_devices` goes to where most are,
-    another one to where fewest are. `pack` turns the whole order round, so that the fullest cells come first
+    another one to where fewest are. Of equal ones the emptiest come first, with `pack` the fullest
     (packing_host_numa_cells_allocation_strategy).
     """
 
@@ -47,11 +48,13 @@ def fit(
 
     `suits` says whether the devices asked for can be had by a guest on these host cells.
     """
-    if len(guest.cells) > len(host):
+    suits = cache(suits)
+    if not _may_suit(host, guest, suits):
         return None
-    ordered = _in_order(host, guest, preference)
+    pinned = any(cell.cpu_policy in PINNED_POLICIES for cell in guest.cells)
+    ordered = _in_order(host, guest, preference, pinned)
     isolated = guest.emulator_threads_policy == "isolate"
-    cores = [free_cores(usage) for usage in ordered]
+    cores = [free_cores(usage) if pinned else [] for usage in ordered]
     fitted = [
         [
             _fit_cell(usage, free, cell, limits, int(isolated and not number))
@@ -66,18 +69,29 @@ def fit(
     return replace(guest, cells=cells)
 
 
-def _in_order(host: Sequence[CellUsage], guest: GuestTopology, by: Preference) -> list[CellUsage]:
+def _may_suit(
+    host: Sequence[CellUsage], guest: GuestTopology, suits: Callable[[frozenset[int]], bool]
+) -> bool:
+    """Tell whether there are host cells enough, and, when all are needed, whether they suit."""
+    spare = len(host) - len(guest.cells)
+    return spare > 0 or (spare == 0 and suits(frozenset(usage.cell.id for usage in host)))
+
+
+def _in_order(
+    host: Sequence[CellUsage], guest: GuestTopology, by: Preference, pinned: bool
+) -> list[CellUsage]:
     """Return the host cells as they are tried: devices before cpus before memory; all when all are needed."""
     if len(host) == len(guest.cells):
         return list(host)
-    pinned = any(cell.cpu_policy in PINNED_POLICIES for cell in guest.cells)
 
-    def emptiness(usage: CellUsage) -> tuple[int, int, int]:
-        cpus = len(usage.free_pcpus) if pinned else -usage.cpu_usage
-        devices = by.devices.get(usage.cell.id, 0)
-        return devices if by.wants_devices else -devices, cpus, usage.free_memory
+    def emptiness(usage: CellUsage) -> tuple[int, int]:
+        return len(usage.free_pcpus) if pinned else -usage.cpu_usage, usage.free_memory
 
-    return sorted(host, key=emptiness, reverse=not by.pack)
+    def devices(usage: CellUsage) -> int:
+        return by.devices.get(usage.cell.id, 0)
+
+    by_emptiness = sorted(host, key=emptiness, reverse=not by.pack)
+    return sorted(by_emptiness, key=devices, reverse=by.wants_devices)
 
 
 def _fit_cell(
@@ -92,9 +106,7 @@ def _fit_cell(
         guest = replace(guest, pagesize=page.size_kb)
     elif not _has_memory(usage, guest, pinned):
         return None
-    if len(guest.cpuset) > len(usage.cell.cpuset):
-        return None
-    if limits is not None and (not pinned or guest.cpuset) and not _within(usage, guest, limits):
+    if guest.cpu_policy != "dedicated" and not _may_float(usage, guest, limits):
         return None
     pins: Pins | None = None
     if pinned:
@@ -133,12 +145,16 @@ def _has_pages(guest: GuestCell, page: PageSize, available: int) -> bool:
     return memory_kb % page.size_kb == 0 and memory_kb <= available * page.size_kb
 
 
-def _within(usage: CellUsage, guest: GuestCell, limits: NumaLimits) -> bool:
+def _may_float(usage: CellUsage, guest: GuestCell, limits: NumaLimits | None) -> bool:
+    """Tell whether a cell has the shared cpus, and stays within its ratios (a mixed guest's memory too)."""
     cpus = usage.cpu_usage + len(guest.cpuset)
     memory = usage.memory_usage + guest.memory
-    return (
-        cpus <= len(usage.cell.cpuset) * limits.cpu_allocation_ratio
-        and memory <= usage.cell.memory * limits.ram_allocation_ratio
+    return len(guest.cpuset) <= len(usage.cell.cpuset) and (
+        limits is None
+        or (
+            cpus <= len(usage.cell.cpuset) * limits.cpu_allocation_ratio
+            and memory <= usage.cell.memory * limits.ram_allocation_ratio
+        )
     )
 
 

@@ -25,11 +25,18 @@ class Pins(Struct, frozen=True):
 
 
 def free_cores(usage: CellUsage) -> list[Core]:
-    """Return the free threads of each core; cpus that are nobody's siblings are cores of their own."""
-    free = usage.free_pcpus
-    cores = [tuple(sorted(free.intersection(siblings))) for siblings in usage.cell.siblings]
-    known = set(chain.from_iterable(cores))
-    return [core for core in cores if core] + [(cpu,) for cpu in sorted(free - known)]
+    """Return the free threads of each core, each once whatever a report says of siblings.
+
+    Cpus that are nobody's siblings are cores of their own.
+    """
+    left = set(usage.free_pcpus)
+    cores: list[Core] = []
+    for siblings in (*usage.cell.siblings, *([cpu] for cpu in sorted(usage.cell.pcpuset))):
+        core = left.intersection(siblings)
+        left -= core
+        if core:
+            cores.append(tuple(sorted(core)))
+    return cores
 
 
 def pin(cell: HostCell, cores: Sequence[Core], guest: GuestCell, reserved: int) -> Pins | None:
@@ -38,36 +45,49 @@ def pin(cell: HostCell, cores: Sequence[Core], guest: GuestCell, reserved: int) 
     None when there are not enough.
     """
     wanted = len(guest.pcpuset)
-    if wanted + reserved > sum(map(len, cores)):
-        return None
-    threads = max((len(siblings) for siblings in cell.siblings), default=1)
-    left = cores
+    isolated = guest.cpu_thread_policy == "isolate"
     match guest.cpu_thread_policy:
         case "isolate":
-            chosen = _isolated(cell, cores, threads, wanted)
-            left = [core for core in cores if not set(core) & set(chosen or ())]
+            cores = _whole(cell, cores)
+            chosen = _isolated(cell, cores, wanted)
         case "require":
-            chosen = _on_siblings(cores, wanted, 2) if threads > 1 else None
+            chosen = _on_siblings(cores, wanted, 2)
         case _:
             chosen = _on_siblings(cores, wanted, 1) or _first(cores, wanted)
     if chosen is None:
         return None
-    emulator = [cpu for cpu in chain.from_iterable(left) if cpu not in chosen][:reserved]
-    if len(emulator) < reserved:
+    emulator = _beside(chosen, cores, reserved, isolated) if reserved else []
+    if emulator is None:
         return None
     pinning = {str(vcpu): cpu for vcpu, cpu in zip(sorted(guest.pcpuset), chosen, strict=True)}
     return Pins(pinning, emulator or None)
 
 
-def _isolated(cell: HostCell, cores: Iterable[Core], threads: int, wanted: int) -> list[int] | None:
-    """Take one thread of wholly free cores.
+def _whole(cell: HostCell, cores: Iterable[Core]) -> list[Core]:
+    """Return the cores of which nobody has a thread (Nova puts an emulator on others too, and then fails)."""
+    threads = {cpu: len(siblings) for siblings in cell.siblings for cpu in siblings}
+    return [core for core in cores if len(core) == threads.get(core[0], 1)]
+
+
+def _isolated(cell: HostCell, cores: Iterable[Core], wanted: int) -> list[int] | None:
+    """Take one thread of cores with all threads. As in Nova, nothing cannot be isolated.
 
     On a host with threads only where shared and dedicated cpus are the same (vcpu_pin_set): elsewhere a
     thread beside it could be a shared cpu (bug 1889633).
     """
-    if threads > 1 and set(cell.pcpuset) != set(cell.cpuset):
+    threads = max(map(len, cell.siblings), default=1)
+    if not wanted or (threads > 1 and set(cell.pcpuset) != set(cell.cpuset)):
         return None
     return _first([core[:1] for core in cores if len(core) == threads], wanted)
+
+
+def _beside(chosen: Iterable[int], cores: Iterable[Core], wanted: int, isolated: bool) -> list[int] | None:
+    """Take cpus beside the chosen ones, if isolated on other cores. As in Nova, beside nothing is nothing."""
+    taken = frozenset(chosen)
+    if isolated:
+        cores = [core for core in cores if taken.isdisjoint(core)]
+    left = [tuple(cpu for cpu in core if cpu not in taken) for core in cores]
+    return _first(left, wanted) if taken else None
 
 
 def _on_siblings(cores: Sequence[Core], wanted: int, least: int) -> list[int] | None:
