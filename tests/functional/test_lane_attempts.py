@@ -10,6 +10,7 @@ from tracker_worker.bus.envelope import encode, open_envelope
 from tracker_worker.db.tables import ATTEMPTS, DEAD_LETTERS
 from tracker_worker.domain.partitions import partition_of
 from tracker_worker.worker import events
+from tracker_worker.worker.suspects import begin, decoded, undecoded
 
 MAX_ATTEMPTS = 3
 
@@ -24,8 +25,10 @@ def attempts(bench):
 
 def died(bench, times, *deliveries):
     """So often a worker has counted these deliveries, which wait, and then died while it ran them."""
-    number = times + (times >= bench.max_attempts)
-    bench.unit_of_work.count_attempts({events.attempts_key(delivery): number for delivery in deliveries})
+    count = undecoded(times)
+    if times > 1 or times >= bench.max_attempts:
+        count = decoded(count)
+    bench.unit_of_work.count_attempts({events.attempts_key(delivery): count for delivery in deliveries})
 
 
 def batches(bench, run):
@@ -54,7 +57,7 @@ def test_a_redelivered_event_is_counted_and_committed_before_it_runs(bench):
     delivery = bench.deliver(boot(), "event-a", redelivered=True)
     with Fault(bench.engine, "UPDATE nodes", look, times=1):
         bench.run()
-    assert counted == [[{"event_id": events.attempts_key(delivery), "count": 1}]]
+    assert counted == [[{"event_id": events.attempts_key(delivery), "count": undecoded(1)}]]
     assert delivery.outcome == "granted"
 
 
@@ -75,7 +78,7 @@ def test_the_count_goes_in_the_transaction_that_settles(a_bench):
     delivery = one.deliver(boot(), "event-a", redelivered=True)
     with death(one, "INSERT INTO outbox"):
         one.run()
-    assert attempts(one) == {events.attempts_key(delivery): 1}
+    assert attempts(one) == {events.attempts_key(delivery): undecoded(1)}
     assert one.used()[0] == 0
 
 
@@ -272,7 +275,7 @@ def test_an_event_that_was_parked_undecoded_stays_parked_when_its_acknowledgemen
     """Once it was applied late, behind the later events of its node: its own id has no receipt."""
     bench.track()
     first = bench.deliver(boot(), "event-a", redelivered=True)
-    bench.unit_of_work.count_attempts({events.attempts_key(first): MAX_ATTEMPTS})
+    bench.unit_of_work.count_attempts({events.attempts_key(first): undecoded(MAX_ATTEMPTS)})
     bench.run()
     kills_while_decoded(monkeypatch, b"event-a")
     again = bench.deliver_body(first.body, redelivered=True)
@@ -296,6 +299,17 @@ def test_what_was_decoded_is_not_counted_as_a_death_while_decoding(a_bench):
     assert attempts(first) == {}
 
 
+def test_a_death_while_decoding_is_no_proof_once_it_was_decoded(bench):
+    """A kill from outside hit it there: it is kept with names and body, and can be replayed."""
+    bench.track()
+    delivery = bench.deliver(boot(), "event-a", redelivered=True)
+    alone_and_decoded = decoded(undecoded(MAX_ATTEMPTS - 1))
+    bench.unit_of_work.count_attempts({events.attempts_key(delivery): begin(alone_and_decoded)})
+    bench.run()
+    assert bench.parked() == [("event-a", "worker_died")]
+    assert bench.rows(DEAD_LETTERS)[0]["method"] == "instance_claim"
+
+
 def test_an_attempt_whose_count_was_reported_lost_is_not_counted_twice(a_bench):
     """Found by the simulation: two deaths at such a moment, and an innocent event was parked."""
     bench = a_bench()
@@ -303,7 +317,7 @@ def test_an_attempt_whose_count_was_reported_lost_is_not_counted_twice(a_bench):
     delivery = bench.deliver(boot(), "event-a", redelivered=True)
     with lost_commits(bench.engine, times=1), death(bench, "INSERT INTO outbox"):
         bench.run()
-    assert attempts(bench) == {events.attempts_key(delivery): 1}
+    assert attempts(bench) == {events.attempts_key(delivery): undecoded(1)}
 
 
 def test_a_worker_that_was_given_up_takes_no_count_back(bench):

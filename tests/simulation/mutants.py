@@ -174,7 +174,7 @@ def counts_attempts_again_when_a_commit_seems_lost(monkeypatch: pytest.MonkeyPat
 
     def add(connection: sa.Connection, counts: dict[str, int]) -> None:
         kept = receipts.attempts(connection, counts)
-        count(connection, {key: kept.get(key, 0) + 1 for key in counts})
+        count(connection, {key: kept.get(key, 0) + 2 for key in counts})
 
     monkeypatch.setattr(receipts, "count_attempts", add)
 

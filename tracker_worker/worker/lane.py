@@ -36,7 +36,7 @@ from tracker_worker.domain.errors import BadMessage, ErrorCode
 from tracker_worker.domain.ledger import Node
 from tracker_worker.worker.batch import Batch, Rules, Snapshot
 from tracker_worker.worker.events import Event, attempts_key, internal_error, read_event, unread_event
-from tracker_worker.worker.suspects import in_parts
+from tracker_worker.worker.suspects import begin, deaths_of, decoded, in_parts, undecoded, was_decoded
 
 T = TypeVar("T")
 
@@ -188,46 +188,45 @@ class Lane:
         keys = {id(delivery): attempts_key(delivery) for delivery in deliveries if delivery.redelivered}
         counts = self._deaths(keys.values()) if keys else {}
         for part, count in in_parts([(d, counts.get(keys.get(id(d), ""), 0)) for d in deliveries]):
-            if count < self._settings.max_attempts:
-                self._attempt(part, count + 1)
+            if deaths_of(count) < self._settings.max_attempts:
+                self._attempt(part, count)
             else:
                 self._park_killer(part[0], count)
 
     def _deaths(self, keys: Collection[str]) -> dict[str, int]:
-        """Return at how many deaths each of these deliveries was under way.
+        """Return what is kept of the attempts of each of these deliveries that was under way at a death.
 
         One that was parked undecoded, and comes again because nobody heard of that, must not be decoded now.
         """
-        parked = dict.fromkeys(
-            self._persist(lambda: self._unit_of_work.known(keys)), self._settings.max_attempts
-        )
+        known = self._persist(lambda: self._unit_of_work.known(keys))
+        parked = dict.fromkeys(known, undecoded(self._settings.max_attempts))
         return self._persist(lambda: self._unit_of_work.attempts(keys)) | parked
 
-    def _attempt(self, deliveries: Sequence[Delivery], number: int) -> None:
-        """Commit that redelivered events are under way for this time, then decode and settle them.
+    def _attempt(self, deliveries: Sequence[Delivery], count: int) -> None:
+        """Commit that redelivered events are under way once more, then decode and settle them.
 
-        Only those that run now are counted: one that waits behind an event that kills is not to blame. The
-        last attempt is counted once more when it is decoded: a death before tells that decoding kills.
+        Only those that run now are counted: one that waits behind an event that kills is not to blame. That
+        one alone, or at its last attempt, was decoded is noted too, once: it then is no death of decoding.
         """
         again = [attempts_key(delivery) for delivery in deliveries if delivery.redelivered]
-        last = number >= self._settings.max_attempts
-        self._count(again, number)
+        begun = begin(count)
+        self._count(again, begun)
         events = [read_event(delivery, self._rules.partitions) for delivery in deliveries]
-        if last:
-            self._count(again, number + 1)
+        if (count or deaths_of(begun) >= self._settings.max_attempts) and not was_decoded(begun):
+            self._count(again, decoded(begun))
         self._settle(events)
 
-    def _count(self, keys: Collection[str], number: int) -> None:
+    def _count(self, keys: Collection[str], count: int) -> None:
         if keys:
-            counts = dict.fromkeys(keys, number)
+            counts = dict.fromkeys(keys, count)
             self._persist(lambda: self._unit_of_work.count_attempts(counts))
 
     def _park_killer(self, delivery: Delivery, count: int) -> None:
-        """Park what workers died of; undecoded if that was when it was decoded."""
+        """Park what workers died of; undecoded if nobody has survived decoding it."""
         most = self._settings.max_attempts
         text = f"the worker died {most} times while this event was under way"
         bad = BadMessage(ErrorCode.WORKER_DIED, "$", text)
-        if count > most:
+        if was_decoded(count):
             self._park(read_event(delivery, self._rules.partitions), bad)
         else:
             self._park(unread_event(delivery, bad), bad)

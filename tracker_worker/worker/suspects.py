@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which of the events that are waiting run together, which alone, and in which order. Pure."""
+"""Which of the events that are waiting run together, which alone, and in which order. Pure.
+
+What is kept of the attempts of an event is one number: twice the attempts that were begun, and one more when
+the event was decoded at one of them.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
@@ -7,7 +11,32 @@ from itertools import groupby
 from tracker_worker.bus.delivery import Delivery
 
 Counted = tuple[Delivery, int]
-"""A delivery, and at how many deaths of a worker it was under way."""
+"""A delivery, and what is kept of its attempts: 0 when it was never under way at a death of a worker."""
+
+
+def begin(count: int) -> int:
+    """Return what is kept once another attempt is begun."""
+    return count + 2
+
+
+def decoded(count: int) -> int:
+    """Return what is kept once the event was decoded at the last attempt."""
+    return count | 1
+
+
+def undecoded(deaths: int) -> int:
+    """Return what is kept of an event that was under way at so many deaths and never decoded."""
+    return 2 * deaths
+
+
+def deaths_of(count: int) -> int:
+    """Return at how many deaths an event was under way."""
+    return count // 2
+
+
+def was_decoded(count: int) -> bool:
+    """Tell whether a worker has survived decoding the event."""
+    return bool(count % 2)
 
 
 def in_parts(deliveries: Sequence[Counted]) -> Iterator[tuple[list[Delivery], int]]:
