@@ -163,20 +163,20 @@ def holding(
         numa_request=request_of(topology),
         numa_topology=topology,
         pci_requests=tuple(requests),
-        pci_devices=tuple(map(held_device, devices)),
+        pci_devices=tuple(held_device(device, tentative=not assigned) for device in devices),
         assigned=assigned,
     )
 
 
-def held_device(device: PciDevice | HeldDevice | str) -> HeldDevice:
+def held_device(device: PciDevice | HeldDevice | str, tentative: bool = False) -> HeldDevice:
     """A device as a claim holds it; of an address alone nothing else is known."""
     match device:
         case HeldDevice():
             return device
         case PciDevice():
-            return HeldDevice(device.address, device=device)
+            return HeldDevice(device.address, device=device, tentative=tentative)
         case _:
-            return HeldDevice(device)
+            return HeldDevice(device, tentative=tentative)
 
 
 def pins_of(claim: Claim | None) -> dict[int, list[int]]:

@@ -38,7 +38,7 @@ def judge_devices(node: Node, command: ClaimPciDevices) -> Verdict:
     if not devices:
         return Verdict(None, PCI_REFUSED)
     taken = taken_for(missing, devices, allocated=False)
-    return Verdict(replace(held, pci_devices=(*held.pci_devices, *taken), assigned=True))
+    return Verdict(replace(held, pci_devices=(*held.pci_devices, *taken)))
 
 
 def allocate(held: Collection[Claim], addresses: Collection[str] | None) -> Changes:

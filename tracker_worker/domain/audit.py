@@ -27,6 +27,7 @@ from tracker_worker.domain.ledger import (
     with_reported,
 )
 from tracker_worker.domain.objects import Instance, Migration, Origin, last_change
+from tracker_worker.domain.pci.pools import HeldDevice
 from tracker_worker.domain.views import ClaimView, claim_view
 
 _RESIZE_TASKS = frozenset(
@@ -267,26 +268,39 @@ def _keeping(old: Claim, wanted: Expected) -> Claim:
     """
     new = wanted.claim
     if old.devices_only:
-        return replace(new, pci_devices=old.pci_devices, assigned=True)
+        return replace(new, pci_devices=old.pci_devices)
     other_move = wanted.arriving and old.migration_uuid != new.migration_uuid
     if not wanted.arriving:
         new = replace(new, migration_uuid=old.migration_uuid)
-    if other_move or not same_numbers(old.flavor, new.flavor):
+    if other_move:
         return new
-    topology, devices = new.numa_topology, new.pci_devices
-    if old.assigned or topology is None:
-        topology = old.numa_topology
-    chosen = old.assigned and not any(device.guessed for device in old.pci_devices)
-    if chosen or not wanted.devices_known or _addresses(old) == _addresses(new):
-        devices = old.pci_devices
+    if not same_numbers(old.flavor, new.flavor):
+        return replace(new, pci_devices=new.pci_devices if wanted.devices_known else old.pci_devices)
+    topology = old.numa_topology if old.assigned or new.numa_topology is None else new.numa_topology
     return replace(
         new,
         numa_request=old.numa_request if topology == old.numa_topology else new.numa_request,
         numa_topology=topology,
         pci_requests=old.pci_requests,
-        pci_devices=devices,
+        pci_devices=_devices(old, wanted),
         assigned=old.assigned,
     )
+
+
+def _devices(old: Claim, wanted: Expected) -> tuple[HeldDevice, ...]:
+    """Return the devices of a claim that stays: those that this worker chose, then what else is reported.
+
+    A device that is reported too stays as it was taken. What was only guessed makes room for the rest.
+    """
+    reported = wanted.claim.pci_devices
+    chosen = [device for device in old.pci_devices if not device.tentative]
+    if not wanted.devices_known or (chosen and len(chosen) == len(old.pci_devices)):
+        return old.pci_devices
+    known = {device.address for device in reported}
+    kept = [device for device in old.pci_devices if device in chosen or device.address in known]
+    held = {device.address for device in kept}
+    others = [device for device in reported if device.address not in held]
+    return (*kept, *others[: max(len(reported) - len(kept), 0)])
 
 
 def _correction(old: Claim | None, new: Claim, reason: Reason) -> Correction | None:
@@ -308,8 +322,8 @@ def _correction(old: Claim | None, new: Claim, reason: Reason) -> Correction | N
     return Correction("changed", new.instance_uuid, reason, claim_view(old), claim_view(new))
 
 
-def _addresses(claim: Claim) -> list[str]:
-    return [device.address for device in claim.pci_devices]
+def _addresses(claim: Claim) -> set[str]:
+    return {device.address for device in claim.pci_devices}
 
 
 _Pair = tuple[Claim | None, Expected]

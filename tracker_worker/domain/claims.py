@@ -47,6 +47,10 @@ def judge(node: Node, command: AnyClaim, settings: TrackerSettings) -> Verdict:
     """Decide a claim on a tracked node: the same one again, a new one, or a replacement in one step."""
     if command.decided:
         return _record(node, decided_claim(command))
+    return _decide(node, command, settings)
+
+
+def _decide(node: Node, command: AnyClaim, settings: TrackerSettings) -> Verdict:
     try:
         wanted = wanted_claim(command, settings)
     except RequestRefused as refused:
@@ -58,7 +62,17 @@ def judge(node: Node, command: AnyClaim, settings: TrackerSettings) -> Verdict:
     assert node.resources is not None
     if not node.resources.available:
         return Verdict(None, f"Node {node.name} is not available")
-    return _test(node, held, wanted, command, settings)
+    if held is None or not held.devices_only:
+        return _test(node, held, wanted, command, settings)
+    verdict = _test(node, None, wanted, command, settings)
+    return verdict if verdict.claim is None else Verdict(_with_devices(held, verdict.claim))
+
+
+def _with_devices(before: Claim, claim: Claim) -> Claim:
+    """Return a claim with the devices that came before it."""
+    had = {device.address for device in before.pci_devices}
+    more = [device for device in claim.pci_devices if device.address not in had]
+    return replace(claim, pci_devices=(*before.pci_devices, *more))
 
 
 def _same(held: Claim, wanted: Claim) -> bool:
@@ -95,7 +109,7 @@ def _test(
         devices = ()
     if reasons or devices is None:
         return Verdict(None, "; ".join(reasons))
-    assigned = topology is not None or bool(devices)
+    assigned = topology is not None
     return Verdict(replace(wanted, numa_topology=topology, pci_devices=devices, assigned=assigned))
 
 
@@ -151,6 +165,8 @@ def _record(node: Node, claim: Claim) -> Verdict:
     """Grant what was decided elsewhere, and tell whether it takes what is not free here."""
     held = node.claim(claim.instance_uuid, claim.role)
     others = [other for other in node.held() if other is not held]
+    if held is not None and held.devices_only:
+        claim = _with_devices(held, claim)
     return Verdict(claim, conflict=_takes_what_is_not_free(node, claim, others))
 
 

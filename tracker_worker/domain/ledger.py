@@ -34,8 +34,8 @@ class Claim(Struct, frozen=True):
 
     `migration_uuid` is the move that brought, or is bringing, the instance here; leaving never changes it.
     The flavor holds numbers only. `numa_request` and `pci_requests` are what was asked for, `numa_topology`
-    and `pci_devices` what the claim has got of it. `assigned`: this worker chose them, so that an audit keeps
-    them; else they follow what is reported.
+    and `pci_devices` what the claim has got of it. `assigned`: this worker chose the topology, so that an
+    audit keeps it; else it follows what is reported.
     """
 
     instance_uuid: str
@@ -99,7 +99,7 @@ def with_reported(claim: Claim, topology: GuestTopology | None, addresses: Itera
         claim,
         numa_request=request_of(topology),
         numa_topology=topology,
-        pci_devices=tuple(HeldDevice(address) for address in addresses or ()),
+        pci_devices=tuple(HeldDevice(address, tentative=True) for address in addresses or ()),
     )
 
 

@@ -114,7 +114,7 @@ def _finish_with_devices(
     here = next((change.claim for change in landed if isinstance(change, ClaimPut)), held.instance)
     assert here is not None, "without an incoming claim a landing never leaves nothing"
     own = held.instance.pci_devices if held.instance else ()
-    merged = replace(here, pci_devices=(*own, *devices.pci_devices), assigned=True)
+    merged = replace(here, pci_devices=(*own, *devices.pci_devices))
     return (*release(devices), ClaimPut(merged))
 
 

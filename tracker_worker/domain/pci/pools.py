@@ -26,15 +26,15 @@ class HeldDevice(Struct, frozen=True, omit_defaults=True):
     """A device that a claim holds, and the request that it is for.
 
     `device` is what it was when it was taken; None for an address that was decided elsewhere and that no
-    report has shown. `guessed`: the request named a resource class, by which Placement chose and which the
-    devices of a report do not tell; an audit may know better.
+    report has shown. `tentative`: an audit may know better, for the device was decided elsewhere, or the
+    request named a resource class, which a report does not tell.
     """
 
     address: Name
     allocated: bool = True
     request_id: Name | None = None
     device: PciDevice | None = None
-    guessed: bool = False
+    tentative: bool = False
 
 
 class TrackedDevice(Struct, frozen=True):

@@ -77,7 +77,13 @@ def taken_for(
     """Return chosen devices as a claim holds them, each with its request."""
     each = [request for request in requests for _ in range(request.count)]
     return tuple(
-        HeldDevice(device.address, allocated, request.request_id, device, _is_of_a_class(request))
+        HeldDevice(
+            device.address,
+            allocated,
+            request.request_id,
+            device,
+            tentative=_is_of_a_class(request),
+        )
         for request, device in zip(each, devices, strict=True)
     )
 
