@@ -268,7 +268,7 @@ def _keeping(old: Claim, wanted: Expected) -> Claim:
     """
     new = wanted.claim
     if old.devices_only:
-        return replace(new, pci_devices=old.pci_devices)
+        return replace(new, pci_devices=_devices(old, wanted))
     other_move = wanted.arriving and old.migration_uuid != new.migration_uuid
     if not wanted.arriving:
         new = replace(new, migration_uuid=old.migration_uuid)

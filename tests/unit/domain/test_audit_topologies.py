@@ -282,6 +282,29 @@ def test_devices_that_the_report_confirms_stay_as_they_were_taken() -> None:
     assert decided(node, attach)[1].changes == (), "the request has its device"
 
 
+@pytest.mark.parametrize(
+    ("reported", "wanted"),
+    [
+        (["d1", "d2"], ["d1", "d2"]),
+        (["d2", "d1"], ["d1", "d2"]),
+        (["d1", "d3"], ["d1", "d3"]),
+        (["d3", "d1", "d4"], ["d1", "d3", "d4"]),
+        (["d1"], ["d1"]),
+        ([], ["d1"]),
+        (["d3"], ["d1", "d3"]),
+        (["d3", "d4"], ["d1", "d3"]),
+    ],
+)
+def test_guess_gives_way_and_what_was_chosen_beside_it_does_not(
+    reported: list[str], wanted: list[str]
+) -> None:
+    """d1 was chosen, d2 guessed. Facts may be older than d1: they tell which device the guess should be."""
+    guess = HeldDevice("d2", device=DEVICES[2], tentative=True)
+    before = a_node_of(holding(a_claim(), devices=[DEVICES[1], guess]))
+    node, _ = audited(before, [an_instance(pci_devices=reported)])
+    assert addresses_of(claims_of(node)["instance"]) == wanted
+
+
 def test_device_that_was_wrongly_guessed_is_free_again() -> None:
     node, _ = audited(a_node_of(guessing("d1")), [an_instance(pci_devices=["d2"])])
     assert {address for address, status in statuses_of(node).items() if status != "available"} == {"d2"}

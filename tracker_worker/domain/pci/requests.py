@@ -50,7 +50,8 @@ def choose(
         if taken is None:
             return None
         chosen += taken
-        free = [device for device in free if device not in taken and not _excluded(device, taken)]
+        family = _Family(taken)
+        free = [device for device in free if not family.excludes(device)]
     return tuple(chosen)
 
 
@@ -99,9 +100,11 @@ def _take(
     if affinity is not None:
         suiting = _near(suiting, request, affinity)
     taken: list[PciDevice] = []
+    family = _Family()
     for device in suiting:
-        if len(taken) < request.count and _is_asked_for(device, request) and not _excluded(device, taken):
+        if len(taken) < request.count and _is_asked_for(device, request) and not family.excludes(device):
             taken.append(device)
+            family.add(device)
     return taken if len(taken) == request.count else None
 
 
@@ -166,10 +169,23 @@ def _is_true(value: object) -> bool:
     return str(value).lower() in _TRUE
 
 
-def _excluded(device: PciDevice, taken: Iterable[PciDevice]) -> bool:
-    """Tell whether a device is the parent or a child of one that is taken."""
-    return any(
-        one.dev_type in CHILDREN and one.parent_addr == other.address
-        for each in taken
-        for one, other in ((device, each), (each, device))
-    )
+class _Family:
+    """What devices that are taken exclude: themselves, their parents and their children."""
+
+    def __init__(self, taken: Iterable[PciDevice] = ()) -> None:
+        self._taken: set[str] = set()
+        self._parents: set[str | None] = set()
+        for device in taken:
+            self.add(device)
+
+    def add(self, device: PciDevice) -> None:
+        """Take one more."""
+        self._taken.add(device.address)
+        if device.dev_type in CHILDREN:
+            self._parents.add(device.parent_addr)
+
+    def excludes(self, device: PciDevice) -> bool:
+        """Tell whether a device cannot be taken any more."""
+        if device.address in self._taken or device.address in self._parents:
+            return True
+        return device.dev_type in CHILDREN and device.parent_addr in self._taken

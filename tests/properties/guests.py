@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Guests on one node as their compute manager knows them, and the books of what each was granted.
+
+A guest knows in which phase of its life it is; the books know nothing but claims. What an audit says of a
+guest follows from its phase, and so do the roles that its claims should have afterwards.
+"""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tests.builders import NODE
+from tests.properties.holdings import Devices, known, shown_device
+from tests.properties.hosts import FLOATING, Wish
+
+Json = dict[str, Any]
+Key = tuple[str, str]
+
+INSTANCE, INCOMING, OUTGOING = "instance", "incoming", "outgoing"
+ROLES = (INSTANCE, INCOMING, OUTGOING)
+
+TRUE, SHUFFLED, SILENT, FALSE = "true", "shuffled", "silent", "false"
+"""How an audit speaks of cpus and devices."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A claim as it should be shown, and its devices as they were when it got them.
+
+    Placement may have chosen others than the `guessed` ones; the `adopted` ones it has.
+    """
+
+    view: Json
+    devices: dict[str, Json]
+    guessed: frozenset[str] = frozenset()
+    adopted: frozenset[str] = frozenset()
+
+    @property
+    def addresses(self) -> list[str]:
+        return [device["address"] for device in self.view["pci_devices"]]
+
+    @property
+    def firm(self) -> bool:
+        """Whether the worker chose its devices, so that no audit may replace them."""
+        return bool(self.devices) and not (self.guessed or self.adopted)
+
+    def with_devices(self, held: list[Json], devices: dict[str, Json], guessed: frozenset[str]) -> "Entry":
+        """The same claim with other devices."""
+        view = {**self.view, "pci_devices": held}
+        kept = self.adopted & devices.keys()
+        return replace(self, view=view, devices=devices, guessed=guessed & devices.keys(), adopted=kept)
+
+    def with_another(self, address: str, device: Json) -> "Entry":
+        """The same claim with a device instead of one that was guessed; the request of it is not known."""
+        held = [each for each in self.view["pci_devices"] if each["address"] != address]
+        devices = {key: each for key, each in self.devices.items() if key != address}
+        other = device["address"]
+        held.append(shown_device(device, "allocated", None))
+        changed = self.with_devices(held, {**devices, other: device}, self.guessed)
+        return replace(changed, adopted=changed.adopted | {other})
+
+
+class Books:
+    """What was granted and not yet given back, by instance and role; and what the hypervisor reports."""
+
+    def __init__(self, report: Json) -> None:
+        self.report = report
+        self.entries: dict[Key, Entry] = {}
+
+    def of(self, uuid: str) -> dict[str, Entry]:
+        return {role: e for role in ROLES if (e := self.entries.get((uuid, role))) is not None}
+
+    def shown(self) -> list[Json]:
+        """All claims as the node should show them."""
+        return [{**entry.view, "role": role} for (_, role), entry in self.entries.items()]
+
+    def reported(self) -> dict[str, Json]:
+        return {device["address"]: known(device) for device in self.report["pci_devices"]}
+
+    def devices(self) -> Devices:
+        """All devices: those that are held stay what they were."""
+        held = (entry.devices for entry in self.entries.values())
+        return {**self.reported(), **dict(itertools.chain.from_iterable(each.items() for each in held))}
+
+    def put(self, uuid: str, role: str, entry: Entry) -> None:
+        self.entries[uuid, role] = entry
+
+    def turn(self, uuid: str, old: str, new: str) -> None:
+        """Change a role; without a claim in the old one nothing happens."""
+        if (entry := self.entries.pop((uuid, old), None)) is not None:
+            self.entries[uuid, new] = entry
+
+    def drop(self, uuid: str, *roles: str) -> None:
+        for role in roles:
+            self.entries.pop((uuid, role), None)
+
+
+@dataclass
+class Guest:
+    """An instance, seen from the node; `new_wish` is the flavor to which `move` brings it."""
+
+    uuid: str
+    phase: str = "nowhere"
+    wish: Wish = FLOATING
+    ports: list[Json] = field(default_factory=list)
+    volume_backed: bool = False
+    vm_state: str = "building"
+    move: str | None = None
+    kind: str = ""
+    new_wish: Wish | None = None
+    carried: Json | None = None
+    attached: list[Json] = field(default_factory=list)
+
+    @property
+    def task_state(self) -> str | None:
+        return {
+            "building": "spawning",
+            "resizing": "resize_prep",
+            "handed over": "resize_migrating",
+            "leaving": "resize_migrating",
+            "reverting": "resize_reverting",
+            "coming": {"live-migration": "migrating", "evacuation": "rebuilding"}.get(
+                self.kind, "resize_prep"
+            ),
+            "expected": "migrating",
+        }.get(self.phase)
+
+    def json(self, wish: Wish | None = None, **more: Any) -> Json:
+        """The instance as its compute manager sends it."""
+        resized = self.phase in ("resized", "came", "left", "reverting")
+        if wish is None:
+            wish = self.new_wish if resized and self.new_wish else self.wish
+        return {
+            "uuid": self.uuid,
+            "project_id": "project-1",
+            "vm_state": "resized" if resized else self.vm_state,
+            "task_state": self.task_state,
+            "flavor": wish.flavor(),
+            "volume_backed": self.volume_backed,
+            "pci_requests": self.ports,
+            **more,
+        }
+
+    def migration(self, **more: Any) -> Json:
+        """The move that is under way."""
+        here = (
+            self.phase in ("resizing", "handed over", "resized", "reverting") and self.kind == "resize here"
+        )
+        to_here = here or self.phase in ("coming", "came", "expected")
+        return {
+            "uuid": self.move,
+            "type": "resize" if here else self.kind,
+            "status": "reverted" if self.phase == "reverting" else "migrating",
+            "instance_uuid": self.uuid,
+            "source_node": "elsewhere" if to_here and not here else NODE,
+            "dest_node": NODE if to_here else "elsewhere",
+            "old_flavor": self.wish.flavor(),
+            "new_flavor": (self.new_wish or self.wish).flavor(),
+            **more,
+        }
+
+    def split(self, books: Books) -> tuple[Entry | None, Entry | None]:
+        """What was here before the move, and what the move brings."""
+        entries = list(books.of(self.uuid).values())
+        if self.phase == "expected":
+            return None, entries[0]
+        brought = [self.move is not None and e.view["migration_uuid"] == self.move for e in entries]
+        old = next((e for e, new in zip(entries, brought, strict=True) if not new), None)
+        return old, next((e for e, new in zip(entries, brought, strict=True) if new), None)
+
+    def facts(self, books: Books, how: str) -> tuple[list[Json], list[Json]]:
+        """What an audit says of it: itself when it is here, and its move."""
+        old, new = self.split(books)
+        has_new = self.phase in ("resized", "came")
+        own = told(new if has_new else old, how, "numa_topology", "pci_devices")
+        here = self.phase in AT_HOME
+        instance = self.json(**own)
+        if self.phase not in MOVING:
+            return [instance] if here else [], []
+        moves = {
+            **told(old, how, "old_numa_topology", "old_pci_devices"),
+            **told(new, how, "new_numa_topology", "new_pci_devices"),
+        }
+        instances = [instance] if here else []
+        return instances, [self.migration(**moves, **({} if here else {"instance": instance}))]
+
+    def was_audited(self, books: Books) -> None:
+        """Give its claims the roles that they have by Nova's rules."""
+        old_role, new_role = RIGHTLY.get(self.phase, (None, None))
+        if self.phase == "expected":
+            self.was_adopted(books)
+            self.phase = "coming"
+            return
+        old, new = self.split(books)
+        books.drop(self.uuid, *ROLES)
+        for role, entry in ((old_role, old), (new_role, new)):
+            if entry is not None and role is not None:
+                books.put(self.uuid, role, entry)
+
+    def was_adopted(self, books: Books) -> None:
+        """Devices alone become the claim of the move that they are for."""
+        entry = books.entries[self.uuid, INCOMING]
+        books.put(self.uuid, INCOMING, replace(entry, view={**entry.view, **self.sizes}))
+
+    def taking(self, books: Books) -> tuple[str, Entry]:
+        """The claim that gets its next devices: that of devices alone where there is none."""
+        entries = books.of(self.uuid)
+        for role in (INCOMING, INSTANCE):
+            if role in entries:
+                return role, entries[role]
+        nothing = {"vcpus": 0, "memory_mb": 0, "disk_mb": 0, "numa_topology": None, "pci_devices": []}
+        view = {"instance_uuid": self.uuid, "role": INCOMING, "migration_uuid": None, **nothing}
+        return INCOMING, Entry(view, {})
+
+    @property
+    def sizes(self) -> Json:
+        """What a claim of its new flavor shows, and of its move."""
+        flavor = (self.new_wish or self.wish).flavor()
+        disk_mb = (0 if self.volume_backed else flavor["root_gb"]) * 1024 + flavor["swap_mb"]
+        sizes = {"vcpus": flavor["vcpus"], "memory_mb": flavor["memory_mb"], "disk_mb": disk_mb}
+        return {"instance_uuid": self.uuid, "migration_uuid": self.move, **sizes}
+
+
+AT_HOME = ("building", "active", "resizing", "handed over", "resized", "reverting", "came", "leaving")
+MOVING = ("resizing", "handed over", "resized", "reverting", "came", "leaving", "left", "coming", "expected")
+RIGHTLY = {
+    "building": (INSTANCE, None),
+    "active": (INSTANCE, None),
+    "resizing": (INSTANCE, INCOMING),
+    "handed over": (INSTANCE, INCOMING),
+    "resized": (OUTGOING, INSTANCE),
+    "reverting": (OUTGOING, None),
+    "coming": (None, INCOMING),
+    "came": (None, INSTANCE),
+    "leaving": (INSTANCE, None),
+    "left": (OUTGOING, None),
+}
+"""The roles of the claim that was here and of the one that the move brings, as an audit wants them."""
+
+
+def told(entry: Entry | None, how: str, topology: str, devices: str) -> Json:
+    """What a fact says of a claim's cpus and devices; nothing false where the worker should believe it."""
+    if how == SILENT:
+        return {}
+    if entry is None:
+        return {topology: None, devices: []}
+    got, addresses = entry.view["numa_topology"], entry.addresses
+    if how == SHUFFLED:
+        addresses = addresses[::-1]
+    if how == FALSE and entry.firm:
+        addresses = ["0000:00:00.0"]
+    return {topology: elsewhere(got) if how == FALSE and got else got, devices: addresses}
+
+
+def elsewhere(topology: Json) -> Json:
+    """Pins of another host: the first cpus of its first cells."""
+    numbers: Iterator[int] = itertools.count()
+    return {
+        "cells": [
+            {**cell, "id": id, "cpu_policy": "dedicated", "cpu_pinning": {"0": next(numbers)}}
+            for id, cell in enumerate(topology["cells"])
+        ]
+    }
