@@ -300,7 +300,8 @@ def _devices(old: Claim, wanted: Expected) -> tuple[HeldDevice, ...]:
     kept = [device for device in old.pci_devices if device in chosen or device.address in known]
     held = {device.address for device in kept}
     others = [device for device in reported if device.address not in held]
-    return (*kept, *others[: max(len(reported) - len(kept), 0)])
+    # The facts may be older than what was chosen last: they still tell what the rest should be.
+    return (*kept, *others[: max(len(reported), len(old.pci_devices)) - len(kept)])
 
 
 def _correction(old: Claim | None, new: Claim, reason: Reason) -> Correction | None:
