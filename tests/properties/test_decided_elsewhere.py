@@ -175,7 +175,12 @@ class DecidedElsewhere(RuleBasedStateMachine):
             self.everything_adds_up()
 
     def send(self, method: str, args: Json) -> Decision:
+        before = set(map(id, self.node.held()))
         self.node, decision = applied(self.node, method, args, self.settings)
+        reported = {device["address"] for device in self.reported["pci_devices"]}
+        for claim in self.node.held():
+            if id(claim) not in before:
+                assert not reported & {held.address for held in claim.pci_devices if held.device is None}
         return decision
 
     def event(self, method: str, uuid: str, move: str, ask: Ask, told: Told) -> None:

@@ -22,12 +22,15 @@ from tracker_worker.domain.numa.fitting import Preference, fit
 from tracker_worker.domain.numa.topology import cpus_of, request_of
 from tracker_worker.domain.objects import GuestTopology, NumaLimits, PciRequest
 from tracker_worker.domain.pci.pools import HeldDevice, free_devices
-from tracker_worker.domain.pci.requests import choose, taken_for
+from tracker_worker.domain.pci.requests import are_there, choose, taken_for
 from tracker_worker.domain.requests import AnyClaim, decided_claim, wanted_claim
 from tracker_worker.domain.settings import TrackerSettings
 
 NUMA_REFUSED = "Requested instance NUMA topology cannot fit the given host NUMA topology"
-NUMA_AND_PCI_REFUSED = NUMA_REFUSED.replace("topology", "topology together with requested PCI devices", 1)
+NUMA_AND_PCI_REFUSED = (
+    "Requested instance NUMA topology together with requested PCI devices cannot fit the given host"
+    " NUMA topology"
+)
 PCI_REFUSED = "Claim pci failed"
 PAGE_SIZE_REFUSED = "Requested page size is different from current page size"
 
@@ -134,6 +137,8 @@ class _Room:
         if wanted.numa_request is None or not self.cells:
             return None
         requests = wanted.pci_requests
+        if not are_there(self._devices, requests):
+            return None  # Not on any of the cells, whose sets are many.
         preference = Preference(self._devices_by_cell(), bool(requests), self._pack)
         return fit(
             self.cells,

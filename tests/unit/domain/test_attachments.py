@@ -387,6 +387,19 @@ def test_live_migration_keeps_the_devices_that_were_claimed_before_its_room(deci
     assert devices_by_role(node) == {"incoming": ["vf3"]}
 
 
+def test_move_that_brings_devices_of_its_own_has_both() -> None:
+    more = {"instance": an_instance(), "migration": a_migration(), "pci_requests": [a_port("b")]}
+    node = granted(with_devices_alone(), command("resize_claim", flavor=a_flavor(), **more))
+    assert devices_by_role(node) == {"incoming": ["vf3", "vf2"]}
+
+
+def test_device_that_a_move_carries_and_that_was_claimed_alone_is_one() -> None:
+    migration = a_migration(new_pci_devices=["vf3", "vf1"])
+    more = {"instance": an_instance(), "migration": migration, "decided": True}
+    node = granted(with_devices_alone(), command("live_migration_claim", **more))
+    assert devices_by_role(node) == {"incoming": ["vf3", "vf1"]}
+
+
 def test_live_migration_claims_its_devices_after_its_room() -> None:
     """Nova's order: MoveClaim, then claim_pci_devices, allocate, landing."""
     room = command(

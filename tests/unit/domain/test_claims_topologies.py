@@ -734,6 +734,13 @@ def test_decided_claim_may_take_what_the_claim_that_it_replaces_had() -> None:
     assert (decision.outcome, decision.effects) == ("granted", ())
 
 
+@pytest.mark.parametrize("method", EVERY_CLAIM)
+def test_decided_replacement_has_what_it_carries_alone(method: str) -> None:
+    old = holding(a_claim(*role_of(method)), a_pinned_guest({0: [2, 3]}), ["d1"])
+    node, _ = decided(a_numa_node(old, devices=[a_device("d2")]), decided_elsewhere(method, devices=["d2"]))
+    assert (pins_of(the_claim(node)), addresses_of(the_claim(node))) == ({}, ["d2"])
+
+
 def test_decided_replacement_tells_what_was_there_before() -> None:
     node = a_numa_node(TAKEN, a_claim(flavor=a_flavor(1)))
     _, decision = decided(node, decided_elsewhere("instance_claim", topology=a_pinned_guest({0: [2, 3]})))

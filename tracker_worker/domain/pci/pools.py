@@ -26,8 +26,8 @@ class HeldDevice(Struct, frozen=True, omit_defaults=True):
     """A device that a claim holds, and the request that it is for.
 
     `device` is what it was when it was taken; None for an address that was decided elsewhere and that no
-    report has shown. `tentative`: an audit may know better, for the device was decided elsewhere, or the
-    request named a resource class, which a report does not tell.
+    report has shown. `tentative`: an audit may know better, for the device was decided elsewhere, or
+    Placement chose, by what a report does not tell.
     """
 
     address: Name

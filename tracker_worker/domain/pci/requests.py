@@ -17,15 +17,15 @@ from tracker_worker.domain.pci.pools import (
     VDPA,
     HeldDevice,
     TrackedDevice,
+    free_devices,
     pool_key,
     tags_of,
 )
 
 LIVE_MIGRATABLE = "live_migratable"
 _FIELDS = ("address", "vendor_id", "product_id", "numa_node", "dev_type", "parent_addr", "label")
-RESOURCE_CLASS = "resource_class"
-_PLACEMENT_KEYS = (RESOURCE_CLASS, "traits", "rp_uuids")
-"""Keys of a spec that Placement has matched already."""
+_PLACEMENT_KEYS = ("resource_class", "traits", "rp_uuids")
+"""Keys of a spec that Placement has matched already, by what the report of a device does not tell."""
 _TRUE = ("1", "t", "true", "on", "y", "yes")
 
 
@@ -72,6 +72,16 @@ def _in_order(tracked: Iterable[TrackedDevice]) -> list[PciDevice]:
     return sorted(free, key=lambda device: len(tags_of(device)))
 
 
+def are_there(tracked: Iterable[TrackedDevice], requests: Iterable[PciRequest]) -> bool:
+    """Tell whether each request alone finds devices enough somewhere: else all of them cannot."""
+    free = free_devices(tracked)
+    return all(
+        sum(_meets_one(device, request) and _is_asked_for(device, request) for device in free)
+        >= request.count
+        for request in requests
+    )
+
+
 def taken_for(
     requests: Iterable[PciRequest], devices: Iterable[PciDevice], allocated: bool
 ) -> tuple[HeldDevice, ...]:
@@ -83,14 +93,14 @@ def taken_for(
             allocated,
             request.request_id,
             device,
-            tentative=_is_of_a_class(request),
+            tentative=_is_chosen_by_placement(request),
         )
         for request, device in zip(each, devices, strict=True)
     )
 
 
-def _is_of_a_class(request: PciRequest) -> bool:
-    return any(RESOURCE_CLASS in spec for spec in request.spec)
+def _is_chosen_by_placement(request: PciRequest) -> bool:
+    return any(key in spec for spec in request.spec for key in _PLACEMENT_KEYS)
 
 
 def _take(

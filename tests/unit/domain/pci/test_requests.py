@@ -366,11 +366,11 @@ def test_devices_are_held_each_with_its_request(allocated: bool) -> None:
     ("specs", "tentative"),
     [
         ([{"vendor_id": "8086"}], False),
-        ([{"traits": "CUSTOM_GOLD", "rp_uuids": "u"}], False),
+        ([{"traits": "CUSTOM_GOLD", "rp_uuids": "u"}], True),
         ([{"resource_class": "CUSTOM_GPU"}], True),
         ([{"vendor_id": "8086"}, {"resource_class": "CUSTOM_GPU"}], True),
     ],
 )
-def test_device_for_a_resource_class_is_a_guess(specs: list[dict[str, Any]], tentative: bool) -> None:
+def test_device_that_placement_chose_is_tentative(specs: list[dict[str, Any]], tentative: bool) -> None:
     (held,) = taken_for([PciRequest(1, specs)], [a_device()], allocated=True)
     assert held.tentative == tentative
