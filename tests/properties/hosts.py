@@ -303,6 +303,7 @@ SPECS: tuple[list[Json], ...] = (
     [{"vendor_id": "8086"}],
     [{"dev_type": "type-VF", "remote_managed": "true"}],
     [{"resource_class": "CUSTOM_NIC", "dev_type": "type-VF"}],
+    [{"resource_class": "CUSTOM_GPU"}],
     [{}],
 )
 POLICIES = (None, None, "legacy", "preferred", "preferred", "required", "socket")

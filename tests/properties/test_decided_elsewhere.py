@@ -316,7 +316,7 @@ def test_what_was_decided_elsewhere_adds_up_and_is_told_from_what_is_free() -> N
     run_state_machine_as_test(
         DecidedElsewhere,
         settings=settings(
-            max_examples=80,
+            max_examples=150,
             stateful_step_count=12,
             derandomize=True,
             database=None,

@@ -82,6 +82,7 @@ def vhost_url(rabbitmq: RabbitMQ) -> Iterator[str]:
     """The transport URL of a virtual host of the test's own."""
     vhost = rabbitmq.new_vhost()
     yield rabbitmq.url(vhost)
+    rabbitmq.start_again()
     rabbitmq.delete_vhost(vhost)
 
 
@@ -90,6 +91,7 @@ def database_url(postgresql: PostgreSQL, migrated_database: str) -> Iterator[str
     """The URL of an empty PostgreSQL database of the test's own, with the newest schema."""
     url = postgresql.new_database(migrated_database)
     yield url
+    postgresql.start_again()
     postgresql.drop_database(url)
 
 
@@ -98,6 +100,7 @@ def mariadb_url(mariadb: MariaDB, migrated_mariadb: str) -> Iterator[str]:
     """The URL of an empty MariaDB database of the test's own, with the newest schema."""
     url = mariadb.new_database(migrated_mariadb)
     yield url
+    mariadb.start_again()
     mariadb.drop_database(url)
 
 

@@ -60,6 +60,11 @@ class Server(ABC):
             self._gone()
             raise RuntimeError(self._failure())
 
+    def start_again(self) -> None:
+        """Start it if a test that failed has left it down: the tests after that one are not to fail, too."""
+        if self._process is None:
+            self.start()
+
     @abstractmethod
     def stop(self) -> None:
         """Stop the server as its service would be stopped, and wait for the end."""
