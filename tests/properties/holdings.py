@@ -172,18 +172,24 @@ def cpus_are_nobody_elses(report: Json, claims: list[Json]) -> None:
             assert not idle_cpus(guest, host) & others, f"beside an isolated guest: {own_cpus(guest)}"
 
 
-def pages_suffice(report: Json, claims: list[Json]) -> None:
-    """Guests with pages of a size fit beside the reserved ones; the others may share the smallest."""
+def memory_suffices(report: Json, claims: list[Json]) -> None:
+    """Guests with pages of a size or cpus of their own fit beside the reserved pages; the others may share
+    what is left, but not with themselves.
+    """
     for id, host in host_cells(report).items():
         guests = [cell for claim in claims for cell in cells_of(claim) if cell["id"] == id]
-        assert all(guest.get("pagesize", 1) > 0 for guest in guests)
-        for page in host["mempages"]:
-            size = page["size_kb"]
-            asking = [guest["memory"] * 1024 for guest in guests if guest.get("pagesize") == size]
-            assert all(memory % size == 0 for memory in asking)
-            assert not sum(asking) or sum(asking) // size + kept_pages(report, id, page) <= page["total"]
         sizes = {page["size_kb"] for page in host["mempages"]}
         assert {guest["pagesize"] for guest in guests if "pagesize" in guest} <= sizes
+        own = [guest for guest in guests if "pagesize" in guest or guest.get("cpu_policy") in PINNED]
+        for page in host["mempages"]:
+            size = page["size_kb"]
+            asking = [guest["memory"] * 1024 for guest in guests if page_size(guest, host) == size]
+            assert all(memory % size == 0 and memory <= page["total"] * size for memory in asking)
+            used = sum(guest["memory"] * 1024 // size for guest in own if page_size(guest, host) == size)
+            assert not used or used + kept_pages(report, id, page) <= page["total"]
+        if not sizes:
+            assert sum(guest["memory"] for guest in own) <= host["memory"]
+            assert all(guest["memory"] <= host["memory"] for guest in guests)
 
 
 def devices_are_nobody_elses(claims: list[Json], devices: Devices) -> None:
@@ -237,6 +243,7 @@ def page_is_as_asked(size: int | None, asked: int | None, host: Json) -> None:
 
 def cpus_are_as_asked(cell: Json, emulator: int, host: Json) -> None:
     pins, reserved = cell.get("cpu_pinning", {}), cell.get("cpuset_reserved", [])
+    assert len(cell["cpuset"]) <= len(host["cpuset"])
     if cell.get("cpu_policy") not in PINNED:
         assert not pins and not reserved
         return
@@ -259,7 +266,7 @@ def limits_hold(claim: Json, limits: Json | None, view: Json) -> None:
     ratios = limits["numa_topology"]
     shown = {cell["id"]: cell for cell in (view["numa_topology"] or {"cells": []})["cells"]}
     for cell in cells_of(claim):
-        if cell.get("cpu_policy") not in PINNED or cell["cpuset"]:
+        if cell.get("cpu_policy") != "dedicated":
             host = shown[cell["id"]]
             assert host["cpu_usage"] <= len(host["cpuset"]) * ratios["cpu_allocation_ratio"]
             assert host["memory_usage"] <= host["memory"] * ratios["ram_allocation_ratio"]

@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 from tests.builders import NODE
 from tests.properties import holdings
 from tests.properties.hosts import HUGE, ORDINARY, SMALL, aliased, hosts, requests, tracker_settings
-from tests.properties.test_topologies import Ask, applied, asks, bytes_of, emptied, unnumbered
+from tests.properties.lives import Ask, applied, asks, bytes_of, emptied, unnumbered
 from tracker_worker.domain.audit import Correction
 from tracker_worker.domain.ledger import Node
 from tracker_worker.domain.node import Audited, Decision, Outcome

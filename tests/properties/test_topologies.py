@@ -5,13 +5,8 @@ Everything is decided here, so that nothing may ever be given twice. The books k
 granted; holdings.py works out what the node should show of it.
 """
 
-import dataclasses
-import itertools
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -22,213 +17,25 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from tests.builders import NODE, decided
 from tests.properties import holdings
-from tests.properties.guests import (
-    FALSE,
-    INCOMING,
-    INSTANCE,
-    OUTGOING,
-    ROLES,
-    SHUFFLED,
-    SILENT,
-    TRUE,
-    Books,
-    Entry,
-    Guest,
-    told,
-)
-from tests.properties.hosts import (
-    FLOATING,
-    HUGE,
-    ORDINARY,
-    Wish,
-    aliased,
-    changed,
-    hosts,
-    limits,
-    port,
-    requests,
-    tracker_settings,
-    wishes,
-)
-from tests.properties.ledgers import read
-from tracker_worker.domain.ledger import Node, assert_sum
-from tracker_worker.domain.node import Decision, Outcome
-from tracker_worker.domain.settings import TrackerSettings
-from tracker_worker.domain.views import claim_view, node_view
+from tests.properties.guests import FALSE, SHUFFLED, SILENT, TRUE, Guest
+from tests.properties.hosts import changed, hosts
+from tests.properties.lives import ASKS, SLOTS, Ask, Lives, applied, asks, bytes_of, emptied, unnumbered
+from tracker_worker.domain.node import Audited, Outcome
+from tracker_worker.domain.views import node_view
 
 Json = dict[str, Any]
 
-SLOTS = 4
-ASKS = 6
-DELETED = {"vm_state": "deleted", "task_state": None}
-
-
-@dataclass(frozen=True)
-class Ask:
-    """Everything that a claim may ask for."""
-
-    wish: Wish
-    ports: list[tuple[int, list[Json], str | None]]
-    limits: Json | None
-    volume_backed: bool
-
-    def easier(self) -> Iterator["Ask"]:
-        """The same, then with as little as a cell has room for, then without devices."""
-        yield self
-        wish = dataclasses.replace(self.wish, cells=min(self.wish.cells, 1), cpus=2).sensible()
-        if wish.alias or self.ports:
-            yield dataclasses.replace(self, wish=wish, limits=None)
-        yield dataclasses.replace(self, wish=dataclasses.replace(wish, alias=None), ports=[], limits=None)
-
-
-asks = st.builds(Ask, wishes, st.just([]) | st.lists(port, min_size=1, max_size=2), limits, st.booleans())
 steps = st.tuples(st.integers(0, SLOTS), st.integers(0, 16383), st.integers(0, ASKS - 1))
 """Who does something, what, and what is asked for; the host comes after the guests."""
 WAYS = (TRUE, FALSE, SHUFFLED, SILENT, FALSE)
 
-ACTIONS = {
-    "nowhere": "boot boot boot boot_with_topology resize_in resize_in migrate_in evacuate_in expect",
-    "offloaded": "unshelve",
-    "building": "settle settle settle abort replace delete",
-    "active": "resize resize leave leave_for_good attach attach allocate detach touch offload replace delete",
-    "coming": "land land land cancel relabel reclaim attach attach allocate detach delete",
-    "expected": "land claim_late attach allocate detach delete",
-    "resizing": "start start land cancel relabel reclaim attach attach detach delete",
-    "handed over": "land land land delete",
-    "resized": "confirm confirm revert revert attach detach delete",
-    "reverting": "come_back come_back delete",
-    "came": "settle settle revert delete",
-    "leaving": "go go come_back delete",
-    "left": "confirm come_back delete",
-}
 
-
-def applied(node: Node, method: str, args: Json, how: TrackerSettings) -> tuple[Node, Decision]:
-    """What a command makes of a node; of a refused one nothing comes."""
-    after, decision = decided(node, read(method, {"node": NODE, **args}), how)
-    assert_sum(after)
-    if decision.outcome in (Outcome.REFUSED, Outcome.IGNORED):
-        assert unnumbered(after) == unnumbered(node)
-    return after, decision
-
-
-def unnumbered(node: Node) -> Node:
-    """The node without what only ever grows."""
-    return msgspec.structs.replace(node, sequence=0, usage_sequence=0, touched={})
-
-
-def bytes_of(node: Node) -> tuple[bytes, bytes]:
-    """All there is to a node, and all that is shown of it."""
-    return msgspec.json.encode(unnumbered(node)), msgspec.json.encode({**node_view(node), "sequence": 0})
-
-
-def emptied(node: Node, uuids: Iterable[str], how: TrackerSettings) -> Node:
-    """The node after these instances were deleted, in this order."""
-    for uuid in uuids:
-        instance = {**Guest(uuid).json(), **DELETED}
-        node, _ = applied(node, "update_usage", {"instance": instance}, how)
-    return node
-
-
-class Topologies(RuleBasedStateMachine):
-    def __init__(self) -> None:
-        super().__init__()
-        self.ids = itertools.count(1)
-        self.node = self.empty = Node(NODE)
-
+class Topologies(Lives, RuleBasedStateMachine):
     @initialize(report=hosts, asks=st.lists(asks, min_size=ASKS, max_size=ASKS), pack=st.booleans())
     def a_host_is_reported(self, report: Json, asks: list[Ask], pack: bool) -> None:
-        self.asks = asks
-        self.settings = tracker_settings(pack)
-        self.guests = [self.a_new_guest() for _ in range(SLOTS)]
-        self.books = Books(report)
         self.ever_reported = report["pci_devices"]
-        self.report(report["pci_devices"])
-
-    def a_new_guest(self) -> Guest:
-        return Guest(f"guest-{next(self.ids)}")
-
-    # What is sent, and what becomes of it.
-
-    def send(self, method: str, **args: Any) -> Decision:
-        """Apply a command; said once more it changes nothing."""
-        self.node, decision = applied(self.node, method, args, self.settings)
-        again, repeated = applied(self.node, method, args, self.settings)
-        assert unnumbered(again) == unnumbered(self.node)
-        assert repeated.claim == decision.claim
-        assert repeated.reason == decision.reason
-        if decision.outcome is Outcome.APPLIED:
-            assert repeated.outcome is Outcome.IGNORED
-        else:
-            assert repeated.outcome is decision.outcome
-        return decision
-
-    def report(self, devices: list[Json], **more: Any) -> None:
-        self.books.report = {**self.books.report, "pci_devices": devices}
-        bare = {"resources": self.books.report}
-        self.send("update_available_resource", **bare, **more)
-        self.empty, _ = applied(self.empty, "update_available_resource", bare, self.settings)
-
-    def claim(
-        self, guest: Guest, role: str, method: str, wanted: list[Json], asked: Json | None, args: Json
-    ) -> bool:
-        """Ask for room, `wanted` devices among it; granted, everything is there and goes into the books."""
-        decision = self.send(method, **args)
-        if decision.outcome is Outcome.REFUSED:
-            assert asked or wanted or args.get("limits"), decision.reason
-            return False
-        view = msgspec.to_builtins(claim_view(decision.claim))
-        assert view == {**view, **guest.sizes, "role": role}
-        holdings.topology_is_as_asked(view, asked, self.books.report)
-        held = self.books.entries.get((guest.uuid, role))
-        self.books.drop(guest.uuid, role)
-        if method == "live_migration_claim":
-            entry = self.granted_for_live_migration(view, held)
-        else:
-            entry = self.granted(view, wanted)
-        self.books.put(guest.uuid, role, entry)
-        holdings.limits_hold(view, args.get("limits"), node_view(self.node))
-        self.it_is_granted_in_its_own_place(method, args, view)
-        if not wanted and method != "live_migration_claim":
-            _, alone = applied(self.empty, method, args, self.settings)
-            assert alone.outcome is Outcome.GRANTED, alone.reason
-        return True
-
-    def granted(self, view: Json, wanted: list[Json]) -> Entry:
-        devices, cells = self.books.reported(), {cell["id"] for cell in holdings.cells_of(view)}
-        held = view["pci_devices"]
-        holdings.devices_are_as_asked(held, wanted, cells, devices, self.books.report, "allocated")
-        return Entry(
-            view,
-            {device["address"]: devices[device["address"]] for device in held},
-            guessed=holdings.guessed(held, wanted),
-        )
-
-    @staticmethod
-    def granted_for_live_migration(view: Json, held: Entry | None) -> Entry:
-        """Its devices were claimed before, or are claimed later."""
-        kept = held or Entry({"pci_devices": []}, {})
-        assert view["pci_devices"] == kept.view["pci_devices"]
-        return dataclasses.replace(kept, view=view)
-
-    def it_is_granted_in_its_own_place(self, method: str, args: Json, view: Json) -> None:
-        """What a claim has is free for the one that replaces it."""
-        instance = args["instance"]
-        other = {**instance, "volume_backed": not instance["volume_backed"]}
-        _, decision = applied(self.node, method, {**args, "instance": other}, self.settings)
-        assert decision.outcome is Outcome.GRANTED, decision.reason
-        replaced = msgspec.to_builtins(claim_view(decision.claim))
-        if method == "live_migration_claim":
-            view = {**view, "pci_devices": []}
-        assert replaced == {**view, "disk_mb": replaced["disk_mb"]}
-        if method == "instance_claim" and view["numa_topology"]:
-            landed = {**instance, "numa_topology": view["numa_topology"]}
-            after, _ = applied(self.node, method, {**args, "instance": landed}, self.settings)
-            assert unnumbered(after) == unnumbered(self.node)
-
-    # The lives of guests.
+        self.begin(report, asks, pack)
 
     @rule(steps=st.lists(steps, min_size=1, max_size=24))
     def things_happen(self, steps: list[tuple[int, int, int]]) -> None:
@@ -239,317 +46,7 @@ class Topologies(RuleBasedStateMachine):
                 self.the_host_is_reported(choice)
             self.everything_is_shown()
 
-    def a_guest_lives(self, slot: int, choice: int, ask: Ask) -> None:
-        guest = self.guests[slot]
-        actions = ACTIONS[guest.phase].split()
-        act = getattr(self, actions[choice % len(actions)])
-        act(guest, ask, choice // len(actions))
-        if guest.phase == "gone":
-            self.guests[slot] = self.a_new_guest()
-
-    def boots(self, guest: Guest, ask: Ask, **more: Any) -> bool:
-        guest.wish, guest.volume_backed = ask.wish, ask.volume_backed
-        guest.ports, guest.phase = requests(ask.ports, self.ids), "building"
-        wanted = [*guest.ports, *aliased(guest.wish)]
-        sent = {"instance": guest.json(**more), "limits": ask.limits}
-        if self.claim(guest, INSTANCE, "instance_claim", wanted, ask.wish.topology(), sent):
-            return True
-        guest.phase = "gone"
-        return False
-
-    def boot(self, guest: Guest, ask: Ask, _: int) -> None:
-        any(self.boots(guest, each) for each in ask.easier())
-
-    def boot_with_topology(self, guest: Guest, ask: Ask, _: int) -> None:
-        """What it asks for may come as a topology, with what another host made of it."""
-        asked = ask.wish.topology()
-        if asked is not None:
-            junk = {"id": 7, "cpu_pinning": {"0": 0}, "cpuset_reserved": [1]}
-            asked["cells"] = [{**cell, **junk} for cell in asked["cells"]]
-        self.boots(guest, ask, numa_topology=asked)
-
-    def unshelve(self, guest: Guest, *_: Any) -> None:
-        """It comes with the topology that it had, and with the page sizes that it got."""
-        guest.phase = "building"
-        wanted = [*guest.ports, *aliased(guest.wish)]
-        sent = {"instance": guest.json(numa_topology=guest.carried)}
-        asked = guest.carried or guest.wish.topology()
-        if not self.claim(guest, INSTANCE, "instance_claim", wanted, asked, sent):
-            guest.phase = "offloaded"
-
-    def replace(self, guest: Guest, ask: Ask, choice: int) -> None:
-        """It asks for something else, if only for devices or other cpus; refused, it keeps what it has."""
-        other = dataclasses.replace(guest, move=None)
-        match choice % (3 if holdings.host_cells(self.books.report) else 2):
-            case 0:
-                other.wish = dataclasses.replace(ask.wish, disk_gb=next(self.ids) + 100)
-                other.ports, other.volume_backed = requests(ask.ports, self.ids), ask.volume_backed
-            case 1:
-                other.ports = [*guest.ports, *requests([(1, [{"dev_type": "type-VF"}], None)], self.ids)]
-            case _:
-                policy = "shared" if guest.wish.policy == "dedicated" else "dedicated"
-                other.wish = dataclasses.replace(guest.wish, policy=policy).sensible()
-        wanted, limits = [*other.ports, *aliased(other.wish)], ask.limits if choice % 2 else None
-        sent = {"instance": other.json(), "limits": limits}
-        if self.claim(other, INSTANCE, "instance_claim", wanted, other.wish.topology(), sent):
-            guest.wish, guest.ports, guest.volume_backed = other.wish, other.ports, other.volume_backed
-
-    def settle(self, guest: Guest, *_: Any) -> None:
-        self.is_home(guest, guest.new_wish)
-        self.send("update_usage", instance=guest.json())
-
-    @staticmethod
-    def is_home(guest: Guest, wish: Wish | None = None) -> None:
-        guest.phase, guest.vm_state, guest.wish = "active", "active", wish or guest.wish
-        guest.move = guest.new_wish = None
-
-    def touch(self, guest: Guest, _ask: Ask, choice: int) -> None:
-        guest.vm_state = "active" if choice % 2 else "stopped"
-        self.send("update_usage", instance=guest.json())
-
-    def abort(self, guest: Guest, *_: Any) -> None:
-        self.send("abort_instance_claim", instance_uuid=guest.uuid)
-        self.books.drop(guest.uuid, INSTANCE)
-        guest.phase = "gone"
-
-    def delete(self, guest: Guest, *_: Any) -> None:
-        self.send("update_usage", instance={**guest.json(), **DELETED})
-        self.books.drop(guest.uuid, *ROLES)
-        guest.phase = "gone"
-
-    def offload(self, guest: Guest, *_: Any) -> None:
-        guest.carried = self.books.entries[guest.uuid, INSTANCE].view["numa_topology"]
-        guest.phase, guest.vm_state = "offloaded", "shelved_offloaded"
-        self.send("update_usage", instance=guest.json())
-        self.books.drop(guest.uuid, *ROLES)
-
-    # Moves to here.
-
-    def moves_in(self, guest: Guest, method: str, limits: Json | None, **current: Any) -> bool:
-        """A move asks for the room of a guest that is elsewhere, or to be resized here."""
-        size = guest.new_wish or guest.wish
-        wanted = [*guest.ports, *aliased(size)]
-        sent = {
-            "instance": guest.json(guest.wish, **current),
-            "migration": guest.migration(),
-            "limits": limits,
-        }
-        if method == "resize_claim":
-            sent["flavor"] = size.flavor()
-        return self.claim(guest, INCOMING, method, wanted, size.topology(), sent)
-
-    def comes(self, guest: Guest, ask: Ask, kind: str) -> None:
-        guest.wish, guest.volume_backed, guest.kind = ask.wish, ask.volume_backed, kind
-        guest.ports, guest.move = requests(ask.ports, self.ids), f"move-{next(self.ids)}"
-        guest.phase, guest.vm_state = "coming", "active"
-
-    def resize_in(self, guest: Guest, ask: Ask, choice: int) -> None:
-        before = self.asks[choice % ASKS]
-        for each in ask.easier():
-            self.comes(guest, before, "resize")
-            guest.ports, guest.new_wish = requests(each.ports, self.ids), each.wish
-            if self.moves_in(guest, "resize_claim", each.limits):
-                return
-        guest.phase = "gone"
-
-    def evacuate_in(self, guest: Guest, ask: Ask, _: int) -> None:
-        for each in ask.easier():
-            self.comes(guest, each, "evacuation")
-            if self.moves_in(guest, "rebuild_claim", each.limits):
-                return
-        guest.phase = "gone"
-
-    def migrate_in(self, guest: Guest, ask: Ask, choice: int) -> None:
-        """Its memory keeps the pages that it has where it comes from."""
-        self.comes(guest, ask, "live-migration")
-        topology = ask.wish.topology()
-        pages = (ORDINARY, HUGE)[choice % 2]
-        if topology is not None and ask.wish.pages is not None:
-            topology["cells"] = [{**cell, "pagesize": pages} for cell in topology["cells"]]
-        current = {"numa_topology": topology} if choice % 3 else {}
-        if not self.moves_in(guest, "live_migration_claim", ask.limits, **current):
-            guest.phase = "gone"
-            return
-        got = self.books.entries[guest.uuid, INCOMING].view["numa_topology"]
-        if current and topology and got:
-            assert got["cells"][0].get("pagesize") == topology["cells"][0].get("pagesize")
-
-    def expect(self, guest: Guest, ask: Ask, choice: int) -> None:
-        """The devices of a live migration may be claimed before anything else is."""
-        self.comes(guest, dataclasses.replace(ask, wish=FLOATING, ports=[]), "live-migration")
-        guest.phase = "expected"
-        self.attach(guest, ask, choice)
-        if not self.books.of(guest.uuid):
-            guest.phase = "gone"
-
-    def claim_late(self, guest: Guest, *_: Any) -> None:
-        guest.phase = "coming"
-        assert self.moves_in(guest, "live_migration_claim", None)
-
-    def resize(self, guest: Guest, ask: Ask, _: int) -> None:
-        """On the same node, beside what it has."""
-        guest.kind, guest.phase = "resize here", "resizing"
-        for each in ask.easier():
-            guest.move, guest.new_wish = f"move-{next(self.ids)}", each.wish
-            if self.moves_in(guest, "resize_claim", each.limits):
-                return
-        self.is_home(guest)
-
-    METHODS = {"live-migration": "live_migration_claim", "evacuation": "rebuild_claim"}
-
-    def relabel(self, guest: Guest, *_: Any) -> None:
-        """Another try of the same move gets the same."""
-        entry = self.books.entries[guest.uuid, INCOMING]
-        size = guest.new_wish or guest.wish
-        if entry.view["numa_topology"] is None and size.topology() and holdings.host_cells(self.books.report):
-            return
-        guest.move = f"move-{next(self.ids)}"
-        method = self.METHODS.get(guest.kind, "resize_claim")
-        sent = {"instance": guest.json(guest.wish), "migration": guest.migration()}
-        if method == "resize_claim":
-            sent["flavor"] = size.flavor()
-        decision = self.send(method, **sent)
-        assert decision.outcome is Outcome.GRANTED
-        relabelled = dataclasses.replace(entry, view={**entry.view, "migration_uuid": guest.move})
-        self.books.put(guest.uuid, INCOMING, relabelled)
-
-    def reclaim(self, guest: Guest, ask: Ask, _: int) -> None:
-        """The same move wants another flavor; refused, it keeps what it has."""
-        if guest.kind not in ("resize", "resize here"):
-            return
-        before, guest.new_wish = guest.new_wish, dataclasses.replace(ask.wish, disk_gb=next(self.ids) + 100)
-        if not self.moves_in(guest, "resize_claim", ask.limits):
-            guest.new_wish = before
-
-    def start(self, guest: Guest, *_: Any) -> None:
-        self.send("start_move", instance_uuid=guest.uuid, migration_uuid=guest.move)
-        self.books.turn(guest.uuid, INSTANCE, OUTGOING)
-        guest.phase = "handed over"
-
-    def land(self, guest: Guest, *_: Any) -> None:
-        """Whatever the instance says of its cpus then is that of the source."""
-        move, landing = guest.move, guest.phase
-        if landing == "expected":
-            guest.was_adopted(self.books)
-            self.is_home(guest)
-            sent = guest.json()
-        else:
-            if landing == "coming" and guest.kind != "resize":
-                self.is_home(guest)
-            else:
-                guest.phase = "came" if landing == "coming" else "resized"
-            entry = self.books.entries[guest.uuid, INCOMING]
-            sent = guest.json(**told(entry, FALSE, "numa_topology", "pci_devices"))
-        self.send("finish_move", instance=sent, migration_uuid=move)
-        self.books.turn(guest.uuid, INSTANCE, OUTGOING)
-        self.books.turn(guest.uuid, INCOMING, INSTANCE)
-
-    def cancel(self, guest: Guest, _ask: Ask, choice: int) -> None:
-        move = guest.move if choice % 2 else None
-        self.send("drop_move_claim", instance_uuid=guest.uuid, migration_uuid=move)
-        self.books.drop(guest.uuid, INCOMING)
-        if guest.phase == "coming":
-            guest.phase = "gone"
-        else:
-            self.is_home(guest)
-
-    def confirm(self, guest: Guest, *_: Any) -> None:
-        self.send("drop_move_claim_at_source", instance_uuid=guest.uuid, migration_uuid=guest.move)
-        if guest.phase == "left":
-            self.books.drop(guest.uuid, INSTANCE, OUTGOING)
-            guest.phase = "gone"
-        else:
-            self.books.drop(guest.uuid, OUTGOING)
-            self.is_home(guest, guest.new_wish)
-
-    def revert(self, guest: Guest, *_: Any) -> None:
-        self.send("drop_move_claim_at_dest", instance_uuid=guest.uuid, migration_uuid=guest.move)
-        self.books.drop(guest.uuid, INSTANCE)
-        self.books.turn(guest.uuid, OUTGOING, INSTANCE)
-        guest.phase = "reverting" if guest.phase == "resized" else "gone"
-
-    def come_back(self, guest: Guest, *_: Any) -> None:
-        move = guest.move
-        self.is_home(guest)
-        self.send("finish_revert_move", instance=guest.json(), migration_uuid=move)
-        self.books.turn(guest.uuid, OUTGOING, INSTANCE)
-
-    # Moves from here.
-
-    def leave(self, guest: Guest, ask: Ask, _: int) -> None:
-        guest.kind, guest.phase = "resize", "leaving"
-        guest.move, guest.new_wish = f"move-{next(self.ids)}", ask.wish
-        self.send("start_move", instance_uuid=guest.uuid, migration_uuid=guest.move)
-        self.books.turn(guest.uuid, INSTANCE, OUTGOING)
-
-    @staticmethod
-    def go(guest: Guest, *_: Any) -> None:
-        """It has landed elsewhere, of which nobody tells the node that it left."""
-        guest.phase = "left"
-
-    def leave_for_good(self, guest: Guest, *_: Any) -> None:
-        move = f"move-{next(self.ids)}"
-        self.send("drop_move_claim_at_source", instance_uuid=guest.uuid, migration_uuid=move)
-        self.books.drop(guest.uuid, INSTANCE)
-        guest.phase = "gone"
-
-    # Devices that come and go.
-
-    def attach(self, guest: Guest, ask: Ask, choice: int) -> None:
-        """The devices of ports; those that it has already are not taken again."""
-        role, entry = guest.taking(self.books)
-        had = [device["request_id"] for device in entry.view["pci_devices"] if "request_id" in device]
-        again = [port for port in guest.attached if port["request_id"] in had][: choice % 2]
-        new = requests(ask.ports, self.ids) or requests([(1, [{}], None)], self.ids)
-        near = holdings.cells_of(entry.view)
-        sent: Json = {"instance_uuid": guest.uuid, "pci_requests": [*again, *new]}
-        if choice % 3 == 0:
-            near = [{"id": choice % 4, "cpuset": [], "pcpuset": [], "memory": 0}]
-            sent["numa_topology"] = {"cells": near}
-        decision = self.send("claim_pci_devices", **sent)
-        if decision.outcome is Outcome.REFUSED:
-            return
-        guest.attached += new
-        view = msgspec.to_builtins(claim_view(decision.claim))
-        kept, taken = entry.view["pci_devices"], view["pci_devices"][len(entry.view["pci_devices"]) :]
-        assert view == {**entry.view, "role": role, "pci_devices": [*kept, *taken]}
-        devices, cells = self.books.reported(), {cell["id"] for cell in near}
-        holdings.devices_are_as_asked(taken, new, cells, devices, self.books.report, "claimed")
-        snapshots = {device["address"]: devices[device["address"]] for device in taken}
-        guesses = entry.guessed | holdings.guessed(taken, new)
-        attached = entry.with_devices(view["pci_devices"], {**entry.devices, **snapshots}, guesses)
-        self.books.put(guest.uuid, role, attached)
-
-    def some_addresses(self, guest: Guest, choice: int) -> list[str] | None:
-        """Some that it has here, or all."""
-        held = [address for entry in self.books.of(guest.uuid).values() for address in entry.addresses]
-        return None if choice % 3 == 0 else held[choice % 2 : 2]
-
-    def allocate(self, guest: Guest, _ask: Ask, choice: int) -> None:
-        addresses = self.some_addresses(guest, choice)
-        self.send("allocate_pci_devices", instance_uuid=guest.uuid, addresses=addresses)
-        for role, entry in self.books.of(guest.uuid).items():
-            held = [
-                {**device, "status": "allocated"}
-                if addresses is None or device["address"] in addresses
-                else device
-                for device in entry.view["pci_devices"]
-            ]
-            self.books.put(guest.uuid, role, entry.with_devices(held, entry.devices, entry.guessed))
-
-    def detach(self, guest: Guest, _ask: Ask, choice: int) -> None:
-        addresses = self.some_addresses(guest, choice)
-        self.send("unclaim_pci_devices", instance_uuid=guest.uuid, addresses=addresses)
-        for role, entry in self.books.of(guest.uuid).items():
-            gone = set(entry.addresses if addresses is None else addresses)
-            held = [device for device in entry.view["pci_devices"] if device["address"] not in gone]
-            kept = {address: device for address, device in entry.devices.items() if address not in gone}
-            self.books.put(guest.uuid, role, entry.with_devices(held, kept, entry.guessed - gone))
-        if guest.phase == "expected" and not self.books.entries[guest.uuid, INCOMING].devices:
-            self.books.drop(guest.uuid, INCOMING)
-            guest.phase = "gone"
-
-    # What else may come.
+    # What the host tells.
 
     def the_host_is_reported(self, choice: int) -> None:
         """A device may have come, gone or changed; and it may be an audit."""
@@ -560,18 +57,25 @@ class Topologies(RuleBasedStateMachine):
         if choice % 4:
             ways = [WAYS[choice // 5**number % len(WAYS)] for number in range(SLOTS)]
             self.placement_has_chosen_another_device(choice)
-            self.audit(devices, ways)
+            assert {*self.audit(devices, ways)} <= {"role_changed", "size_changed"}
         else:
             self.report(devices)
             self.a_stranger_is_named(choice)
 
-    def audit(self, devices: list[Json], ways: Iterable[str]) -> None:
-        facts = [guest.facts(self.books, how) for guest, how in zip(self.guests, ways, strict=True)]
-        instances = [instance for some, _ in facts for instance in some]
-        migrations = [migration for _, some in facts for migration in some]
-        self.report(devices, instances=instances, migrations=migrations)
+    def audit(self, devices: list[Json], ways: list[str]) -> list[str]:
+        """Tell how it is; return the reasons of what was corrected."""
+        decision = self.report(devices, **self.facts(ways))
         for guest in self.guests:
             guest.was_audited(self.books)
+        audits = [effect for effect in decision.effects if isinstance(effect, Audited)]
+        return [correction.reason for audit in audits for correction in audit.corrections]
+
+    def facts(self, ways: list[str]) -> Json:
+        facts = [guest.facts(self.books, how) for guest, how in zip(self.guests, ways, strict=True)]
+        return {
+            "instances": [instance for some, _ in facts for instance in some],
+            "migrations": [migration for _, some in facts for migration in some],
+        }
 
     def placement_has_chosen_another_device(self, choice: int) -> None:
         """An audit knows it from the instance, and nothing else of what was granted changes."""
@@ -581,7 +85,7 @@ class Topologies(RuleBasedStateMachine):
         if free and guessed:
             (key, old), new = guessed[choice % len(guessed)], free[choice // 7 % len(free)]
             self.books.put(*key, self.books.entries[key].with_another(old, self.books.reported()[new]))
-            self.audit(self.books.report["pci_devices"], [TRUE] * SLOTS)
+            assert self.audit(self.books.report["pci_devices"], [TRUE] * SLOTS), "a correction tells it"
             self.everything_is_shown()
 
     def a_stranger_is_named(self, choice: int) -> None:
@@ -607,7 +111,7 @@ class Topologies(RuleBasedStateMachine):
         holdings.cells_are_right(view, report, claims)
         holdings.devices_are_right(view, claims, devices)
         holdings.cpus_are_nobody_elses(report, claims)
-        holdings.pages_suffice(report, claims)
+        holdings.memory_suffices(report, claims)
         holdings.devices_are_nobody_elses(claims, devices)
 
     @invariant()
@@ -618,12 +122,7 @@ class Topologies(RuleBasedStateMachine):
 
     @invariant()
     def a_true_audit_is_believed_once(self) -> None:
-        facts = [guest.facts(self.books, TRUE) for guest in self.guests]
-        args = {
-            "resources": self.books.report,
-            "instances": [instance for some, _ in facts for instance in some],
-            "migrations": [migration for _, some in facts for migration in some],
-        }
+        args = {"resources": self.books.report, **self.facts([TRUE] * SLOTS)}
         audited, _ = applied(self.node, "update_available_resource", args, self.settings)
         again, decision = applied(audited, "update_available_resource", args, self.settings)
         assert decision.outcome is Outcome.IGNORED
