@@ -87,7 +87,7 @@ CLAIMS = sa.Table(
     sa.Column("numa_topology", Json(none_as_null=True)),
     sa.Column("pci_requests", Json(none_as_null=True)),
     sa.Column("pci_devices", Json(none_as_null=True)),
-    sa.Column("assigned", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("assigned", sa.Boolean, nullable=False, server_default="0"),
     **MARIADB,
 )
 

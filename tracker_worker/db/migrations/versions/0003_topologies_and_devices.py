@@ -19,6 +19,6 @@ def upgrade() -> None:
         op.add_column("claims", sa.Column(name, JSON), if_not_exists=again)
     op.add_column(
         "claims",
-        sa.Column("assigned", sa.Boolean(), nullable=False, server_default=sa.false()),
+        sa.Column("assigned", sa.Boolean(), nullable=False, server_default="0"),
         if_not_exists=again,
     )
