@@ -18,7 +18,8 @@ _TRAFFIC = {"postgresql": PostgreSQLTraffic, "mariadb": MariaDBTraffic}
 _NAMES = {"postgresql": "PostgreSQL", "mariadb": "MariaDB"}
 _IMPATIENT = {
     "postgresql": "keepalives_idle=1&keepalives_interval=1&keepalives_count=2&tcp_user_timeout=2000"
-    "&options=-cidle_in_transaction_session_timeout=2000",
+    "&options=-cidle_in_transaction_session_timeout=2000%20-ctcp_user_timeout=2000"
+    "%20-ctcp_keepalives_idle=1%20-ctcp_keepalives_interval=1%20-ctcp_keepalives_count=2",
     "mariadb": "read_timeout=2&write_timeout=2&init_command=SET SESSION idle_transaction_timeout=2",
 }
 _STANDING = {

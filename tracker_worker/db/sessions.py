@@ -3,12 +3,14 @@
 
 * A commit waits for the disk. MariaDB cannot be told so by a session: it is said in the log.
 * A session that stands still in its transaction loses it, and with it the locks that others wait for: our
-  transactions never pause, unless process or machine do.
+  transactions never pause, unless process or machine do. PostgreSQL does not count the time that it waits
+  for the rest of a statement: there it looks itself whether its client is gone, as clients look for it.
 * A server that is gone without a word is noticed in half a minute. The URL may say otherwise.
 * READ COMMITTED on MariaDB, whose default keeps locks between rows and would swap what it had read before.
 * A text that is too long is refused, not cut; all texts are UTF-8, all of it; the clock knows no summer.
 """
 
+import json
 import logging
 from typing import Any
 
@@ -22,6 +24,10 @@ LOG = logging.getLogger(__name__)
 APPLICATION_NAME = "tracker-worker"
 IDLE_IN_TRANSACTION_SECONDS = 10
 """At most: less is left as it is."""
+KEEPALIVES = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+"""Seconds of silence before a peer is asked, between two questions, and how many go unanswered."""
+USER_TIMEOUT_MS = 30_000
+"""What was sent is acknowledged within."""
 LOCK_WAIT_SECONDS = 15
 """Longer than a holder that stands still keeps its locks, shorter than the driver waits for an answer."""
 
@@ -35,10 +41,8 @@ _DRIVERS = {
 _DEFAULTS = {
     "postgresql": {
         "connect_timeout": "10",
-        "keepalives_idle": "10",
-        "keepalives_interval": "5",
-        "keepalives_count": "3",
-        "tcp_user_timeout": "30000",
+        **{name: str(value) for name, value in KEEPALIVES.items()},
+        "tcp_user_timeout": str(USER_TIMEOUT_MS),
     },
     "mysql": {"connect_timeout": "10", "read_timeout": "30", "write_timeout": "30"},
 }
@@ -48,10 +52,11 @@ _ALWAYS = {
 }
 _POSTGRESQL_SESSION = """
 SELECT set_config('plan_cache_mode', 'force_custom_plan', false),
-       CASE WHEN setting::bigint NOT BETWEEN 1 AND %(most)s THEN set_config(name, %(most)s::text, false) END,
        CASE current_setting('synchronous_commit')
-           WHEN 'off' THEN set_config('synchronous_commit', 'on', false) END
-FROM pg_settings WHERE name = 'idle_in_transaction_session_timeout'
+           WHEN 'off' THEN set_config('synchronous_commit', 'on', false) END,
+       (SELECT count(set_config(name, value, false))
+        FROM pg_settings JOIN json_each_text(%(most)s::json) AS most (name, value) USING (name)
+        WHERE setting::bigint NOT BETWEEN 1 AND value::bigint)
 """
 _STRICT = "STRICT_TRANS_TABLES,STRICT_ALL_TABLES"
 
@@ -91,12 +96,16 @@ def _make_sqlite_durable(connection: Any, _record: object) -> None:
 
 
 def _set_postgresql_session(connection: Any, _record: object) -> None:
-    """Wait for the disk, even where server, database or role are set up not to; do not idle in a transaction.
+    """Wait for the disk, even where server, database or role are set up not to; do not idle in a transaction,
+    and do not keep one whose client is gone.
 
     And plan every time: a plan kept from when a table was empty would read all of it, until the server looks
     at the table again.
     """
-    connection.execute(_POSTGRESQL_SESSION, {"most": IDLE_IN_TRANSACTION_SECONDS * 1000})
+    most = {f"tcp_{name}": value for name, value in KEEPALIVES.items()}
+    most["tcp_user_timeout"] = USER_TIMEOUT_MS
+    most["idle_in_transaction_session_timeout"] = IDLE_IN_TRANSACTION_SECONDS * 1000
+    connection.execute(_POSTGRESQL_SESSION, {"most": json.dumps(most)})
     connection.commit()
 
 
