@@ -258,8 +258,8 @@ class TrackerAPI:
     ) -> Json:
         """An attachment or a live migration wants devices; the reply's claim has each with its request_id.
 
-        Those of a request that has a request_id are taken once, however often it is asked for: repeat a call
-        that timed out. Raises ComputeResourcesUnavailable.
+        Those of a request_id are taken once, however often it is asked for: repeat a call that timed out.
+        Requests without one are the same when they ask for the same. Raises ComputeResourcesUnavailable.
         """
         args = {"instance_uuid": instance_uuid, "pci_requests": pci_requests}
         return self.call(context, "claim_pci_devices", node, **args, **_given(numa_topology=numa_topology))

@@ -6,7 +6,7 @@ guest follows from its phase, and so do the roles that its claims should have af
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -41,6 +41,11 @@ class Entry:
         return [device["address"] for device in self.view["pci_devices"]]
 
     @property
+    def request_ids(self) -> set[str]:
+        """The requests that its devices were taken for, as far as they have ids."""
+        return {each["request_id"] for each in self.view["pci_devices"] if "request_id" in each}
+
+    @property
     def firm(self) -> bool:
         """Whether the worker chose its devices, so that no audit may replace them."""
         return bool(self.devices) and not (self.guessed or self.adopted)
@@ -50,6 +55,12 @@ class Entry:
         view = {**self.view, "pci_devices": held}
         kept = self.adopted & devices.keys()
         return replace(self, view=view, devices=devices, guessed=guessed & devices.keys(), adopted=kept)
+
+    def of(self, some: Iterable[Json]) -> "Entry":
+        """The same claim with some of its devices."""
+        held = list(some)
+        devices = {device["address"]: self.devices[device["address"]] for device in held}
+        return self.with_devices(held, devices, self.guessed)
 
     def with_another(self, address: str, device: Json) -> "Entry":
         """The same claim with a device instead of one that was guessed; the request of it is not known."""

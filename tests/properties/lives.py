@@ -156,36 +156,43 @@ class Lives:
         view = msgspec.to_builtins(claim_view(decision.claim))
         assert view == {**view, **guest.sizes, "role": role}
         holdings.topology_is_as_asked(view, asked, self.books.report)
-        held = self.books.entries.get((guest.uuid, role))
+        kept = self.kept(guest, role, method)
+        missing = [request for request in wanted if request.get("request_id") not in kept.request_ids]
+        chosen = [] if method == "live_migration_claim" else missing
         self.books.drop(guest.uuid, role)
-        if method == "live_migration_claim":
-            entry = self.granted_for_live_migration(view, held)
-        else:
-            entry = self.granted(view, wanted)
-        self.books.put(guest.uuid, role, entry)
+        self.books.put(guest.uuid, role, self.granted(view, chosen, kept))
         holdings.limits_hold(view, args.get("limits"), node_view(self.node))
-        self.it_is_granted_in_its_own_place(method, args, view)
+        if missing == wanted or method == "live_migration_claim":
+            self.it_is_granted_in_its_own_place(method, args, view)
         if not wanted and method != "live_migration_claim":
             _, alone = applied(self.empty, method, args, self.settings)
             assert alone.outcome is Outcome.GRANTED, alone.reason
         return True
 
-    def granted(self, view: Json, wanted: list[Json]) -> Entry:
-        devices, cells = self.books.reported(), {cell["id"] for cell in holdings.cells_of(view)}
-        held = view["pci_devices"]
-        holdings.devices_are_as_asked(held, wanted, cells, devices, self.books.report, "allocated")
-        return Entry(
-            view,
-            {device["address"]: devices[device["address"]] for device in held},
-            guessed=holdings.guessed(held, wanted),
-        )
+    def kept(self, guest: Guest, role: str, method: str) -> Entry:
+        """The devices that stay when a claim becomes another: those that were plugged into it.
 
-    @staticmethod
-    def granted_for_live_migration(view: Json, held: Entry | None) -> Entry:
-        """Its devices were claimed before, or are claimed later."""
-        kept = held or Entry({"pci_devices": []}, {})
-        assert view["pci_devices"] == kept.view["pci_devices"]
-        return dataclasses.replace(kept, view=view)
+        A live migration takes none by itself.
+        """
+        held = self.books.entries.get((guest.uuid, role), Entry({"pci_devices": []}, {}))
+        if method == "live_migration_claim":
+            return held
+        plugged = {port["request_id"] for port in guest.attached}
+        return held.of(device for device in held.view["pci_devices"] if device.get("request_id") in plugged)
+
+    def granted(self, view: Json, wanted: list[Json], kept: Entry) -> Entry:
+        """What is kept comes first, and then what is wanted."""
+        devices, cells = self.books.reported(), {cell["id"] for cell in holdings.cells_of(view)}
+        had, got = kept.view["pci_devices"], view["pci_devices"][len(kept.devices) :]
+        assert view["pci_devices"] == [*had, *got]
+        holdings.devices_are_as_asked(got, wanted, cells, devices, self.books.report, "allocated")
+        chosen = {device["address"]: devices[device["address"]] for device in got}
+        return dataclasses.replace(
+            kept,
+            view=view,
+            devices={**kept.devices, **chosen},
+            guessed=kept.guessed | holdings.guessed(got, wanted),
+        )
 
     def it_is_granted_in_its_own_place(self, method: str, args: Json, view: Json) -> None:
         """What a claim has is free for the one that replaces it."""
@@ -194,8 +201,6 @@ class Lives:
         _, decision = applied(self.node, method, {**args, "instance": other}, self.settings)
         assert decision.outcome is Outcome.GRANTED, decision.reason
         replaced = msgspec.to_builtins(claim_view(decision.claim))
-        if method == "live_migration_claim":
-            view = {**view, "pci_devices": []}
         assert replaced == {**view, "disk_mb": replaced["disk_mb"]}
         if method == "instance_claim" and view["numa_topology"]:
             landed = {**instance, "numa_topology": view["numa_topology"]}
@@ -347,9 +352,13 @@ class Lives:
         if not self.books.of(guest.uuid):
             guest.phase = "gone"
 
-    def claim_late(self, guest: Guest, *_: Any) -> None:
-        guest.phase = "coming"
-        assert self.moves_in(guest, "live_migration_claim", None)
+    def claim_late(self, guest: Guest, _ask: Ask, choice: int) -> None:
+        """The move to come may ask for what was claimed for it already."""
+        guest.kind, guest.phase = ("live-migration", "evacuation")[choice % 2], "coming"
+        if choice // 2 % 2:
+            had = self.books.entries[guest.uuid, INCOMING].request_ids
+            guest.ports = [port for port in guest.attached if port["request_id"] in had]
+        assert self.moves_in(guest, self.METHODS[guest.kind], None)
 
     def resize(self, guest: Guest, ask: Ask, _: int) -> None:
         """On the same node, beside what it has."""
@@ -507,9 +516,8 @@ class Lives:
         self.send("unclaim_pci_devices", instance_uuid=guest.uuid, addresses=addresses)
         for role, entry in self.books.of(guest.uuid).items():
             gone = set(entry.addresses if addresses is None else addresses)
-            held = [device for device in entry.view["pci_devices"] if device["address"] not in gone]
-            kept = {address: device for address, device in entry.devices.items() if address not in gone}
-            self.books.put(guest.uuid, role, entry.with_devices(held, kept, entry.guessed - gone))
+            kept = entry.of(each for each in entry.view["pci_devices"] if each["address"] not in gone)
+            self.books.put(guest.uuid, role, kept)
         if guest.phase == "expected" and not self.books.entries[guest.uuid, INCOMING].devices:
             self.books.drop(guest.uuid, INCOMING)
             guest.phase = "gone"

@@ -15,19 +15,19 @@ from tracker_worker.domain.flavors import Flavor
 from tracker_worker.domain.inventory import affinity_of, cell_ids, devices_of
 from tracker_worker.domain.ledger import Claim, ClaimDropped, ClaimPut, Node, Role
 from tracker_worker.domain.moves import Changes
-from tracker_worker.domain.pci.requests import choose, taken_for
+from tracker_worker.domain.pci.requests import choose, taken_for, unmet, with_ids
 
 
 def judge_devices(node: Node, command: ClaimPciDevices) -> Verdict:
     """Decide an attachment to what an instance holds here; the devices of a request are taken once.
 
+    Requests are the same when their ids are; those without an id when they ask for the same.
     Without a claim here the devices alone are one, of the move that is to come.
     """
     assert node.resources is not None
     uuid = command.instance_uuid
     held = node.claim(uuid, Role.INCOMING) or node.claim(uuid, Role.INSTANCE) or _devices_only(uuid)
-    had = {device.request_id for device in held.pci_devices if device.request_id is not None}
-    missing = [request for request in command.pci_requests if request.request_id not in had]
+    missing = unmet(with_ids(command.pci_requests), held.pci_devices)
     if not missing and held.pci_devices:
         return Verdict(held)
     if not node.resources.available:

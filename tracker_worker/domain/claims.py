@@ -22,7 +22,7 @@ from tracker_worker.domain.numa.fitting import Preference, fit
 from tracker_worker.domain.numa.topology import cpus_of, request_of
 from tracker_worker.domain.objects import GuestTopology, NumaLimits, PciRequest
 from tracker_worker.domain.pci.pools import HeldDevice, free_devices
-from tracker_worker.domain.pci.requests import are_there, choose, taken_for
+from tracker_worker.domain.pci.requests import are_there, choose, taken_for, unmet
 from tracker_worker.domain.requests import AnyClaim, decided_claim, wanted_claim
 from tracker_worker.domain.settings import TrackerSettings
 
@@ -65,17 +65,7 @@ def _decide(node: Node, command: AnyClaim, settings: TrackerSettings) -> Verdict
     assert node.resources is not None
     if not node.resources.available:
         return Verdict(None, f"Node {node.name} is not available")
-    if held is None or not held.devices_only:
-        return _test(node, held, wanted, command, settings)
-    verdict = _test(node, None, wanted, command, settings)
-    return verdict if verdict.claim is None else Verdict(_with_devices(held, verdict.claim))
-
-
-def _with_devices(before: Claim, claim: Claim) -> Claim:
-    """Return a claim with the devices that came before it."""
-    had = {device.address for device in before.pci_devices}
-    more = [device for device in claim.pci_devices if device.address not in had]
-    return replace(claim, pci_devices=(*before.pci_devices, *more))
+    return _test(node, held, wanted, command, settings)
 
 
 def _same(held: Claim, wanted: Claim) -> bool:
@@ -91,20 +81,27 @@ def _same(held: Claim, wanted: Claim) -> bool:
 def _test(
     node: Node, held: Claim | None, wanted: Claim, command: AnyClaim, settings: TrackerSettings
 ) -> Verdict:
-    """Test a claim against a node without the one that it replaces."""
+    """Test a claim against a node without the one that it replaces; what is plugged into that one stays."""
     used = node.used.minus(held.amounts) if held is not None else node.used
     reasons = list(shortages(node, used, wanted.amounts, command.limits, settings.capacity_check))
-    if wanted.numa_request is None and not wanted.pci_requests:
-        return Verdict(None, "; ".join(reasons)) if reasons else Verdict(wanted)
-    room = _Room(node, [claim for claim in node.held() if claim is not held], settings)
+    others = [claim for claim in node.held() if claim is not held]
+    plugged: tuple[HeldDevice, ...] = ()
+    if held is not None:
+        plugged = _plugged(held, wanted, command)
+        others.append(replace(held, numa_topology=None, pci_devices=plugged))
+    requests = unmet(wanted.pci_requests, plugged)
+    if wanted.numa_request is None and not requests:
+        claim = replace(wanted, pci_devices=plugged)
+        return Verdict(None, "; ".join(reasons)) if reasons else Verdict(claim)
+    room = _Room(node, others, settings)
     limits = command.limits.numa_topology if command.limits else None
-    topology = room.topology_for(wanted, limits)
+    topology = room.topology_for(wanted.numa_request, requests, limits)
     if wanted.numa_request is not None and room.cells and topology is None:
         reasons.append(NUMA_AND_PCI_REFUSED if wanted.pci_requests else NUMA_REFUSED)
-        if room.devices_for(wanted.pci_requests, frozenset()) is None:
+        if room.devices_for(requests, frozenset()) is None:
             reasons.append(PCI_REFUSED)
         return Verdict(None, "; ".join(reasons))
-    devices = room.devices_for(wanted.pci_requests, cell_ids(topology))
+    devices = room.devices_for(requests, cell_ids(topology))
     if devices is None:
         reasons.append(PCI_REFUSED)
     if isinstance(command, LiveMigrationClaim):
@@ -112,8 +109,21 @@ def _test(
         devices = ()
     if reasons or devices is None:
         return Verdict(None, "; ".join(reasons))
-    assigned = topology is not None
+    devices, assigned = (*plugged, *devices), topology is not None
     return Verdict(replace(wanted, numa_topology=topology, pci_devices=devices, assigned=assigned))
+
+
+def _plugged(held: Claim, wanted: Claim, command: AnyClaim) -> tuple[HeldDevice, ...]:
+    """Return the devices that claim_pci_devices took for a claim: they stay when it becomes another.
+
+    A live migration takes none itself, so that all it has are such; else it is those of requests that the
+    claim did not bring.
+    """
+    if isinstance(command, LiveMigrationClaim):
+        same_move = held.devices_only or held.migration_uuid == wanted.migration_uuid
+        return held.pci_devices if same_move else ()
+    own = {None, *(request.request_id for request in held.pci_requests)}
+    return tuple(device for device in held.pci_devices if device.request_id not in own)
 
 
 def _page_size_differs(topology: GuestTopology | None, current: GuestTopology | None) -> Iterator[str]:
@@ -132,17 +142,18 @@ class _Room:
         self._pack = settings.packing_host_numa_cells_allocation_strategy
         self.cells = cells_of(node, claims)
 
-    def topology_for(self, wanted: Claim, limits: NumaLimits | None) -> GuestTopology | None:
-        """Return the topology that a claim gets, near its devices; None when it does not fit."""
-        if wanted.numa_request is None or not self.cells:
+    def topology_for(
+        self, asked: GuestTopology | None, requests: Sequence[PciRequest], limits: NumaLimits | None
+    ) -> GuestTopology | None:
+        """Return the topology that a guest gets, near its devices; None when it does not fit."""
+        if asked is None or not self.cells:
             return None
-        requests = wanted.pci_requests
         if not are_there(self._devices, requests):
             return None  # Not on any of the cells, whose sets are many.
         preference = Preference(self._devices_by_cell(), bool(requests), self._pack)
         return fit(
             self.cells,
-            wanted.numa_request,
+            asked,
             limits,
             preference,
             lambda cells: self.devices_for(requests, cells) is not None,
@@ -171,7 +182,9 @@ def _record(node: Node, claim: Claim) -> Verdict:
     held = node.claim(claim.instance_uuid, claim.role)
     others = [other for other in node.held() if other is not held]
     if held is not None and held.devices_only:
-        claim = _with_devices(held, claim)
+        came = {device.address for device in held.pci_devices}
+        more = [device for device in claim.pci_devices if device.address not in came]
+        claim = replace(claim, pci_devices=(*held.pci_devices, *more))
     return Verdict(claim, conflict=_takes_what_is_not_free(node, claim, others))
 
 

@@ -40,7 +40,7 @@ from tracker_worker.domain.commands import Command
 from tracker_worker.domain.flavors import Amounts
 from tracker_worker.domain.ledger import Claim, Node, NodeRemoved, assert_sum, evolve
 from tracker_worker.domain.node import ClaimRefused
-from tracker_worker.domain.objects import PciRequest
+from tracker_worker.domain.objects import PciDevice, PciRequest
 from tracker_worker.domain.pci.pools import HeldDevice
 
 PCI = "Claim pci failed"
@@ -61,6 +61,12 @@ def allocate(*addresses: str, uuid: str = INSTANCE) -> Command:
 
 def free(*addresses: str, uuid: str = INSTANCE) -> Command:
     return command("unclaim_pci_devices", instance_uuid=uuid, addresses=list(addresses) or None)
+
+
+def moves_here(method: str, *requests: PciRequest, migration: str = MOVE) -> Command:
+    more: dict[str, Any] = {"flavor": a_flavor()} if method == "resize_claim" else {}
+    arriving = {"instance": an_instance(), "migration": a_migration(migration)}
+    return command(method, **arriving, pci_requests=list(requests), **more)
 
 
 def landed(migration: str | None = MOVE, **of: Any) -> Command:
@@ -149,10 +155,21 @@ def test_only_requests_that_have_no_devices_yet_get_some() -> None:
     assert [(device.address, device.request_id) for device in devices] == [("vf3", "a"), ("vf2", "b")]
 
 
-def test_request_without_an_id_is_a_new_one_each_time() -> None:
+def test_request_without_an_id_is_the_same_when_it_asks_for_the_same() -> None:
     node = a_numa_node(holding(HERE, devices=["d1"]), devices=CARD)
+    two_alike, another = attach(a_request(), a_request()), attach(a_request(dev_type="type-VF"))
     node = granted(node, attach(a_request()), attach(a_request()))
+    assert devices_by_role(node) == {"instance": ["d1", "vf3"]}
+    node = granted(node, two_alike, two_alike)
     assert devices_by_role(node) == {"instance": ["d1", "vf3", "vf2"]}
+    node = granted(node, another, two_alike, another)
+    assert devices_by_role(node) == {"instance": ["d1", "vf3", "vf2", "vf1"]}
+
+
+def test_devices_of_the_flavor_are_not_those_of_an_attachment_that_asks_for_the_same() -> None:
+    held = holding(HERE, devices=["vf1"], requests=[a_request()])
+    node = granted(a_numa_node(held, devices=CARD), attach(a_request()))
+    assert devices_by_role(node) == {"instance": ["vf1", "vf3"]}
 
 
 @pytest.mark.parametrize(
@@ -391,6 +408,59 @@ def test_move_that_brings_devices_of_its_own_has_both() -> None:
     more = {"instance": an_instance(), "migration": a_migration(), "pci_requests": [a_port("b")]}
     node = granted(with_devices_alone(), command("resize_claim", flavor=a_flavor(), **more))
     assert devices_by_role(node) == {"incoming": ["vf3", "vf2"]}
+
+
+@pytest.mark.parametrize("method", ["resize_claim", "rebuild_claim", "live_migration_claim"])
+@pytest.mark.parametrize("devices", [CARD, a_card("pf", ("vf3",))], ids=["more are free", "none is left"])
+def test_move_for_a_port_that_has_its_device_takes_no_other(method: str, devices: list[PciDevice]) -> None:
+    node = granted(a_numa_node(devices=devices), attach())
+    room = moves_here(method, a_port())
+    node = granted(node, room, attach(), room)
+    assert devices_by_role(node) == {"incoming": ["vf3"]}
+    assert claims_of(node)["incoming"].pci_requests == (a_port(),)
+
+
+@pytest.mark.parametrize("requests", [[], [a_port("b")], [a_port("a"), a_port("b")]])
+def test_live_migration_that_asks_for_other_devices_keeps_those_that_were_claimed_for_it(
+    requests: list[PciRequest],
+) -> None:
+    live = "live_migration_claim"
+    node = granted(a_numa_node(devices=CARD), moves_here(live, a_port("a")), attach(a_port("a")))
+    node = granted(node, moves_here(live, *requests))
+    assert devices_by_role(node) == {"incoming": ["vf3"]}
+    assert claims_of(node)["incoming"].pci_requests == tuple(requests)
+
+
+def test_live_migration_is_tested_with_the_devices_that_it_keeps() -> None:
+    live = "live_migration_claim"
+    card = a_card("pf", ("vf1",))
+    node = granted(a_numa_node(devices=card), moves_here(live, a_port("a")), attach(a_port("a")))
+    assert refused(node, moves_here(live, a_port("a"), a_port("b"))) == PCI
+
+
+def test_another_live_migration_does_not_get_the_devices_of_the_one_before() -> None:
+    live = "live_migration_claim"
+    node = granted(a_numa_node(devices=CARD), moves_here(live, a_port("a")), attach(a_port("a")))
+    node = granted(node, moves_here(live, a_port("b"), migration=OTHER_MOVE))
+    assert devices_by_role(node) == {"incoming": []}
+
+
+@pytest.mark.parametrize("method", ["resize_claim", "rebuild_claim"])
+def test_move_that_becomes_another_keeps_what_was_attached_to_it(method: str) -> None:
+    node = granted(a_numa_node(devices=CARD), moves_here(method, a_port("a")), attach(a_port("b")))
+    node = granted(node, moves_here(method, a_port("c")))
+    assert devices_by_role(node) == {"incoming": ["vf2", "vf3"]}
+    node = granted(node, moves_here(method))
+    assert devices_by_role(node) == {"incoming": ["vf2"]}
+
+
+def test_boot_that_becomes_another_keeps_what_was_attached() -> None:
+    own = an_instance(pci_requests=[a_port("a")])
+    node = granted(a_numa_node(devices=CARD), command("instance_claim", instance=own), attach(a_port("b")))
+    both = an_instance(pci_requests=[a_port("a"), a_port("b")])
+    node = granted(node, command("instance_claim", instance=both))
+    devices = claims_of(node)["instance"].pci_devices
+    assert [(device.address, device.request_id) for device in devices] == [("vf2", "b"), ("vf3", "a")]
 
 
 def test_device_that_a_move_carries_and_that_was_claimed_alone_is_one() -> None:

@@ -4,10 +4,13 @@
 Source: nova.pci.stats.PciDeviceStats (filters in its order) and nova.pci.utils.pci_device_prop_match.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
+from uuid import NAMESPACE_OID, uuid5
 
-from msgspec import Struct
+from msgspec import Struct, json
+from msgspec.structs import replace
 
 from tracker_worker.domain.objects import PciDevice, PciRequest
 from tracker_worker.domain.pci.pools import (
@@ -34,6 +37,26 @@ class Affinity(Struct, frozen=True):
 
     cells: frozenset[int]
     sockets: Mapping[int, int | None]
+
+
+def with_ids(requests: Iterable[PciRequest]) -> list[PciRequest]:
+    """Give each request without an id one that tells what it asks for, and the how many'th such it is."""
+    alike: Counter[bytes] = Counter()
+    named: list[PciRequest] = []
+    for request in requests:
+        if request.request_id is None:
+            content = json.encode(request, order="deterministic")
+            alike[content] += 1
+            request_id = str(uuid5(NAMESPACE_OID, f"{alike[content]} {content.decode()}"))
+            request = replace(request, request_id=request_id)
+        named.append(request)
+    return named
+
+
+def unmet(requests: Iterable[PciRequest], held: Iterable[HeldDevice]) -> list[PciRequest]:
+    """Return the requests that none of the devices was taken for; one without an id is always unmet."""
+    met = {device.request_id for device in held if device.request_id is not None}
+    return [request for request in requests if request.request_id not in met]
 
 
 def choose(

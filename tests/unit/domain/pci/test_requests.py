@@ -8,11 +8,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tests.topologies import a_card, a_device, a_request, a_vf
 from tracker_worker.domain.objects import PciDevice, PciRequest
 from tracker_worker.domain.pci.pools import HeldDevice, tracked_devices
-from tracker_worker.domain.pci.requests import Affinity, choose, taken_for
+from tracker_worker.domain.pci.requests import Affinity, choose, taken_for, unmet, with_ids
 
 TAGGED = a_device(
     "0000:81:00.1",
@@ -374,3 +375,37 @@ def test_devices_are_held_each_with_its_request(allocated: bool) -> None:
 def test_device_that_placement_chose_is_tentative(specs: list[dict[str, Any]], tentative: bool) -> None:
     (held,) = taken_for([PciRequest(1, specs)], [a_device()], allocated=True)
     assert held.tentative == tentative
+
+
+# Which requests are the same
+
+
+def ids_of(*requests: PciRequest) -> list[str | None]:
+    return [request.request_id for request in with_ids(requests)]
+
+
+def test_request_without_an_id_gets_one_of_what_it_asks_for() -> None:
+    alike, other = a_request(vendor_id="8086", product_id="1572"), a_request(vendor_id="8086")
+    turned = a_request(product_id="1572", vendor_id="8086")
+    assert ids_of(alike) == ids_of(turned)
+    assert len({*ids_of(alike), *ids_of(other), *ids_of(a_request(2, vendor_id="8086"))}) == 3
+
+
+def test_requests_that_are_alike_are_told_apart_by_their_number() -> None:
+    first, other, second = ids_of(a_request(), a_request(2), a_request())
+    assert len({first, other, second}) == 3
+    assert ids_of(a_request(2), a_request()) == [other, first]
+
+
+def test_request_with_an_id_keeps_it_and_everything_else() -> None:
+    asked = [a_request(2, "port-1", policy="required", dev_type="type-VF"), a_request(source="neutron_port")]
+    named = with_ids(asked)
+    assert named[0] == asked[0]
+    assert replace(named[1], request_id=None) == asked[1]
+
+
+def test_request_is_unmet_without_a_device_that_was_taken_for_it() -> None:
+    held = [HeldDevice("d1", request_id="a"), HeldDevice("d2")]
+    requests = [a_request(request_id="a"), a_request(request_id="b"), a_request()]
+    assert unmet(requests, held) == requests[1:]
+    assert unmet(requests, []) == requests
