@@ -2,8 +2,10 @@
 """A real lane on a real database, stepped by the test's own thread."""
 
 import itertools
+import threading
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -24,6 +26,7 @@ from tracker_worker.worker.lane import Lane, LaneSettings
 PARTITIONS = 4
 NOW = datetime(2026, 11, 22, 12)
 OTHER_NODE = "node-2"
+SECONDS = 20
 QUICK = {"retry_initial": 0.001, "retry_max": 0.002}
 
 _ids = itertools.count(1)
@@ -114,6 +117,18 @@ class LaneBench:
         """Settle all that waits."""
         while self.lane.step():
             pass
+
+    @contextmanager
+    def at_work(self) -> Iterator[threading.Thread]:
+        """The lane works in a thread of its own, which is abandoned and ends with the block."""
+        thread = threading.Thread(target=self.lane.run, daemon=True)
+        thread.start()
+        try:
+            yield thread
+        finally:
+            self.lane.abandon()
+            thread.join(SECONDS)
+        assert not thread.is_alive()
 
     def send(self, command: Command, event_id: str | None = None, **how: Any) -> Recorded:
         """Deliver and run."""

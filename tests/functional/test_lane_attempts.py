@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Events that may have killed a worker: counted before they run, then run alone, then parked."""
 
+from datetime import timedelta
+
 import pytest
 
 from tests.builders import BYSTANDER, INSTANCE, NODE, a_flavor, an_instance, command
-from tests.functional.lanes import OTHER_NODE, PARTITIONS, rows
+from tests.functional.lanes import OTHER_NODE, PARTITIONS, SECONDS, rows
 from tests.functional.statements import Fault, death, disk_full, lost_commits, watched
+from tests.servers.server import wait_until
 from tracker_worker.bus.envelope import encode, open_envelope
 from tracker_worker.db.tables import ATTEMPTS, DEAD_LETTERS
 from tracker_worker.domain.partitions import partition_of
@@ -119,6 +122,60 @@ def test_other_partitions_get_on_before_what_may_kill_runs(a_bench):
         first.run()
     assert other.outcome == "granted"
     assert killer.answers == []
+
+
+def test_what_one_more_death_would_park_runs_after_everything_else(a_bench):
+    bench = a_bench()
+    bench.track(NODE, OTHER_NODE)
+    last = bench.deliver(boot("last"), "event-l", redelivered=True)
+    suspect = bench.deliver(boot("suspect", node=OTHER_NODE), "event-s", redelivered=True)
+    died(bench, MAX_ATTEMPTS - 1, last)
+    died(bench, 1, suspect)
+    with Fault(bench.engine, "INSERT INTO claims", abandoning(bench), holding="last"):
+        bench.run()
+    assert (suspect.outcome, last.answers) == ("granted", [])
+
+
+def settles(delivery):
+    wait_until(lambda: delivery.answers, "an answer", SECONDS)
+
+
+def test_what_one_more_death_would_park_waits_until_the_worker_has_lived_for_a_while(a_bench):
+    """Kills from outside that follow each other hit the same innocent event again and again."""
+    bench = a_bench(calm_seconds=600)
+    bench.track(NODE, OTHER_NODE)
+    innocent = bench.deliver(boot("innocent"), redelivered=True)
+    later = bench.deliver(boot("later"))
+    other = bench.deliver(boot("other", node=OTHER_NODE))
+    died(bench, MAX_ATTEMPTS - 1, innocent)
+    before = attempts(bench)
+    with bench.at_work():
+        settles(other)
+    assert (innocent.answers, later.answers) == ([], [])
+    assert attempts(bench) == before, "a worker that is killed meanwhile has not had it under way"
+
+
+def test_a_worker_that_has_lived_for_a_while_runs_everything_at_once(a_bench):
+    bench = a_bench(calm_seconds=600)
+    bench.track()
+    died(bench, MAX_ATTEMPTS - 1, a_bench().deliver(boot(), "event-a"))
+    with bench.at_work():
+        settles(bench.deliver(boot(BYSTANDER)))
+        bench.now += timedelta(seconds=600)
+        innocent = bench.deliver(boot(), "event-a", redelivered=True)
+        settles(innocent)
+    assert innocent.outcome == "granted"
+
+
+@pytest.mark.parametrize("jump", [-3600, 3600])
+def test_a_clock_that_jumps_lengthens_no_wait(a_bench, jump):
+    bench = a_bench(calm_seconds=0.1)
+    bench.track()
+    died(bench, MAX_ATTEMPTS - 1, a_bench().deliver(boot(), "event-a"))
+    with bench.at_work():
+        settles(bench.deliver(boot(BYSTANDER)))
+        bench.now += timedelta(seconds=jump)
+        settles(bench.deliver(boot(), "event-a", redelivered=True))
 
 
 def test_an_event_that_was_under_way_at_too_many_deaths_is_parked_without_being_run(bench):

@@ -6,11 +6,9 @@ before that, nothing is dropped, order is kept.
 """
 
 import logging
-import queue
 import threading
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
+from datetime import datetime
 from typing import TypeVar
 
 from msgspec import Struct
@@ -37,19 +35,18 @@ from tracker_worker.domain.ledger import Node
 from tracker_worker.worker.batch import Batch, Rules, Snapshot
 from tracker_worker.worker.events import Event, attempts_key, internal_error, read_event, unread_event
 from tracker_worker.worker.suspects import begin, deaths_of, decoded, in_parts, undecoded, was_decoded
+from tracker_worker.worker.waiting import Waiting
 
 T = TypeVar("T")
 
 LOG = logging.getLogger(__name__)
 
-SHARES, LEAST_SHARE = 4, 16
-"""A partition fills this part of a batch when it waits alone, and less when others wait too."""
 SUBMIT_SECONDS = 0.5
 """How long a full partition may keep a listener from noticing that its lane was abandoned."""
 
 
 class LaneSettings(Struct, frozen=True):
-    """Bounds of a lane: events, bytes, tries of an event that kills; seconds between tries."""
+    """Bounds of a lane: events, bytes, tries of an event that kills; seconds between tries, and of calm."""
 
     batch_size: int = 256
     batch_bytes: int = 1024 * 1024
@@ -57,6 +54,8 @@ class LaneSettings(Struct, frozen=True):
     max_attempts: int = 3
     retry_initial: float = 0.05
     retry_max: float = 3.0
+    calm_seconds: float = 2.0
+    """How long a worker has lived before it runs what one more death would park."""
 
 
 class Lane:
@@ -74,7 +73,7 @@ class Lane:
         settings: LaneSettings,
         committed: Callable[[], None],
     ) -> None:
-        self._queues = {p: queue.Queue[Delivery](settings.prefetch) for p in partitions}
+        self._waiting = Waiting(partitions, settings.prefetch)
         self._unit_of_work = unit_of_work
         self._rules = rules
         self._settings = settings
@@ -83,8 +82,7 @@ class Lane:
         self._work = threading.Event()
         self._closing = threading.Event()
         self._abandon = threading.Event()
-        self._turn = deque(self._queues)
-        self._held: Delivery | None = None
+        self._began: datetime | None = None
 
     def submit(self, delivery: Delivery) -> bool:
         """Queue a delivery; blocks while its partition already has `prefetch` waiting.
@@ -92,22 +90,18 @@ class Lane:
         False once the lane is abandoned: the delivery was not taken.
         """
         while not self._abandon.is_set():
-            try:
-                self._queues[delivery.partition].put(delivery, timeout=SUBMIT_SECONDS)
-            except queue.Full:
-                continue
-            self._work.set()
-            return True
+            if self._waiting.put(delivery, SUBMIT_SECONDS):
+                self._work.set()
+                return True
         return False
 
     def drop(self, partition: int) -> None:
         """Forget what waits for a partition and is not under way. Any thread."""
-        with suppress(queue.Empty):
-            while True:
-                self._queues[partition].get_nowait()
+        self._waiting.drop(partition)
 
     def run(self) -> None:
         """Work until closed and drained, or abandoned: the body of the lane's thread."""
+        self._began = self._rules.clock()
         while not self._abandon.is_set():
             self._work.wait()
             self._work.clear()
@@ -119,7 +113,7 @@ class Lane:
 
     def step(self) -> bool:
         """Take what is waiting, at most a batch, and settle it; False when nothing was waiting."""
-        deliveries = self._take()
+        deliveries = self._waiting.take(self._settings.batch_size, self._settings.batch_bytes)
         if not deliveries:
             return False
         try:
@@ -142,56 +136,30 @@ class Lane:
         self._abandon.set()
         self.close()
 
-    def _take(self) -> list[Delivery]:
-        """Take from the partitions in turn, from each in order, so that none waits for another's backlog.
-
-        What would make the batch too large is held for the next one, which it begins.
-        """
-        taken = [self._held] if self._held is not None and self._held.live else []
-        size = sum(len(delivery.body) for delivery in taken)
-        self._held = None
-        waiting = deque(self._turn)
-        rooms = dict.fromkeys(waiting, self._share())
-        while waiting and len(taken) < self._settings.batch_size:
-            partition = waiting[0]
-            if not rooms[partition]:
-                waiting.popleft()
-                continue
-            try:
-                delivery = self._queues[partition].get_nowait()
-            except queue.Empty:
-                waiting.popleft()
-                continue
-            waiting.rotate(-1)
-            if not delivery.live:
-                continue
-            rooms[partition] -= 1
-            self._turn.rotate(-self._turn.index(partition) - 1)
-            size += len(delivery.body)
-            if taken and size > self._settings.batch_bytes:
-                self._held = delivery
-                break
-            taken.append(delivery)
-        return taken
-
-    def _share(self) -> int:
-        """Return how many events of one partition a batch may have.
-
-        Who calls a node of an idle partition waits for a batch under way and for his own: both are short,
-        however much waits for another node.
-        """
-        waiting = sum(not partition.empty() for partition in self._queues.values())
-        return max(self._settings.batch_size // (SHARES * max(waiting, 1)), LEAST_SHARE)
-
     def _run(self, deliveries: Sequence[Delivery]) -> None:
         """Run deliveries that may have killed a worker alone, the others together."""
         keys = {id(delivery): attempts_key(delivery) for delivery in deliveries if delivery.redelivered}
         counts = self._deaths(keys.values()) if keys else {}
         for part, count in in_parts([(d, counts.get(keys.get(id(d), ""), 0)) for d in deliveries]):
-            if deaths_of(count) < self._settings.max_attempts:
-                self._attempt(part, count)
-            else:
+            if deaths_of(count) >= self._settings.max_attempts:
                 self._park_killer(part[0], count)
+                continue
+            if count and self._is_last(begin(count)):
+                self._wait_for_calm()
+            if self._abandon.is_set():
+                return
+            self._attempt(part, count)
+
+    def _is_last(self, count: int) -> bool:
+        """Tell whether one more death parks an event."""
+        return deaths_of(count) >= self._settings.max_attempts
+
+    def _wait_for_calm(self) -> None:
+        """Let kills that follow each other quickly pass: they come from outside, whoever they hit."""
+        if self._began is not None:
+            lived = (self._rules.clock() - self._began).total_seconds()
+            most = self._settings.calm_seconds
+            self._abandon.wait(min(max(most - lived, 0.0), most))
 
     def _deaths(self, keys: Collection[str]) -> dict[str, int]:
         """Return what is kept of the attempts of each of these deliveries that was under way at a death.
@@ -212,7 +180,7 @@ class Lane:
         begun = begin(count)
         self._count(again, begun)
         events = [read_event(delivery, self._rules.partitions) for delivery in deliveries]
-        if (count or deaths_of(begun) >= self._settings.max_attempts) and not was_decoded(begun):
+        if (count or self._is_last(begun)) and not was_decoded(begun):
             self._count(again, decoded(begun))
         self._settle(events)
 

@@ -42,11 +42,13 @@ def was_decoded(count: int) -> bool:
 def in_parts(deliveries: Sequence[Counted]) -> Iterator[tuple[list[Delivery], int]]:
     """Yield the deliveries that run together, with their count: a suspect is alone, others have 0.
 
-    The order of a partition is kept. Partitions with a suspect come last, so that the others get on before it
-    kills.
+    The order of a partition is kept. Those with a suspect come last, the most suspected one at the end, so
+    that the others get on before it kills.
     """
-    suspected = {delivery.partition for delivery, count in deliveries if count}
-    ordered = sorted(deliveries, key=lambda counted: counted[0].partition in suspected)
+    suspicion = {delivery.partition: 0 for delivery, _ in deliveries}
+    for delivery, count in deliveries:
+        suspicion[delivery.partition] = max(suspicion[delivery.partition], count)
+    ordered = sorted(deliveries, key=lambda counted: suspicion[counted[0].partition])
     for count, part in groupby(ordered, key=lambda counted: counted[1]):
         yield from _parts([delivery for delivery, _ in part], count)
 
