@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from tests.builders import a_node, some_resources
+from tests.builders import a_node, claims_of, some_resources
 from tracker_worker.domain.inventory import cells_of, devices_of
 from tracker_worker.domain.ledger import Claim, Node
 from tracker_worker.domain.numa.topology import cpus_of, request_of
@@ -25,10 +25,23 @@ from tracker_worker.domain.objects import (
     Resources,
 )
 from tracker_worker.domain.pci.pools import HeldDevice
+from tracker_worker.domain.pci.specs import Alias
+from tracker_worker.domain.settings import TrackerSettings
 
 SMALL_KB, HUGE_KB = 4, 2048
 DEDICATED = {"hw:cpu_policy": "dedicated"}
 MB_OF_A_CELL = 4096
+PAGES = {SMALL_KB: 524288, HUGE_KB: 1024}
+"""The pages of a cell, half of its memory in each size."""
+
+GPU: dict[str, Any] = {"vendor_id": "10de", "product_id": "20b5"}
+WITH_GPU = {"pci_passthrough:alias": "gpu:1"}
+GPU_REQUEST = PciRequest(1, [GPU], numa_policy="legacy", alias_name="gpu", source="flavor_alias")
+"""What a flavor asks for with WITH_GPU."""
+
+WITH_ALIASES = TrackerSettings(
+    aliases={"gpu": Alias("gpu", (GPU,)), "near": Alias("near", ({"vendor_id": "10de"},), "required")}
+)
 
 
 def a_host_cell(
@@ -189,6 +202,16 @@ def pins_of(claim: Claim | None) -> dict[int, list[int]]:
 def addresses_of(claim: Claim | None) -> list[str]:
     """The addresses of a claim's devices, in their order."""
     return [device.address for device in claim.pci_devices] if claim else []
+
+
+def has(claim: Claim) -> tuple[dict[int, list[int]], list[str]]:
+    """The pins and the devices of a claim."""
+    return pins_of(claim), addresses_of(claim)
+
+
+def held(node: Node) -> dict[str, tuple[dict[int, list[int]], list[str]]]:
+    """The pins and the devices of each of the instance's claims, by role."""
+    return {role: has(claim) for role, claim in claims_of(node).items()}
 
 
 def statuses_of(node: Node) -> dict[str, str]:

@@ -36,57 +36,43 @@ from tests.topologies import (
     placed,
     statuses_of,
 )
+from tests.unit.domain.claiming import PCI, asks, attach, boot, granted, refused, the_claim
 from tracker_worker.domain.commands import Command
 from tracker_worker.domain.flavors import Amounts
 from tracker_worker.domain.ledger import Claim, Node, NodeRemoved, assert_sum, evolve
-from tracker_worker.domain.node import ClaimRefused
 from tracker_worker.domain.objects import PciDevice, PciRequest
 from tracker_worker.domain.pci.pools import HeldDevice
 
-PCI = "Claim pci failed"
 CARD = a_card("pf", ("vf1", "vf2", "vf3"))
 HERE = a_claim()
 COMING = a_claim("incoming", MOVE)
 LEAVING = a_claim("outgoing")
 
 
-def attach(*requests: PciRequest, uuid: str = INSTANCE, **more: Any) -> Command:
-    asked = list(requests or [a_port()])
-    return command("claim_pci_devices", instance_uuid=uuid, pci_requests=asked, **more)
+def allocate(*addresses: str) -> Command:
+    return command("allocate_pci_devices", instance_uuid=INSTANCE, addresses=list(addresses) or None)
 
 
-def allocate(*addresses: str, uuid: str = INSTANCE) -> Command:
-    return command("allocate_pci_devices", instance_uuid=uuid, addresses=list(addresses) or None)
-
-
-def free(*addresses: str, uuid: str = INSTANCE) -> Command:
-    return command("unclaim_pci_devices", instance_uuid=uuid, addresses=list(addresses) or None)
+def free(*addresses: str) -> Command:
+    return command("unclaim_pci_devices", instance_uuid=INSTANCE, addresses=list(addresses) or None)
 
 
 def moves_here(method: str, *requests: PciRequest, migration: str = MOVE) -> Command:
-    more: dict[str, Any] = {"flavor": a_flavor()} if method == "resize_claim" else {}
-    arriving = {"instance": an_instance(), "migration": a_migration(migration)}
-    return command(method, **arriving, pci_requests=list(requests), **more)
+    moving = a_migration(migration)
+    return asks(method, a_flavor(), migration=moving, pci_requests=list(requests))
 
 
 def landed(migration: str | None = MOVE, **of: Any) -> Command:
     return command("finish_move", instance=an_instance(**of), migration_uuid=migration)
 
 
-def granted(node: Node, *commands: Command) -> Node:
+def applied(node: Node, *commands: Command) -> Node:
+    """The node after commands that are no claims, each of which has to change it."""
     for each in commands:
         node, decision = decided(node, each)
-        assert (decision.outcome, decision.reason) in (("granted", None), ("applied", None))
+        assert (decision.outcome, decision.reason) == ("applied", None)
         assert_sum(node)
     return node
-
-
-def refused(node: Node, asked: Command) -> str:
-    after, decision = decided(node, asked)
-    assert (decision.outcome, decision.changes) == ("refused", ())
-    assert decision.effects == (ClaimRefused(decision.reason or ""),)
-    assert after.claims == node.claims
-    return decision.reason or ""
 
 
 def devices_by_role(node: Node) -> dict[str, list[str]]:
@@ -134,7 +120,7 @@ def test_what_the_claim_had_stays() -> None:
 
 def test_devices_without_a_claim_hold_nothing_else() -> None:
     node = granted(a_numa_node(devices=CARD), attach())
-    (claim,) = claims_of(node).values()
+    claim = the_claim(node)
     assert claim.devices_only
     assert (claim.amounts, claim.migration_uuid, claim.numa_topology) == (Amounts(), None, None)
     assert node.used == Amounts(memory_mb=512)
@@ -274,7 +260,7 @@ def allocated_in(node: Node) -> list[str]:
 )
 def test_claimed_devices_become_allocated(addresses: tuple[str, ...], allocated: list[str]) -> None:
     before = a_numa_node(*held_by_role())
-    node = granted(before, allocate(*addresses))
+    node = applied(before, allocate(*addresses))
     assert allocated_in(node) == allocated
     assert statuses_of(node).keys() == statuses_of(before).keys()
     _, again = decided(node, allocate(*addresses))
@@ -290,7 +276,7 @@ def test_nothing_claimed_is_nothing_to_allocate(addresses: tuple[str, ...]) -> N
 def test_allocation_keeps_everything_else_of_a_device() -> None:
     node = granted(a_numa_node(HERE, devices=CARD), attach())
     (before,) = claims_of(node)["instance"].pci_devices
-    (after,) = claims_of(granted(node, allocate()))["instance"].pci_devices
+    (after,) = claims_of(applied(node, allocate()))["instance"].pci_devices
     assert after == replace(before, allocated=True)
 
 
@@ -315,7 +301,7 @@ def test_freed_devices_leave_the_claims_of_their_instance(
     addresses: tuple[str, ...], left: dict[str, list[str]]
 ) -> None:
     before = a_numa_node(*held_by_role())
-    node = granted(before, free(*addresses))
+    node = applied(before, free(*addresses))
     assert devices_by_role(node) == left
     assert (node.used, statuses_of(node)["z1"]) == (before.used, "claimed")
     _, again = decided(node, free(*addresses))
@@ -330,7 +316,7 @@ def test_device_that_the_instance_has_not_is_not_freed(addresses: tuple[str, ...
 
 def test_freed_devices_are_free_for_others_and_the_cpus_are_not() -> None:
     held = holding(HERE, a_pinned_guest({0: [2, 3]}), ["vf1"])
-    node = granted(a_numa_node(held, devices=CARD), free("vf1"))
+    node = applied(a_numa_node(held, devices=CARD), free("vf1"))
     assert pins_of(claims_of(node)["instance"]) == {0: [2, 3]}
     assert set(statuses_of(node).values()) == {"available"}
 
@@ -358,7 +344,7 @@ def with_devices_alone(*held: Claim) -> Node:
 
 @pytest.mark.parametrize("migration", [MOVE, None])
 def test_landing_takes_the_devices_that_were_claimed_alone(migration: str | None) -> None:
-    node = granted(with_devices_alone(), allocate(), landed(migration, pci_devices=["at the source"]))
+    node = applied(with_devices_alone(), allocate(), landed(migration, pci_devices=["at the source"]))
     claim = claims_of(node)["instance"]
     assert devices_by_role(node) == {"instance": ["vf3"]}
     assert (claim.migration_uuid, claim.assigned, claim.flavor) == (migration, False, a_flavor())
@@ -380,33 +366,27 @@ def test_landing_takes_the_devices_that_were_claimed_alone(migration: str | None
 def test_landing_adds_devices_to_those_of_what_is_here(
     held: tuple[Claim, ...], left: dict[str, list[str]]
 ) -> None:
-    node = granted(with_devices_alone(*held), landed())
+    node = applied(with_devices_alone(*held), landed())
     assert devices_by_role(node) == left
     _, again = decided(node, landed())
     assert (again.outcome, again.changes) == ("ignored", ())
 
 
 def test_landing_where_nothing_else_changes_takes_the_states() -> None:
-    node = granted(with_devices_alone(HERE), landed(None, vm_state="paused"))
+    node = applied(with_devices_alone(HERE), landed(None, vm_state="paused"))
     assert claims_of(node)["instance"].vm_state == "paused"
 
 
 @pytest.mark.parametrize("decided_elsewhere", [False, True])
 def test_live_migration_keeps_the_devices_that_were_claimed_before_its_room(decided_elsewhere: bool) -> None:
     """The claim of devices alone is that of a move to come: when it comes, they are its."""
-    asked = command(
-        "live_migration_claim",
-        instance=an_instance(),
-        migration=a_migration(),
-        decided=decided_elsewhere,
-    )
+    asked = asks("live_migration_claim", a_flavor(), decided=decided_elsewhere)
     node = granted(with_devices_alone(), asked)
     assert devices_by_role(node) == {"incoming": ["vf3"]}
 
 
 def test_move_that_brings_devices_of_its_own_has_both() -> None:
-    more = {"instance": an_instance(), "migration": a_migration(), "pci_requests": [a_port("b")]}
-    node = granted(with_devices_alone(), command("resize_claim", flavor=a_flavor(), **more))
+    node = granted(with_devices_alone(), moves_here("resize_claim", a_port("b")))
     assert devices_by_role(node) == {"incoming": ["vf3", "vf2"]}
 
 
@@ -455,29 +435,26 @@ def test_move_that_becomes_another_keeps_what_was_attached_to_it(method: str) ->
 
 
 def test_boot_that_becomes_another_keeps_what_was_attached() -> None:
-    own = an_instance(pci_requests=[a_port("a")])
-    node = granted(a_numa_node(devices=CARD), command("instance_claim", instance=own), attach(a_port("b")))
-    both = an_instance(pci_requests=[a_port("a"), a_port("b")])
-    node = granted(node, command("instance_claim", instance=both))
+    own = boot(a_flavor(), pci_requests=[a_port("a")])
+    node = granted(a_numa_node(devices=CARD), own, attach(a_port("b")))
+    node = granted(node, boot(a_flavor(), pci_requests=[a_port("a"), a_port("b")]))
     devices = claims_of(node)["instance"].pci_devices
     assert [(device.address, device.request_id) for device in devices] == [("vf2", "b"), ("vf3", "a")]
 
 
 def test_device_that_a_move_carries_and_that_was_claimed_alone_is_one() -> None:
     migration = a_migration(new_pci_devices=["vf3", "vf1"])
-    more = {"instance": an_instance(), "migration": migration, "decided": True}
-    node = granted(with_devices_alone(), command("live_migration_claim", **more))
+    asked = asks("live_migration_claim", a_flavor(), migration=migration, decided=True)
+    node = granted(with_devices_alone(), asked)
     assert devices_by_role(node) == {"incoming": ["vf3", "vf1"]}
 
 
 def test_live_migration_claims_its_devices_after_its_room() -> None:
     """Nova's order: MoveClaim, then claim_pci_devices, allocate, landing."""
-    room = command(
-        "live_migration_claim", instance=an_instance(), migration=a_migration(), pci_requests=[a_port()]
-    )
+    room = moves_here("live_migration_claim", a_port())
     node = granted(a_numa_node(devices=CARD), room, attach(), room)
     assert devices_by_role(node) == {"incoming": ["vf3"]}
-    node = granted(node, allocate(), landed())
+    node = applied(node, allocate(), landed())
     assert devices_by_role(node) == {"instance": ["vf3"]}
     assert allocated_in(node) == ["vf3"]
 
@@ -493,5 +470,5 @@ def test_roll_back_without_a_migration_frees_devices_alone(
 
 def test_deleted_instance_leaves_no_device() -> None:
     node = with_devices_alone(holding(HERE, devices=["d1"]))
-    node = granted(node, command("update_usage", instance=an_instance(vm_state="deleted")))
+    node = applied(node, command("update_usage", instance=an_instance(vm_state="deleted")))
     assert (claims_of(node), set(statuses_of(node).values())) == ({}, {"available"})

@@ -20,12 +20,11 @@ from tests.builders import (
     claims_of,
     decided,
 )
+from tests.unit.domain.auditing import NEW, OLD, a_move
 from tracker_worker.domain.fields import TaskState, VmState
 from tracker_worker.domain.ledger import Claim, Node, assert_sum
 from tracker_worker.domain.objects import Instance, Migration
 
-OLD = a_flavor(2, 2048, 20, id="1")
-NEW = a_flavor(4, 4096, 40, id="2")
 OTHER = a_flavor(3, 3072, 30, id="3")
 RESIZE_TASKS = {
     "resize_prep",
@@ -44,11 +43,6 @@ def moving(flavor: Any = OLD, task_state: str | None = "resize_migrating", **mor
 
 def resized(flavor: Any = NEW, **more: Any) -> Instance:
     return an_instance(flavor=flavor, vm_state="resized", **more)
-
-
-def a_move(**more: Any) -> Migration:
-    """A resize from OLD to NEW, from elsewhere to here unless told."""
-    return a_migration(**{"old_flavor": OLD, "new_flavor": NEW, **more})
 
 
 def same_node(**more: Any) -> Migration:

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """DESIGN section 8: how an audit explains what it changes, and what it leaves alone."""
 
-from typing import Any
-
 import pytest
 
 from tests.builders import (
@@ -22,30 +20,15 @@ from tests.builders import (
     decided,
     some_resources,
 )
+from tests.unit.domain.auditing import NEW, OLD, a_move, corrections
 from tracker_worker.domain.audit import Correction
 from tracker_worker.domain.ledger import Claim, Node
 from tracker_worker.domain.node import Audited, Decision
 from tracker_worker.domain.objects import Instance, Migration, Origin
 from tracker_worker.domain.views import claim_view
 
-OLD = a_flavor(2, 2048, 20, id="1")
-NEW = a_flavor(4, 4096, 40, id="2")
 ARRIVING = an_instance(flavor=OLD, task_state="resize_migrating")
 RESIZED = an_instance(flavor=NEW, vm_state="resized")
-
-
-def a_move(**more: Any) -> Migration:
-    return a_migration(**{"old_flavor": OLD, "new_flavor": NEW, **more})
-
-
-def corrections(decision: Decision) -> tuple[Correction, ...]:
-    """What an audit told; it tells nothing without a correction."""
-    told = [effect for effect in decision.effects if isinstance(effect, Audited)]
-    if not told:
-        return ()
-    (one,) = told
-    assert one.corrections
-    return one.corrections
 
 
 def explained(decision: Decision) -> set[tuple[str, str, str, str]]:

@@ -9,7 +9,6 @@ from msgspec.structs import replace
 
 from tests.builders import (
     BYSTANDER,
-    INSTANCE,
     MOVE,
     NODE,
     OTHER_MOVE,
@@ -19,7 +18,6 @@ from tests.builders import (
     a_report,
     an_instance,
     claims_of,
-    command,
     decided,
 )
 from tests.topologies import (
@@ -32,21 +30,22 @@ from tests.topologies import (
     a_request,
     a_vf,
     addresses_of,
+    has,
+    held,
     holding,
     host_resources,
     pins_of,
     statuses_of,
 )
-from tracker_worker.domain.audit import Correction
+from tests.unit.domain.auditing import NEW, OLD, a_move, corrections, reasons
+from tests.unit.domain.claiming import asks, attach, boot
 from tracker_worker.domain.commands import Command
 from tracker_worker.domain.ledger import Claim, Node, Role
-from tracker_worker.domain.node import Audited, Decision
+from tracker_worker.domain.node import Decision
 from tracker_worker.domain.objects import Instance, Migration
 from tracker_worker.domain.pci.pools import HeldDevice
 from tracker_worker.domain.views import claim_view
 
-OLD = a_flavor(2, 2048, 20, id="1")
-NEW = a_flavor(4, 4096, 40, id="2")
 DEVICES = [a_device(f"d{number}") for number in range(5)]
 PINS, OTHER_PINS = a_pinned_guest({0: [2, 3]}), a_pinned_guest({1: [12, 13]})
 NEW_PINS = a_pinned_guest({1: [12, 13, 14, 15]})
@@ -72,23 +71,6 @@ def audited(node: Node, *facts: Any) -> tuple[Node, Decision]:
     return after, decision
 
 
-def corrections(decision: Decision) -> list[Correction]:
-    return [each for told in decision.effects if isinstance(told, Audited) for each in told.corrections]
-
-
-def reasons(decision: Decision) -> list[tuple[str, str]]:
-    return [(correction.action, correction.reason) for correction in corrections(decision)]
-
-
-def has(claim: Claim) -> tuple[dict[int, list[int]], list[str]]:
-    return pins_of(claim), addresses_of(claim)
-
-
-def held(node: Node) -> dict[str, tuple[dict[int, list[int]], list[str]]]:
-    """The pins and devices of each of the instance's claims."""
-    return {role: has(claim) for role, claim in claims_of(node).items()}
-
-
 # At home
 
 REPORTS: list[dict[str, Any]] = [
@@ -111,8 +93,7 @@ def test_pins_and_devices_that_the_worker_chose_stay_whatever_is_reported(report
 def test_claim_of_a_boot_stays_whatever_is_reported() -> None:
     """Bug 1454451: the audit freed pins that were claimed and not saved yet."""
     flavor = a_flavor(2, 1024, extra_specs=DEDICATED)
-    boot = command("instance_claim", instance=an_instance(flavor=flavor, pci_requests=[a_request()]))
-    before, _ = decided(a_node_of(), boot)
+    before, _ = decided(a_node_of(), boot(flavor, pci_requests=[a_request()]))
     node, decision = audited(before, [an_instance(flavor=flavor, pci_devices=[])])
     assert (held(node), decision.effects) == ({"instance": ({0: [2, 3]}, ["d0"])}, ())
     assert claims_of(node) == claims_of(before)
@@ -120,8 +101,7 @@ def test_claim_of_a_boot_stays_whatever_is_reported() -> None:
 
 @pytest.mark.parametrize("reported", REPORTS)
 def test_attached_device_stays_whatever_is_reported(reported: dict[str, Any]) -> None:
-    attach = command("claim_pci_devices", instance_uuid=INSTANCE, pci_requests=[a_request(request_id="a")])
-    before, _ = decided(a_node_of(a_claim()), attach)
+    before, _ = decided(a_node_of(a_claim()), attach(a_request(request_id="a")))
     node, _ = audited(before, [an_instance(**reported)])
     assert addresses_of(claims_of(node)["instance"]) == ["d0"]
 
@@ -179,8 +159,7 @@ def test_what_was_decided_elsewhere_follows_the_report(
 
 def test_decided_claim_follows_the_report() -> None:
     instance = an_instance(numa_topology=PINS, pci_devices=["d1"])
-    granted = command("instance_claim", instance=instance, decided=True)
-    before, _ = decided(a_node_of(), granted)
+    before, _ = decided(a_node_of(), asks("instance_claim", instance=instance, decided=True))
     now = an_instance(numa_topology=OTHER_PINS, pci_devices=["d1"])
     node, decision = audited(before, [now])
     assert reasons(decision) == [("changed", "topology_changed")]
@@ -202,8 +181,7 @@ def test_order_in_which_devices_are_reported_is_no_difference() -> None:
 
 
 def test_attachment_does_not_make_adopted_pins_the_workers_own() -> None:
-    attach = command("claim_pci_devices", instance_uuid=INSTANCE, pci_requests=[a_request(request_id="a")])
-    before, _ = decided(a_node_of(ADOPTED), attach)
+    before, _ = decided(a_node_of(ADOPTED), attach(a_request(request_id="a")))
     reported = an_instance(numa_topology=OTHER_PINS, pci_devices=addresses_of(claims_of(before)["instance"]))
     node, _ = decided(before, the_audit([reported]))
     assert pins_of(claims_of(node)["instance"]) == {1: [12, 13]}
@@ -259,10 +237,8 @@ def test_guessed_device_follows_the_report_and_the_pins_do_not(
 
 
 def test_boot_for_a_resource_class_is_a_guess_until_an_audit_knows_better() -> None:
-    boot = command(
-        "instance_claim", instance=an_instance(pci_requests=[a_request(resource_class="CUSTOM_GPU")])
-    )
-    before, _ = decided(a_node_of(), boot)
+    asked = boot(a_flavor(), pci_requests=[a_request(resource_class="CUSTOM_GPU")])
+    before, _ = decided(a_node_of(), asked)
     assert held(before) == {"instance": ({}, ["d0"])}
     node, decision = audited(before, [an_instance(pci_devices=["d3"])])
     assert reasons(decision) == [("changed", "devices_changed")]
@@ -278,8 +254,7 @@ def test_devices_that_the_report_confirms_stay_as_they_were_taken() -> None:
     before = a_node_of(holding(a_claim(), devices=[port, guess]))
     node, _ = decided(before, the_audit([an_instance(pci_devices=["d1", "d3"])]))
     assert claims_of(node)["instance"].pci_devices[0] == port
-    attach = command("claim_pci_devices", instance_uuid=INSTANCE, pci_requests=[a_port()])
-    assert decided(node, attach)[1].changes == (), "the request has its device"
+    assert decided(node, attach())[1].changes == (), "the request has its device"
 
 
 @pytest.mark.parametrize(
@@ -314,11 +289,6 @@ def test_device_that_was_wrongly_guessed_is_free_again() -> None:
 
 ARRIVING = an_instance(flavor=OLD, task_state="resize_finish", numa_topology=SOURCES_PINS, pci_devices=["d4"])
 RESIZED = an_instance(flavor=NEW, vm_state="resized", numa_topology=NEW_PINS, pci_devices=["d2"])
-
-
-def a_move(**more: Any) -> Migration:
-    return a_migration(**{"old_flavor": OLD, "new_flavor": NEW, **more})
-
 
 TO_HERE = a_move(new_numa_topology=NEW_PINS, new_pci_devices=["d2"])
 FROM_HERE = a_move(
@@ -512,8 +482,7 @@ def test_stale_migration_to_here_cannot_move_the_pins_of_an_instance_that_leaves
 
 
 def devices_alone() -> tuple[Node, Claim]:
-    attach = command("claim_pci_devices", instance_uuid=INSTANCE, pci_requests=[a_port(dev_type="type-PCI")])
-    node, decision = decided(a_node_of(), attach)
+    node, decision = decided(a_node_of(), attach(a_port(dev_type="type-PCI")))
     assert decision.claim is not None
     return node, decision.claim
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Claims: Nova's tests in Nova's order and wording, and which claims are not tested at all."""
 
-from typing import Any
-
 import pytest
 
 from tests.builders import (
@@ -15,39 +13,18 @@ from tests.builders import (
     a_node,
     an_instance,
     claims_of,
-    command,
     decided,
     some_resources,
 )
-from tracker_worker.domain.commands import Command
+from tests.unit.domain.claiming import EVERY_CLAIM, NOTHING_PASSES, asks, boot
 from tracker_worker.domain.flavors import Amounts, Flavor
 from tracker_worker.domain.ledger import Node, NodeRemoved, Ratios, evolve
 from tracker_worker.domain.node import ClaimRefused
-from tracker_worker.domain.objects import Instance, Limits
+from tracker_worker.domain.objects import Limits
 from tracker_worker.domain.settings import TrackerSettings
 
 CAPACITY = TrackerSettings(capacity_check="capacity")
 NONE = TrackerSettings(capacity_check="none")
-NOTHING_PASSES = Limits(memory_mb=0, disk_gb=0, vcpu=0)
-MOVE_CLAIMS = ("resize_claim", "live_migration_claim", "rebuild_claim")
-EVERY_CLAIM = ("instance_claim", *MOVE_CLAIMS)
-
-
-def a_claim_command(
-    method: str, flavor: Flavor | None = None, instance: Instance | None = None, **more: Any
-) -> Command:
-    """A claim of any kind that asks for a flavor."""
-    size = flavor or a_flavor()
-    arguments: dict[str, Any] = {"instance": instance or an_instance(flavor=size), **more}
-    if method in MOVE_CLAIMS:
-        arguments.setdefault("migration", a_migration())
-    if method == "resize_claim":
-        arguments.setdefault("flavor", size)
-    return command(method, **arguments)
-
-
-def boot(flavor: Flavor, **more: Any) -> Command:
-    return a_claim_command("instance_claim", flavor, **more)
 
 
 @pytest.mark.parametrize("method", EVERY_CLAIM)
@@ -77,7 +54,7 @@ def boot(flavor: Flavor, **more: Any) -> Command:
 )
 def test_refusal_is_worded_as_nova_words_it(method: str, flavor: Flavor, limits: Limits, reason: str) -> None:
     before = a_node()
-    node, decision = decided(before, a_claim_command(method, flavor, limits=limits))
+    node, decision = decided(before, asks(method, flavor, limits=limits))
     assert (decision.outcome, decision.reason) == ("refused", reason)
     assert decision.effects == (ClaimRefused(reason),)
     assert decision.claim is None
@@ -87,7 +64,7 @@ def test_refusal_is_worded_as_nova_words_it(method: str, flavor: Flavor, limits:
 @pytest.mark.parametrize("method", EVERY_CLAIM)
 def test_claim_that_fills_its_limits_exactly_is_granted(method: str) -> None:
     limits = Limits(memory_mb=512 + 2048, disk_gb=20, vcpu=2)
-    _, decision = decided(a_node(), a_claim_command(method, limits=limits))
+    _, decision = decided(a_node(), asks(method, a_flavor(), limits=limits))
     assert (decision.outcome, decision.reason) == ("granted", None)
 
 
@@ -169,7 +146,7 @@ def test_replacement_is_tested_without_the_claim_that_it_replaces(method: str) -
     role, label = ("instance", None) if method == "instance_claim" else ("incoming", OTHER_MOVE)
     node = a_node(a_claim(role, label, a_flavor(4, 4096, 40)))
     limits = Limits(memory_mb=512 + 5000, disk_gb=50, vcpu=5)
-    replaced, decision = decided(node, a_claim_command(method, a_flavor(5, 5000, 50), limits=limits))
+    replaced, decision = decided(node, asks(method, a_flavor(5, 5000, 50), limits=limits))
     assert decision.outcome == "granted"
     assert claims_of(replaced) == {role: decision.claim}
     assert replaced.used == Amounts(5, 512 + 5000, 50 * 1024)
@@ -180,7 +157,7 @@ def test_refused_replacement_leaves_the_old_claim(method: str) -> None:
     role, label = ("instance", None) if method == "instance_claim" else ("incoming", OTHER_MOVE)
     old = a_claim(role, label, a_flavor(4, 4096, 40))
     limits = Limits(vcpu=4)
-    node, decision = decided(a_node(old), a_claim_command(method, a_flavor(5), limits=limits))
+    node, decision = decided(a_node(old), asks(method, a_flavor(5), limits=limits))
     assert decision.reason == "Free vcpu 4.00 VCPU < requested 5 VCPU"
     assert claims_of(node) == {role: old}
 
@@ -188,9 +165,9 @@ def test_refused_replacement_leaves_the_old_claim(method: str) -> None:
 @pytest.mark.parametrize("method", EVERY_CLAIM)
 @pytest.mark.parametrize("available", [True, False])
 def test_same_claim_comes_back_untested(method: str, available: bool) -> None:
-    node, first = decided(a_node(), a_claim_command(method))
+    node, first = decided(a_node(), asks(method, a_flavor()))
     node = a_node(*claims_of(node).values(), resources=some_resources(available=available))
-    again, second = decided(node, a_claim_command(method, limits=NOTHING_PASSES))
+    again, second = decided(node, asks(method, a_flavor(), limits=NOTHING_PASSES))
     assert (second.outcome, second.claim, second.changes) == ("granted", first.claim, ())
     assert again.claims == node.claims
 
@@ -221,7 +198,7 @@ def test_flavor_of_another_name_is_the_same_claim() -> None:
 def test_decided_claim_is_not_tested(method: str, available: bool) -> None:
     node = a_node(resources=some_resources(available=available))
     huge = a_flavor(1000, 10**6, 10**4)
-    asked = a_claim_command(method, huge, limits=NOTHING_PASSES, decided=True)
+    asked = asks(method, huge, limits=NOTHING_PASSES, decided=True)
     node, decision = decided(node, asked, CAPACITY)
     assert decision.outcome == "granted"
     assert node.used == Amounts(1000, 512 + 10**6, 10**4 * 1024)
@@ -231,7 +208,7 @@ def test_decided_claim_is_not_tested(method: str, available: bool) -> None:
 @pytest.mark.parametrize("decided_elsewhere", [True, False])
 @pytest.mark.parametrize("node", [Node(NODE), evolve(a_node(), [NodeRemoved()])], ids=["unknown", "removed"])
 def test_node_that_is_not_tracked_refuses(method: str, decided_elsewhere: bool, node: Node) -> None:
-    _, decision = decided(node, a_claim_command(method, decided=decided_elsewhere))
+    _, decision = decided(node, asks(method, a_flavor(), decided=decided_elsewhere))
     assert (decision.outcome, decision.changes) == ("refused", ())
     assert NODE in (decision.reason or "")
 
@@ -240,7 +217,7 @@ def test_node_that_is_not_tracked_refuses(method: str, decided_elsewhere: bool, 
 @pytest.mark.parametrize("settings", [TrackerSettings(), CAPACITY, NONE])
 def test_unavailable_node_refuses_new_claims(method: str, settings: TrackerSettings) -> None:
     before = a_node(a_claim(uuid="other"), resources=some_resources(available=False))
-    node, decision = decided(before, a_claim_command(method), settings)
+    node, decision = decided(before, asks(method, a_flavor()), settings)
     assert decision.outcome == "refused"
     assert NODE in (decision.reason or "")
     assert node.claims == before.claims
@@ -250,20 +227,20 @@ def test_unavailable_node_refuses_new_claims(method: str, settings: TrackerSetti
 def test_volume_backed_instance_has_no_root_disk_here(method: str) -> None:
     """Bugs 1469179 and 1796737: for a boot and for every move."""
     flavor = a_flavor(1, 1, 50, ephemeral_gb=2, swap_mb=3)
-    asked = a_claim_command(method, flavor, an_instance(flavor=flavor, volume_backed=True))
+    asked = asks(method, flavor, an_instance(flavor=flavor, volume_backed=True))
     node, decision = decided(a_node(), asked)
     assert decision.outcome == "granted"
     assert node.used.disk_mb == 2 * 1024 + 3
 
 
 def test_claim_that_became_volume_backed_is_replaced() -> None:
-    node, _ = decided(a_node(a_claim()), boot(a_flavor(), instance=an_instance(volume_backed=True)))
+    node, _ = decided(a_node(a_claim()), boot(a_flavor(), volume_backed=True))
     assert claims_of(node)["instance"].volume_backed
     assert node.used.disk_mb == 0
 
 
 def test_resize_is_sized_by_its_new_flavor() -> None:
-    asked = a_claim_command("resize_claim", a_flavor(4, 4096, 40), an_instance())
+    asked = asks("resize_claim", a_flavor(4, 4096, 40), an_instance())
     node, decision = decided(a_node(a_claim()), asked)
     assert decision.claim == a_claim("incoming", a_migration().uuid, a_flavor(4, 4096, 40))
     assert node.used == Amounts(6, 512 + 6144, 60 * 1024)
@@ -272,7 +249,7 @@ def test_resize_is_sized_by_its_new_flavor() -> None:
 @pytest.mark.parametrize("method", EVERY_CLAIM)
 def test_claim_takes_who_and_what_the_instance_is(method: str) -> None:
     instance = an_instance(vm_state="building", task_state="spawning", project_id="p9", os_type="linux")
-    node, decision = decided(a_node(), a_claim_command(method, instance=instance))
+    node, decision = decided(a_node(), asks(method, a_flavor(), instance))
     (claim,) = claims_of(node).values()
     assert claim == decision.claim
     assert (claim.instance_uuid, claim.project_id, claim.os_type) == (INSTANCE, "p9", "linux")

@@ -34,10 +34,10 @@ from tests.builders import (
     decided,
     some_resources,
 )
+from tests.unit.domain.claiming import MOVE_CLAIMS, NOTHING_PASSES
 from tracker_worker.domain.commands import METHODS, Command
 from tracker_worker.domain.flavors import Amounts
 from tracker_worker.domain.ledger import Claim, Node, assert_sum
-from tracker_worker.domain.objects import Limits
 
 TABLE = """
 instance_claim                  -        granted  I:-:c*
@@ -221,7 +221,6 @@ NOT_REPEATABLE = {
     "drop_move_claim_at_dest on O:M",
 }
 
-MOVE_CLAIMS = ("resize_claim", "live_migration_claim", "rebuild_claim")
 COLUMNS = ("", "I", "N", "O", "I N", "I O", "N O")
 ROLES = {"I": "instance", "N": "incoming", "O": "outgoing"}
 LABELS = {"-": None, "M": MOVE, "K": OTHER_MOVE, "Q": "older move"}
@@ -234,7 +233,6 @@ FLAVORS = {
 DISK_MB = {"i": 10340, "n": 25600, "o": 41472, "c": 82945}
 OLD_STATES = {"vm_state": "active", "task_state": "resize_prep", "project_id": "project-1"}
 NEW_STATES = {"vm_state": "resized", "task_state": None, "project_id": "project-2"}
-NOTHING_PASSES = Limits(memory_mb=0, disk_gb=0, vcpu=0)
 ELSE = a_claim(uuid=BYSTANDER, flavor=a_flavor(3, 300, 3))
 RESERVE = Amounts(vcpus=1, memory_mb=512, disk_mb=1500)
 

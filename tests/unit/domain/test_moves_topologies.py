@@ -25,8 +25,11 @@ from tests.builders import (
 )
 from tests.topologies import (
     DEDICATED,
+    GPU,
     HUGE_KB,
-    SMALL_KB,
+    PAGES,
+    WITH_ALIASES,
+    WITH_GPU,
     a_card,
     a_device,
     a_guest,
@@ -35,30 +38,27 @@ from tests.topologies import (
     a_pinned_guest,
     a_port,
     a_request,
-    addresses_of,
+    has,
+    held,
     holding,
     host_resources,
     memory_on,
     pages_on,
     pinned_on,
-    pins_of,
     placed,
     statuses_of,
 )
+from tests.unit.domain.claiming import asks, attach
 from tracker_worker.domain.commands import Command
-from tracker_worker.domain.ledger import Claim, Node, assert_sum
+from tracker_worker.domain.ledger import Node, assert_sum
 from tracker_worker.domain.objects import Instance, Migration
-from tracker_worker.domain.pci.specs import Alias
-from tracker_worker.domain.settings import TrackerSettings
 from tracker_worker.domain.views import node_view
 
-GPU = {"vendor_id": "10de", "product_id": "20b5"}
-SETTINGS = TrackerSettings(aliases={"gpu": Alias("gpu", (GPU,))})
-ASKS = DEDICATED | {"hw:mem_page_size": "2048", "pci_passthrough:alias": "gpu:1"}
+ASKS = DEDICATED | WITH_GPU | {"hw:mem_page_size": "2048"}
 OLD = a_flavor(2, 512, 20, extra_specs=ASKS, id="old")
 NEW = a_flavor(3, 1024, 40, extra_specs=ASKS, id="new")
 DEVICES = [a_device("gpu1", **GPU), a_device("gpu2", **GPU), *a_card("pf", ("vf1", "vf2"))]
-HOST = a_host(2, dedicated=5, pages={SMALL_KB: 2**19, HUGE_KB: 1024})
+HOST = a_host(2, dedicated=5, pages=PAGES)
 EMPTY = a_numa_node(host=HOST, devices=DEVICES)
 SAME_NODE = a_migration(source_node=NODE, old_flavor=OLD, new_flavor=NEW)
 
@@ -66,7 +66,7 @@ SAME_NODE = a_migration(source_node=NODE, old_flavor=OLD, new_flavor=NEW)
 def events(node: Node, *commands: Command) -> Node:
     """The node after commands, each of which changes it."""
     for each in commands:
-        node, decision = decided(node, each, SETTINGS)
+        node, decision = decided(node, each, WITH_ALIASES)
         assert decision.outcome in ("granted", "applied"), decision.reason
         assert decision.changes
         assert_sum(node)
@@ -75,7 +75,7 @@ def events(node: Node, *commands: Command) -> Node:
 
 def ignored(node: Node, asked: Command) -> bool:
     """Whether a command does nothing any more."""
-    after, decision = decided(node, asked, SETTINGS)
+    after, decision = decided(node, asked, WITH_ALIASES)
     assert after.claims == node.claims
     return decision.outcome == "ignored"
 
@@ -107,18 +107,8 @@ BACK = command("finish_revert_move", instance=an_instance(flavor=OLD), migration
 DELETE = command("update_usage", instance=an_instance(flavor=OLD, vm_state="deleted"))
 ABORT = command("abort_instance_claim", instance_uuid=INSTANCE)
 
-
-def has(claim: Claim) -> tuple[dict[int, list[int]], list[str]]:
-    return pins_of(claim), addresses_of(claim)
-
-
 OLD_HAS = ({0: [2, 3]}, ["gpu1"])
 NEW_HAS = ({1: [12, 13, 14]}, ["gpu2"])
-
-
-def held(node: Node) -> dict[str, tuple[dict[int, list[int]], list[str]]]:
-    """The pins and devices of each of the instance's claims."""
-    return {role: has(claim) for role, claim in claims_of(node).items()}
 
 
 # A resize on one host
@@ -149,7 +139,7 @@ WAYS = {
 def test_end_of_a_move_gives_back_exactly_what_was_its(way: list[Command], left: dict[str, Any]) -> None:
     node = events(EMPTY, boot(), resize())
     for each in way:
-        node, _ = decided(node, each, SETTINGS)
+        node, _ = decided(node, each, WITH_ALIASES)
     assert held(node) == left
     ((pins, devices),) = left.values()
     assert {cell: cpus for cell, cpus in pinned_on(node).items() if cpus} == pins
@@ -171,7 +161,7 @@ def test_resize_that_is_claimed_twice_takes_no_second_room() -> None:
     """Hazard 5 of the Nova inventory."""
     once = events(EMPTY, boot(), resize())
     for again in (boot(), resize()):
-        twice, decision = decided(once, again, SETTINGS)
+        twice, decision = decided(once, again, WITH_ALIASES)
         assert (decision.outcome, decision.changes, twice.claims) == ("granted", (), once.claims)
 
 
@@ -185,11 +175,12 @@ def test_audit_in_the_window_of_a_resize_on_one_host_changes_nothing() -> None:
     )
     node = events(EMPTY, boot(), resize(preparing))
     report = a_report([preparing], [SAME_NODE], resources=host_resources(HOST, DEVICES))
-    after, decision = decided(node, report, SETTINGS)
+    after, decision = decided(node, report, WITH_ALIASES)
     assert decision.effects == ()
     assert held(after) == {"instance": OLD_HAS, "incoming": NEW_HAS}
     other = command("instance_claim", instance=an_instance(BYSTANDER, NEW))
-    assert decided(after, other, SETTINGS)[1].reason, "no cell has three free cpus and there is no third gpu"
+    _, decision = decided(after, other, WITH_ALIASES)
+    assert decision.reason, "no cell has three free cpus and there is no third gpu"
 
 
 def test_second_resize_goes_round_the_first_ones_cpus() -> None:
@@ -210,10 +201,7 @@ def coming(method: str, **more: Any) -> Command:
     """An instance that is somewhere else comes here by a move of any kind."""
     flavor = OLD if method != "resize_claim" else a_flavor()
     instance = an_instance(flavor=flavor, numa_topology=THERE, pci_devices=["far"])
-    arguments: dict[str, Any] = {"instance": instance, "migration": a_migration(), **more}
-    if method == "resize_claim":
-        arguments["flavor"] = OLD
-    return command(method, **arguments)
+    return asks(method, OLD, instance, **more)
 
 
 @pytest.mark.parametrize("method", ["resize_claim", "rebuild_claim"])
@@ -252,10 +240,6 @@ def test_source_keeps_pins_and_devices_until_the_end(end: Command) -> None:
 def test_source_has_its_pins_and_devices_back_after_a_revert() -> None:
     before = events(EMPTY, boot())
     assert shown(events(before, START, BACK)) == shown(before)
-
-
-def attach(*requests: Any) -> Command:
-    return command("claim_pci_devices", instance_uuid=INSTANCE, pci_requests=list(requests or [a_port()]))
 
 
 ALLOCATE = command("allocate_pci_devices", instance_uuid=INSTANCE)
@@ -345,5 +329,5 @@ def test_two_guests_and_every_device_come_and_go() -> None:
 def test_repeated_attachment_takes_no_second_device() -> None:
     """Hazard 5 of the Nova inventory."""
     node = events(EMPTY, boot(), attach(a_request(request_id="a", dev_type="type-VF")))
-    _, decision = decided(node, attach(a_request(request_id="a", dev_type="type-VF")), SETTINGS)
+    _, decision = decided(node, attach(a_request(request_id="a", dev_type="type-VF")), WITH_ALIASES)
     assert (decision.outcome, decision.changes) == ("granted", ())

@@ -36,6 +36,7 @@ from tests.topologies import (
     pinned_on,
     statuses_of,
 )
+from tests.unit.domain.claiming import attach
 from tracker_worker.domain.commands import Command
 from tracker_worker.domain.ledger import Node
 from tracker_worker.domain.objects import (
@@ -53,6 +54,7 @@ from tracker_worker.domain.views import node_view
 SETTINGS = TrackerSettings()
 PF, VF1, VF2 = CARD = a_card("0000:81:00.0", ("0000:81:00.1", "0000:81:00.2"))
 GPU = a_device("0000:0a:00.0", vendor_id="10de", product_id="20b5")
+FREE = command("unclaim_pci_devices", instance_uuid=INSTANCE)
 
 
 def reported(
@@ -68,13 +70,6 @@ def reported(
 
 def report(devices: list[PciDevice], **more: Any) -> Command:
     return a_report(resources=host_resources(devices=devices), **more)
-
-
-def attach(request_id: str = "port-1") -> Command:
-    return command("claim_pci_devices", instance_uuid=INSTANCE, pci_requests=[a_port(request_id)])
-
-
-FREE = command("unclaim_pci_devices", instance_uuid=INSTANCE)
 
 
 # device_spec

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which host cells a claim gets, and how far they are over-committed."""
+
+from typing import Any
+
+import pytest
+
+from tests.builders import BYSTANDER, a_claim, a_flavor, decided
+from tests.topologies import (
+    a_device,
+    a_guest,
+    a_host,
+    a_host_cell,
+    a_numa_node,
+    a_pinned_guest,
+    a_request,
+    addresses_of,
+    holding,
+    pins_of,
+)
+from tests.unit.domain.claiming import NUMA, NUMA_AND_PCI, asks, boot, granted, refused, the_claim
+from tracker_worker.domain.ledger import Claim
+from tracker_worker.domain.objects import HostTopology, Limits, NumaLimits, PciRequest
+from tracker_worker.domain.settings import TrackerSettings
+
+# Where to
+
+BUSY = holding(a_claim(uuid=BYSTANDER), a_pinned_guest({0: [2]}, 512))
+D0, D1, D2 = a_device("d0", numa_node=0), a_device("d1", numa_node=1), a_device("d2", numa_node=1)
+
+
+@pytest.mark.parametrize(
+    ("claims", "devices", "requests", "packed", "cell"),
+    [
+        ([], [], [], False, 0),
+        ([BUSY], [], [], False, 1),
+        ([BUSY], [], [], True, 0),
+        ([], [D1], [a_request()], False, 1),
+        ([], [D1], [], False, 0),
+        ([], [D0], [], False, 1),
+        ([], [D0], [], True, 1),
+        ([], [D0, D1, D2], [a_request()], False, 1),
+        ([], [D0, D1, D2], [a_request()], True, 1),
+        ([BUSY], [D0, D1], [a_request()], False, 1),
+        ([BUSY], [D0, D1], [a_request()], True, 0),
+    ],
+)
+def test_guest_goes_where_it_finds_devices_and_leaves_them_to_others(
+    claims: list[Claim], devices: list[Any], requests: list[PciRequest], packed: bool, cell: int
+) -> None:
+    """Of cells with equally many devices it takes the emptiest, or packed the fullest."""
+    settings = TrackerSettings(packing_host_numa_cells_allocation_strategy=packed)
+    node = a_numa_node(*claims, devices=devices)
+    node = granted(node, boot(numa_topology=a_guest(), pci_requests=requests), settings=settings)
+    assert list(pins_of(the_claim(node))) == [cell]
+
+
+@pytest.mark.parametrize("policy", ["required", "legacy"])
+def test_device_that_is_elsewhere_refuses_a_guest_that_fits_here_alone(policy: str) -> None:
+    full = holding(a_claim(uuid=BYSTANDER), a_pinned_guest({1: [12, 13, 14, 15]}))
+    node = a_numa_node(full, devices=[D1])
+    asked = boot(numa_topology=a_guest(), pci_requests=[a_request(policy=policy)])
+    assert refused(node, asked) == NUMA_AND_PCI
+
+
+def test_sockets_of_the_host_are_known_to_a_request() -> None:
+    host = HostTopology([a_host_cell(0, socket=0), a_host_cell(1, socket=0)])
+    full = holding(a_claim(uuid=BYSTANDER), a_pinned_guest({1: [12, 13, 14, 15]}))
+    asked = boot(numa_topology=a_guest(), pci_requests=[a_request(policy="socket")])
+    node = granted(a_numa_node(full, host=host, devices=[D1]), asked)
+    assert (pins_of(the_claim(node)), addresses_of(the_claim(node))) == ({0: [2, 3]}, ["d1"])
+
+
+# Limits of host cells
+
+FLOATING = a_guest(1, 2, 3000, policy="shared")
+HOLDS_FLOATING = holding(a_claim(uuid=BYSTANDER), FLOATING)
+
+
+def numa_limits(cpu: float, ram: float) -> Limits:
+    return Limits(numa_topology=NumaLimits(cpu_allocation_ratio=cpu, ram_allocation_ratio=ram))
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        (None, None),
+        (Limits(), None),
+        (numa_limits(2.0, 1.5), None),
+        (numa_limits(1.9, 1.5), NUMA),
+        (numa_limits(2.0, 1.4), NUMA),
+    ],
+)
+@pytest.mark.parametrize("method", ["instance_claim", "live_migration_claim"])
+def test_cells_are_over_committed_up_to_the_ratios_sent(
+    method: str, limits: Limits | None, reason: str | None
+) -> None:
+    """Two floating guests: four vcpus on two shared cpus, 6000 MB in a cell of 4096."""
+    flavor = a_flavor(2, 3000, extra_specs={"hw:numa_nodes": "1", "hw:cpu_policy": "shared"})
+    node = a_numa_node(HOLDS_FLOATING, host=a_host(1))
+    _, decision = decided(node, asks(method, flavor, limits=limits))
+    assert decision.reason == reason
+
+
+@pytest.mark.parametrize(("memory", "reason"), [(1096, None), (1097, NUMA)])
+def test_pinned_guest_does_not_over_commit(memory: int, reason: str | None) -> None:
+    node = a_numa_node(HOLDS_FLOATING, host=a_host(1))
+    asked = boot(numa_topology=a_guest(memory=memory), limits=numa_limits(0.1, 0.1))
+    assert decided(node, asked)[1].reason == reason
