@@ -165,8 +165,10 @@ def test_kills_with_prefetch_full_drop_nobody(quorum, vhost_url, database_url, s
                 trial.start()
                 trial.wait_for(lambda: taken(trial) == PREFETCH * PARTITIONS, "prefetch to be full")
                 trial.processes.kill(trial.workers.pop())
-                # What the database began for a worker that is gone goes on waiting there.
-                hanging.execute(sa.text(_END_BACKENDS))
+                # What the database began for a worker that is gone goes on waiting there. In a transaction
+                # of its own: one sees the same backends as at its first look.
+                with trial.engine.begin() as connection:
+                    connection.execute(sa.text(_END_BACKENDS))
         deliveries = delivery_counts(trial)
         trial.start()
         row = trial.finish(f"kill -9 with prefetch full, {kind} queues", kills)

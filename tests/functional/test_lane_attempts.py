@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Events that may have killed a worker: counted before they run, then run alone, then parked."""
 
-from datetime import timedelta
-
 import pytest
 
 from tests.builders import BYSTANDER, INSTANCE, NODE, a_flavor, an_instance, command
@@ -155,27 +153,42 @@ def test_what_one_more_death_would_park_waits_until_the_worker_has_lived_for_a_w
     assert attempts(bench) == before, "a worker that is killed meanwhile has not had it under way"
 
 
-def test_a_worker_that_has_lived_for_a_while_runs_everything_at_once(a_bench):
+def test_everything_goes_on_in_order_when_the_worker_has_lived_for_a_while(a_bench):
+    bench = a_bench(calm_seconds=0.3, batch_size=2)
+    bench.track(NODE, OTHER_NODE)
+    deliveries = [bench.deliver(boot(f"i-{n}"), redelivered=n == 1) for n in range(6)]
+    other = bench.deliver(boot("other", node=OTHER_NODE))
+    died(bench, MAX_ATTEMPTS - 1, deliveries[1])
+    with bench.at_work():
+        settles(other)
+        settles(deliveries[5])
+    assert [delivery.answer["sequence"] for delivery in deliveries] == [2, 3, 4, 5, 6, 7]
+
+
+def test_what_waits_for_its_last_attempt_is_left_to_the_next_worker_when_this_one_stops(a_bench):
     bench = a_bench(calm_seconds=600)
     bench.track()
-    died(bench, MAX_ATTEMPTS - 1, a_bench().deliver(boot(), "event-a"))
-    with bench.at_work():
-        settles(bench.deliver(boot(BYSTANDER)))
-        bench.now += timedelta(seconds=600)
-        innocent = bench.deliver(boot(), "event-a", redelivered=True)
-        settles(innocent)
-    assert innocent.outcome == "granted"
+    innocent = bench.deliver(boot(), redelivered=True)
+    died(bench, MAX_ATTEMPTS - 1, innocent)
+    bench.lane.close()
+    bench.lane.run()
+    assert innocent.answers == []
 
 
-@pytest.mark.parametrize("jump", [-3600, 3600])
-def test_a_clock_that_jumps_lengthens_no_wait(a_bench, jump):
-    bench = a_bench(calm_seconds=0.1)
-    bench.track()
-    died(bench, MAX_ATTEMPTS - 1, a_bench().deliver(boot(), "event-a"))
+def test_what_waits_for_its_last_attempt_and_comes_again_is_dropped(a_bench):
+    """The connection was lost meanwhile: the broker hands all of it out once more."""
+    bench = a_bench(calm_seconds=0.2)
+    bench.track(NODE, OTHER_NODE)
+    lost = bench.deliver(boot(), "event-a", redelivered=True)
+    other = bench.deliver(boot("other", node=OTHER_NODE))
+    died(bench, MAX_ATTEMPTS - 1, lost)
     with bench.at_work():
-        settles(bench.deliver(boot(BYSTANDER)))
-        bench.now += timedelta(seconds=jump)
-        settles(bench.deliver(boot(), "event-a", redelivered=True))
+        settles(other)
+        lost.live = False
+        bench.lane.drop(lost.partition)
+        again = bench.deliver(boot(), "event-a", redelivered=True)
+        settles(again)
+    assert (lost.answers, again.outcome) == ([], "granted")
 
 
 def test_an_event_that_was_under_way_at_too_many_deaths_is_parked_without_being_run(bench):

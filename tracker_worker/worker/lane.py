@@ -7,8 +7,8 @@ before that, nothing is dropped, order is kept.
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import TypeVar
 
 from msgspec import Struct
@@ -34,7 +34,15 @@ from tracker_worker.domain.errors import BadMessage, ErrorCode
 from tracker_worker.domain.ledger import Node
 from tracker_worker.worker.batch import Batch, Rules, Snapshot
 from tracker_worker.worker.events import Event, attempts_key, internal_error, read_event, unread_event
-from tracker_worker.worker.suspects import begin, deaths_of, decoded, in_parts, undecoded, was_decoded
+from tracker_worker.worker.suspects import (
+    begin,
+    deaths_of,
+    decoded,
+    in_parts,
+    undecoded,
+    was_decoded,
+    without_the_last,
+)
 from tracker_worker.worker.waiting import Waiting
 
 T = TypeVar("T")
@@ -54,7 +62,7 @@ class LaneSettings(Struct, frozen=True):
     max_attempts: int = 3
     retry_initial: float = 0.05
     retry_max: float = 3.0
-    calm_seconds: float = 2.0
+    calm_seconds: float = 5.0
     """How long a worker has lived before it runs what one more death would park."""
 
 
@@ -82,7 +90,7 @@ class Lane:
         self._work = threading.Event()
         self._closing = threading.Event()
         self._abandon = threading.Event()
-        self._began: datetime | None = None
+        self._calm_at = 0.0
 
     def submit(self, delivery: Delivery) -> bool:
         """Queue a delivery; blocks while its partition already has `prefetch` waiting.
@@ -101,9 +109,9 @@ class Lane:
 
     def run(self) -> None:
         """Work until closed and drained, or abandoned: the body of the lane's thread."""
-        self._began = self._rules.clock()
+        self._calm_at = time.monotonic() + self._settings.calm_seconds
         while not self._abandon.is_set():
-            self._work.wait()
+            self._work.wait(max(self._calm_at - time.monotonic(), 0.0) if self._waiting.resting else None)
             self._work.clear()
             while not self._abandon.is_set() and self.step():
                 pass
@@ -113,6 +121,8 @@ class Lane:
 
     def step(self) -> bool:
         """Take what is waiting, at most a batch, and settle it; False when nothing was waiting."""
+        if self._is_calm():
+            self._waiting.wake()
         deliveries = self._waiting.take(self._settings.batch_size, self._settings.batch_bytes)
         if not deliveries:
             return False
@@ -140,26 +150,19 @@ class Lane:
         """Run deliveries that may have killed a worker alone, the others together."""
         keys = {id(delivery): attempts_key(delivery) for delivery in deliveries if delivery.redelivered}
         counts = self._deaths(keys.values()) if keys else {}
-        for part, count in in_parts([(d, counts.get(keys.get(id(d), ""), 0)) for d in deliveries]):
+        counted = [(delivery, counts.get(keys.get(id(delivery), ""), 0)) for delivery in deliveries]
+        if not self._is_calm():
+            counted, later = without_the_last(counted, self._settings.max_attempts)
+            self._waiting.rest(later)
+        for part, count in in_parts(counted):
             if deaths_of(count) >= self._settings.max_attempts:
                 self._park_killer(part[0], count)
-                continue
-            if count and self._is_last(begin(count)):
-                self._wait_for_calm()
-            if self._abandon.is_set():
-                return
-            self._attempt(part, count)
+            else:
+                self._attempt(part, count)
 
-    def _is_last(self, count: int) -> bool:
-        """Tell whether one more death parks an event."""
-        return deaths_of(count) >= self._settings.max_attempts
-
-    def _wait_for_calm(self) -> None:
-        """Let kills that follow each other quickly pass: they come from outside, whoever they hit."""
-        if self._began is not None:
-            lived = (self._rules.clock() - self._began).total_seconds()
-            most = self._settings.calm_seconds
-            self._abandon.wait(min(max(most - lived, 0.0), most))
+    def _is_calm(self) -> bool:
+        """Tell whether the worker has lived for a while: kills from outside do not follow each other."""
+        return time.monotonic() >= self._calm_at
 
     def _deaths(self, keys: Collection[str]) -> dict[str, int]:
         """Return what is kept of the attempts of each of these deliveries that was under way at a death.
@@ -180,7 +183,7 @@ class Lane:
         begun = begin(count)
         self._count(again, begun)
         events = [read_event(delivery, self._rules.partitions) for delivery in deliveries]
-        if (count or self._is_last(begun)) and not was_decoded(begun):
+        if (count or deaths_of(begun) >= self._settings.max_attempts) and not was_decoded(begun):
             self._count(again, decoded(begun))
         self._settle(events)
 

@@ -39,6 +39,27 @@ def was_decoded(count: int) -> bool:
     return bool(count % 2)
 
 
+def without_the_last(
+    deliveries: Sequence[Counted], max_attempts: int
+) -> tuple[list[Counted], list[Delivery]]:
+    """Return the deliveries that may run at any time, and those that one more death would park, with what is
+    behind them.
+
+    Kills from outside that follow each other hit the same innocent event again and again.
+    """
+    resting: set[int] = set()
+    now: list[Counted] = []
+    later: list[Delivery] = []
+    for delivery, count in deliveries:
+        if count and deaths_of(count) == max_attempts - 1:
+            resting.add(delivery.partition)
+        if delivery.partition in resting:
+            later.append(delivery)
+        else:
+            now.append((delivery, count))
+    return now, later
+
+
 def in_parts(deliveries: Sequence[Counted]) -> Iterator[tuple[list[Delivery], int]]:
     """Yield the deliveries that run together, with their count: a suspect is alone, others have 0.
 

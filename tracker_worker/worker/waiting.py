@@ -3,7 +3,7 @@
 
 import queue
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 from tracker_worker.bus.delivery import Delivery
@@ -13,15 +13,21 @@ SHARES, LEAST_SHARE = 4, 16
 
 
 class Waiting:
-    """Deliveries by partition, at most `prefetch` of each.
+    """Deliveries by partition, at most `prefetch` of each besides what was put back.
 
-    `put` and `drop` may be called from any thread, `take` only from the lane's.
+    `put` and `drop` may be called from any thread, everything else only from the lane's.
     """
 
     def __init__(self, partitions: Iterable[int], prefetch: int) -> None:
         self._queues = {p: queue.Queue[Delivery](prefetch) for p in partitions}
+        self._back = {p: deque[Delivery]() for p in self._queues}
         self._turn = deque(self._queues)
-        self._held: Delivery | None = None
+        self._resting: set[int] = set()
+
+    @property
+    def resting(self) -> bool:
+        """Whether some partition rests."""
+        return bool(self._resting)
 
     def put(self, delivery: Delivery, seconds: float) -> bool:
         """Add a delivery; False when its partition stayed full for these seconds."""
@@ -32,42 +38,54 @@ class Waiting:
         return True
 
     def drop(self, partition: int) -> None:
-        """Forget what waits for a partition."""
+        """Forget what waits for a partition; what was put back is dropped when it is taken."""
         with suppress(queue.Empty):
             while True:
                 self._queues[partition].get_nowait()
 
+    def rest(self, deliveries: Sequence[Delivery]) -> None:
+        """Put back what was taken, in its order, and take nothing from its partitions until `wake`."""
+        for delivery in reversed(deliveries):
+            self._back[delivery.partition].appendleft(delivery)
+            self._resting.add(delivery.partition)
+
+    def wake(self) -> None:
+        """Take from all partitions again."""
+        self._resting.clear()
+
     def take(self, most: int, most_bytes: int) -> list[Delivery]:
         """Take from the partitions in turn, from each in order; nothing when nothing waits.
 
-        What would make the batch too large is held for the next one, which it begins.
+        What would make the batch too large begins the next one.
         """
-        taken = [self._held] if self._held is not None and self._held.live else []
-        size = sum(len(delivery.body) for delivery in taken)
-        self._held = None
-        waiting = deque(self._turn)
+        taken: list[Delivery] = []
+        size = 0
+        waiting = deque(partition for partition in self._turn if partition not in self._resting)
         rooms = dict.fromkeys(waiting, self._share(most))
         while waiting and len(taken) < most:
             partition = waiting[0]
-            if not rooms[partition]:
-                waiting.popleft()
-                continue
-            try:
-                delivery = self._queues[partition].get_nowait()
-            except queue.Empty:
+            delivery = self._next(partition) if rooms[partition] else None
+            if delivery is None:
                 waiting.popleft()
                 continue
             waiting.rotate(-1)
             if not delivery.live:
                 continue
-            rooms[partition] -= 1
-            self._turn.rotate(-self._turn.index(partition) - 1)
             size += len(delivery.body)
             if taken and size > most_bytes:
-                self._held = delivery
+                self._back[partition].appendleft(delivery)
                 break
+            rooms[partition] -= 1
+            self._turn.rotate(-self._turn.index(partition) - 1)
             taken.append(delivery)
         return taken
+
+    def _next(self, partition: int) -> Delivery | None:
+        if self._back[partition]:
+            return self._back[partition].popleft()
+        with suppress(queue.Empty):
+            return self._queues[partition].get_nowait()
+        return None
 
     def _share(self, most: int) -> int:
         """Return how many events of one partition a batch may have.
