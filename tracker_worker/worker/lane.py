@@ -161,8 +161,8 @@ class Lane:
                 self._attempt(part, count)
 
     def _is_calm(self) -> bool:
-        """Tell whether the worker has lived for a while: kills from outside do not follow each other."""
-        return time.monotonic() >= self._calm_at
+        """Tell whether the worker has lived for a while, so that kills do not follow each other, or ends."""
+        return self._closing.is_set() or time.monotonic() >= self._calm_at
 
     def _deaths(self, keys: Collection[str]) -> dict[str, int]:
         """Return what is kept of the attempts of each of these deliveries that was under way at a death.
