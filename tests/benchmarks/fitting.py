@@ -44,7 +44,7 @@ class Fitting:
     suits: Callable[[frozenset[int]], bool] = anywhere
 
     def __call__(self) -> GuestTopology | None:
-        return fit(self.host, self.guest, None, SPREAD, self.suits)
+        return fit(self.host, self.guest, None, SPREAD, lambda _cells: True, self.suits)
 
 
 def a_host(cpus: int, memory: Sequence[int]) -> list[CellUsage]:

@@ -6,6 +6,7 @@ guest follows from its phase, and so do the roles that its claims should have af
 """
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -26,7 +27,7 @@ TRUE, SHUFFLED, SILENT, FALSE = "true", "shuffled", "silent", "false"
 
 @dataclass(frozen=True)
 class Entry:
-    """A claim as it should be shown, and its devices as they were when it got them.
+    """A claim as it should be shown, its devices as they were when it got them, and its `own` requests.
 
     Placement may have chosen others than the `guessed` ones; the `adopted` ones it has.
     """
@@ -35,6 +36,7 @@ class Entry:
     devices: dict[str, Json]
     guessed: frozenset[str] = frozenset()
     adopted: frozenset[str] = frozenset()
+    own: frozenset[str | None] = frozenset()
 
     @property
     def addresses(self) -> list[str]:
@@ -44,6 +46,15 @@ class Entry:
     def request_ids(self) -> set[str]:
         """The requests that its devices were taken for, as far as they have ids."""
         return {each["request_id"] for each in self.view["pci_devices"] if "request_id" in each}
+
+    def missing(self, wanted: Iterable[Json]) -> list[Json]:
+        """What is left of requests by the devices that were taken for them."""
+        had = Counter(each.get("request_id") for each in self.view["pci_devices"])
+        left = [
+            {**request, "count": request["count"] - (had[id] if (id := request.get("request_id")) else 0)}
+            for request in wanted
+        ]
+        return [request for request in left if request["count"] > 0]
 
     @property
     def firm(self) -> bool:
@@ -63,11 +74,12 @@ class Entry:
         return self.with_devices(held, devices, self.guessed)
 
     def with_another(self, address: str, device: Json) -> "Entry":
-        """The same claim with a device instead of one that was guessed; the request of it is not known."""
+        """The same claim with a device instead of one that was guessed, for the same request."""
+        (guess,) = (each for each in self.view["pci_devices"] if each["address"] == address)
         held = [each for each in self.view["pci_devices"] if each["address"] != address]
         devices = {key: each for key, each in self.devices.items() if key != address}
         other = device["address"]
-        held.append(shown_device(device, "allocated", None))
+        held.append(shown_device(device, "allocated", guess.get("request_id")))
         changed = self.with_devices(held, {**devices, other: device}, self.guessed)
         return replace(changed, adopted=changed.adopted | {other})
 

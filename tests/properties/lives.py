@@ -157,7 +157,8 @@ class Lives:
         assert view == {**view, **guest.sizes, "role": role}
         holdings.topology_is_as_asked(view, asked, self.books.report)
         kept = self.kept(guest, role, method)
-        missing = [request for request in wanted if request.get("request_id") not in kept.request_ids]
+        kept = dataclasses.replace(kept, own=frozenset(request.get("request_id") for request in wanted))
+        missing = kept.missing(wanted)
         chosen = [] if method == "live_migration_claim" else missing
         self.books.drop(guest.uuid, role)
         self.books.put(guest.uuid, role, self.granted(view, chosen, kept))
@@ -177,8 +178,8 @@ class Lives:
         held = self.books.entries.get((guest.uuid, role), Entry({"pci_devices": []}, {}))
         if method == "live_migration_claim":
             return held
-        plugged = {port["request_id"] for port in guest.attached}
-        return held.of(device for device in held.view["pci_devices"] if device.get("request_id") in plugged)
+        own = {None, *held.own}
+        return held.of(device for device in held.view["pci_devices"] if device.get("request_id") not in own)
 
     def granted(self, view: Json, wanted: list[Json], kept: Entry) -> Entry:
         """What is kept comes first, and then what is wanted."""
@@ -220,7 +221,7 @@ class Lives:
     def boots(self, guest: Guest, ask: Ask, **more: Any) -> bool:
         guest.wish, guest.volume_backed = ask.wish, ask.volume_backed
         guest.ports, guest.phase = requests(ask.ports, self.ids), "building"
-        wanted = [*guest.ports, *aliased(guest.wish)]
+        wanted = [*aliased(guest.wish), *guest.ports]
         sent = {"instance": guest.json(**more), "limits": ask.limits}
         if self.claim(guest, INSTANCE, "instance_claim", wanted, ask.wish.topology(), sent):
             return True
@@ -241,7 +242,7 @@ class Lives:
     def unshelve(self, guest: Guest, *_: Any) -> None:
         """It comes with the topology that it had, and with the page sizes that it got."""
         guest.phase = "building"
-        wanted = [*guest.ports, *aliased(guest.wish)]
+        wanted = [*aliased(guest.wish), *guest.ports]
         sent = {"instance": guest.json(numa_topology=guest.carried)}
         asked = guest.carried or guest.wish.topology()
         if not self.claim(guest, INSTANCE, "instance_claim", wanted, asked, sent):
@@ -259,7 +260,7 @@ class Lives:
             case _:
                 policy = "shared" if guest.wish.policy == "dedicated" else "dedicated"
                 other.wish = dataclasses.replace(guest.wish, policy=policy).sensible()
-        wanted, limits = [*other.ports, *aliased(other.wish)], ask.limits if choice % 2 else None
+        wanted, limits = [*aliased(other.wish), *other.ports], ask.limits if choice % 2 else None
         sent = {"instance": other.json(), "limits": limits}
         if self.claim(other, INSTANCE, "instance_claim", wanted, other.wish.topology(), sent):
             guest.wish, guest.ports, guest.volume_backed = other.wish, other.ports, other.volume_backed
@@ -298,7 +299,7 @@ class Lives:
     def moves_in(self, guest: Guest, method: str, limits: Json | None, **current: Any) -> bool:
         """A move asks for the room of a guest that is elsewhere, or to be resized here."""
         size = guest.new_wish or guest.wish
-        wanted = [*guest.ports, *aliased(size)]
+        wanted = [*aliased(size), *guest.ports]
         sent = {
             "instance": guest.json(guest.wish, **current),
             "migration": guest.migration(),
@@ -377,8 +378,11 @@ class Lives:
         size = guest.new_wish or guest.wish
         if entry.view["numa_topology"] is None and size.topology() and holdings.host_cells(self.books.report):
             return
-        guest.move = f"move-{next(self.ids)}"
         method = self.METHODS.get(guest.kind, "resize_claim")
+        wanted = sum(request["count"] for request in [*aliased(size), *guest.ports])
+        if method != "live_migration_claim" and len(entry.devices) < wanted:
+            return  # It has given some back, and would get others.
+        guest.move = f"move-{next(self.ids)}"
         sent = {"instance": guest.json(guest.wish), "migration": guest.migration()}
         if method == "resize_claim":
             sent["flavor"] = size.flavor()
@@ -472,8 +476,7 @@ class Lives:
     def attach(self, guest: Guest, ask: Ask, choice: int) -> None:
         """The devices of ports; those that it has already are not taken again."""
         role, entry = guest.taking(self.books)
-        had = [device["request_id"] for device in entry.view["pci_devices"] if "request_id" in device]
-        again = [port for port in guest.attached if port["request_id"] in had][: choice % 2]
+        again = [port for port in guest.attached if port["request_id"] in entry.request_ids][: choice % 2]
         new = requests(ask.ports, self.ids) or requests([(1, [{}], None)], self.ids)
         near = holdings.cells_of(entry.view)
         sent: Json = {"instance_uuid": guest.uuid, "pci_requests": [*again, *new]}
@@ -488,9 +491,10 @@ class Lives:
         kept, taken = entry.view["pci_devices"], view["pci_devices"][len(entry.view["pci_devices"]) :]
         assert view == {**entry.view, "role": role, "pci_devices": [*kept, *taken]}
         devices, cells = self.books.reported(), {cell["id"] for cell in near}
-        holdings.devices_are_as_asked(taken, new, cells, devices, self.books.report, "claimed")
+        missing = [*entry.missing(again), *new]
+        holdings.devices_are_as_asked(taken, missing, cells, devices, self.books.report, "claimed")
         snapshots = {device["address"]: devices[device["address"]] for device in taken}
-        guesses = entry.guessed | holdings.guessed(taken, new)
+        guesses = entry.guessed | holdings.guessed(taken, missing)
         attached = entry.with_devices(view["pci_devices"], {**entry.devices, **snapshots}, guesses)
         self.books.put(guest.uuid, role, attached)
 

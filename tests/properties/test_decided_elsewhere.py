@@ -35,6 +35,8 @@ INSTANCES = ("guest-1", "guest-2", "guest-3")
 MOVES = ("move-1", "move-2")
 ADDRESSES = tuple(f"0000:{card:02x}:00.{function}" for card in range(5) for function in range(3))
 CHOICES = 5
+CLAIMED, ATTACHED = range(9), range(10, 19)
+"""The numbers of requests that come with a claim, and of those that come alone."""
 METHODS = (
     *("instance_claim", "resize_claim", "rebuild_claim", "live_migration_claim") * 3,
     *("abort_instance_claim", "drop_move_claim", "start_move", "finish_move", "finish_move"),
@@ -140,7 +142,7 @@ class DecidedElsewhere(RuleBasedStateMachine):
             "volume_backed": ask.volume_backed,
             "numa_topology": told.topology,
             "pci_devices": told.devices,
-            "pci_requests": requests(ask.ports, iter(range(9))),
+            "pci_requests": requests(ask.ports, iter(CLAIMED)),
         }
 
     def migration(self, uuid: str, move: str, ask: Ask, told: Told, **more: Any) -> Json:
@@ -186,7 +188,7 @@ class DecidedElsewhere(RuleBasedStateMachine):
     def event(self, method: str, uuid: str, move: str, ask: Ask, told: Told) -> None:
         args: Json = {"instance_uuid": uuid, "migration_uuid": move}
         if method == "claim_pci_devices":
-            args = {"instance_uuid": uuid, "pci_requests": requests(ask.ports, iter(range(9)))}
+            args = {"instance_uuid": uuid, "pci_requests": requests(ask.ports, iter(ATTACHED))}
         elif method in ("allocate_pci_devices", "unclaim_pci_devices"):
             args = {"instance_uuid": uuid, "addresses": told.devices}
         elif method == "update_usage":
@@ -215,20 +217,21 @@ class DecidedElsewhere(RuleBasedStateMachine):
             assert conflicts(decision) == (not self.is_free(claim))
         elif held is None or has(held) != has(claim):
             assert not conflicts(decision)
-            devices_first = held is not None and held["migration_uuid"] is None and not held["vcpus"]
-            self.granted_here(claim, ask, devices=method != "live_migration_claim" and not devices_first)
+            holdings.topology_is_as_asked(claim, ask.wish.topology(), self.reported)
+            kept = [device for device in held["pci_devices"] if is_attached(device)] if held else []
+            if method == "live_migration_claim":
+                kept = claim["pci_devices"]
+            self.granted_here(claim, ask, kept, taken=method != "live_migration_claim")
 
-    def granted_here(self, claim: Json, ask: Ask, devices: bool) -> None:
-        """What is decided here is taken from nobody; a live migration keeps the `devices` that it had."""
-        holdings.topology_is_as_asked(claim, ask.wish.topology(), self.reported)
-        if not devices:
-            assert self.is_free({**claim, "pci_devices": []})
-            return
-        assert self.is_free(claim)
-        wanted = [*requests(ask.ports, iter(range(9))), *aliased(ask.wish)]
+    def granted_here(self, claim: Json, ask: Ask, kept: list[Json], taken: bool) -> None:
+        """What is decided here is taken from nobody; what was attached stays, and comes first."""
+        got = claim["pci_devices"]
+        assert got[: len(kept)] == kept
+        assert self.is_free({**claim, "pci_devices": got[len(kept) :]})
+        wanted = [*aliased(ask.wish), *requests(ask.ports, iter(CLAIMED))] if taken else []
         cells = {cell["id"] for cell in holdings.cells_of(claim)}
         known = self.devices(owner(claim))
-        holdings.devices_are_as_asked(claim["pci_devices"], wanted, cells, known, self.reported, "allocated")
+        holdings.devices_are_as_asked(got[len(kept) :], wanted, cells, known, self.reported, "allocated")
 
     def is_free(self, claim: Json) -> bool:
         others = [other for other in node_view(self.node)["claims"] if owner(other) != owner(claim)]
@@ -292,6 +295,10 @@ class DecidedElsewhere(RuleBasedStateMachine):
         uuids = list(self.node.claims)
         for order in (uuids, uuids[::-1]):
             assert bytes_of(emptied(self.node, order, self.settings)) == bytes_of(self.empty)
+
+
+def is_attached(device: Json) -> bool:
+    return device.get("request_id") in {f"port-{number}" for number in ATTACHED}
 
 
 def owner(claim: Json) -> tuple[str, str]:

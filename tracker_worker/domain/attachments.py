@@ -26,10 +26,11 @@ def judge_devices(node: Node, command: ClaimPciDevices) -> Verdict:
     """
     assert node.resources is not None
     uuid = command.instance_uuid
-    held = node.claim(uuid, Role.INCOMING) or node.claim(uuid, Role.INSTANCE) or _devices_only(uuid)
+    here = node.claim(uuid, Role.INCOMING) or node.claim(uuid, Role.INSTANCE)
+    held = here or _devices_only(uuid)
     missing = unmet(with_ids(command.pci_requests), held.pci_devices)
-    if not missing and held.pci_devices:
-        return Verdict(held)
+    if here is not None and not missing:
+        return Verdict(here)
     if not node.resources.available:
         return Verdict(None, f"Node {node.name} is not available")
     cells = cell_ids(command.numa_topology or held.numa_topology)

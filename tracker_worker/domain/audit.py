@@ -6,7 +6,7 @@ Source: nova.compute.resource_tracker._update_available_resource, without the fa
 The cost grows with the instances of the node and with nothing else.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Literal
 
 from msgspec import Struct
@@ -24,10 +24,11 @@ from tracker_worker.domain.ledger import (
     TouchForgotten,
     adopted,
     claim_for,
+    staying_devices,
+    with_devices_of,
     with_reported,
 )
 from tracker_worker.domain.objects import Instance, Migration, Origin, last_change
-from tracker_worker.domain.pci.pools import HeldDevice
 from tracker_worker.domain.views import ClaimView, claim_view
 
 _RESIZE_TASKS = frozenset(
@@ -252,12 +253,22 @@ def _differences(held: tuple[Claim, ...], expected: list[Expected]) -> Iterator[
     for old, wanted in pairs:
         if old is not None and old.role is not wanted.claim.role:
             yield [ClaimDropped(old.instance_uuid, old.role)], None
-    for old, wanted in pairs:
-        new = wanted.claim
-        if old is not None:
-            new = _keeping(old, wanted)
+    taken: set[str] = set()
+    for old, wanted in sorted(pairs, key=lambda pair: pair[1].claim.role is Role.INSTANCE):
+        apart = _without(taken, wanted)
+        new = apart.claim if old is None else _keeping(old, apart)
+        taken |= _addresses(new)
         if new != old:
             yield [ClaimPut(new)], _correction(old, new, wanted.reason)
+
+
+def _without(taken: Collection[str], wanted: Expected) -> Expected:
+    """Return an expected claim without the devices that its instance has here for the other end of a move.
+
+    While an instance moves on its host, Nova reports the devices of both ends as the instance's.
+    """
+    own = tuple(device for device in wanted.claim.pci_devices if device.address not in taken)
+    return replace(wanted, claim=replace(wanted.claim, pci_devices=own))
 
 
 def _keeping(old: Claim, wanted: Expected) -> Claim:
@@ -268,40 +279,25 @@ def _keeping(old: Claim, wanted: Expected) -> Claim:
     """
     new = wanted.claim
     if old.devices_only:
-        return replace(new, pci_devices=_devices(old, wanted))
+        return replace(
+            new, pci_devices=staying_devices(old, wanted.claim.pci_devices if wanted.devices_known else None)
+        )
     other_move = wanted.arriving and old.migration_uuid != new.migration_uuid
     if not wanted.arriving:
         new = replace(new, migration_uuid=old.migration_uuid)
     if other_move:
         return new
     if not same_numbers(old.flavor, new.flavor):
-        return replace(new, pci_devices=new.pci_devices if wanted.devices_known else old.pci_devices)
+        return new if wanted.devices_known else with_devices_of(old, new)
     topology = old.numa_topology if old.assigned or new.numa_topology is None else new.numa_topology
     return replace(
         new,
         numa_request=old.numa_request if topology == old.numa_topology else new.numa_request,
         numa_topology=topology,
         pci_requests=old.pci_requests,
-        pci_devices=_devices(old, wanted),
+        pci_devices=staying_devices(old, wanted.claim.pci_devices if wanted.devices_known else None),
         assigned=old.assigned,
     )
-
-
-def _devices(old: Claim, wanted: Expected) -> tuple[HeldDevice, ...]:
-    """Return the devices of a claim that stays: those that this worker chose, then what else is reported.
-
-    A device that is reported too stays as it was taken. What was only guessed makes room for the rest.
-    """
-    reported = wanted.claim.pci_devices
-    chosen = [device for device in old.pci_devices if not device.tentative]
-    if not wanted.devices_known or (chosen and len(chosen) == len(old.pci_devices)):
-        return old.pci_devices
-    known = {device.address for device in reported}
-    kept = [device for device in old.pci_devices if device in chosen or device.address in known]
-    held = {device.address for device in kept}
-    others = [device for device in reported if device.address not in held]
-    # The facts may be older than what was chosen last: they still tell what the rest should be.
-    return (*kept, *others[: max(len(reported), len(old.pci_devices)) - len(kept)])
 
 
 def _correction(old: Claim | None, new: Claim, reason: Reason) -> Correction | None:

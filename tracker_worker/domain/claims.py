@@ -22,7 +22,13 @@ from tracker_worker.domain.numa.fitting import Preference, fit
 from tracker_worker.domain.numa.topology import cpus_of, request_of
 from tracker_worker.domain.objects import GuestTopology, NumaLimits, PciRequest
 from tracker_worker.domain.pci.pools import HeldDevice, free_devices
-from tracker_worker.domain.pci.requests import are_there, choose, taken_for, unmet
+from tracker_worker.domain.pci.requests import (
+    are_there,
+    choose,
+    taken_for,
+    unmet,
+    without_alias_ids,
+)
 from tracker_worker.domain.requests import AnyClaim, decided_claim, wanted_claim
 from tracker_worker.domain.settings import TrackerSettings
 
@@ -49,7 +55,7 @@ class Verdict(Struct, frozen=True):
 def judge(node: Node, command: AnyClaim, settings: TrackerSettings) -> Verdict:
     """Decide a claim on a tracked node: the same one again, a new one, or a replacement in one step."""
     if command.decided:
-        return _record(node, decided_claim(command))
+        return _record(node, command)
     return _decide(node, command, settings)
 
 
@@ -59,7 +65,7 @@ def _decide(node: Node, command: AnyClaim, settings: TrackerSettings) -> Verdict
     except RequestRefused as refused:
         return Verdict(None, str(refused))
     held = node.claim(wanted.instance_uuid, wanted.role)
-    if held is not None and _same(held, wanted):
+    if held is not None and _same(held, wanted, command):
         again = with_states(held, command.instance)
         return Verdict(replace(again, migration_uuid=wanted.migration_uuid or held.migration_uuid))
     assert node.resources is not None
@@ -68,13 +74,21 @@ def _decide(node: Node, command: AnyClaim, settings: TrackerSettings) -> Verdict
     return _test(node, held, wanted, command, settings)
 
 
-def _same(held: Claim, wanted: Claim) -> bool:
-    """Tell whether a claim is for what is held; an instance that has got its topology may ask with that."""
+def _same(held: Claim, wanted: Claim, command: AnyClaim) -> bool:
+    """Tell whether a claim is for what is held; an instance that has got its topology may ask with that.
+
+    What a live migration holds without devices is not the same to another move, which takes them at once.
+    """
     return (
         held.volume_backed == wanted.volume_backed
         and same_numbers(held.flavor, wanted.flavor)
         and wanted.numa_request in (held.numa_request, request_of(held.numa_topology))
-        and held.pci_requests == wanted.pci_requests
+        and without_alias_ids(held.pci_requests) == without_alias_ids(wanted.pci_requests)
+        and (
+            isinstance(command, LiveMigrationClaim)
+            or held.migration_uuid == wanted.migration_uuid
+            or len(held.pci_devices) >= sum(request.count for request in wanted.pci_requests)
+        )
     )
 
 
@@ -122,6 +136,10 @@ def _plugged(held: Claim, wanted: Claim, command: AnyClaim) -> tuple[HeldDevice,
     if isinstance(command, LiveMigrationClaim):
         same_move = held.devices_only or held.migration_uuid == wanted.migration_uuid
         return held.pci_devices if same_move else ()
+    return _not_its_own(held)
+
+
+def _not_its_own(held: Claim) -> tuple[HeldDevice, ...]:
     own = {None, *(request.request_id for request in held.pci_requests)}
     return tuple(device for device in held.pci_devices if device.request_id not in own)
 
@@ -148,14 +166,13 @@ class _Room:
         """Return the topology that a guest gets, near its devices; None when it does not fit."""
         if asked is None or not self.cells:
             return None
-        if not are_there(self._devices, requests):
-            return None  # Not on any of the cells, whose sets are many.
         preference = Preference(self._devices_by_cell(), bool(requests), self._pack)
         return fit(
             self.cells,
             asked,
             limits,
             preference,
+            lambda cells: are_there(self._devices, requests, affinity_of(self._node, cells)),
             lambda cells: self.devices_for(requests, cells) is not None,
         )
 
@@ -177,15 +194,30 @@ class _Room:
         return counts
 
 
-def _record(node: Node, claim: Claim) -> Verdict:
+def _record(node: Node, command: AnyClaim) -> Verdict:
     """Grant what was decided elsewhere, and tell whether it takes what is not free here."""
+    claim = decided_claim(command)
     held = node.claim(claim.instance_uuid, claim.role)
     others = [other for other in node.held() if other is not held]
-    if held is not None and held.devices_only:
-        came = {device.address for device in held.pci_devices}
-        more = [device for device in claim.pci_devices if device.address not in came]
-        claim = replace(claim, pci_devices=(*held.pci_devices, *more))
+    if held is not None:
+        claim = replace(claim, pci_devices=_with_attached(held, claim, command))
     return Verdict(claim, conflict=_takes_what_is_not_free(node, claim, others))
+
+
+def _with_attached(held: Claim, claim: Claim, command: AnyClaim) -> tuple[HeldDevice, ...]:
+    """Return the devices of a decided claim, and what claim_pci_devices took for the one that it replaces.
+
+    Only that gave devices a request here: who decides elsewhere names none.
+    """
+    same_move = held.devices_only or held.migration_uuid == claim.migration_uuid
+    if held.pci_requests == claim.pci_requests or isinstance(command, LiveMigrationClaim):
+        attached = [device for device in held.pci_devices if device.request_id is not None and same_move]
+    else:
+        attached = list(_not_its_own(held))
+    kept = {device.address: device for device in claim.pci_devices}
+    kept |= {device.address: device for device in attached}
+    in_order = dict.fromkeys([*(device.address for device in held.pci_devices), *kept])
+    return tuple(kept[address] for address in in_order if address in kept)
 
 
 def _takes_what_is_not_free(node: Node, claim: Claim, others: Sequence[Claim]) -> bool:

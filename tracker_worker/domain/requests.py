@@ -35,7 +35,7 @@ def wanted_claim(command: AnyClaim, settings: TrackerSettings) -> Claim:
     flavor, images = _flavor(command), _images(command)
     requests = command.pci_requests
     if requests is None:
-        requests = [*_ports(instance), *_alias_requests(flavor, images, settings)]
+        requests = [*_alias_requests(flavor, None, settings), *_ports(instance)]
     return replace(claim, numa_request=constraints_of(flavor, images), pci_requests=tuple(requests))
 
 
@@ -66,11 +66,12 @@ def _images(command: MoveClaim) -> Mapping[str, str]:
 
 
 def _boot_requests(instance: Instance, settings: TrackerSettings) -> tuple[PciRequest, ...]:
-    """Return the requests that an instance brings, with the flavor's unless they are among them."""
+    """Return the requests that an instance brings, after the flavor's unless they are among them."""
     brought = instance.pci_requests
     if any(request.source != PORT for request in brought):
         return tuple(brought)
-    return (*brought, *_alias_requests(instance.flavor, instance.image_properties, settings))
+    policy = pci_numa_policy_of(instance.flavor, instance.image_properties)
+    return (*_alias_requests(instance.flavor, policy, settings), *brought)
 
 
 def _ports(instance: Instance) -> list[PciRequest]:
@@ -78,9 +79,13 @@ def _ports(instance: Instance) -> list[PciRequest]:
 
 
 def _alias_requests(
-    flavor: Flavor, images: Mapping[str, str], settings: TrackerSettings
+    flavor: Flavor, numa_policy: str | None, settings: TrackerSettings
 ) -> tuple[PciRequest, ...]:
+    """Return the requests of a flavor's aliases; a policy goes before theirs.
+
+    Source: Nova has the policy of flavor and image at a boot only (get_pci_requests_from_flavor).
+    """
     alias = flavor.extra_specs.get(ALIAS)
     if not alias:
         return ()
-    return requests_of(alias, settings.aliases, pci_numa_policy_of(flavor, images))
+    return requests_of(alias, settings.aliases, numa_policy)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Devices that come and go while an instance stays: SR-IOV attach and detach, live migration."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -36,7 +37,7 @@ from tests.topologies import (
     placed,
     statuses_of,
 )
-from tests.unit.domain.claiming import PCI, asks, attach, boot, granted, refused, the_claim
+from tests.unit.domain.claiming import EVERY_CLAIM, PCI, asks, attach, boot, granted, refused, the_claim
 from tracker_worker.domain.commands import Command
 from tracker_worker.domain.flavors import Amounts
 from tracker_worker.domain.ledger import Claim, Node, NodeRemoved, assert_sum, evolve
@@ -60,6 +61,17 @@ def free(*addresses: str) -> Command:
 def moves_here(method: str, *requests: PciRequest, migration: str = MOVE) -> Command:
     moving = a_migration(migration)
     return asks(method, a_flavor(), migration=moving, pci_requests=list(requests))
+
+
+def decided_elsewhere(
+    method: str, *requests: PciRequest, carries: Iterable[str] = (), migration: str = MOVE
+) -> Command:
+    """A claim that brings these devices."""
+    instance = an_instance(pci_devices=list(carries), pci_requests=list(requests))
+    if method == "instance_claim":
+        return asks(method, a_flavor(), instance, decided=True)
+    move = a_migration(migration, new_pci_devices=list(carries))
+    return asks(method, a_flavor(), instance, migration=move, decided=True)
 
 
 def landed(migration: str | None = MOVE, **of: Any) -> Command:
@@ -156,6 +168,25 @@ def test_devices_of_the_flavor_are_not_those_of_an_attachment_that_asks_for_the_
     held = holding(HERE, devices=["vf1"], requests=[a_request()])
     node = granted(a_numa_node(held, devices=CARD), attach(a_request()))
     assert devices_by_role(node) == {"instance": ["vf1", "vf3"]}
+
+
+def test_request_that_has_some_of_its_devices_gets_the_rest() -> None:
+    node = granted(a_numa_node(HERE, devices=CARD), attach(a_request(2, "a")))
+    assert devices_by_role(node) == {"instance": ["vf3", "vf2"]}
+    node = applied(node, free("vf3"))
+    node = granted(node, attach(a_request(2, "a")))
+    assert devices_by_role(node) == {"instance": ["vf2", "vf3"]}
+    assert refused(node, attach(a_request(4, "a"))) == PCI
+    node = granted(node, attach(a_request(3, "a")), attach(a_request(1, "a")))
+    assert devices_by_role(node) == {"instance": ["vf2", "vf3", "vf1"]}
+
+
+def test_nothing_asked_for_is_granted_to_whoever_has_a_claim() -> None:
+    nothing = command("claim_pci_devices", instance_uuid=INSTANCE, pci_requests=[])
+    node = a_numa_node(HERE)
+    _, decision = decided(node, nothing)
+    assert (decision.claim, decision.changes) == (claims_of(node)["instance"], ())
+    assert refused(a_numa_node(), nothing) == PCI
 
 
 @pytest.mark.parametrize(
@@ -440,6 +471,38 @@ def test_boot_that_becomes_another_keeps_what_was_attached() -> None:
     node = granted(node, boot(a_flavor(), pci_requests=[a_port("a"), a_port("b")]))
     devices = claims_of(node)["instance"].pci_devices
     assert [(device.address, device.request_id) for device in devices] == [("vf2", "b"), ("vf3", "a")]
+
+
+@pytest.mark.parametrize("method", EVERY_CLAIM)
+@pytest.mark.parametrize("carried", [[], ["vf1"], ["vf1", "vf3"]])
+def test_decided_claim_that_comes_again_keeps_what_was_attached(method: str, carried: list[str]) -> None:
+    asked = decided_elsewhere(method, a_port(), carries=carried)
+    node = granted(a_numa_node(devices=CARD), asked, attach(a_port()))
+    (before,) = claims_of(node).values()
+    _, decision = decided(node, asked)
+    assert (decision.claim, decision.changes) == (before, ())
+
+
+@pytest.mark.parametrize("method", EVERY_CLAIM)
+def test_decided_claim_that_becomes_another_keeps_what_was_attached_and_not_what_it_had(method: str) -> None:
+    node = granted(a_numa_node(devices=CARD), decided_elsewhere(method, carries=["vf1"]), attach(a_port("b")))
+    node = granted(node, decided_elsewhere(method, a_port("c"), carries=["vf2"]))
+    (addresses,) = devices_by_role(node).values()
+    assert sorted(addresses) == ["vf2", "vf3"]
+
+
+def test_decided_live_migration_keeps_the_devices_that_were_claimed_before_it_however_often_it_comes() -> (
+    None
+):
+    asked = decided_elsewhere("live_migration_claim")
+    node = granted(with_devices_alone(), asked, asked)
+    assert devices_by_role(node) == {"incoming": ["vf3"]}
+
+
+def test_another_decided_live_migration_does_not_get_the_devices_of_the_one_before() -> None:
+    node = granted(a_numa_node(devices=CARD), decided_elsewhere("live_migration_claim"), attach())
+    node = granted(node, decided_elsewhere("live_migration_claim", migration=OTHER_MOVE))
+    assert devices_by_role(node) == {"incoming": []}
 
 
 def test_device_that_a_move_carries_and_that_was_claimed_alone_is_one() -> None:

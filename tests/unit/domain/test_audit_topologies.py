@@ -40,6 +40,7 @@ from tests.topologies import (
 from tests.unit.domain.auditing import NEW, OLD, a_move, corrections, reasons
 from tests.unit.domain.claiming import asks, attach, boot
 from tracker_worker.domain.commands import Command
+from tracker_worker.domain.flavors import Flavor
 from tracker_worker.domain.ledger import Claim, Node, Role
 from tracker_worker.domain.node import Decision
 from tracker_worker.domain.objects import Instance, Migration
@@ -212,10 +213,10 @@ def test_plain_instance_gets_a_topology_and_devices_by_the_report_alone() -> Non
 # Guesses
 
 
-def guessing(*devices: str, **more: Any) -> Claim:
+def guessing(*devices: str, flavor: Flavor | None = None) -> Claim:
     """A claim for a resource class: Placement knows which of its devices was meant."""
     guesses = [HeldDevice(address, device=a_device(address), tentative=True) for address in devices]
-    return holding(a_claim(), PINS, guesses, requests=[a_request(resource_class="CUSTOM_GPU")], **more)
+    return holding(a_claim(flavor=flavor), PINS, guesses, requests=[a_request(resource_class="CUSTOM_GPU")])
 
 
 @pytest.mark.parametrize(
@@ -278,6 +279,35 @@ def test_guess_gives_way_and_what_was_chosen_beside_it_does_not(
     before = a_node_of(holding(a_claim(), devices=[DEVICES[1], guess]))
     node, _ = audited(before, [an_instance(pci_devices=reported)])
     assert addresses_of(claims_of(node)["instance"]) == wanted
+
+
+def test_request_keeps_its_device_when_that_was_wrongly_guessed() -> None:
+    asked = attach(a_request(request_id="a", resource_class="CUSTOM_GPU"))
+    before, _ = decided(a_node_of(a_claim()), asked)
+    node, _ = audited(before, [an_instance(pci_devices=["d2"])])
+    (device,) = claims_of(node)["instance"].pci_devices
+    assert (device.address, device.request_id, device.tentative) == ("d2", "a", True)
+    assert decided(node, asked)[1].changes == ()
+
+
+def test_guesses_of_two_claims_on_one_host_are_told_apart() -> None:
+    """Nova reports an instance's old and new devices together while it moves on its host."""
+    old = guessing("d1", flavor=OLD)
+    new = replace(guessing("d2", "d3", flavor=NEW), role=Role.INCOMING, migration_uuid=MOVE)
+    all_of_it = ["d1", "d2", "d3"]
+    moving = an_instance(flavor=OLD, task_state="resize_prep", pci_devices=all_of_it)
+    move = a_move(source_node=NODE)
+    node, _ = audited(a_node_of(old, new), [moving], [move])
+    assert {role: addresses_of(claim) for role, claim in claims_of(node).items()} == {
+        "instance": ["d1"],
+        "incoming": ["d2", "d3"],
+    }
+    resized = an_instance(flavor=NEW, vm_state="resized", pci_devices=all_of_it)
+    node, _ = audited(node, [resized], [move])
+    assert {role: addresses_of(claim) for role, claim in claims_of(node).items()} == {
+        "outgoing": ["d1"],
+        "instance": ["d2", "d3"],
+    }
 
 
 def test_device_that_was_wrongly_guessed_is_free_again() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from tests.builders import a_flavor, a_node, an_instance, decided
+from tests.builders import OTHER_MOVE, a_flavor, a_migration, a_node, an_instance, decided
 from tests.topologies import (
     DEDICATED,
     HUGE_KB,
@@ -57,6 +57,16 @@ def test_live_migration_tests_devices_and_takes_none() -> None:
     assert (claim.pci_devices, claim.pci_requests) == ((), (a_request(),))
     assert (pins_of(claim), claim.assigned) == ({0: [2, 3]}, True)
     assert statuses_of(after) == {"d1": "available"}
+
+
+@pytest.mark.parametrize("method", ["rebuild_claim", "resize_claim"])
+def test_another_move_takes_the_devices_that_a_live_migration_left(method: str) -> None:
+    """The source dies during a live migration, and the instance is evacuated to the same node."""
+    asked = {"pci_requests": [a_request()]}
+    node = granted(a_numa_node(devices=[a_device("d1")]), asks("live_migration_claim", **asked))
+    node = granted(node, asks(method, migration=a_migration(OTHER_MOVE), **asked))
+    assert statuses_of(node) == {"d1": "allocated"}
+    assert the_claim(node).migration_uuid == OTHER_MOVE
 
 
 @pytest.mark.parametrize(

@@ -294,6 +294,40 @@ def test_instance_that_lands_untested_has_what_it_reports() -> None:
     assert shown(events(node, DELETE)) == shown(EMPTY)
 
 
+@pytest.mark.parametrize("reported", [{}, {"numa_topology": a_pinned_guest({0: [4, 5]}), "pci_devices": []}])
+def test_instance_that_lands_where_it_is_keeps_what_the_worker_chose(reported: dict[str, Any]) -> None:
+    """An audit has seen it here before its landing was told."""
+    node = events(EMPTY, boot(), finish(OLD, OTHER_MOVE, **reported))
+    claim = claims_of(node)["instance"]
+    assert (has(claim), claim.assigned, claim.migration_uuid) == (OLD_HAS, True, OTHER_MOVE)
+    assert ignored(node, finish(OLD, OTHER_MOVE, **reported))
+
+
+def test_instance_that_lands_where_it_is_keeps_the_devices_that_were_attached() -> None:
+    node = events(EMPTY, attach(), ALLOCATE)
+    node, _ = decided(node, a_report([an_instance(flavor=a_flavor())], [], resources=EMPTY.resources))
+    assert held(node) == {"instance": ({}, ["vf2"])}
+    node = events(node, finish(a_flavor(), pci_devices=None))
+    assert held(node) == {"instance": ({}, ["vf2"])}
+    assert statuses_of(node)["vf2"] == "allocated"
+
+
+def test_instance_that_lands_where_it_is_in_another_size_has_the_topology_that_it_reports() -> None:
+    reported = {"numa_topology": a_pinned_guest({0: [4, 5, 6]})}
+    node = events(EMPTY, boot(), finish(NEW, OTHER_MOVE, **reported))
+    claim = claims_of(node)["instance"]
+    assert (has(claim), claim.assigned) == (({0: [4, 5, 6]}, ["gpu1"]), False)
+    node = events(EMPTY, boot(), finish(NEW, OTHER_MOVE, pci_devices=["gpu2"], **reported))
+    assert held(node) == {"instance": ({0: [4, 5, 6]}, ["gpu2"])}
+
+
+def test_instance_that_lands_where_it_was_adopted_has_what_it_reports() -> None:
+    node = events(EMPTY, finish(OLD, MOVE, numa_topology=a_pinned_guest({0: [4, 5]}), pci_devices=["vf1"]))
+    again = {"numa_topology": a_pinned_guest({1: [14, 15]}), "pci_devices": ["vf2"]}
+    node = events(node, finish(OLD, OTHER_MOVE, **again))
+    assert held(node) == {"instance": ({1: [14, 15]}, ["vf2"])}
+
+
 def test_instance_that_comes_back_untested_has_what_it_reports() -> None:
     back = an_instance(numa_topology=a_pinned_guest({0: [4, 5]}), pci_devices=["vf1"])
     node = events(EMPTY, command("finish_revert_move", instance=back, migration_uuid=MOVE))

@@ -2,6 +2,7 @@
 """What a claim asks for: which topology and which devices, by instance, flavor, image and command."""
 
 import pytest
+from msgspec.structs import replace
 
 from tests.builders import BYSTANDER, a_claim, a_flavor, an_instance, decided
 from tests.topologies import (
@@ -33,6 +34,7 @@ from tests.unit.domain.claiming import (
     the_claim,
 )
 from tracker_worker.domain.objects import PciRequest
+from tracker_worker.domain.requests import PORT
 from tracker_worker.domain.settings import TrackerSettings
 
 # Which topology
@@ -115,7 +117,7 @@ OLD_ALIAS = PciRequest(1, [{"vendor_id": "old"}], source="flavor_alias")
     ("brought", "wanted"),
     [
         ([], ["gpu1"]),
-        ([a_port()], ["vf2", "gpu1"]),
+        ([a_port()], ["gpu1", "vf2"]),
         ([GPU_REQUEST], ["gpu1"]),
         ([a_port(), GPU_REQUEST], ["vf2", "gpu1"]),
         ([a_request(2, **GPU)], ["gpu1", "gpu2"]),
@@ -135,8 +137,8 @@ def test_boot_asks_by_what_it_brings_and_by_the_flavor_unless_that_is_among_it(
     [
         ([], None, ["gpu1"]),
         ([OLD_ALIAS], None, ["gpu1"]),
-        ([OLD_ALIAS, a_port()], None, ["vf2", "gpu1"]),
-        ([a_port("a"), a_port("b")], None, ["vf2", "vf1", "gpu1"]),
+        ([OLD_ALIAS, a_port()], None, ["gpu1", "vf2"]),
+        ([a_port("a"), a_port("b")], None, ["gpu1", "vf2", "vf1"]),
         ([a_port()], [], []),
         ([a_port()], [a_request(2, **GPU)], ["gpu1", "gpu2"]),
     ],
@@ -149,6 +151,28 @@ def test_move_asks_for_the_instances_ports_and_the_new_flavors_devices_unless_to
     instance = an_instance(flavor=old, pci_requests=brought)
     node = granted(a_numa_node(devices=[*CARD, *GPUS]), asks(method, flavor, instance, pci_requests=sent))
     assert addresses_of(the_claim(node)) == wanted
+
+
+@pytest.mark.parametrize("method", ["instance_claim", "resize_claim", "rebuild_claim"])
+def test_devices_of_the_flavor_are_chosen_before_those_of_ports(method: str) -> None:
+    """Nova's order: a port may take what only the flavor could have had."""
+    net = {"physical_network": "net"}
+    devices = [a_device("gpu1", tags=net, **GPU), a_device("nic1", tags=net)]
+    instance = an_instance(
+        flavor=a_flavor(extra_specs=WITH_GPU), pci_requests=[a_request(source=PORT, **net)]
+    )
+    node = granted(a_numa_node(devices=devices), asks(method, instance.flavor, instance))
+    assert addresses_of(the_claim(node)) == ["gpu1", "nic1"]
+
+
+@pytest.mark.parametrize("method", MOVE_CLAIMS)
+def test_request_of_a_flavor_is_the_same_whatever_its_id(method: str) -> None:
+    """Nova makes new ids for the requests of an alias at each move."""
+    card = [a_device("d1"), a_device("d2")]
+    first, again = (replace(GPU_REQUEST, spec=[{}], request_id=new) for new in ("first", "again"))
+    node = granted(a_numa_node(devices=card), asks(method, pci_requests=[first]))
+    _, decision = decided(node, asks(method, pci_requests=[again]))
+    assert (decision.outcome, decision.claim, decision.changes) == ("granted", the_claim(node), ())
 
 
 @pytest.mark.parametrize("method", EVERY_CLAIM)
@@ -174,12 +198,20 @@ def test_alias_that_cannot_be_read_is_refused(method: str, alias: str, reason: s
         ({"hw:pci_numa_affinity_policy": "x"}, {}, "Invalid PCI NUMA affinity configured: x"),
     ],
 )
-@pytest.mark.parametrize("method", EVERY_CLAIM)
-def test_affinity_of_flavor_or_image_goes_before_the_aliass(
-    method: str, specs: dict[str, str], images: dict[str, str], reason: str | None
+def test_affinity_of_flavor_or_image_goes_before_the_aliass_at_a_boot(
+    specs: dict[str, str], images: dict[str, str], reason: str | None
 ) -> None:
     flavor = a_flavor(2, 1024, extra_specs=DEDICATED | {"pci_passthrough:alias": "near:1"} | specs)
-    instance = an_instance(flavor=flavor, image_properties=images)
     node = a_numa_node(devices=[a_device("gpu1", numa_node=9, **GPU)])
-    _, decision = decided(node, asks(method, flavor, instance), WITH_ALIASES)
+    _, decision = decided(node, boot(flavor, image_properties=images), WITH_ALIASES)
     assert decision.reason == reason
+
+
+@pytest.mark.parametrize("policy", ["preferred", "x"])
+@pytest.mark.parametrize("method", MOVE_CLAIMS)
+def test_aliass_own_affinity_holds_for_moves(method: str, policy: str) -> None:
+    """Nova reads that of flavor and image at the boot only."""
+    specs = {"pci_passthrough:alias": "near:1", "hw:pci_numa_affinity_policy": policy}
+    flavor = a_flavor(2, 1024, extra_specs=DEDICATED | specs)
+    node = a_numa_node(devices=[a_device("gpu1", numa_node=9, **GPU)])
+    assert refused(node, asks(method, flavor)) == NUMA_AND_PCI

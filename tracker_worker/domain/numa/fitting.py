@@ -42,14 +42,16 @@ def fit(
     guest: GuestTopology,
     limits: NumaLimits | None,
     preference: Preference,
+    may_suit: Callable[[frozenset[int]], bool],
     suits: Callable[[frozenset[int]], bool],
 ) -> GuestTopology | None:
     """Return the guest's topology with host cells, page sizes and pins; None when it does not fit.
 
-    `suits` says whether the devices asked for can be had by a guest on these host cells.
+    `suits` says whether the devices asked for can be had by a guest on these host cells. What `may_suit`
+    says of all cells that could be taken holds for each set of them: if it is no, none is tried.
     """
     suits = cache(suits)
-    if not _may_suit(host, guest, suits):
+    if not _has_cells(host, guest, suits):
         return None
     pinned = any(cell.cpu_policy in PINNED_POLICIES for cell in guest.cells)
     ordered = _in_order(host, guest, preference, pinned)
@@ -62,6 +64,9 @@ def fit(
         ]
         for number, cell in enumerate(guest.cells)
     ]
+    reachable = frozenset(cell.id for row in fitted for cell in row if cell is not None)
+    if not may_suit(reachable):
+        return None
     placed = _Search([[cell is not None for cell in row] for row in fitted], ordered, suits).place()
     if placed is None:
         return None
@@ -69,7 +74,7 @@ def fit(
     return replace(guest, cells=cells)
 
 
-def _may_suit(
+def _has_cells(
     host: Sequence[CellUsage], guest: GuestTopology, suits: Callable[[frozenset[int]], bool]
 ) -> bool:
     """Tell whether there are host cells enough, and, when all are needed, whether they suit."""

@@ -25,7 +25,7 @@ from tracker_worker.domain.pci.pools import (
     tags_of,
 )
 
-LIVE_MIGRATABLE = "live_migratable"
+ALIAS_SOURCE = "flavor_alias"
 _FIELDS = ("address", "vendor_id", "product_id", "numa_node", "dev_type", "parent_addr", "label")
 _PLACEMENT_KEYS = ("resource_class", "traits", "rp_uuids")
 """Keys of a spec that Placement has matched already, by what the report of a device does not tell."""
@@ -53,10 +53,22 @@ def with_ids(requests: Iterable[PciRequest]) -> list[PciRequest]:
     return named
 
 
+def without_alias_ids(requests: Iterable[PciRequest]) -> list[PciRequest]:
+    """Return requests to be compared: Nova makes new ids for those of a flavor at each move."""
+    return [
+        replace(request, request_id=None) if request.source == ALIAS_SOURCE else request
+        for request in requests
+    ]
+
+
 def unmet(requests: Iterable[PciRequest], held: Iterable[HeldDevice]) -> list[PciRequest]:
-    """Return the requests that none of the devices was taken for; one without an id is always unmet."""
-    met = {device.request_id for device in held if device.request_id is not None}
-    return [request for request in requests if request.request_id not in met]
+    """Return what is left of requests by the devices that were taken for them; without an id all is left."""
+    met: Counter[str | None] = Counter(device.request_id for device in held if device.request_id is not None)
+    return [
+        replace(request, count=request.count - met[request.request_id])
+        for request in requests
+        if request.count > met[request.request_id]
+    ]
 
 
 def choose(
@@ -95,14 +107,33 @@ def _in_order(tracked: Iterable[TrackedDevice]) -> list[PciDevice]:
     return sorted(free, key=lambda device: len(tags_of(device)))
 
 
-def are_there(tracked: Iterable[TrackedDevice], requests: Iterable[PciRequest]) -> bool:
-    """Tell whether each request alone finds devices enough somewhere: else all of them cannot."""
+def are_there(
+    tracked: Iterable[TrackedDevice], requests: Iterable[PciRequest], affinity: Affinity | None
+) -> bool:
+    """Tell whether each request alone finds devices enough that its NUMA policy allows.
+
+    Where that is not so on all cells that a guest could be on, it is not so on any of them.
+    """
     free = free_devices(tracked)
     return all(
-        sum(_meets_one(device, request) and _is_asked_for(device, request) for device in free)
+        sum(
+            _meets_one(device, request)
+            and _is_asked_for(device, request)
+            and _is_allowed(device, request, affinity)
+            for device in free
+        )
         >= request.count
         for request in requests
     )
+
+
+def _is_allowed(device: PciDevice, request: PciRequest, affinity: Affinity | None) -> bool:
+    policy = request.numa_policy or "legacy"
+    if affinity is None or policy == "preferred" or device.numa_node in affinity.cells:
+        return True
+    if policy == "socket":
+        return device.numa_node in _cells_of_sockets(affinity)
+    return policy == "legacy" and device.numa_node is None
 
 
 def taken_for(
@@ -151,8 +182,7 @@ def _meets(known: Mapping[str, Any], spec: Mapping[str, Any]) -> bool:
     for key, wanted in spec.items():
         if key in _PLACEMENT_KEYS:
             continue
-        found = known.get(key, "false" if key == LIVE_MIGRATABLE else None)
-        if _folded(found) != _folded(wanted):
+        if _folded(known.get(key)) != _folded(wanted):
             return False
     return True
 
@@ -172,7 +202,8 @@ def _near(devices: Sequence[PciDevice], request: PciRequest, affinity: Affinity)
     near_or_unknown = _on(devices, {*affinity.cells, None})
     if policy == "legacy" or len(near_or_unknown) >= request.count:
         return near_or_unknown
-    return [*near_or_unknown, *(device for device in devices if device not in near_or_unknown)]
+    others = [device for device in devices if device.numa_node not in {*affinity.cells, None}]
+    return [*near_or_unknown, *others]
 
 
 def _on(devices: Iterable[PciDevice], cells: Collection[int | None]) -> list[PciDevice]:

@@ -62,8 +62,8 @@ def mixed(cpus=1, shared=1, memory=1, **more):
     return a_cell(memory, shared, cpus, "mixed", **more)
 
 
-def fitted(host, *guest, emulator=None, limits=None, preference=SPREAD, suits=anywhere):
-    return fit(host, GuestTopology(list(guest), emulator), limits, preference, suits)
+def fitted(host, *guest, emulator=None, limits=None, preference=SPREAD, may_suit=anywhere, suits=anywhere):
+    return fit(host, GuestTopology(list(guest), emulator), limits, preference, may_suit, suits)
 
 
 def placed(host, *guest, **more):
@@ -389,6 +389,14 @@ def test_a_guest_goes_to_the_first_cells_that_suit_its_devices(suiting, cells):
     assert placed(host, a_cell(), a_cell(), suits=lambda found: found in suiting) == cells
 
 
+def test_no_cells_are_tried_when_all_that_have_room_together_do_not_suit():
+    asked, tried = [], []
+    host = [a_host_cell(0), a_host_cell(1, cpus=0), a_host_cell(2), a_host_cell(3)]
+    may_suit, suits = (lambda cells: asked.append(cells)), (lambda cells: tried.append(cells))
+    assert fitted(host, pinned(2), pinned(1), may_suit=may_suit, suits=suits) is None
+    assert (asked, tried) == ([frozenset({0, 2, 3})], [])
+
+
 def test_cells_are_asked_about_once_whatever_their_order():
     host = [a_host_cell(number) for number in range(4)]
     asked = []
@@ -500,14 +508,14 @@ def test_the_place_is_that_of_the_first_permutation_that_fits(host_and_guest, li
 
     host, guest = host_and_guest
     expected = by_permutations(host, guest, limits, preference, suits)
-    assert fit(host, guest, limits, preference, suits) == expected
+    assert fit(host, guest, limits, preference, anywhere, suits) == expected
 
 
 @settings(max_examples=300, deadline=None)
 @given(hosts_and_guests())
 def test_what_a_guest_gets_is_there_and_free(host_and_guest):
     host, guest = host_and_guest
-    found = fit(host, guest, None, SPREAD, anywhere)
+    found = fit(host, guest, None, SPREAD, anywhere, anywhere)
     assume(found is not None)
     before = {usage.cell.id: usage for usage in host}
     assert len({cell.id for cell in found.cells}) == len(guest.cells)

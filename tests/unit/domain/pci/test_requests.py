@@ -106,8 +106,17 @@ def test_what_placement_has_matched_is_not_matched_again(key: str) -> None:
     assert not suits(TAGGED, {"vendor_id": "15b3", key: "anything"})
 
 
-@pytest.mark.parametrize("tags", [None, {}, {"live_migratable": "false"}])
-def test_device_that_does_not_say_so_is_not_live_migratable(tags: dict[str, str | None] | None) -> None:
+@pytest.mark.parametrize("wanted", ["true", "false"])
+@pytest.mark.parametrize("tags", [None, {}])
+def test_device_that_does_not_say_whether_it_is_live_migratable_is_for_those_that_do_not_ask(
+    tags: dict[str, str | None] | None, wanted: str
+) -> None:
+    assert suits(a_device(tags=tags), {})
+    assert not suits(a_device(tags=tags), {"live_migratable": wanted})
+
+
+def test_device_that_is_not_live_migratable_is_for_those_that_ask_so() -> None:
+    tags = {"live_migratable": "false"}
     device = a_device(tags=tags)
     assert suits(device, {"live_migratable": "false"})
     assert not suits(device, {"live_migratable": "true"})
@@ -408,4 +417,5 @@ def test_request_is_unmet_without_a_device_that_was_taken_for_it() -> None:
     held = [HeldDevice("d1", request_id="a"), HeldDevice("d2")]
     requests = [a_request(request_id="a"), a_request(request_id="b"), a_request()]
     assert unmet(requests, held) == requests[1:]
+    assert unmet([a_request(3, "a")], held) == [a_request(2, "a")]
     assert unmet(requests, []) == requests
