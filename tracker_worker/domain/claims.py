@@ -136,10 +136,6 @@ def _plugged(held: Claim, wanted: Claim, command: AnyClaim) -> tuple[HeldDevice,
     if isinstance(command, LiveMigrationClaim):
         same_move = held.devices_only or held.migration_uuid == wanted.migration_uuid
         return held.pci_devices if same_move else ()
-    return _not_its_own(held)
-
-
-def _not_its_own(held: Claim) -> tuple[HeldDevice, ...]:
     own = {None, *(request.request_id for request in held.pci_requests)}
     return tuple(device for device in held.pci_devices if device.request_id not in own)
 
@@ -209,13 +205,11 @@ def _with_attached(held: Claim, claim: Claim, command: AnyClaim) -> tuple[HeldDe
 
     Only that gave devices a request here: who decides elsewhere names none.
     """
-    same_move = held.devices_only or held.migration_uuid == claim.migration_uuid
-    if held.pci_requests == claim.pci_requests or isinstance(command, LiveMigrationClaim):
-        attached = [device for device in held.pci_devices if device.request_id is not None and same_move]
-    else:
-        attached = list(_not_its_own(held))
+    attached = held.pci_devices
+    if held.pci_requests != claim.pci_requests or isinstance(command, LiveMigrationClaim):
+        attached = _plugged(held, claim, command)
     kept = {device.address: device for device in claim.pci_devices}
-    kept |= {device.address: device for device in attached}
+    kept |= {device.address: device for device in attached if device.request_id is not None}
     in_order = dict.fromkeys([*(device.address for device in held.pci_devices), *kept])
     return tuple(kept[address] for address in in_order if address in kept)
 
