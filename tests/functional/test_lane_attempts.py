@@ -11,6 +11,7 @@ from tracker_worker.bus.envelope import encode, open_envelope
 from tracker_worker.db.tables import ATTEMPTS, DEAD_LETTERS
 from tracker_worker.domain.partitions import partition_of
 from tracker_worker.worker import events
+from tracker_worker.worker.lane import LaneSettings
 from tracker_worker.worker.suspects import begin, decoded, undecoded
 
 MAX_ATTEMPTS = 3
@@ -163,6 +164,13 @@ def test_everything_goes_on_in_order_when_the_worker_has_lived_for_a_while(a_ben
         settles(other)
         settles(deliveries[5])
     assert [delivery.answer["sequence"] for delivery in deliveries] == [2, 3, 4, 5, 6, 7]
+
+
+def test_no_two_lanes_of_a_process_run_last_attempts_at_the_same_moment():
+    """Found by a trial with two lanes: one's killer had the other's innocent parked."""
+    settings = LaneSettings(calm_seconds=5.0)
+    assert [settings.for_lane(number).calm_seconds for number in range(3)] == [5.0, 10.0, 15.0]
+    assert settings.for_lane(0) == settings
 
 
 def test_what_rests_is_finished_by_a_worker_that_is_told_to_end(a_bench):

@@ -65,6 +65,13 @@ class LaneSettings(Struct, frozen=True):
     calm_seconds: float = 5.0
     """How long a worker has lived before it runs what one more death would park."""
 
+    def for_lane(self, number: int) -> "LaneSettings":
+        """Return those of one lane of a process, counted from 0: each has its own moment for last attempts.
+
+        What runs in one lane while another's kills the process would share the blame.
+        """
+        return replace(self, calm_seconds=self.calm_seconds * (number + 1))
+
 
 class Lane:
     """Applies the events of its partitions in order. `submit` may be called from any thread, the rest is

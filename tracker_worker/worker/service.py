@@ -198,7 +198,7 @@ class Worker:
                     [queue for queue in queues if queue % settings.lanes == number],
                     UnitOfWork(engine),
                     rules,
-                    settings.lane,
+                    settings.lane.for_lane(number),
                     self._relay.notify,
                 )
                 for number in range(settings.lanes)
