@@ -79,7 +79,7 @@ def seconds_until_it_goes_on(trial: Trial, connected: int, since: float) -> floa
 
 def test_a_broker_that_is_killed_or_restarted_under_load_loses_nothing(rabbitmq, two_trials, size, report):
     faults = ("kill -9", "restart") * size(1, 5)
-    casts = size(1_500, 20_000)
+    casts = size(4_500, 20_000)
     trials = two_trials(casts)
     for trial in trials.values():
         declare_all(trial)
