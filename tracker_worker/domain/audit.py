@@ -278,10 +278,9 @@ def _keeping(old: Claim, wanted: Expected) -> Claim:
     chose, unless it guessed.
     """
     new = wanted.claim
+    reported = new.pci_devices if wanted.devices_known else None
     if old.devices_only:
-        return replace(
-            new, pci_devices=staying_devices(old, wanted.claim.pci_devices if wanted.devices_known else None)
-        )
+        return replace(new, pci_devices=staying_devices(old, reported))
     other_move = wanted.arriving and old.migration_uuid != new.migration_uuid
     if not wanted.arriving:
         new = replace(new, migration_uuid=old.migration_uuid)
@@ -295,7 +294,7 @@ def _keeping(old: Claim, wanted: Expected) -> Claim:
         numa_request=old.numa_request if topology == old.numa_topology else new.numa_request,
         numa_topology=topology,
         pci_requests=old.pci_requests,
-        pci_devices=staying_devices(old, wanted.claim.pci_devices if wanted.devices_known else None),
+        pci_devices=staying_devices(old, reported),
         assigned=old.assigned,
     )
 
