@@ -109,6 +109,7 @@ class Connection:
         self.channels: list[Channel] = []
         self._frames: deque[tuple[Channel, Any] | None] = deque()
         self.sock, self._far = socket.socketpair()
+        self.transport = SimpleNamespace(sock=self.sock, _read_buffer=b"")
 
     def channel(self) -> Channel:
         self.channels.append(Channel(self))
@@ -121,9 +122,9 @@ class Connection:
         """Give the reader something to read, so that it does not wait."""
         self._put(None)
 
-    def blocking_read(self, _seconds: float) -> None:
-        """Take one frame in."""
-        self.sock.recv(1)
+    def blocking_read(self) -> None:
+        """Take one frame in; in the buffer it is a byte."""
+        self.transport._read_buffer = self.transport._read_buffer[1:]
         frame = self._frames.popleft()
         if frame is not None:
             channel, message = frame

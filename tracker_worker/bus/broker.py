@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Connections to RabbitMQ, made from oslo.messaging's own options: operators configure one thing once."""
 
-import select
 import socket
 import ssl
 from collections.abc import Callable
@@ -23,8 +22,6 @@ CONNECT_SECONDS = 5.0
 RETRY_SECONDS = 5.0
 """Longest pause between connections. A larger rabbit_interval_max spares clients in their thousands the rush;
 a worker is alone, and what waits for it waits longer the longer the broker was away."""
-READ_SECONDS = 5.0
-"""How long the rest of a frame may take whose first byte is there."""
 CLOSE_SECONDS = 1.0
 DEFAULT_HEARTBEAT = 60
 """Seconds, in place of a heartbeat, where there is none."""
@@ -181,27 +178,6 @@ def _readable(payload: bytes) -> bool:
     except Exception:  # Its parser raises whatever its own calls do: dates, text, unknown types.
         return False
     return True
-
-
-def read_waiting(connection: amqp.Connection, enough: Callable[[], bool] = lambda: False) -> None:
-    """Take in the frames that are there and run their callbacks, until it is `enough`; wait for none.
-
-    Raises CONNECTION_ERRORS.
-    """
-    while waiting(connection) and not enough():
-        connection.blocking_read(READ_SECONDS)
-
-
-def waiting(connection: amqp.Connection, seconds: float = 0.0) -> bool:
-    """Tell whether there is something to read, within some seconds. Raises CONNECTION_ERRORS."""
-    if not connection.connected:
-        raise amqp.RecoverableConnectionError("the connection is closed")
-    sock = connection.sock
-    if isinstance(sock, ssl.SSLSocket) and sock.pending():
-        return True
-    readable = select.poll()
-    readable.register(sock, select.POLLIN)
-    return bool(readable.poll(seconds * 1000))
 
 
 def close(connection: amqp.Connection) -> None:

@@ -9,6 +9,7 @@ import amqp
 
 from tracker_worker.bus import broker
 from tracker_worker.bus.broker import CONNECTION_ERRORS, BrokerSettings
+from tracker_worker.bus.reading import read_waiting, waiting
 
 LOG = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ class OutgoingConnection:
     def wait(self) -> None:
         """Take in what the broker says, for a moment, and keep the heartbeat. Raises CONNECTION_ERRORS."""
         assert self._connection is not None
-        broker.waiting(self._connection, WAIT_SECONDS)
+        waiting(self._connection, WAIT_SECONDS)
         self._read(self._connection)
 
     def tend(self) -> None:
@@ -74,5 +75,5 @@ class OutgoingConnection:
             broker.close(connection)
 
     def _read(self, connection: amqp.Connection) -> None:
-        broker.read_waiting(connection)
+        read_waiting(connection)
         connection.heartbeat_tick(rate=self._settings.heartbeat_rate)

@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from tracker_worker.bus import broker
 from tracker_worker.bus.delivery import BARE_TOPIC, DEAD_LETTERED, Answer, Lanes
+from tracker_worker.bus.reading import read_waiting, waiting
 from tracker_worker.bus.replies import Replies, Reply, is_call, reply_to
 from tracker_worker.bus.topology import Topology
 
@@ -161,14 +162,14 @@ class Subscription:
             self._waker.send(b"!")
 
     def _turn(self) -> None:
-        if not broker.waiting(self._connection):
+        if not waiting(self._connection):
             self._selector.select(self._seconds_to_wait())
         with suppress(BlockingIOError):
             self._woken_by.recv(4096)
         # Before the queue is read: what is put there from now on wakes this thread again.
         self._woken = False
         # No longer than until a lane has settled something: a caller waits for its reply.
-        broker.read_waiting(self._connection, lambda: self._woken)
+        read_waiting(self._connection, lambda: self._woken)
         self._acknowledge()
         self._replies.tend()
         self._connection.heartbeat_tick(rate=self._settings.heartbeat_rate)

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Takes in what a connection has received, a buffer at a time.
+
+py-amqp asks the system three times for each frame, and a message is three frames. Each time another thread
+may go on, and this one has to wait for it: whoever calls would wait for hundreds of such turns.
+"""
+
+import select
+import ssl
+from collections.abc import Callable
+
+import amqp
+
+BUFFER_BYTES = 16 * 1024
+"""What is read at once. py-amqp copies the rest of its buffer whenever it takes something out of it."""
+
+
+def read_waiting(connection: amqp.Connection, enough: Callable[[], bool] = lambda: False) -> None:
+    """Take in the frames that are there and run their callbacks, until it is `enough`; wait for none.
+
+    Raises CONNECTION_ERRORS. Belongs to the connection's thread.
+    """
+    while waiting(connection) and not enough():
+        transport = connection.transport
+        if not transport._read_buffer:
+            transport._read_buffer = transport.sock.recv(BUFFER_BYTES)
+        connection.blocking_read()
+
+
+def waiting(connection: amqp.Connection, seconds: float = 0.0) -> bool:
+    """Tell whether there is something to read, within some seconds. Raises CONNECTION_ERRORS."""
+    if not connection.connected:
+        raise amqp.RecoverableConnectionError("the connection is closed")
+    if connection.transport._read_buffer:
+        return True
+    sock = connection.sock
+    if isinstance(sock, ssl.SSLSocket) and sock.pending():
+        return True
+    readable = select.poll()
+    readable.register(sock, select.POLLIN)
+    return bool(readable.poll(seconds * 1000))
