@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from tests.chaos.trial import Trial
 from tests.delivery import oracle
-from tests.delivery.load import PARTITIONS, Json, command, schedule, server_of
+from tests.delivery.load import Json, command, schedule, server_of
 from tests.delivery.oracle import Ledger, Verdict
 
 WINDOW = 1000
@@ -122,11 +122,3 @@ class Publisher:
 
     def _on_return(self, _error: Any, _exchange: str, key: str, _message: Any) -> None:
         raise AssertionError(f"nobody takes what is sent to {key}")
-
-
-def ready(trial: Trial) -> dict[str, int]:
-    """How many messages of each partition nobody has."""
-    with oracle.connected(trial.broker.url) as connection:
-        channel = connection.channel()
-        names = [f"{trial.broker.exchange}.p{number}" for number in range(PARTITIONS)]
-        return {name: channel.queue_declare(name, passive=True).message_count for name in names}

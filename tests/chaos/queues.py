@@ -18,7 +18,12 @@ QUEUES = [f"tracker.p{number}" for number in range(PARTITIONS)]
 
 def ready(url: str) -> int:
     """The commands that no worker has."""
-    return sum(count for count, _ in _declared(url))
+    return sum(ready_by_queue(url).values())
+
+
+def ready_by_queue(url: str) -> dict[str, int]:
+    """The commands of each partition that no worker has."""
+    return {name: count for name, (count, _) in zip(QUEUES, _declared(url), strict=True)}
 
 
 def consumers(url: str) -> int:

@@ -10,7 +10,8 @@ import amqp
 import pytest
 import sqlalchemy as sa
 
-from tests.chaos.backlog import Backlog, ready
+from tests.chaos.backlog import Backlog
+from tests.chaos.queues import ready, ready_by_queue
 from tests.delivery import oracle
 from tests.delivery.load import NODES, PARTITIONS
 from tests.delivery.processes import TrackerWorker
@@ -185,7 +186,7 @@ _END_BACKENDS = """
 
 def taken(trial: Backlog) -> int:
     """How many messages a worker has that has settled none."""
-    return trial.casts - sum(ready(trial).values())
+    return trial.casts - ready(trial.broker.url)
 
 
 def delivery_counts(trial: Backlog) -> list[int]:
@@ -198,7 +199,7 @@ def delivery_counts(trial: Backlog) -> list[int]:
         counts.setdefault(message.delivery_info["routing_key"], headers.get("x-delivery-count", int(again)))
 
     # A quorum queue puts what comes back behind what came back before: taking less would turn it round.
-    waiting = {name for name, count in ready(trial).items() if count}
+    waiting = {name for name, count in ready_by_queue(trial.broker.url).items() if count}
     with oracle.connected(trial.broker.url) as connection:
         for name in waiting:
             channel = connection.channel()
