@@ -23,7 +23,7 @@ class CountingSocket(socket.socket):
 
 
 @pytest.fixture
-def far():
+def ends():
     """The broker's end, and the worker's as a connection that keeps its frames."""
     ours, theirs = socket.socketpair()
     with theirs, CountingSocket(fileno=ours.detach()) as sock:
@@ -39,8 +39,8 @@ def far():
         yield theirs, connection
 
 
-def test_frames_are_read_a_buffer_at_a_time(far):
-    broker, connection = far
+def test_frames_are_read_a_buffer_at_a_time(ends):
+    broker, connection = ends
     broker.sendall(HEARTBEAT * 100)
     read_waiting(connection)
     assert len(connection.frames) == 100
@@ -48,8 +48,8 @@ def test_frames_are_read_a_buffer_at_a_time(far):
     assert not waiting(connection)
 
 
-def test_a_frame_larger_than_the_buffer_is_whole(far):
-    broker, connection = far
+def test_a_frame_larger_than_the_buffer_is_whole(ends):
+    broker, connection = ends
     payload = bytes(range(256)) * (2 * BUFFER_BYTES // 256)
     broker.sendall(b"\x03\0\1" + len(payload).to_bytes(4) + payload + b"\xce" + HEARTBEAT)
     read_waiting(connection)
@@ -57,8 +57,8 @@ def test_a_frame_larger_than_the_buffer_is_whole(far):
     assert (kind, channel, bytes(read)) == (3, 1, payload)
 
 
-def test_what_is_left_when_it_is_enough_is_still_waiting(far):
-    broker, connection = far
+def test_what_is_left_when_it_is_enough_is_still_waiting(ends):
+    broker, connection = ends
     broker.sendall(HEARTBEAT * 3)
     read_waiting(connection, lambda: len(connection.frames) == 2)
     assert len(connection.frames) == 2
@@ -67,8 +67,8 @@ def test_what_is_left_when_it_is_enough_is_still_waiting(far):
     assert len(connection.frames) == 3
 
 
-def test_frames_before_the_end_of_a_connection_are_read_and_then_the_end_is_raised(far):
-    broker, connection = far
+def test_frames_before_the_end_of_a_connection_are_read_and_then_the_end_is_raised(ends):
+    broker, connection = ends
     broker.sendall(HEARTBEAT * 2)
     broker.close()
     with pytest.raises(OSError, match="closed connection"):
