@@ -24,8 +24,8 @@ from tracker_worker.domain.pci.pools import (
     pool_key,
     tags_of,
 )
+from tracker_worker.domain.pci.specs import ALIAS_SOURCE
 
-ALIAS_SOURCE = "flavor_alias"
 _FIELDS = ("address", "vendor_id", "product_id", "numa_node", "dev_type", "parent_addr", "label")
 _PLACEMENT_KEYS = ("resource_class", "traits", "rp_uuids")
 """Keys of a spec that Placement has matched already, by what the report of a device does not tell."""

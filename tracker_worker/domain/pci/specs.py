@@ -6,7 +6,7 @@ Source: nova.pci.devspec, nova.pci.whitelist and nova.pci.request, without what 
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 import msgspec
 from msgspec import Struct
@@ -21,6 +21,8 @@ Expressions = tuple[str, str, str, str]
 """Regular expressions of domain, bus, slot and function; each is matched from the beginning, as Nova does."""
 
 ANY = "*"
+ALIAS_SOURCE: Final = "flavor_alias"
+"""Where a request comes from that a flavor's alias made."""
 MAX_DEVICES = 4096
 MAX_REQUESTS = 1024
 
@@ -349,5 +351,5 @@ def _request(asked: str, aliases: Mapping[str, Alias], policy: NumaPolicy | None
         spec=list(alias.specs),
         numa_policy=policy or alias.numa_policy,
         alias_name=name,
-        source="flavor_alias",
+        source=ALIAS_SOURCE,
     )
