@@ -24,11 +24,10 @@ from tracker_worker.domain.ledger import (
     TouchForgotten,
     adopted,
     claim_for,
-    staying_devices,
-    with_devices_of,
     with_reported,
 )
 from tracker_worker.domain.objects import Instance, Migration, Origin, last_change
+from tracker_worker.domain.staying import staying, staying_devices
 from tracker_worker.domain.views import ClaimView, claim_view
 
 _RESIZE_TASKS = frozenset(
@@ -272,11 +271,7 @@ def _without(taken: Collection[str], wanted: Expected) -> Expected:
 
 
 def _keeping(old: Claim, wanted: Expected) -> Claim:
-    """Return an expected claim with what a held one has that the facts do not know, or not better.
-
-    That is the label, but of what arrives, what was asked for, and the cpus and devices that this worker
-    chose, unless it guessed.
-    """
+    """Return an expected claim with what stays of a held one, and its label, but of what arrives."""
     new = wanted.claim
     reported = new.pci_devices if wanted.devices_known else None
     if old.devices_only:
@@ -286,17 +281,7 @@ def _keeping(old: Claim, wanted: Expected) -> Claim:
         new = replace(new, migration_uuid=old.migration_uuid)
     if other_move:
         return new
-    if not same_numbers(old.flavor, new.flavor):
-        return new if wanted.devices_known else with_devices_of(old, new)
-    topology = old.numa_topology if old.assigned or new.numa_topology is None else new.numa_topology
-    return replace(
-        new,
-        numa_request=old.numa_request if topology == old.numa_topology else new.numa_request,
-        numa_topology=topology,
-        pci_requests=old.pci_requests,
-        pci_devices=staying_devices(old, reported),
-        assigned=old.assigned,
-    )
+    return staying(old, new, reported)
 
 
 def _correction(old: Claim | None, new: Claim, reason: Reason) -> Correction | None:

@@ -5,7 +5,7 @@ A node is a value. `evolve` makes the next one from a list of changes and cannot
 changes are right is `node.decide`. Usage is never added up anywhere else: used = reserve + sum of claims.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from itertools import chain
 from typing import Any, assert_never
@@ -101,33 +101,6 @@ def with_reported(claim: Claim, topology: GuestTopology | None, addresses: Itera
         numa_topology=topology,
         pci_devices=tuple(HeldDevice(address, tentative=True) for address in addresses or ()),
     )
-
-
-def with_devices_of(held: Claim, claim: Claim) -> Claim:
-    """Return a claim with the devices of a held one, and what these were asked for."""
-    return replace(claim, pci_requests=held.pci_requests, pci_devices=held.pci_devices)
-
-
-def staying_devices(held: Claim, reported: Sequence[HeldDevice] | None) -> tuple[HeldDevice, ...]:
-    """Return the devices of a claim that stays: those that this worker chose, then what else is reported.
-
-    A device that is reported too stays as it was taken. What was only guessed makes room for the rest, which
-    then is what its request has got. None: nothing is known of them.
-    """
-    had = held.pci_devices
-    chosen = [device for device in had if not device.tentative]
-    if reported is None or (chosen and len(chosen) == len(had)):
-        return had
-    known = {device.address for device in reported}
-    kept = [device for device in had if device in chosen or device.address in known]
-    addresses = {device.address for device in kept}
-    others = [device for device in reported if device.address not in addresses]
-    # The facts may be older than what was chosen last: they still tell what the rest should be.
-    others = others[: max(len(reported), len(had)) - len(kept)]
-    guesses = [device.request_id for device in had if device not in kept]
-    requests = [*guesses, *[None] * len(others)]
-    named = [replace(device, request_id=id) for device, id in zip(others, requests, strict=False)]
-    return (*kept, *named)
 
 
 class Ratios(Struct, frozen=True):

@@ -8,7 +8,6 @@ I, N, O are the claims of role instance, incoming and outgoing; X(m) is one that
 from msgspec import Struct
 from msgspec.structs import replace
 
-from tracker_worker.domain.flavors import same_numbers
 from tracker_worker.domain.ledger import (
     Claim,
     ClaimDropped,
@@ -16,10 +15,9 @@ from tracker_worker.domain.ledger import (
     Node,
     Role,
     adopted,
-    staying_devices,
-    with_devices_of,
 )
 from tracker_worker.domain.objects import Instance
+from tracker_worker.domain.staying import staying
 
 Changes = tuple[ClaimPut | ClaimDropped, ...]
 
@@ -122,15 +120,7 @@ def _landed_on(here: Claim, instance: Instance, migration_uuid: str | None) -> C
     Of one that has the same size the pins and devices stay that this worker chose.
     """
     landed = adopted(instance, Role.INSTANCE, migration_uuid)
-    if not same_numbers(here.flavor, landed.flavor):
-        return landed if instance.pci_devices is not None else with_devices_of(here, landed)
-    reported = None if instance.pci_devices is None else landed.pci_devices
-    landed = replace(landed, pci_requests=here.pci_requests, pci_devices=staying_devices(here, reported))
-    if not here.assigned and landed.numa_topology is not None:
-        return landed
-    return replace(
-        landed, numa_request=here.numa_request, numa_topology=here.numa_topology, assigned=here.assigned
-    )
+    return staying(here, landed, None if instance.pci_devices is None else landed.pci_devices)
 
 
 def _finish_with_devices(

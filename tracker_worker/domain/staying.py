@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a claim keeps when its instance is reported: the cpus and devices that this worker chose."""
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from tracker_worker.domain.flavors import same_numbers
+from tracker_worker.domain.ledger import Claim
+from tracker_worker.domain.pci.pools import HeldDevice
+
+
+def staying(held: Claim, known: Claim, reported: Sequence[HeldDevice] | None) -> Claim:
+    """Return the claim that is known of an instance, with what stays of the one that is held.
+
+    That is what was asked for, and what this worker chose, unless it guessed. In another size it is only
+    devices of which nothing is known: `reported` is None then.
+    """
+    if not same_numbers(held.flavor, known.flavor):
+        if reported is not None:
+            return known
+        return replace(known, pci_requests=held.pci_requests, pci_devices=held.pci_devices)
+    if held.assigned or known.numa_topology in (None, held.numa_topology):
+        known = replace(known, numa_request=held.numa_request, numa_topology=held.numa_topology)
+    return replace(
+        known,
+        pci_requests=held.pci_requests,
+        pci_devices=staying_devices(held, reported),
+        assigned=held.assigned,
+    )
+
+
+def staying_devices(held: Claim, reported: Sequence[HeldDevice] | None) -> tuple[HeldDevice, ...]:
+    """Return the devices of a claim that stays: those that this worker chose, then what else is reported.
+
+    A device that is reported too stays as it was taken. What was only guessed makes room for the rest, which
+    then is what its request has got. None: nothing is known of them.
+    """
+    had = held.pci_devices
+    chosen = [device for device in had if not device.tentative]
+    if reported is None or (chosen and len(chosen) == len(had)):
+        return had
+    known = {device.address for device in reported}
+    kept = [device for device in had if device in chosen or device.address in known]
+    addresses = {device.address for device in kept}
+    others = [device for device in reported if device.address not in addresses]
+    # The facts may be older than what was chosen last: they still tell what the rest should be.
+    others = others[: max(len(reported), len(had)) - len(kept)]
+    guesses = [device.request_id for device in had if device not in kept]
+    requests = [*guesses, *[None] * len(others)]
+    named = [replace(device, request_id=id) for device, id in zip(others, requests, strict=False)]
+    return (*kept, *named)
