@@ -68,7 +68,7 @@ def test_a_worker_that_is_told_to_end_leaves_nothing_settled_behind_unacknowledg
 
 @pytest.mark.timeout(600)
 def test_a_worker_reads_its_options_again_at_work(vhost_url, database_url, size, report, tmp_path):
-    times, burst = size(3, 20), size(500, 1_000)
+    times, burst = size(3, 20), 2_000
     at_work = 0
     with Trial(vhost_url, database_url, casts=burst * (times + 1)) as trial:
         file = trial.processes.directory / "worker-0.conf"
