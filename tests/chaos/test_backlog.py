@@ -67,9 +67,11 @@ def test_a_backlog_on_a_slow_database_costs_no_memory(
         trial.publish(casts)
         worker = trial.start()
         watch = Watch(trial, rabbitmq)
-        rate = watch.until(casts // 2)
+        rate = watch.until(casts // 4)
+        rabbitmq.write_down_declarations()
+        watch.until(casts // 2)
         before = trial.log_of(worker)
-        rabbitmq.kill()
+        rabbitmq.kill_at_once()
         left = casts - trial.settled()
         rabbitmq.start()
         assert left, "the broker was killed too late"

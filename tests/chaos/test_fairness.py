@@ -19,7 +19,7 @@ CALLER_LOG = "caller.log"
 def test_a_backlog_of_one_node_does_not_delay_calls_for_another(
     database, request, vhost_url, size, report, capsys
 ):
-    waiting, calls = size(15_000, 100_000), size(29, 99)
+    waiting, calls = size(30_000, 100_000), size(29, 99)
     casts = {BUSY_NODE: waiting, CALLED_NODE: 1 + calls}
     assert server_of(BUSY_NODE) != server_of(CALLED_NODE)
     with Backlog(vhost_url, request.getfixturevalue(database), casts) as trial:

@@ -13,7 +13,7 @@ from tests.delivery.trial import kill_at_work
 @pytest.mark.timeout(1800)  # With --chaos; most of it are 101 starts.
 @pytest.mark.parametrize(
     ("database", "share"),
-    [("PostgreSQL", (10, 3_000)), ("MariaDB", (3, 1_000)), ("SQLite", (3, 1_000))],
+    [("PostgreSQL", (10, 8_000)), ("MariaDB", (3, 8_000)), ("SQLite", (3, 8_000))],
 )
 def test_a_worker_that_is_killed_at_work_loses_nothing(database, share, request, vhost_url, size, report):
     kills, casts = size(share, (100, 20_000))

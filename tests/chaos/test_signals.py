@@ -11,7 +11,7 @@ import pytest
 
 from tests.chaos.databases import KINDS, Database, database_of
 from tests.chaos.queues import IMPATIENT, NOTICES, consumers, ready
-from tests.chaos.trial import Trial
+from tests.chaos.trial import BURST, Trial, put_to_work
 from tests.servers.proxy import Proxy
 
 SEED = 1
@@ -40,7 +40,7 @@ format = {mark} %(message)s
 def test_a_worker_that_is_told_to_end_leaves_nothing_settled_behind_unacknowledged(
     vhost_url, database_url, size, report
 ):
-    times, burst = size(2, 20), size(500, 2_000)
+    times, burst = size(2, 20), 2_000
     chance = random.Random(SEED)
     at_work = 0
     few = {"worker": {"prefetch": 4}}
@@ -52,11 +52,11 @@ def test_a_worker_that_is_told_to_end_leaves_nothing_settled_behind_unacknowledg
             trial.wait_for(lambda all=left + burst: ready(vhost_url) == all, "everything in the queues")
             before = trial.settled()
             trial.start_worker()
-            trial.wait_settled(before + chance.randint(1, burst // 2))
+            trial.wait_settled(before + chance.randint(1, burst // 8))
             asked = time.monotonic()
             trial.stop_worker()
             assert time.monotonic() - asked <= ENDS
-            unsettled = trial.allowed - trial.settled()
+            unsettled = trial.unsettled()
             at_work += unsettled > 0
             # What was settled and not acknowledged would be here too, and never go.
             trial.wait_for(lambda count=unsettled: ready(vhost_url) == count, f"{unsettled} left", 10)
@@ -68,23 +68,22 @@ def test_a_worker_that_is_told_to_end_leaves_nothing_settled_behind_unacknowledg
 
 @pytest.mark.timeout(600)
 def test_a_worker_reads_its_options_again_at_work(vhost_url, database_url, size, report, tmp_path):
-    times, burst = size(3, 20), 2_000
+    times = size(3, 20)
+    chance = random.Random(SEED)
     at_work = 0
-    with Trial(vhost_url, database_url, casts=burst * (times + 1)) as trial:
+    with Trial(vhost_url, database_url, casts=BURST * (times + 1)) as trial:
         file = trial.processes.directory / "worker-0.conf"
         first = file.read_text()
         for number in range(1, times + 1):
             mark = f"options-{number}"
             (tmp_path / mark).write_text(LOGGING.format(mark=mark))
             file.write_text(first.replace("[DEFAULT]", f"[DEFAULT]\nlog_config_append = {tmp_path / mark}"))
-            before = trial.settled()
-            trial.cast_until(burst * number)
-            trial.wait_settled(before + 1)
+            put_to_work(chance, BURST * number, trial)
             trial.worker.send_signal(signal.SIGHUP)
             trial.wait_for(
                 lambda text=f"{mark} Options changed": text in trial.log, "a new option in effect", 5
             )
-            at_work += trial.settled() < trial.allowed
+            at_work += trial.unsettled() > 0
         row = trial.finish("HUP", times)
     report(row)
     assert at_work > times / 2
@@ -95,7 +94,7 @@ def stand_still(trial: Trial, seconds: float) -> None:
     worker = trial.worker
     worker.send_signal(signal.SIGSTOP)
     until = time.monotonic() + seconds
-    assert trial.settled() < trial.allowed, "it had nothing to do"
+    assert trial.unsettled(), "it had nothing to do"
     trial.wait_for(lambda: not consumers(trial.broker.url), "the broker gives it up", NOTICES)
     threading.Event().wait(max(until - time.monotonic(), 0))
     worker.send_signal(signal.SIGCONT)
@@ -106,13 +105,11 @@ def stand_still(trial: Trial, seconds: float) -> None:
 def test_a_worker_that_stood_still_for_longer_than_the_heartbeat_comes_back(
     vhost_url, database_url, size, report
 ):
-    times, burst = size(1, 5), size(1_500, 3_000)
+    times = size(1, 5)
     chance = random.Random(SEED)
-    with Trial(vhost_url, database_url, casts=burst * (times + 1), options=IMPATIENT) as trial:
+    with Trial(vhost_url, database_url, casts=BURST * (times + 1), options=IMPATIENT) as trial:
         for number in range(1, times + 1):
-            before = trial.settled()
-            trial.cast_until(burst * number)
-            trial.wait_settled(before + chance.randint(1, burst // 3))
+            put_to_work(chance, BURST * number, trial)
             stand_still(trial, size(0, 60))
         row = trial.finish("SIGSTOP for 60 s" if size(False, True) else "SIGSTOP", times)
     report(row)
@@ -152,21 +149,20 @@ def test_a_worker_that_stands_still_in_a_transaction_is_replaced_and_cannot_comm
 ):
     """Its locks end with its session, which the server ends when its transaction does not go on."""
     database = database_of(request, kind)
-    times, burst = size(1, 5), size(1_500, 3_000)
+    times = size(1, 5)
+    chance = random.Random(SEED)
     with Proxy(database.server.port) as proxy:
         options = IMPATIENT | {
             "database": {"connection": f"{proxy.through(database.url)}?{database.impatient}"}
         }
-        with Trial(vhost_url, database.url, casts=burst * (times + 1), options=options) as trial:
+        with Trial(vhost_url, database.url, casts=BURST * (times + 1), options=options) as trial:
             trial.start_worker()
             for number in range(1, times + 1):
                 proxy.delay(0.005)
-                before = trial.settled()
-                trial.cast_until(burst * number)
-                trial.wait_settled(before + 1)
+                put_to_work(chance, BURST * number, trial)
                 stop_in_a_transaction(trial, database)
                 proxy.delay(0)
-                assert trial.settled() < trial.allowed
+                assert trial.unsettled()
                 trial.wait_settled(trial.allowed)
                 trial.workers.reverse()
                 wake(trial, trial.worker)

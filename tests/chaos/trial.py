@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A trial of tracker-worker: casts under way, workers that come and go, and the verdict as a row."""
 
+import random
 import subprocess
 import time
 from collections.abc import Callable, Iterable
@@ -16,6 +17,8 @@ from tests.delivery.processes import Broker, Options, TrackerWorker
 from tests.servers.server import wait_until
 
 SECONDS = 60
+BURST = 4_000
+"""Casts for one fault: they outlast the moment that a trial on a busy machine needs to act."""
 MANAGE = "import sys; from tracker_worker.cmd.manage import main; sys.exit(main())"
 MANAGE_LOG = "manage.log"
 MANAGE_SECONDS = 120
@@ -105,6 +108,10 @@ class Trial(trial.Trial):
         """How many events have left a receipt. Raises OperationalError while the database is away."""
         return self.ledger.settled()
 
+    def unsettled(self) -> int:
+        """How many of the casts that are allowed have left none."""
+        return self.allowed - self.settled()
+
     def wait_settled(self, number: int, seconds: float = SECONDS) -> float:
         """Wait until so many events are settled; the seconds that took."""
         return self.wait_for(lambda: self.settled() >= number, f"{number} events settled", seconds)
@@ -174,3 +181,12 @@ class Trial(trial.Trial):
             channel = connection.channel()
             counts = {name: channel.queue_declare(name, passive=True).message_count for name in names}
         return {name: count for name, count in counts.items() if count}
+
+
+def put_to_work(chance: random.Random, upto: int, *trials: Trial) -> None:
+    """Allow casts and return when a part of them is settled, chosen by chance and an eighth at most."""
+    before = {one: one.settled() for one in trials}
+    for one in trials:
+        one.cast_until(upto)
+    for one, settled in before.items():
+        one.wait_settled(settled + chance.randint(1, (upto - settled) // 8))
