@@ -27,7 +27,7 @@ PARTITIONS = 4
 NOW = datetime(2026, 11, 22, 12)
 OTHER_NODE = "node-2"
 SECONDS = 20
-QUICK = {"retry_initial": 0.001, "retry_max": 0.002}
+QUICK = {"retry_initial": 0.001, "retry_max": 0.002, "calm_seconds": 0.0}
 
 _ids = itertools.count(1)
 
@@ -60,7 +60,7 @@ class Recorded:
 
 
 class LaneBench:
-    """One lane: what is delivered waits until `run`. The clock stands still unless the test moves it."""
+    """One lane: what is delivered waits until `run`. The clocks stand still unless the test moves them."""
 
     def __init__(
         self,
@@ -72,6 +72,7 @@ class LaneBench:
     ) -> None:
         self.engine = engine
         self.now = NOW
+        self.seconds = 0.0
         self.commits = 0
         self.unit_of_work = UnitOfWork(engine)
         rules = Rules(
@@ -89,6 +90,7 @@ class LaneBench:
             self.unit_of_work,
             rules,
             settings,
+            lambda: self.seconds,
             self._committed,
         )
 

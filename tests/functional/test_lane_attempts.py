@@ -15,6 +15,8 @@ from tracker_worker.worker.lane import LaneSettings
 from tracker_worker.worker.suspects import begin, decoded, undecoded
 
 MAX_ATTEMPTS = 3
+CALM = 0.2
+"""Seconds after which last attempts run, on a clock that stands still until the test moves it."""
 
 
 def boot(uuid=INSTANCE, vcpus=2, node=NODE):
@@ -141,7 +143,7 @@ def settles(delivery):
 
 def test_what_one_more_death_would_park_waits_until_the_worker_has_lived_for_a_while(a_bench):
     """Kills from outside that follow each other hit the same innocent event again and again."""
-    bench = a_bench(calm_seconds=600)
+    bench = a_bench(calm_seconds=CALM)
     bench.track(NODE, OTHER_NODE)
     innocent = bench.deliver(boot("innocent"), redelivered=True)
     later = bench.deliver(boot("later"))
@@ -155,13 +157,14 @@ def test_what_one_more_death_would_park_waits_until_the_worker_has_lived_for_a_w
 
 
 def test_everything_goes_on_in_order_when_the_worker_has_lived_for_a_while(a_bench):
-    bench = a_bench(calm_seconds=0.3, batch_size=2)
+    bench = a_bench(calm_seconds=CALM, batch_size=2)
     bench.track(NODE, OTHER_NODE)
     deliveries = [bench.deliver(boot(f"i-{n}"), redelivered=n == 1) for n in range(6)]
     other = bench.deliver(boot("other", node=OTHER_NODE))
     died(bench, MAX_ATTEMPTS - 1, deliveries[1])
     with bench.at_work():
         settles(other)
+        bench.seconds = CALM
         settles(deliveries[5])
     assert [delivery.answer["sequence"] for delivery in deliveries] == [2, 3, 4, 5, 6, 7]
 
@@ -175,7 +178,7 @@ def test_no_two_lanes_of_a_process_run_last_attempts_at_the_same_moment():
 
 def test_what_rests_is_finished_by_a_worker_that_is_told_to_end(a_bench):
     """Found by the simulation: it was left to the next worker."""
-    bench = a_bench(calm_seconds=600)
+    bench = a_bench(calm_seconds=CALM)
     bench.track(NODE, OTHER_NODE)
     innocent = bench.deliver(boot(), redelivered=True)
     died(bench, MAX_ATTEMPTS - 1, innocent)
@@ -188,7 +191,7 @@ def test_what_rests_is_finished_by_a_worker_that_is_told_to_end(a_bench):
 
 def test_what_waits_for_its_last_attempt_and_comes_again_is_dropped(a_bench):
     """The connection was lost meanwhile: the broker hands all of it out once more."""
-    bench = a_bench(calm_seconds=0.2)
+    bench = a_bench(calm_seconds=CALM)
     bench.track(NODE, OTHER_NODE)
     lost = bench.deliver(boot(), "event-a", redelivered=True)
     other = bench.deliver(boot("other", node=OTHER_NODE))
@@ -197,6 +200,7 @@ def test_what_waits_for_its_last_attempt_and_comes_again_is_dropped(a_bench):
         settles(other)
         lost.live = False
         bench.lane.drop(lost.partition)
+        bench.seconds = CALM
         again = bench.deliver(boot(), "event-a", redelivered=True)
         settles(again)
     assert (lost.answers, again.outcome) == ([], "granted")

@@ -19,9 +19,12 @@ from tracker_worker.db.store import NodeChange
 from tracker_worker.db.unit_of_work import UnitOfWork, Work
 from tracker_worker.domain import audit, ledger
 from tracker_worker.domain.flavors import Amounts
+from tracker_worker.worker import lane
 from tracker_worker.worker.batch import Batch
 from tracker_worker.worker.lane import Lane
 from tracker_worker.worker.relay import Relay
+from tracker_worker.worker.suspects import deaths_of, without_the_last
+from tracker_worker.worker.waiting import Waiting
 
 Patch = Callable[[pytest.MonkeyPatch], None]
 MUTANTS: dict[str, Callable[[], AbstractContextManager[None]]] = {}
@@ -228,3 +231,23 @@ def answers_reads_from_a_stale_cache(monkeypatch: pytest.MonkeyPatch) -> None:
         commit(unit_of_work, replace(work, unchanged={}))
 
     monkeypatch.setattr(UnitOfWork, "commit", commit_writes)
+
+
+@mutant
+def forgets_what_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Waiting, "rest", lambda _waiting, _deliveries: None)
+
+
+@mutant
+def never_wakes_what_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Waiting, "wake", lambda _waiting: None)
+
+
+@mutant
+def lets_others_overtake_what_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    def rest_alone(counted: Any, max_attempts: int) -> tuple[list[Any], list[Any]]:
+        _, later = without_the_last(counted, max_attempts)
+        last = [x for x, count in counted if count and deaths_of(count) == max_attempts - 1 and x in later]
+        return [each for each in counted if each[0] not in last], last
+
+    monkeypatch.setattr(lane, "without_the_last", rest_alone)

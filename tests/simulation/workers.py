@@ -28,7 +28,14 @@ from tracker_worker.worker.relay import RETRIED, Relay, RelaySettings
 TOPOLOGY = Topology("tracker", PARTITIONS, quorum=False)
 RECEIPT_DAYS = 7
 LEASE_SECONDS = 10.0
-BOUNDS = LaneSettings(batch_size=5, prefetch=PREFETCH, retry_initial=0.0, retry_max=0.0)
+BOUNDS = LaneSettings(
+    batch_size=5,
+    prefetch=PREFETCH,
+    retry_initial=0.0,
+    retry_max=0.0,
+    calm_seconds=0.02,
+)
+"""A worker has lived for a while after some batches: the world's clocks hardly go on while it works."""
 
 
 class Seen:
@@ -83,7 +90,7 @@ class Process:
         )
         self.unit_of_work = UnitOfWork(engine)
         queues = [BARE_TOPIC, DEAD_LETTERED, *range(PARTITIONS)]
-        self.lane = Lane(queues, self.unit_of_work, rules, BOUNDS, lambda: None)
+        self.lane = Lane(queues, self.unit_of_work, rules, BOUNDS, hooks.monotonic, lambda: None)
         self.dispatcher = Dispatcher([self.lane], lambda: None)
         settings = RelaySettings(window=6, lease_seconds=LEASE_SECONDS, retry_max=0.0)
         owner = str(uuid.UUID(int=number))
@@ -129,6 +136,9 @@ class Process:
             subscription.end()
 
     def submit(self, delivery: Delivery) -> bool:
+        if self.lane._waiting._queues[delivery.partition].full():
+            # It would wait for the lane, which is on this thread here.
+            raise faults.Violation(f"partition {delivery.partition} is sent more than prefetch")
         self._taken.append(delivery)
         seen = Seen(self, delivery)
         self.held.add(seen)

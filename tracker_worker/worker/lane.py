@@ -7,7 +7,6 @@ before that, nothing is dropped, order is kept.
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TypeVar
 
@@ -77,7 +76,8 @@ class Lane:
     """Applies the events of its partitions in order. `submit` may be called from any thread, the rest is
     its own.
 
-    `committed` is called after each commit, so that the relay need not poll.
+    `monotonic` is a clock in seconds that is never set. `committed` is called after each commit, so that the
+    relay need not poll.
     """
 
     def __init__(
@@ -86,18 +86,20 @@ class Lane:
         unit_of_work: UnitOfWork,
         rules: Rules,
         settings: LaneSettings,
+        monotonic: Callable[[], float],
         committed: Callable[[], None],
     ) -> None:
         self._waiting = Waiting(partitions, settings.prefetch)
         self._unit_of_work = unit_of_work
         self._rules = rules
         self._settings = settings
+        self._monotonic = monotonic
         self._committed = committed
         self._nodes: dict[str, Node] = {}
         self._work = threading.Event()
         self._closing = threading.Event()
         self._abandon = threading.Event()
-        self._calm_at = 0.0
+        self._calm_at = monotonic() + settings.calm_seconds
 
     def submit(self, delivery: Delivery) -> bool:
         """Queue a delivery; blocks while its partition already has `prefetch` waiting.
@@ -116,9 +118,8 @@ class Lane:
 
     def run(self) -> None:
         """Work until closed and drained, or abandoned: the body of the lane's thread."""
-        self._calm_at = time.monotonic() + self._settings.calm_seconds
         while not self._abandon.is_set():
-            self._work.wait(max(self._calm_at - time.monotonic(), 0.0) if self._waiting.resting else None)
+            self._work.wait(max(self._calm_at - self._monotonic(), 0.0) if self._waiting.resting else None)
             self._work.clear()
             while not self._abandon.is_set() and self.step():
                 pass
@@ -169,7 +170,7 @@ class Lane:
 
     def _is_calm(self) -> bool:
         """Tell whether the worker has lived for a while, so that kills do not follow each other, or ends."""
-        return self._closing.is_set() or time.monotonic() >= self._calm_at
+        return self._closing.is_set() or self._monotonic() >= self._calm_at
 
     def _deaths(self, keys: Collection[str]) -> dict[str, int]:
         """Return what is kept of the attempts of each of these deliveries that was under way at a death.

@@ -199,6 +199,7 @@ class Worker:
                     UnitOfWork(engine),
                     rules,
                     settings.lane.for_lane(number),
+                    time.monotonic,
                     self._relay.notify,
                 )
                 for number in range(settings.lanes)
