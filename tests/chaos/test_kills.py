@@ -11,12 +11,9 @@ from tests.delivery.trial import kill_at_work
 
 
 @pytest.mark.timeout(1800)  # With --chaos; most of it are 101 starts.
-@pytest.mark.parametrize(
-    ("database", "share"),
-    [("PostgreSQL", (10, 8_000)), ("MariaDB", (3, 8_000)), ("SQLite", (3, 8_000))],
-)
+@pytest.mark.parametrize(("database", "share"), [("PostgreSQL", 10), ("MariaDB", 3), ("SQLite", 3)])
 def test_a_worker_that_is_killed_at_work_loses_nothing(database, share, request, vhost_url, size, report):
-    kills, casts = size(share, (100, 20_000))
+    kills, casts = size(share, 100), size(8_000, 20_000)
     fixture = {"PostgreSQL": "database_url", "MariaDB": "mariadb_url", "SQLite": "sqlite_url"}[database]
     with Trial(vhost_url, request.getfixturevalue(fixture), casts) as trial:
         at_work = kill_at_work(trial, kills)

@@ -109,7 +109,7 @@ class Trial(trial.Trial):
         return self.ledger.settled()
 
     def unsettled(self) -> int:
-        """How many of the casts that are allowed have left none."""
+        """How many of the casts that are allowed have left no receipt yet."""
         return self.allowed - self.settled()
 
     def wait_settled(self, number: int, seconds: float = SECONDS) -> float:
