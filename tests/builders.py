@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from tracker_worker.domain.commands import METHOD_OF, METHODS, Command
 from tracker_worker.domain.flavors import Amounts, Flavor
-from tracker_worker.domain.ledger import Claim, ClaimPut, Node, Ratios, Role, evolve
+from tracker_worker.domain.ledger import Claim, ClaimPut, Node, Ratios, Role, evolve, remember
 from tracker_worker.domain.node import Decision, decide
 from tracker_worker.domain.objects import Instance, Migration, Origin, Resources
 from tracker_worker.domain.settings import TrackerSettings
@@ -176,6 +176,9 @@ def decided(
 ) -> tuple[Node, Decision]:
     """What a command makes of a node, and how it was decided."""
     decision = decide(node, a_command, settings, uuid_owners or {})
+    if not decision.recorded:
+        assert not decision.changes
+        return remember(node, decision.marks), decision
     return evolve(node, (*decision.changes, *decision.marks)), decision
 
 

@@ -86,6 +86,7 @@ class LaneBench:
         settings = LaneSettings(**(QUICK | bounds))
         self.max_attempts = settings.max_attempts
         self.lane = Lane(
+            "lane-0",
             [BARE_TOPIC, DEAD_LETTERED, *range(PARTITIONS)],
             self.unit_of_work,
             rules,

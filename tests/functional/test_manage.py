@@ -143,6 +143,7 @@ def test_nodes_are_listed_with_what_is_used_and_what_is_there(a_node, manage):
         "running_vms": 1,
         "disabled": False,
         "conflicts": [],
+        "broken": False,
     }
     assert (second["name"], second["disabled"], second["running_vms"]) == (OTHER_NODE, True, 0)
 

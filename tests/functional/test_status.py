@@ -36,7 +36,13 @@ def test_the_program_prints_a_table_and_nothing_else(engine, manage):
 def test_all_is_well_on_a_database_of_this_version(engine, manage):
     code, checks = manage.check()
     assert code == SUCCESS
-    assert list(checks) == ["Configuration", "Database schema", "Exchange and queues", "Dead letters"]
+    assert list(checks) == [
+        "Configuration",
+        "Database schema",
+        "Shared settings",
+        "Exchange and queues",
+        "Dead letters",
+    ]
     assert {result for result, _ in checks.values()} == {SUCCESS}
 
 

@@ -13,7 +13,7 @@ from tests.functional.statements import Fault
 from tests.integration.operators import OnMariaDB
 from tests.servers.mariadb import MariaDB
 from tracker_worker.db.engine import create_engine, sync_schema
-from tracker_worker.db.errors import TRANSIENT
+from tracker_worker.db.errors import DATABASE_ERRORS
 from tracker_worker.db.tables import METADATA
 from tracker_worker.db.unit_of_work import UnitOfWork
 
@@ -132,7 +132,7 @@ def test_commits_that_do_not_wait_for_the_disk_are_complained_of(mariadb_url, op
 def test_an_error_of_the_server_is_no_events_fault_and_no_lost_connection_where_it_is_none(engine, number):
     """A member of a cluster that is cut off (1047) answers: nothing is to blame that was written."""
     signal = f"SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = {number}, MESSAGE_TEXT = 'value 2006 (2013)'"
-    with pytest.raises(TRANSIENT) as caught, engine.connect() as connection:
+    with pytest.raises(DATABASE_ERRORS) as caught, engine.connect() as connection:
         connection.exec_driver_sql(signal)
     if number == 1047:
         assert type(caught.value) is OperationalError

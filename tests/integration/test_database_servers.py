@@ -28,7 +28,7 @@ from tests.integration.test_database import (  # noqa: F401
 from tests.servers.server import Server
 from tracker_worker.db import outbox, receipts, sessions, store
 from tracker_worker.db.engine import create_engine, engine_options
-from tracker_worker.db.errors import TRANSIENT
+from tracker_worker.db.errors import DATABASE_ERRORS
 from tracker_worker.db.tables import NODES
 
 
@@ -418,7 +418,7 @@ def test_all_options_of_oslo_db_reach_the_engine(url, operator):
 @pytest.mark.parametrize("scheme", ["postgresql", "mysql", "mariadb"])
 def test_a_server_that_does_not_answer_is_asked_as_often_as_the_options_say(scheme, caplog):
     url = f"{scheme}://tracker:hunter2@127.0.0.1:1/tracker"
-    with pytest.raises(TRANSIENT) as caught:
+    with pytest.raises(DATABASE_ERRORS) as caught:
         create_engine(url, max_retries=3, retry_interval=0.001)
     assert len([r for r in caplog.records if "cannot be used yet" in r.message]) == 2
     assert "hunter2" not in caplog.text + str(caught.value)

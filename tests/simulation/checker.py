@@ -16,6 +16,7 @@ from tests.simulation.faults import Violation
 from tests.simulation.model import Entry, History, Json
 
 MOST_DEATHS = 4
+MOST_SOURCES = 8
 
 _NODES = "SELECT name, sequence, failed_builds, vcpus_used, memory_mb_used, disk_mb_used FROM nodes"
 _CLAIMS = (
@@ -68,7 +69,16 @@ class Checker:
         """The broker has forgotten a message: its event must be in SQL, or have been."""
         if event_id in self._settled or self._rows("SELECT 1 FROM receipts WHERE event_id = ?", event_id):
             return
+        for node, history in self._histories.items():
+            if event_id in history.unrecorded and self._has_seen(node, *history.unrecorded[event_id]):
+                return
         raise Violation(f"lost: {event_id} is acknowledged and not in SQL")
+
+    def _has_seen(self, node: str, source: str, number: int) -> bool:
+        """Whether a node remembers an audit, or as many younger sources as it can."""
+        ((text,),) = self._rows("SELECT sources FROM nodes WHERE name = ?", node)
+        sources = json.loads(text or "{}")
+        return len(sources) == MOST_SOURCES if source not in sources else sources[source]["audited"] >= number
 
     def published(self, rows: Iterable[Any]) -> None:
         """The bus has taken these, in this order: first ones must not overtake each other."""

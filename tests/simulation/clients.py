@@ -185,7 +185,10 @@ class Clients:
         self._numbered[event_id] = number
         uuid = args.get("instance_uuid") or args.get("instance", {}).get("uuid")
         ledger = after[0] if uuid is None else after[0].touch(uuid, self.source, number)
-        history.append(event_id, method, (ledger, after[1]))
+        if method == "update_available_resource" and after[1] == "ignored":
+            history.look(event_id, ledger, self.source, number)
+        else:
+            history.append(event_id, method, (ledger, after[1]))
         origin = {"source": self.source, "sequence": number}
         called = self._chance.random() < 0.2
         self._put(history.node, event_id, method, {"origin": origin, **args}, called)

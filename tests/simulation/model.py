@@ -173,6 +173,8 @@ class History:
     def __init__(self, node: str) -> None:
         self.node = node
         self.entries: list[Entry] = []
+        self.unrecorded: dict[str, tuple[str, int]] = {}
+        """Source and number of each audit that changes nothing: no receipt tells of it."""
 
     @property
     def ledger(self) -> Ledger:
@@ -182,6 +184,11 @@ class History:
     def append(self, event_id: str, method: str, after: Next) -> None:
         """Note an event that will be applied, granted, refused or ignored."""
         self.entries.append(Entry(event_id, method, after[1], after[0]))
+
+    def look(self, event_id: str, ledger: Ledger, source: str, number: int) -> None:
+        """Note an audit that changes nothing: the node stays at its sequence, and has seen it."""
+        self.entries[-1] = replace(self.entries[-1], ledger=ledger)
+        self.unrecorded[event_id] = source, number
 
     def park(self, event_id: str, method: str, code: str) -> None:
         """Note an event that will be a dead letter."""

@@ -21,6 +21,7 @@ from tracker_worker.domain import audit, ledger
 from tracker_worker.domain.flavors import Amounts
 from tracker_worker.worker import lane
 from tracker_worker.worker.batch import Batch
+from tracker_worker.worker.committer import Committer
 from tracker_worker.worker.lane import Lane
 from tracker_worker.worker.relay import Relay
 from tracker_worker.worker.suspects import deaths_of, without_the_last
@@ -77,9 +78,10 @@ def swaps_without_comparing(monkeypatch: pytest.MonkeyPatch) -> None:
     swap = store.swap
 
     def overwrite(connection: sa.Connection, changes: list[NodeChange]) -> None:
-        now = store.sequences(connection, [change.after.name for change in changes])
+        now = store.tokens(connection, [change.after.name for change in changes])
         for change in changes:
-            change.before = replace(change.before, sequence=now.get(change.after.name, 0))
+            sequence, commit_id = now.get(change.after.name, store.NO_ROW)
+            change.before = replace(change.before, sequence=sequence, commit_id=commit_id)
         swap(connection, changes)
 
     monkeypatch.setattr(store, "swap", overwrite)
@@ -116,17 +118,18 @@ def acknowledges_with_a_tag_of_a_closed_channel(monkeypatch: pytest.MonkeyPatch)
 
 @mutant
 def keeps_its_cache_after_a_failed_commit(monkeypatch: pytest.MonkeyPatch) -> None:
-    commit = Lane._commit
+    commit = Committer._commit
 
-    def commit_and_keep(lane: Lane, events: Any) -> None:
-        kept = dict(lane._nodes)
+    def commit_and_keep(committer: Committer, events: Any) -> None:
+        kept = dict(committer._nodes)
         try:
-            commit(lane, events)
+            commit(committer, events)
         except Exception:
-            lane._nodes |= kept
+            committer._nodes.update(kept)
             raise
 
-    monkeypatch.setattr(Lane, "_commit", commit_and_keep)
+    monkeypatch.setattr(Committer, "_commit", commit_and_keep)
+    monkeypatch.setattr(Committer, "forget_nodes", lambda _committer: None)
 
 
 @mutant
@@ -225,12 +228,14 @@ def purges_receipts_by_wall_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def answers_reads_from_a_stale_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that has lost its partitions meanwhile: what it forgets then would hide it."""
     commit = UnitOfWork.commit
 
     def commit_writes(unit_of_work: UnitOfWork, work: Work) -> None:
         commit(unit_of_work, replace(work, unchanged={}))
 
     monkeypatch.setattr(UnitOfWork, "commit", commit_writes)
+    monkeypatch.setattr(Committer, "forget_nodes", lambda _committer: None)
 
 
 @mutant

@@ -16,7 +16,7 @@ from tracker_worker.bus.broker import CONNECTION_ERRORS
 from tracker_worker.bus.delivery import BARE_TOPIC, DEAD_LETTERED, Delivery
 from tracker_worker.bus.subscription import Subscription, SubscriptionSettings
 from tracker_worker.bus.topology import Topology
-from tracker_worker.db.errors import TRANSIENT
+from tracker_worker.db.errors import DATABASE_ERRORS
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.settings import TrackerSettings
 from tracker_worker.worker.batch import Rules
@@ -90,7 +90,7 @@ class Process:
         )
         self.unit_of_work = UnitOfWork(engine)
         queues = [BARE_TOPIC, DEAD_LETTERED, *range(PARTITIONS)]
-        self.lane = Lane(queues, self.unit_of_work, rules, BOUNDS, hooks.monotonic, lambda: None)
+        self.lane = Lane("lane-0", queues, self.unit_of_work, rules, BOUNDS, hooks.monotonic, lambda: None)
         self.dispatcher = Dispatcher([self.lane], lambda: None)
         settings = RelaySettings(window=6, lease_seconds=LEASE_SECONDS, retry_max=0.0)
         owner = str(uuid.UUID(int=number))
@@ -168,7 +168,7 @@ class Process:
 
     def purge_step(self) -> None:
         """What the purge does once an hour."""
-        with suppress(TRANSIENT):
+        with suppress(DATABASE_ERRORS):
             self.purge.run_once()
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ from msgspec import inspect
 from tracker_worker.bus.envelope import Envelope
 from tracker_worker.domain.commands import METHODS
 from tracker_worker.domain.flavors import read_keys
+from tracker_worker.domain.shapes import branch
 
 MAX_KEPT_BYTES = 64 * 1024
 _READ_KEYS_ONLY = ("extra_specs", "image_properties")
@@ -46,7 +47,7 @@ def _shape(method: str) -> inspect.Type | None:
 def _kept(value: Any, shape: inspect.Type | None) -> Any:
     """Return a value as it may be kept: verbatim where a scalar of a known field is wanted and given."""
     if isinstance(shape, inspect.UnionType):
-        shape = _branch(value, shape)
+        shape = branch(value, shape)
     match shape, value:
         case inspect.StructType(), dict():
             fields = {field.encode_name: field.type for field in shape.fields}
@@ -70,19 +71,6 @@ def _kept_field(key: str, value: Any, fields: dict[str, inspect.Type]) -> Any:
         read = {inner for inner in read_keys(value) if isinstance(value[inner], str)}
         return {name: inner if name in read else _summary(inner) for name, inner in value.items()}
     return _kept(value, fields[key])
-
-
-def _branch(value: Any, union: inspect.UnionType) -> inspect.Type:
-    """Return the member of a union that is made like the value."""
-    wanted: type[inspect.Type] = inspect.NoneType
-    if isinstance(value, dict):
-        wanted = inspect.StructType
-    elif isinstance(value, list):
-        wanted = inspect.ListType
-    for member in union.types:
-        if isinstance(member, wanted) or (isinstance(value, dict) and isinstance(member, inspect.DictType)):
-            return member
-    return union.types[0]
 
 
 def _summary(value: Any) -> dict[str, Any]:

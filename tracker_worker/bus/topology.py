@@ -73,6 +73,7 @@ class Topology(Struct, frozen=True):
 
 def declare(connection: amqp.Connection, topology: Topology) -> None:
     """Declare everything; what is there as it should be stays. Raises TopologyMismatch."""
+    _refuse_more_partitions(connection, topology)
     for queue in topology.queues():
         channel = connection.channel()  # The broker closes it when it refuses a declaration.
         try:
@@ -80,6 +81,22 @@ def declare(connection: amqp.Connection, topology: Topology) -> None:
         except amqp.PreconditionFailed as error:
             raise TopologyMismatch(_mismatch(error, topology, queue.name, connection.virtual_host)) from None
         channel.close()
+
+
+def _refuse_more_partitions(connection: amqp.Connection, topology: Topology) -> None:
+    """Raise TopologyMismatch where the broker has the queue of one partition more."""
+    queue = topology.partition(topology.partitions)
+    channel = connection.channel()  # The broker closes it when there is no such queue.
+    try:
+        channel.queue_declare(queue, passive=True)
+    except amqp.NotFound:
+        return
+    channel.close()
+    raise TopologyMismatch(
+        f"there is a queue '{queue}', and [bus] partitions is {topology.partitions}: give all workers and "
+        "clients the same value; when it was left over from a larger one, let it run empty and delete it: "
+        f"rabbitmqctl delete_queue -p {connection.virtual_host} {queue}"
+    )
 
 
 def _mismatch(error: amqp.PreconditionFailed, topology: Topology, queue: str, vhost: str) -> str:

@@ -13,7 +13,7 @@ from oslo_upgradecheck.upgradecheck import Code, Result
 
 from tracker_worker.bus import inspection
 from tracker_worker.bus.topology import TopologyMismatch
-from tracker_worker.cmd import embedded
+from tracker_worker.cmd import embedded, sharing
 from tracker_worker.cmd.manage.queues import topology_of
 from tracker_worker.cmd.manage.session import CommandFailed, connected, database_of, named_database, snapshot
 from tracker_worker.db import dead_letters, revisions
@@ -94,9 +94,28 @@ class Checks(upgradecheck.UpgradeCommands):
             )
         return Result(Code.SUCCESS)
 
+    def shared(self) -> Result:
+        """The settings that workers share are those of the database."""
+        try:
+            shared = sharing.shared_settings_of(self._conf, self._settings())
+            with snapshot(self._conf) as connection:
+                found = sharing.differences(connection, shared.fixed | shared.rules)
+        except (ValueError, cfg.Error, CommandFailed):
+            return Result(Code.WARNING, "Not checked: see the configuration and the database's schema")
+        differing = [difference for difference in found if difference.stored is not None]
+        if wrong := [difference for difference in differing if difference.name in shared.fixed]:
+            return Result(Code.FAILURE, sharing.refusal(wrong))
+        if differing:
+            return Result(
+                Code.WARNING,
+                f"{'; '.join(map(str, differing))}: give all workers of the database the same values",
+            )
+        return Result(Code.SUCCESS)
+
     _upgrade_checks = (
         ("Configuration", configuration),
         ("Database schema", schema),
+        ("Shared settings", shared),
         ("Exchange and queues", queues),
         ("Dead letters", parked),
     )

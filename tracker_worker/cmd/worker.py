@@ -12,7 +12,7 @@ from oslo_config import cfg
 from oslo_log import log
 from sqlalchemy import Engine
 
-from tracker_worker.cmd import embedded
+from tracker_worker.cmd import embedded, sharing
 from tracker_worker.worker.service import Worker, WorkerSettings, settings_from
 
 LOG = log.getLogger(__name__)
@@ -31,6 +31,7 @@ def main() -> int:
         rpc, notifications = embedded.transports(conf)
         settings = settings_from(conf)
         engine = embedded.configured_engine(conf)
+        sharing.agree(engine, sharing.shared_settings_of(conf, settings))
     except (ValueError, cfg.Error) as error:
         sys.exit(f"tracker-worker: {error}")
     scheme = conf.transport_url.partition("://")[0]

@@ -87,6 +87,11 @@ def replay_id(letter_id: str, number: int) -> str:
     return f"{letter_id}.{number}"
 
 
+def is_replay(event_id: str) -> bool:
+    """Tell whether an event is a letter's replay."""
+    return _REPLAY_ID.fullmatch(event_id) is not None
+
+
 def settle(connection: sa.Connection, receipts: Iterable[Receipt]) -> None:
     """Make the letters replayed whose replays are among the receipts of a batch: one statement, or none.
 

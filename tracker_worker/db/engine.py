@@ -18,7 +18,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 from tenacity.stop import stop_never
 
 from tracker_worker.db import sessions
-from tracker_worker.db.errors import TRANSIENT
+from tracker_worker.db.errors import DATABASE_ERRORS
 
 LOG = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def _wait_for(engine: sa.Engine, max_retries: int, retry_interval: float) -> Non
         LOG.warning("The database cannot be used yet (%d): %s", state.attempt_number, error)
 
     retrying = Retrying(
-        retry=retry_if_exception_type(TRANSIENT),
+        retry=retry_if_exception_type(DATABASE_ERRORS),
         stop=stop_never if max_retries < 0 else stop_after_attempt(max_retries),
         wait=wait_fixed(retry_interval),
         before_sleep=log,

@@ -1,69 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which errors of the database pass without a change of the events."""
+"""Which errors speak of the data. Every other error is the server's trouble, and passes.
+
+The list names what blames an event, not what does not: an error that no list knows (a bad page, a pooler's
+confusion, a limit of the operating system) says nothing about the rows that were written. Drivers and oslo.db
+sort errors into classes by their messages, in which there may be anything; SQLSTATEs and numbers decide here.
+"""
 
 from typing import Any
 
 from oslo_db import exception as db_exception
-from oslo_db.sqlalchemy import exc_filters
-from sqlalchemy.exc import (
-    DBAPIError,
-    InterfaceError,
-    OperationalError,
-    PendingRollbackError,
-    ProgrammingError,
-)
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError, StatementError
 
+from tracker_worker.db.bulk import RowsTooLarge
 from tracker_worker.db.store import StaleNode
 
-TRANSIENT = (
-    OperationalError,
-    InterfaceError,
-    # What oslo.db's own listeners make of a lost connection in some places.
-    PendingRollbackError,
-    PoolTimeout,
-    db_exception.DBConnectionError,
-    db_exception.DBConsistencyError,
-    db_exception.DBDeadlock,
-    db_exception.DBDuplicateEntry,
-    db_exception.DBNonExistentDatabase,
-    db_exception.DBNonExistentTable,
-    StaleNode,
-)
-"""Errors that say nothing about the events: the batch is tried again, for ever, and nothing is answered."""
+DATABASE_ERRORS = (SQLAlchemyError, db_exception.DBError, StaleNode)
+"""What using a database raises, apart from RowsTooLarge."""
 
-
-def reason_of(error: BaseException | None) -> str:
-    """Return what the driver said, in one line without the statement or its values."""
-    said = getattr(error, "orig", None) or getattr(error, "inner_exception", None) or error
-    said = getattr(said, "orig", None) or said
-    lines = str(said).splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0]}"
-
-
-_PASS = (
-    "0A",  # a prepared plan that a migration made invalid: our statements are constant
-    "25",  # a server that is read-only, because it is a standby or its disk is full
-    "42",  # a table, a column or a right is missing: the schema is another revision's
-)
-"""PostgreSQL's classes of errors that drivers do not count among the operational ones, and we do."""
-_EVENTS_FAULT = ("54",)  # a limit of the server, which the same rows will meet for ever
-
-
-def _judge(error: DBAPIError, _match: object, _dialect: str, is_disconnect: bool) -> None:
-    """Raise what drivers for PostgreSQL put among the wrong errors; oslo.db sees to the rest."""
-    original: Any = error.orig
-    state = getattr(original, "sqlstate", None) or ""
-    if state.startswith(_PASS) and not is_disconnect:
-        raise OperationalError(error.statement, error.params, original, error.hide_parameters) from error
-    if state.startswith(_EVENTS_FAULT):
-        raise db_exception.DBDataError(error)
-
-
-exc_filters.filters("postgresql", DBAPIError, "")(_judge)
-
-_MARIADB_DATA = frozenset(
+_DATA_STATES = ("22", "23", "54", "P0")
+"""PostgreSQL's classes: data exception, integrity constraint, program limit, raised by a trigger."""
+_DATA_NUMBERS = frozenset(
     [
+        1048,  # a column cannot be null
         1118,  # the row is too long for a page
         1153,  # the packet is longer than max_allowed_packet; 2020: as the client says it
         2020,
@@ -81,24 +39,94 @@ _MARIADB_DATA = frozenset(
         *range(4174, 4178),  # nor taken apart
     ]
 )
-"""What the same rows will meet for ever, and the driver or oslo.db counts as operational."""
-_NOT_READY = 1047  # a member of a cluster without the others: oslo.db takes it for a lost connection
+"""MariaDB's and MySQL's, of which drivers and oslo.db count many as operational."""
+_DATA_CLASSES = (
+    DataError,
+    IntegrityError,
+    RowsTooLarge,
+    db_exception.DBDataError,
+    db_exception.DBConstraintError,
+    db_exception.DBReferenceError,
+)
+_LOST_IN_A_STATEMENT = 2013
+_LOST_NUMBERS = frozenset((2006, _LOST_IN_A_STATEMENT))
+"""How a client of MariaDB notices that its connection is lost. (For oslo.db 1047 is such a one, too.)"""
+_TIMEOUT_STATES = ("57014",)
+_TIMEOUT_NUMBERS = frozenset((1969, 3024))  # MariaDB's max_statement_time, MySQL's max_execution_time
+_READ_TIMEOUT = "timed out"
+"""How PyMySQL says that no answer came within read_timeout: it closes the connection, nobody lost it."""
 
 
-def _judge_mariadb(error: DBAPIError, _match: object, _dialect: str, _is_disconnect: bool) -> None:
-    """Raise by the number alone: in a message there may be anything, numbers included."""
-    original: Any = error.orig
-    number = original.args[0] if original.args else None
-    if number in _MARIADB_DATA:
-        raise db_exception.DBDataError(error)
-    # A table, a function or a right is missing: the schema is another revision's, or the server too old.
-    programming = isinstance(error, ProgrammingError) and isinstance(number, int)
-    if programming or number == _NOT_READY:
-        raise OperationalError(error.statement, error.params, original, error.hide_parameters) from error
+def is_data_error(error: BaseException) -> bool:
+    """Tell whether an error speaks of what was written, so that the same rows will meet it again.
+
+    True for every error that is none of a database: it comes from the rules, or from encoding a value. False
+    for a row that exists already: another writer's, until it repeats.
+    """
+    if not isinstance(error, DATABASE_ERRORS):
+        return True
+    if isinstance(error, (StaleNode, db_exception.DBDuplicateEntry)):
+        return False
+    original = _driver_error(error)
+    if state := _state(original):
+        return state.startswith(_DATA_STATES)
+    if _number(original) in _DATA_NUMBERS:
+        return True
+    kinds = (error, getattr(error, "inner_exception", None))
+    return any(isinstance(each, _DATA_CLASSES) for each in kinds) or _is_refused_by_the_driver(error)
 
 
-for _kind in (OperationalError, ProgrammingError):
-    exc_filters.filters("mysql", _kind, "")(_judge_mariadb)
-    # Before oslo.db's own, which look for numbers in the message.
-    _rules = exc_filters._registry["mysql"][_kind]
-    _rules.insert(0, _rules.pop())
+def is_connection_lost(error: BaseException | None) -> bool:
+    """Tell whether the connection was lost in the middle of a statement, as when the server dies of it."""
+    if not isinstance(error, db_exception.DBConnectionError):
+        return False
+    original = _driver_error(error)
+    number = _number(original)
+    return (number is None or number in _LOST_NUMBERS) and not is_statement_timeout(error)
+
+
+def is_statement_timeout(error: BaseException | None) -> bool:
+    """Tell whether a statement took longer than the session, or the driver, allows."""
+    if not isinstance(error, DATABASE_ERRORS):
+        return False
+    original = _driver_error(error)
+    number = _number(original)
+    if number == _LOST_IN_A_STATEMENT:
+        return _READ_TIMEOUT in str(original)
+    return number in _TIMEOUT_NUMBERS or _state(original) in _TIMEOUT_STATES
+
+
+def reason_of(error: BaseException | None) -> str:
+    """Return what the driver said, in one line without the statement or its values."""
+    said = getattr(error, "orig", None) or getattr(error, "inner_exception", None) or error
+    said = getattr(said, "orig", None) or said
+    lines = str(said).splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}"
+
+
+def _driver_error(error: BaseException) -> Any:
+    """Return what the driver raised, out of SQLAlchemy's and oslo.db's wraps."""
+    inner = getattr(error, "inner_exception", None) or error
+    return getattr(inner, "orig", None) or inner
+
+
+def _state(original: Any) -> str:
+    """Return the SQLSTATE of an error of psycopg, "" where it has none."""
+    return getattr(original, "sqlstate", None) or ""
+
+
+def _number(original: Any) -> int | None:
+    """Return the number of an error of MariaDB or MySQL; drivers give it as the first argument."""
+    number = original.args[0] if getattr(original, "args", None) else None
+    return number if isinstance(number, int) and type(original).__module__.startswith("pymysql") else None
+
+
+def _is_refused_by_the_driver(error: BaseException) -> bool:
+    """Tell whether a driver could not even bind the values: its own error is none of a database's.
+
+    SQLAlchemy wraps that as a StatementError, oslo.db as a DBError around whatever it was.
+    """
+    inner = getattr(error, "inner_exception", None)
+    if type(error) is db_exception.DBError and inner is not None:
+        return not isinstance(inner, (SQLAlchemyError, OSError))
+    return isinstance(error, StatementError) and not isinstance(error, DBAPIError)

@@ -18,7 +18,8 @@ class NodeSummary(Struct, frozen=True):
     """A line of the list of nodes; names and units are those of the node view.
 
     `conflicts` are the uuids whose reports were refused for this name. A name that has conflicts and is not
-    tracked has no uuid, no host and no totals.
+    tracked has no uuid, no host and no totals. The events of a node that is `broken` are held: what its row
+    says is used is not the sum of its claims.
     """
 
     name: str
@@ -33,6 +34,7 @@ class NodeSummary(Struct, frozen=True):
     running_vms: int
     disabled: bool
     conflicts: list[str]
+    broken: bool
 
 
 class HistoryEntry(Struct, frozen=True):
@@ -51,19 +53,29 @@ class HistoryEntry(Struct, frozen=True):
     instance_uuid: str | None
 
 
-_RUNNING = (
-    sa.select(CLAIMS.c.node, sa.func.count().label("count"))
-    .where(CLAIMS.c.role == Role.INSTANCE.value)
+_AMOUNTS = ("vcpus", "memory_mb", "disk_mb")
+_CLAIMED = (
+    sa.select(
+        CLAIMS.c.node,
+        sa.func.count(sa.case((CLAIMS.c.role == Role.INSTANCE.value, 1))).label("running_vms"),
+        *(sa.func.sum(CLAIMS.c[amount]).label(amount) for amount in _AMOUNTS),
+    )
     .group_by(CLAIMS.c.node)
     .subquery()
+)
+_BROKEN = sa.or_(
+    *(
+        NODES.c[f"{amount}_used"] != NODES.c[f"reserved_{amount}"] + sa.func.coalesce(_CLAIMED.c[amount], 0)
+        for amount in _AMOUNTS
+    )
 )
 _NODES = (
     sa.select(
         NODES.c.name, NODES.c.host, NODES.c.uuid, NODES.c.vcpus_used, NODES.c.memory_mb_used,
         NODES.c.disk_mb_used, NODES.c.disabled, NODES.c.conflicts, NODES.c.resources,
-        sa.func.coalesce(_RUNNING.c["count"], 0).label("running_vms"),
+        sa.func.coalesce(_CLAIMED.c.running_vms, 0).label("running_vms"), _BROKEN.label("broken"),
     )
-    .outerjoin(_RUNNING, _RUNNING.c.node == NODES.c.name)
+    .outerjoin(_CLAIMED, _CLAIMED.c.node == NODES.c.name)
     .order_by(NODES.c.name)
 )  # fmt: skip
 _OF_NODE = sa.select(RECEIPTS).where(RECEIPTS.c.node == sa.bindparam("node")).limit(sa.bindparam("most"))
@@ -122,6 +134,7 @@ def _summary(row: Any) -> NodeSummary:
         running_vms=row.running_vms,
         disabled=row.disabled,
         conflicts=list(row.conflicts),
+        broken=bool(row.broken),
     )
 
 

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nodes in SQL: load them, compare and swap them, save what changed. Statements of constant shape."""
+"""Nodes in SQL: load them, compare and swap them, save what changed. Statements of constant shape.
+
+What is compared is a token: the node's sequence, and the random id of the commit that wrote it. A database
+that lost commits gives sequences out again, and no id.
+"""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -13,35 +17,63 @@ from tracker_worker.db import bulk
 from tracker_worker.db.bulk import as_ids
 from tracker_worker.db.tables import CLAIMS, NODES, TOUCHED
 from tracker_worker.domain.flavors import Amounts, Flavor
-from tracker_worker.domain.ledger import Claim, Node, Ratios, Role
+from tracker_worker.domain.ledger import (
+    Claim,
+    Node,
+    Ratios,
+    Role,
+)
 from tracker_worker.domain.objects import GuestTopology, Origin, PciRequest, Resources
+from tracker_worker.domain.origins import (
+    Source,
+)
 from tracker_worker.domain.pci.pools import HeldDevice
+from tracker_worker.domain.shapes import read_known
 
 _LOAD_NODES = bulk.select(NODES.c.name)
 _LOAD_CLAIMS = bulk.select(CLAIMS.c.node)
 _LOAD_TOUCHED = bulk.select(TOUCHED.c.node)
-_SEQUENCES = bulk.select(NODES.c.name, NODES.c.name, NODES.c.sequence)
+_TOKENS = bulk.select(NODES.c.name, NODES.c.name, NODES.c.sequence, NODES.c.commit_id)
 _OWNERS = bulk.select(NODES.c.uuid, NODES.c.uuid, NODES.c.name)
 
 _STATE_COLUMNS = (
     "uuid", "sequence", "usage_sequence", "vcpus_used", "memory_mb_used", "disk_mb_used",
-    "disabled", "failed_builds", "conflicts",
+    "disabled", "failed_builds", "conflicts", "commit_id", "sources",
 )  # fmt: skip
 _REPORT_COLUMNS = (
     "host", "reserved_vcpus", "reserved_memory_mb", "reserved_disk_mb",
     "cpu_allocation_ratio", "ram_allocation_ratio", "disk_allocation_ratio", "resources",
 )  # fmt: skip
-_SWAP = bulk.update(NODES, ("name", "sequence"), _STATE_COLUMNS, locked=True)
+_SWAP = bulk.update(NODES, ("name", "sequence", "commit_id"), _STATE_COLUMNS, locked=True)
 _SAVE_REPORT = bulk.update(NODES, ("name",), _REPORT_COLUMNS)
 _ADD_NODES = bulk.insert(NODES, ("name", *_STATE_COLUMNS, *_REPORT_COLUMNS))
 _DROP_CLAIMS = bulk.delete(CLAIMS, ("node", "instance_uuid", "role"))
 _ADD_CLAIMS = bulk.insert(CLAIMS, CLAIMS.c.keys())
+_UNREADABLE = (msgspec.ValidationError, TypeError, ValueError)
 _DROP_TOUCHED = bulk.delete(TOUCHED, ("node", "instance_uuid"))
 _ADD_TOUCHED = bulk.insert(TOUCHED, TOUCHED.c.keys())
 
 
 class StaleNode(Exception):
     """Another writer has changed a node since it was loaded: nothing was committed, load it again."""
+
+
+class NodesBroken(Exception):
+    """Nodes whose ledger cannot be used; `reasons` says why, by name. Nothing can be applied to them."""
+
+    def __init__(self, reasons: Mapping[str, str]) -> None:
+        super().__init__("; ".join(f"{name}: {reason}" for name, reason in reasons.items()))
+        self.reasons = reasons
+
+
+Token = tuple[int, str]
+"""What is compared and swapped: sequence and commit id of a node."""
+NO_ROW: Token = (0, "")
+
+
+def token_of(node: Node) -> Token:
+    """Return the token of a node as it was loaded, or committed."""
+    return node.sequence, node.commit_id
 
 
 class NodeChange(Struct):
@@ -54,10 +86,13 @@ class NodeChange(Struct):
 
 
 def load(connection: sa.Connection, names: Iterable[str]) -> dict[str, Node]:
-    """Return nodes by name, three statements for any number; a name without a row is an untracked node."""
+    """Return nodes by name, three statements for any number; a name without a row is an untracked node.
+
+    Raises NodesBroken where rows cannot be read.
+    """
     nodes = load_ledgers(connection, names)
     touched: dict[str, dict[str, Origin]] = {}
-    for row in connection.execute(_LOAD_TOUCHED, as_ids(nodes)):
+    for row in sorted(connection.execute(_LOAD_TOUCHED, as_ids(nodes)), key=lambda row: row.sequence):
         touched.setdefault(row.node, {})[row.instance_uuid] = Origin(row.source, row.sequence)
     return {name: replace(node, touched=touched.get(name, {})) for name, node in nodes.items()}
 
@@ -66,22 +101,32 @@ def load_ledgers(connection: sa.Connection, names: Iterable[str]) -> dict[str, N
     """Return nodes as far as they are shown: all but what touched their instances. Two statements.
 
     Node rows come first: a claim that another writer adds in between then belongs to a sequence that the
-    compare-and-swap will refuse.
+    compare-and-swap will refuse. Fields that a newer version has written are left out. Raises NodesBroken.
     """
     nodes = {name: Node(name) for name in names}
     ids = as_ids(nodes)
     rows = connection.execute(_LOAD_NODES, ids).all()
     claims: dict[str, dict[str, tuple[Claim, ...]]] = {}
+    unreadable: dict[str, str] = {}
     for row in connection.execute(_LOAD_CLAIMS, ids):
         held = claims.setdefault(row.node, {})
-        held[row.instance_uuid] = (*held.get(row.instance_uuid, ()), _claim(row))
-    nodes |= {row.name: _node(row, claims.get(row.name, {})) for row in rows}
+        try:
+            held[row.instance_uuid] = (*held.get(row.instance_uuid, ()), _claim(row))
+        except _UNREADABLE as error:
+            unreadable[row.node] = f"a claim of instance {row.instance_uuid} cannot be read: {error}"
+    for row in rows:
+        try:
+            nodes[row.name] = _node(row, claims.get(row.name, {}))
+        except _UNREADABLE as error:
+            unreadable[row.name] = f"its row cannot be read: {error}"
+    if unreadable:
+        raise NodesBroken(unreadable)
     return nodes
 
 
-def sequences(connection: sa.Connection, names: Iterable[str]) -> dict[str, int]:
-    """Return the sequence of each node that has a row."""
-    return {row.name: row.sequence for row in connection.execute(_SEQUENCES, as_ids(names))}
+def tokens(connection: sa.Connection, names: Iterable[str]) -> dict[str, Token]:
+    """Return the token of each node that has a row."""
+    return {row.name: (row.sequence, row.commit_id) for row in connection.execute(_TOKENS, as_ids(names))}
 
 
 def uuid_owners(connection: sa.Connection, uuids: Iterable[str]) -> dict[str, str]:
@@ -96,7 +141,7 @@ def names(connection: sa.Connection) -> list[str]:
 
 
 def swap(connection: sa.Connection, changes: Iterable[NodeChange]) -> None:
-    """Compare and swap the nodes in name order: raises StaleNode if any has another sequence by now."""
+    """Compare and swap the nodes in name order: raises StaleNode if any has another token by now."""
     ordered = sorted(changes, key=lambda change: change.after.name)
     known = [change for change in ordered if change.before.sequence]
     if known:
@@ -104,6 +149,7 @@ def swap(connection: sa.Connection, changes: Iterable[NodeChange]) -> None:
             {
                 "b_name": change.after.name,
                 "b_sequence": change.before.sequence,
+                "b_commit_id": change.before.commit_id,
                 **_state_row(change.after),
             }
             for change in known
@@ -120,7 +166,10 @@ def swap(connection: sa.Connection, changes: Iterable[NodeChange]) -> None:
 
 
 def save(connection: sa.Connection, changes: Iterable[NodeChange]) -> None:
-    """Write what the swap did not: reports, claims, touched instances; five statements at most."""
+    """Write what the swap did not: reports, claims, touched instances; five statements at most.
+
+    Raises StaleNode when a claim is gone that was held: somebody else has deleted it.
+    """
     changed = list(changes)
     reports = [
         {"b_name": change.after.name, **_report_row(change.after)}
@@ -156,8 +205,8 @@ def save(connection: sa.Connection, changes: Iterable[NodeChange]) -> None:
         (_DROP_TOUCHED, forgotten),
         (_ADD_TOUCHED, touched),
     ):
-        if rows:
-            statement.execute(connection, rows)
+        if rows and statement.execute(connection, rows) < len(rows) and statement is _DROP_CLAIMS:
+            raise StaleNode(", ".join(sorted({row["b_node"] for row in rows})))
 
 
 def _state_row(node: Node) -> dict[str, Any]:
@@ -171,6 +220,8 @@ def _state_row(node: Node) -> dict[str, Any]:
         "disabled": node.disabled,
         "failed_builds": node.failed_builds,
         "conflicts": list(node.conflicts),
+        "commit_id": node.commit_id,
+        "sources": _plain(node.sources),
     }
 
 
@@ -241,23 +292,24 @@ def _claim(row: Any) -> Claim:
         task_state=row.task_state,
         numa_request=_topology(row.numa_request),
         numa_topology=_topology(row.numa_topology),
-        pci_requests=msgspec.convert(row.pci_requests or (), tuple[PciRequest, ...]),
-        pci_devices=msgspec.convert(row.pci_devices or (), tuple[HeldDevice, ...]),
+        pci_requests=read_known(row.pci_requests or (), tuple[PciRequest, ...]),
+        pci_devices=read_known(row.pci_devices or (), tuple[HeldDevice, ...]),
         assigned=row.assigned,
     )
 
 
 def _topology(value: Any) -> GuestTopology | None:
-    return None if value is None else msgspec.convert(value, GuestTopology)
+    return None if value is None else read_known(value, GuestTopology)
 
 
 def _node(row: Any, claims: Mapping[str, tuple[Claim, ...]]) -> Node:
     reserve = Amounts(row.reserved_vcpus, row.reserved_memory_mb, row.reserved_disk_mb)
     used = Amounts(row.vcpus_used, row.memory_mb_used, row.disk_mb_used)
-    report = None if row.resources is None else msgspec.convert(row.resources, Resources)
+    report = None if row.resources is None else read_known(row.resources, Resources)
     return Node(
         name=row.name,
         sequence=row.sequence,
+        commit_id=row.commit_id,
         usage_sequence=row.usage_sequence,
         resources=report,
         reserve=reserve,
@@ -267,4 +319,5 @@ def _node(row: Any, claims: Mapping[str, tuple[Claim, ...]]) -> Node:
         conflicts=tuple(row.conflicts),
         claimed=used.minus(reserve),
         claims=claims,
+        sources=read_known(row.sources or {}, dict[str, Source]),
     )

@@ -62,6 +62,8 @@ NODES = sa.Table(
     sa.Column("ram_allocation_ratio", sa.Double, nullable=False),
     sa.Column("disk_allocation_ratio", sa.Double, nullable=False),
     sa.Column("resources", Json(none_as_null=True)),
+    sa.Column("commit_id", UUID, nullable=False, server_default="0"),
+    sa.Column("sources", Json(none_as_null=True)),
     **MARIADB,
 )
 
@@ -161,5 +163,13 @@ RELAY_LEASE = sa.Table(
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("owner", NAME, nullable=False),
     sa.Column("until", sa.Double, nullable=False),
+    **MARIADB,
+)
+
+SHARED_SETTINGS = sa.Table(
+    "shared_settings",
+    METADATA,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("value", TEXT, nullable=False),
     **MARIADB,
 )

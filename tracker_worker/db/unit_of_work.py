@@ -15,14 +15,14 @@ from tracker_worker.db.connection import LazyConnection
 from tracker_worker.db.dead_letters import DeadLetter
 from tracker_worker.db.outbox import OutboxRow
 from tracker_worker.db.receipts import Receipt
-from tracker_worker.db.store import NodeChange, StaleNode
+from tracker_worker.db.store import NO_ROW, NodeChange, StaleNode, Token
 from tracker_worker.domain.ledger import Node
 
 
 class Work(Struct, frozen=True):
     """Everything that a batch commits.
 
-    `unchanged`: sequences that must still hold for its reads to be answered.
+    `unchanged`: the tokens of nodes that must still hold for its reads to be answered.
     """
 
     nodes: list[NodeChange]
@@ -30,7 +30,7 @@ class Work(Struct, frozen=True):
     dead_letters: list[DeadLetter]
     notifications: list[OutboxRow]
     settled_attempts: list[str]
-    unchanged: Mapping[str, int]
+    unchanged: Mapping[str, Token]
 
 
 class UnitOfWork:
@@ -79,6 +79,11 @@ class UnitOfWork:
         with self._connection.transaction() as connection:
             receipts.count_attempts(connection, counts)
 
+    def forget_attempts(self, event_ids: Iterable[str]) -> None:
+        """Commit that these events were never under way."""
+        with self._connection.transaction() as connection:
+            receipts.forget_attempts(connection, event_ids)
+
     def commit(self, work: Work) -> None:
         """Commit a batch, all or nothing. Raises StaleNode when another writer was here."""
         with self._connection.transaction() as connection:
@@ -92,8 +97,8 @@ class UnitOfWork:
             if work.dead_letters:
                 dead_letters.add(connection, work.dead_letters)
             if work.unchanged:
-                found = store.sequences(connection, work.unchanged)
-                if any(found.get(name, 0) != seen for name, seen in work.unchanged.items()):
+                found = store.tokens(connection, work.unchanged)
+                if any(found.get(name, NO_ROW) != seen for name, seen in work.unchanged.items()):
                     raise StaleNode(", ".join(work.unchanged))
             if work.notifications:
                 outbox.add(connection, work.notifications)
@@ -103,7 +108,12 @@ class UnitOfWork:
         with self._reads.transaction() as connection:
             connection.execute(sa.text("SELECT 1"))
 
+    def discard(self) -> None:
+        """Close the connections for good."""
+        self._connection.discard()
+        self._reads.discard()
+
     def close(self) -> None:
-        """Give the connection back."""
+        """Give the connections back."""
         self._connection.close()
         self._reads.close()

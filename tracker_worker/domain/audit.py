@@ -21,12 +21,14 @@ from tracker_worker.domain.ledger import (
     Mark,
     Node,
     Role,
-    TouchForgotten,
     adopted,
     claim_for,
     with_reported,
 )
 from tracker_worker.domain.objects import Instance, Migration, Origin, last_change
+from tracker_worker.domain.origins import (
+    TouchForgotten,
+)
 from tracker_worker.domain.staying import staying, staying_devices
 from tracker_worker.domain.views import ClaimView, claim_view
 

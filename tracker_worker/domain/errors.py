@@ -24,6 +24,7 @@ class ErrorCode(StrEnum):
     WRONG_PARTITION = "wrong_partition"
     EVENT_ID_REUSED = "event_id_reused"
     NODE_CONFLICT = "node_conflict"
+    LEDGER_BROKEN = "ledger_broken"
     DEAD_LETTERED = "dead_lettered"
     WORKER_DIED = "worker_died"
     DATABASE_REJECTS = "database_rejects"

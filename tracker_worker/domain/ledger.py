@@ -16,6 +16,15 @@ from msgspec.structs import replace
 from tracker_worker.domain.flavors import Amounts, Flavor, amounts_of
 from tracker_worker.domain.numa.topology import request_of
 from tracker_worker.domain.objects import GuestTopology, Instance, Origin, PciRequest, Resources
+from tracker_worker.domain.origins import (
+    AuditSeen,
+    InstanceTouched,
+    Memory,
+    OriginMark,
+    Source,
+    TouchEvicted,
+    TouchForgotten,
+)
 from tracker_worker.domain.pci.pools import HeldDevice
 
 MOST_CONFLICTS = 32
@@ -115,13 +124,15 @@ class Node(Struct, frozen=True):
     """One compute node: its last report, its claims and their running sum.
 
     An untracked node (never reported, or removed) has no resources and no claims; its row keeps the
-    sequence. `touched` holds the origin that last touched each instance since the last audit;
-    `usage_sequence` is the sequence of the last usage notification; `conflicts` the uuids whose reports
-    under this name were refused, the newest last.
+    sequence. `touched` holds the origin that last touched each instance since the last audit, the latest
+    last; `sources` the client processes that audit it; `usage_sequence` is the sequence of the last usage
+    notification; `conflicts` the uuids whose reports under this name were refused, the newest last.
+    `commit_id` is the id of the commit that wrote the row: another history of the database has other ids.
     """
 
     name: str
     sequence: int = 0
+    commit_id: str = ""
     usage_sequence: int = 0
     resources: Resources | None = None
     reserve: Amounts = Amounts()
@@ -132,6 +143,7 @@ class Node(Struct, frozen=True):
     claimed: Amounts = Amounts()
     claims: Mapping[str, tuple[Claim, ...]] = {}
     touched: Mapping[str, Origin] = {}
+    sources: Mapping[str, Source] = {}
 
     @property
     def tracked(self) -> bool:
@@ -192,19 +204,6 @@ class NodeRemoved(Struct, frozen=True):
     """The node is no longer tracked, and all its claims are gone."""
 
 
-class InstanceTouched(Struct, frozen=True):
-    """An event of this origin named the instance."""
-
-    instance_uuid: str
-    origin: Origin
-
-
-class TouchForgotten(Struct, frozen=True):
-    """An audit has seen what touched the instance."""
-
-    instance_uuid: str
-
-
 class ConflictNoted(Struct, frozen=True):
     """A report of this uuid was refused."""
 
@@ -216,15 +215,24 @@ class ConflictsResolved(Struct, frozen=True):
 
 
 LedgerChange = ClaimPut | ClaimDropped | Reported | BuildsCounted | ServiceStatusSet | NodeRemoved
-Mark = InstanceTouched | TouchForgotten | ConflictNoted | ConflictsResolved
+Mark = OriginMark | ConflictNoted | ConflictsResolved
 Change = LedgerChange | Mark
 
 
 def evolve(node: Node, changes: Iterable[Change]) -> Node:
     """Return the node after the changes of one event: one sequence number further. Cannot fail."""
-    fields: dict[str, Any] = {"sequence": node.sequence + 1}
+    return replace(_changed(node, changes), sequence=node.sequence + 1)
+
+
+def remember(node: Node, marks: Iterable[Mark]) -> Node:
+    """Return the node after an event that leaves no receipt: at the same sequence. Cannot fail."""
+    return _changed(node, marks)
+
+
+def _changed(node: Node, changes: Iterable[Change]) -> Node:
+    fields: dict[str, Any] = {}
     claims: dict[str, tuple[Claim, ...]] | None = None
-    touched: dict[str, Origin] | None = None
+    memory = Memory(node.touched, node.sources)
     claimed = node.claimed
     for change in changes:
         match change:
@@ -236,25 +244,17 @@ def evolve(node: Node, changes: Iterable[Change]) -> Node:
             case ClaimDropped(instance_uuid, role):
                 claims = dict(node.claims) if claims is None else claims
                 claimed = _drop(claims, claimed, instance_uuid, role)
-            case InstanceTouched(instance_uuid, origin):
-                touched = dict(node.touched) if touched is None else touched
-                last = touched.get(instance_uuid)
-                # A client's threads may overtake each other: what it numbered higher is the later event.
-                if last is None or last.source != origin.source or last.sequence < origin.sequence:
-                    touched[instance_uuid] = origin
-            case TouchForgotten(instance_uuid):
-                touched = dict(node.touched) if touched is None else touched
-                touched.pop(instance_uuid, None)
+            case InstanceTouched() | TouchForgotten() | TouchEvicted() | AuditSeen():
+                memory.note(change)
             case NodeRemoved():
-                claims, touched, claimed = {}, {}, Amounts()
+                claims, claimed = {}, Amounts()
+                memory.forget_instances()
                 fields |= _REMOVED
             case _:
                 fields |= _node_fields(node, change)
     if claims is not None:
         fields |= {"claims": claims, "claimed": claimed}
-    if touched is not None:
-        fields["touched"] = touched
-    return replace(node, **fields)
+    return replace(node, **fields, **memory.fields())
 
 
 _REMOVED: dict[str, Any] = {
@@ -301,10 +301,8 @@ class LedgerBroken(AssertionError):
     """A node's running sum is not the sum of its claims: a fault of this program, never of the sender."""
 
 
-def assert_sum(node: Node) -> None:
-    """Raise LedgerBroken unless the running sum equals the sum of the claims (promise 5); linear in the
-    claims.
-    """
+def sum_of(node: Node) -> Amounts:
+    """Return the sum of the claims, added up; linear in the claims."""
     vcpus = memory_mb = disk_mb = 0
     for held in node.claims.values():
         for claim in held:
@@ -312,5 +310,33 @@ def assert_sum(node: Node) -> None:
             vcpus += amounts.vcpus
             memory_mb += amounts.memory_mb
             disk_mb += amounts.disk_mb
-    if node.claimed != Amounts(vcpus, memory_mb, disk_mb):
+    return Amounts(vcpus, memory_mb, disk_mb)
+
+
+def sum_fault(node: Node) -> str | None:
+    """Return what is wrong with the running sum of a node that was loaded, None when it is right."""
+    right = sum_of(node)
+    if node.claimed == right:
+        return None
+    return (
+        f"at sequence {node.sequence} its row says that {shown(node.claimed)} are claimed, "
+        f"its claims add up to {shown(right)}"
+    )
+
+
+def shown(amounts: Amounts) -> str:
+    """Return amounts as people read them."""
+    return f"{amounts.vcpus} vcpus, {amounts.memory_mb} MB of memory and {amounts.disk_mb} MB of disk"
+
+
+def rebuilt(node: Node) -> Node:
+    """Return a node whose running sum is that of its claims, whatever its row said."""
+    return replace(node, claimed=sum_of(node))
+
+
+def assert_sum(node: Node) -> None:
+    """Raise LedgerBroken unless the running sum equals the sum of the claims (promise 5); linear in the
+    claims.
+    """
+    if node.claimed != sum_of(node):
         raise LedgerBroken(f"node {node.name} at sequence {node.sequence}: {node.claimed}")

@@ -3,6 +3,7 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
+from itertools import islice
 from typing import Literal
 
 from msgspec import Struct
@@ -40,7 +41,6 @@ from tracker_worker.domain.ledger import (
     ClaimPut,
     ConflictNoted,
     ConflictsResolved,
-    InstanceTouched,
     LedgerChange,
     Mark,
     Node,
@@ -48,9 +48,21 @@ from tracker_worker.domain.ledger import (
     Reported,
     ServiceStatusSet,
 )
+from tracker_worker.domain.objects import Origin
+from tracker_worker.domain.origins import (
+    MOST_TOUCHED,
+    AuditSeen,
+    InstanceTouched,
+    TouchEvicted,
+)
 from tracker_worker.domain.report import conflict_of, report_change
 from tracker_worker.domain.settings import TrackerSettings
 from tracker_worker.domain.views import claim_view
+
+STALE_AUDIT = "stale_audit"
+"""Reason of an audit that is not newer than one of the same source that was looked at before."""
+AS_OF_TOO_OLD = "as_of_too_old"
+"""Reason of an audit that corrects nothing: what touched instances since it was read is not remembered."""
 
 
 class Outcome(StrEnum):
@@ -99,7 +111,8 @@ Effect = ClaimRefused | NodeCreated | NodeDeleted | Audited | ReportRefused
 class Decision(Struct, frozen=True):
     """What a command does: its outcome, the ledger's changes, housekeeping marks, and what to tell the world.
 
-    A usage notification covers `changes`; marks are nobody's business but the worker's.
+    A usage notification covers `changes`; marks are nobody's business but the worker's. `recorded` tells that
+    the event leaves a receipt and moves the node's sequence.
     """
 
     outcome: Outcome
@@ -108,6 +121,7 @@ class Decision(Struct, frozen=True):
     changes: tuple[LedgerChange, ...] = ()
     marks: tuple[Mark, ...] = ()
     effects: tuple[Effect, ...] = ()
+    recorded: bool = True
 
 
 def decide(
@@ -118,8 +132,14 @@ def decide(
     marks = decision.marks
     uuid = instance_uuid_of(command)
     if uuid is not None and command.origin is not None:
-        marks = (*marks, InstanceTouched(uuid, command.origin))
+        marks = (*marks, *_touch(node, uuid, command.origin))
     return replace(decision, changes=_with_known_devices(node, decision.changes), marks=marks)
+
+
+def _touch(node: Node, uuid: str, origin: Origin) -> tuple[Mark, ...]:
+    """Return the marks of an event that touches an instance; without room the oldest touches are given up."""
+    above = 0 if uuid in node.touched else len(node.touched) - MOST_TOUCHED + 1
+    return (*map(TouchEvicted, islice(node.touched, max(above, 0))), InstanceTouched(uuid, origin))
 
 
 def _with_known_devices(node: Node, changes: tuple[LedgerChange, ...]) -> tuple[LedgerChange, ...]:
@@ -254,6 +274,8 @@ def _report(
     uuid_owners: Mapping[str, str],
 ) -> Decision:
     report = command.resources
+    if _is_stale(node, command):
+        return Decision(Outcome.IGNORED, reason=STALE_AUDIT, recorded=False)
     if conflict := conflict_of(node, report, uuid_owners):
         known = conflict.uuid in node.conflicts
         return Decision(
@@ -265,7 +287,6 @@ def _report(
     changes: list[LedgerChange] = []
     marks: list[Mark] = []
     effects: list[Effect] = []
-    reason = None
     if node.conflicts and not node.tracked:
         marks.append(ConflictsResolved())
     if change := report_change(node, report, settings):
@@ -274,14 +295,53 @@ def _report(
         effects.append(NodeCreated())
     if command.startup and node.failed_builds:
         changes.append(BuildsCounted(0))
-    if command.instances is not None and report.available:
-        facts = Facts(command.instances, command.migrations or [], command.origin, command.as_of)
-        found = audit(node, facts)
-        changes += found.changes
-        marks += found.marks
-        if found.migrations_without_instance:
-            reason = f"migration_without_instance: {found.migrations_without_instance}"
-        if found.corrections:
-            effects.append(Audited(found.corrections, found.migrations_without_instance))
-    outcome = Outcome.APPLIED if changes else Outcome.IGNORED
-    return Decision(outcome, reason, None, tuple(changes), tuple(marks), tuple(effects))
+    audited = _audit(node, command)
+    changes += audited.changes
+    recorded = bool(changes) or command.instances is None or command.origin is None
+    return Decision(
+        outcome=Outcome.APPLIED if changes else Outcome.IGNORED,
+        reason=audited.reason,
+        changes=tuple(changes),
+        marks=(*marks, *audited.marks),
+        effects=(*effects, *audited.effects),
+        recorded=recorded,
+    )
+
+
+def _is_stale(node: Node, command: UpdateAvailableResource) -> bool:
+    """Tell whether an audit comes after a newer one of its source was looked at: a broker may hand it out
+    again, and it would undo what happened since.
+    """
+    if command.instances is None or command.origin is None:
+        return False
+    source = node.sources.get(command.origin.source)
+    return source is not None and command.origin.sequence <= source.audited
+
+
+def _audit(node: Node, command: UpdateAvailableResource) -> Decision:
+    """Return what the audit in a report does, if it holds one; its outcome is the report's affair.
+
+    An audit may correct nothing when it knows less than an event whose touch had to be given up: which
+    instances it has to leave alone is not known any more.
+    """
+    seen: tuple[Mark, ...] = ()
+    if command.instances is not None and command.origin is not None:
+        seen = (AuditSeen(command.origin),)
+    if command.instances is None or not command.resources.available:
+        return Decision(Outcome.IGNORED, marks=seen)
+    if evicted := _evicted_since(node, command):
+        too_old = f"{AS_OF_TOO_OLD}: event {evicted} of its source has touched an instance since"
+        return Decision(Outcome.IGNORED, reason=too_old, marks=seen)
+    facts = Facts(command.instances, command.migrations or [], command.origin, command.as_of)
+    found = audit(node, facts)
+    missing = found.migrations_without_instance
+    reason = f"migration_without_instance: {missing}" if missing else None
+    effects = (Audited(found.corrections, missing),) if found.corrections else ()
+    return Decision(Outcome.IGNORED, reason, None, found.changes, (*seen, *found.marks), effects)
+
+
+def _evicted_since(node: Node, command: UpdateAvailableResource) -> int | None:
+    if command.as_of is None or command.origin is None:
+        return None
+    source = node.sources.get(command.origin.source)
+    return source.evicted if source is not None and source.evicted > command.as_of else None

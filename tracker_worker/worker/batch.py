@@ -16,10 +16,10 @@ from tracker_worker.bus.answers import answer_to, parked_reply
 from tracker_worker.bus.delivery import Answer, Delivery
 from tracker_worker.bus.publisher import encode_notification
 from tracker_worker.bus.redaction import kept_body
-from tracker_worker.db.dead_letters import DeadLetter
+from tracker_worker.db.dead_letters import DeadLetter, is_replay
 from tracker_worker.db.outbox import OutboxRow
 from tracker_worker.db.receipts import Receipt
-from tracker_worker.db.store import NodeChange
+from tracker_worker.db.store import NodeChange, Token, token_of
 from tracker_worker.db.unit_of_work import Work
 from tracker_worker.domain.commands import VERSION, Command, GetNode
 from tracker_worker.domain.errors import BadMessage, ErrorCode
@@ -27,14 +27,15 @@ from tracker_worker.domain.ledger import (
     Change,
     ClaimDropped,
     ClaimPut,
-    InstanceTouched,
+    Mark,
     Node,
     NodeRemoved,
-    TouchForgotten,
     assert_sum,
     evolve,
+    rebuilt,
+    remember,
 )
-from tracker_worker.domain.node import Decision, decide
+from tracker_worker.domain.node import Decision, Outcome, decide
 from tracker_worker.domain.notices import (
     CausePayload,
     Notice,
@@ -42,10 +43,18 @@ from tracker_worker.domain.notices import (
     event_error_notice,
     usage_notice,
 )
+from tracker_worker.domain.origins import (
+    InstanceTouched,
+    TouchEvicted,
+    TouchForgotten,
+)
 from tracker_worker.domain.settings import TrackerSettings
 from tracker_worker.domain.views import claim_view, node_view
 from tracker_worker.exceptions import NodeNotFound
 from tracker_worker.worker.events import Event, attempts_key, internal_error
+
+REBUILD = "rebuild_node"
+"""What stands for a method where an operator has a node rebuilt."""
 
 
 class Rules(Struct, frozen=True):
@@ -93,7 +102,7 @@ class Batch:
         self._letters: list[DeadLetter] = []
         self._notices: list[tuple[str | None, Notice]] = []
         self._settled: list[str] = []
-        self._unchanged: dict[str, int] = {}
+        self._unchanged: dict[str, Token] = {}
         self._answers: list[tuple[Delivery, Answer]] = []
 
     def apply(self, event: Event) -> None:
@@ -114,8 +123,10 @@ class Batch:
 
     def work(self) -> Work:
         """Return what to commit; asserts every node's sum first."""
+        commit_id = self._rules.new_id() if self._progress else ""
         for progress in self._progress.values():
             assert_sum(progress.change.after)
+            progress.change.after = replace(progress.change.after, commit_id=commit_id)
             if self._rules.notify:
                 self._tell_usage(progress)
         changed = [progress.change for progress in self._progress.values()]
@@ -126,8 +137,37 @@ class Batch:
             dead_letters=self._letters,
             notifications=self._outbox_rows() if self._rules.notify else [],
             settled_attempts=self._settled,
-            unchanged={name: s for name, s in self._unchanged.items() if name not in names},
+            unchanged={name: token for name, token in self._unchanged.items() if name not in names},
         )
+
+    def rebuild(self, name: str, event_id: str) -> None:
+        """Make a node's running sum that of its claims, as an event of its own with a receipt."""
+        after = evolve(rebuilt(self._node(name)), ())
+        progress = self._advance(after, ())
+        progress.events += 1
+        progress.visible += 1
+        progress.cause = CausePayload(REBUILD, event_id, None, None)
+        outcome = Outcome.APPLIED.value
+        self._receipts[event_id] = Receipt(
+            event_id=event_id,
+            digest=event_id,
+            node=name,
+            sequence=after.sequence,
+            method=REBUILD,
+            outcome=outcome,
+            reply={"outcome": outcome, "sequence": after.sequence},
+            recorded_at=self._rules.clock(),
+        )
+
+    def report_broken(self, event: Event, reason: str) -> None:
+        """Tell that a node's ledger is broken, and that its events are held: `event` is the first of them."""
+        text = (
+            f"{reason}; its events wait until 'tracker-worker-manage node rebuild' or an audit with startup "
+            "has repaired it"
+        )
+        node = Node(event.node or "")
+        notice = event_error_notice(node, event.cause, ErrorCode.LEDGER_BROKEN, "$.node", text)
+        self._notices.append((event.node, notice))
 
     def answers(self) -> list[tuple[Delivery, Answer]]:
         """Return what each delivery gets, in the order of the deliveries."""
@@ -153,7 +193,7 @@ class Batch:
 
     def _show(self, event: Event, command: GetNode) -> None:
         node = self._node(command.node)
-        self._unchanged[node.name] = self._nodes[node.name].sequence
+        self._unchanged[node.name] = token_of(self._nodes[node.name])
         answer: Answer = NodeNotFound(f"node {node.name} is not tracked")
         if node.tracked:
             answer = node_view(node)
@@ -164,11 +204,17 @@ class Batch:
         try:
             decision = decide(node, command, self._rules.tracker, self._owners)
             changes: tuple[Change, ...] = (*decision.changes, *decision.marks)
-            after = evolve(node, changes)
+            # A replay is settled by its receipt.
+            recorded = decision.recorded or is_replay(event.event_id)
+            after = evolve(node, changes) if recorded else remember(node, decision.marks)
             notices = [effect_notice(effect, after, event.cause) for effect in decision.effects]
             reply = _reply(decision, after.sequence)
         except Exception as error:
             self._park(event, internal_error(error))
+            return
+        if not recorded:
+            self._remember(after, decision.marks)
+            self._answer(event, reply)
             return
         progress = self._advance(after, changes)
         progress.events += 1
@@ -178,6 +224,13 @@ class Batch:
         self._own_uuids(node, after)
         self._notices += [(node.name, notice) for notice in notices]
         self._receive(event, node.name, after.sequence, decision.outcome.value, reply)
+
+    def _remember(self, after: Node, marks: tuple[Mark, ...]) -> None:
+        """Keep what an audit leaves that changes nothing: no receipt, and its answer holds for this node."""
+        if marks:
+            self._advance(after, marks)
+        else:
+            self._unchanged[after.name] = token_of(self._nodes[after.name])
 
     def _own_uuids(self, before: Node, after: Node) -> None:
         """Keep the owners of uuids right for the reports that follow in this batch."""
@@ -199,7 +252,7 @@ class Batch:
                     record.claims.add((claim.instance_uuid, claim.role))
                 case ClaimDropped(uuid, role):
                     record.claims.add((uuid, role))
-                case InstanceTouched(uuid, _) | TouchForgotten(uuid):
+                case InstanceTouched(uuid, _) | TouchForgotten(uuid) | TouchEvicted(uuid):
                     record.touched.add(uuid)
                 case NodeRemoved():
                     held = record.before.claims

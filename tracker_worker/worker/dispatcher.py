@@ -17,9 +17,7 @@ class Dispatcher:
 
     def __init__(self, lanes: Sequence[Lane], failed: Callable[[], None]) -> None:
         self._lanes = lanes
-        self._threads = [
-            worker_thread(f"lane-{number}", lane.run, failed) for number, lane in enumerate(lanes)
-        ]
+        self._threads = [worker_thread(lane.activity.name, lane.run, failed) for lane in lanes]
 
     def start(self) -> None:
         """Start the lanes' threads."""

@@ -13,7 +13,7 @@ from datetime import timedelta
 import sqlalchemy as sa
 
 from tracker_worker.db import receipts
-from tracker_worker.db.errors import TRANSIENT, reason_of
+from tracker_worker.db.errors import DATABASE_ERRORS, reason_of
 from tracker_worker.worker.threads import worker_thread
 
 LOG = logging.getLogger(__name__)
@@ -61,5 +61,5 @@ class Purge:
         while not self._stop.wait(INTERVAL_SECONDS):
             try:
                 self.run_once()
-            except TRANSIENT as error:
+            except DATABASE_ERRORS as error:
                 LOG.warning("Old receipts stay until the next purge: %s", reason_of(error))

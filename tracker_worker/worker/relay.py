@@ -27,7 +27,7 @@ from tracker_worker.bus.publisher import Publisher
 from tracker_worker.bus.topology import TopologyMismatch
 from tracker_worker.db import lease, outbox
 from tracker_worker.db.connection import LazyConnection
-from tracker_worker.db.errors import TRANSIENT, reason_of
+from tracker_worker.db.errors import DATABASE_ERRORS, reason_of
 from tracker_worker.worker.threads import worker_thread
 
 LOG = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class NotConfirmed(Exception):
     """The bus refused a notification, or was lost before it confirmed all: what is left is sent again."""
 
 
-RETRIED = (*TRANSIENT, *CONNECTION_ERRORS, MessagingException, TopologyMismatch, NotConfirmed)
+RETRIED = (*DATABASE_ERRORS, *CONNECTION_ERRORS, MessagingException, TopologyMismatch, NotConfirmed)
 
 
 LINGER_SECONDS = 0.03

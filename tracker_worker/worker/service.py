@@ -33,10 +33,12 @@ from tracker_worker.domain.pci.specs import parse_aliases, parse_device_specs
 from tracker_worker.domain.settings import TrackerSettings
 from tracker_worker.worker.batch import Rules
 from tracker_worker.worker.dispatcher import Dispatcher
-from tracker_worker.worker.lane import Lane, LaneSettings
+from tracker_worker.worker.lane import Lane
 from tracker_worker.worker.purge import Purge
 from tracker_worker.worker.relay import Relay, RelaySettings
+from tracker_worker.worker.settings import LaneSettings
 from tracker_worker.worker.threads import worker_thread
+from tracker_worker.worker.watchdog import Watchdog
 
 LOG = logging.getLogger(__name__)
 
@@ -89,6 +91,7 @@ def settings_from(conf: Any) -> WorkerSettings:
             batch_bytes=worker.batch_bytes,
             prefetch=worker.prefetch,
             max_attempts=worker.max_attempts,
+            cached_nodes=worker.cached_nodes,
         ),
         relay=RelaySettings(window=notifications.window),
         exchange=bus.exchange,
@@ -142,6 +145,18 @@ def new_id() -> str:
     return str(uuid.uuid4())
 
 
+def rules_of(settings: WorkerSettings) -> Rules:
+    """Return what a batch needs besides its events, with the real clock and real ids."""
+    return Rules(
+        tracker=settings.tracker,
+        partitions=settings.partitions,
+        publisher_id=f"tracker-worker:{settings.host}",
+        notify=settings.notify,
+        clock=utc_now,
+        new_id=new_id,
+    )
+
+
 class Ingress(Protocol):
     """Where deliveries come from."""
 
@@ -159,8 +174,8 @@ class Ingress(Protocol):
 
 
 class Worker:
-    """One worker: ingress, lanes, relay, purge on one engine. The transports and the engine stay the
-    caller's.
+    """One worker: ingress, lanes, relay, purge, watchdog on one engine. The transports and the engine stay
+    the caller's.
 
     `failed` is called when one of its threads ends by an error that it does not know.
     """
@@ -183,29 +198,22 @@ class Worker:
         publisher = _publisher(settings, notification_transport)
         self._relay = Relay(engine, publisher, settings.relay, new_id(), time.monotonic, fail)
         self._purge = Purge(engine, settings.receipt_days, fail)
-        rules = Rules(
-            tracker=settings.tracker,
-            partitions=settings.partitions,
-            publisher_id=f"tracker-worker:{settings.host}",
-            notify=settings.notify,
-            clock=utc_now,
-            new_id=new_id,
-        )
+        rules = rules_of(settings)
         queues = [BARE_TOPIC, DEAD_LETTERED, *range(settings.partitions)]
-        self._dispatcher = Dispatcher(
-            [
-                Lane(
-                    [queue for queue in queues if queue % settings.lanes == number],
-                    UnitOfWork(engine),
-                    rules,
-                    settings.lane.for_lane(number),
-                    time.monotonic,
-                    self._relay.notify,
-                )
-                for number in range(settings.lanes)
-            ],
-            fail,
-        )
+        lanes = [
+            Lane(
+                f"lane-{number}",
+                [queue for queue in queues if queue % settings.lanes == number],
+                UnitOfWork(engine),
+                rules,
+                settings.lane.for_lane(number),
+                time.monotonic,
+                self._relay.notify,
+            )
+            for number in range(settings.lanes)
+        ]
+        self._dispatcher = Dispatcher(lanes, fail)
+        self._watchdog = Watchdog([lane.activity for lane in lanes], fail)
         self._ingress = _ingress(settings, transport, self._dispatcher, fail)
 
     @property
@@ -217,6 +225,7 @@ class Worker:
         """Start: what an earlier process left is published first, commands are taken last."""
         self._relay.start()
         self._purge.start()
+        self._watchdog.start()
         self._dispatcher.start()
         self._ingress.start()
 
@@ -236,6 +245,7 @@ class Worker:
         drained = self._dispatcher.drain(max(deadline - time.monotonic(), 0.1))
         closed = self._ingress.close(max(deadline - time.monotonic(), 0.1))
         published = self._relay.drain(max(deadline - time.monotonic(), 0.1))
+        self._watchdog.stop()
         drained = drained and taken and closed
         if not drained:
             LOG.error("Not everything that was taken was finished in %d s", self._timeout)

@@ -8,7 +8,7 @@ from tracker_worker.domain.errors import BadMessage, ErrorCode
 CODES = {
     "malformed_json", "bad_envelope", "message_too_large", "too_deep", "unsupported_version",
     "unknown_method", "missing_argument", "unknown_argument", "wrong_type", "out_of_range",
-    "invalid_value", "wrong_partition", "event_id_reused", "node_conflict", "dead_lettered",
+    "invalid_value", "wrong_partition", "event_id_reused", "ledger_broken", "node_conflict", "dead_lettered",
     "worker_died",
     "database_rejects", "internal_error",
 }  # fmt: skip

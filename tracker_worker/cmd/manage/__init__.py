@@ -11,7 +11,7 @@ from typing import Any
 from oslo_config import cfg
 
 from tracker_worker.cmd import embedded
-from tracker_worker.cmd.manage import database, dead_letters, nodes, queues, replays
+from tracker_worker.cmd.manage import database, dead_letters, nodes, queues, replays, settings
 from tracker_worker.cmd.manage.rendering import complain
 from tracker_worker.cmd.manage.session import CommandFailed
 
@@ -69,6 +69,11 @@ def _add_commands(parsers: Any) -> None:
     history = _command(node, "history", nodes.history)
     history.add_argument("name_of_node", metavar="NODE")
     _add_limit(history)
+    _command(node, "rebuild", nodes.rebuild).add_argument("name_of_node", metavar="NODE")
+
+    shared = _group(parsers, "settings", "what all workers of the database have to agree on")
+    _command(shared, "show", settings.show)
+    _command(shared, "accept", settings.accept)
 
     letter = _group(parsers, "dead-letter", "events that could not be applied")
     listed = _command(letter, "list", dead_letters.show_list)

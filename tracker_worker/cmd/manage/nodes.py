@@ -7,13 +7,18 @@ import msgspec
 from oslo_config import cfg
 
 from tracker_worker.cmd.manage.hardware import print_devices, print_topology
-from tracker_worker.cmd.manage.rendering import print_fields, print_json, print_rows
-from tracker_worker.cmd.manage.session import CommandFailed, snapshot
+from tracker_worker.cmd.manage.rendering import complain, print_fields, print_json, print_rows
+from tracker_worker.cmd.manage.session import CommandFailed, engine_at_head, settings_of, snapshot
 from tracker_worker.db import listing, store
 from tracker_worker.db.listing import HistoryEntry, NodeSummary
+from tracker_worker.db.store import NodesBroken, StaleNode
+from tracker_worker.db.unit_of_work import UnitOfWork
+from tracker_worker.domain.ledger import Node, rebuilt, sum_fault
 from tracker_worker.domain.views import node_view
+from tracker_worker.worker.batch import Batch, Snapshot
+from tracker_worker.worker.service import new_id, rules_of
 
-_LIST = "name host uuid vcpus memory_mb local_gb vms disabled conflicts"
+_LIST = "name host uuid vcpus memory_mb local_gb vms disabled conflicts broken"
 _CLAIMS = ("instance_uuid", "role", "migration_uuid", "vcpus", "memory_mb", "disk_mb")
 
 
@@ -31,12 +36,14 @@ def show_list(conf: cfg.ConfigOpts, args: Any) -> int:
 def show(conf: cfg.ConfigOpts, args: Any) -> int:
     """Show everything that is known of a node: the node view."""
     with snapshot(conf) as connection:
-        node = store.load_ledgers(connection, [args.name_of_node])[args.name_of_node]
+        try:
+            node = store.load_ledgers(connection, [args.name_of_node])[args.name_of_node]
+        except NodesBroken as error:
+            raise CommandFailed(f"{error}: start the version that has written it") from error
     if not node.tracked:
-        raise CommandFailed(
-            f"node '{node.name}' is not tracked: its next update_available_resource creates it; "
-            "'node list' has those that are"
-        )
+        raise _untracked(node)
+    if fault := sum_fault(node):
+        complain(f"node '{node.name}' is broken, its events are held: {fault}; see 'node rebuild'")
     view = node_view(node)
     if args.format == "json":
         print_json(view)
@@ -65,6 +72,45 @@ def history(conf: cfg.ConfigOpts, args: Any) -> int:
     return 0
 
 
+def rebuild(conf: cfg.ConfigOpts, args: Any) -> int:
+    """Recompute what is used of a node from its claims, and show what that changes."""
+    settings = settings_of(conf)
+    event_id = new_id()
+    with engine_at_head(conf) as engine:
+        unit_of_work = UnitOfWork(engine)
+        try:
+            node = unit_of_work.load([args.name_of_node])[args.name_of_node]
+            if not node.tracked:
+                raise _untracked(node)
+            if sum_fault(node):
+                batch = Batch(Snapshot({}, {node.name: node}, {}), rules_of(settings))
+                batch.rebuild(node.name, event_id)
+                unit_of_work.commit(batch.work())
+        except NodesBroken as error:
+            raise CommandFailed(f"{error}: start the version that has written it") from error
+        except StaleNode as error:
+            raise CommandFailed(f"node '{args.name_of_node}' has just been changed: try again") from error
+        finally:
+            unit_of_work.close()
+    before, after = node.used, rebuilt(node).used
+    changes = [
+        {"used": name, "before": getattr(before, name), "after": getattr(after, name)}
+        for name in before.__struct_fields__
+    ]
+    if args.format == "json":
+        print_json(changes)
+    else:
+        print_rows(("used", "before", "after"), (list(change.values()) for change in changes))
+    return 0
+
+
+def _untracked(node: Node) -> CommandFailed:
+    return CommandFailed(
+        f"node '{node.name}' is not tracked: its next update_available_resource creates it; "
+        "'node list' has those that are"
+    )
+
+
 def _row(node: NodeSummary) -> list[Any]:
     return [
         node.name,
@@ -76,6 +122,7 @@ def _row(node: NodeSummary) -> list[Any]:
         node.running_vms,
         node.disabled,
         node.conflicts,
+        node.broken,
     ]
 
 

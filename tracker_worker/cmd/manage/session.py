@@ -78,13 +78,18 @@ def snapshot(conf: cfg.ConfigOpts) -> Iterator[sa.Connection]:
         yield connection
 
 
-def broker_of(conf: cfg.ConfigOpts) -> tuple[WorkerSettings, BrokerSettings]:
-    """Return the worker's settings and how to reach its broker. Raises CommandFailed."""
+def settings_of(conf: cfg.ConfigOpts) -> WorkerSettings:
+    """Return the worker's settings. Raises CommandFailed."""
     try:
         embedded.transports(conf)
-        settings = settings_from(conf)
+        return settings_from(conf)
     except ValueError as error:
         raise CommandFailed(str(error)) from error
+
+
+def broker_of(conf: cfg.ConfigOpts) -> tuple[WorkerSettings, BrokerSettings]:
+    """Return the worker's settings and how to reach its broker. Raises CommandFailed."""
+    settings = settings_of(conf)
     if settings.broker is None:
         raise CommandFailed("[DEFAULT] transport_url names no RabbitMQ: there is no broker to ask")
     return settings, settings.broker

@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A node whose row and claims disagree: its events are held, nothing is parked, and it can be repaired."""
+
+import pytest
+import sqlalchemy as sa
+from msgspec.structs import replace
+
+from tests.builders import INSTANCE, NODE, a_flavor, a_report, an_instance, command, some_resources
+from tests.functional.lanes import OTHER_NODE, PARTITIONS, data_of, names_of_partition
+from tests.functional.manage import Manage
+from tracker_worker.db import listing
+from tracker_worker.db.tables import ATTEMPTS, CLAIMS, NODES
+from tracker_worker.domain.partitions import partition_of
+
+
+def boot(uuid=INSTANCE, node=NODE):
+    return command("instance_claim", node=node, instance=an_instance(uuid, a_flavor(2)))
+
+
+def delete_claim(engine, node=NODE):
+    """Somebody deletes a claim by SQL."""
+    with engine.begin() as connection:
+        connection.execute(sa.delete(CLAIMS).where(CLAIMS.c.node == node))
+
+
+def mend(engine, node=NODE):
+    """Somebody puts the sum right."""
+    with engine.begin() as connection:
+        connection.execute(
+            sa.update(NODES)
+            .where(NODES.c.name == node)
+            .values(vcpus_used=0, memory_mb_used=512, disk_mb_used=0)
+        )
+
+
+@pytest.fixture
+def broken(a_bench):
+    """The next worker's lane, on a database whose node lacks a claim."""
+    first = a_bench()
+    first.track(NODE, OTHER_NODE)
+    first.send(boot("i-0"))
+    delete_claim(first.engine)
+    return a_bench()
+
+
+@pytest.fixture
+def manage(tmp_path, capsys) -> Manage:
+    return Manage(tmp_path, capsys)
+
+
+def startup_audit(node=NODE, **more):
+    resources = some_resources(uuid=f"uuid-of-{node}", host=f"host-of-{node}")
+    return a_report(node=node, resources=resources, instances=[], startup=True, **more)
+
+
+def test_events_of_a_broken_node_are_held_and_not_parked(broken):
+    held = [broken.deliver(boot(f"i-{n}")) for n in range(3)]
+    other = broken.deliver(boot(node=OTHER_NODE))
+    broken.run()
+    assert other.outcome == "granted"
+    assert [delivery.answers for delivery in held] == [[], [], []]
+    assert broken.parked() == []
+    assert broken.sequence() == 2
+
+
+def test_broken_node_is_told_once_as_an_event_error(broken):
+    for number in range(3):
+        broken.send(boot(f"i-{number}"), f"event-{number}")
+    errors = [n for n in broken.notifications() if n["event_type"] == "compute_node.event.error"]
+    (error,) = errors
+    data = data_of(error)
+    assert (data["code"], data["node"], data["cause"]["event_id"]) == ("ledger_broken", NODE, "event-0")
+    assert "2 vcpus" in data["message"]
+    assert "node rebuild" in data["message"]
+
+
+def test_broken_node_is_listed_as_broken(broken):
+    with broken.engine.connect() as connection:
+        found = {node.name: node.broken for node in listing.nodes(connection)}
+    assert found == {NODE: True, OTHER_NODE: False}
+
+
+def test_other_nodes_of_the_same_partition_go_on(a_bench):
+    first = a_bench()
+    neighbour = next(n for n in names_of_partition(partition_of(NODE, PARTITIONS)) if n != NODE)
+    first.track(NODE, neighbour)
+    first.send(boot())
+    delete_claim(first.engine)
+    bench = a_bench()
+    held = bench.deliver(boot("i-1"))
+    assert bench.send(boot(node=neighbour)).outcome == "granted"
+    assert held.answers == []
+
+
+def test_held_events_are_applied_in_order_once_the_sum_is_right_again(broken):
+    held = [broken.deliver(boot(f"i-{n}")) for n in range(3)]
+    broken.run()
+    later = broken.send(boot("i-9"))
+    mend(broken.engine)
+    broken.run()
+    assert later.answers == [], "it is not looked at all the time"
+    broken.seconds += 60
+    broken.run()
+    assert [delivery.answer["sequence"] for delivery in (*held, later)] == [3, 4, 5, 6]
+    assert broken.used()[0] == 8
+
+
+def test_audit_with_startup_repairs_the_node_and_releases_what_is_held(broken):
+    held = broken.send(boot("i-1"))
+    assert broken.send(startup_audit()).outcome == "applied"
+    assert held.outcome == "granted"
+    assert broken.claimed() == {}
+    assert broken.used() == (0, 512, 0)
+    assert broken.send(boot("i-2")).outcome == "granted"
+
+
+def test_audit_without_startup_is_held_like_everything_else(broken):
+    resources = some_resources(uuid=f"uuid-of-{NODE}", host=f"host-of-{NODE}")
+    assert broken.send(a_report(resources=resources, instances=[])).answers == []
+    assert broken.parked() == []
+
+
+def test_redelivered_event_that_is_held_has_no_attempts(broken):
+    """A worker that ends while it holds an event has not died of it."""
+    for _ in range(5):
+        broken.send(boot("i-1"), "event-a", redelivered=True)
+    assert broken.rows(ATTEMPTS) == []
+    assert broken.parked() == []
+
+
+def test_held_event_that_the_broker_hands_out_again_is_applied_once(broken):
+    first = broken.send(boot("i-1"), "event-a")
+    first.live = False
+    broken.lane.drop(first.partition)
+    again = broken.send(boot("i-1"), "event-a", redelivered=True)
+    mend(broken.engine)
+    broken.seconds += 60
+    broken.run()
+    assert (first.answers, again.answer["sequence"]) == ([], 3)
+
+
+def test_running_worker_notices_a_claim_that_was_deleted_when_it_drops_it(bench):
+    bench.track()
+    bench.send(boot("i-0"))
+    delete_claim(bench.engine)
+    abort = bench.send(command("abort_instance_claim", instance_uuid="i-0"))
+    assert abort.answers == []
+    assert bench.parked() == []
+
+
+def test_torn_read_of_a_node_is_read_once_more_and_holds_nothing(bench, monkeypatch):
+    bench.track()
+    bench.send(boot("i-0"))
+    load = bench.unit_of_work.load
+    reads = []
+
+    def torn_once(names):
+        reads.append(names)
+        return {n: replace(node, claims={}) if len(reads) == 1 else node for n, node in load(names).items()}
+
+    bench.lane._committer.forget_nodes()
+    monkeypatch.setattr(bench.unit_of_work, "load", torn_once)
+    assert bench.send(boot("i-1")).outcome == "granted"
+    assert len(reads) == 2
+
+
+def edit_resources(engine, change):
+    with engine.begin() as connection:
+        resources = connection.scalar(sa.select(NODES.c.resources).where(NODES.c.name == NODE))
+        change(resources)
+        connection.execute(sa.update(NODES).where(NODES.c.name == NODE).values(resources=resources))
+
+
+def test_row_with_fields_of_a_newer_version_is_read_without_them(a_bench):
+    first = a_bench()
+    first.track()
+    edit_resources(first.engine, lambda resources: resources.update(gpus=4))
+    assert a_bench().send(boot()).outcome == "granted"
+
+
+def test_row_that_cannot_be_read_holds_the_events_of_its_node_alone(a_bench):
+    first = a_bench()
+    first.track(NODE, OTHER_NODE)
+    edit_resources(first.engine, lambda resources: resources.update(vcpus="many"))
+    bench = a_bench()
+    held = bench.deliver(boot())
+    other = bench.deliver(boot(node=OTHER_NODE))
+    bench.run()
+    assert (held.answers, other.outcome, bench.parked()) == ([], "granted", [])
+    edit_resources(first.engine, lambda resources: resources.update(vcpus=8))
+    bench.seconds += 60
+    bench.run()
+    assert held.outcome == "granted"
+
+
+def test_row_that_is_no_json_holds_the_events_of_its_node_alone(a_bench):
+    first = a_bench()
+    first.track(NODE, OTHER_NODE)
+    with first.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE nodes SET resources = '{' WHERE name = ?", (NODE,))
+    bench = a_bench()
+    held = bench.deliver(boot())
+    other = bench.deliver(boot(node=OTHER_NODE))
+    bench.run()
+    assert (held.answers, other.outcome, bench.parked()) == ([], "granted", [])
+
+
+def test_node_rebuild_recomputes_the_node_and_says_what_changed(broken, manage):
+    held = broken.send(boot("i-1"))
+    changes = {each["used"]: (each["before"], each["after"]) for each in manage.json("node", "rebuild", NODE)}
+    assert changes == {"vcpus": (2, 0), "memory_mb": (2560, 512), "disk_mb": (20480, 0)}
+    broken.seconds += 60
+    broken.run()
+    assert held.answer["sequence"] == 4
+    assert [n["event_type"] for n in broken.notifications()][-2:] == ["compute_node.usage"] * 2
+    history = manage.json("node", "history", NODE)
+    assert [entry["method"] for entry in history][-2:] == ["rebuild_node", "instance_claim"]
+
+
+def test_node_rebuild_of_a_whole_node_changes_nothing(bench, manage):
+    bench.track()
+    bench.send(boot())
+    changes = manage.json("node", "rebuild", NODE)
+    assert all(each["before"] == each["after"] for each in changes)
+    assert bench.sequence() == 2
+
+
+def test_node_rebuild_of_an_unknown_node_says_so(bench, manage):
+    assert "not tracked" in manage.complaint("node", "rebuild", "nobody")

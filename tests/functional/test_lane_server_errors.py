@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors that are the server's trouble: waited for with a new connection each time, and nothing is parked."""
+
+import sqlite3
+
+import pytest
+from oslo_db.exception import DBError
+from psycopg import errors as pg
+
+from tests.builders import INSTANCE, NODE, a_flavor, an_instance, command
+from tests.functional.lanes import OTHER_NODE
+from tests.functional.statements import Fault, watched
+from tracker_worker.worker.purge import Purge
+
+
+def boot(uuid=INSTANCE, node=NODE):
+    return command("instance_claim", node=node, instance=an_instance(uuid, a_flavor(1)))
+
+
+def boots(bench, count):
+    return [bench.deliver(boot(f"i-{n}"), f"event-{n}") for n in range(count)]
+
+
+def malformed():
+    return sqlite3.DatabaseError("database disk image is malformed")
+
+
+def bad_page():
+    return pg.DataCorrupted("invalid page in block 7")
+
+
+def internal():
+    return pg.InternalError_("could not open relation")
+
+
+def statement_of_another_session():
+    return pg.InvalidSqlStatementName('prepared statement "_pg3_0" does not exist')
+
+
+def timed_out():
+    return DBError(pg.QueryCanceled("canceling statement due to statement timeout"))
+
+
+TROUBLES = [malformed, bad_page, internal, statement_of_another_session]
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+@pytest.mark.parametrize("beginning", ["SELECT", "UPDATE nodes", "INSERT INTO claims", "INSERT INTO outbox"])
+def test_server_error_is_waited_for_and_parks_nothing(bench, trouble, beginning):
+    bench.track()
+    deliveries = boots(bench, 3)
+    with Fault(bench.engine, beginning, trouble, times=12) as fault:
+        bench.run()
+    assert fault.hits == 12
+    assert [delivery.outcome for delivery in deliveries] == ["granted"] * 3
+    assert bench.parked() == []
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_server_error_while_attempts_are_looked_up_ends_no_lane(bench, trouble):
+    bench.track()
+    with Fault(bench.engine, "SELECT attempts", trouble, times=5) as fault:
+        delivery = bench.send(boot(), redelivered=True)
+    assert (fault.hits, delivery.outcome) == (5, "granted")
+
+
+def test_data_error_outside_a_batch_blames_no_event(bench):
+    """A look-up writes nothing: whatever the database says of it is the database's."""
+    bench.track()
+    with Fault(bench.engine, "SELECT attempts", lambda: sqlite3.DataError("?"), times=5):
+        assert bench.send(boot(), redelivered=True).outcome == "granted"
+
+
+def test_server_error_costs_the_connection(bench):
+    bench.track()
+    before = bench.unit_of_work._connection._connection.connection.dbapi_connection
+    with Fault(bench.engine, "UPDATE nodes", malformed, times=1):
+        bench.send(boot())
+    assert bench.unit_of_work._connection._connection.connection.dbapi_connection is not before
+
+
+def test_purge_survives_any_error_of_the_database(bench, monkeypatch, caplog):
+    bench.track()
+    purge = Purge(bench.engine, 7, lambda: pytest.fail("the process would end"))
+    waits = iter([False, True])
+    monkeypatch.setattr(purge._stop, "wait", lambda _seconds: next(waits))
+    with Fault(bench.engine, "SELECT", malformed):
+        purge._run()
+    assert "malformed" in caplog.text
+
+
+class SlowStatement(Fault):
+    """Statements time out that write more than so many rows."""
+
+    def __init__(self, engine, beginning, most):
+        super().__init__(engine, beginning, timed_out)
+        self._most = most
+
+    def _execute(self, cursor, sql, parameters, context):
+        if isinstance(parameters, list) and len(parameters) > self._most:
+            super()._execute(cursor, sql, parameters, context)
+
+
+def test_batch_that_always_times_out_is_halved_and_nobody_is_blamed(bench):
+    bench.track()
+    deliveries = boots(bench, 8)
+    with SlowStatement(bench.engine, "INSERT INTO claims", most=1) as slow:
+        bench.run()
+    assert [delivery.outcome for delivery in deliveries] == ["granted"] * 8
+    assert bench.parked() == []
+    assert slow.hits == 7 * bench.max_attempts, "a few equal time-outs before each halving"
+
+
+def test_event_that_times_out_alone_is_waited_for(bench):
+    bench.track()
+    delivery = bench.deliver(boot())
+    with Fault(bench.engine, "INSERT INTO claims", timed_out, times=20):
+        bench.run()
+    assert (delivery.outcome, bench.parked()) == ("granted", [])
+
+
+def test_cached_nodes_are_bounded_and_the_least_recently_used_goes(a_bench):
+    bench = a_bench(cached_nodes=2)
+    bench.track(NODE, OTHER_NODE, "node-3")
+    bench.send(command("build_failed", node=OTHER_NODE))
+    bench.send(command("build_failed", node="node-3"))
+    assert sorted(bench.lane._committer._nodes) == [OTHER_NODE, "node-3"]
+    with watched(bench.engine) as seen:
+        bench.send(command("build_failed", node=OTHER_NODE))
+    assert not [s for s in seen if s.sql.startswith("SELECT nodes")]

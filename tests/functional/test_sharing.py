@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Workers of one database agree on partitions and rules: the first writes them down, the next compares."""
+
+import threading
+from pathlib import Path
+
+import pytest
+from oslo_config import cfg
+
+from tests.functional.lanes import rows
+from tests.functional.manage import Manage
+from tracker_worker.cmd import embedded, sharing
+from tracker_worker.db.tables import SHARED_SETTINGS
+from tracker_worker.worker.service import settings_from
+
+SUCCESS, WARNING, FAILURE = 0, 1, 2
+
+
+@pytest.fixture
+def manage(tmp_path, capsys) -> Manage:
+    return Manage(tmp_path, capsys)
+
+
+@pytest.fixture
+def shared(tmp_path: Path):
+    """The shared settings of a configuration with some lines of its own."""
+
+    def make(lines: str = "") -> sharing.SharedSettings:
+        file = tmp_path / "worker.conf"
+        file.write_text(lines)
+        conf = cfg.ConfigOpts()
+        embedded.register(conf)
+        conf(["--config-file", str(file)], project="tracker-worker")
+        embedded.transports(conf)
+        return sharing.shared_settings_of(conf, settings_from(conf))
+
+    return make
+
+
+def test_first_worker_writes_its_values_down_and_a_second_one_agrees(engine, shared, caplog):
+    sharing.agree(engine, shared())
+    written = rows(engine, SHARED_SETTINGS)
+    sharing.agree(engine, shared())
+    assert rows(engine, SHARED_SETTINGS) == written
+    values = {row["name"]: row["value"] for row in written}
+    assert values["[bus] partitions"] == "16"
+    assert values["[bus] exchange"] == '"tracker"'
+    assert values["[tracker] reserved_host_memory_mb"] == "512"
+    assert "[pci] device_spec" in values
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize(
+    ("lines", "name", "both"),
+    [
+        ("[bus]\npartitions = 32\n", "[bus] partitions", ("32", "16")),
+        ("[bus]\nexchange = other\n", "[bus] exchange", ('"other"', '"tracker"')),
+    ],
+)
+def test_worker_with_other_partitions_does_not_start(engine, shared, lines, name, both):
+    sharing.agree(engine, shared())
+    with pytest.raises(ValueError, match="settings accept") as caught:
+        sharing.agree(engine, shared(lines))
+    assert name in str(caught.value)
+    assert all(value in str(caught.value) for value in both)
+
+
+def test_kind_of_queues_is_shared_where_there_is_a_broker(engine, shared):
+    url = "[DEFAULT]\ntransport_url = rabbit://u:p@127.0.0.1:1/\n[oslo_messaging_rabbit]\n"
+    sharing.agree(engine, shared(url + "amqp_durable_queues = true\n"))
+    with pytest.raises(ValueError, match="rabbit_quorum_queue is true here and false"):
+        sharing.agree(engine, shared(url + "rabbit_quorum_queue = true\n"))
+
+
+def test_worker_with_another_rule_starts_and_names_it_once(engine, shared, caplog):
+    sharing.agree(engine, shared())
+    sharing.agree(engine, shared("[tracker]\nreserved_host_memory_mb = 1024\n"))
+    (line,) = caplog.messages
+    assert "[tracker] reserved_host_memory_mb is 1024 here and 512 in the database" in line
+    caplog.clear()
+    sharing.agree(engine, shared("[tracker]\nreserved_host_memory_mb = 1024\n"))
+    assert caplog.messages == []
+
+
+def test_workers_that_start_together_agree(engine, shared):
+    both = shared()
+    failures = []
+    barrier = threading.Barrier(2)
+
+    def start():
+        barrier.wait()
+        try:
+            sharing.agree(engine, both)
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=start) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+def test_upgrade_check_fails_on_other_partitions_and_warns_of_other_rules(engine, shared, manage):
+    sharing.agree(engine, shared())
+    assert manage.check()[1]["Shared settings"][0] == SUCCESS
+    manage.configure("[tracker]\ncapacity_check = none\n")
+    result, details = manage.check()[1]["Shared settings"]
+    assert (result, "[tracker] capacity_check" in details) == (WARNING, True)
+    manage.configure("[bus]\npartitions = 32\n")
+    result, details = manage.check()[1]["Shared settings"]
+    assert (result, "[bus] partitions is 32 here and 16" in details) == (FAILURE, True)
+
+
+def test_settings_accept_is_the_way_out(engine, shared, manage):
+    sharing.agree(engine, shared())
+    manage.configure("[bus]\npartitions = 32\n")
+    assert manage.run("settings", "show") == 1
+    assert "[bus] partitions" in manage.out
+    shown = {row["name"]: row for row in manage.json("settings", "accept")}
+    assert shown["[bus] partitions"]["database"] == "32"
+    sharing.agree(engine, shared("[bus]\npartitions = 32\n"))
+    assert manage.run("settings", "show") == 0

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What blames an event is on a list; every other error of a database is the server's trouble."""
+
+import sqlite3
+
+import psycopg
+import pymysql
+import pytest
+import sqlalchemy as sa
+from oslo_db import exception as db_exception
+from psycopg import errors as pg
+
+from tracker_worker.db.bulk import RowsTooLarge
+from tracker_worker.db.errors import is_connection_lost, is_data_error, is_statement_timeout
+from tracker_worker.db.store import StaleNode
+
+KINDS = {
+    psycopg.DataError: sa.exc.DataError,
+    psycopg.IntegrityError: sa.exc.IntegrityError,
+    psycopg.InternalError: sa.exc.InternalError,
+    psycopg.OperationalError: sa.exc.OperationalError,
+    psycopg.ProgrammingError: sa.exc.ProgrammingError,
+    psycopg.NotSupportedError: sa.exc.NotSupportedError,
+}
+
+
+def wrapped(original, kind=None, outer=db_exception.DBError):
+    """An error of a driver, in SQLAlchemy's and in oslo.db's wraps."""
+    kind = kind or next(ours for theirs, ours in KINDS.items() if isinstance(original, theirs))
+    inner = kind("UPDATE nodes", {}, original)
+    return inner if outer is None else outer(inner)
+
+
+def postgresql(state):
+    return wrapped(pg.lookup(state)("said by the server"))
+
+
+def mariadb(number, text="said by the server", outer=None):
+    return wrapped(pymysql.err.OperationalError(number, text), sa.exc.OperationalError, outer)
+
+
+@pytest.mark.parametrize(
+    "state", ["22001", "22003", "22P02", "22P05", "23502", "23514", "54000", "54001", "P0001"]
+)
+def test_postgresql_state_of_the_data_blames_the_event(state):
+    assert is_data_error(postgresql(state))
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        "XX000", "XX001", "XX002",  # an internal error, a bad page, a bad index
+        "26000", "0A000", "08P01", "34000",  # a pooler's confusion
+        "25006", "25P02", "40001", "40P01", "42501", "42703", "42P01", "53100", "53200", "55P03",
+        "57014", "57P01", "57P03", "58030", "58P01", "F0000", "HV000",
+    ],
+)  # fmt: skip
+def test_postgresql_state_of_the_server_blames_nobody(state):
+    assert not is_data_error(postgresql(state))
+    assert not is_connection_lost(postgresql(state))
+
+
+@pytest.mark.parametrize("number", [1048, 1118, 1153, 1264, 1366, 1406, 1644, 1690, 4025, 4036, 4174])
+def test_mariadb_number_of_the_data_blames_the_event(number):
+    assert is_data_error(mariadb(number))
+    assert is_data_error(mariadb(number, "value 2006 (2013)", db_exception.DBConnectionError))
+
+
+@pytest.mark.parametrize(
+    "number", [1020, 1030, 1034, 1040, 1047, 1053, 1114, 1146, 1205, 1213, 1290, 1317, 1927, 1969, 2006, 2013]
+)
+def test_mariadb_number_of_the_server_blames_nobody(number):
+    assert not is_data_error(mariadb(number))
+    assert not is_data_error(mariadb(number, outer=db_exception.DBError))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        sqlite3.DatabaseError("database disk image is malformed"),
+        sqlite3.OperationalError("database is locked"),
+        sqlite3.InternalError("anything"),
+    ],
+)
+def test_sqlite_error_of_the_file_blames_nobody(error):
+    assert not is_data_error(wrapped(error, getattr(sa.exc, type(error).__name__)))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        wrapped(sqlite3.DataError("string or blob too big"), sa.exc.DataError),
+        wrapped(sqlite3.IntegrityError("NOT NULL constraint failed"), sa.exc.IntegrityError),
+        db_exception.DBDataError(),
+        db_exception.DBError(OverflowError("Python int too large")),
+        db_exception.DBError(MemoryError()),
+        sa.exc.StatementError("bind", "INSERT", {}, ValueError("no JSON")),
+        RowsTooLarge("1 rows are 9 bytes"),
+        ValueError("from the rules"),
+    ],
+)
+def test_error_that_no_server_has_said_blames_the_event(error):
+    assert is_data_error(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        StaleNode("node-1"),
+        db_exception.DBDuplicateEntry(),
+        db_exception.DBDeadlock(),
+        db_exception.DBConnectionError(),
+        db_exception.DBError(OSError("no route")),
+        sa.exc.PendingRollbackError("the connection is gone"),
+        sa.exc.TimeoutError("QueuePool limit"),
+        sa.exc.InvalidRequestError("closed"),
+    ],
+)
+def test_error_of_the_way_to_the_server_blames_nobody(error):
+    assert not is_data_error(error)
+
+
+@pytest.mark.parametrize(
+    ("number", "lost"), [(2006, True), (2013, True), (1047, False), (1290, False), (1205, False)]
+)
+def test_connection_is_lost_where_the_client_says_so_by_number(number, lost):
+    error = mariadb(number, "value 2006 (2013)", db_exception.DBConnectionError)
+    assert is_connection_lost(error) is lost
+
+
+def test_statement_that_took_too_long_is_no_lost_connection():
+    read = mariadb(2013, "Lost connection to server during query (timed out)", db_exception.DBConnectionError)
+    for error in (postgresql("57014"), mariadb(1969), mariadb(3024), read):
+        assert is_statement_timeout(error)
+        assert not is_connection_lost(error)
+        assert not is_data_error(error)
+    for error in (postgresql("55P03"), mariadb(1205), mariadb(2013), StaleNode("node-1"), None):
+        assert not is_statement_timeout(error)

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A lane without progress is named in the log every ten seconds, with what it waits for."""
+
+import pytest
+
+from tracker_worker.worker.watchdog import STALL_SECONDS, Activity, Watchdog, named
+
+
+@pytest.fixture
+def clock():
+    return [100.0]
+
+
+@pytest.fixture
+def activity(clock):
+    return Activity("lane-0", lambda: clock[0])
+
+
+@pytest.fixture
+def watchdog(activity):
+    return Watchdog([activity], lambda: None)
+
+
+def test_stalled_lane_is_named_with_its_step_again_and_again(clock, activity, watchdog, caplog):
+    with activity.on("a batch of 3"):
+        activity.step = "committing 1 nodes (node-1)"
+        watchdog.look()
+        assert caplog.messages == []
+        for second in range(35):
+            clock[0] = 100.0 + second
+            watchdog.look()
+    assert caplog.messages == [
+        f"lane-0 has made no progress for {seconds} s: a batch of 3, at: committing 1 nodes (node-1)"
+        for seconds in (10, 20, 30)
+    ]
+
+
+def test_lane_that_goes_on_after_a_stall_says_so_once(clock, activity, watchdog, caplog):
+    with activity.on("a batch of 3"):
+        clock[0] += STALL_SECONDS
+        watchdog.look()
+        activity.progressed()
+        watchdog.look()
+        watchdog.look()
+    assert caplog.messages[1:] == ["lane-0 goes on"]
+
+
+def test_long_batch_that_commits_in_parts_is_no_stall(clock, activity, watchdog, caplog):
+    with activity.on("a batch of 256"):
+        for _ in range(10):
+            clock[0] += STALL_SECONDS - 1
+            activity.progressed()
+            watchdog.look()
+    assert caplog.messages == []
+
+
+def test_idle_lane_is_no_stall(clock, watchdog, caplog):
+    clock[0] += 10 * STALL_SECONDS
+    watchdog.look()
+    assert caplog.messages == []
+
+
+def test_few_nodes_are_named_and_many_are_counted():
+    assert named(["b", "a"]) == "2 nodes (a, b)"
+    assert named(f"n{i}" for i in range(9)) == "9 nodes (n0, n1, n2, ...)"

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`settings show`, `settings accept`."""
+
+from typing import Any
+
+from oslo_config import cfg
+
+from tracker_worker.cmd.manage.rendering import print_json, print_rows
+from tracker_worker.cmd.manage.session import engine_at_head, settings_of
+from tracker_worker.cmd.sharing import shared_settings_of
+from tracker_worker.db import shared_settings
+
+
+def show(conf: cfg.ConfigOpts, args: Any) -> int:
+    """Show the settings that all workers of the database share, beside this configuration."""
+    shared = shared_settings_of(conf, settings_of(conf))
+    configured = shared.fixed | shared.rules
+    with engine_at_head(conf) as engine, engine.connect() as connection:
+        stored = shared_settings.load(connection)
+    names = sorted(configured.keys() | stored.keys())
+    rows = [{"name": n, "database": stored.get(n), "configured": configured.get(n)} for n in names]
+    if args.format == "json":
+        print_json(rows)
+    else:
+        print_rows(("name", "database", "configured"), (list(row.values()) for row in rows))
+    return int(any(stored.get(name, value) != value for name, value in configured.items()))
+
+
+def accept(conf: cfg.ConfigOpts, args: Any) -> int:
+    """Write this configuration's shared settings into the database; all workers must be stopped."""
+    shared = shared_settings_of(conf, settings_of(conf))
+    with engine_at_head(conf) as engine, engine.begin() as connection:
+        shared_settings.put(connection, shared.fixed | shared.rules)
+    return show(conf, args)

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A commit id beside each node's sequence; the audits of its sources; the settings that workers share."""
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import mysql
+
+revision = "0005"
+down_revision = "0003"
+
+JSON = sa.JSON().with_variant(mysql.LONGTEXT(), "mysql")
+MARIADB = {
+    "mysql_engine": "InnoDB",
+    "mysql_default_charset": "utf8mb4",
+    "mysql_collate": "utf8mb4_nopad_bin",
+}
+
+
+def upgrade() -> None:
+    """Apply the revision."""
+    # MariaDB commits each statement by itself: a migration that died is begun again.
+    again = op.get_bind().dialect.name == "mysql"
+    commit_id = sa.Column("commit_id", sa.String(36), nullable=False, server_default="0")
+    op.add_column("nodes", commit_id, if_not_exists=again)
+    op.add_column("nodes", sa.Column("sources", JSON), if_not_exists=again)
+    op.create_table(
+        "shared_settings",
+        sa.Column("name", sa.String(64), primary_key=True),
+        sa.Column("value", sa.Text().with_variant(mysql.LONGTEXT(), "mysql"), nullable=False),
+        **MARIADB,
+        if_not_exists=again,
+    )

@@ -1,0 +1,355 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The committer: one lane's batches, each in one transaction, tried until it is committed, parked or held.
+
+Errors are told apart once: what speaks of the data splits a batch until the event at fault is alone, and
+parks it; everything else is the server's trouble, and is waited for.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import TypeVar
+
+from cachetools import LRUCache
+from msgspec.structs import replace
+from oslo_db import exception as db_exception
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    stop_any,
+    stop_when_event_set,
+    wait_exponential_jitter,
+)
+from tenacity.nap import sleep_using_event
+from tenacity.stop import stop_base, stop_never
+
+from tracker_worker.bus.delivery import Answer, Delivery
+from tracker_worker.db.dead_letters import DeadLetter
+from tracker_worker.db.errors import (
+    DATABASE_ERRORS,
+    is_connection_lost,
+    is_data_error,
+    is_statement_timeout,
+    reason_of,
+)
+from tracker_worker.db.store import NodesBroken, StaleNode
+from tracker_worker.db.unit_of_work import UnitOfWork
+from tracker_worker.domain.commands import UpdateAvailableResource
+from tracker_worker.domain.errors import BadMessage, ErrorCode
+from tracker_worker.domain.ledger import Node, rebuilt, sum_fault
+from tracker_worker.worker.batch import Batch, Rules, Snapshot
+from tracker_worker.worker.events import Event, attempts_key, internal_error
+from tracker_worker.worker.held import HeldEvents
+from tracker_worker.worker.settings import LaneSettings
+from tracker_worker.worker.watchdog import Activity, named
+
+T = TypeVar("T")
+
+LOG = logging.getLogger(__name__)
+
+NOTHING = Snapshot({}, {}, {})
+
+
+class Committer:
+    """Belongs to the lane's thread; `abandon` ends its retries with the error that they met last.
+
+    `committed` is called after each commit. Nodes are cached as their last commit left them.
+    """
+
+    def __init__(
+        self,
+        unit_of_work: UnitOfWork,
+        rules: Rules,
+        settings: LaneSettings,
+        abandon: threading.Event,
+        activity: Activity,
+        committed: Callable[[], None],
+    ) -> None:
+        self._unit_of_work = unit_of_work
+        self._rules = rules
+        self._settings = settings
+        self._abandon = abandon
+        self._activity = activity
+        self._committed = committed
+        self._nodes: LRUCache[str, Node] = LRUCache(settings.cached_nodes)
+        self._held = HeldEvents()
+
+    @property
+    def holds(self) -> bool:
+        """Whether events are held because the ledger of their node is broken."""
+        return bool(self._held)
+
+    def forget_nodes(self) -> None:
+        """Load every node again: what is cached may be another history than the database's."""
+        self._nodes.clear()
+        self._held.drop_dead()
+
+    def persist(self, action: Callable[[], T]) -> T:
+        """Do something to the database until it works, or the lane is abandoned: no error of it blames an
+        event.
+        """
+        return self._until_done(action, lambda error: isinstance(error, DATABASE_ERRORS))
+
+    def settle(self, events: Sequence[Event]) -> None:
+        """Commit events together; if the data is at fault halve them until the one at fault is alone and
+        parked. Those of a node whose ledger is broken are held.
+        """
+        held, events = self._held.admit(events)
+        if held:
+            self._forget_attempts(held)
+            self._repair()
+        if not events:
+            return
+        repeated = _RepeatedErrors(self._unit_of_work, self._settings.max_attempts, len(events))
+        try:
+            self._until_done(lambda: self._commit(events), _is_the_servers, repeated)
+        except NodesBroken as broken:
+            self._hold(broken.reasons, events)
+        except Exception as error:
+            self._split(events, error)
+
+    def park(self, event: Event, bad: BadMessage) -> None:
+        """Keep an event as a dead letter; without its node's row where that cannot be read or written."""
+        letter = replace(event, bad=bad)
+        if bad.code is not ErrorCode.DATABASE_REJECTS:
+            try:
+                self._until_done(lambda: self._commit([letter]), _is_the_servers)
+                return
+            except NodesBroken as broken:
+                self._hold(broken.reasons, [letter])
+                return
+            except Exception as error:
+                if not is_data_error(error):
+                    raise
+                LOG.critical("Node %s cannot be used: %s", event.node, internal_error(error))
+        self.persist(lambda: self._commit([replace(letter, owned=False)]))
+
+    def recheck(self) -> None:
+        """Load the held nodes again, and settle the events of those that somebody has rebuilt."""
+        self._held.drop_dead()
+        for name in self._held.nodes:
+            try:
+                self.persist(lambda name=name: self._load([name]))  # type: ignore[misc]
+            except NodesBroken:
+                continue
+            LOG.warning("The ledger of node %s is whole again: its events are applied", name)
+            self.settle(self._held.release(name))
+
+    def _split(self, events: Sequence[Event], error: Exception) -> None:
+        """Find the event at fault: alone it is parked, a half of a batch is settled as a batch is."""
+        bad = internal_error(error)
+        if not is_data_error(error):
+            if self._abandon.is_set():
+                raise error
+            text = "the database rejects what this event writes"
+            bad = BadMessage(ErrorCode.DATABASE_REJECTS, "$", text)
+        if len(events) == 1:
+            self.park(events[0], bad)
+            return
+        half = len(events) // 2
+        self.settle(events[:half])
+        self.settle(events[half:])
+
+    def _hold(self, reasons: Mapping[str, str], events: Sequence[Event]) -> None:
+        """Hold the events of broken nodes, tell the world of each node once, and settle the others."""
+        first = {event.node: event for event in reversed(events) if event.node and event.node in reasons}
+        self._held.hold(reasons)
+        batch = Batch(NOTHING, self._rules)
+        for name, event in first.items():
+            LOG.error("Node %s and its events are held: %s", name, reasons[name])
+            batch.report_broken(event, reasons[name])
+        self.persist(lambda: self._unit_of_work.commit(batch.work()))
+        self._committed()
+        self.settle(events)
+
+    def _forget_attempts(self, events: Iterable[Event]) -> None:
+        """Held is not under way: a worker that ends meanwhile has not died of these events."""
+        keys = [attempts_key(event.delivery) for event in events if event.delivery.redelivered]
+        if keys:
+            self.persist(lambda: self._unit_of_work.forget_attempts(keys))
+
+    def _repair(self) -> None:
+        """Rebuild the nodes for which an audit with `startup` waits, then apply their events in order."""
+        for name in self._held.repairable():
+            try:
+                self.persist(lambda name=name: self._rebuild(name))  # type: ignore[misc]
+            except NodesBroken:
+                continue
+            self.settle(self._held.release(name))
+
+    def _rebuild(self, name: str) -> None:
+        """Cache a node with the sum of its claims as what is claimed: its next commit writes that."""
+        node = self._unit_of_work.load([name])[name]
+        whole = rebuilt(node)
+        LOG.warning("Node %s is rebuilt from its claims: %s used, it was %s", name, whole.used, node.used)
+        self._nodes[name] = whole
+
+    def _until_done(
+        self,
+        action: Callable[[], T],
+        passes: Callable[[BaseException], bool],
+        repeated: stop_base = stop_never,
+    ) -> T:
+        """Try again, for ever, while an error `passes`; raise it when it is `repeated` too often."""
+        retrying = Retrying(
+            retry=retry_if_exception(passes),
+            wait=wait_exponential_jitter(
+                multiplier=self._settings.retry_initial,
+                max=self._settings.retry_max,
+                jitter=self._settings.retry_initial,
+            ),
+            stop=stop_any(stop_when_event_set(self._abandon), repeated),
+            sleep=sleep_using_event(self._abandon),
+            before_sleep=self._prepare_retry,
+            reraise=True,
+        )
+        return retrying(action)
+
+    def _prepare_retry(self, retry_state: RetryCallState) -> None:
+        """Give all connections up: what broke one has broken the others, each of which would cost a pause.
+
+        And all cached nodes, unless it was another writer's commit: a database that was lost may come back
+        without its last commits.
+        """
+        error = retry_state.outcome.exception() if retry_state.outcome else None
+        LOG.warning("Batch is tried again (%d): %s", retry_state.attempt_number, reason_of(error))
+        self._activity.step = f"pause before retry {retry_state.attempt_number}, after {reason_of(error)}"
+        if isinstance(error, StaleNode):
+            self._unit_of_work.close()
+        else:
+            self._unit_of_work.discard()
+            self._nodes.clear()
+
+    def _commit(self, events: Sequence[Event]) -> None:
+        """Decide and commit events, then answer them. On any error their cached nodes are forgotten."""
+        try:
+            batch = Batch(self._snapshot(events), self._rules)
+            for event in events:
+                batch.apply(event)
+            work = batch.work()
+            self._activity.step = f"committing {named(node.name for node in batch.nodes())}"
+            self._unit_of_work.commit(work)
+        except Exception:
+            for event in events:
+                self._nodes.pop(event.node or "", None)
+            raise
+        for node in batch.nodes():
+            if node.tracked:
+                self._nodes[node.name] = node
+            else:
+                self._nodes.pop(node.name, None)
+        for delivery, answer in batch.answers():
+            _answer(delivery, answer)
+        self._activity.progressed()
+        self._committed()
+        for letter in work.dead_letters:
+            _log_dead_letter(letter)
+
+    def _snapshot(self, events: Sequence[Event]) -> Snapshot:
+        """Read what the batch needs and the cache has not: at most six statements, however many events."""
+        self._activity.step = "looking up receipts"
+        known = self._unit_of_work.known([event.event_id for event in events])
+        reused = [e.digest for e in events if e.event_id in known and known[e.event_id].digest != e.digest]
+        if reused:
+            known |= self._unit_of_work.known(reused)
+        names = {event.node for event in events if event.node is not None and event.owned}
+        nodes = {name: self._nodes[name] for name in names if name in self._nodes}
+        if missing := names - nodes.keys():
+            nodes |= self._load(sorted(missing))
+        uuids = [uuid for event in events if (uuid := _new_uuid(event, nodes))]
+        owners = self._unit_of_work.uuid_owners(uuids) if uuids else {}
+        return Snapshot(known, nodes, owners)
+
+    def _load(self, names: Collection[str]) -> dict[str, Node]:
+        """Return nodes whose sums are right. Raises NodesBroken.
+
+        They are read by several statements, between which another writer may commit: a broken one is loaded
+        once more before it is believed.
+        """
+        self._activity.step = f"loading {named(names)}"
+        nodes = self._readable(names)
+        if broken := _sum_faults(nodes.values()):
+            nodes |= self._unit_of_work.load(sorted(broken))
+            if broken := _sum_faults(nodes.values()):
+                raise NodesBroken(broken)
+        return nodes
+
+    def _readable(self, names: Collection[str]) -> dict[str, Node]:
+        """Return nodes. Raises NodesBroken for the one whose rows the driver cannot read; among others that
+        one is found as an event at fault is: alone.
+        """
+        try:
+            return self._unit_of_work.load(names)
+        except (NodesBroken, *DATABASE_ERRORS):
+            raise
+        except Exception as error:
+            if len(names) > 1:
+                raise
+            raise NodesBroken(
+                dict.fromkeys(names, f"its rows cannot be read: {type(error).__name__}")
+            ) from error
+
+
+class _RepeatedErrors(stop_base):
+    """Counts errors that repeat although the database answers meanwhile, and stops at `most` of a kind.
+
+    Connections that are lost, and rows that exist although everything was read again, speak against an event.
+    Statements that take too long speak against the size of a batch: one event alone is waited for.
+    """
+
+    def __init__(self, unit_of_work: UnitOfWork, most: int, events: int) -> None:
+        self._unit_of_work = unit_of_work
+        self._most = most
+        self._alone = events == 1
+        self._lost = 0
+        self._slow = 0
+
+    def __call__(self, retry_state: RetryCallState) -> bool:
+        error = retry_state.outcome.exception() if retry_state.outcome else None
+        if is_connection_lost(error):
+            self._lost += self._answers()
+        elif is_statement_timeout(error) and not self._alone:
+            self._slow += self._answers()
+        elif isinstance(error, db_exception.DBDuplicateEntry):
+            self._lost += 1
+        return max(self._lost, self._slow) >= self._most
+
+    def _answers(self) -> bool:
+        try:
+            self._unit_of_work.ping()
+        except DATABASE_ERRORS:
+            return False
+        return True
+
+
+def _is_the_servers(error: BaseException) -> bool:
+    return isinstance(error, DATABASE_ERRORS) and not is_data_error(error)
+
+
+def _sum_faults(nodes: Iterable[Node]) -> dict[str, str]:
+    return {node.name: fault for node in nodes if (fault := sum_fault(node)) is not None}
+
+
+def _new_uuid(event: Event, nodes: Mapping[str, Node]) -> str | None:
+    """Return the uuid of a report whose node is not yet known by it."""
+    if not event.owned or not isinstance(event.command, UpdateAvailableResource):
+        return None
+    known = nodes[event.command.node].resources
+    uuid = event.command.resources.uuid
+    return None if known is not None and known.uuid == uuid else uuid
+
+
+def _log_dead_letter(letter: DeadLetter) -> None:
+    LOG.error(
+        "Event %s (%s) of node %s is parked as dead letter %s: %s at %s: %s",
+        letter.event_id, letter.method, letter.node, letter.id, letter.code, letter.path, letter.message,
+    )  # fmt: skip
+
+
+def _answer(delivery: Delivery, answer: Answer) -> None:
+    """A reply that cannot be sent is the caller's time-out; the event is committed all the same."""
+    try:
+        delivery.settle(answer)
+    except Exception:
+        LOG.exception("A reply could not be sent")
