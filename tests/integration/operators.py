@@ -26,8 +26,12 @@ class Operator(ABC):
     """A statement that fails as one would that cannot be serialized."""
     refusals: tuple[str, ...]
     """How a trigger may say that a row can never be written."""
+    own_errors: tuple[str, ...]
+    """Errors of a server that has trouble of its own, whatever is written."""
     troubles: Mapping[str, tuple[str, str]]
     """What an operator can break and mend."""
+    undo_refuse: str
+    """What undoes `refuse`."""
     idle_setting: str
     """What tells after how many seconds a session loses the transaction in which it does nothing."""
     patience: Mapping[str, str]
@@ -70,6 +74,10 @@ class Operator(ABC):
     def refuse(self, state: str) -> None:
         """Refuse claims of the instance i-2 in one of the ways `refusals`."""
 
+    def refuse_no_more(self) -> None:
+        """Undo `refuse`."""
+        self(self.undo_refuse)
+
     @abstractmethod
     def shorten(self) -> None:
         """Let a claim's project id be 9 characters long."""
@@ -102,6 +110,8 @@ class OnPostgreSQL(Operator):
     deadlock = "DO $$ BEGIN RAISE SQLSTATE '40P01' USING MESSAGE = 'deadlock detected'; END $$"
     changed_meanwhile = "DO $$ BEGIN RAISE SQLSTATE '40001' USING MESSAGE = 'could not serialize'; END $$"
     refusals = ("22001", "22003", "22P02", "22P05", "23502", "23514", "54000", "P0001")
+    own_errors = ("XX000", "XX001", "26000", "0A000", "58030", "72000")
+    undo_refuse = "DROP TRIGGER refuse ON claims"
     troubles = {
         "a standby": (
             "ALTER DATABASE {database} SET default_transaction_read_only = on",
@@ -191,6 +201,8 @@ class OnMariaDB(Operator):
         " MESSAGE_TEXT = 'Record has changed since last read in table ''nodes'''"
     )
     refusals = ("1048", "1264", "1366", "1406", "1644", "1690", "4025", "4174")
+    undo_refuse = "DROP TRIGGER refuse"
+    own_errors = ("1030", "1034", "1194", "1290", "1815")
     troubles = {
         **OnPostgreSQL.troubles,
         "a standby": ("SET GLOBAL read_only = ON", "SET GLOBAL read_only = OFF"),

@@ -247,9 +247,10 @@ class Lifecycle(RuleBasedStateMachine):
 
     def audit_again(self, node: str, args: Json) -> None:
         before = self.ledger.ledger(node)
-        again = args | {"event_id": f"event-{next(self.ids)}"}
-        assert self.ledger.apply("update_available_resource", again) == "ignored"
-        assert self.ledger.ledger(node) == before
+        for origin in (args["origin"], self.clients[node].stamp()):  # Late, and new.
+            again = args | {"event_id": f"event-{next(self.ids)}", "origin": origin}
+            assert self.ledger.apply("update_available_resource", again) == "ignored"
+            assert self.ledger.ledger(node) == before
 
     # What always holds.
 
@@ -294,7 +295,9 @@ def is_newer(origin: Json, args: Json) -> bool:
 def as_at_first(node: Node) -> Node:
     """The node without what only ever grows."""
     never: dict[str, Origin] = {}
-    return msgspec.structs.replace(node, sequence=0, usage_sequence=0, touched=never)
+    return msgspec.structs.replace(
+        node, sequence=0, commit_id="", usage_sequence=0, touched=never, sources={}
+    )
 
 
 STABLE = settings(

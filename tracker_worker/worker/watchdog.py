@@ -88,7 +88,7 @@ class Watchdog:
 
 
 def named(nodes: Iterable[str]) -> str:
-    """Return nodes as a log line names them: how many, and the first few."""
+    """Return nodes as a log line names them: the first few, and how many more."""
     names = sorted(nodes)
-    more = ", ..." if len(names) > _MOST_NAMES else ""
-    return f"{len(names)} nodes ({', '.join(names[:_MOST_NAMES])}{more})"
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return (", ".join(names[:_MOST_NAMES]) or "no node") + more
