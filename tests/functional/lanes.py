@@ -146,6 +146,13 @@ class LaneBench:
             self.deliver(a_report(node=node, resources=resources))
         self.run()
 
+    def date(self, moment: datetime, *event_ids: str) -> None:
+        """Let receipts and dead letters of these events be written at a time by the database's clock."""
+        with self.engine.begin() as connection:
+            for table in (RECEIPTS, DEAD_LETTERS):
+                dated = sa.update(table).where(table.c.event_id.in_(event_ids))
+                connection.execute(dated.values(recorded_at=moment))
+
     def close(self) -> None:
         self.unit_of_work.close()
 

@@ -17,7 +17,7 @@ from tests.builders import (
     method_of,
     some_resources,
 )
-from tests.functional.lanes import OTHER_NODE, PARTITIONS, rows
+from tests.functional.lanes import NOW, OTHER_NODE, PARTITIONS, rows
 from tests.functional.manage import Manage
 from tests.functional.statements import watched
 from tracker_worker.bus.envelope import encode
@@ -44,8 +44,9 @@ def park(bench, event, event_id, **args):
     body = encode(method_of(event), args_of(event) | args | {"event_id": event_id})
     bench.deliver_body(body, partition=(partition_of(event.node, PARTITIONS) + 1) % PARTITIONS)
     bench.run()
-    bench.now += timedelta(seconds=1)
-    return letters(bench)[event_id]["id"]
+    found = letters(bench)
+    bench.date(NOW + timedelta(seconds=len(found)), event_id)
+    return found[event_id]["id"]
 
 
 def examined(bench, *ids, force=False):
@@ -60,7 +61,6 @@ def replayed(bench, letter_id):
     body = encode(one.method, one.args | {"node": one.node, "event_id": one.event_id})
     delivery = bench.deliver_body(body, one.node)
     bench.run()
-    bench.now += timedelta(seconds=1)
     return delivery
 
 
@@ -76,7 +76,7 @@ def test_the_parked_ones_are_listed_oldest_first(bench, manage):
     assert [letter["id"] for letter in listed] == [first, second]
     assert listed[0] == {
         "id": first,
-        "recorded_at": "2026-11-22T12:00:00Z",
+        "recorded_at": "2026-11-22T12:00:01Z",
         "state": "parked",
         "code": "wrong_partition",
         "path": "$.node",

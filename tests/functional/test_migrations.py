@@ -46,7 +46,7 @@ def test_a_migrated_database_is_like_a_created_one(engine, tmp_path):
 
 def test_a_difference_would_be_found(engine):
     with engine.begin() as connection:
-        connection.exec_driver_sql("DROP INDEX ix_receipts_node_sequence")
+        connection.exec_driver_sql("DROP INDEX ix_receipts_node_sequence_recorded_at")
     assert [difference[0] for difference in differences(engine)] == ["add_index"]
 
 

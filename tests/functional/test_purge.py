@@ -4,6 +4,7 @@
 from datetime import timedelta
 
 import pytest
+import sqlalchemy as sa
 
 from tests.builders import NODE, command
 from tests.functional.lanes import NOW, OTHER_NODE, names_of_partition
@@ -11,6 +12,7 @@ from tests.functional.statements import Fault, disk_full, watched
 from tracker_worker.bus.envelope import encode
 from tracker_worker.db import receipts
 from tracker_worker.db.receipts import Receipt
+from tracker_worker.db.tables import RECEIPTS
 from tracker_worker.worker.purge import ROWS_AT_ONCE, Purge
 
 DAYS = 7
@@ -18,14 +20,14 @@ DAYS = 7
 
 def received(bench, age_in_days, *event_ids, node=NODE):
     """Events of a node that were settled so long ago."""
-    bench.now = NOW - timedelta(days=age_in_days)
     for event_id in event_ids:
         bench.deliver(command("build_failed", node=node), event_id)
     bench.run()
+    bench.date(NOW - timedelta(days=age_in_days), *event_ids)
 
 
 def an_old_receipt(number):
-    return Receipt(f"old-{number}", "", NODE, number, None, "applied", {}, NOW - timedelta(days=30))
+    return Receipt(f"old-{number}", "", NODE, number, None, "applied", {})
 
 
 @pytest.fixture
@@ -60,16 +62,15 @@ def test_a_node_that_has_been_silent_keeps_what_it_had(bench, purge):
 
 def test_receipts_without_a_node_age_among_themselves(bench, purge):
     for age, event_id in ((20, "bad-old"), (10, "bad-newest")):
-        bench.now = NOW - timedelta(days=age)
         bench.deliver_body(encode("get_node", {"event_id": event_id}))
         bench.run()
+        bench.date(NOW - timedelta(days=age), event_id)
     received(bench, 0, "newest")
     assert purge.run_once() == 1
     assert bench.receipts().keys() == {"bad-newest", "newest"}
 
 
 def test_a_purged_node_keeps_its_sequence(bench, purge):
-    bench.now = NOW - timedelta(days=30)
     bench.track()
     received(bench, 0, "newest")
     purge.run_once()
@@ -81,6 +82,7 @@ def test_no_transaction_deletes_more_than_its_share(bench, purge):
     count = 2 * ROWS_AT_ONCE + 10
     with bench.engine.begin() as connection:
         receipts.add(connection, [an_old_receipt(number) for number in range(count)])
+        connection.execute(sa.update(RECEIPTS).values(recorded_at=NOW - timedelta(days=30)))
     received(bench, 0, "newest")
     with watched(bench.engine) as seen:
         assert purge.run_once() == count

@@ -19,7 +19,8 @@ from tests.functional.conftest import a_bench, bench  # noqa: F401
 from tests.functional.lanes import NOW, rows
 from tests.functional.statements import watched
 from tests.servers.mariadb import MariaDB
-from tracker_worker.db import bulk, lease, outbox, receipts, store
+from tracker_worker.db import bulk, dead_letters, lease, outbox, receipts, store
+from tracker_worker.db.clock import UtcNow
 from tracker_worker.db.connection import LazyConnection
 from tracker_worker.db.dead_letters import DeadLetter
 from tracker_worker.db.engine import create_engine, sync_schema
@@ -27,7 +28,7 @@ from tracker_worker.db.errors import DATABASE_ERRORS, is_data_error
 from tracker_worker.db.outbox import OutboxRow
 from tracker_worker.db.receipts import Receipt
 from tracker_worker.db.store import NodeChange, StaleNode
-from tracker_worker.db.tables import DEAD_LETTERS, METADATA, NODES, OUTBOX, RECEIPTS
+from tracker_worker.db.tables import ATTEMPTS, DEAD_LETTERS, METADATA, NODES, OUTBOX, RECEIPTS
 from tracker_worker.db.unit_of_work import UnitOfWork, Work
 from tracker_worker.domain.ledger import Node
 from tracker_worker.domain.objects import Resources
@@ -70,7 +71,7 @@ def a_unit_of_work(engine: sa.Engine) -> Iterator[Callable[[], UnitOfWork]]:
 
 def a_receipt(event_id: str = "event-a", **more: object) -> Receipt:
     given = {"digest": "d" * 64, "node": NODE, "sequence": 1, "method": "build_failed", "outcome": "applied"}
-    return Receipt(event_id, **(given | {"reply": {}, "recorded_at": NOW} | more))
+    return Receipt(event_id, **(given | {"reply": {}} | more))
 
 
 def notification(number: int, body: bytes = b"{}") -> OutboxRow:
@@ -130,8 +131,8 @@ def test_a_receipt_comes_back_as_it_was(connection):
         a_receipt(
             "event-a", reply={"text": ANY_TEXT, "half": 0.1, "huge": 2**70, "none": None, "list": [[]]}
         ),
-        a_receipt("ü" * 64, recorded_at=datetime(2026, 1, 2, 3, 4, 5, 678901), instance_uuid="i-1"),
-        a_receipt("event'c\"", node=None, sequence=None, method=None, recorded_at=datetime.max),
+        a_receipt("ü" * 64, instance_uuid="i-1"),
+        a_receipt("event'c\"", node=None, sequence=None, method=None),
         a_receipt("event-d", sequence=2**63 - 1, node="漢" * 255),
     ]
     receipts.add(connection, given)
@@ -158,10 +159,50 @@ def test_a_window_leaves_out_what_it_is_told_to_and_begins_with_the_lowest(conne
 
 def test_a_dead_letter_comes_back_as_it_was(engine, a_unit_of_work):
     body = msgspec.json.encode({"text": ANY_TEXT}).decode()
-    letter = DeadLetter("l-1", "event-a", "out_of_range", "$.x", "m\nn", "ü", None, body, NOW)
+    letter = DeadLetter(
+        id="l-1", event_id="event-a", code="out_of_range", path="$.x", message="m\nn", node="ü", method=None,
+        body=body, sequence=7, position=3,
+    )  # fmt: skip
     a_unit_of_work().commit(work(dead_letters=[letter]))
-    (row,) = rows(engine, DEAD_LETTERS)
-    assert DeadLetter(**row) == letter
+    with engine.connect() as connection:
+        kept = dead_letters.find(connection, ["l-1"])["l-1"]
+    assert {name: getattr(kept, name) for name in DeadLetter.__struct_fields__} == msgspec.structs.asdict(
+        letter
+    )
+    assert kept.settled_at is None
+
+
+def test_rows_are_dated_by_the_clock_of_the_database(engine, a_unit_of_work):
+    """Not by a worker's: whose clock is wrong would have its receipts purged too early, or others'."""
+    letter = DeadLetter(
+        id="l-1", event_id="event-a", code="c", path="$", message="m", node=NODE, method=None, body="{}",
+        sequence=None,
+    )  # fmt: skip
+    unit_of_work = a_unit_of_work()
+    with engine.begin() as connection:
+        before = connection.scalar(sa.select(UtcNow()))
+    unit_of_work.commit(work(receipts=[a_receipt(), a_receipt("event-b")], dead_letters=[letter]))
+    unit_of_work.commit(work(receipts=[a_receipt("event-c")]))
+    unit_of_work.count_attempts({"event-a": 1})
+    with engine.begin() as connection:
+        after = connection.scalar(sa.select(UtcNow()))
+    columns = ((RECEIPTS, "recorded_at"), (DEAD_LETTERS, "recorded_at"), (ATTEMPTS, "counted_at"))
+    dated = [row[name] for table, name in columns for row in rows(engine, table)]
+    assert len(dated) == 5
+    assert all(before <= moment <= after for moment in dated)
+
+
+def test_a_letter_that_does_not_know_its_nodes_sequence_gets_it(engine, a_unit_of_work):
+    track(engine, NODE)
+    letters = [
+        DeadLetter(
+            id=f"l-{number}", event_id="e", code="c", path="$", message="m", node=node, method=None,
+            body="{}", sequence=sequence,
+        )
+        for number, (node, sequence) in enumerate([(NODE, None), ("none", None), (NODE, 5), (None, None)])
+    ]  # fmt: skip
+    a_unit_of_work().commit(work(receipts=[a_receipt()], dead_letters=letters))
+    assert [row["sequence"] for row in rows(engine, DEAD_LETTERS)] == [1, 0, 5, None]
 
 
 def test_attempts_are_counted_and_forgotten(connection):
@@ -423,9 +464,11 @@ def test_an_error_tells_nothing_of_what_was_written(engine, a_unit_of_work):
 
 
 def test_an_age_is_counted_in_the_database(connection):
-    old = [a_receipt(f"old-{n}", sequence=n, recorded_at=NOW - timedelta(days=9)) for n in range(3)]
-    nameless = a_receipt("nameless", node=None, sequence=None, recorded_at=NOW - timedelta(days=9))
+    old = [a_receipt(f"old-{n}", sequence=n) for n in range(3)]
+    nameless = a_receipt("nameless", node=None, sequence=None)
     receipts.add(connection, [*old, nameless, a_receipt("new", sequence=9)])
+    connection.execute(sa.update(RECEIPTS).values(recorded_at=NOW - timedelta(days=9)))
+    connection.execute(sa.update(RECEIPTS).values(recorded_at=NOW).where(RECEIPTS.c.event_id == "new"))
     assert receipts.newest_by_node(connection) == {NODE: NOW, None: NOW - timedelta(days=9)}
     assert receipts.older(connection, NODE, NOW - timedelta(days=8), 2) == ["old-0", "old-1"]
     assert receipts.older(connection, None, NOW, 2) == ["nameless"]

@@ -97,7 +97,7 @@ class ByIds:
         connection.execute(statement, as_ids(ids))
 
 
-def update_ids(key: sa.Column[Any], **values: str) -> ByIds:
+def update_ids(key: sa.Column[Any], **values: sa.ColumnElement[Any]) -> ByIds:
     """Return the update of the rows whose key is among `ids`."""
     return ByIds(
         sa.update(key.table).where(key.in_(_of_its_type(key))).values(values),
@@ -172,7 +172,10 @@ class Bulk:
 
 
 def insert(table: sa.Table, columns: Iterable[str]) -> Bulk:
-    """Return the insert of rows that have these columns; generated ids follow the order of the rows."""
+    """Return the insert of rows that have these columns; generated ids follow the order of the rows.
+
+    A column that is not among these gets its default, which may be the database's clock.
+    """
     names = {name: table.c[name] for name in columns}
     rows = _recordset(names)
     query = sa.select(*(_value(rows, name, column) for name, column in names.items()))

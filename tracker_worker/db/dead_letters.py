@@ -13,8 +13,9 @@ from datetime import datetime
 import sqlalchemy as sa
 from msgspec import Struct
 
-from tracker_worker.db import bulk
+from tracker_worker.db import bulk, store
 from tracker_worker.db.bulk import as_ids
+from tracker_worker.db.clock import UtcNow
 from tracker_worker.db.receipts import Receipt
 from tracker_worker.db.tables import DEAD_LETTERS, RECEIPTS
 
@@ -23,10 +24,12 @@ REPLAYED = "replayed"
 DISCARDED = "discarded"
 
 
-class DeadLetter(Struct, frozen=True):
-    """One parked event.
+class DeadLetter(Struct, frozen=True, kw_only=True):
+    """One parked event, as it is written.
 
-    `code` is stable; `path` names the bad field; the body is redacted (at most 64 KiB).
+    `code` is stable; `path` names the bad field; the body is redacted (at most 64 KiB). `sequence` is the
+    node's once the event was parked, 0 where it had none: every event with a higher one came later. None: it
+    is not known, and `add` looks it up. `position` orders the letters of one batch.
     """
 
     id: str
@@ -37,8 +40,16 @@ class DeadLetter(Struct, frozen=True):
     node: str | None
     method: str | None
     body: str
-    recorded_at: datetime
+    sequence: int | None
+    position: int = 0
     state: str = PARKED
+
+
+class StoredLetter(DeadLetter, frozen=True, kw_only=True):
+    """A dead letter as it is read: with the times, by the database's clock, of its parking and settlement."""
+
+    recorded_at: datetime
+    settled_at: datetime | None
 
 
 class SettledEvent(Struct, frozen=True):
@@ -55,14 +66,17 @@ _CHANGED = ("applied", "granted")
 _MOST_LATER_EVENTS = 1000
 
 _ADD = bulk.insert(DEAD_LETTERS, DeadLetter.__struct_fields__)
-_SETTLE = bulk.update_ids(DEAD_LETTERS.c.id, state=REPLAYED)
+_SETTLE = bulk.update_ids(DEAD_LETTERS.c.id, state=sa.literal(REPLAYED), settled_at=UtcNow())
 _DISCARD = (
     sa.update(DEAD_LETTERS)
     .where(DEAD_LETTERS.c.id == sa.bindparam("letter"), DEAD_LETTERS.c.state == PARKED)
-    .values(state=DISCARDED)
+    .values(state=DISCARDED, settled_at=UtcNow())
 )
 _FIND = bulk.select(DEAD_LETTERS.c.id)
-_NEWEST_FIRST = (DEAD_LETTERS.c.recorded_at.desc(), DEAD_LETTERS.c.id.desc())
+_NEWEST_FIRST = (
+    DEAD_LETTERS.c.recorded_at.desc(), DEAD_LETTERS.c.sequence.desc(), DEAD_LETTERS.c.position.desc(),
+    DEAD_LETTERS.c.id.desc(),
+)  # fmt: skip
 _COUNT = (
     sa.select(sa.func.count()).select_from(DEAD_LETTERS).where(DEAD_LETTERS.c.state == sa.bindparam("state"))
 )
@@ -72,14 +86,20 @@ _REPLAYS = (
     .where(RECEIPTS.c.event_id.like(sa.bindparam("pattern")))
     .order_by(RECEIPTS.c.recorded_at)
 )
-_SEQUENCE = sa.select(RECEIPTS.c.sequence).where(RECEIPTS.c.event_id == sa.bindparam("event"))
 
 
 def add(connection: sa.Connection, letters: Iterable[DeadLetter]) -> None:
-    """Insert dead letters."""
-    _ADD.execute(
-        connection, [{field: getattr(x, field) for field in DeadLetter.__struct_fields__} for x in letters]
-    )
+    """Insert dead letters; those that do not know their node's sequence get it: one statement more, or none.
+
+    Belongs into the transaction that inserts their receipts, behind those: on SQLite it is a writer already.
+    """
+    rows = [{field: getattr(x, field) for field in DeadLetter.__struct_fields__} for x in letters]
+    if names := {row["node"] for row in rows if row["sequence"] is None and row["node"] is not None}:
+        known = store.sequences(connection, sorted(names))
+        for row in rows:
+            if row["sequence"] is None and row["node"] is not None:
+                row["sequence"] = known.get(row["node"], 0)
+    _ADD.execute(connection, rows)
 
 
 def replay_id(letter_id: str, number: int) -> str:
@@ -108,22 +128,22 @@ def discard(connection: sa.Connection, letter_id: str) -> bool:
     return connection.execute(_DISCARD, {"letter": letter_id}).rowcount == 1
 
 
-def find(connection: sa.Connection, letter_ids: Iterable[str]) -> dict[str, DeadLetter]:
+def find(connection: sa.Connection, letter_ids: Iterable[str]) -> dict[str, StoredLetter]:
     """Return the letters that exist among these ids."""
     rows = connection.execute(_FIND, as_ids(letter_ids))
-    return {row.id: DeadLetter(**row._mapping) for row in rows}
+    return {row.id: StoredLetter(**row._mapping) for row in rows}
 
 
 def newest(
     connection: sa.Connection, most: int, *, state: str | None = None, node: str | None = None
-) -> list[DeadLetter]:
+) -> list[StoredLetter]:
     """Return the newest letters, at most `most`, the oldest of them first."""
     query = sa.select(DEAD_LETTERS).order_by(*_NEWEST_FIRST).limit(most)
     if state is not None:
         query = query.where(DEAD_LETTERS.c.state == state)
     if node is not None:
         query = query.where(DEAD_LETTERS.c.node == node)
-    return [DeadLetter(**row._mapping) for row in connection.execute(query).all()[::-1]]
+    return [StoredLetter(**row._mapping) for row in connection.execute(query).all()[::-1]]
 
 
 def count(connection: sa.Connection, state: str) -> int:
@@ -138,15 +158,14 @@ def replays(connection: sa.Connection, letter_id: str) -> list[SettledEvent]:
 
 
 def later_events(
-    connection: sa.Connection, letter: DeadLetter, instance_uuid: str | None
+    connection: sa.Connection, letter: StoredLetter, instance_uuid: str | None
 ) -> list[SettledEvent]:
     """Return what has changed the letter's instance on its node since, the oldest first, 1000 at most.
 
     Without an instance: what has changed the node. The replays of older letters come late by intent and do
     not count.
     """
-    own = connection.scalar(_SEQUENCE, {"event": letter.event_id})
-    after = RECEIPTS.c.recorded_at > letter.recorded_at if own is None else RECEIPTS.c.sequence > own
+    after = RECEIPTS.c.sequence > (letter.sequence or 0)
     query = (
         sa.select(*_SETTLED)
         .where(RECEIPTS.c.node == letter.node, RECEIPTS.c.outcome.in_(_CHANGED), after)

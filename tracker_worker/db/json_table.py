@@ -11,6 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
+from sqlalchemy.sql.schema import ColumnElementColumnDefault
 
 _DIALECT = mysql.dialect()
 
@@ -31,10 +32,17 @@ def use_index(key: sa.Column[Any]) -> str:
 
 
 def insert(table: sa.Table, columns: Mapping[str, sa.Column[Any]]) -> sa.TextClause:
-    """Return the insert of the parameter `rows`, which have these columns."""
-    names = ", ".join(_quoted(name) for name in columns)
-    values = ", ".join(_value(name, column) for name, column in columns.items())
-    return sa.text(f"INSERT INTO {table.name} ({names}) SELECT {values} FROM {_rows(columns)}")  # noqa: S608
+    """Return the insert of the parameter `rows`, which have these columns; others get their defaults."""
+    values = {name: _value(name, column) for name, column in columns.items()}
+    values |= {
+        column.name: _sql(column.default.arg)
+        for column in table.columns
+        if column.name not in columns and isinstance(column.default, ColumnElementColumnDefault)
+    }
+    names = ", ".join(map(_quoted, values))
+    return sa.text(
+        f"INSERT INTO {table.name} ({names}) SELECT {', '.join(values.values())} FROM {_rows(columns)}"  # noqa: S608
+    )
 
 
 def update(
@@ -52,10 +60,10 @@ def delete(table: sa.Table, keys: Mapping[str, sa.Column[Any]]) -> sa.TextClause
     return sa.text(f"DELETE {table.name} FROM {joined}")  # noqa: S608
 
 
-def update_ids(key: sa.Column[Any], values: Mapping[str, str]) -> sa.TextClause:
+def update_ids(key: sa.Column[Any], values: Mapping[str, sa.ColumnElement[Any]]) -> sa.TextClause:
     """Return the update of the rows whose key is among the parameter `ids`."""
     table = key.table
-    settings = ", ".join(f"{_column(table.c[name])} = {_literal(value)}" for name, value in values.items())
+    settings = ", ".join(f"{_column(table.c[name])} = {_sql(value)}" for name, value in values.items())
     return sa.text(f"UPDATE {_joined_ids(key)} SET {settings}")  # noqa: S608
 
 
@@ -98,8 +106,8 @@ def _matches(keys: Mapping[str, sa.Column[Any]]) -> str:
     return " AND ".join(f"{_column(column)} = r.{_quoted(name)}" for name, column in keys.items())
 
 
-def _literal(value: str) -> str:
-    return str(sa.literal(value).compile(dialect=_DIALECT, compile_kwargs={"literal_binds": True}))
+def _sql(value: sa.ColumnElement[Any] | sa.TextClause) -> str:
+    return str(value.compile(dialect=_DIALECT, compile_kwargs={"literal_binds": True}))
 
 
 def _table(column: sa.Column[Any]) -> str:

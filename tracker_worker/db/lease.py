@@ -4,47 +4,20 @@
 One row, made by the first who asks. Hosts whose clocks differ agree on the database's.
 """
 
-from typing import Any
-
 import sqlalchemy as sa
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.functions import FunctionElement
 
+from tracker_worker.db.clock import Seconds
 from tracker_worker.db.tables import RELAY_LEASE
-
-
-class _Clock(FunctionElement[float]):
-    """The database's clock, in seconds since 1970, when it is read: not when the transaction began."""
-
-    type = sa.Double()
-    inherit_cache = True
-
-
-@compiles(_Clock)
-def _clock_of_sqlite(_element: _Clock, _compiler: SQLCompiler, **_how: Any) -> str:
-    return "((julianday('now') - 2440587.5) * 86400.0)"
-
-
-@compiles(_Clock, "postgresql")
-def _clock_of_postgresql(_element: _Clock, _compiler: SQLCompiler, **_how: Any) -> str:
-    return "CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS double precision)"
-
-
-@compiles(_Clock, "mysql")
-def _clock_of_mariadb(_element: _Clock, _compiler: SQLCompiler, **_how: Any) -> str:
-    return "CAST(UNIX_TIMESTAMP(SYSDATE(6)) AS DOUBLE)"
-
 
 _THE_ROW = RELAY_LEASE.c.id == 1
 _OWNER = sa.bindparam("by", type_=sa.String)
-_UNTIL = _Clock() + sa.bindparam("seconds", type_=sa.Double)
+_UNTIL = Seconds() + sa.bindparam("seconds", type_=sa.Double)
 _TAKE = (
     sa.update(RELAY_LEASE)
     .where(
         _THE_ROW,
         # Later than anybody could have written: the clock was set back since.
-        sa.or_(RELAY_LEASE.c.owner == _OWNER, RELAY_LEASE.c.until <= _Clock(), RELAY_LEASE.c.until > _UNTIL),
+        sa.or_(RELAY_LEASE.c.owner == _OWNER, RELAY_LEASE.c.until <= Seconds(), RELAY_LEASE.c.until > _UNTIL),
     )
     .values(owner=_OWNER, until=_UNTIL)
 )

@@ -103,7 +103,7 @@ def nodes(connection: sa.Connection) -> list[NodeSummary]:
 def history(connection: sa.Connection, node: str, most: int) -> list[HistoryEntry]:
     """Return the newest receipts of a node, at most `most`, the oldest of them first.
 
-    The node's sequence orders them. Those without one stand where the clocks of the workers put them.
+    The node's sequence orders them. Those without one stand where the database's clock puts them.
     """
     parameters = {"node": node, "most": most}
     sequenced = connection.execute(_SEQUENCED, parameters).all()[::-1]

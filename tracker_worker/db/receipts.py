@@ -16,7 +16,8 @@ from tracker_worker.db.tables import ATTEMPTS, RECEIPTS
 class Receipt(Struct, frozen=True):
     """What became of an event. `digest` covers method, node and arguments; `reply` is the first reply.
 
-    `instance_uuid`: the instance that the event was about, where it was about one.
+    `instance_uuid`: the instance that the event was about, where it was about one. When a receipt was written
+    says the database's clock, in the column `recorded_at`.
     """
 
     event_id: str
@@ -26,11 +27,10 @@ class Receipt(Struct, frozen=True):
     method: str | None
     outcome: str
     reply: dict[str, Any]
-    recorded_at: datetime
     instance_uuid: str | None = None
 
 
-_FIND = bulk.select(RECEIPTS.c.event_id)
+_FIND = bulk.select(RECEIPTS.c.event_id, *(RECEIPTS.c[field] for field in Receipt.__struct_fields__))
 _FIND_ATTEMPTS = bulk.select(ATTEMPTS.c.event_id)
 _FORGET = bulk.delete_ids(ATTEMPTS.c.event_id)
 _ADD = bulk.insert(RECEIPTS, Receipt.__struct_fields__)

@@ -7,6 +7,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 from sqlalchemy.ext.compiler import compiles
 
+from tracker_worker.db.clock import UtcNow
+
 METADATA = sa.MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -113,9 +115,9 @@ RECEIPTS = sa.Table(
     sa.Column("method", sa.String(64)),
     sa.Column("outcome", sa.String(16), nullable=False),
     sa.Column("reply", Json, nullable=False),
-    sa.Column("recorded_at", TIME, nullable=False),
+    sa.Column("recorded_at", TIME, nullable=False, default=UtcNow()),
     sa.Column("instance_uuid", UUID),
-    sa.Index(None, "node", "sequence"),
+    sa.Index(None, "node", "sequence", "recorded_at"),
     **MARIADB,
 )
 
@@ -124,6 +126,8 @@ ATTEMPTS = sa.Table(
     METADATA,
     sa.Column("event_id", EVENT_ID, primary_key=True),
     sa.Column("count", sa.Integer, nullable=False),
+    sa.Column("counted_at", TIME, nullable=False, default=UtcNow()),
+    sa.Index(None, "counted_at"),
     **MARIADB,
 )
 
@@ -152,8 +156,12 @@ DEAD_LETTERS = sa.Table(
     sa.Column("method", sa.String(64)),
     sa.Column("body", TEXT, nullable=False),
     sa.Column("state", sa.String(16), nullable=False),
-    sa.Column("recorded_at", TIME, nullable=False),
+    sa.Column("recorded_at", TIME, nullable=False, default=UtcNow()),
+    sa.Column("sequence", sa.BigInteger),
+    sa.Column("position", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("settled_at", TIME),
     sa.Index(None, "event_id"),
+    sa.Index(None, "settled_at"),
     **MARIADB,
 )
 

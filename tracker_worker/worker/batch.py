@@ -286,13 +286,20 @@ class Batch:
                 node=event.node,
                 method=event.method,
                 body=kept_body(event.delivery.body, event.envelope),
-                recorded_at=self._rules.clock(),
+                sequence=self._sequence_seen(event, sequence),
+                position=len(self._letters),
             )
         )
         about = node or (Node(event.node) if event.node is not None else None)
         notice = event_error_notice(about, event.cause, bad.code, bad.path, bad.message, letter_id)
         self._notices.append((event.node, notice))
         self._receive(event, event.node, sequence, reply["outcome"], reply)
+
+    def _sequence_seen(self, event: Event, own: int | None) -> int | None:
+        """Return the sequence that a parked event's node has by now; None where the batch does not know."""
+        if own is not None or event.node is None:
+            return own
+        return self._node(event.node).sequence if event.node in self._nodes else None
 
     def _receive(
         self,
@@ -310,7 +317,6 @@ class Batch:
             method=event.method,
             outcome=outcome,
             reply=reply,
-            recorded_at=self._rules.clock(),
             instance_uuid=event.cause.instance_uuid,
         )
         self._answer(event, reply)

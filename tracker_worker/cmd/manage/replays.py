@@ -13,7 +13,7 @@ from oslo_config import cfg
 from tracker_worker.cmd.manage.dead_letters import absent, complain_all, print_results
 from tracker_worker.cmd.manage.session import broker_of, snapshot
 from tracker_worker.db import dead_letters
-from tracker_worker.db.dead_letters import DISCARDED, REPLAYED, DeadLetter, SettledEvent
+from tracker_worker.db.dead_letters import DISCARDED, REPLAYED, SettledEvent, StoredLetter
 from tracker_worker.domain.commands import METHOD_OF, METHODS, Command, GetNode, instance_uuid_of
 from tracker_worker.domain.flavors import read_keys
 from tracker_worker.exceptions import TrackerWorkerException
@@ -67,7 +67,7 @@ def replay(conf: cfg.ConfigOpts, args: Any) -> int:
     return complain_all(problems)
 
 
-def command_of(letter: DeadLetter) -> Command:
+def command_of(letter: StoredLetter) -> Command:
     """Return the command that a letter keeps. Raises NotReplayable."""
     body = msgspec.json.decode(letter.body)
     method, args = body.get("method"), body.get("args")
@@ -104,7 +104,7 @@ def examine(
     return replays, problems
 
 
-def _replay_of(connection: sa.Connection, letter: DeadLetter, *, force: bool) -> Replay:
+def _replay_of(connection: sa.Connection, letter: StoredLetter, *, force: bool) -> Replay:
     """Return the replay of a letter.
 
     Its number grows only past replays that are settled: until one is, it is the same event however often it
@@ -133,7 +133,7 @@ def _replay_of(connection: sa.Connection, letter: DeadLetter, *, force: bool) ->
     )
 
 
-def _ask_for_force(letter: DeadLetter, about: str, later: list[SettledEvent]) -> None:
+def _ask_for_force(letter: StoredLetter, about: str, later: list[SettledEvent]) -> None:
     if later:
         named = ", ".join(f"{e.method} ({e.event_id}, sequence {e.sequence})" for e in later[:_NAMED])
         more = f" and {len(later) - _NAMED} more" if len(later) > _NAMED else ""
@@ -153,7 +153,7 @@ def _result(one: Replay) -> dict[str, str]:
     }
 
 
-def _not_verbatim(letter: DeadLetter) -> str:
+def _not_verbatim(letter: StoredLetter) -> str:
     return (
         f"dead letter {letter.id} was not kept verbatim: it cannot be replayed; have its sender send it "
         "again under a new event id, and discard it"
