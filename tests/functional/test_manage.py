@@ -3,10 +3,11 @@
 
 import subprocess
 import sys
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 import tracker_worker
 from tests.builders import INSTANCE, NODE, a_flavor, a_report, an_instance, command, some_resources
@@ -14,7 +15,8 @@ from tests.functional.lanes import NOW, OTHER_NODE, PARTITIONS
 from tests.functional.manage import Manage
 from tracker_worker.bus.envelope import encode
 from tracker_worker.cmd.embedded import database_file
-from tracker_worker.db import revisions
+from tracker_worker.db import receipts, retention, revisions
+from tracker_worker.db.tables import ATTEMPTS
 from tracker_worker.domain.objects import Limits
 from tracker_worker.domain.partitions import partition_of
 
@@ -114,13 +116,22 @@ def test_a_revision_that_does_not_exist_is_named(manage):
     assert "'0000'" in manage.complaint("db", "sync", "--version", "0000")
 
 
-def test_a_purge_can_be_tried_first(bench, manage):
+def test_a_purge_can_be_tried_first(bench, engine, manage):
+    """The newest 1,000 receipts of a node stay: the old ones here are of no node, and of a removed one."""
+    with engine.connect() as connection:
+        now = retention.now(connection)
     for age, event_id in ((9, "old"), (3, "young"), (0, "new")):
-        bench.send(command("build_failed"), event_id)
-        bench.date(NOW - timedelta(days=age), event_id)
-    expected = {"receipts": 1, "days": 7}
+        bench.deliver_body(encode("get_node", {"event_id": event_id}))
+        bench.run()
+        bench.date(now - timedelta(days=age), event_id)
+    bench.send(command("remove_node", force=True), "removed")
+    bench.date(datetime(2020, 1, 1), "removed")
+    with engine.begin() as connection:
+        receipts.count_attempts(connection, {"gone": 1})
+        connection.execute(sa.update(ATTEMPTS).values(counted_at=datetime(2020, 1, 1)))
+    expected = {"receipts": 2, "dead_letters": 0, "nodes": 1, "attempts": 1, "days": 7}
     assert manage.json("db", "purge", "--dry-run") == expected | {"dry_run": True}
-    assert bench.receipts().keys() == {"old", "young", "new"}
+    assert bench.receipts().keys() == {"old", "young", "new", "removed"}
     assert manage.json("db", "purge") == expected | {"dry_run": False}
     assert bench.receipts().keys() == {"young", "new"}
     assert manage.json("db", "purge", "--days", "2")["receipts"] == 1

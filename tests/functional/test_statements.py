@@ -13,7 +13,7 @@ from tests.builders import a_flavor, a_migration, a_report, an_instance, command
 from tests.functional.lanes import PARTITIONS, LaneBench
 from tests.functional.statements import watched
 from tracker_worker.bus.publisher import Notification
-from tracker_worker.db import bulk, outbox, receipts, store
+from tracker_worker.db import outbox, receipts, retention, store
 from tracker_worker.db.tables import METADATA
 from tracker_worker.domain.commands import Command
 from tracker_worker.domain.objects import Limits, Origin
@@ -27,7 +27,6 @@ AGAIN = 5
 MOST_EVER = MOST + AGAIN
 SIZES = (1, 10, 200)
 NODES = [f"node-{number}" for number in range(sum(SIZES))]
-HOURLY = ("newest_by_node", "purge")
 
 
 def a_boot(number: int, node: str, **more: object) -> Command:
@@ -225,21 +224,16 @@ def executed(a_bench) -> dict[str, object]:
 
 
 def written_down(module: ModuleType) -> dict[str, sa.Executable]:
-    """The statements that a module keeps as constants, but for those of the hourly purge."""
-    purging = {
-        name
-        for function in HOURLY
-        for name in getattr(getattr(module, function, None), "__code__", _NoCode).co_names
+    """The statements that a module keeps as constants."""
+    statements = {
+        name: getattr(statement, "among", getattr(statement, "query", statement))
+        for name, statement in vars(module).items()
     }
     return {
-        f"{module.__name__}.{name}": getattr(statement, "among", statement)
-        for name, statement in vars(module).items()
-        if isinstance(statement, sa.Select | sa.Update | sa.Delete | bulk.ByIds) and name not in purging
+        f"{module.__name__}.{name}": statement
+        for name, statement in statements.items()
+        if isinstance(statement, sa.Select | sa.Update | sa.Delete)
     }
-
-
-class _NoCode:
-    co_names = ()
 
 
 def scans(connection: sa.Connection, sql: str, parameters: object) -> list[str]:
@@ -264,7 +258,7 @@ def test_every_statement_that_is_executed_uses_an_index(a_bench, engine):
     assert not {sql: lines for sql, lines in found.items() if lines}
 
 
-@pytest.mark.parametrize("module", [store, receipts, outbox], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [store, receipts, retention, outbox], ids=lambda module: module.__name__)
 def test_every_statement_that_is_written_down_uses_an_index(engine, module):
     statements = written_down(module)
     assert statements

@@ -4,7 +4,7 @@
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import msgspec
 import pytest
@@ -16,7 +16,7 @@ from oslo_db.exception import DBDuplicateEntry, DBError
 
 from tests.builders import NODE, a_flavor, a_report, an_instance, command, some_resources
 from tests.functional.conftest import a_bench, bench  # noqa: F401
-from tests.functional.lanes import NOW, rows
+from tests.functional.lanes import rows
 from tests.functional.statements import watched
 from tests.servers.mariadb import MariaDB
 from tracker_worker.db import bulk, dead_letters, lease, outbox, receipts, store
@@ -28,7 +28,7 @@ from tracker_worker.db.errors import DATABASE_ERRORS, is_data_error
 from tracker_worker.db.outbox import OutboxRow
 from tracker_worker.db.receipts import Receipt
 from tracker_worker.db.store import NodeChange, StaleNode
-from tracker_worker.db.tables import ATTEMPTS, DEAD_LETTERS, METADATA, NODES, OUTBOX, RECEIPTS
+from tracker_worker.db.tables import ATTEMPTS, DEAD_LETTERS, METADATA, NODES, RECEIPTS
 from tracker_worker.db.unit_of_work import UnitOfWork, Work
 from tracker_worker.domain.ledger import Node
 from tracker_worker.domain.objects import Resources
@@ -461,20 +461,6 @@ def test_an_error_tells_nothing_of_what_was_written(engine, a_unit_of_work):
         a_unit_of_work().commit(work(receipts=[a_receipt(outcome=None, reply={"x": secret})]))
     assert is_data_error(caught.value)
     assert "SQL parameters hidden" in str(caught.value)
-
-
-def test_an_age_is_counted_in_the_database(connection):
-    old = [a_receipt(f"old-{n}", sequence=n) for n in range(3)]
-    nameless = a_receipt("nameless", node=None, sequence=None)
-    receipts.add(connection, [*old, nameless, a_receipt("new", sequence=9)])
-    connection.execute(sa.update(RECEIPTS).values(recorded_at=NOW - timedelta(days=9)))
-    connection.execute(sa.update(RECEIPTS).values(recorded_at=NOW).where(RECEIPTS.c.event_id == "new"))
-    assert receipts.newest_by_node(connection) == {NODE: NOW, None: NOW - timedelta(days=9)}
-    assert receipts.older(connection, NODE, NOW - timedelta(days=8), 2) == ["old-0", "old-1"]
-    assert receipts.older(connection, None, NOW, 2) == ["nameless"]
-    receipts.remove(connection, ["old-0", "old-1", "nameless"])
-    assert receipts.older(connection, NODE, NOW, 9) == ["old-2"]
-    assert not connection.execute(sa.select(OUTBOX)).all()
 
 
 def test_a_report_of_a_node_is_replaced(bench):  # noqa: F811

@@ -123,7 +123,33 @@ those with the most.
 Days for which receipts of events are kept, counted back from the newest receipt of the same node.
 
 A receipt makes a repeated event harmless and is the node's history. Raise it when events may be repeated
-after more than a week, or for a longer history; the table grows by one row an event.
+after more than a week, or for a longer history; the table grows by one row an event. The newest 1,000
+receipts of a node are kept whatever their age.
+""",
+    ),
+    cfg.IntOpt(
+        "dead_letter_days",
+        default=30,
+        min=1,
+        max=3650,
+        help="""
+Days for which dead letters are kept once they are replayed or discarded.
+
+Lower it where bodies of messages must not be kept for so long, raise it where their history is wanted. A
+letter that is parked is kept until it is replayed or discarded.
+""",
+    ),
+    cfg.IntOpt(
+        "removed_node_days",
+        default=30,
+        min=1,
+        max=3650,
+        help="""
+Days for which a removed node's row and receipts are kept, counted from its newest receipt.
+
+After them the node's sequence starts again at 1 should it be reported again. Raise it where nodes come back
+after more than a month and events from before may still be repeated. Receipts of parked events whose node is
+not tracked are kept no longer either.
 """,
     ),
 ]

@@ -56,10 +56,11 @@ def _elements_in_mariadb(element: _Elements, compiler: SQLCompiler, **how: Any) 
     return json_table.elements(compiler.process(element.clauses, **how))
 
 
-_IDS = _Elements(sa.bindparam("ids", type_=sa.Text)).table_valued("value")
-TEXT_IDS = sa.select(_IDS.c.value)
+IDS = _Elements(sa.bindparam("ids", type_=sa.Text)).table_valued("value")
+"""The texts in the parameter `ids` as rows of one column, `value`."""
+TEXT_IDS = sa.select(IDS.c.value)
 """The texts in the parameter `ids`, for `IN` where no index is to be used; `as_ids` makes the parameter."""
-NUMBER_IDS = sa.select(sa.cast(_IDS.c.value, sa.BigInteger))
+NUMBER_IDS = sa.select(sa.cast(IDS.c.value, sa.BigInteger))
 """The whole numbers in the parameter `ids`."""
 
 
@@ -74,7 +75,7 @@ def select(key: sa.Column[str], *columns: sa.Column[Any]) -> sa.Select[Any]:
     An id that is named twice has its row twice.
     """
     table = key.table
-    query = sa.select(*(columns or (table,))).select_from(_IDS.join(table, key == _IDS.c.value))
+    query = sa.select(*(columns or (table,))).select_from(IDS.join(table, key == IDS.c.value))
     # What MariaDB knows of a table's size is old at times, and then it would read all of it.
     return query.prefix_with("STRAIGHT_JOIN", dialect="mysql").with_hint(
         table, json_table.use_index(key), "mysql"

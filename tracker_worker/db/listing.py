@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What people and programs read beside the worker: all nodes, the history of one. Reads only."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from heapq import merge
 from typing import Any
 
 import sqlalchemy as sa
 from msgspec import Struct
 
-from tracker_worker.db.receipts import newest_by_node
 from tracker_worker.db.tables import CLAIMS, NODES, RECEIPTS
 from tracker_worker.domain.flavors import MB_PER_GB
 from tracker_worker.domain.ledger import Role
@@ -81,14 +80,6 @@ _NODES = (
 _OF_NODE = sa.select(RECEIPTS).where(RECEIPTS.c.node == sa.bindparam("node")).limit(sa.bindparam("most"))
 _SEQUENCED = _OF_NODE.where(RECEIPTS.c.sequence.is_not(None)).order_by(RECEIPTS.c.sequence.desc())
 _UNSEQUENCED = _OF_NODE.where(RECEIPTS.c.sequence.is_(None)).order_by(RECEIPTS.c.recorded_at.desc())
-_COUNT_OLDER = (
-    sa.select(sa.func.count())
-    .select_from(RECEIPTS)
-    .where(
-        RECEIPTS.c.node.is_not_distinct_from(sa.bindparam("node")),
-        RECEIPTS.c.recorded_at < sa.bindparam("cutoff"),
-    )
-)
 
 
 def nodes(connection: sa.Connection) -> list[NodeSummary]:
@@ -109,14 +100,6 @@ def history(connection: sa.Connection, node: str, most: int) -> list[HistoryEntr
     sequenced = connection.execute(_SEQUENCED, parameters).all()[::-1]
     unsequenced = connection.execute(_UNSEQUENCED, parameters).all()[::-1]
     return [_entry(row) for row in merge(sequenced, unsequenced, key=lambda row: row.recorded_at)][-most:]
-
-
-def count_older(connection: sa.Connection, age: timedelta) -> int:
-    """Return how many receipts are more than `age` older than the newest of their own node."""
-    return sum(
-        connection.scalar(_COUNT_OLDER, {"node": node, "cutoff": newest - age}) or 0
-        for node, newest in newest_by_node(connection).items()
-    )
 
 
 def _summary(row: Any) -> NodeSummary:

@@ -2,7 +2,6 @@
 """Receipts: one row an event, written with its effects; the memory that makes a redelivery harmless."""
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -71,35 +70,3 @@ def count_attempts(connection: sa.Connection, counts: Mapping[str, int]) -> None
 def forget_attempts(connection: sa.Connection, event_ids: Iterable[str]) -> None:
     """Delete the attempts of settled events."""
     _FORGET.execute(connection, event_ids)
-
-
-_NEWEST = sa.select(RECEIPTS.c.node, sa.func.max(RECEIPTS.c.recorded_at)).group_by(RECEIPTS.c.node)
-
-
-def _old(whose: sa.ColumnElement[bool]) -> sa.Select[tuple[str]]:
-    query = sa.select(RECEIPTS.c.event_id).where(whose, RECEIPTS.c.recorded_at < sa.bindparam("cutoff"))
-    return query.order_by(RECEIPTS.c.sequence).limit(sa.bindparam("most"))
-
-
-# Apart, because PostgreSQL uses no index for IS NOT DISTINCT FROM.
-_OLD_OF_NODE = _old(RECEIPTS.c.node == sa.bindparam("node"))
-_OLD_OF_NONE = _old(RECEIPTS.c.node.is_(None))
-_REMOVE = bulk.delete_ids(RECEIPTS.c.event_id)
-
-
-def newest_by_node(connection: sa.Connection) -> dict[str | None, datetime]:
-    """Return when each node's newest receipt was written; None stands for events that named no node."""
-    return {node: newest for node, newest in connection.execute(_NEWEST)}
-
-
-def older(connection: sa.Connection, node: str | None, cutoff: datetime, most: int) -> list[str]:
-    """Return the ids of a node's receipts from before `cutoff`, at most `most`."""
-    bounds = {"cutoff": cutoff, "most": most}
-    if node is None:
-        return list(connection.scalars(_OLD_OF_NONE, bounds))
-    return list(connection.scalars(_OLD_OF_NODE, {**bounds, "node": node}))
-
-
-def remove(connection: sa.Connection, event_ids: Iterable[str]) -> None:
-    """Delete receipts; not in the transaction that found them, for SQLite lets no reader become a writer."""
-    _REMOVE.execute(connection, event_ids)

@@ -1,33 +1,61 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The purge: forgets old receipts in small deletes, on a thread of its own, never in a lane's way.
+"""The purge: deletes what has outlived its retention in small steps, on a thread of its own.
 
-Age is counted back from the newest receipt of the same node, not from now: a worker that was down for a month
-still knows every event that may come again.
+The age of a receipt is counted back from the newest receipt of the same node, not from now: a worker that was
+down for a month still knows every event that may come again. Both times are the database's. Where its clock
+was wrong, the node's sequence decides: receipts go in its order only, and never the newest ones.
 """
 
 import logging
 import threading
-from collections.abc import Callable
-from datetime import timedelta
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import TypeVar
 
 import sqlalchemy as sa
+from msgspec import Struct
 
-from tracker_worker.db import receipts
+from tracker_worker.db import retention
 from tracker_worker.db.errors import DATABASE_ERRORS, reason_of
+from tracker_worker.db.retention import ROWS_AT_ONCE, Ages, ByTime, Sequenced
 from tracker_worker.worker.threads import worker_thread
 
 LOG = logging.getLogger(__name__)
 
 INTERVAL_SECONDS = 3600.0
-ROWS_AT_ONCE = 500
+
+T = TypeVar("T")
+Rows = Callable[[sa.Connection, Sequence[str]], None]
+
+
+class Retention(Struct, frozen=True):
+    """How long rows are kept, in days, and how many of a node's newest receipts whatever their age.
+
+    A redelivery is of a recent event: with `newest_receipts` kept, a clock of the database that was wrong for
+    a while makes none of them be applied again.
+    """
+
+    receipt_days: int = 7
+    dead_letter_days: int = 30
+    removed_node_days: int = 30
+    newest_receipts: int = 1000
+
+
+class Purged(Struct):
+    """How many rows a purge deleted, or would delete."""
+
+    receipts: int = 0
+    dead_letters: int = 0
+    nodes: int = 0
+    attempts: int = 0
 
 
 class Purge:
     """Owns one thread, which wakes once an hour."""
 
-    def __init__(self, engine: sa.Engine, receipt_days: int, failed: Callable[[], None]) -> None:
+    def __init__(self, engine: sa.Engine, settings: Retention, failed: Callable[[], None]) -> None:
         self._engine = engine
-        self._age = timedelta(days=receipt_days)
+        self._settings = settings
         self._stop = threading.Event()
         self._thread = worker_thread("purge", self._run, failed)
 
@@ -36,30 +64,156 @@ class Purge:
         self._thread.start()
 
     def stop(self) -> None:
-        """Tell the thread to end after the delete that is under way. Nobody has to wait for it."""
+        """Tell the thread to end after the statement that is under way. Nobody has to wait for it."""
         self._stop.set()
 
-    def run_once(self) -> int:
-        """Delete what is too old, each transaction at most ROWS_AT_ONCE rows; return how many rows."""
+    def run_once(self, *, dry_run: bool = False) -> Purged:
+        """Delete what is too old, each transaction at most ROWS_AT_ONCE rows; return how many rows.
+
+        `dry_run`: read and count in the same steps, and delete nothing. Raises what the database raises; what
+        was deleted by then stays deleted.
+        """
         with self._engine.connect() as connection:
-            with connection.begin():
-                newest = receipts.newest_by_node(connection)
-            deleted = 0
-            for node, moment in newest.items():
-                while not self._stop.is_set():
-                    with connection.begin():
-                        old = receipts.older(connection, node, moment - self._age, ROWS_AT_ONCE)
-                    if old:
-                        with connection.begin():
-                            receipts.remove(connection, old)
-                    deleted += len(old)
-                    if len(old) < ROWS_AT_ONCE:
-                        break
-        return deleted
+            run = _Run(connection, self._settings, self._stop, dry_run=dry_run)
+            run.purge()
+        return run.purged
 
     def _run(self) -> None:
         while not self._stop.wait(INTERVAL_SECONDS):
             try:
                 self.run_once()
             except DATABASE_ERRORS as error:
-                LOG.warning("Old receipts stay until the next purge: %s", reason_of(error))
+                LOG.warning("Old rows stay until the next purge: %s", reason_of(error))
+
+
+class _Run:
+    """One purge, on one connection. Every read and every removal is a transaction of its own."""
+
+    def __init__(
+        self, connection: sa.Connection, settings: Retention, stop: threading.Event, *, dry_run: bool
+    ) -> None:
+        self.purged = Purged()
+        self._connection = connection
+        self._settings = settings
+        self._stop = stop
+        self._dry_run = dry_run
+        self._now = self._in_transaction(retention.now)
+        self._newest: datetime | None = None
+
+    def purge(self) -> None:
+        """Purge receipts and removed nodes name after name, then attempts and settled letters."""
+        after = ""
+        while names := self._in_transaction(retention.names, after):
+            for ages in self._in_transaction(retention.ages, names):
+                if self._stop.is_set():
+                    return
+                self._purge_name(ages)
+            after = names[-1]
+        self._purge_name(self._in_transaction(retention.ages_of_nameless))
+        if self._newest is not None:
+            # Counted back from the newest receipt of all: attempts, too, do not age while nobody works.
+            cutoff = self._newest - timedelta(days=self._settings.receipt_days)
+            self.purged.attempts = self._remove_older(
+                retention.ATTEMPTS_BY_TIME, cutoff, retention.remove_attempts
+            )
+        cutoff = self._now - timedelta(days=self._settings.dead_letter_days)
+        self.purged.dead_letters = self._remove_older(
+            retention.SETTLED_LETTERS, cutoff, retention.remove_letters
+        )
+
+    def _purge_name(self, ages: Ages) -> None:
+        age = timedelta(days=self._settings.receipt_days)
+        newest = self._latest(ages.newest_at, ages.last_unsequenced_at)
+        if newest is None:
+            return
+        self._newest = self._latest(self._newest, newest)
+        forgotten = self._now - timedelta(days=self._settings.removed_node_days)
+        cutoff = newest - age if ages.tracked else max(newest - age, forgotten)
+        if ages.first_unsequenced_at is not None and ages.first_unsequenced_at < cutoff:
+            self._purge_unsequenced(ages.node, cutoff)
+        if ages.node is None or ages.sequence is None:
+            return
+        if not ages.tracked and newest < forgotten:
+            self._remove_node(ages.node, ages.sequence)
+        elif ages.newest_at is not None:
+            last = ages.sequence - self._settings.newest_receipts
+            if (1 if ages.lowest is None else ages.lowest) <= last:
+                self._purge_sequenced(ages.node, last, min(ages.newest_at, self._now) - age)
+
+    def _latest(self, *moments: datetime | None) -> datetime | None:
+        """Return the latest of some times; one that is later than now counts as now."""
+        return max((min(moment, self._now) for moment in moments if moment is not None), default=None)
+
+    def _purge_unsequenced(self, node: str | None, cutoff: datetime) -> None:
+        query, whose = (retention.NAMELESS, {}) if node is None else (retention.UNSEQUENCED, {"node": node})
+        self.purged.receipts += self._remove_older(query, cutoff, retention.remove_receipts, **whose)
+
+    def _purge_sequenced(self, node: str, last: int, cutoff: datetime) -> None:
+        """Remove receipts up to the last old one before the first young one, at most up to `last`."""
+        removed = 0
+        for rows in self._sequenced(node, 0, last):
+            old, goes_on = last_old(rows, cutoff, self._now)
+            if old is not None:
+                for some in self._sequenced(node, removed, old):
+                    self._remove_receipts(some)
+                removed = old
+            if not goes_on:
+                return
+
+    def _remove_node(self, node: str, sequence: int) -> None:
+        """Remove the receipts of a removed node, the last ones together with its row."""
+        rows: list[Sequenced] = []
+        for following in self._sequenced(node, 0, sequence):
+            self._remove_receipts(rows)
+            rows = following
+        if self._stop.is_set():
+            return
+        ids = [row.event_id for row in rows]
+        if self._dry_run or self._in_transaction(retention.remove_node, node, sequence, ids):
+            self.purged.nodes += 1
+            self.purged.receipts += len(rows)
+
+    def _sequenced(self, node: str, after: int, last: int) -> Iterator[list[Sequenced]]:
+        while rows := self._in_transaction(retention.sequenced, node, after, last):
+            yield rows
+            if len(rows) < ROWS_AT_ONCE or self._stop.is_set():
+                return
+            after = rows[-1].sequence
+
+    def _remove_receipts(self, rows: Sequence[Sequenced]) -> None:
+        self._remove(retention.remove_receipts, [row.event_id for row in rows])
+        self.purged.receipts += len(rows)
+
+    def _remove_older(self, query: ByTime, cutoff: datetime, remove: Rows, **values: str) -> int:
+        removed = 0
+        last = None
+        while not self._stop.is_set():
+            rows = self._in_transaction(query.older, cutoff, last, **values)
+            self._remove(remove, [key for key, _ in rows])
+            removed += len(rows)
+            if len(rows) < ROWS_AT_ONCE:
+                break
+            last = rows[-1]
+        return removed
+
+    def _remove(self, remove: Rows, ids: Sequence[str]) -> None:
+        if ids and not self._dry_run:
+            self._in_transaction(remove, ids)
+
+    def _in_transaction(self, action: Callable[..., T], *values: object, **more: object) -> T:
+        with self._connection.begin():
+            return action(self._connection, *values, **more)
+
+
+def last_old(rows: Sequence[Sequenced], cutoff: datetime, now: datetime) -> tuple[int | None, bool]:
+    """Return the sequence of the last old receipt before the first young one, and whether none is young.
+
+    One that is dated later than now tells nothing of its age: it goes with an old one behind it.
+    """
+    old = None
+    for row in rows:
+        if row.recorded_at < cutoff:
+            old = row.sequence
+        elif row.recorded_at <= now:
+            return old, False
+    return old, True

@@ -34,7 +34,7 @@ from tracker_worker.domain.settings import TrackerSettings
 from tracker_worker.worker.batch import Rules
 from tracker_worker.worker.dispatcher import Dispatcher
 from tracker_worker.worker.lane import Lane
-from tracker_worker.worker.purge import Purge
+from tracker_worker.worker.purge import Purge, Retention
 from tracker_worker.worker.relay import Relay, RelaySettings
 from tracker_worker.worker.settings import LaneSettings
 from tracker_worker.worker.threads import worker_thread
@@ -66,7 +66,7 @@ class WorkerSettings(Struct, frozen=True):
     notify: bool = True
     notification_exchange: str = "nova"
     notification_topic: str = "versioned_notifications"
-    receipt_days: int = 7
+    retention: Retention = Retention()
     graceful_shutdown_timeout: int = 60
 
 
@@ -106,7 +106,7 @@ def settings_from(conf: Any) -> WorkerSettings:
         notify=bool(set(conf.oslo_messaging_notifications.driver) - {"noop"}),
         notification_exchange=notifications.exchange,
         notification_topic=notifications.topic,
-        receipt_days=conf.tracker.receipt_days,
+        retention=retention_of(conf.tracker),
         graceful_shutdown_timeout=worker.graceful_shutdown_timeout,
     )
 
@@ -125,6 +125,15 @@ def tracker_settings(tracker: Any, pci: Any) -> TrackerSettings:
         packing_host_numa_cells_allocation_strategy=tracker.packing_host_numa_cells_allocation_strategy,
         device_specs=parse_device_specs(pci.device_spec),
         aliases=parse_aliases(pci.alias),
+    )
+
+
+def retention_of(tracker: Any) -> Retention:
+    """Return how long rows are kept by the options of [tracker]."""
+    return Retention(
+        receipt_days=tracker.receipt_days,
+        dead_letter_days=tracker.dead_letter_days,
+        removed_node_days=tracker.removed_node_days,
     )
 
 
@@ -197,7 +206,7 @@ class Worker:
 
         publisher = _publisher(settings, notification_transport)
         self._relay = Relay(engine, publisher, settings.relay, new_id(), time.monotonic, fail)
-        self._purge = Purge(engine, settings.receipt_days, fail)
+        self._purge = Purge(engine, settings.retention, fail)
         rules = rules_of(settings)
         queues = [BARE_TOPIC, DEAD_LETTERED, *range(settings.partitions)]
         lanes = [

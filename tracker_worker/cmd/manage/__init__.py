@@ -55,7 +55,7 @@ def _add_commands(parsers: Any) -> None:
     _command(db, "version", database.version)
     purge = _command(db, "purge", database.purge)
     purge.add_argument(
-        "--days", type=_number(_MOST_DAYS), metavar="N", help="[tracker] receipt_days by default"
+        "--days", type=_number(_MOST_DAYS), metavar="N", help="of receipts; [tracker] receipt_days by default"
     )
     purge.add_argument("--dry-run", action="store_true", help="count, and delete nothing")
 
@@ -83,7 +83,7 @@ def _add_commands(parsers: Any) -> None:
     _command(letter, "show", dead_letters.show).add_argument("id", metavar="ID")
     replay = _command(letter, "replay", replays.replay)
     replay.add_argument("ids", nargs="+", metavar="ID")
-    replay.add_argument("--force", action="store_true", help="replay what later events have overtaken, too")
+    replay.add_argument("--force", action="store_true", help="replay what may do harm, too")
     _command(letter, "discard", dead_letters.discard).add_argument("ids", nargs="+", metavar="ID")
 
 

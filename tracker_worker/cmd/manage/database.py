@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """`db sync`, `db version`, `db purge`."""
 
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from alembic.util import CommandError
+from msgspec.structs import asdict, replace
 from oslo_config import cfg
 
 from tracker_worker.cmd import embedded
 from tracker_worker.cmd.manage.rendering import print_fields, print_json
 from tracker_worker.cmd.manage.session import CommandFailed, database_of, engine_at_head, named_database
-from tracker_worker.db import listing, revisions
+from tracker_worker.db import revisions
 from tracker_worker.db.engine import sync_schema
 from tracker_worker.worker.purge import Purge
+from tracker_worker.worker.service import retention_of
 
 
 def sync(conf: cfg.ConfigOpts, args: Any) -> int:
@@ -52,15 +53,13 @@ def version(conf: cfg.ConfigOpts, args: Any) -> int:
 
 
 def purge(conf: cfg.ConfigOpts, args: Any) -> int:
-    """Delete receipts that are some days older than the newest of their own node; or count them."""
-    days = args.days or conf.tracker.receipt_days
-    with engine_at_head(conf) as engine:
-        if args.dry_run:
-            with engine.connect() as connection:
-                found = listing.count_older(connection, timedelta(days=days))
-        else:
-            found = Purge(engine, days, lambda: None).run_once()
-    return _show(args, {"receipts": found, "days": days, "dry_run": args.dry_run})
+    """Delete what has outlived its retention, as the worker does each hour; or count it."""
+    settings = retention_of(conf.tracker)
+    if args.days:
+        settings = replace(settings, receipt_days=args.days)
+    with engine_at_head(conf) as engine, named_database(conf):
+        purged = Purge(engine, settings, lambda: None).run_once(dry_run=args.dry_run)
+    return _show(args, {**asdict(purged), "days": settings.receipt_days, "dry_run": args.dry_run})
 
 
 def _show(args: Any, fields: dict[str, Any]) -> int:

@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which rows have outlived their retention: each query walks an index from its old end, a bounded step.
+
+No statement reads more than it returns times a small constant, whatever the size of the tables and whatever
+the optimizer knows of it: what has nothing to remove costs an index descent or some a name. No clock but the
+database's is compared with.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from msgspec import Struct
+
+from tracker_worker.db import bulk
+from tracker_worker.db.bulk import as_ids
+from tracker_worker.db.clock import UtcNow
+from tracker_worker.db.tables import ATTEMPTS, DEAD_LETTERS, NODES, RECEIPTS, TOUCHED
+
+ROWS_AT_ONCE = 500
+NAMES_AT_ONCE = 200
+_LOOKED_AT = 50
+"""In how many receipts the next names are looked for (MariaDB)."""
+
+_BY_NODE = "FORCE INDEX (ix_receipts_node_sequence_recorded_at)"
+_EARLIEST = datetime(1, 1, 1)
+
+
+class Ages(Struct, frozen=True):
+    """What is known of a name's receipts, None standing for those that name no node.
+
+    `sequence`: the node's, which its newest receipt has; None for a name that is no node's. `lowest` is the
+    sequence of its oldest receipt, or None where that has to be looked up: where some have no sequence. The
+    times are those of the newest receipt, of the oldest and the newest without a sequence.
+    """
+
+    node: str | None
+    tracked: bool = False
+    sequence: int | None = None
+    lowest: int | None = None
+    newest_at: datetime | None = None
+    first_unsequenced_at: datetime | None = None
+    last_unsequenced_at: datetime | None = None
+
+
+class Sequenced(Struct, frozen=True):
+    """A receipt that has a sequence, as far as its retention goes."""
+
+    event_id: str
+    sequence: int
+    recorded_at: datetime
+
+
+class ByTime:
+    """Rows of a table in the order of a time, the oldest first, then of their key."""
+
+    def __init__(
+        self, key: sa.Column[str], time: sa.Column[Any], index: str, *where: sa.ColumnElement[bool]
+    ) -> None:
+        since, after = sa.bindparam("since", type_=time.type), sa.bindparam("after", type_=key.type)
+        self.query = (
+            sa.select(key, time)
+            .where(*where, time >= since, time < sa.bindparam("cutoff", type_=time.type))
+            .where(sa.or_(time > since, key > after))
+            .order_by(time, key)
+            .limit(ROWS_AT_ONCE)
+            .with_hint(key.table, index, "mysql")
+        )
+
+    def older(
+        self,
+        connection: sa.Connection,
+        cutoff: datetime,
+        last: tuple[str, datetime] | None = None,
+        **values: str,
+    ) -> Sequence[tuple[str, datetime]]:
+        """Return key and time of the next rows from before `cutoff`: those behind `last`."""
+        after, since = last or ("", _EARLIEST)
+        bounds = {"cutoff": cutoff, "since": since, "after": after}
+        return [(key, time) for key, time in connection.execute(self.query, {**bounds, **values})]
+
+
+_UNSEQUENCED = RECEIPTS.c.sequence.is_(None)
+UNSEQUENCED = ByTime(
+    RECEIPTS.c.event_id, RECEIPTS.c.recorded_at, _BY_NODE,
+    RECEIPTS.c.node == sa.bindparam("node"), _UNSEQUENCED,
+)  # fmt: skip
+NAMELESS = ByTime(
+    RECEIPTS.c.event_id, RECEIPTS.c.recorded_at, _BY_NODE, RECEIPTS.c.node.is_(None), _UNSEQUENCED
+)
+SETTLED_LETTERS = ByTime(
+    DEAD_LETTERS.c.id, DEAD_LETTERS.c.settled_at, "FORCE INDEX (ix_dead_letters_settled_at)"
+)
+ATTEMPTS_BY_TIME = ByTime(ATTEMPTS.c.event_id, ATTEMPTS.c.counted_at, "FORCE INDEX (ix_attempts_counted_at)")
+
+
+def _skip_scan() -> sa.Select[Any]:
+    """Return the query for the next names: each is looked up behind the one before it."""
+    first = sa.select(sa.func.min(RECEIPTS.c.node)).where(RECEIPTS.c.node > sa.bindparam("after"))
+    names = sa.select(first.scalar_subquery().label("node"), sa.literal(1).label("number")).cte(
+        "names", recursive=True
+    )
+    following = sa.select(sa.func.min(RECEIPTS.c.node)).where(RECEIPTS.c.node > names.c.node)
+    names = names.union_all(
+        sa.select(following.scalar_subquery(), names.c.number + 1).where(
+            names.c.node.is_not(None), names.c.number < NAMES_AT_ONCE
+        )
+    )
+    return sa.select(names.c.node).where(names.c.node.is_not(None))
+
+
+def _first_names() -> sa.Select[Any]:
+    """Return the query for the names of the next receipts, one at least.
+
+    MariaDB finds the minimum behind a name that is not a constant by reading the whole index, and skips in it
+    (GROUP BY) only where it believes that to be cheaper.
+    """
+    some = (
+        sa.select(RECEIPTS.c.node)
+        .where(RECEIPTS.c.node > sa.bindparam("after"))
+        .order_by(RECEIPTS.c.node)
+        .limit(_LOOKED_AT)
+        .with_hint(RECEIPTS, _BY_NODE, "mysql")
+        .subquery("some")
+    )
+    return sa.select(some.c.node).distinct().order_by(some.c.node)
+
+
+_SKIP_SCAN = _skip_scan()
+_FIRST_NAMES = _first_names()
+
+
+def _ages() -> sa.Select[Any]:
+    names = bulk.IDS
+    receipt = RECEIPTS.alias("r")
+    its = receipt.c.node == names.c.value
+
+    def one(
+        column: sa.Column[Any], order: sa.ColumnElement[Any], *where: sa.ColumnElement[bool]
+    ) -> sa.ScalarSelect[Any]:
+        query = sa.select(column).where(its, *where).order_by(order).limit(1)
+        return query.with_hint(receipt, _BY_NODE, "mysql").correlate(names, NODES).scalar_subquery()
+
+    at, sequence = receipt.c.recorded_at, receipt.c.sequence
+    first_unsequenced_at = one(at, at, sequence.is_(None))
+    return (
+        sa.select(
+            names.c.value.label("node"),
+            NODES.c.uuid.is_not(None).label("tracked"),
+            NODES.c.sequence,
+            # MariaDB would read those without a sequence first.
+            sa.case((first_unsequenced_at.is_(None), one(sequence, sequence))).label("lowest"),
+            one(at, sequence, sequence == NODES.c.sequence).label("newest_at"),
+            first_unsequenced_at.label("first_unsequenced_at"),
+            one(at, at.desc(), sequence.is_(None)).label("last_unsequenced_at"),
+        )
+        .select_from(names.outerjoin(NODES, NODES.c.name == names.c.value))
+        .prefix_with("STRAIGHT_JOIN", dialect="mysql")
+    )
+
+
+_AGES = _ages()
+_AGES_OF_NAMELESS = sa.select(sa.func.min(RECEIPTS.c.recorded_at), sa.func.max(RECEIPTS.c.recorded_at)).where(
+    RECEIPTS.c.node.is_(None), _UNSEQUENCED
+)
+_SEQUENCED = (
+    sa.select(RECEIPTS.c.event_id, RECEIPTS.c.sequence, RECEIPTS.c.recorded_at)
+    .where(
+        RECEIPTS.c.node == sa.bindparam("node"),
+        RECEIPTS.c.sequence > sa.bindparam("after"),
+        RECEIPTS.c.sequence <= sa.bindparam("last"),
+    )
+    .order_by(RECEIPTS.c.sequence)
+    .limit(ROWS_AT_ONCE)
+    .with_hint(RECEIPTS, _BY_NODE, "mysql")
+)
+_REMOVE_RECEIPTS = bulk.delete_ids(RECEIPTS.c.event_id)
+_REMOVE_LETTERS = bulk.delete_ids(DEAD_LETTERS.c.id)
+_REMOVE_ATTEMPTS = bulk.delete_ids(ATTEMPTS.c.event_id)
+_REMOVE_TOUCHED = bulk.delete_ids(TOUCHED.c.node)
+_REMOVE_NODE = sa.delete(NODES).where(
+    NODES.c.name == sa.bindparam("node"),
+    NODES.c.sequence == sa.bindparam("seen"),
+    NODES.c.uuid.is_(None),
+)
+
+
+def now(connection: sa.Connection) -> datetime:
+    """Return the time by the database's clock, UTC."""
+    moment: datetime = connection.execute(sa.select(UtcNow())).scalar_one()
+    return moment
+
+
+def names(connection: sa.Connection, after: str) -> list[str]:
+    """Return the next names behind `after` that receipts have, in the database's order; none at the end."""
+    if connection.dialect.name != "mysql":
+        return list(connection.scalars(_SKIP_SCAN, {"after": after}))
+    found: list[str] = []
+    while len(found) < NAMES_AT_ONCE and (some := connection.scalars(_FIRST_NAMES, {"after": after}).all()):
+        found += some
+        after = some[-1]
+    return found
+
+
+def ages(connection: sa.Connection, some: Iterable[str]) -> list[Ages]:
+    """Return what is known of the receipts of these names: one statement."""
+    return [Ages(**row._mapping) for row in connection.execute(_AGES, as_ids(some))]
+
+
+def ages_of_nameless(connection: sa.Connection) -> Ages:
+    """Return what is known of the receipts that name no node."""
+    first, last = connection.execute(_AGES_OF_NAMELESS).one()
+    return Ages(None, first_unsequenced_at=first, last_unsequenced_at=last)
+
+
+def sequenced(connection: sa.Connection, node: str, after: int, last: int) -> list[Sequenced]:
+    """Return a node's next receipts behind a sequence, up to another, in their order."""
+    bounds = {"node": node, "after": after, "last": last}
+    return [Sequenced(**row._mapping) for row in connection.execute(_SEQUENCED, bounds)]
+
+
+# A row is removed in another transaction than the one that found it: SQLite lets no reader become a writer.
+
+
+def remove_receipts(connection: sa.Connection, event_ids: Iterable[str]) -> None:
+    """Delete receipts."""
+    _REMOVE_RECEIPTS.execute(connection, event_ids)
+
+
+def remove_letters(connection: sa.Connection, letter_ids: Iterable[str]) -> None:
+    """Delete dead letters."""
+    _REMOVE_LETTERS.execute(connection, letter_ids)
+
+
+def remove_attempts(connection: sa.Connection, event_ids: Iterable[str]) -> None:
+    """Delete the attempts of events."""
+    _REMOVE_ATTEMPTS.execute(connection, event_ids)
+
+
+def remove_node(connection: sa.Connection, node: str, sequence: int, event_ids: Iterable[str]) -> bool:
+    """Delete a removed node with its last receipts; tells whether it was still removed, at this sequence.
+
+    Its receipts are found by their names: none may be left without the row, nor the row without any.
+    """
+    if connection.execute(_REMOVE_NODE, {"node": node, "seen": sequence}).rowcount != 1:
+        return False
+    _REMOVE_TOUCHED.execute(connection, [node])
+    _REMOVE_RECEIPTS.execute(connection, event_ids)
+    return True
