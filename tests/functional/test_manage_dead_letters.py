@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """tracker-worker-manage dead-letter: what is listed, what may be replayed, what a replay leaves behind."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import msgspec
 import pytest
+import sqlalchemy as sa
 
 from tests.builders import (
     BYSTANDER,
     INSTANCE,
     NODE,
+    a_flavor,
+    a_migration,
     a_report,
     an_instance,
     args_of,
@@ -22,11 +25,13 @@ from tests.functional.manage import Manage
 from tests.functional.statements import watched
 from tracker_worker.bus.envelope import encode
 from tracker_worker.cmd.manage import replays
-from tracker_worker.db.tables import DEAD_LETTERS
+from tracker_worker.db.tables import DEAD_LETTERS, NODES
 from tracker_worker.domain.objects import Origin
 from tracker_worker.domain.partitions import partition_of
+from tracker_worker.worker.purge import Purge, Retention
 
 BOOT = command("instance_claim", instance=an_instance())
+STOPPED = command("update_usage", instance=an_instance(vm_state="stopped"))
 DELETED = command("update_usage", instance=an_instance(vm_state="deleted"))
 
 
@@ -54,9 +59,9 @@ def examined(bench, *ids, force=False):
         return replays.examine(connection, list(ids), force=force)
 
 
-def replayed(bench, letter_id):
+def replayed(bench, letter_id, *, force=False):
     """Send a letter's command as the replay does, and settle it."""
-    (one,), problems = examined(bench, letter_id)
+    (one,), problems = examined(bench, letter_id, force=force)
     assert problems == []
     body = encode(one.method, one.args | {"node": one.node, "event_id": one.event_id})
     delivery = bench.deliver_body(body, one.node)
@@ -131,7 +136,7 @@ def test_without_a_broker_nothing_can_be_replayed(bench, manage):
 def test_a_replay_applies_the_command_and_settles_the_letter_in_one_transaction(bench, manage):
     bench.track()
     letter = park(bench, BOOT, "boot")
-    assert replayed(bench, letter).outcome == "granted"
+    assert replayed(bench, letter, force=True).outcome == "granted"
     assert bench.claimed() == {(INSTANCE, "instance"): 2}
     assert letters(bench)["boot"]["state"] == "replayed"
     (settled,) = manage.json("dead-letter", "show", letter)["replays"]
@@ -146,7 +151,7 @@ def test_a_replay_applies_the_command_and_settles_the_letter_in_one_transaction(
 
 def test_a_replay_is_the_same_event_until_it_is_settled(bench):
     bench.track()
-    letter = park(bench, BOOT, "boot")
+    letter = park(bench, STOPPED, "stopped")
     for _ in range(3):
         (one,), _ = examined(bench, letter)
         assert (one.event_id, one.settled) == (f"{letter}.1", False)
@@ -156,13 +161,13 @@ def test_a_replay_is_the_same_event_until_it_is_settled(bench):
 
 
 def test_a_replay_that_is_parked_again_is_a_letter_of_its_own(bench):
-    letter = park(bench, BOOT, "boot")
+    letter = park(bench, STOPPED, "stopped")
     (one,), _ = examined(bench, letter)
     body = encode(one.method, one.args | {"node": one.node, "event_id": one.event_id})
     bench.deliver_body(body, partition=(partition_of(NODE, PARTITIONS) + 1) % PARTITIONS)
     bench.run()
     states = {event_id: row["state"] for event_id, row in letters(bench).items()}
-    assert states == {"boot": "replayed", f"{letter}.1": "parked"}
+    assert states == {"stopped": "replayed", f"{letter}.1": "parked"}
     again = letters(bench)[f"{letter}.1"]["id"]
     (one,), _ = examined(bench, again)
     assert one.event_id == f"{again}.1"
@@ -176,17 +181,17 @@ def test_a_batch_without_replays_has_no_statement_for_them(bench):
 
 def test_a_letter_that_was_discarded_while_its_replay_was_under_way_is_replayed(bench, manage):
     bench.track()
-    letter = park(bench, BOOT, "boot")
+    letter = park(bench, STOPPED, "stopped")
     (one,), _ = examined(bench, letter)
     manage.json("dead-letter", "discard", letter)
     bench.deliver_body(encode(one.method, one.args | {"node": one.node, "event_id": one.event_id}))
     bench.run()
-    assert letters(bench)["boot"]["state"] == "replayed"
+    assert letters(bench)["stopped"]["state"] == "replayed"
 
 
 def test_later_events_of_the_instance_ask_for_force(bench):
     bench.track()
-    letter = park(bench, BOOT, "boot")
+    letter = park(bench, STOPPED, "stopped")
     bench.send(DELETED, "ignored: the instance is not there")
     assert examined(bench, letter)[1] == []
     bench.send(BOOT, "booted meanwhile")
@@ -198,6 +203,110 @@ def test_later_events_of_the_instance_ask_for_force(bench):
     assert "--force" in problem
     (one,), problems = examined(bench, letter, force=True)
     assert (one.event_id, problems) == (f"{letter}.1", [])
+
+
+CLAIMS = {
+    "instance_claim": {"instance": an_instance()},
+    "resize_claim": {"instance": an_instance(), "flavor": a_flavor(), "migration": a_migration()},
+    "live_migration_claim": {"instance": an_instance(), "migration": a_migration()},
+    "rebuild_claim": {"instance": an_instance(), "migration": a_migration()},
+    "claim_pci_devices": {"instance_uuid": INSTANCE, "pci_requests": []},
+}
+
+
+@pytest.mark.parametrize("method", CLAIMS)
+def test_a_claim_whose_caller_was_told_that_it_is_parked_asks_for_force(bench, method):
+    """Whoever asked builds elsewhere by now: the claim would hold room that nobody uses."""
+    bench.track()
+    letter = park(bench, command(method, **CLAIMS[method]), "claim")
+    problem = only_problem(bench, letter)
+    assert "the caller of this claim was told EventParked" in problem
+    assert f"unless instance {INSTANCE} is on node {NODE}" in problem
+    assert "add --force to replay it all the same, or discard it" in problem
+    assert examined(bench, letter, force=True)[1] == []
+
+
+def purged(bench, **settings):
+    Purge(bench.engine, Retention(**({"newest_receipts": 0} | settings)), lambda: None).run_once()
+
+
+def test_a_letter_whose_receipt_was_purged_asks_for_force(bench):
+    """It once released the claim of an instance that runs: the receipts of later events were gone, too."""
+    bench.track()
+    bench.send(BOOT, "used")
+    bench.send(DELETED, "used")
+    (letter,) = [x["id"] for x in letters(bench).values()]
+    assert examined(bench, letter)[1] == []
+    bench.send(BOOT, "claimed again")
+    bench.send(command("build_failed"), "newest")
+    bench.date(datetime(2020, 1, 1), *(bench.receipts().keys() - {"newest"}))
+    purged(bench)
+    assert bench.receipts().keys() == {"newest"}
+    problem = only_problem(bench, letter)
+    assert "its receipt has been purged, and those of later events may have been" in problem
+    assert f"compare 'node show {NODE}' with the host first; add --force" in problem
+    assert examined(bench, letter, force=True)[1] == []
+
+
+def test_a_letter_behind_which_receipts_were_purged_asks_for_force(bench):
+    """Its own receipt has no sequence, and is kept by its own age."""
+    bench.track()
+    letter = park(bench, DELETED, "deleted")
+    bench.send(BOOT, "claimed")
+    bench.send(command("build_failed"), "newest")
+    bench.date(datetime(2020, 1, 1), *(bench.receipts().keys() - {"newest", "deleted"}))
+    purged(bench)
+    assert bench.receipts().keys() == {"deleted", "newest"}
+    assert "receipts of later events may have been purged" in only_problem(bench, letter)
+
+
+def test_a_letter_before_whose_place_receipts_were_purged_does_not(bench):
+    bench.track()
+    bench.send(command("build_failed"), "old")
+    letter = park(bench, DELETED, "deleted")
+    bench.send(command("build_failed"), "newest")
+    bench.date(datetime(2020, 1, 1), *(bench.receipts().keys() - {"newest", "deleted"}))
+    purged(bench)
+    assert bench.receipts().keys() == {"deleted", "newest"}
+    assert examined(bench, letter)[1] == []
+
+
+def test_a_letter_of_a_node_that_began_again_asks_for_force(bench):
+    bench.track()
+    bench.send(command("build_failed"))
+    letter = park(bench, DELETED, "deleted")
+    with bench.engine.begin() as connection:
+        connection.execute(sa.update(NODES).values(sequence=1))
+    assert "receipts of later events may have been purged" in only_problem(bench, letter)
+
+
+def test_a_letter_from_before_sequences_were_kept_asks_for_force(bench):
+    bench.track()
+    letter = park(bench, DELETED, "deleted")
+    with bench.engine.begin() as connection:
+        connection.execute(sa.update(DEAD_LETTERS).values(sequence=None))
+    assert "which events came after it is not known" in only_problem(bench, letter)
+
+
+def test_a_clock_that_was_set_back_hides_no_later_event(bench):
+    bench.track()
+    letter = park(bench, DELETED, "deleted")
+    bench.send(BOOT, "claimed")
+    bench.date(datetime(2020, 1, 1), "claimed")
+    assert "instance_claim (claimed, sequence 2)" in only_problem(bench, letter)
+
+
+def test_letters_of_one_batch_go_out_in_their_order(bench):
+    """Their times may be the same."""
+    bench.track()
+    for number in range(20):
+        body = encode("build_failed", {"node": NODE, "event_id": f"event-{number:02}"})
+        bench.deliver_body(body, partition=(partition_of(NODE, PARTITIONS) + 1) % PARTITIONS)
+    bench.run()
+    with bench.engine.begin() as connection:
+        connection.execute(sa.update(DEAD_LETTERS).values(recorded_at=NOW))
+    ids = [row["id"] for _, row in sorted(letters(bench).items())]
+    assert [one.letter_id for one in examined(bench, *sorted(ids))[0]] == ids
 
 
 def test_events_before_it_and_of_others_do_not(bench):
@@ -220,7 +329,8 @@ def test_a_report_is_overtaken_by_any_change_of_its_node(bench):
 
 def test_the_replays_of_older_letters_do_not_overtake(bench):
     bench.track()
-    first, second = park(bench, BOOT, "boot"), park(bench, DELETED, "deleted")
+    bench.send(BOOT, "booted before")
+    first, second = park(bench, STOPPED, "stopped"), park(bench, DELETED, "deleted")
     assert [one.letter_id for one in examined(bench, second, first)[0]] == [first, second]
     replayed(bench, first)
     (one, two), problems = examined(bench, first, second)
@@ -231,7 +341,8 @@ def test_the_replays_of_older_letters_do_not_overtake(bench):
 
 def test_a_younger_letter_does_overtake(bench):
     bench.track()
-    first, second = park(bench, BOOT, "boot"), park(bench, BOOT, "boot again")
+    bench.send(BOOT, "booted before")
+    first, second = park(bench, STOPPED, "stopped"), park(bench, DELETED, "deleted")
     replayed(bench, second)
     assert f"{second}.1" in only_problem(bench, first)
 
@@ -267,7 +378,7 @@ def test_what_no_rule_reads_need_not_be_kept(bench):
     instance = msgspec.to_builtins(an_instance())
     instance["flavor"]["extra_specs"] = {"vendor:secret": "planted", "hw:cpu_policy": "shared"}
     letter = park(bench, BOOT, "boot", instance=instance)
-    (one,), _ = examined(bench, letter)
+    (one,), _ = examined(bench, letter, force=True)
     assert one.args["instance"]["flavor"]["extra_specs"] == {"hw:cpu_policy": "shared"}
 
 
@@ -282,7 +393,7 @@ def test_a_question_is_refused(bench):
 
 
 def test_each_problem_is_named_and_none_is_published(bench):
-    good = park(bench, BOOT, "good")
+    good = park(bench, STOPPED, "good")
     found, problems = examined(bench, good, "nobody", "nobody", good)
     assert [one.letter_id for one in found] == [good]
     assert problems == ["there is no dead letter nobody: 'dead-letter list --state all' has the ids"]

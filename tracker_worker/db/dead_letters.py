@@ -51,6 +51,13 @@ class StoredLetter(DeadLetter, frozen=True, kw_only=True):
     recorded_at: datetime
     settled_at: datetime | None
 
+    @property
+    def place(self) -> tuple[object, ...]:
+        """Sorts letters of a node in the order in which they were parked: no clock decides where a sequence
+        does.
+        """
+        return (-1 if self.sequence is None else self.sequence, self.recorded_at, self.position, self.id)
+
 
 class SettledEvent(Struct, frozen=True):
     """An event that has a receipt, as far as a replay asks for it."""
@@ -64,6 +71,7 @@ class SettledEvent(Struct, frozen=True):
 _REPLAY_ID = re.compile(r"([0-9a-f-]{36})\.[1-9][0-9]{0,9}")
 _CHANGED = ("applied", "granted")
 _MOST_LATER_EVENTS = 1000
+_MOST_REPLAYS = 10
 
 _ADD = bulk.insert(DEAD_LETTERS, DeadLetter.__struct_fields__)
 _SETTLE = bulk.update_ids(DEAD_LETTERS.c.id, state=sa.literal(REPLAYED), settled_at=UtcNow())
@@ -81,11 +89,9 @@ _COUNT = (
     sa.select(sa.func.count()).select_from(DEAD_LETTERS).where(DEAD_LETTERS.c.state == sa.bindparam("state"))
 )
 _SETTLED = (RECEIPTS.c.event_id, RECEIPTS.c.sequence, RECEIPTS.c.method, RECEIPTS.c.outcome)
-_REPLAYS = (
-    sa.select(*_SETTLED)
-    .where(RECEIPTS.c.event_id.like(sa.bindparam("pattern")))
-    .order_by(RECEIPTS.c.recorded_at)
-)
+_REPLAYS = bulk.select(RECEIPTS.c.event_id, *_SETTLED)
+_RECEIPT = sa.select(RECEIPTS.c.event_id).where(RECEIPTS.c.event_id == sa.bindparam("event"))
+_LOWEST = sa.select(sa.func.min(RECEIPTS.c.sequence)).where(RECEIPTS.c.node == sa.bindparam("node"))
 
 
 def add(connection: sa.Connection, letters: Iterable[DeadLetter]) -> None:
@@ -152,23 +158,40 @@ def count(connection: sa.Connection, state: str) -> int:
 
 
 def replays(connection: sa.Connection, letter_id: str) -> list[SettledEvent]:
-    """Return the replays of a letter that are settled, while their receipts are kept."""
-    rows = connection.execute(_REPLAYS, {"pattern": replay_id(letter_id, 0)[:-1] + "%"})
-    return [SettledEvent(**row._mapping) for row in rows]
+    """Return the first replays of a letter that are settled, while their receipts are kept."""
+    rows = connection.execute(_REPLAYS, as_ids(replay_id(letter_id, n) for n in range(1, _MOST_REPLAYS + 1)))
+    events = [SettledEvent(**row._mapping) for row in rows]
+    return sorted(events, key=lambda event: event.sequence or 0)
+
+
+def has_receipt(connection: sa.Connection, letter: StoredLetter) -> bool:
+    """Tell whether the receipt of a letter's event is kept still."""
+    return connection.scalar(_RECEIPT, {"event": letter.event_id}) is not None
+
+
+def is_history_kept(connection: sa.Connection, letter: StoredLetter, node: str) -> bool:
+    """Tell whether the receipts of all events of a node since a letter are kept: they go in their order."""
+    if letter.sequence is None:
+        return False
+    now = store.sequences(connection, [node]).get(node, 0)
+    if now <= letter.sequence:
+        return now == letter.sequence  # Below it stands a node that was purged and began again.
+    lowest = connection.scalar(_LOWEST, {"node": node})
+    return lowest is not None and lowest <= letter.sequence + 1
 
 
 def later_events(
-    connection: sa.Connection, letter: StoredLetter, instance_uuid: str | None
+    connection: sa.Connection, letter: StoredLetter, node: str, instance_uuid: str | None
 ) -> list[SettledEvent]:
-    """Return what has changed the letter's instance on its node since, the oldest first, 1000 at most.
+    """Return what has changed the letter's instance on a node since, the oldest first, 1000 at most.
 
     Without an instance: what has changed the node. The replays of older letters come late by intent and do
     not count.
     """
-    after = RECEIPTS.c.sequence > (letter.sequence or 0)
     query = (
         sa.select(*_SETTLED)
-        .where(RECEIPTS.c.node == letter.node, RECEIPTS.c.outcome.in_(_CHANGED), after)
+        .where(RECEIPTS.c.node == node, RECEIPTS.c.outcome.in_(_CHANGED))
+        .where(RECEIPTS.c.sequence > (letter.sequence or 0))
         .order_by(RECEIPTS.c.sequence)
         .limit(_MOST_LATER_EVENTS)
     )
@@ -177,5 +200,5 @@ def later_events(
     events = [SettledEvent(**row._mapping) for row in connection.execute(query)]
     matches = {event.event_id: _REPLAY_ID.fullmatch(event.event_id) for event in events}
     letters = find(connection, {match[1] for match in matches.values() if match})
-    older = {one.id for one in letters.values() if one.recorded_at <= letter.recorded_at}
+    older = {one.id for one in letters.values() if one.place <= letter.place}
     return [e for e in events if not ((match := matches[e.event_id]) and match[1] in older)]

@@ -13,8 +13,17 @@ from oslo_config import cfg
 from tracker_worker.cmd.manage.dead_letters import absent, complain_all, print_results
 from tracker_worker.cmd.manage.session import broker_of, snapshot
 from tracker_worker.db import dead_letters
-from tracker_worker.db.dead_letters import DISCARDED, REPLAYED, SettledEvent, StoredLetter
-from tracker_worker.domain.commands import METHOD_OF, METHODS, Command, GetNode, instance_uuid_of
+from tracker_worker.db.dead_letters import DISCARDED, REPLAYED, StoredLetter
+from tracker_worker.domain.commands import (
+    METHOD_OF,
+    METHODS,
+    ClaimPciDevices,
+    Command,
+    GetNode,
+    InstanceClaim,
+    MoveClaim,
+    instance_uuid_of,
+)
 from tracker_worker.domain.flavors import read_keys
 from tracker_worker.exceptions import TrackerWorkerException
 from tracker_worker.rpcapi import TrackerAPI
@@ -44,7 +53,7 @@ class Replay(Struct, frozen=True):
 
 
 def replay(conf: cfg.ConfigOpts, args: Any) -> int:
-    """Publish the commands of parked letters again, in the order in which they were parked.
+    """Publish the commands of parked letters again, each node's in the order in which they were parked.
 
     Each goes to the end of its node's queue. All are examined first: when one cannot be replayed, none is
     published. What was replayed before stays as it is, so the command may be repeated.
@@ -92,11 +101,11 @@ def command_of(letter: StoredLetter) -> Command:
 def examine(
     connection: sa.Connection, letter_ids: list[str], *, force: bool
 ) -> tuple[list[Replay], list[str]]:
-    """Return the replays, the oldest letter first, and what stands against them, one line each."""
+    """Return the replays, a node's oldest letter first, and what stands against them, one line each."""
     letters = dead_letters.find(connection, letter_ids)
     replays = []
     problems = [absent(letter_id) for letter_id in dict.fromkeys(letter_ids) if letter_id not in letters]
-    for letter in sorted(letters.values(), key=lambda letter: (letter.recorded_at, letter.id)):
+    for letter in sorted(letters.values(), key=lambda letter: (letter.node or "", letter.place)):
         try:
             replays.append(_replay_of(connection, letter, force=force))
         except NotReplayable as error:
@@ -113,12 +122,15 @@ def _replay_of(connection: sa.Connection, letter: StoredLetter, *, force: bool) 
     if letter.state == DISCARDED:
         raise NotReplayable(f"dead letter {letter.id} was discarded: there is nothing to replay")
     command = command_of(letter)
-    uuid = instance_uuid_of(command)
     former = dead_letters.replays(connection, letter.id)
     settled = letter.state == REPLAYED
     if not settled and not force:
-        about = f"instance {uuid}" if uuid else f"node {command.node}"
-        _ask_for_force(letter, about, dead_letters.later_events(connection, letter, uuid))
+        _ask_for_force(
+            letter,
+            _later_events(connection, letter, command)
+            + _unknown_events(connection, letter, command)
+            + _claims_for_nobody(command),
+        )
     args = {"origin": None} | msgspec.to_builtins(command)
     for stamped in ("node", "event_id"):
         args.pop(stamped, None)
@@ -133,14 +145,48 @@ def _replay_of(connection: sa.Connection, letter: StoredLetter, *, force: bool) 
     )
 
 
-def _ask_for_force(letter: StoredLetter, about: str, later: list[SettledEvent]) -> None:
-    if later:
-        named = ", ".join(f"{e.method} ({e.event_id}, sequence {e.sequence})" for e in later[:_NAMED])
-        more = f" and {len(later) - _NAMED} more" if len(later) > _NAMED else ""
+def _ask_for_force(letter: StoredLetter, doubts: list[str]) -> None:
+    if doubts:
         raise NotReplayable(
-            f"dead letter {letter.id}: {about} has been changed since, by {named}{more}; "
-            "add --force to replay it all the same"
+            f"dead letter {letter.id}: {'; '.join(doubts)}; "
+            "add --force to replay it all the same, or discard it"
         )
+
+
+def _claims_for_nobody(command: Command) -> list[str]:
+    """Return the doubt about a claim: whoever asked for it has been told that it was not made."""
+    if not isinstance(command, InstanceClaim | MoveClaim | ClaimPciDevices):
+        return []
+    return [
+        "the caller of this claim was told EventParked, or gave up: unless instance "
+        f"{instance_uuid_of(command)} is on node {command.node}, or on its way there, the claim would hold "
+        "room for nobody"
+    ]
+
+
+def _unknown_events(connection: sa.Connection, letter: StoredLetter, command: Command) -> list[str]:
+    """Return the doubt about events whose receipts are gone: whether they came later, nothing tells."""
+    if not dead_letters.has_receipt(connection, letter):
+        what = "its receipt has been purged, and those of later events may have been"
+    elif letter.sequence is None:
+        what = "which events came after it is not known"
+    elif not dead_letters.is_history_kept(connection, letter, command.node):
+        what = "receipts of later events may have been purged"
+    else:
+        return []
+    return [f"{what} ([tracker] receipt_days): compare 'node show {command.node}' with the host first"]
+
+
+def _later_events(connection: sa.Connection, letter: StoredLetter, command: Command) -> list[str]:
+    """Return the doubt about events that are known to have come later."""
+    uuid = instance_uuid_of(command)
+    later = dead_letters.later_events(connection, letter, command.node, uuid)
+    if not later:
+        return []
+    about = f"instance {uuid}" if uuid else f"node {command.node}"
+    named = ", ".join(f"{e.method} ({e.event_id}, sequence {e.sequence})" for e in later[:_NAMED])
+    more = f" and {len(later) - _NAMED} more" if len(later) > _NAMED else ""
+    return [f"{about} has been changed since, by {named}{more}"]
 
 
 def _result(one: Replay) -> dict[str, str]:
