@@ -79,6 +79,11 @@ compare-delivery: .venv/installed-test ## kill a worker and a stock RPC server a
 benchmark: .venv/installed-test ## time the fitting of topologies
 	@$(BIN)/python -m tests.benchmarks.fitting $(BENCHMARKFLAGS)
 
+.PHONY: benchmark-purge
+benchmark-purge: .venv/installed-test ## time the purge at 5 million receipts on each database: some minutes, some GB
+	@$(TEST_PACKAGES)
+	@$(BIN)/python -m tests.benchmarks.purge $(BENCHMARKFLAGS)
+
 .PHONY: docs
 docs: .venv/installed-docs ## build the documentation into doc/build/html
 	@$(SPHINX) -b html doc/source doc/build/html
