@@ -31,14 +31,16 @@ class Ages(Struct, frozen=True):
     """What is known of a name's receipts, None standing for those that name no node.
 
     `sequence`: the node's, which its newest receipt has; None for a name that is no node's. `lowest` is the
-    sequence of its oldest receipt, or None where that has to be looked up: where some have no sequence. The
-    times are those of the newest receipt, of the oldest and the newest without a sequence.
+    sequence of its oldest receipt, and `oldest_at` the time of that; None where they have to be looked up:
+    where some receipts have no sequence. The other times are those of the newest receipt, of the first and
+    the last without a sequence.
     """
 
     node: str | None
     tracked: bool = False
     sequence: int | None = None
     lowest: int | None = None
+    oldest_at: datetime | None = None
     newest_at: datetime | None = None
     first_unsequenced_at: datetime | None = None
     last_unsequenced_at: datetime | None = None
@@ -151,6 +153,7 @@ def _ages() -> sa.Select[Any]:
             NODES.c.sequence,
             # MariaDB would read those without a sequence first.
             sa.case((first_unsequenced_at.is_(None), one(sequence, sequence))).label("lowest"),
+            sa.case((first_unsequenced_at.is_(None), one(at, sequence))).label("oldest_at"),
             one(at, sequence, sequence == NODES.c.sequence).label("newest_at"),
             first_unsequenced_at.label("first_unsequenced_at"),
             one(at, at.desc(), sequence.is_(None)).label("last_unsequenced_at"),

@@ -137,8 +137,15 @@ class _Run:
             self._remove_node(ages.node, ages.sequence)
         elif ages.newest_at is not None:
             last = ages.sequence - self._settings.newest_receipts
-            if (1 if ages.lowest is None else ages.lowest) <= last:
-                self._purge_sequenced(ages.node, last, min(ages.newest_at, self._now) - age)
+            cutoff = min(ages.newest_at, self._now) - age
+            if self._may_have_old(ages, last, cutoff):
+                self._purge_sequenced(ages.node, last, cutoff)
+
+    def _may_have_old(self, ages: Ages, last: int, cutoff: datetime) -> bool:
+        """Tell whether to look at the receipts of a node: that its oldest is neither young nor to be kept."""
+        if ages.lowest is None or ages.oldest_at is None:
+            return last > 0
+        return ages.lowest <= last and not cutoff <= ages.oldest_at <= self._now
 
     def _latest(self, *moments: datetime | None) -> datetime | None:
         """Return the latest of some times; one that is later than now counts as now."""
