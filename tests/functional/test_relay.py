@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """The relay on a real database: order, repetitions, the lease. The bus is the test's."""
 
+import sqlite3
 import threading
 import time
+from contextlib import closing, contextmanager
 
 import msgspec
 import pytest
 import sqlalchemy as sa
+from oslo_db.exception import DBConnectionError
 from oslo_messaging.exceptions import MessageDeliveryFailure
 
 from tests.builders import NODE, a_flavor, an_instance, command
 from tests.functional.lanes import OTHER_NODE
-from tests.functional.statements import Fault, disk_full
+from tests.functional.statements import Fault, connection_lost, disk_full
 from tracker_worker.db.tables import OUTBOX
 from tracker_worker.worker.relay import NotConfirmed, Relay, RelaySettings
 
@@ -121,14 +124,59 @@ def test_a_crash_between_publish_and_remove_repeats_at_most_a_window(bench):
     assert bus.ids == ids[:4] + ids
 
 
-def test_a_removal_that_failed_is_made_good(bench):
+def test_a_removal_that_failed_is_made_good_and_repeats_at_most_a_window(bench):
     ids, bus = filled(bench), Bus()
     one = relay(bench, bus, window=100)
     one.publish_window()
     with Fault(bench.engine, "DELETE FROM outbox", disk_full), pytest.raises(sa.exc.OperationalError):
         one.remove_published()
     publish_all(one)
-    assert bus.ids == ids
+    assert bus.ids == ids + ids
+    assert bench.rows(OUTBOX) == []
+
+
+@contextmanager
+def failover(engine):
+    """Commits made inside the block are lost at its end: the database is a standby's from then on."""
+    with (
+        closing(sqlite3.connect(engine.url.database)) as primary,
+        closing(sqlite3.connect(":memory:")) as copy,
+    ):
+        primary.backup(copy)
+        yield
+        copy.backup(primary)
+
+
+@pytest.mark.parametrize("statement", ["SELECT outbox", "DELETE FROM outbox", None])
+def test_notification_under_a_row_id_reused_after_a_failover_is_published(a_bench, statement):
+    """None: a pooler has moved the connection to the other server, and the relay sees no error."""
+    before, after = a_bench(), a_bench()
+    ids, bus = filled(before), Bus()
+    one = relay(before, bus, window=100)
+    publish_all(one)
+    with failover(before.engine):
+        before.send(boot("lost-1"))
+        before.send(boot("lost-2"))
+        assert one.publish_window()
+    for number in range(3):
+        after.send(boot(f"kept-{number}"))
+    kept = [message["message_id"] for message in after.notifications()]
+    if statement is not None:
+        with Fault(after.engine, statement, connection_lost, times=1), pytest.raises(DBConnectionError):
+            publish_all(one)
+    publish_all(one)
+    assert bus.ids[: len(ids)] == ids
+    assert list(dict.fromkeys(bus.ids[len(ids) + 2 :])) == kept
+    assert after.rows(OUTBOX) == []
+
+
+def test_removed_notification_that_a_failover_brings_back_is_published_again_and_removed(bench):
+    ids, bus = filled(bench), Bus()
+    one = relay(bench, bus, window=100)
+    with failover(bench.engine):
+        publish_all(one)
+    publish_all(one)
+    assert bus.ids == ids + ids
     assert bench.rows(OUTBOX) == []
 
 

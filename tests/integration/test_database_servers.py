@@ -167,7 +167,7 @@ def test_a_notification_whose_commit_came_late_is_found_below_those_published(en
         (seen,) = outbox.window(relay, [], 10)
         relay.commit()
         late.commit()
-        (missed,) = outbox.window(relay, [seen.id], 10)
+        (missed,) = outbox.window(relay, [seen.message_id], 10)
     assert missed.id < seen.id
     assert missed.message_id == "message-1"
 

@@ -60,11 +60,9 @@ IDS = _Elements(sa.bindparam("ids", type_=sa.Text)).table_valued("value")
 """The texts in the parameter `ids` as rows of one column, `value`."""
 TEXT_IDS = sa.select(IDS.c.value)
 """The texts in the parameter `ids`, for `IN` where no index is to be used; `as_ids` makes the parameter."""
-NUMBER_IDS = sa.select(sa.cast(IDS.c.value, sa.BigInteger))
-"""The whole numbers in the parameter `ids`."""
 
 
-def as_ids(ids: Iterable[str] | Iterable[int]) -> dict[str, str]:
+def as_ids(ids: Iterable[str]) -> dict[str, str]:
     """Return ids as the one parameter that gives a statement the same shape for any number of them."""
     return {"ids": json.encode(list(ids)).decode()}
 
@@ -92,27 +90,23 @@ class ByIds:
         self.among = among
         self.joined = joined
 
-    def execute(self, connection: sa.Connection, ids: Iterable[str] | Iterable[int]) -> None:
+    def execute(self, connection: sa.Connection, ids: Iterable[str]) -> None:
         """Execute the statement for any number of ids."""
         statement = self.joined if connection.dialect.name == "mysql" else self.among
         connection.execute(statement, as_ids(ids))
 
 
-def update_ids(key: sa.Column[Any], **values: sa.ColumnElement[Any]) -> ByIds:
+def update_ids(key: sa.Column[str], **values: sa.ColumnElement[Any]) -> ByIds:
     """Return the update of the rows whose key is among `ids`."""
     return ByIds(
-        sa.update(key.table).where(key.in_(_of_its_type(key))).values(values),
+        sa.update(key.table).where(key.in_(TEXT_IDS)).values(values),
         json_table.update_ids(key, values),
     )
 
 
-def delete_ids(key: sa.Column[Any]) -> ByIds:
+def delete_ids(key: sa.Column[str]) -> ByIds:
     """Return the delete of the rows whose key is among `ids`."""
-    return ByIds(sa.delete(key.table).where(key.in_(_of_its_type(key))), json_table.delete_ids(key))
-
-
-def _of_its_type(key: sa.Column[Any]) -> sa.Select[Any]:
-    return TEXT_IDS if isinstance(key.type, sa.String) else NUMBER_IDS
+    return ByIds(sa.delete(key.table).where(key.in_(TEXT_IDS)), json_table.delete_ids(key))
 
 
 class Bulk:

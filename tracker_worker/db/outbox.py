@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The outbox: notifications wait here, in commit order, until the broker confirmed them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import sqlalchemy as sa
 from msgspec import Struct
 
 from tracker_worker.db import bulk
-from tracker_worker.db.bulk import NUMBER_IDS, as_ids
+from tracker_worker.db.bulk import TEXT_IDS, as_ids
 from tracker_worker.db.tables import OUTBOX
 
 
@@ -28,9 +28,12 @@ class OutboxRow(Struct, frozen=True):
 _COLUMNS = ("node", "event_type", "priority", "message_id", "body")
 _ADD = bulk.insert(OUTBOX, _COLUMNS)
 _WINDOW = (
-    sa.select(OUTBOX).where(OUTBOX.c.id.not_in(NUMBER_IDS)).order_by(OUTBOX.c.id).limit(sa.bindparam("size"))
+    sa.select(OUTBOX)
+    .where(OUTBOX.c.message_id.not_in(TEXT_IDS))
+    .order_by(OUTBOX.c.id)
+    .limit(sa.bindparam("size"))
 )
-_REMOVE = bulk.delete_ids(OUTBOX.c.id)
+_REMOVE = bulk.delete(OUTBOX, ("id", "message_id"))
 
 
 def add(connection: sa.Connection, rows: Iterable[OutboxRow]) -> None:
@@ -38,8 +41,8 @@ def add(connection: sa.Connection, rows: Iterable[OutboxRow]) -> None:
     _ADD.execute(connection, [{column: getattr(row, column) for column in _COLUMNS} for row in rows])
 
 
-def window(connection: sa.Connection, but: Iterable[int], size: int) -> Sequence[OutboxRow]:
-    """Return the oldest notifications in id order, at most `size`, `but` those of some ids.
+def window(connection: sa.Connection, but: Iterable[str], size: int) -> Sequence[OutboxRow]:
+    """Return the oldest notifications in id order, at most `size`, without those of the message ids `but`.
 
     Not those above the last id published: where ids are given out before the commit, a lower one may come
     later.
@@ -48,6 +51,10 @@ def window(connection: sa.Connection, but: Iterable[int], size: int) -> Sequence
     return [OutboxRow(**row._mapping) for row in rows]
 
 
-def remove(connection: sa.Connection, ids: Iterable[int]) -> None:
-    """Delete the notifications of these ids."""
-    _REMOVE.execute(connection, ids)
+def remove(connection: sa.Connection, published: Mapping[str, int]) -> None:
+    """Delete notifications, given as message id and row id.
+
+    After a failover that lost commits the row id may be another notification's, which stays.
+    """
+    rows = [{"b_id": row_id, "b_message_id": message_id} for message_id, row_id in published.items()]
+    _REMOVE.execute(connection, rows)

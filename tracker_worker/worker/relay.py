@@ -7,7 +7,8 @@ its process stood still, may repeat notifications; it cannot skip one or overtak
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import sqlalchemy as sa
@@ -62,9 +63,12 @@ class Relay:
     """Owns one thread and one connection. A crash repeats at most a window of rows, and skips none.
 
     Rows are removed a window at a time, or when there is nothing to publish: a lane's commit should not
-    have to wait for a delete after each of its batches. `owner` is an id that no other relay has;
-    `monotonic` is a clock in seconds that is never set. `published` counts what the bus has taken,
-    repetitions included.
+    have to wait for a delete after each of its batches. Which rows were published is forgotten together with
+    the database connection: the next one may reach a server that lost the last commits and gives their row
+    ids out again. The relay then repeats at most a window.
+
+    `owner` is an id that no other relay has; `monotonic` is a clock in seconds that is never set. `published`
+    counts what the bus has taken, repetitions included.
     """
 
     def __init__(
@@ -83,7 +87,7 @@ class Relay:
         self._monotonic = monotonic
         self._owned_until = 0.0
         self._ask_again_at = 0.0
-        self._unremoved: list[int] = []
+        self._unremoved: dict[str, int] = {}
         self._work = threading.Event()
         self._closing = threading.Event()
         self._abandon = threading.Event()
@@ -118,13 +122,13 @@ class Relay:
         if len(self._unremoved) >= self._settings.window:
             self.remove_published()
         size = self._settings.window - len(self._unremoved)
-        with self._database.transaction() as connection:
+        with self._transaction() as connection:
             rows = outbox.window(connection, self._unremoved, size)
         if not rows:
             return False
         confirmed = self._publisher.publish(rows)
         self.published += confirmed
-        self._unremoved += [row.id for row in rows[:confirmed]]
+        self._unremoved |= {row.message_id: row.id for row in rows[:confirmed]}
         if confirmed < len(rows):
             raise NotConfirmed(f"{confirmed} of {len(rows)} notifications were confirmed")
         return True
@@ -132,9 +136,19 @@ class Relay:
     def remove_published(self) -> None:
         """Remove the rows that the bus has taken."""
         if self._unremoved:
-            with self._database.transaction() as connection:
+            with self._transaction() as connection:
                 outbox.remove(connection, self._unremoved)
-            self._unremoved = []
+            self._unremoved.clear()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sa.Connection]:
+        """Run the block in a transaction; forget what was published if the connection is given up."""
+        try:
+            with self._database.transaction() as connection:
+                yield connection
+        except Exception:
+            self._unremoved.clear()
+            raise
 
     def _owns_lease(self) -> bool:
         """Tell whether this relay may publish; renews the lease before it runs out."""
@@ -143,7 +157,7 @@ class Relay:
             return True
         if now < self._ask_again_at:
             return False
-        with self._database.transaction() as connection:
+        with self._transaction() as connection:
             owned: bool = lease.acquire(connection, self._owner, self._settings.lease_seconds)
         # Counted from before the statement: here it ends no later than there.
         self._owned_until = now + self._settings.lease_seconds if owned else 0.0
@@ -154,7 +168,7 @@ class Relay:
 
     def _give_lease_back(self) -> None:
         if self._owned_until:
-            with self._database.transaction() as connection:
+            with self._transaction() as connection:
                 lease.release(connection, self._owner)
             self._owned_until = 0.0
 
