@@ -9,6 +9,7 @@ to do.
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,15 @@ class Told:
         self.event_id: str | None = cause.get("nova_object.data", {}).get("event_id")
 
 
+@dataclass(frozen=True)
+class RestorePoint:
+    """What SQL had at a moment: the sequence of each node, the last receipt, the notifications."""
+
+    sequences: dict[str, int]
+    last_receipt: int
+    told: dict[str, Told]
+
+
 class Checker:
     """Reads the database on a connection of its own."""
 
@@ -64,6 +74,28 @@ class Checker:
         """What SQL has of a node."""
         found = self._rows("SELECT sequence FROM nodes WHERE name = ?", node)
         return found[0][0] if found else 0
+
+    def restore_point(self) -> RestorePoint:
+        """Return what a failover would go back to. To be called after `check`."""
+        return RestorePoint(dict(self._sequences), self._last_receipt, dict(self._told))
+
+    def roll_back(self, point: RestorePoint) -> None:
+        """The database has lost what was committed after a restore point: no promise holds for that.
+
+        Ids of the outbox are given out again: only what is left has an order.
+        """
+        self._sequences = dict(point.sequences)
+        self._last_receipt = point.last_receipt
+        self._told = dict(point.told)
+        self._last_published = {}
+        for message_id in self._told.keys() & self._published.keys():
+            told = self._told[message_id]
+            last = self._last_published.get(told.node, 0)
+            self._last_published[told.node] = max(last, told.row_id)
+
+    def attempts_are_left(self) -> bool:
+        """Whether attempts of events are kept, of which some may have been settled."""
+        return bool(self._rows("SELECT 1 FROM attempts LIMIT 1"))
 
     def settled(self, event_id: str) -> None:
         """The broker has forgotten a message: its event must be in SQL, or have been."""

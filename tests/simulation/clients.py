@@ -2,7 +2,7 @@
 """Compute managers: what they cast by chance, and what must come of it."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any
 from zlib import crc32
@@ -70,6 +70,13 @@ class Clients:
         """Repeat nothing any more of what was cast before now, and use no id of it again."""
         self._recent.clear()
         self._forgotten = {node: len(history.entries) for node, history in self.histories.items()}
+
+    def roll_back(self, sequences: Mapping[str, int]) -> None:
+        """The database has lost each node's events above a sequence; they are not cast again."""
+        self._recent.clear()
+        for node, history in self.histories.items():
+            del history.entries[sequences[node] :]
+            self._forgotten[node] = min(self._forgotten.get(node, 0), sequences[node])
 
     def _events(self) -> list[Callable[[History], None]]:
         return [

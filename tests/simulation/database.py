@@ -8,13 +8,18 @@ import sqlalchemy as sa
 
 from tracker_worker.db.engine import create_engine
 
+SERVER = "server"
+"""Under which name a connection knows the number of its server."""
+
 
 class Hooks(Protocol):
     """What the simulation does at the operations of one worker's engine. Each may raise."""
 
+    def server(self) -> int: ...
+
     def connecting(self) -> None: ...
 
-    def executing(self, writes: bool, text: str) -> None: ...
+    def executing(self, writes: bool, text: str, server: int) -> None: ...
 
     def executed(self, writes: bool, text: str) -> None: ...
 
@@ -26,11 +31,15 @@ class Hooks(Protocol):
 
 
 def hooked_engine(url: str, hooks: Hooks, julian_day: Callable[[], float]) -> sa.Engine:
-    """Return an engine as the worker makes it; the clock of the database is `julian_day`."""
+    """Return an engine as the worker makes it; the clock of the database is `julian_day`.
+
+    Each connection belongs to the server that there was when it was made.
+    """
     engine = create_engine(url)
 
     @sa.event.listens_for(engine, "connect")
-    def prepare(connection: Any, _record: object) -> None:
+    def prepare(connection: Any, record: Any) -> None:
+        record.info[SERVER] = hooks.server()
         # No power fails here, and the files of the dead are in the kernel's hands.
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute("PRAGMA busy_timeout = 0")
@@ -42,11 +51,11 @@ def hooked_engine(url: str, hooks: Hooks, julian_day: Callable[[], float]) -> sa
 
     @sa.event.listens_for(engine, "do_execute")
     def executing(_cursor: object, text: str, _parameters: object, context: Any) -> None:
-        hooks.executing(_writes(text), text)
+        hooks.executing(_writes(text), text, _server(context))
 
     @sa.event.listens_for(engine, "do_executemany")
     def executing_many(_cursor: object, text: str, _parameters: object, context: Any) -> None:
-        hooks.executing(_writes(text), text)
+        hooks.executing(_writes(text), text, _server(context))
 
     @sa.event.listens_for(engine, "after_cursor_execute")
     def executed(_connection: object, _cursor: object, text: str, *_: object) -> None:
@@ -65,6 +74,11 @@ def hooked_engine(url: str, hooks: Hooks, julian_day: Callable[[], float]) -> sa
 
     engine.dialect.do_commit = commit
     return engine
+
+
+def _server(context: Any) -> int:
+    number: int = context.root_connection.connection.info[SERVER]
+    return number
 
 
 def _writes(text: str) -> bool:

@@ -40,6 +40,7 @@ class Rates:
     drop: float
     duplicate: float
     poison: float
+    failover: float
 
     @classmethod
     def drawn(cls, chance: Random) -> "Rates":
@@ -48,10 +49,12 @@ class Rates:
         def rate(most: float) -> float:
             return most * chance.choice((0.05, 0.3, 1.0))
 
-        return cls(rate(0.04), rate(0.08), rate(0.15), rate(0.08), rate(0.15), rate(0.05))
+        return cls(
+            rate(0.04), rate(0.08), rate(0.15), rate(0.08), rate(0.15), rate(0.05), rate(0.1)
+        )  # fmt: skip
 
 
-NONE = Rates(0, 0, 0, 0, 0, 0)
+NONE = Rates(0, 0, 0, 0, 0, 0, 0)
 
 
 def locked() -> Exception:

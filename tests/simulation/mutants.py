@@ -15,7 +15,9 @@ from msgspec.structs import replace
 
 from tracker_worker.bus.subscription import RabbitDelivery
 from tracker_worker.db import outbox, receipts, store
+from tracker_worker.db.outbox import OutboxRow
 from tracker_worker.db.store import NodeChange
+from tracker_worker.db.tables import OUTBOX
 from tracker_worker.db.unit_of_work import UnitOfWork, Work
 from tracker_worker.domain import audit, ledger
 from tracker_worker.domain.flavors import Amounts
@@ -212,6 +214,30 @@ class _Hopeful:
     def publish(self, rows: Any) -> int:
         self._publisher.publish(rows)
         return len(rows)
+
+
+def _know_by_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    def window(connection: sa.Connection, but: dict[str, int], size: int) -> list[Any]:
+        query = sa.select(OUTBOX).where(OUTBOX.c.id.not_in(but.values())).order_by(OUTBOX.c.id).limit(size)
+        return [OutboxRow(**row._mapping) for row in connection.execute(query)]
+
+    def remove(connection: sa.Connection, published: dict[str, int]) -> None:
+        connection.execute(sa.delete(OUTBOX).where(OUTBOX.c.id.in_(published.values())))
+
+    monkeypatch.setattr(outbox, "window", window)
+    monkeypatch.setattr(outbox, "remove", remove)
+
+
+@mutant
+def removes_notifications_by_id_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Harmless where the connection to the old server ends with an error; a pooler hides the failover."""
+    _know_by_id(monkeypatch)
+
+
+@mutant
+def removes_notifications_by_id_alone_and_keeps_them_over_a_failover(monkeypatch: pytest.MonkeyPatch) -> None:
+    _know_by_id(monkeypatch)
+    monkeypatch.setattr(Relay, "_transaction", lambda relay: relay._database.transaction())
 
 
 @mutant

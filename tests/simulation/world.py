@@ -18,6 +18,7 @@ from tests.simulation.checker import MOST_DEATHS, Checker
 from tests.simulation.clients import KILLS, RAISES, READ, Clients
 from tests.simulation.database import hooked_engine
 from tests.simulation.faults import Crash, Rates, Trouble, Violation
+from tests.simulation.standby import Standby
 from tests.simulation.workers import RECEIPT_DAYS, Process
 from tracker_worker.worker import batch
 
@@ -29,6 +30,9 @@ MOST_OPERATIONS = 1000
 RARE_POINTS = (faults.BEFORE_PUBLISH, faults.AFTER_PUBLISH, faults.AFTER_LOAD, faults.DURING_AUDIT)
 RARELY_PASSED = 5
 """How much more often a worker dies at a point that it passes seldom."""
+LANES_FORGET_NODES_AT_FAILOVER = True
+"""Whether every lane loads its nodes again after a failover. False: a lane has to notice by itself that the
+nodes in its memory may have other contents under the same sequence."""
 MOST_ROUNDS = 60
 """Rounds without faults after which all must be settled and told. Each takes a second. An event that kills
 may still kill a few times, and the lease of a dead relay has to run out each time: they are counted from the
@@ -78,10 +82,16 @@ class Host:
 
     # The database's operations.
 
+    def server(self) -> int:
+        return self._world.server
+
     def connecting(self) -> None:
         self._world.operation(self, writes=False)
 
-    def executing(self, writes: bool, text: str) -> None:
+    def executing(self, writes: bool, text: str, server: int) -> None:
+        if server != self._world.server and not (self._world.pooler and _is_relays(text)):
+            self.lost += 1
+            raise faults.lost()
         self._world.operation(self, writes)
         self.writing = self.writing or writes
 
@@ -144,6 +154,11 @@ class World:
         self.clients = Clients(self.chance, self._drawn, self._published)
         self.checker = Checker(file, self.clients.histories)
         self.hosts = [Host(self, name) for name in ("one", "other")]
+        self.server = 1
+        """The number of the database's server: a failover counts on."""
+        self.pooler = False
+        """Whether a pooler has moved the relays' connections to the server of now, without an error."""
+        self._standby: Standby | None = None
         self._old: set[Message] = set()
         """What waits since before the last down time: the receipts of its repetitions must not age."""
 
@@ -215,6 +230,8 @@ class World:
                 process.bury()
             host.engine.dispose()
         self.checker.close()
+        if self._standby is not None:
+            self._standby.close()
         for file in self._file.parent.glob(f"{self._file.name}*"):
             file.unlink()
 
@@ -240,6 +257,8 @@ class World:
             )
         if self.chance.random() < 0.004:
             return host, self._down_time
+        if self.chance.random() < self.rates.failover:
+            return host, self._copy if self._standby is None else self._fail_over
         acts: list[tuple[int, Callable[[Host], None]]] = [
             (30, self._cast), (25, self._turn), (25, self._lane), (12, self._relay), (6, self._reconnect),
             (1, self._purge), (8, self._ask),
@@ -364,6 +383,57 @@ class World:
         self._old = {message for queue in self.broker.queues.values() for message in queue.ready}
         self._start(self.hosts[0])
         self._process(self.hosts[0]).purge_step()
+
+    def _copy(self, _host: Host) -> None:
+        """From now on the standby lags behind."""
+        self._standby = Standby(self._file, self.checker)
+
+    def _fail_over(self, _host: Host) -> None:
+        """The standby becomes the database: commits are lost, the workers' memory and the broker's are not.
+
+        What was acknowledged is lost with the commits. Nothing else may wait then, for what comes of it would
+        be another thing than what the model has made of it.
+        """
+        standby = self._standby
+        if standby is None or not self._settle_all():
+            return
+        self.happened["failover"] += 1
+        self.pooler = self.chance.random() < 0.5
+        self.happened["failover behind a pooler"] += self.pooler
+        self._standby = None
+        standby.promote()
+        standby.close()
+        self.server += 1
+        self.clients.roll_back(standby.point.sequences)
+        self.checker.roll_back(standby.point)
+        self.died_late |= self.checker.attempts_are_left()
+        if LANES_FORGET_NODES_AT_FAILOVER:
+            for host in self.hosts:
+                if host.process is not None:
+                    host.process.lane._nodes.clear()
+        for host in self.hosts:
+            self._cast(host)
+
+    def _settle_all(self) -> bool:
+        """Let nothing fail until no message waits, then publish a window; tell whether that came true."""
+        rates, self.rates = self.rates, faults.NONE
+        trouble, self._trouble = self._trouble, None
+        for _ in range(MOST_ROUNDS):
+            if not self.broker.waiting:
+                break
+            for host in self.hosts:
+                if host.process is None:
+                    self._start(host)
+                for act in (self._reconnect, self._turn, self._lane, self._turn):
+                    if host.process is not None:
+                        self._act(host, act)
+            self.pass_time(0.1)
+        for host in self.hosts:
+            if host.process is not None:
+                self._act(host, self._relay)
+        self.rates, self._trouble = rates, trouble
+        self.checker.check()
+        return not self.broker.waiting
 
     # What goes wrong on the way.
 
@@ -517,6 +587,11 @@ class World:
 
     def _say(self, what: str) -> None:
         self.log.append(f"{'  ' * self._depth}{what}")
+
+
+def _is_relays(text: str) -> bool:
+    """Whether a statement is one of the relay's, or begins a transaction that may be."""
+    return text == "BEGIN" or " relay_lease" in text or (" outbox" in text and "INSERT" not in text)
 
 
 @contextmanager
