@@ -101,10 +101,10 @@ def add(connection: sa.Connection, letters: Iterable[DeadLetter]) -> None:
     """
     rows = [{field: getattr(x, field) for field in DeadLetter.__struct_fields__} for x in letters]
     if names := {row["node"] for row in rows if row["sequence"] is None and row["node"] is not None}:
-        known = store.sequences(connection, sorted(names))
+        known = store.tokens(connection, sorted(names))
         for row in rows:
             if row["sequence"] is None and row["node"] is not None:
-                row["sequence"] = known.get(row["node"], 0)
+                row["sequence"], _ = known.get(row["node"], store.NO_ROW)
     _ADD.execute(connection, rows)
 
 
@@ -173,7 +173,7 @@ def is_history_kept(connection: sa.Connection, letter: StoredLetter, node: str) 
     """Tell whether the receipts of all events of a node since a letter are kept: they go in their order."""
     if letter.sequence is None:
         return False
-    now = store.sequences(connection, [node]).get(node, 0)
+    now, _ = store.tokens(connection, [node]).get(node, store.NO_ROW)
     if now <= letter.sequence:
         return now == letter.sequence  # Below it stands a node that was purged and began again.
     lowest = connection.scalar(_LOWEST, {"node": node})

@@ -156,7 +156,6 @@ class Batch:
             method=REBUILD,
             outcome=outcome,
             reply={"outcome": outcome, "sequence": after.sequence},
-            recorded_at=self._rules.clock(),
         )
 
     def report_broken(self, event: Event, reason: str) -> None:

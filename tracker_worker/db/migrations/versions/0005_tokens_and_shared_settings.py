@@ -6,7 +6,7 @@ from alembic import op
 from sqlalchemy.dialects import mysql
 
 revision = "0005"
-down_revision = "0003"
+down_revision = "0004"
 
 JSON = sa.JSON().with_variant(mysql.LONGTEXT(), "mysql")
 MARIADB = {
