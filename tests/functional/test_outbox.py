@@ -16,6 +16,7 @@ from tests.builders import (
     some_resources,
 )
 from tests.functional.lanes import NOW, OTHER_NODE, data_of
+from tracker_worker.bus.notification_body import MAX_BODY_BYTES
 from tracker_worker.db.tables import OUTBOX
 from tracker_worker.domain.objects import Limits
 
@@ -184,6 +185,18 @@ def test_an_audit_tells_each_correction(bench):
     before = bench.rows(OUTBOX)
     assert bench.send(a_report([found], resources=own)).outcome == "ignored"
     assert bench.rows(OUTBOX) == before
+
+
+def test_audit_with_more_corrections_than_fit_tells_their_number_and_applies_all(bench):
+    bench.track()
+    own = some_resources(uuid=f"uuid-of-{NODE}", host=f"host-of-{NODE}", vcpus=10_000)
+    bench.send(a_report([an_instance(f"i-{number}", a_flavor(1)) for number in range(3000)], resources=own))
+    assert types(bench)[-2:] == ["audit", "usage"]
+    (audit,) = told(bench, "compute_node.audit")
+    assert 1000 < len(audit["corrections"]) < 3000
+    assert audit["corrections_omitted"] == 3000 - len(audit["corrections"])
+    assert max(len(row["body"]) for row in bench.rows(OUTBOX)) <= MAX_BODY_BYTES
+    assert bench.used()[0] == 3000
 
 
 def test_a_conflict_is_told_once_a_uuid(bench):

@@ -37,6 +37,7 @@ from tests.builders import (
 )
 from tracker_worker.bus.delivery import Answer
 from tracker_worker.bus.envelope import encode
+from tracker_worker.bus.notification_body import Header, encode_refused
 from tracker_worker.domain.audit import Reason
 from tracker_worker.domain.commands import Command
 from tracker_worker.domain.errors import ErrorCode
@@ -215,6 +216,17 @@ def test_a_message_has_the_fields_of_messagingv2(event_type: str) -> None:
 @pytest.mark.parametrize("event_type", STORIES)
 def test_a_payload_is_as_its_schema_says(event_type: str, validator: Callable[[str], Any]) -> None:
     validator(payload_name(event_type)).validate(built(event_type)["payload"])
+
+
+@pytest.mark.parametrize("stored", [b"\xff", b"{}", None])
+def test_a_substitute_for_a_refused_notification_is_as_its_schema_says(
+    stored: bytes | None, validator: Callable[[str], Any]
+) -> None:
+    if stored is None:
+        stored = json.dumps(built("compute_node.usage")).encode()
+    header = Header("message-1", "tracker-worker:host", NOW)
+    _, body = encode_refused(header, "compute_node.usage", NODE, stored, "too long")
+    validator("ComputeNodeEventErrorPayload").validate(json.loads(body)["payload"])
 
 
 @pytest.mark.parametrize("event_type", STORIES)

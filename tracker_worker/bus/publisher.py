@@ -2,31 +2,10 @@
 """Sends notifications from the outbox to the bus, with the message ids that they were committed with."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any, Protocol
 
 import oslo_messaging
 from msgspec import json
-
-
-def encode_notification(
-    message_id: str, publisher_id: str, event_type: str, priority: str, payload: Any, now: datetime
-) -> bytes:
-    """Return a messagingv2 message, without its outer envelope; `now` is UTC.
-
-    Its ids are the same however often it is sent, so that consumers can drop repetitions.
-    """
-    return json.encode(
-        {
-            "message_id": message_id,
-            "publisher_id": publisher_id,
-            "event_type": event_type,
-            "priority": priority,
-            "payload": payload,
-            "timestamp": now.isoformat(sep=" ", timespec="microseconds"),
-            "_unique_id": message_id.replace("-", ""),
-        }
-    )
 
 
 class Notification(Protocol):

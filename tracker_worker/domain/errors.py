@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The stable codes under which a bad event is refused or parked.
+"""The stable codes under which a bad event is refused or parked, or a notification replaced.
 
 Users match on these strings (dead letters, error replies, notifications): once set they never change.
 """
@@ -8,7 +8,9 @@ from enum import StrEnum
 
 
 class ErrorCode(StrEnum):
-    """Why an event could not be applied; the administrator's guide has the way out for each."""
+    """Why an event could not be applied, or its notification not be sent; the administrator's guide has the
+    way out for each.
+    """
 
     MALFORMED_JSON = "malformed_json"
     BAD_ENVELOPE = "bad_envelope"
@@ -29,6 +31,8 @@ class ErrorCode(StrEnum):
     WORKER_DIED = "worker_died"
     DATABASE_REJECTS = "database_rejects"
     INTERNAL_ERROR = "internal_error"
+    NOTIFICATION_TOO_LARGE = "notification_too_large"
+    NOTIFICATION_REFUSED = "notification_refused"
 
 
 class BadMessage(Exception):

@@ -4,6 +4,7 @@
 Event types are new ones: Nova's own names would become billing samples in ceilometer.
 """
 
+from collections.abc import Mapping
 from typing import Any, Literal, assert_never
 
 from msgspec import Struct, to_builtins
@@ -22,9 +23,16 @@ from tracker_worker.domain.node import (
 from tracker_worker.domain.views import usage_view
 
 NAMESPACE = "tracker_worker"
+DATA = "nova_object.data"
 PAYLOAD_VERSION = "1.0"
-_LATER_VERSIONS = dict.fromkeys(("ClaimPayload", "CorrectionPayload", "ComputeNodeAuditPayload"), "1.1")
-"""Of payloads that have changed: 1.1 has topologies and devices."""
+_LATER_VERSIONS = {
+    "ClaimPayload": "1.1",
+    "CorrectionPayload": "1.1",
+    "ComputeNodeAuditPayload": "1.2",
+    "ComputeNodeEventErrorPayload": "1.1",
+}
+"""Of payloads that have changed. Claims: 1.1 has topologies and devices. Audits: 1.2 has
+`corrections_omitted`. Errors of events: 1.1 has the codes of notifications that were replaced."""
 
 
 class CausePayload(Struct, frozen=True):
@@ -70,6 +78,7 @@ def effect_notice(effect: Effect, node: Node, cause: CausePayload) -> Notice:
             return _about(
                 node, "audit", "INFO", "ComputeNodeAuditPayload", cause,
                 corrections=[_correction(correction) for correction in corrections],
+                corrections_omitted=0,
                 migrations_without_instance=missing,
             )  # fmt: skip
         case ReportRefused(_, message):
@@ -91,6 +100,18 @@ def event_error_notice(
         node or Node(""), "event.error", "ERROR", "ComputeNodeEventErrorPayload", cause,
         code=code.value, path=path, message=message, dead_letter_id=dead_letter_id,
     )  # fmt: skip
+
+
+def substitute_notice(data: Mapping[str, Any], code: ErrorCode, message: str) -> Notice:
+    """Tell that a notification cannot be sent as it is; `data` is what its payload says, as far as known.
+
+    `cause` is null where nothing is known of it.
+    """
+    kept = {name: data.get(name) for name in ("node", "host", "uuid")}
+    kept |= {name: data.get(name) or 0 for name in ("sequence", "since")}
+    error = {"code": code.value, "path": "$", "message": message}
+    kept |= error | {name: data.get(name) for name in ("dead_letter_id", "cause")}
+    return Notice("compute_node.event.error", "ERROR", _object("ComputeNodeEventErrorPayload", kept))
 
 
 def _about(
@@ -122,7 +143,7 @@ def _object(name: str, data: dict[str, Any]) -> dict[str, Any]:
         "nova_object.name": name,
         "nova_object.namespace": NAMESPACE,
         "nova_object.version": _LATER_VERSIONS.get(name, PAYLOAD_VERSION),
-        "nova_object.data": data,
+        DATA: data,
     }
 
 

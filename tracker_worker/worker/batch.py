@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from tracker_worker.bus.answers import answer_to, parked_reply
 from tracker_worker.bus.delivery import Answer, Delivery
-from tracker_worker.bus.publisher import encode_notification
+from tracker_worker.bus.notification_body import Header, encode_bounded
 from tracker_worker.bus.redaction import kept_body
 from tracker_worker.db.dead_letters import DeadLetter, is_replay
 from tracker_worker.db.outbox import OutboxRow
@@ -338,15 +338,8 @@ class Batch:
         rows = []
         for node, notice in self._notices:
             message_id = self._rules.new_id()
-            body = encode_notification(
-                message_id,
-                self._rules.publisher_id,
-                notice.event_type,
-                notice.priority,
-                notice.payload,
-                now,
-            )
-            rows.append(OutboxRow(node, notice.event_type, notice.priority, message_id, body))
+            sent, body = encode_bounded(Header(message_id, self._rules.publisher_id, now), notice)
+            rows.append(OutboxRow(node, sent.event_type, sent.priority, message_id, body))
         return rows
 
 

@@ -45,8 +45,14 @@ def test_a_parked_event_raises_the_exception_of_its_code(code, kind):
 
 
 def test_every_code_that_parks_has_an_exception():
-    """node_conflict is an outcome, ledger_broken a reason to hold: nothing is parked with them."""
-    assert ANSWERS.keys() == set(ErrorCode) - {ErrorCode.NODE_CONFLICT, ErrorCode.LEDGER_BROKEN}
+    """An outcome, a reason to hold, notifications that are replaced: nothing is parked with these."""
+    others = {
+        ErrorCode.NODE_CONFLICT,
+        ErrorCode.LEDGER_BROKEN,
+        ErrorCode.NOTIFICATION_TOO_LARGE,
+        ErrorCode.NOTIFICATION_REFUSED,
+    }
+    assert ANSWERS.keys() == set(ErrorCode) - others
 
 
 def test_an_invalid_command_names_code_path_and_reason():

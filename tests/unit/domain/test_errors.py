@@ -10,7 +10,7 @@ CODES = {
     "unknown_method", "missing_argument", "unknown_argument", "wrong_type", "out_of_range",
     "invalid_value", "wrong_partition", "event_id_reused", "ledger_broken", "node_conflict", "dead_lettered",
     "worker_died",
-    "database_rejects", "internal_error",
+    "database_rejects", "internal_error", "notification_too_large", "notification_refused",
 }  # fmt: skip
 
 
