@@ -16,7 +16,7 @@ from tests.builders import NODE, a_flavor, an_instance, command
 from tests.functional.lanes import OTHER_NODE
 from tests.functional.statements import Fault, connection_lost, disk_full
 from tracker_worker.db.tables import OUTBOX
-from tracker_worker.worker.relay import NotConfirmed, Relay, RelaySettings
+from tracker_worker.worker.relay import WINDOW_BYTES, NotConfirmed, Relay, RelaySettings
 
 SECONDS = 20
 
@@ -237,6 +237,17 @@ def test_what_a_bus_refuses_is_published_again_from_there_on(bench):
     publish_all(one)
     assert bus.ids == ids
     assert bench.rows(OUTBOX) == []
+
+
+def test_window_is_bounded_by_bytes(bench):
+    ids, bus = filled(bench, 3), Bus()
+    with bench.engine.begin() as connection:
+        connection.execute(sa.update(OUTBOX).values(body=b"{" + b" " * (WINDOW_BYTES // 2 - 40) + b"}"))
+    one = relay(bench, bus)
+    counts = []
+    bus.publish = lambda rows: counts.append(len(rows)) or len(rows)
+    publish_all(one)
+    assert counts == [2] * (len(ids) // 2) + [1] * (len(ids) % 2)
 
 
 def test_one_relay_at_a_time_publishes(bench):

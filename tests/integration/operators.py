@@ -91,8 +91,8 @@ class Operator(ABC):
         """Write receipts of as many events, event-0 and so on, and let the server's statistics not know."""
 
     @abstractmethod
-    def rows_read(self, connection: sa.Connection) -> int:
-        """How many rows have been read one after the other so far: by the session, or of the receipts."""
+    def rows_read(self, connection: sa.Connection, table: str) -> int:
+        """How many rows have been read so far: by the session, or of a table."""
 
     @abstractmethod
     def connect_timeout(self, connection: Any) -> int:
@@ -170,9 +170,9 @@ class OnPostgreSQL(Operator):
             f" FROM generate_series(0, {count - 1}) n"
         )
 
-    def rows_read(self, connection: sa.Connection) -> int:
+    def rows_read(self, connection: sa.Connection, table: str) -> int:
         connection.exec_driver_sql("SELECT pg_stat_force_next_flush()")
-        read = "SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'receipts'"
+        read = f"SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_user_tables WHERE relname = '{table}'"
         return connection.exec_driver_sql(read).scalar()
 
     def connect_timeout(self, connection: Any) -> int:
@@ -243,9 +243,9 @@ class OnMariaDB(Operator):
             f" FROM seq_0_to_{count - 1}"
         )
 
-    def rows_read(self, connection: sa.Connection) -> int:
-        status = connection.exec_driver_sql("SHOW SESSION STATUS LIKE 'Handler_read_rnd_next'")
-        return int(status.one()[1])
+    def rows_read(self, connection: sa.Connection, table: str) -> int:
+        status = connection.exec_driver_sql("SHOW SESSION STATUS LIKE 'Handler_read_%%'")
+        return sum(int(count) for _, count in status)
 
     def connect_timeout(self, connection: Any) -> int:
         return connection.connect_timeout

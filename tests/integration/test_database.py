@@ -32,6 +32,7 @@ from tracker_worker.db.tables import ATTEMPTS, DEAD_LETTERS, METADATA, NODES, RE
 from tracker_worker.db.unit_of_work import UnitOfWork, Work
 from tracker_worker.domain.ledger import Node
 from tracker_worker.domain.objects import Resources
+from tracker_worker.worker.relay import WINDOW_BYTES
 
 ANY_TEXT = "\0 \x01 \\u0000 \" ' \\ % %(x)s :x \n \t ü 漢 🙂 \u2028 \x7f"
 SECONDS = 20
@@ -142,7 +143,7 @@ def test_a_receipt_comes_back_as_it_was(connection):
 def test_a_notification_comes_back_byte_for_byte_and_in_order(connection):
     bodies = [bytes(range(256)), b"", *(b"%d" % number for number in range(5000))]
     outbox.add(connection, [notification(number, body) for number, body in enumerate(bodies)])
-    found = outbox.window(connection, [], 10_000)
+    found = outbox.window(connection, [], 10_000, WINDOW_BYTES)
     assert [row.body for row in found] == bodies
     assert [replace(row, id=0) for row in found[:1]] == [notification(0, bodies[0])]
     ids = [row.id for row in found]
@@ -151,19 +152,30 @@ def test_a_notification_comes_back_byte_for_byte_and_in_order(connection):
 
 def test_a_window_leaves_out_what_it_is_told_to_and_begins_with_the_lowest(connection):
     outbox.add(connection, [notification(number) for number in range(10)])
-    rows = outbox.window(connection, [], 10)
+    rows = outbox.window(connection, [], 10, WINDOW_BYTES)
     but = [row.message_id for row in (*rows[:2], *rows[3:5])]
-    assert outbox.window(connection, but, 3) == [rows[2], *rows[5:7]]
+    assert outbox.window(connection, but, 3, WINDOW_BYTES) == [rows[2], *rows[5:7]]
     outbox.remove(connection, {row.message_id: row.id for row in rows[:9]} | {"message-lost": 2**40})
-    assert outbox.window(connection, [], 10) == rows[9:]
+    assert outbox.window(connection, [], 10, WINDOW_BYTES) == rows[9:]
+
+
+def test_window_is_bounded_by_bytes_and_its_first_notification_has_any_size(connection):
+    sizes = (30, 40, 31, 100, 1, 99, 1)
+    outbox.add(connection, [notification(number, b"x" * size) for number, size in enumerate(sizes)])
+    windows, published = [], []
+    while rows := outbox.window(connection, published, 3, 100):
+        windows.append([len(row.body) for row in rows])
+        published += [row.message_id for row in rows]
+    assert windows == [[30, 40], [31], [100], [1, 99], [1]]
+    assert [len(row.body) for row in outbox.window(connection, [], 3, 10)] == [30]
 
 
 def test_notification_of_another_message_id_is_not_removed(connection):
     """After a failover the row's id may be another notification's."""
     outbox.add(connection, [notification(number) for number in range(2)])
-    rows = outbox.window(connection, [], 2)
+    rows = outbox.window(connection, [], 2, WINDOW_BYTES)
     outbox.remove(connection, {"message-lost": rows[0].id, rows[1].message_id: rows[1].id})
-    assert outbox.window(connection, [], 2) == rows[:1]
+    assert outbox.window(connection, [], 2, WINDOW_BYTES) == rows[:1]
 
 
 def test_a_dead_letter_comes_back_as_it_was(engine, a_unit_of_work):
@@ -248,7 +260,7 @@ def test_an_id_that_no_column_could_hold_is_nobodys(connection):
 
 def test_a_list_of_ids_may_be_empty_and_numbers_large(connection):
     assert receipts.find(connection, []) == {}
-    assert outbox.window(connection, [], 1) == []
+    assert outbox.window(connection, [], 1, WINDOW_BYTES) == []
     outbox.remove(connection, {"message": 2**62})
 
 

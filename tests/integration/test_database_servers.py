@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What only servers have: locks and their order, lost connections, plans, time-outs. One suite for all."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -30,6 +31,7 @@ from tracker_worker.db import outbox, receipts, sessions, store
 from tracker_worker.db.engine import create_engine, engine_options
 from tracker_worker.db.errors import DATABASE_ERRORS
 from tracker_worker.db.tables import NODES
+from tracker_worker.worker.relay import WINDOW_BYTES
 
 
 @pytest.fixture(params=OPERATORS, scope="module")
@@ -164,10 +166,10 @@ def test_a_notification_whose_commit_came_late_is_found_below_those_published(en
         outbox.add(late, [notification(1)])
         outbox.add(early, [notification(2)])
         early.commit()
-        (seen,) = outbox.window(relay, [], 10)
+        (seen,) = outbox.window(relay, [], 10, WINDOW_BYTES)
         relay.commit()
         late.commit()
-        (missed,) = outbox.window(relay, [seen.message_id], 10)
+        (missed,) = outbox.window(relay, [seen.message_id], 10, WINDOW_BYTES)
     assert missed.id < seen.id
     assert missed.message_id == "message-1"
 
@@ -384,9 +386,9 @@ def test_a_receipt_is_looked_up_in_a_table_that_was_empty_a_moment_ago(engine, o
         for _ in range(20):
             receipts.find(connection, ["event-1"])
         operator.fill_unnoticed(100_000)
-        before = operator.rows_read(connection)
+        before = operator.rows_read(connection, "receipts")
         assert len(receipts.find(connection, [f"event-{number}" for number in range(256)])) == 256
-        assert operator.rows_read(connection) - before < 2_000
+        assert operator.rows_read(connection, "receipts") - before < 2_000
 
 
 # Settings.
@@ -438,3 +440,15 @@ def test_workers_that_start_together_migrate_once(server):
             process.kill()
             process.wait()
         server.drop_database(url)
+
+
+def test_window_of_a_large_outbox_reads_its_own_rows(engine, operator):
+    """Whatever the server believes of the table's size, and however many rows were published before."""
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        for first in range(0, 10_000, 1000):
+            numbers = range(first, first + 1000)
+            outbox.add(connection, [notification(number, os.urandom(1000)) for number in numbers])
+        published = [row.message_id for row in outbox.window(connection, [], 200, WINDOW_BYTES)]
+        before = operator.rows_read(connection, "outbox")
+        assert len(outbox.window(connection, published, 200, 50_000)) == 50
+        assert operator.rows_read(connection, "outbox") - before < 5_000

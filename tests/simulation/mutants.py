@@ -217,8 +217,8 @@ class _Hopeful:
 
 
 def _know_by_id(monkeypatch: pytest.MonkeyPatch) -> None:
-    def window(connection: sa.Connection, but: dict[str, int], size: int) -> list[Any]:
-        query = sa.select(OUTBOX).where(OUTBOX.c.id.not_in(but.values())).order_by(OUTBOX.c.id).limit(size)
+    def window(connection: sa.Connection, but: dict[str, int], most: int, _size: int) -> list[Any]:
+        query = sa.select(OUTBOX).where(OUTBOX.c.id.not_in(but.values())).order_by(OUTBOX.c.id).limit(most)
         return [OutboxRow(**row._mapping) for row in connection.execute(query)]
 
     def remove(connection: sa.Connection, published: dict[str, int]) -> None:

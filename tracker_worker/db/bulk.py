@@ -56,10 +56,23 @@ def _elements_in_mariadb(element: _Elements, compiler: SQLCompiler, **how: Any) 
     return json_table.elements(compiler.process(element.clauses, **how))
 
 
+class _Uuids(_Elements):
+    """The elements of a JSON list of uuids, of which none is longer than a uuid."""
+
+    inherit_cache = True
+
+
+@compiles(_Uuids, "mysql")
+def _uuids_in_mariadb(element: _Uuids, compiler: SQLCompiler, **how: Any) -> str:
+    return json_table.uuids(compiler.process(element.clauses, **how))
+
+
 IDS = _Elements(sa.bindparam("ids", type_=sa.Text)).table_valued("value")
 """The texts in the parameter `ids` as rows of one column, `value`."""
 TEXT_IDS = sa.select(IDS.c.value)
 """The texts in the parameter `ids`, for `IN` where no index is to be used; `as_ids` makes the parameter."""
+UUID_IDS = sa.select(_Uuids(sa.bindparam("ids", type_=sa.Text)).table_valued("value").c.value)
+"""The same, for uuids and `NOT IN`."""
 
 
 def as_ids(ids: Iterable[str]) -> dict[str, str]:

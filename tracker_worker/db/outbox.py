@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from msgspec import Struct
 
 from tracker_worker.db import bulk
-from tracker_worker.db.bulk import TEXT_IDS, as_ids
+from tracker_worker.db.bulk import UUID_IDS, as_ids
 from tracker_worker.db.tables import OUTBOX
 
 
@@ -27,11 +27,25 @@ class OutboxRow(Struct, frozen=True):
 
 _COLUMNS = ("node", "event_type", "priority", "message_id", "body")
 _ADD = bulk.insert(OUTBOX, _COLUMNS)
+# MariaDB would rather read all of a table that it believes to be small.
+_BY_ID = ("FORCE INDEX (PRIMARY)", "mysql")
+_WAITING = (
+    sa.select(OUTBOX.c.id, sa.func.length(OUTBOX.c.body).label("bytes"))
+    .with_hint(OUTBOX, *_BY_ID)
+    .where(OUTBOX.c.message_id.not_in(UUID_IDS))
+    .order_by(OUTBOX.c.id)
+    .limit(sa.bindparam("rows"))
+    .subquery("waiting")
+)
+_SUM = sa.func.sum(_WAITING.c.bytes).over(order_by=_WAITING.c.id, rows=(None, 0))
+_SUMMED = sa.select(_WAITING, _SUM.label("bytes_so_far")).subquery("summed")
 _WINDOW = (
     sa.select(OUTBOX)
-    .where(OUTBOX.c.message_id.not_in(TEXT_IDS))
+    .select_from(_SUMMED.join(OUTBOX, _SUMMED.c.id == OUTBOX.c.id))
+    .prefix_with("STRAIGHT_JOIN", dialect="mysql")
+    .with_hint(OUTBOX, *_BY_ID)
+    .where(sa.or_(_SUMMED.c.bytes_so_far <= sa.bindparam("most"), _SUMMED.c.bytes_so_far == _SUMMED.c.bytes))
     .order_by(OUTBOX.c.id)
-    .limit(sa.bindparam("size"))
 )
 _REMOVE = bulk.delete(OUTBOX, ("id", "message_id"))
 
@@ -41,14 +55,16 @@ def add(connection: sa.Connection, rows: Iterable[OutboxRow]) -> None:
     _ADD.execute(connection, [{column: getattr(row, column) for column in _COLUMNS} for row in rows])
 
 
-def window(connection: sa.Connection, but: Iterable[str], size: int) -> Sequence[OutboxRow]:
-    """Return the oldest notifications in id order, at most `size`, without those of the message ids `but`.
+def window(connection: sa.Connection, but: Iterable[str], rows: int, size: int) -> Sequence[OutboxRow]:
+    """Return the oldest notifications in id order, without those of the message ids `but`.
+
+    At most `rows` of them, whose bodies have at most `size` bytes together; the first one has any size.
 
     Not those above the last id published: where ids are given out before the commit, a lower one may come
     later.
     """
-    rows = connection.execute(_WINDOW, {**as_ids(but), "size": size})
-    return [OutboxRow(**row._mapping) for row in rows]
+    found = connection.execute(_WINDOW, {**as_ids(but), "rows": rows, "most": size})
+    return [OutboxRow(**row._mapping) for row in found]
 
 
 def remove(connection: sa.Connection, published: Mapping[str, int]) -> None:

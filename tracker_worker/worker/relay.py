@@ -42,7 +42,8 @@ class NotConfirmed(Exception):
 
 RETRIED = (*DATABASE_ERRORS, *CONNECTION_ERRORS, MessagingException, TopologyMismatch, NotConfirmed)
 
-
+WINDOW_BYTES = 8 * 1024 * 1024
+"""Of the bodies in a window: what the process holds of the outbox, and what is sent before confirms come."""
 LINGER_SECONDS = 0.03
 """How long commits may join in before a window is read. A caller who waits for one answer after the other
 gets them a fifth sooner, because the relay does not work at the same time."""
@@ -121,9 +122,9 @@ class Relay:
             return False
         if len(self._unremoved) >= self._settings.window:
             self.remove_published()
-        size = self._settings.window - len(self._unremoved)
+        most = self._settings.window - len(self._unremoved)
         with self._transaction() as connection:
-            rows = outbox.window(connection, self._unremoved, size)
+            rows = outbox.window(connection, self._unremoved, most, WINDOW_BYTES)
         if not rows:
             return False
         confirmed = self._publisher.publish(rows)
