@@ -13,8 +13,9 @@ from oslo_db.exception import DBConnectionError
 from oslo_messaging.exceptions import MessageDeliveryFailure
 
 from tests.builders import NODE, a_flavor, an_instance, command
-from tests.functional.lanes import OTHER_NODE
-from tests.functional.statements import Fault, connection_lost, disk_full
+from tests.functional.lanes import NOW, OTHER_NODE, data_of
+from tests.functional.statements import Fault, connection_lost, disk_full, out_of_range
+from tracker_worker.bus.publisher import NotificationRefused
 from tracker_worker.db.tables import OUTBOX
 from tracker_worker.worker.relay import WINDOW_BYTES, NotConfirmed, Relay, RelaySettings
 
@@ -34,15 +35,21 @@ def until(holds, value):
 
 
 class Bus:
-    """Takes notifications; fails or refuses where it is told to, after having taken some of a window."""
+    """Takes notifications; fails or refuses where it is told to, after having taken some of a window.
 
-    def __init__(self, fail_after=None, refuse_after=None):
+    Those of the ids `unfit` it refuses for ever, with all that it is sent together with them.
+    """
+
+    def __init__(self, fail_after=None, refuse_after=None, unfit=()):
         self.taken = []
+        self.unfit = set(unfit)
         self.fail_after = fail_after
         self.refuse_after = refuse_after
         self.some = threading.Event()
 
     def publish(self, notifications):
+        if any(n.message_id in self.unfit and n.event_type == "compute_node.usage" for n in notifications):
+            raise NotificationRefused("unfit")
         for count, notification in enumerate(notifications):
             if self.refuse_after == len(self.taken):
                 self.refuse_after = None
@@ -68,7 +75,9 @@ class Bus:
 
 
 def relay(bench, bus, owner="one", **settings):
-    return Relay(bench.engine, bus, RelaySettings(**settings), owner, time.monotonic, lambda: None)
+    return Relay(
+        bench.engine, bus, RelaySettings(**settings), owner, lambda: NOW, time.monotonic, lambda: None
+    )
 
 
 def filled(bench, count=10):
@@ -229,6 +238,17 @@ def test_a_relay_that_cannot_drain_in_time_says_so(bench):
     assert one.drain(SECONDS), "its thread goes on, with a connection that the test closes"
 
 
+def test_database_error_about_data_does_not_end_the_relay(bench):
+    """Whatever the database says of a row, the process would only meet that row again."""
+    ids, bus = filled(bench), Bus()
+    one = relay(bench, bus)
+    with Fault(bench.engine, "SELECT outbox", out_of_range, times=2) as fault:
+        one.start()
+        assert one.drain(SECONDS)
+    assert fault.hits == 2
+    assert bus.ids == ids
+
+
 def test_what_a_bus_refuses_is_published_again_from_there_on(bench):
     ids, bus = filled(bench), Bus(refuse_after=4)
     one = relay(bench, bus, window=100)
@@ -237,6 +257,34 @@ def test_what_a_bus_refuses_is_published_again_from_there_on(bench):
     publish_all(one)
     assert bus.ids == ids
     assert bench.rows(OUTBOX) == []
+
+
+@pytest.mark.parametrize("unfit", [[1], [10], [1, 2, 5, 10]])
+def test_row_that_the_bus_refuses_is_replaced_and_the_others_go_on_in_order(bench, caplog, unfit):
+    ids = filled(bench)
+    bus = Bus(unfit=[ids[number] for number in unfit])
+    one = relay(bench, bus, window=4)
+    publish_all(one)
+    assert bus.ids == ids
+    replaced = [message for message in bus.taken if message["event_type"] == "compute_node.event.error"]
+    assert [message["message_id"] for message in replaced] == [ids[number] for number in unfit]
+    assert {data_of(message)["code"] for message in replaced} == {"notification_refused"}
+    assert one.refused == len(unfit)
+    assert caplog.text.count("is sent in its place: unfit") == len(unfit)
+    assert bench.rows(OUTBOX) == []
+
+
+def test_replaced_row_is_not_replaced_again_after_a_crash(bench):
+    ids = filled(bench, 2)
+    bus = Bus(unfit=ids[1:2])
+    one = relay(bench, bus)
+    bus.fail_after = 1
+    with pytest.raises(MessageDeliveryFailure):
+        publish_all(one)
+    another = relay(bench, bus)
+    publish_all(another)
+    assert list(dict.fromkeys(bus.ids)) == ids
+    assert (one.refused, another.refused) == (1, 0)
 
 
 def test_window_is_bounded_by_bytes(bench):

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from tests.builders import a_flavor, a_migration, a_report, an_instance, command, some_resources
-from tests.functional.lanes import PARTITIONS, LaneBench
+from tests.functional.lanes import NOW, PARTITIONS, LaneBench
 from tests.functional.statements import watched
 from tracker_worker.bus.publisher import Notification
 from tracker_worker.db import outbox, receipts, retention, store
@@ -217,7 +217,7 @@ def executed(a_bench) -> dict[str, object]:
         bench.unit_of_work.count_attempts({"twice": 2})
         bench.unit_of_work.show(NODES)
         settings = RelaySettings(window=50)
-        relay = Relay(bench.engine, _Nowhere(), settings, "relay", time.monotonic, lambda: None)
+        relay = Relay(bench.engine, _Nowhere(), settings, "relay", lambda: NOW, time.monotonic, lambda: None)
         relay.start()
         assert relay.drain(SECONDS)
     return {s.sql: s.parameters[0] if s.many else s.parameters for s in seen}

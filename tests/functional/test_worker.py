@@ -287,6 +287,25 @@ def test_novas_consumers_hear_the_notifications(a_worker, heard):
     assert "hunter2" not in repr(messages)
 
 
+def test_row_that_cannot_be_decoded_is_replaced_and_ends_no_worker(a_worker, engine, heard, caplog):
+    """One stored by a later version, with a priority of its own, is published as it is."""
+    stored = {"node": None, "event_type": "compute_node.usage", "priority": "INFO"}
+    with engine.begin() as connection:
+        connection.execute(sa.insert(OUTBOX), stored | {"message_id": "broken", "body": b"{\xff"})
+        later = stored | {"message_id": "later", "priority": "WARN", "body": b"{}"}
+        connection.execute(sa.insert(OUTBOX), later)
+    running = a_worker(notification_exchange="nova")
+    node = f"node-heard-{next(_numbers)}"
+    track(running.api, node)
+    assert [heard.messages.get(timeout=SECONDS)["event_type"] for _ in range(3)] == [
+        "compute_node.event.error", "compute_node.create", "compute_node.usage",
+    ]  # fmt: skip
+    assert "The bus refuses notification broken" in caplog.text
+    assert running.stop()
+    assert rows(engine, OUTBOX) == []
+    assert not running.failed.is_set()
+
+
 def test_what_was_cast_before_the_stop_is_committed_and_published(running, engine):
     nodes = [f"node-{number}" for number in range(8)]
     track(running.api, *nodes)

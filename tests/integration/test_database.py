@@ -170,6 +170,15 @@ def test_window_is_bounded_by_bytes_and_its_first_notification_has_any_size(conn
     assert [len(row.body) for row in outbox.window(connection, [], 3, 10)] == [30]
 
 
+def test_replaced_notification_keeps_its_id_and_its_message_id(connection):
+    outbox.add(connection, [notification(number) for number in range(3)])
+    first, second, third = outbox.window(connection, [], 3, WINDOW_BYTES)
+    changed = replace(second, event_type="compute_node.event.error", priority="ERROR", body=b"\0\xff")
+    outbox.replace(connection, changed)
+    outbox.replace(connection, replace(changed, id=third.id))
+    assert outbox.window(connection, [], 3, WINDOW_BYTES) == [first, changed, third]
+
+
 def test_notification_of_another_message_id_is_not_removed(connection):
     """After a failover the row's id may be another notification's."""
     outbox.add(connection, [notification(number) for number in range(2)])

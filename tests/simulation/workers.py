@@ -94,7 +94,7 @@ class Process:
         self.dispatcher = Dispatcher([self.lane], lambda: None)
         settings = RelaySettings(window=6, lease_seconds=LEASE_SECONDS, retry_max=0.0)
         owner = str(uuid.UUID(int=number))
-        self.relay = Relay(engine, self, settings, owner, hooks.monotonic, lambda: None)
+        self.relay = Relay(engine, self, settings, owner, hooks.clock, hooks.monotonic, lambda: None)
         self.purge = Purge(engine, RECEIPT_DAYS, lambda: None)
         self.subscription: Subscription | None = None
         self.connection: Connection | None = None

@@ -3,6 +3,7 @@
 
 A confirm each would bound the rate by the broker's disk; a window of them costs as much as one. Where a queue
 refuses one notification and takes the next, because a policy bounds its length, the refused one comes later.
+A message that the broker refuses for itself, because it is longer than max_message_size, closes the channel.
 """
 
 import logging
@@ -16,7 +17,7 @@ from msgspec import json
 
 from tracker_worker.bus.broker import CONNECTION_ERRORS, BrokerSettings
 from tracker_worker.bus.outgoing import OutgoingConnection
-from tracker_worker.bus.publisher import Notification
+from tracker_worker.bus.publisher import Notification, NotificationRefused
 from tracker_worker.bus.topology import TopologyMismatch
 
 LOG = logging.getLogger(__name__)
@@ -47,19 +48,25 @@ class ConfirmingPublisher:
         self.unrouted = 0
 
     def publish(self, notifications: Sequence[Notification]) -> int:
-        """Send all, mandatory and persistent, and wait for their confirms."""
+        """Send all, mandatory and persistent, and wait for their confirms.
+
+        Raises NotificationRefused where the broker closed the channel for a message, before it confirmed any.
+        """
+        messages = [(self._key(notification), _message(notification)) for notification in notifications]
         channel = self._connection.channel()
         before = self._sent
         try:
             # All queues first: a refused declaration must not repeat what was sent before it.
-            for routing_key in {self._key(notification) for notification in notifications} - self._declared:
+            for routing_key in {key for key, _ in messages} - self._declared:
                 self._declare(routing_key)
-            for notification in notifications:
-                self._send(channel, notification)
+            for routing_key, message in messages:
+                self._send(channel, routing_key, message)
             self._await_confirms()
         except CONNECTION_ERRORS as error:
             self.close()
             if self._confirmed == before:
+                if isinstance(error, amqp.PreconditionFailed):
+                    raise NotificationRefused(error.reply_text) from error
                 raise
             LOG.warning("The connection to %s is lost: %s", self._settings.name, error)
         confirmed = self._confirmed - before
@@ -88,18 +95,8 @@ class ConfirmingPublisher:
     def _key(self, notification: Notification) -> str:
         return f"{self._topic}.{notification.priority.lower()}"
 
-    def _send(self, channel: Any, notification: Notification) -> None:
-        envelope = {"oslo.version": "2.0", "oslo.message": notification.body.decode()}
-        message = amqp.Message(
-            json.encode(envelope),
-            content_type="application/json",
-            content_encoding="utf-8",
-            delivery_mode=2,
-            priority=0,
-        )
-        channel.basic_publish(
-            message, exchange=self._exchange.name, routing_key=self._key(notification), mandatory=True
-        )
+    def _send(self, channel: Any, routing_key: str, message: amqp.Message) -> None:
+        channel.basic_publish(message, exchange=self._exchange.name, routing_key=routing_key, mandatory=True)
         self._sent += 1
 
     def _declare(self, routing_key: str) -> None:
@@ -151,3 +148,17 @@ class ConfirmingPublisher:
 
     def _returned(self, _error: object, _exchange: str, _routing_key: str, _message: object) -> None:
         self.unrouted += 1
+
+
+def _message(notification: Notification) -> amqp.Message:
+    try:
+        text = notification.body.decode()
+    except UnicodeDecodeError as error:
+        raise NotificationRefused(f"its body is no text: {error}") from None
+    return amqp.Message(
+        json.encode({"oslo.version": "2.0", "oslo.message": text}),
+        content_type="application/json",
+        content_encoding="utf-8",
+        delivery_mode=2,
+        priority=0,
+    )

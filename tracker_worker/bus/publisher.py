@@ -5,7 +5,14 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import oslo_messaging
-from msgspec import json
+from msgspec import DecodeError, json
+
+
+class NotificationRefused(Exception):
+    """The bus refuses one of several notifications for what it is, now and whenever it is sent again.
+
+    Which one is not known. Any number of them may have been sent.
+    """
 
 
 class Notification(Protocol):
@@ -28,7 +35,8 @@ class Publisher(Protocol):
     def publish(self, notifications: Sequence[Notification]) -> int:
         """Return how many, counted from the first, the bus has.
 
-        Fewer than all when it refused one or was lost; any number of the others may have been sent.
+        Fewer than all when it took no more or was lost; any number of the others may have been sent. Raises
+        NotificationRefused when none of them is known to be taken, and one never will be.
         """
         ...
 
@@ -49,22 +57,25 @@ class TransportPublisher:
 
     def __init__(self, transport: Any, exchange: str, topic: str) -> None:
         self._transport = transport
-        self._targets = {
-            priority: oslo_messaging.Target(exchange=exchange, topic=f"{topic}.{priority.lower()}")
-            for priority in ("INFO", "ERROR")
-        }
+        self._exchange = exchange
+        self._topic = topic
 
     def publish(self, notifications: Sequence[Notification]) -> int:
-        """Send each with the message that was stored. Raises oslo.messaging's errors."""
-        for notification in notifications:
-            self._transport._send_notification(
-                self._targets[notification.priority],
-                {},
-                json.decode(notification.body),
-                version=2.0,
-                retry=0,
-            )
+        """Send each with the message that was stored. Raises oslo.messaging's errors.
+
+        All are decoded first, so that one that cannot be has no others sent again.
+        """
+        for target, message in [self._decoded(notification) for notification in notifications]:
+            self._transport._send_notification(target, {}, message, version=2.0, retry=0)
         return len(notifications)
+
+    def _decoded(self, notification: Notification) -> tuple[oslo_messaging.Target, Any]:
+        topic = f"{self._topic}.{notification.priority.lower()}"
+        try:
+            message = json.decode(notification.body)
+        except (DecodeError, UnicodeError, RecursionError) as error:
+            raise NotificationRefused(f"its body is no JSON: {error}") from None
+        return oslo_messaging.Target(exchange=self._exchange, topic=topic), message
 
     def tend(self) -> None:
         """The transport does it."""

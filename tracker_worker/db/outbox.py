@@ -12,7 +12,7 @@ from tracker_worker.db.tables import OUTBOX
 
 
 class OutboxRow(Struct, frozen=True):
-    """A notification as it will be published: body and message id never change.
+    """A notification as it will be published: its body changes only if the bus refuses it.
 
     `id` is 0 before the insert.
     """
@@ -47,6 +47,11 @@ _WINDOW = (
     .where(sa.or_(_SUMMED.c.bytes_so_far <= sa.bindparam("most"), _SUMMED.c.bytes_so_far == _SUMMED.c.bytes))
     .order_by(OUTBOX.c.id)
 )
+_REPLACE = (
+    sa.update(OUTBOX)
+    .where(OUTBOX.c.id == sa.bindparam("b_id"), OUTBOX.c.message_id == sa.bindparam("b_message_id"))
+    .values({name: sa.bindparam(name) for name in ("event_type", "priority", "body")})
+)
 _REMOVE = bulk.delete(OUTBOX, ("id", "message_id"))
 
 
@@ -65,6 +70,12 @@ def window(connection: sa.Connection, but: Iterable[str], rows: int, size: int) 
     """
     found = connection.execute(_WINDOW, {**as_ids(but), "rows": rows, "most": size})
     return [OutboxRow(**row._mapping) for row in found]
+
+
+def replace(connection: sa.Connection, row: OutboxRow) -> None:
+    """Give the notification of this id and message id another type, priority and body."""
+    values = {name: getattr(row, name) for name in ("event_type", "priority", "body")}
+    connection.execute(_REPLACE, {**values, "b_id": row.id, "b_message_id": row.message_id})
 
 
 def remove(connection: sa.Connection, published: Mapping[str, int]) -> None:

@@ -7,12 +7,14 @@ its process stood still, may repeat notifications; it cannot skip one or overtak
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import TypeVar
 
 import sqlalchemy as sa
 from msgspec import Struct
+from msgspec.structs import replace
 from oslo_messaging.exceptions import MessagingException
 from tenacity import (
     RetryCallState,
@@ -24,11 +26,13 @@ from tenacity import (
 from tenacity.nap import sleep_using_event
 
 from tracker_worker.bus.broker import CONNECTION_ERRORS
-from tracker_worker.bus.publisher import Publisher
+from tracker_worker.bus.notification_body import Header, encode_refused
+from tracker_worker.bus.publisher import NotificationRefused, Publisher
 from tracker_worker.bus.topology import TopologyMismatch
 from tracker_worker.db import lease, outbox
 from tracker_worker.db.connection import LazyConnection
 from tracker_worker.db.errors import DATABASE_ERRORS, reason_of
+from tracker_worker.db.outbox import OutboxRow
 from tracker_worker.worker.threads import worker_thread
 
 LOG = logging.getLogger(__name__)
@@ -40,7 +44,12 @@ class NotConfirmed(Exception):
     """The bus refused a notification, or was lost before it confirmed all: what is left is sent again."""
 
 
-RETRIED = (*DATABASE_ERRORS, *CONNECTION_ERRORS, MessagingException, TopologyMismatch, NotConfirmed)
+RETRIED = (
+    *DATABASE_ERRORS, *CONNECTION_ERRORS, MessagingException, TopologyMismatch, NotConfirmed,
+    NotificationRefused,
+)  # fmt: skip
+"""The relay waits for its database and its broker whatever they say: if it ended, the process would end, and
+the next one would meet the same row."""
 
 WINDOW_BYTES = 8 * 1024 * 1024
 """Of the bodies in a window: what the process holds of the outbox, and what is sent before confirms come."""
@@ -51,13 +60,15 @@ gets them a fifth sooner, because the relay does not work at the same time."""
 
 class RelaySettings(Struct, frozen=True):
     """Rows that may be published and not yet removed; seconds between looks when no lane of this process
-    called; seconds after which another relay may publish if this one says nothing more.
+    called; seconds after which another relay may publish if this one says nothing more; in whose name it
+    tells that a row was refused.
     """
 
     window: int = 200
     poll_interval: float = 1.0
     retry_max: float = 5.0
     lease_seconds: float = 10.0
+    publisher_id: str = "tracker-worker"
 
 
 class Relay:
@@ -68,8 +79,11 @@ class Relay:
     the database connection: the next one may reach a server that lost the last commits and gives their row
     ids out again. The relay then repeats at most a window.
 
-    `owner` is an id that no other relay has; `monotonic` is a clock in seconds that is never set. `published`
-    counts what the bus has taken, repetitions included.
+    A row that the bus refuses for itself is replaced by a `compute_node.event.error`, so that those behind it
+    go on.
+
+    `owner` is an id that no other relay has; `clock` is UTC, `monotonic` is in seconds and never set.
+    `published` counts what the bus has taken, repetitions included; `refused` the rows that were replaced.
     """
 
     def __init__(
@@ -78,6 +92,7 @@ class Relay:
         publisher: Publisher,
         settings: RelaySettings,
         owner: str,
+        clock: Callable[[], datetime],
         monotonic: Callable[[], float],
         failed: Callable[[], None],
     ) -> None:
@@ -85,15 +100,18 @@ class Relay:
         self._publisher = publisher
         self._settings = settings
         self._owner = owner
+        self._clock = clock
         self._monotonic = monotonic
         self._owned_until = 0.0
         self._ask_again_at = 0.0
         self._unremoved: dict[str, int] = {}
+        self._replaced: str | None = None
         self._work = threading.Event()
         self._closing = threading.Event()
         self._abandon = threading.Event()
         self._thread = worker_thread("relay", self._run, failed)
         self.published = 0
+        self.refused = 0
 
     def start(self) -> None:
         """Start the thread; it begins with what an earlier process left."""
@@ -127,11 +145,7 @@ class Relay:
             rows = outbox.window(connection, self._unremoved, most, WINDOW_BYTES)
         if not rows:
             return False
-        confirmed = self._publisher.publish(rows)
-        self.published += confirmed
-        self._unremoved |= {row.message_id: row.id for row in rows[:confirmed]}
-        if confirmed < len(rows):
-            raise NotConfirmed(f"{confirmed} of {len(rows)} notifications were confirmed")
+        self._publish(rows)
         return True
 
     def remove_published(self) -> None:
@@ -140,6 +154,42 @@ class Relay:
             with self._transaction() as connection:
                 outbox.remove(connection, self._unremoved)
             self._unremoved.clear()
+
+    def _publish(self, rows: Sequence[OutboxRow]) -> None:
+        """Publish rows; halve them when the bus refuses one, until that one is alone, and replace it."""
+        try:
+            self._send(rows)
+        except NotificationRefused as refusal:
+            if len(rows) > 1:
+                half = len(rows) // 2
+                self._publish(rows[:half])
+                self._publish(rows[half:])
+            elif rows[0].message_id == self._replaced:
+                raise
+            else:
+                self._send([self._replace(rows[0], str(refusal))])
+
+    def _send(self, rows: Sequence[OutboxRow]) -> None:
+        confirmed = self._publisher.publish(rows)
+        self.published += confirmed
+        self._unremoved |= {row.message_id: row.id for row in rows[:confirmed]}
+        if confirmed < len(rows):
+            raise NotConfirmed(f"{confirmed} of {len(rows)} notifications were confirmed")
+
+    def _replace(self, row: OutboxRow, reason: str) -> OutboxRow:
+        """Put what can be sent in the place of a row that the bus refuses, under the same message id."""
+        header = Header(row.message_id, self._settings.publisher_id, self._clock())
+        notice, body = encode_refused(header, row.event_type, row.node, row.body, reason)
+        substitute = replace(row, event_type=notice.event_type, priority=notice.priority, body=body)
+        with self._transaction() as connection:
+            outbox.replace(connection, substitute)
+        self._replaced = row.message_id
+        self.refused += 1
+        LOG.error(
+            "The bus refuses notification %s of node %s (%s, %d bytes), an error is sent in its place: %s",
+            row.message_id, row.node, row.event_type, len(row.body), reason,
+        )  # fmt: skip
+        return substitute
 
     @contextmanager
     def _transaction(self) -> Iterator[sa.Connection]:

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import oslo_messaging
 import sqlalchemy as sa
 from msgspec import Struct
+from msgspec.structs import replace
 
 from tracker_worker.bus.broker import BrokerSettings, broker_settings
 from tracker_worker.bus.confirms import ConfirmingPublisher
@@ -205,9 +206,10 @@ class Worker:
             failed()
 
         publisher = _publisher(settings, notification_transport)
-        self._relay = Relay(engine, publisher, settings.relay, new_id(), time.monotonic, fail)
-        self._purge = Purge(engine, settings.retention, fail)
         rules = rules_of(settings)
+        relay = replace(settings.relay, publisher_id=rules.publisher_id)
+        self._relay = Relay(engine, publisher, relay, new_id(), utc_now, time.monotonic, fail)
+        self._purge = Purge(engine, settings.retention, fail)
         queues = [BARE_TOPIC, DEAD_LETTERED, *range(settings.partitions)]
         lanes = [
             Lane(

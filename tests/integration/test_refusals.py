@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What RabbitMQ refuses for itself, by max_message_size, is replaced, and what is behind it goes on."""
+
+import time
+
+import msgspec
+import pytest
+
+from tests.builders import a_node
+from tests.functional.lanes import NOW, rows
+from tests.integration.rabbit import connected, settings_of
+from tracker_worker.bus.confirms import ConfirmingPublisher
+from tracker_worker.bus.notification_body import Header
+from tracker_worker.bus.publisher import NotificationRefused
+from tracker_worker.bus.topology import TopologyMismatch
+from tracker_worker.db import outbox
+from tracker_worker.db.engine import create_engine
+from tracker_worker.db.outbox import OutboxRow
+from tracker_worker.db.tables import OUTBOX
+from tracker_worker.domain.notices import CausePayload, usage_notice
+from tracker_worker.worker.relay import Relay, RelaySettings
+
+MOST = 20_000
+EXCHANGE, TOPIC = "nova", "versioned_notifications"
+INFO, ERROR = f"{TOPIC}.info", f"{TOPIC}.error"
+CAUSE = CausePayload("update_available_resource", "event-1", "req-1", None)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_messages(rabbitmq):
+    """The broker takes messages of at most MOST bytes."""
+    usual = rabbitmq.ctl("eval", "application:get_env(rabbit, max_message_size, 0).").strip()
+    rabbitmq.ctl("eval", f"application:set_env(rabbit, max_message_size, {MOST}).")
+    yield
+    rabbitmq.ctl("eval", f"application:set_env(rabbit, max_message_size, {usual}).")
+
+
+@pytest.fixture
+def publisher(vhost_url):
+    made = ConfirmingPublisher(settings_of(vhost_url), EXCHANGE, TOPIC)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def client(vhost_url):
+    with connected(vhost_url) as connection:
+        yield connection
+
+
+@pytest.fixture
+def engine(sqlite_url):
+    made = create_engine(sqlite_url)
+    yield made
+    made.dispose()
+
+
+def row(number, size=0, **changes):
+    """A usage notification of node-1 at a sequence, larger by `size` bytes."""
+    notice = usage_notice(a_node(sequence=number), number - 1, CAUSE, 1)
+    notice.payload["nova_object.data"]["stats"]["large"] = "x" * size
+    body = Header(f"message-{number}", "tracker-worker:older", NOW).encode(notice)
+    made = OutboxRow("node-1", notice.event_type, notice.priority, f"message-{number}", body)
+    return msgspec.structs.replace(made, **changes)
+
+
+def filled(engine, *given):
+    with engine.begin() as connection:
+        outbox.add(connection, given)
+
+
+def relay(engine, publisher):
+    return Relay(engine, publisher, RelaySettings(), "one", lambda: NOW, time.monotonic, lambda: None)
+
+
+def publish_all(one):
+    """As the relay's thread does it, which tries again what was not confirmed."""
+    while one._until_it_works(one.publish_window):
+        pass
+    one.remove_published()
+
+
+def received(client, queue):
+    """The messages that wait, without repetitions, in the order in which they came first."""
+    with client.channel() as channel:
+        found = iter(lambda: channel.basic_get(queue, no_ack=True), None)
+        texts = [msgspec.json.decode(message.body)["oslo.message"] for message in found]
+    return list({message["message_id"]: message for message in map(msgspec.json.decode, texts)}.values())
+
+
+def numbers(messages):
+    return [int(message["message_id"].removeprefix("message-")) for message in messages]
+
+
+def test_message_above_max_message_size_is_refused_and_others_are_taken(publisher, client):
+    with pytest.raises(NotificationRefused, match="PRECONDITION_FAILED - message size"):
+        publisher.publish([row(1, MOST)])
+    with pytest.raises(NotificationRefused):
+        publisher.publish([row(1, MOST), row(2)])
+    assert publisher.publish([row(3), row(4)]) == 2
+    assert numbers(received(client, INFO)) == [3, 4]
+
+
+@pytest.mark.parametrize("large", [{1}, {200}, {1, 2, 100, 101, 200}], ids=["first", "last", "some"])
+def test_refused_rows_are_replaced_and_the_others_published_in_order(
+    engine, publisher, client, large, caplog
+):
+    """An outbox that an older version has left."""
+    filled(engine, *(row(number, MOST * (number in large)) for number in range(1, 251)))
+    one = relay(engine, publisher)
+    publish_all(one)
+    assert numbers(received(client, INFO)) == [n for n in range(1, 251) if n not in large]
+    errors = received(client, ERROR)
+    assert set(numbers(errors)) == large
+    for error in errors:
+        (number,) = numbers([error])
+        data = error["payload"]["nova_object.data"]
+        assert (data["code"], data["node"], data["sequence"]) == ("notification_refused", "node-1", number)
+        assert data["since"] == number - 1
+        assert data["cause"]["nova_object.data"]["event_id"] == "event-1"
+        assert "compute_node.usage of 21" in data["message"]
+        assert "PRECONDITION_FAILED" in data["message"]
+    assert one.refused == len(large)
+    assert sum(record.levelname == "ERROR" for record in caplog.records) == len(large)
+    assert rows(engine, OUTBOX) == []
+
+
+def test_row_whose_body_is_no_text_is_replaced(engine, publisher, client):
+    filled(engine, row(1), row(2, body=b"\xff{"), row(3))
+    one = relay(engine, publisher)
+    publish_all(one)
+    assert numbers(received(client, INFO)) == [1, 3]
+    (error,) = received(client, ERROR)
+    data = error["payload"]["nova_object.data"]
+    assert (data["code"], data["node"], data["cause"]) == ("notification_refused", "node-1", None)
+    assert one.refused == 1
+
+
+def test_substitute_is_replaced_once_where_the_broker_refuses_everything(engine, publisher, rabbitmq):
+    filled(engine, row(1))
+    rabbitmq.ctl("eval", "application:set_env(rabbit, max_message_size, 100).")
+    one = relay(engine, publisher)
+    for _ in range(3):
+        with pytest.raises(NotificationRefused):
+            one.publish_window()
+    assert one.refused == 1
+    rabbitmq.ctl("eval", f"application:set_env(rabbit, max_message_size, {MOST}).")
+    publish_all(one)
+    assert rows(engine, OUTBOX) == []
+
+
+def test_queue_declared_otherwise_is_no_refusal_of_a_row(engine, publisher, client):
+    with client.channel() as channel:
+        channel.queue_declare(INFO, durable=True, auto_delete=False)
+    filled(engine, row(1))
+    one = relay(engine, publisher)
+    with pytest.raises(TopologyMismatch):
+        one.publish_window()
+    assert one.refused == 0
+    assert rows(engine, OUTBOX)[0]["event_type"] == "compute_node.usage"
