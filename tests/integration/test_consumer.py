@@ -118,13 +118,33 @@ def test_what_is_settled_is_acknowledged_and_the_rest_comes_again_in_order(start
     assert all(delivery.redelivered for delivery in again)
 
 
-def test_what_is_settled_out_of_turn_waits_for_what_came_before_it(start, client):
+def test_settled_behind_a_held_delivery_is_acknowledged(start, client):
     publish(client, commands(4))
     one = start()
     taken = one.lanes.take(4)
     settle([taken[0], taken[2], taken[3]])
     one.close()
-    assert ids_of(start(name="two").lanes.take(3)) == ["1", "2", "3"]
+    assert ids_of(start(name="two").lanes.take(1)) == ["1"]
+    assert depth(client, "tracker.p0") == 0
+
+
+@pytest.mark.parametrize("quorum", [False, True])
+def test_held_delivery_does_not_exhaust_the_prefetch_window(start, vhost_url, quorum):
+    """And is acknowledged at last, on the same channel, after all that was settled behind it."""
+    one = start(prefetch=2, quorum=quorum)
+    with connected(vhost_url) as client:
+        until(lambda: declared(client))
+        publish(client, commands(12))
+        (held,) = one.lanes.take(1)
+        for _ in range(11):
+            settle(one.lanes.take(1))
+        settle([held])
+        publish(client, commands(2, first=12))
+        settle(one.lanes.take(2))
+        one.close()
+        assert depth(client, "tracker.p0") == 0
+    assert one.lanes.deliveries.empty()
+    assert list(one.lanes.dropped.queue).count(0) == 1  # At its end: the channel was never closed.
 
 
 def test_everything_settled_leaves_an_empty_queue(start, client):

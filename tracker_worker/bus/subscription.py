@@ -18,6 +18,7 @@ from tracker_worker.bus.delivery import BARE_TOPIC, DEAD_LETTERED, Answer, Lanes
 from tracker_worker.bus.reading import read_waiting, waiting
 from tracker_worker.bus.replies import Replies, Reply, is_call, reply_to
 from tracker_worker.bus.topology import Topology
+from tracker_worker.bus.unacked import UnackedDeliveries
 
 EXPIRED = "expired"
 REASONS = ("rejected", EXPIRED, "maxlen", "delivery_limit")
@@ -72,30 +73,19 @@ class RabbitDelivery:
 
 
 class _Channel:
-    """One partition's channel: which of its deliveries are not settled, and up to where it acknowledged."""
+    """One partition's channel, and which of its deliveries are not acknowledged."""
 
     def __init__(self, subscription: "Subscription", channel: Any, partition: int) -> None:
         self.subscription = subscription
         self.channel = channel
         self.partition = partition
         self.open = True
-        self._pending: dict[int, None] = {}
-        self._delivered = 0
-        self._acknowledged = 0
-
-    def delivered(self, tag: int) -> None:
-        self._delivered = tag
-        self._pending[tag] = None
-
-    def settle(self, tag: int) -> None:
-        del self._pending[tag]
+        self.unacked = UnackedDeliveries()
 
     def acknowledge(self) -> None:
-        """Acknowledge up to the first delivery that is not settled, in one go."""
-        last = next(iter(self._pending), self._delivered + 1) - 1
-        if last > self._acknowledged:
-            self._acknowledged = last
-            self.channel.basic_ack(last, multiple=True)
+        """Acknowledge all that is settled: what is settled in order, in one go."""
+        for tag, multiple in self.unacked.acks():
+            self.channel.basic_ack(tag, multiple=multiple)
 
 
 class Subscription:
@@ -208,7 +198,7 @@ class Subscription:
         if channel.partition == DEAD_LETTERED:
             dead_lettered, expired = _death_of(message, self._queues)
         delivery = RabbitDelivery(channel, message, dead_lettered)
-        channel.delivered(delivery.tag)
+        channel.unacked.deliver(delivery.tag)
         if expired and is_call(delivery.body):
             self.expired_calls += 1
             self.settled(channel, delivery)
@@ -216,14 +206,14 @@ class Subscription:
             self._lanes.submit(delivery)
 
     def _acknowledge(self) -> None:
-        """Send the replies of what the lanes have settled, then one acknowledgement a partition."""
+        """Send the replies of what the lanes have settled, then acknowledge it, partition by partition."""
         touched: dict[_Channel, None] = {}
         while True:
             try:
                 channel, delivery = self._settled.get_nowait()
             except queue.Empty:
                 break
-            channel.settle(delivery.tag)
+            channel.unacked.settle(delivery.tag)
             touched[channel] = None
             if delivery.reply is not None:
                 self._replies.send(delivery.reply)

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which deliveries of a channel are not acknowledged yet, and which acknowledgements are due. Pure."""
+
+from collections.abc import Iterator
+
+
+class UnackedDeliveries:
+    """The delivery tags of one channel, in the order of delivery. Belongs to the channel's thread.
+
+    RabbitMQ closes a channel on which a tag is acknowledged twice: `acks` names each tag once, and with
+    multiple only a tag that was not acknowledged before.
+    """
+
+    def __init__(self) -> None:
+        self._unsettled: dict[int, None] = {}  # In the order of their tags.
+        self._settled: list[int] = []
+
+    def deliver(self, tag: int) -> None:
+        """Note a delivery; its tag is above all earlier ones."""
+        self._unsettled[tag] = None
+
+    def settle(self, tag: int) -> None:
+        """Note that a delivery may be acknowledged. Raises KeyError for a tag that was settled before."""
+        del self._unsettled[tag]
+        self._settled.append(tag)
+
+    def acks(self) -> Iterator[tuple[int, bool]]:
+        """Yield the acknowledgements that are due, as (tag, multiple), and forget them.
+
+        What was settled before the first unsettled delivery takes a single multiple acknowledgement. What
+        was settled behind it is acknowledged tag by tag, so that a delivery that is held for long does not
+        fill the prefetch window with what is done.
+        """
+        first = next(iter(self._unsettled), None)
+        settled, self._settled = self._settled, []
+        prefix = [tag for tag in settled if first is None or tag < first]
+        if prefix:
+            yield max(prefix), True
+        if first is not None:
+            yield from ((tag, False) for tag in settled if tag > first)
