@@ -51,6 +51,10 @@ class Operator(ABC):
             result = connection.execute(sa.text(sql.replace("{database}", self.database)))
             return list(result) if result.returns_rows else []
 
+    def connect(self) -> sa.Connection:
+        """A session for a transaction of its own; the caller closes it."""
+        return self._engine.connect()
+
     def close(self) -> None:
         self._engine.dispose()
 

@@ -26,7 +26,8 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 MIGRATION_LOCK = 0x747261636B6572
 """The number of the advisory lock under which PostgreSQL's schema is migrated ("tracker" in ASCII)."""
 PATIENCE_SECONDS = 3600
-"""How long a migration of MariaDB's schema may take, or wait for another."""
+"""How long a migration may wait for a lock, or for another migration. On MariaDB a statement of one may take
+twice as long."""
 
 _OPTIONS = (
     "connection_debug", "connection_parameters", "connection_recycle_time", "connection_trace",
@@ -102,6 +103,7 @@ def sync_schema(engine: sa.Engine, revision: str = "head") -> None:
         return
     with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
+            sessions.lift_limits(connection, PATIENCE_SECONDS)
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
         command.upgrade(alembic_config(connection), revision)
 
@@ -112,6 +114,7 @@ def _sync_mariadb(url: sa.URL, revision: str) -> None:
     lock = sa.func.concat("tracker-worker.", sa.func.md5(sa.func.database()))
     try:
         with patient.begin() as connection:
+            sessions.lift_limits(connection, PATIENCE_SECONDS)
             if not connection.scalar(sa.select(sa.func.get_lock(lock, PATIENCE_SECONDS))):
                 raise TimeoutError("another process has been migrating the schema for too long")
             command.upgrade(alembic_config(connection), revision)

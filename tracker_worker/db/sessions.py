@@ -5,6 +5,9 @@
 * A session that stands still in its transaction loses it, and with it the locks that others wait for: our
   transactions never pause, unless process or machine do. PostgreSQL does not count the time that it waits
   for the rest of a statement: there it looks itself whether its client is gone, as clients look for it.
+* A statement and a wait for a lock end with an error in bounded time, so that a thread that is stuck says
+  so and tries again. A smaller limit of the server, database or role stays. `lift_limits` is for migrations.
+  SQLite bounds the wait for its lock; a statement runs in this process, on a local file.
 * A server that is gone without a word is noticed in half a minute. The URL may say otherwise.
 * READ COMMITTED on MariaDB, whose default keeps locks between rows and would swap what it had read before.
 * A text that is too long is refused, not cut; all texts are UTF-8, all of it; the clock knows no summer.
@@ -12,6 +15,7 @@
 
 import json
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -29,7 +33,12 @@ KEEPALIVES = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count
 USER_TIMEOUT_MS = 30_000
 """What was sent is acknowledged within."""
 LOCK_WAIT_SECONDS = 15
-"""Longer than a holder that stands still keeps its locks, shorter than the driver waits for an answer."""
+"""At most. Longer than a holder that stands still keeps its locks, shorter than a statement may take."""
+STATEMENT_SECONDS = 30
+"""At most, on PostgreSQL."""
+MARIADB_STATEMENT_SECONDS = 25
+"""At most: shorter than the driver waits for an answer, so that the server ends the statement, not only the
+connection."""
 
 _DRIVERS = {
     "postgresql": "postgresql+psycopg",
@@ -45,6 +54,7 @@ _DEFAULTS = {
         "tcp_user_timeout": str(USER_TIMEOUT_MS),
     },
     "mysql": {"connect_timeout": "10", "read_timeout": "30", "write_timeout": "30"},
+    "sqlite": {"timeout": "10"},
 }
 _ALWAYS = {
     "postgresql": {"fallback_application_name": APPLICATION_NAME},
@@ -88,9 +98,24 @@ def set_up(engine: sa.Engine) -> None:
         sa.event.listen(engine, "first_connect", _look_whether_mariadb_is_durable)
 
 
+def lift_limits(connection: sa.Connection, seconds: int) -> None:
+    """Let statements on a connection take as long as they need, and wait so many seconds for locks.
+
+    On PostgreSQL until the end of the transaction, on MariaDB for the whole session.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{seconds}s'")
+    elif connection.dialect.name == "mysql":
+        names = "('lock_wait_timeout', 'max_execution_time', 'max_statement_time')"
+        known = connection.exec_driver_sql(f"SHOW SESSION VARIABLES WHERE variable_name IN {names}")
+        for name in known.scalars().all():
+            value = seconds if name == "lock_wait_timeout" else 0
+            connection.exec_driver_sql(f"SET SESSION {name} = {value}")
+
+
 def _make_sqlite_durable(connection: Any, _record: object) -> None:
     """A commit that is not on the disk could be acknowledged and lost: WAL is only safe with FULL."""
-    connection.execute("PRAGMA busy_timeout = 10000")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
 
@@ -105,6 +130,8 @@ def _set_postgresql_session(connection: Any, _record: object) -> None:
     most = {f"tcp_{name}": value for name, value in KEEPALIVES.items()}
     most["tcp_user_timeout"] = USER_TIMEOUT_MS
     most["idle_in_transaction_session_timeout"] = IDLE_IN_TRANSACTION_SECONDS * 1000
+    most["lock_timeout"] = LOCK_WAIT_SECONDS * 1000
+    most["statement_timeout"] = STATEMENT_SECONDS * 1000
     connection.execute(_POSTGRESQL_SESSION, {"most": json.dumps(most)})
     connection.commit()
 
@@ -113,14 +140,34 @@ def _set_mariadb_session(connection: Any, record: ConnectionPoolEntry) -> None:
     """Set what a session can, and learn how long a statement may be."""
     with connection.cursor() as cursor:
         cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
-        cursor.execute(
-            "SET SESSION idle_transaction_timeout = IF("
-            f"@@idle_transaction_timeout BETWEEN 1 AND {IDLE_IN_TRANSACTION_SECONDS},"
-            f" @@idle_transaction_timeout, {IDLE_IN_TRANSACTION_SECONDS}),"
-            f" innodb_lock_wait_timeout = {LOCK_WAIT_SECONDS}, time_zone = '+00:00'"
-        )
-        cursor.execute("SELECT @@max_allowed_packet")
-        (record.info[MAX_PACKET],) = cursor.fetchone()
+        names = [*_mariadb_limits(), MAX_PACKET]
+        cursor.execute("SHOW SESSION VARIABLES WHERE variable_name IN %s", (names,))
+        found = dict(cursor.fetchall())
+        record.info[MAX_PACKET] = int(found[MAX_PACKET])
+        limits = [f", {name} = {most}" for name, most in limits_to_set(found).items()]
+        cursor.execute("SET SESSION time_zone = '+00:00'" + "".join(limits))
+
+
+def _mariadb_limits() -> dict[str, int]:
+    return {
+        "idle_transaction_timeout": IDLE_IN_TRANSACTION_SECONDS,
+        "innodb_lock_wait_timeout": LOCK_WAIT_SECONDS,
+        "lock_wait_timeout": LOCK_WAIT_SECONDS,  # For whole tables.
+        "max_statement_time": MARIADB_STATEMENT_SECONDS,
+        "max_execution_time": MARIADB_STATEMENT_SECONDS * 1000,  # As MySQL says it.
+    }
+
+
+def limits_to_set(found: Mapping[str, str]) -> dict[str, int]:
+    """Return the limits that a session of MariaDB or MySQL needs, given the variables that it has.
+
+    A smaller limit stays, and 0 is none. What this server does not know is left out.
+    """
+    return {
+        name: most
+        for name, most in _mariadb_limits().items()
+        if name in found and not 0 < float(found[name]) <= most
+    }
 
 
 def _look_whether_mariadb_is_durable(connection: Any, _record: object) -> None:

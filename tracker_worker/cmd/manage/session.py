@@ -9,13 +9,14 @@ import amqp
 import sqlalchemy as sa
 from oslo_config import cfg
 from oslo_db.exception import DBError
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from tracker_worker.bus import broker
 from tracker_worker.bus.broker import CONNECTION_ERRORS, BrokerSettings
 from tracker_worker.cmd import embedded
 from tracker_worker.db import revisions
 from tracker_worker.db.engine import create_engine, engine_options
+from tracker_worker.db.errors import reason_of
 from tracker_worker.worker.service import WorkerSettings, settings_from
 
 
@@ -48,7 +49,9 @@ def named_database(conf: cfg.ConfigOpts) -> Iterator[None]:
         yield
     except (DBError, SQLAlchemyError, ImportError, OSError) as error:
         where = "[database] connection" if conf.database.connection else f"state_path = {conf.state_path}"
-        raise CommandFailed(f"the database ({where}) cannot be used: {type(error).__name__}") from error
+        # Only what a driver said: other texts may hold the URL.
+        said = reason_of(error) if isinstance(error, DBError | DBAPIError) else type(error).__name__
+        raise CommandFailed(f"the database ({where}) cannot be used: {said}") from error
 
 
 @contextmanager
