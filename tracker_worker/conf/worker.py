@@ -36,7 +36,8 @@ Raise it where workers take long to start: the first one to consume a partition 
         min=1,
         max=64,
         help="""
-Threads that apply events, each with its own nodes. SQLite allows only 1.
+Threads that apply events, each with its own nodes and two connections to the database: ``[database]
+max_pool_size`` and ``max_overflow`` must allow two for each, and two more. SQLite allows only 1.
 
 Raise it when the database's latency, not this process's cpu, bounds the rate; start more workers otherwise.
 An event that kills the process takes part in the deaths of what other lanes try alone: leave it at 1 where

@@ -44,6 +44,10 @@ from tracker_worker.worker.watchdog import Watchdog
 LOG = logging.getLogger(__name__)
 
 RABBIT = "rabbit"
+CONNECTIONS_OF_A_LANE = 2
+"""To the database: one for transactions and one for reads outside of them, both kept."""
+OTHER_CONNECTIONS = 2
+"""To the database: the relay's, which it keeps, and the purge's."""
 
 
 class WorkerSettings(Struct, frozen=True):
@@ -77,8 +81,11 @@ def settings_from(conf: Any) -> WorkerSettings:
     Raises ValueError, in words, where options exclude each other.
     """
     worker, bus, notifications = conf.worker, conf.bus, conf.notifications
-    if worker.lanes > 1 and (conf.database.connection or "sqlite:").startswith("sqlite"):
-        raise ValueError("[worker] lanes must be 1 on SQLite: it has one writer")
+    if (conf.database.connection or "sqlite:").startswith("sqlite"):
+        if worker.lanes > 1:
+            raise ValueError("[worker] lanes must be 1 on SQLite: it has one writer")
+    else:
+        _refuse_small_pool(conf.database.max_pool_size, conf.database.max_overflow, worker.lanes)
     if worker.lanes > bus.partitions:
         raise ValueError("[worker] lanes is above [bus] partitions: the rest would stay idle")
     own = frozenset(number for numbers in worker.partitions for number in numbers)
@@ -110,6 +117,18 @@ def settings_from(conf: Any) -> WorkerSettings:
         retention=retention_of(conf.tracker),
         graceful_shutdown_timeout=worker.graceful_shutdown_timeout,
     )
+
+
+def _refuse_small_pool(size: int, overflow: int, lanes: int) -> None:
+    """Raise ValueError where a lane could wait for a connection for ever. SQLite's has no bound."""
+    needed = CONNECTIONS_OF_A_LANE * lanes + OTHER_CONNECTIONS
+    unlimited = size == 0 or overflow == -1
+    if not unlimited and size + overflow < needed:
+        raise ValueError(
+            f"[database] max_pool_size ({size}) + max_overflow ({overflow}) allow {size + overflow} "
+            f"connections, [worker] lanes ({lanes}) need {needed}: two for each lane, one for the relay and "
+            "one for the purge"
+        )
 
 
 def tracker_settings(tracker: Any, pci: Any) -> TrackerSettings:

@@ -136,6 +136,39 @@ window = 10
     assert settings.relay.window == 10
 
 
+def with_pool(lanes, size, overflow, url="postgresql://tracker@db/tracker"):
+    return (
+        f"[worker]\nlanes = {lanes}\n[database]\nconnection = {url}\n"
+        f"max_pool_size = {size}\nmax_overflow = {overflow}\n"
+    )
+
+
+@pytest.mark.parametrize(("lanes", "size", "overflow"), [(3, 5, 0), (1, 3, 0), (1, 1, 2), (64, 5, 50)])
+def test_pool_with_too_few_connections_for_the_lanes_is_refused(tmp_path, lanes, size, overflow):
+    """A lane that gets none would wait for ever: the others never give theirs back."""
+    with pytest.raises(ValueError) as caught:
+        settings_from(
+            a_configuration(tmp_path, with_pool(lanes, size, overflow) + "[bus]\npartitions = 64\n")
+        )
+    assert str(caught.value) == (
+        f"[database] max_pool_size ({size}) + max_overflow ({overflow}) allow {size + overflow} connections, "
+        f"[worker] lanes ({lanes}) need {2 * lanes + 2}: two for each lane, one for the relay and one for "
+        "the purge"
+    )
+
+
+@pytest.mark.parametrize(
+    ("lanes", "size", "overflow"), [(3, 8, 0), (3, 5, 3), (1, 4, 0), (3, 0, 0), (3, 5, -1), (3, 0, -1)]
+)
+def test_pool_with_enough_connections_or_without_a_bound_is_taken(tmp_path, lanes, size, overflow):
+    assert settings_from(a_configuration(tmp_path, with_pool(lanes, size, overflow))).lanes == lanes
+
+
+def test_pool_of_sqlite_has_no_bound(tmp_path):
+    text = with_pool(1, 1, 0, "sqlite:////tmp/x")
+    assert settings_from(a_configuration(tmp_path, text)).lanes == 1
+
+
 @pytest.mark.parametrize("url", ["", "connection = sqlite:////tmp/x\n", "connection = sqlite://\n"])
 def test_lanes_on_sqlite_are_refused(tmp_path, url):
     text = f"[worker]\nlanes = 2\n[database]\n{url}"
