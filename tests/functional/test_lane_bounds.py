@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a lane takes at once, in which order, and how it ends."""
 
+import json
 import threading
 
 import pytest
 
 from tests.builders import NODE, a_flavor, an_instance, command
-from tests.functional.lanes import PARTITIONS, names_of_partition
+from tests.functional.lanes import PARTITIONS, names_of_partition, rows
 from tests.functional.statements import Fault, disk_full
-from tracker_worker.bus.delivery import BARE_TOPIC, DEAD_LETTERED
+from tracker_worker.bus.delivery import BARE_TOPIC, DEAD_LETTERED, BodyDigest
 from tracker_worker.bus.envelope import encode
 from tracker_worker.db.tables import DEAD_LETTERS
 from tracker_worker.worker.dispatcher import Dispatcher
@@ -68,6 +69,18 @@ def test_a_batch_has_at_most_batch_bytes_or_one_larger_message(a_bench, sizes, s
     while bench.lane.step():
         done.append(sum(settled(deliveries)) - sum(done))
     assert done == steps
+
+
+def test_body_too_large_is_parked_once_by_its_digest(bench):
+    digest = BodyDigest(9_000_000, "d" * 64)
+    for redelivered in (False, True):
+        delivery = bench.deliver_body(digest, partition=0, redelivered=redelivered)
+        bench.run()
+        assert delivery.outcome == "InvalidCommand"
+    (letter,) = rows(bench.engine, DEAD_LETTERS)
+    assert (letter["code"], letter["event_id"]) == ("message_too_large", digest.sha256)
+    kept = {"type": "bytes", "length": digest.length, "sha256": digest.sha256}
+    assert json.loads(letter["body"]) == kept
 
 
 def test_nothing_is_waited_for(bench):

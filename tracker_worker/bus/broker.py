@@ -9,11 +9,12 @@ from urllib.parse import quote
 
 import amqp
 import oslo_messaging
-from amqp.method_framing import frame_handler
 from kombu.connection import Connection
 from kombu.exceptions import KombuError
 from msgspec import Struct
 from oslo_messaging._drivers import impl_rabbit
+
+from tracker_worker.bus.frames import BodyFilter
 
 CONNECTION_ERRORS = (amqp.AMQPError, KombuError, OSError)
 """What a lost or refused connection, or a channel that the broker closed, is raised as."""
@@ -25,9 +26,6 @@ a worker is alone, and what waits for it waits longer the longer the broker was 
 CLOSE_SECONDS = 1.0
 DEFAULT_HEARTBEAT = 60
 """Seconds, in place of a heartbeat, where there is none."""
-
-_HEADER_FRAME = 2
-_HEADER_BYTES = 12  # class, weight and size of the body; then come flags and properties
 
 
 class BrokerSettings(Struct, frozen=True):
@@ -111,16 +109,20 @@ def _tls(url: Any, options: Any) -> dict[str, Any] | bool:
 
 
 def connect(
-    settings: BrokerSettings, purpose: str, blocked: Callable[[bool], None] | None = None
+    settings: BrokerSettings,
+    purpose: str,
+    blocked: Callable[[bool], None] | None = None,
+    bodies: BodyFilter | None = None,
 ) -> amqp.Connection:
     """Return an open connection, to the first host that takes it, listed there as `tracker-worker <purpose>`.
 
-    `blocked` is called when the broker stops taking, and takes again, what is published. No wait for the
-    broker is longer than the heartbeat. Raises CONNECTION_ERRORS. The connection belongs to one thread.
+    `blocked` is called when the broker stops taking, and takes again, what is published. `bodies` decides
+    which deliveries are taken, by default all. No wait for the broker is longer than the heartbeat. Raises
+    CONNECTION_ERRORS. The connection belongs to one thread.
     """
     options: dict[str, Any] = {
         "client_properties": {"connection_name": f"tracker-worker {purpose}"},
-        "frame_handler": _frame_handler,
+        "frame_handler": (bodies or BodyFilter()).handler,
     }
     if blocked is not None:
         options |= {"on_blocked": lambda _reason: blocked(True), "on_unblocked": lambda: blocked(False)}
@@ -154,30 +156,6 @@ def _limit_waits(connection: amqp.Connection, seconds: float) -> None:
     connection.sock.settimeout(seconds)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
-
-
-def _frame_handler(connection: amqp.Connection, callback: Callable[..., Any]) -> Callable[..., Any]:
-    """Return py-amqp's handler of frames, for messages whose properties it cannot read too.
-
-    One such message would end every connection that it is handed out on. It is read without properties.
-    """
-    on_frame = frame_handler(connection, callback)
-
-    def on_any_frame(frame: tuple[int, int, bytes]) -> Any:
-        kind, channel, payload = frame
-        if kind == _HEADER_FRAME and not _readable(payload):
-            frame = (kind, channel, bytes(payload[:_HEADER_BYTES]) + b"\0\0")
-        return on_frame(frame)
-
-    return on_any_frame
-
-
-def _readable(payload: bytes) -> bool:
-    try:
-        amqp.Message().inbound_header(payload)
-    except Exception:  # Its parser raises whatever its own calls do: dates, text, unknown types.
-        return False
-    return True
 
 
 def close(connection: amqp.Connection) -> None:

@@ -3,6 +3,8 @@
 
 from typing import Any, Protocol
 
+from msgspec import Struct
+
 Answer = dict[str, Any] | Exception
 
 BARE_TOPIC = -1
@@ -11,12 +13,22 @@ DEAD_LETTERED = -2
 """In place of a partition: the queue of what the broker dead-lettered."""
 
 
+class BodyDigest(Struct, frozen=True):
+    """Stands for a body that was too large to be taken in: its length in bytes, and its SHA-256 in hex."""
+
+    length: int
+    sha256: str
+
+    def __len__(self) -> int:
+        return self.length
+
+
 class Delivery(Protocol):
     """One message as it came. `settle` is called once, after the commit, by the lane's thread."""
 
     @property
-    def body(self) -> bytes:
-        """The message's bytes, envelope included."""
+    def body(self) -> bytes | BodyDigest:
+        """The message's bytes, envelope included; a digest of them where they are too many."""
         ...
 
     @property

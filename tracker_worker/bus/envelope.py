@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Raw, Struct
 from oslo_serialization import jsonutils
 
+from tracker_worker.bus.delivery import BodyDigest
 from tracker_worker.domain.commands import METHODS, VERSION, Command
 from tracker_worker.domain.errors import BadMessage, ErrorCode
 
@@ -84,9 +85,9 @@ def encode(
     return str(text).encode()
 
 
-def open_envelope(body: bytes) -> Envelope:
+def open_envelope(body: bytes | BodyDigest) -> Envelope:
     """Return what the envelope holds. Raises BadMessage."""
-    if len(body) > MAX_BODY_BYTES:
+    if isinstance(body, BodyDigest) or len(body) > MAX_BODY_BYTES:
         raise BadMessage(
             ErrorCode.MESSAGE_TOO_LARGE, "$", f"more than {MAX_BODY_BYTES} bytes; send less at once"
         )
@@ -126,12 +127,12 @@ def event_id_of(envelope: Envelope, command: Command) -> str:
     return command.event_id or _short(envelope.unique_id) or digest_of(envelope.method, command)
 
 
-def names_of(body: bytes, envelope: Envelope | None) -> tuple[str, str | None]:
+def names_of(body: bytes | BodyDigest, envelope: Envelope | None) -> tuple[str, str | None]:
     """Return event id and node name of a message that is no valid command, as far as they can be told.
 
     A body without any id gets one made of its bytes: a redelivery of it is then still the same event.
     """
-    fallback = hashlib.sha256(body).hexdigest()
+    fallback = body.sha256 if isinstance(body, BodyDigest) else hashlib.sha256(body).hexdigest()
     if envelope is None:
         return fallback, None
     try:

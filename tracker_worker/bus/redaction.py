@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
+from tracker_worker.bus.delivery import BodyDigest
 from tracker_worker.bus.envelope import Envelope
 from tracker_worker.domain.commands import METHODS
 from tracker_worker.domain.flavors import read_keys
@@ -19,7 +20,7 @@ MAX_KEPT_BYTES = 64 * 1024
 _READ_KEYS_ONLY = ("extra_specs", "image_properties")
 
 
-def kept_body(body: bytes, envelope: Envelope | None) -> str:
+def kept_body(body: bytes | BodyDigest, envelope: Envelope | None) -> str:
     """Return the JSON text that a dead letter stores, at most 64 KiB."""
     try:
         kept = _kept_args(envelope) if envelope is not None else _summary(body)
@@ -74,6 +75,8 @@ def _kept_field(key: str, value: Any, fields: dict[str, inspect.Type]) -> Any:
 
 
 def _summary(value: Any) -> dict[str, Any]:
+    if isinstance(value, BodyDigest):
+        return {"type": "bytes", "length": value.length, "sha256": value.sha256}
     raw = value if isinstance(value, bytes) else msgspec.json.encode(value)
     return {
         "type": type(value).__name__,

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from tracker_worker.bus.broker import CONNECTION_ERRORS, BrokerSettings
-from tracker_worker.bus.delivery import Answer
+from tracker_worker.bus.delivery import Answer, BodyDigest
 from tracker_worker.bus.outgoing import OutgoingConnection
 
 LOG = logging.getLogger(__name__)
@@ -39,13 +39,13 @@ _outer = msgspec.json.Decoder(_Outer)
 _caller = msgspec.json.Decoder(_Caller)
 
 
-def is_call(body: bytes) -> bool:
+def is_call(body: bytes | BodyDigest) -> bool:
     """Tell whether somebody waits for a reply to this message."""
     return _caller_of(body) is not None
 
 
-def reply_to(body: bytes, answer: Answer) -> Reply | None:
-    """Return the reply to a message, None where nobody waits for one."""
+def reply_to(body: bytes | BodyDigest, answer: Answer) -> Reply | None:
+    """Return the reply to a message, None where nobody waits for one, or its body was too large."""
     caller = _caller_of(body)
     if caller is None:
         return None
@@ -81,8 +81,8 @@ def _failure(error: Exception) -> str:
     return msgspec.json.encode(failure).decode()
 
 
-def _caller_of(body: bytes) -> _Caller | None:
-    if b"_msg_id" not in body:
+def _caller_of(body: bytes | BodyDigest) -> _Caller | None:
+    if isinstance(body, BodyDigest) or b"_msg_id" not in body:
         return None
     try:
         caller = _caller.decode(_outer.decode(body).message)

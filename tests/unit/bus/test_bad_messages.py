@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is no valid command is refused with a stable code and the path of the field, never with a value."""
 
+import hashlib
 import json
 
 import pytest
@@ -16,7 +17,8 @@ from tests.unit.bus.examples import (
     positions,
     with_value,
 )
-from tracker_worker.bus.envelope import MAX_BODY_BYTES, open_envelope, read_command
+from tracker_worker.bus.delivery import BodyDigest
+from tracker_worker.bus.envelope import MAX_BODY_BYTES, names_of, open_envelope, read_command
 from tracker_worker.domain.commands import METHODS
 from tracker_worker.domain.errors import BadMessage, ErrorCode
 
@@ -280,6 +282,13 @@ def test_a_body_above_the_limit_is_refused_unread():
     assert read_command(open_envelope(largest)).node == "n"
     bad = refusal(largest + b" ")
     assert (bad.code, bad.path) == (ErrorCode.MESSAGE_TOO_LARGE, "$")
+
+
+def test_digest_of_a_body_is_refused_under_the_id_of_the_body_itself():
+    raw = b" " * 100
+    digest = BodyDigest(len(raw), hashlib.sha256(raw).hexdigest())
+    assert refusal(digest).code == ErrorCode.MESSAGE_TOO_LARGE
+    assert names_of(digest, None) == names_of(raw, None)
 
 
 def test_the_path_fits_its_column():

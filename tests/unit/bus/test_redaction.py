@@ -7,6 +7,7 @@ import json
 import pytest
 
 from tests.unit.bus.examples import EXAMPLES, FREE, MAPS, at, body, message, positions, with_value
+from tracker_worker.bus.delivery import BodyDigest
 from tracker_worker.bus.envelope import open_envelope
 from tracker_worker.bus.redaction import MAX_KEPT_BYTES, kept_body
 from tracker_worker.domain.commands import METHODS
@@ -160,3 +161,9 @@ def test_at_most_64_kib_are_kept(filler):
 def test_a_body_of_8_mib_is_summarised():
     raw = message("get_node", {"node": "n", "admin_pass": "x" * 8 * 1024 * 1024})
     assert len(kept_text(raw)) < 200
+
+
+def test_digest_of_a_body_is_kept_as_the_body_itself_would_be():
+    raw = b"x" * 100
+    digest = BodyDigest(len(raw), hashlib.sha256(raw).hexdigest())
+    assert kept_body(digest, None) == kept_body(raw, None)

@@ -6,6 +6,7 @@ import pytest
 from oslo_messaging._drivers.common import deserialize_msg, deserialize_remote_exception
 
 from tracker_worker import exceptions, rpcapi
+from tracker_worker.bus.delivery import BodyDigest
 from tracker_worker.bus.envelope import encode
 from tracker_worker.bus.replies import is_call, reply_to
 
@@ -62,3 +63,9 @@ def test_a_repeated_reply_has_the_id_by_which_the_caller_drops_it():
 def test_nobody_waits_for_anything_else(body):
     assert not is_call(body)
     assert reply_to(body, {}) is None
+
+
+def test_body_that_was_too_large_gets_no_reply():
+    digest = BodyDigest(9_000_000, "0" * 64)
+    assert not is_call(digest)
+    assert reply_to(digest, {"outcome": "applied"}) is None
