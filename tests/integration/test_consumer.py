@@ -51,7 +51,16 @@ class Running:
     """A consumer with lanes that hold."""
 
     def __init__(
-        self, url, *, quorum=False, name="one", first=ALL, standby_delay=3600.0, prefetch=10, **options
+        self,
+        url,
+        *,
+        quorum=False,
+        name="one",
+        first=ALL,
+        standby_delay=3600.0,
+        prefetch=10,
+        memory_budget=2**30,
+        **options,
     ):
         broker = options.pop("broker", None) or settings_of(url, rabbit_quorum_queue=quorum, **options)
         self.lanes = HoldingLanes()
@@ -59,7 +68,7 @@ class Running:
         self.consumer = Consumer(
             broker,
             Topology(TOPOLOGY.exchange, PARTITIONS, quorum),
-            SubscriptionSettings(name, first, standby_delay, prefetch, broker.heartbeat_rate),
+            SubscriptionSettings(name, first, standby_delay, prefetch, memory_budget, broker.heartbeat_rate),
             self.lanes,
             partial(worker_thread, failed=self.failed.set),
         )

@@ -16,6 +16,7 @@ from msgspec import Struct
 from tracker_worker.bus import broker
 from tracker_worker.bus.broker import CONNECTION_ERRORS, BrokerSettings
 from tracker_worker.bus.delivery import Lanes
+from tracker_worker.bus.frames import BodyFilter
 from tracker_worker.bus.replies import Replies
 from tracker_worker.bus.subscription import Subscription, SubscriptionSettings
 from tracker_worker.bus.topology import Topology, declare
@@ -104,9 +105,11 @@ class Consumer:
 
     def _serve(self) -> None:
         """Consume until the worker closes. Raises CONNECTION_ERRORS, TopologyMismatch."""
-        connection = broker.connect(self._settings, "consumer")
+        bodies = BodyFilter()
+        connection = broker.connect(self._settings, "consumer", bodies=bodies)
         subscription = Subscription(
             connection,
+            bodies,
             self._topology,
             self._subscription_settings,
             self._lanes,

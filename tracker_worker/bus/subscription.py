@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One connection's consumers, a channel a partition. It dies with the connection, deliveries and all."""
 
+import logging
 import queue
 import selectors
 import socket
@@ -14,11 +15,16 @@ import amqp
 from msgspec import Struct
 
 from tracker_worker.bus import broker
-from tracker_worker.bus.delivery import BARE_TOPIC, DEAD_LETTERED, Answer, Lanes
+from tracker_worker.bus.delivery import BARE_TOPIC, DEAD_LETTERED, Answer, BodyDigest, Lanes
+from tracker_worker.bus.envelope import MAX_BODY_BYTES
+from tracker_worker.bus.frames import BodyFilter, Fate
 from tracker_worker.bus.reading import read_waiting, waiting
 from tracker_worker.bus.replies import Replies, Reply, is_call, reply_to
 from tracker_worker.bus.topology import Topology
 from tracker_worker.bus.unacked import UnackedDeliveries
+from tracker_worker.bus.windows import MemoryBudget, Window
+
+LOG = logging.getLogger(__name__)
 
 EXPIRED = "expired"
 REASONS = ("rejected", EXPIRED, "maxlen", "delivery_limit")
@@ -30,24 +36,30 @@ long at most."""
 class SubscriptionSettings(Struct, frozen=True):
     """What is consumed: `first` partitions at once, the others `standby_delay` seconds later.
 
-    `prefetch` messages of each may be under way. `name` is how the broker lists the consumers.
+    `prefetch` messages of each may be under way, and `memory_budget` bytes of bodies of all of them. `name`
+    is how the broker lists the consumers.
     """
 
     name: str
     first: frozenset[int]
     standby_delay: float = 10.0
     prefetch: int = 256
+    memory_budget: int = 256 * 1024 * 1024
     heartbeat_rate: int = 3
 
 
 class RabbitDelivery:
     """A message of a queue; `settle` may be called from any thread, once."""
 
-    __slots__ = ("_channel", "body", "dead_lettered", "partition", "redelivered", "reply", "tag")
+    __slots__ = ("_channel", "body", "dead_lettered", "partition", "redelivered", "reply", "size", "tag")
 
-    def __init__(self, channel: "_Channel", message: Any, dead_lettered: str | None) -> None:
+    def __init__(
+        self, channel: "_Channel", message: Any, digest: BodyDigest | None, dead_lettered: str | None
+    ) -> None:
         self._channel = channel
-        self.body: bytes = message.body or b""  # py-amqp has a text for an empty one
+        body: bytes = message.body or b""  # py-amqp has a text for an empty one
+        self.size = len(body)
+        self.body: bytes | BodyDigest = digest or body
         self.partition = channel.partition
         self.redelivered: bool = message.delivery_info["redelivered"]
         self.dead_lettered = dead_lettered
@@ -73,14 +85,20 @@ class RabbitDelivery:
 
 
 class _Channel:
-    """One partition's channel, and which of its deliveries are not acknowledged."""
+    """One partition's channel: which of its deliveries are not acknowledged, and what they take of memory."""
 
-    def __init__(self, subscription: "Subscription", channel: Any, partition: int) -> None:
+    def __init__(self, subscription: "Subscription", channel: Any, partition: int, window: Window) -> None:
         self.subscription = subscription
         self.channel = channel
         self.partition = partition
+        self.window = window
         self.open = True
         self.unacked = UnackedDeliveries()
+
+    def settle(self, delivery: RabbitDelivery) -> None:
+        """Note that a delivery may be acknowledged and needs no memory any more."""
+        self.unacked.settle(delivery.tag)
+        self.window.release(delivery.size)
 
     def acknowledge(self) -> None:
         """Acknowledge all that is settled: what is settled in order, in one go."""
@@ -97,6 +115,7 @@ class Subscription:
     def __init__(
         self,
         connection: amqp.Connection,
+        bodies: BodyFilter,
         topology: Topology,
         settings: SubscriptionSettings,
         lanes: Lanes,
@@ -104,13 +123,17 @@ class Subscription:
         stopping: threading.Event,
     ) -> None:
         self._connection = connection
+        self._bodies = bodies
+        self._bodies.admit = self._admit
         self._topology = topology
         self._settings = settings
         self._lanes = lanes
         self._replies = replies
         self._stopping = stopping
         self._queues = frozenset(queue.name for queue in topology.queues())
-        self._channels: list[_Channel] = []
+        self._channels: dict[int, _Channel] = {}
+        self._budget = MemoryBudget(settings.memory_budget, len(self._queues))
+        self._tight = False
         self._settled: queue.SimpleQueue[tuple[_Channel, RabbitDelivery]] = queue.SimpleQueue()
         self._waker, self._woken_by = socket.socketpair()
         self._waker.setblocking(False)
@@ -131,7 +154,7 @@ class Subscription:
 
     def end(self) -> None:
         """Forget the deliveries: the broker hands out again what is not acknowledged."""
-        for channel in self._channels:
+        for channel in self._channels.values():
             channel.open = False
             self._lanes.drop(channel.partition)
         broker.close(self._connection)
@@ -161,6 +184,8 @@ class Subscription:
         # No longer than until a lane has settled something: a caller waits for its reply.
         read_waiting(self._connection, lambda: self._woken)
         self._acknowledge()
+        if self._tight and not self._stopping.is_set():
+            self._fit_windows()
         self._replies.tend()
         self._connection.heartbeat_tick(rate=self._settings.heartbeat_rate)
         if self._standby_at is not None and time.monotonic() >= self._standby_at:
@@ -175,29 +200,77 @@ class Subscription:
 
     def _consume(self, partitions: Iterable[int]) -> None:
         for partition in partitions:
-            channel = _Channel(self, self._connection.channel(), partition)
-            self._channels.append(channel)
-            channel.channel.auto_decode = False
-            channel.channel.basic_qos(0, self._settings.prefetch, False)
-            name = self._queue(partition)
-            channel.channel.basic_consume(
-                name,
-                consumer_tag=f"{self._settings.name}.{name}",
-                callback=lambda message, channel=channel: self._deliver(channel, message),
-            )
+            self._open(partition, self._settings.prefetch)
+
+    def _open(self, partition: int, prefetch: int) -> None:
+        """Consume a partition on a channel of its own."""
+        window = Window(self._budget, prefetch, self._settings.prefetch)
+        channel = _Channel(self, self._connection.channel(), partition, window)
+        self._channels[channel.channel.channel_id] = channel
+        channel.channel.auto_decode = False
+        channel.channel.basic_qos(0, prefetch, False)
+        name = self._queue(partition)
+        channel.channel.basic_consume(
+            name,
+            consumer_tag=f"{self._settings.name}.{name}",
+            callback=lambda message: self._deliver(channel, message),
+        )
+
+    def _fit_windows(self) -> None:
+        """Open channels again whose prefetch does not fit the sizes of their messages.
+
+        First those that hold more than their share, so that the others have room for what they refused.
+        """
+        for channel in list(self._channels.values()):
+            if channel.window.greedy:
+                self._reopen(channel, channel.window.narrower)
+        for channel in list(self._channels.values()):
+            if channel.window.must_reopen:
+                self._reopen(channel, channel.window.narrower)
+            elif channel.window.may_widen:
+                self._reopen(channel, self._settings.prefetch)
+        self._tight = any(channel.window.tight for channel in self._channels.values())
+
+    def _reopen(self, channel: _Channel, prefetch: int) -> None:
+        """Give a channel's deliveries back to the broker, and consume its partition with another prefetch.
+
+        What is under way in a lane is committed, comes again and is known by its receipt.
+        """
+        if prefetch != channel.window.prefetch:
+            text = "Queue %s: at most %d messages at once instead of %d, for [worker] memory_budget"
+            LOG.info(text, self._queue(channel.partition), prefetch, channel.window.prefetch)
+        self._acknowledge()
+        channel.open = False
+        del self._channels[channel.channel.channel_id]
+        self._lanes.drop(channel.partition)
+        channel.channel.close()
+        channel.window.close()
+        self._open(channel.partition, prefetch)
 
     def _queue(self, partition: int) -> str:
         odd = {BARE_TOPIC: self._topology.bare, DEAD_LETTERED: self._topology.dead}
         return odd.get(partition) or self._topology.partition(partition)
 
+    def _admit(self, channel_id: int, size: int) -> Fate:
+        """Decide whether a delivery is taken, before its body is read."""
+        channel = self._channels.get(channel_id)
+        # A connection, or a channel, that is being closed is read to its end.
+        if channel is None or self._stopping.is_set():
+            return Fate.SKIP
+        # What is too large is parked by its digest alone.
+        digest = size > MAX_BODY_BYTES
+        if not channel.window.admit(0 if digest else size):
+            self._tight = True
+            return Fate.SKIP
+        return Fate.DIGEST if digest else Fate.TAKE
+
     def _deliver(self, channel: _Channel, message: Any) -> None:
-        # A connection that is being closed is read to its end.
-        if self._stopping.is_set() or not channel.open:
+        if self._stopping.is_set():
             return
         dead_lettered, expired = None, False
         if channel.partition == DEAD_LETTERED:
             dead_lettered, expired = _death_of(message, self._queues)
-        delivery = RabbitDelivery(channel, message, dead_lettered)
+        delivery = RabbitDelivery(channel, message, self._bodies.digest, dead_lettered)
         channel.unacked.deliver(delivery.tag)
         if expired and is_call(delivery.body):
             self.expired_calls += 1
@@ -213,8 +286,10 @@ class Subscription:
                 channel, delivery = self._settled.get_nowait()
             except queue.Empty:
                 break
-            channel.unacked.settle(delivery.tag)
-            touched[channel] = None
+            # What was settled just before its channel was closed comes again.
+            if channel.open:
+                channel.settle(delivery)
+                touched[channel] = None
             if delivery.reply is not None:
                 self._replies.send(delivery.reply)
         for channel in touched:

@@ -74,8 +74,24 @@ Lower it where the database limits the size of a statement.
         help="""
 Messages of one partition that wait in memory. The same for all workers of a cluster.
 
-Raise it with batch_size; memory is bounded by partitions times this. Do not lower it while quorum queues
-hold messages that were handed out before: RabbitMQ would hand those out in another order.
+Raise it with batch_size; ``memory_budget`` bounds the bytes. Do not lower it while quorum queues hold
+messages that were handed out before: RabbitMQ would hand those out in another order.
+""",
+    ),
+    cfg.IntOpt(
+        "memory_budget",
+        default=256,
+        min=1,
+        max=1024 * 1024,
+        help="""
+Mebibytes of messages (the bytes of their bodies) that wait in the memory of one worker, of all partitions
+together. A larger message is taken when it is the only one.
+
+When it is used up, the worker gives messages back to RabbitMQ and takes fewer of each partition at once, as
+many as fit an equal share of the budget. Other workers may take such a partition over. The process needs
+about 100 MiB more, and several times ``batch_bytes`` for each of its lanes. Raise it when the log says often
+that queues get fewer messages at once, and the machine has the memory. No effect on ``fake://``, which keeps
+all that is cast in memory.
 """,
     ),
     cfg.IntOpt(

@@ -44,6 +44,7 @@ from tracker_worker.worker.watchdog import Watchdog
 LOG = logging.getLogger(__name__)
 
 RABBIT = "rabbit"
+MEBIBYTE = 1024 * 1024
 CONNECTIONS_OF_A_LANE = 2
 """To the database: one for transactions and one for reads outside of them, both kept."""
 OTHER_CONNECTIONS = 2
@@ -53,8 +54,8 @@ OTHER_CONNECTIONS = 2
 class WorkerSettings(Struct, frozen=True):
     """Everything about one worker that is configured.
 
-    No `first_partitions` means all. `broker` and `notification_broker` are None on transports other than
-    RabbitMQ.
+    No `first_partitions` means all. `memory_budget` is in bytes. `broker` and `notification_broker` are None
+    on transports other than RabbitMQ.
     """
 
     host: str
@@ -65,6 +66,7 @@ class WorkerSettings(Struct, frozen=True):
     partitions: int = 16
     first_partitions: frozenset[int] = frozenset()
     standby_delay: float = 10.0
+    memory_budget: int = 256 * MEBIBYTE
     broker: BrokerSettings | None = None
     notification_broker: BrokerSettings | None = None
     lanes: int = 1
@@ -106,6 +108,7 @@ def settings_from(conf: Any) -> WorkerSettings:
         partitions=bus.partitions,
         first_partitions=own,
         standby_delay=worker.standby_delay,
+        memory_budget=worker.memory_budget * MEBIBYTE,
         broker=rabbit_broker(conf, conf.transport_url),
         notification_broker=rabbit_broker(
             conf, conf.oslo_messaging_notifications.transport_url or conf.transport_url
@@ -297,6 +300,7 @@ def _ingress(
             first=settings.first_partitions or frozenset(range(settings.partitions)),
             standby_delay=settings.standby_delay,
             prefetch=settings.lane.prefetch,
+            memory_budget=settings.memory_budget,
             heartbeat_rate=settings.broker.heartbeat_rate,
         ),
         dispatcher,

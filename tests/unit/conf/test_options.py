@@ -117,6 +117,7 @@ def test_every_bound_of_a_worker_can_be_configured(tmp_path):
 batch_size = 5
 batch_bytes = 2048
 prefetch = 6
+memory_budget = 3
 max_attempts = 7
 graceful_shutdown_timeout = 8
 [bus]
@@ -130,6 +131,7 @@ window = 10
     settings = settings_from(a_configuration(tmp_path, text))
     lane = settings.lane
     assert (lane.batch_size, lane.batch_bytes, lane.prefetch, lane.max_attempts) == (5, 2048, 6, 7)
+    assert settings.memory_budget == 3 * 1024 * 1024
     assert settings.graceful_shutdown_timeout == 8
     assert (settings.exchange, settings.partitions) == ("other", 9)
     assert (settings.notification_exchange, settings.notification_topic) == ("neutron", "more")
