@@ -38,8 +38,11 @@ class Recorded:
     live = True
     dead_lettered: str | None = None
 
-    def __init__(self, body: bytes, partition: int, redelivered: bool = False) -> None:
+    def __init__(
+        self, body: bytes, partition: int, redelivered: bool = False, compression: str | None = None
+    ) -> None:
         self.body = body
+        self.compression = compression
         self.partition = partition
         self.redelivered = redelivered
         self.answers: list[Answer] = []
@@ -108,11 +111,12 @@ class LaneBench:
         *,
         partition: int | None = None,
         redelivered: bool = False,
+        compression: str | None = None,
     ) -> Recorded:
         """Queue bytes on the partition of a node, or on another one."""
         if partition is None:
             partition = partition_of(node, PARTITIONS)
-        delivery = Recorded(body, partition, redelivered)
+        delivery = Recorded(body, partition, redelivered, compression)
         self.lane.submit(delivery)
         return delivery
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import kombu.compression
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -25,10 +26,12 @@ from tests.functional.lanes import OTHER_NODE, PARTITIONS, LaneBench, Recorded
 from tests.properties.ledgers import held, total
 from tests.unit.bus.examples import EXAMPLES, positions, with_value
 from tracker_worker import exceptions
+from tracker_worker.bus.compression import decompress
 from tracker_worker.bus.envelope import encode, open_envelope, read_command
 from tracker_worker.cmd.embedded import database_file
 from tracker_worker.db.engine import create_engine
 from tracker_worker.db.tables import ATTEMPTS, DEAD_LETTERS, NODES, RECEIPTS
+from tracker_worker.domain.compressions import Compression
 from tracker_worker.domain.errors import BadMessage, ErrorCode
 from tracker_worker.domain.partitions import partition_of
 
@@ -80,12 +83,24 @@ class Batch:
     def __repr__(self) -> str:
         return f"Batch{self._choices!r:.1000}"
 
-    def deliveries(self) -> Iterator[tuple[bytes, int, bool]]:
-        """Bodies with partition and redelivered flag: mostly where they belong and for the first time."""
+    def deliveries(self) -> Iterator[tuple[bytes, str | None, int, bool]]:
+        """Bodies with compression, partition, redelivered flag: mostly plain, new, and where they belong."""
         kinds = (self._misfit, self._damaged, self._envelope, self._raw, self._deep, self._valid)
         for make in self._random.choices(kinds, weights=(50, 15, 10, 4, 1, 20), k=BATCH):
             partition = partition_of(self._random.choice((NODE, NODE, NODE, OTHER_NODE)), PARTITIONS)
-            yield make(), partition, self._random.random() < 0.1
+            yield *self._compressed(make()), partition, self._random.random() < 0.1
+
+    def _compressed(self, body: bytes) -> tuple[bytes, str | None]:
+        """One of ten is compressed, and some of these are damaged or named wrongly."""
+        if self._random.random() < 0.9:
+            return body, None
+        compressed, name = kombu.compression.compress(body, self._random.choice(list(Compression)))
+        if self._random.random() < 0.3:
+            name = self._random.choice((*Compression, "x-other", "?"))
+        if self._random.random() < 0.3:
+            cut = self._random.randrange(len(compressed))
+            compressed = compressed[:cut] + self._random.choice(self._pieces) + compressed[cut + 1 :]
+        return compressed, name
 
     def _event_id(self) -> str:
         return f"event-{self._random.randrange(2000)}"
@@ -143,10 +158,10 @@ def quiet() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
-def is_valid(body: bytes) -> bool:
+def is_valid(body: bytes, compression: str | None) -> bool:
     """The decoder's own word on a body."""
     try:
-        read_command(open_envelope(body))
+        read_command(open_envelope(decompress(body, compression)))
     except BadMessage as bad:
         assert bad.path.startswith("$")
         return False
@@ -169,8 +184,8 @@ def test_anything_is_settled_once_and_what_is_bad_is_parked(empty_database: Path
         engine = create_engine(f"sqlite:///{copy}")
         bench = LaneBench(engine)
         deliveries = []
-        for body, partition, redelivered in batch.deliveries():
-            how = {"partition": partition, "redelivered": redelivered}
+        for body, compression, partition, redelivered in batch.deliveries():
+            how = {"compression": compression, "partition": partition, "redelivered": redelivered}
             deliveries.append(bench.deliver_body(body, **how))
         bench.run()
         answers_fit(deliveries)
@@ -185,7 +200,7 @@ def answers_fit(deliveries: list[Recorded]) -> None:
     for delivery in deliveries:
         answer = delivery.answer
         assert isinstance(answer, dict | Exception)
-        if is_valid(delivery.body):
+        if is_valid(delivery.body, delivery.compression):
             assert not isinstance(answer, REFUSALS)
         else:
             assert isinstance(answer, (*REFUSALS, exceptions.EventIdReused))
@@ -216,13 +231,14 @@ def ledger_is_right(bench: LaneBench) -> None:
 
 def test_the_inputs_are_many_and_of_all_kinds() -> None:
     """What is generated reaches the rules as well as every way of being bad."""
-    bodies = [body for body, *_ in Batch(1, [None, -1, {"x": [1.5]}, "y"], [b"\xff", b"}"]).deliveries()]
+    batch = Batch(1, [None, -1, {"x": [1.5]}, "y"], [b"\xff", b"}"])
     found: Counter[str] = Counter()
-    for body in bodies:
+    for body, compression, *_ in batch.deliveries():
         try:
-            found[type(read_command(open_envelope(body))).__name__] += 1
+            found[type(read_command(open_envelope(decompress(body, compression)))).__name__] += 1
         except BadMessage as bad:
             found[bad.code.value] += 1
     assert BATCH * BATCHES >= 20_000
     assert sum(found[type(one).__name__] for one in VALID) >= BATCH // 10
     assert found.keys() >= {"malformed_json", "bad_envelope", "wrong_type", "unknown_argument"}
+    assert found.keys() >= {"malformed_compression", "unsupported_compression"}

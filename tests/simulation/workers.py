@@ -45,6 +45,7 @@ class Seen:
         self._process = process
         self._delivery = delivery
         self._read = False
+        self.compression = delivery.compression
         self.partition = delivery.partition
         self.redelivered = delivery.redelivered
         self.dead_lettered = delivery.dead_lettered

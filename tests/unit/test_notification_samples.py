@@ -63,6 +63,7 @@ class FixedDelivery:
     """One message of the partition that its node belongs to; nobody waits for an answer."""
 
     redelivered = False
+    compression = None
     partition = partition_of(NODE, PARTITIONS)
 
     def __init__(self, body: bytes) -> None:

@@ -28,7 +28,14 @@ class Delivery(Protocol):
 
     @property
     def body(self) -> bytes | BodyDigest:
-        """The message's bytes, envelope included; a digest of them where they are too many."""
+        """The message's bytes as they came, envelope included; compressed where `compression` says so. A
+        digest of them where they are too many.
+        """
+        ...
+
+    @property
+    def compression(self) -> str | None:
+        """The message's header `compression`, which anybody may have written; None for a plain body."""
         ...
 
     @property

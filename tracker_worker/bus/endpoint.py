@@ -25,6 +25,7 @@ EAGER_POLLS = 100
 class EndpointDelivery:
     """A message of an oslo.messaging server; `settle` replies to a call and does nothing for a cast."""
 
+    compression = None
     redelivered = False
     live = True
     dead_lettered = None

@@ -10,8 +10,10 @@ import msgspec
 from msgspec import Struct
 
 from tracker_worker.bus.broker import CONNECTION_ERRORS, BrokerSettings
+from tracker_worker.bus.compression import decompress
 from tracker_worker.bus.delivery import Answer, BodyDigest
 from tracker_worker.bus.outgoing import OutgoingConnection
+from tracker_worker.domain.errors import BadMessage
 
 LOG = logging.getLogger(__name__)
 
@@ -39,14 +41,17 @@ _outer = msgspec.json.Decoder(_Outer)
 _caller = msgspec.json.Decoder(_Caller)
 
 
-def is_call(body: bytes | BodyDigest) -> bool:
+def is_call(body: bytes | BodyDigest, compression: str | None = None) -> bool:
     """Tell whether somebody waits for a reply to this message."""
-    return _caller_of(body) is not None
+    return _caller_of(body, compression) is not None
 
 
-def reply_to(body: bytes | BodyDigest, answer: Answer) -> Reply | None:
-    """Return the reply to a message, None where nobody waits for one, or its body was too large."""
-    caller = _caller_of(body)
+def reply_to(body: bytes | BodyDigest, answer: Answer, compression: str | None = None) -> Reply | None:
+    """Return the reply to a message, None where nobody waits for one, or its body was too large.
+
+    A compressed body is decompressed once more here: a delivery that waits keeps the bytes that came.
+    """
+    caller = _caller_of(body, compression)
     if caller is None:
         return None
     failure: str | None = None
@@ -81,12 +86,15 @@ def _failure(error: Exception) -> str:
     return msgspec.json.encode(failure).decode()
 
 
-def _caller_of(body: bytes | BodyDigest) -> _Caller | None:
-    if isinstance(body, BodyDigest) or b"_msg_id" not in body:
+def _caller_of(body: bytes | BodyDigest, compression: str | None) -> _Caller | None:
+    if isinstance(body, BodyDigest):
         return None
     try:
-        caller = _caller.decode(_outer.decode(body).message)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        plain = decompress(body, compression)
+        if b"_msg_id" not in plain:
+            return None
+        caller = _caller.decode(_outer.decode(plain).message)
+    except (BadMessage, msgspec.DecodeError, UnicodeError, RecursionError):
         return None
     return caller if len(caller.queue.encode(errors="replace")) <= MAX_QUEUE_BYTES else None
 

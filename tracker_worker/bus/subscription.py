@@ -15,6 +15,7 @@ import amqp
 from msgspec import Struct
 
 from tracker_worker.bus import broker
+from tracker_worker.bus.compression import compression_of
 from tracker_worker.bus.delivery import BARE_TOPIC, DEAD_LETTERED, Answer, BodyDigest, Lanes
 from tracker_worker.bus.envelope import MAX_BODY_BYTES
 from tracker_worker.bus.frames import BodyFilter, Fate
@@ -51,7 +52,17 @@ class SubscriptionSettings(Struct, frozen=True):
 class RabbitDelivery:
     """A message of a queue; `settle` may be called from any thread, once."""
 
-    __slots__ = ("_channel", "body", "dead_lettered", "partition", "redelivered", "reply", "size", "tag")
+    __slots__ = (
+        "_channel",
+        "body",
+        "compression",
+        "dead_lettered",
+        "partition",
+        "redelivered",
+        "reply",
+        "size",
+        "tag",
+    )
 
     def __init__(
         self, channel: "_Channel", message: Any, digest: BodyDigest | None, dead_lettered: str | None
@@ -60,6 +71,7 @@ class RabbitDelivery:
         body: bytes = message.body or b""  # py-amqp has a text for an empty one
         self.size = len(body)
         self.body: bytes | BodyDigest = digest or body
+        self.compression = compression_of(message.properties.get("application_headers"))
         self.partition = channel.partition
         self.redelivered: bool = message.delivery_info["redelivered"]
         self.dead_lettered = dead_lettered
@@ -79,7 +91,7 @@ class RabbitDelivery:
         if not self._channel.open:
             return
         try:
-            self.reply = reply_to(self.body, answer)
+            self.reply = reply_to(self.body, answer, self.compression)
         finally:
             self._channel.subscription.settled(self._channel, self)
 
@@ -272,7 +284,7 @@ class Subscription:
             dead_lettered, expired = _death_of(message, self._queues)
         delivery = RabbitDelivery(channel, message, self._bodies.digest, dead_lettered)
         channel.unacked.deliver(delivery.tag)
-        if expired and is_call(delivery.body):
+        if expired and is_call(delivery.body, delivery.compression):
             self.expired_calls += 1
             self.settled(channel, delivery)
         else:

@@ -13,6 +13,8 @@ class ErrorCode(StrEnum):
     """
 
     MALFORMED_JSON = "malformed_json"
+    MALFORMED_COMPRESSION = "malformed_compression"
+    UNSUPPORTED_COMPRESSION = "unsupported_compression"
     BAD_ENVELOPE = "bad_envelope"
     MESSAGE_TOO_LARGE = "message_too_large"
     TOO_DEEP = "too_deep"

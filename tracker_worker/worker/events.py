@@ -2,11 +2,13 @@
 """Deliveries as far as they can be read: a command, or what is bad about it."""
 
 import traceback
+from collections.abc import Iterable, Iterator
 from pathlib import PurePath
 
 from msgspec import Struct
 
-from tracker_worker.bus.delivery import BARE_TOPIC, Delivery
+from tracker_worker.bus.compression import decompress
+from tracker_worker.bus.delivery import BARE_TOPIC, BodyDigest, Delivery
 from tracker_worker.bus.envelope import (
     Envelope,
     digest_of,
@@ -36,6 +38,8 @@ class Event(Struct, frozen=True):
     owned: bool
     command: Command | None
     bad: BadMessage | None
+    size: int = 0
+    """Bytes of the body, decompressed."""
 
     @property
     def method(self) -> str | None:
@@ -55,7 +59,10 @@ def read_event(delivery: Delivery, partitions: int) -> Event:
     """Decode a delivery. Never raises: what cannot be read becomes an event that is parked."""
     envelope = None
     try:
-        envelope = open_envelope(delivery.body)
+        came = delivery.body
+        body = came if isinstance(came, BodyDigest) else decompress(came, delivery.compression)
+        size = len(body) if isinstance(body, bytes) else 0
+        envelope = open_envelope(body)
         command = read_command(envelope)
         event_id = event_id_of(envelope, command)
         digest = digest_of(envelope.method, command)
@@ -65,7 +72,27 @@ def read_event(delivery: Delivery, partitions: int) -> Event:
         return _bad_event(delivery, envelope, internal_error(error), partitions)
     owned = partition_of(command.node, partitions) == delivery.partition
     bad = None if owned else _misplaced(delivery)
-    return Event(delivery, event_id, digest, envelope, command.node, owned, command, bad)
+    return Event(delivery, event_id, digest, envelope, command.node, owned, command, bad, size)
+
+
+def read_in_windows(
+    deliveries: Iterable[Delivery], partitions: int, most_bytes: int
+) -> Iterator[list[Event]]:
+    """Decode deliveries in order, and yield the events as soon as their decompressed bodies fill a window.
+
+    A batch is taken by the bytes that came: compressed, they may be a thousandth of what they become.
+    """
+    window: list[Event] = []
+    size = 0
+    for delivery in deliveries:
+        event = read_event(delivery, partitions)
+        window.append(event)
+        size += event.size
+        if size >= most_bytes:
+            yield window
+            window, size = [], 0
+    if window:
+        yield window
 
 
 def attempts_key(delivery: Delivery) -> str:

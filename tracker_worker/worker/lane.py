@@ -15,7 +15,7 @@ from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.errors import BadMessage, ErrorCode
 from tracker_worker.worker.batch import Rules
 from tracker_worker.worker.committer import Committer
-from tracker_worker.worker.events import attempts_key, read_event, unread_event
+from tracker_worker.worker.events import attempts_key, read_event, read_in_windows, unread_event
 from tracker_worker.worker.settings import LaneSettings
 from tracker_worker.worker.suspects import (
     begin,
@@ -175,10 +175,12 @@ class Lane:
         again = [attempts_key(delivery) for delivery in deliveries if delivery.redelivered]
         begun = begin(count)
         self._count(again, begun)
-        events = [read_event(delivery, self._partitions) for delivery in deliveries]
-        if (count or deaths_of(begun) >= self._settings.max_attempts) and not was_decoded(begun):
-            self._count(again, decoded(begun))
-        self._committer.settle(events)
+        noted = was_decoded(begun) or not (count or deaths_of(begun) >= self._settings.max_attempts)
+        for events in read_in_windows(deliveries, self._partitions, self._settings.batch_bytes):
+            if not noted:
+                read = [attempts_key(event.delivery) for event in events if event.delivery.redelivered]
+                self._count(read, decoded(begun))
+            self._committer.settle(events)
 
     def _count(self, keys: Collection[str], count: int) -> None:
         if keys:

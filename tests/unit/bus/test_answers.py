@@ -12,6 +12,8 @@ from tracker_worker.domain.errors import BadMessage, ErrorCode
 
 ANSWERS = {
     ErrorCode.MALFORMED_JSON: exceptions.InvalidCommand,
+    ErrorCode.MALFORMED_COMPRESSION: exceptions.InvalidCommand,
+    ErrorCode.UNSUPPORTED_COMPRESSION: exceptions.InvalidCommand,
     ErrorCode.BAD_ENVELOPE: exceptions.InvalidCommand,
     ErrorCode.MESSAGE_TOO_LARGE: exceptions.InvalidCommand,
     ErrorCode.TOO_DEEP: exceptions.InvalidCommand,

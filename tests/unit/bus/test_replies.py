@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Replies as a caller's oslo.messaging reads them."""
 
+import kombu.compression
 import msgspec
 import pytest
 from oslo_messaging._drivers.common import deserialize_msg, deserialize_remote_exception
@@ -9,6 +10,7 @@ from tracker_worker import exceptions, rpcapi
 from tracker_worker.bus.delivery import BodyDigest
 from tracker_worker.bus.envelope import encode
 from tracker_worker.bus.replies import is_call, reply_to
+from tracker_worker.domain.compressions import Compression
 
 
 def a_call(**more):
@@ -69,3 +71,16 @@ def test_body_that_was_too_large_gets_no_reply():
     digest = BodyDigest(9_000_000, "0" * 64)
     assert not is_call(digest)
     assert reply_to(digest, {"outcome": "applied"}) is None
+
+
+@pytest.mark.parametrize("name", Compression)
+def test_the_caller_of_a_compressed_call_is_found(name):
+    body, header = kombu.compression.compress(a_call(), name)
+    assert is_call(body, header) and not is_call(body)
+    assert reply_to(body, {"outcome": "granted"}, header) == reply_to(a_call(), {"outcome": "granted"})
+
+
+@pytest.mark.parametrize("header", [*Compression, "application/x-snappy", "?"])
+def test_nobody_waits_for_a_body_that_cannot_be_decompressed(header):
+    assert not is_call(a_call(), header)
+    assert reply_to(a_call(), {}, header) is None

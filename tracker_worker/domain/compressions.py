@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The compressions of message bodies that clients may use and workers read: all that kombu has."""
+
+from enum import StrEnum
+
+
+class Compression(StrEnum):
+    """A compression by the content type that kombu writes into the header `compression`."""
+
+    ZLIB = "application/x-gzip"
+    BZIP2 = "application/x-bz2"
+    LZMA = "application/x-lzma"
+    ZSTD = "application/zstd"
+    BROTLI = "application/x-brotli"
+
+
+ALIASES = {
+    "gzip": Compression.ZLIB,
+    "zlib": Compression.ZLIB,
+    "bzip2": Compression.BZIP2,
+    "bzip": Compression.BZIP2,
+    "lzma": Compression.LZMA,
+    "xz": Compression.LZMA,
+    "zstd": Compression.ZSTD,
+    "zstandard": Compression.ZSTD,
+    "brotli": Compression.BROTLI,
+}
+"""kombu's names of them, for the option kombu_compression; its decoders take them in the header too."""
