@@ -78,3 +78,9 @@ class QueuesNotDurable(TrackerWorkerException):
     """The client is configured for queues that a broker forgets: the text says which option to set."""
 
     code = "queues_not_durable"
+
+
+class UnsupportedCompression(TrackerWorkerException):
+    """The client is configured for a compression that no worker reads: the text says what to set."""
+
+    code = "unsupported_compression"

@@ -6,12 +6,19 @@ from contextlib import contextmanager
 from typing import Any
 
 import oslo_messaging
+from kombu.compression import get_encoder
 from kombu.exceptions import OperationalError
 from oslo_messaging._drivers.impl_rabbit import RabbitDriver
 
 from tracker_worker.domain.commands import VERSION
+from tracker_worker.domain.compressions import ALIASES, Compression
 from tracker_worker.domain.partitions import partition_of, server_of
-from tracker_worker.exceptions import NoWorker, QueuesNotDurable, TrackerUnavailable
+from tracker_worker.exceptions import (
+    NoWorker,
+    QueuesNotDurable,
+    TrackerUnavailable,
+    UnsupportedCompression,
+)
 
 TOPIC = "tracker"
 
@@ -21,7 +28,8 @@ Json = dict[str, Any]
 class Link:
     """Sends commands to the queues of their nodes' partitions. Any thread.
 
-    Raises QueuesNotDurable where a broker would forget commands that it has confirmed.
+    Raises QueuesNotDurable where a broker would forget commands that it has confirmed, and
+    UnsupportedCompression where no worker could read them.
     """
 
     def __init__(self, transport: Any, exchange: str, partitions: int, timeout: int, retry: int) -> None:
@@ -29,6 +37,7 @@ class Link:
         self._rabbit = driver if isinstance(driver, RabbitDriver) else None
         if self._rabbit is not None:
             _require_durable(self._rabbit)
+            _require_readable(self._rabbit.conf.oslo_messaging_rabbit.kombu_compression)
         self._client = oslo_messaging.get_rpc_client(
             transport,
             oslo_messaging.Target(exchange=exchange, topic=TOPIC, version=VERSION),
@@ -91,3 +100,27 @@ def _require_durable(driver: Any) -> None:
             "Set amqp_durable_queues or rabbit_quorum_queue in [oslo_messaging_rabbit], as the workers have "
             "it: with queues that are not durable the broker loses commands when it restarts"
         )
+
+
+def _require_readable(compression: str | None) -> None:
+    """Raise UnsupportedCompression for a compression that kombu has not, or that no worker reads."""
+    if not compression:
+        return
+    try:
+        _, content_type = get_encoder(compression)
+    except KeyError:
+        content_type = None
+    if content_type not in set(Compression):
+        names = ", ".join(name for name in ALIASES if _is_available(name))
+        raise UnsupportedCompression(
+            f"[oslo_messaging_rabbit] kombu_compression = {compression} is none that this client's kombu and "
+            f"the workers have: unset it, or set one of {names}"
+        )
+
+
+def _is_available(compression: str) -> bool:
+    try:
+        get_encoder(compression)
+    except KeyError:
+        return False
+    return True

@@ -98,7 +98,8 @@ class TrackerAPI:
 
     Commands raise tracker_worker.exceptions; calls oslo_messaging.MessagingTimeout too, and NoSuchMethod or
     UnsupportedVersion where a worker is older. A claim that timed out is given back behind itself.
-    Raises QueuesNotDurable unless [oslo_messaging_rabbit] has amqp_durable_queues or rabbit_quorum_queue.
+    Raises QueuesNotDurable unless [oslo_messaging_rabbit] has amqp_durable_queues or rabbit_quorum_queue, and
+    UnsupportedCompression for a kombu_compression that workers cannot read.
     """
 
     def __init__(

@@ -8,11 +8,13 @@ import socket
 import time
 from collections.abc import Iterator
 
+import kombu.compression
 import oslo_messaging
 import pytest
 from oslo_config import cfg
 
-from tracker_worker.exceptions import QueuesNotDurable, TrackerUnavailable
+from tracker_worker.domain.compressions import ALIASES, Compression
+from tracker_worker.exceptions import QueuesNotDurable, TrackerUnavailable, UnsupportedCompression
 from tracker_worker.rpcapi import Claim, TrackerAPI
 from tracker_worker.snapshots import EventNumbers
 
@@ -59,6 +61,27 @@ def test_durable_queues_may_be_configured_in_the_options(option):
         client("rabbit://127.0.0.1:1/")
     finally:
         cfg.CONF.clear_override(option, "oslo_messaging_rabbit")
+
+
+DURABLE = "rabbit://guest:hunter2@127.0.0.1:1/?amqp_durable_queues=true"
+
+
+@pytest.mark.parametrize("name", ["bz2", "deflate", "snappy"])
+def test_a_compression_that_kombu_does_not_have_is_refused(name):
+    with pytest.raises(UnsupportedCompression, match=rf"kombu_compression = {name}.* gzip, ") as caught:
+        client(f"{DURABLE}&kombu_compression={name}")
+    assert "[oslo_messaging_rabbit]" in str(caught.value) and "hunter2" not in str(caught.value)
+
+
+def test_a_compression_that_kombu_has_and_the_workers_do_not_is_refused(monkeypatch):
+    monkeypatch.setitem(kombu.compression._encoders, "application/x-own", bytes)
+    with pytest.raises(UnsupportedCompression, match="kombu_compression = application/x-own"):
+        client(f"{DURABLE}&kombu_compression=application/x-own")
+
+
+@pytest.mark.parametrize("name", ["", *ALIASES, *Compression])
+def test_every_compression_that_the_workers_read_is_accepted(name):
+    client(f"{DURABLE}&kombu_compression={name}")
 
 
 @pytest.mark.parametrize("send", ["call", "cast"])
