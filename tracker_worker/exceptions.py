@@ -61,11 +61,17 @@ class NodeNotFound(TrackerWorkerException):
 
 
 class TrackerUnavailable(TrackerWorkerException):
-    """The broker did not confirm the command within the retries. It may have it all the same, so send it
-    again with the same event id, or leave the rest to the next audit.
+    """The broker did not confirm the command within the timeout or the retries.
+
+    It may have it all the same, or get it later. So send it again with the same event id, which is in
+    `event_id` and in the text, or leave the rest to the next audit.
     """
 
     code = "tracker_unavailable"
+
+    def __init__(self, text: str, event_id: str | None = None) -> None:
+        super().__init__(text)
+        self.event_id = event_id
 
 
 class NoWorker(TrackerUnavailable):

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A client's way to the workers: the right queue, bounded retries, and errors that say what to do."""
+"""A client's way to the workers: the right queue, a deadline, and errors that say what to do."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import amqp
 import oslo_messaging
 from kombu.compression import get_encoder
 from kombu.exceptions import OperationalError
+from oslo_messaging._drivers.common import PURPOSE_LISTEN
 from oslo_messaging._drivers.impl_rabbit import RabbitDriver
 
 from tracker_worker.domain.commands import VERSION
@@ -19,6 +21,7 @@ from tracker_worker.exceptions import (
     TrackerUnavailable,
     UnsupportedCompression,
 )
+from tracker_worker.sending import BoundedTransport, DeadlineExceeded
 
 TOPIC = "tracker"
 
@@ -28,62 +31,118 @@ Json = dict[str, Any]
 class Link:
     """Sends commands to the queues of their nodes' partitions. Any thread.
 
-    Raises QueuesNotDurable where a broker would forget commands that it has confirmed, and
-    UnsupportedCompression where no worker could read them.
+    A command has `timeout` seconds: to be published and confirmed, and for the reply of a call. Raises
+    QueuesNotDurable where a broker would forget commands that it has confirmed, and UnsupportedCompression
+    where no worker could read them. `new_id` makes ids of calls.
     """
 
-    def __init__(self, transport: Any, exchange: str, partitions: int, timeout: int, retry: int) -> None:
-        driver = transport._driver
-        self._rabbit = driver if isinstance(driver, RabbitDriver) else None
+    def __init__(
+        self,
+        transport: Any,
+        exchange: str,
+        partitions: int,
+        timeout: float,
+        retry: int,
+        new_id: Callable[[], str],
+    ) -> None:
+        self._exchange = exchange
+        self._partitions = partitions
+        self._timeout = timeout
+        self._retry = retry
+        self._rabbit = _rabbit_of(transport)
+        self._bounded: BoundedTransport | None = None
         if self._rabbit is not None:
-            _require_durable(self._rabbit)
+            _require_durable(self._rabbit.conf.oslo_messaging_rabbit)
             _require_readable(self._rabbit.conf.oslo_messaging_rabbit.kombu_compression)
-        self._client = oslo_messaging.get_rpc_client(
+            self._bounded = BoundedTransport(self._rabbit, timeout, self._prepare, new_id)
+        self._unbounded_client = self._client_on(transport)
+        self._client = self._client_on(self._bounded or transport)
+
+    def call(self, context: Any, method: str, args: Json, undo: Callable[[], None] | None = None) -> Json:
+        """Send a command and return its reply. Raises MessagingTimeout and what `cast` raises.
+
+        `undo` is called, on another thread, when the broker has confirmed the command after the deadline.
+        """
+        client = self._client
+        if undo is not None and self._bounded is not None:
+            client = self._client_on(self._bounded.undone_by(undo))
+        with self._errors(method, args):
+            reply: Json = client.prepare(server=self._server(args)).call(_plain(context), method, **args)
+            return reply
+
+    def cast(self, context: Any, method: str, args: Json, within: float | None = None) -> None:
+        """Send a command; the broker has it on return. Raises TrackerUnavailable, NoWorker.
+
+        `within` is a deadline of its own, in seconds.
+        """
+        client = self._client
+        if within is not None and self._bounded is not None:
+            client = self._client_on(self._bounded.within(within))
+        with self._errors(method, args):
+            client.prepare(server=self._server(args)).cast(_plain(context), method, **args)
+
+    def cast_behind(self, context: Any, method: str, args: Json) -> None:
+        """Send a command from within `undo`, before anything else goes to its partition. No deadline."""
+        with self._errors(method, args):
+            client = self._unbounded_client.prepare(server=self._server(args))
+            client.cast(_plain(context), method, **args)
+
+    def _client_on(self, transport: Any) -> Any:
+        return oslo_messaging.get_rpc_client(
             transport,
-            oslo_messaging.Target(exchange=exchange, topic=TOPIC, version=VERSION),
-            timeout=timeout,
-            retry=retry,
+            oslo_messaging.Target(exchange=self._exchange, topic=TOPIC, version=VERSION),
+            timeout=self._timeout,
+            retry=self._retry,
             # fake:// passes arguments by reference, and their owner may change them after a cast.
             serializer=None if self._rabbit else oslo_messaging.JsonPayloadSerializer(),
             transport_options=oslo_messaging.TransportOptions(at_least_once=True),
         )
-        self._exchange = exchange
-        self._partitions = partitions
-        self._retry = retry
 
-    def call(self, context: Any, method: str, args: Json) -> Json:
-        """Send a command and return its reply. Raises MessagingTimeout and what `cast` raises."""
-        with self._sending(args["node"]) as client:
-            self._connect()
-            reply: Json = client.call(_plain(context), method, **args)
-            return reply
-
-    def cast(self, context: Any, method: str, args: Json) -> None:
-        """Send a command; the broker has it on return. Raises TrackerUnavailable, NoWorker."""
-        with self._sending(args["node"]) as client:
-            client.cast(_plain(context), method, **args)
+    def _server(self, args: Json) -> str:
+        return server_of(partition_of(args["node"], self._partitions))
 
     @contextmanager
-    def _sending(self, node: str) -> Iterator[Any]:
-        """Yield the client of the node's partition; oslo.messaging's and kombu's errors become ours."""
-        server = server_of(partition_of(node, self._partitions))
-        where = f"queue {TOPIC}.{server} of exchange {self._exchange}"
+    def _errors(self, method: str, args: Json) -> Iterator[None]:
+        """Turn oslo.messaging's and kombu's errors into ours, which name the event and the way out."""
+        where = f"queue {TOPIC}.{self._server(args)} of exchange {self._exchange}"
+        what = f"{method} (event {args['event_id']}) for {where}"
         try:
-            yield self._client.prepare(server=server)
+            yield
         except oslo_messaging.MessageUndeliverable as error:
             raise NoWorker(
-                f"There is no {where}: start a worker with the client's exchange and partitions ([bus])"
+                f"There is no {where}: start a worker with the client's exchange and partitions ([bus])",
+                args["event_id"],
             ) from error
-        except (oslo_messaging.MessageDeliveryFailure, OperationalError) as error:
+        except DeadlineExceeded as error:
             raise TrackerUnavailable(
-                f"The broker did not confirm a command for {where} in {self._retry + 1} attempts ({error}): "
-                "see that it runs and that [DEFAULT] transport_url names it"
+                f"The broker did not confirm {what} in {self._timeout} s, and still may: see that it has no "
+                "memory or disk alarm and can be reached"
+                if error.sent
+                else f"{what} was not sent: what was sent there before is still not confirmed by the broker",
+                args["event_id"],
+            ) from None
+        except (oslo_messaging.MessageDeliveryFailure, OperationalError, amqp.AMQPError, OSError) as error:
+            raise TrackerUnavailable(
+                f"The broker did not confirm {what} in {self._retry + 1} attempts ({error}): "
+                "see that it runs and that [DEFAULT] transport_url names it",
+                args["event_id"],
             ) from error
 
-    def _connect(self) -> None:
-        """See that there is a broker: oslo.messaging opens its queue of replies, once, without a bound."""
-        if self._rabbit is not None and self._rabbit._reply_q is None:
-            self._rabbit._connection_pool.create(retry=self._retry).close()
+    def _prepare(self, is_call: bool) -> None:
+        """See that there is a broker: oslo.messaging opens its queue of replies, once, without a bound.
+
+        Sender threads.
+        """
+        assert self._rabbit is not None
+        if is_call and self._rabbit._reply_q is None:
+            self._rabbit._connection_pool.create(PURPOSE_LISTEN, retry=self._retry).close()
+
+
+def _rabbit_of(transport: Any) -> Any:
+    """Return the driver of a transport to RabbitMQ, None for one of another kind or in memory."""
+    driver = transport._driver
+    in_memory = isinstance(driver, RabbitDriver) and driver._url.transport.endswith("+memory")
+    return driver if isinstance(driver, RabbitDriver) and not in_memory else None
 
 
 def _plain(context: Any) -> Json:
@@ -92,10 +151,8 @@ def _plain(context: Any) -> Json:
     return {"request_id": plain["request_id"]} if plain.get("request_id") else {}
 
 
-def _require_durable(driver: Any) -> None:
-    options = driver.conf.oslo_messaging_rabbit
-    in_memory = driver._url.transport.endswith("+memory")
-    if not (in_memory or options.amqp_durable_queues or options.rabbit_quorum_queue):
+def _require_durable(options: Any) -> None:
+    if not (options.amqp_durable_queues or options.rabbit_quorum_queue):
         raise QueuesNotDurable(
             "Set amqp_durable_queues or rabbit_quorum_queue in [oslo_messaging_rabbit], as the workers have "
             "it: with queues that are not durable the broker loses commands when it restarts"

@@ -42,7 +42,11 @@ LOG = logging.getLogger(__name__)
 
 EXMODS = ["tracker_worker.exceptions", "oslo_messaging.rpc.dispatcher"]
 
+GIVE_BACK_SECONDS = 1.0
+"""How long a claim that timed out waits for the broker to confirm its abort, which is sent all the same."""
+
 Json = dict[str, Any]
+_Cast = Callable[[Any, str, Json], None]
 
 
 class Claim(Json):
@@ -92,12 +96,17 @@ class TrackerAPI:
     """Client of the workers. Thread-safe; make one for a process, after it has forked.
 
     `context` is the request's context (a dict or an oslo.context object with to_dict); of it only the request
-    id leaves the process. `exchange` and `partitions` must be the workers'. A call waits `timeout` seconds
-    for its reply. While the broker is away a command is tried `retry` times more, for some 20 seconds by
-    default, with oslo.messaging's own intervals.
+    id leaves the process. `exchange` and `partitions` must be the workers'; the first command compares
+    partitions with the broker's queues. A command takes `timeout` seconds at most: to connect, to publish,
+    for the broker's confirm, and for the reply of a call. While the broker is away a command is tried `retry`
+    times more, for some 20 seconds by default, with oslo.messaging's own intervals.
 
     Commands raise tracker_worker.exceptions; calls oslo_messaging.MessagingTimeout too, and NoSuchMethod or
-    UnsupportedVersion where a worker is older. A claim that timed out is given back behind itself.
+    UnsupportedVersion where a worker is older. A command that raised TrackerUnavailable may be applied later.
+    Nothing overtakes it: until its send has ended, what goes to the same partition waits or is not sent. Its
+    caller goes on as if it had been applied: the next cast for that instance queues behind it. A claim is
+    given back behind itself when its reply, or the broker's confirm, came too late.
+
     Raises QueuesNotDurable unless [oslo_messaging_rabbit] has amqp_durable_queues or rabbit_quorum_queue, and
     UnsupportedCompression for a kombu_compression that workers cannot read.
     """
@@ -108,10 +117,10 @@ class TrackerAPI:
         *,
         exchange: str = "tracker",
         partitions: int = 16,
-        timeout: int = 60,
+        timeout: float = 60,
         retry: int = 4,
     ) -> None:
-        self._link = Link(transport, exchange, partitions, timeout, retry)
+        self._link = Link(transport, exchange, partitions, timeout, retry, lambda: uuid.uuid4().hex)
         self._events = EventNumbers(str(uuid.uuid4()), time.monotonic)
         self._audits: queue.Queue[dict[str, int]] = queue.Queue(1)
         self._audits.put({})
@@ -127,13 +136,11 @@ class TrackerAPI:
 
     def call(self, context: Any, method: str, node: str, **args: Any) -> Json:
         """Send any command and return its reply {outcome, reason?, claim?, sequence}."""
-        with self._events.hold(method):
-            return self._link.call(context, method, self._stamped(node, args))
+        return self._call(context, method, node, args)
 
     def cast(self, context: Any, method: str, node: str, **args: Any) -> None:
         """Send any command without waiting for its outcome; the broker has it when this returns."""
-        with self._events.hold(method):
-            self._link.cast(context, method, self._stamped(node, args))
+        self._send(context, method, node, args, self._link.cast)
 
     def change(self) -> Hold:
         """Hold snapshots back below everything that is cast in the block: cast in it, then save in it.
@@ -185,9 +192,9 @@ class TrackerAPI:
         decided: bool = False,
     ) -> Claim:
         """A boot or unshelve wants room. Raises ComputeResourcesUnavailable."""
-        give_back = partial(self.abort_instance_claim, context, node, instance["uuid"])
+        undo = "abort_instance_claim", {"instance_uuid": instance["uuid"]}
         args = {"instance": instance, "decided": decided, **_given(limits=limits)}
-        return self._claim(context, "instance_claim", node, give_back, args)
+        return self._claim(context, "instance_claim", node, args, undo)
 
     def resize_claim(
         self, context: Any, node: str, instance: Json, flavor: Json, migration: Json, **args: Any
@@ -305,21 +312,33 @@ class TrackerAPI:
     def _move_claim(
         self, context: Any, method: str, node: str, instance: Json, migration: Json, args: Json
     ) -> Claim:
-        give_back = partial(self.drop_move_claim, context, node, instance["uuid"], migration["uuid"])
+        undo = "drop_move_claim", {"instance_uuid": instance["uuid"], "migration_uuid": migration["uuid"]}
         args = {"instance": instance, "migration": migration, **args}
-        return self._claim(context, method, node, give_back, args)
+        return self._claim(context, method, node, args, undo)
 
-    def _claim(
-        self, context: Any, method: str, node: str, give_back: Callable[[], None], args: Json
-    ) -> Claim:
+    def _claim(self, context: Any, method: str, node: str, args: Json, undo: tuple[str, Json]) -> Claim:
+        """Claim; the command `undo` gives the room back."""
         hold = self._events.hold(f"{method} on node {node}")
+        give_back = partial(self._send, context, undo[0], node, undo[1])
+        late = partial(_attempt, partial(give_back, self._link.cast_behind))
         try:
-            return Claim(self.call(context, method, node, **args), hold, give_back)
+            reply = self._call(context, method, node, args, late)
+            return Claim(reply, hold, partial(give_back, self._link.cast))
         except BaseException as error:
             with hold:
                 if isinstance(error, oslo_messaging.MessagingTimeout):
-                    _attempt(give_back)
+                    _attempt(partial(give_back, partial(self._link.cast, within=GIVE_BACK_SECONDS)))
             raise
+
+    def _call(
+        self, context: Any, method: str, node: str, args: Json, undo: Callable[[], None] | None = None
+    ) -> Json:
+        with self._events.hold(method):
+            return self._link.call(context, method, self._stamped(node, args), undo)
+
+    def _send(self, context: Any, method: str, node: str, args: Json, cast: _Cast) -> None:
+        with self._events.hold(method):
+            cast(context, method, self._stamped(node, args))
 
     @contextmanager
     def _newest(self, node: str, as_of: int | None) -> Iterator[bool]:
@@ -349,7 +368,7 @@ def _attempt(give_back: Callable[[], None]) -> None:
     try:
         give_back()
     except (TrackerWorkerException, oslo_messaging.MessagingException):
-        LOG.exception("A claim could not be given back: the next audit of the node releases it")
+        LOG.exception("A claim may not be given back: if so, the next audit of the node releases it")
 
 
 def _given(**args: Any) -> Json:

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An RPC transport whose sends have a deadline: over connecting, publishing and the broker's confirm.
+
+oslo.messaging bounds none of the three. A broker with a memory or disk alarm stops reading, and a publisher
+waits until the alarm is over; a host that is silently gone is noticed after a heartbeat. So each send runs on
+a sender thread, and its caller waits until the deadline only.
+
+A send that is overdue goes on, because what was written to a socket cannot be taken back. Until it has ended,
+nothing else is sent to its server: a later command never overtakes an earlier one of the same caller.
+"""
+
+import copy
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Self
+
+from oslo_messaging.transport import RPCTransport
+
+LOG = logging.getLogger(__name__)
+
+IDLE_SECONDS = 60.0
+
+
+class DeadlineExceeded(Exception):
+    """The broker did not confirm in time. `sent` is False when the message was not even published."""
+
+    def __init__(self, sent: bool) -> None:
+        super().__init__("overdue" if sent else "not sent")
+        self.sent = sent
+
+
+class _Send:
+    """One message on its way. Either its thread or its caller settles it, whichever is first.
+
+    `outcome` gets what `publish` returned and raised, once, if its thread was first; if not, `abandoned` is
+    called, with whether it was confirmed, and `ended` set.
+    """
+
+    def __init__(self, server: str, publish: Callable[[], Any], abandoned: Callable[[bool], None]) -> None:
+        self.server = server
+        self.publish = publish
+        self.abandoned = abandoned
+        self.ended = threading.Event()
+        self.outcome: queue.SimpleQueue[tuple[Any, Exception | None]] = queue.SimpleQueue()
+        self._unsettled: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._unsettled.put(None)
+
+    def settle(self) -> bool:
+        """Return whether this call is the first one."""
+        try:
+            self._unsettled.get_nowait()
+        except queue.Empty:
+            return False
+        return True
+
+
+class _Senders:
+    """At most `size` threads, which end after a minute without work.
+
+    They are daemons: a process must be able to end while a broker blocks them, which the threads of
+    concurrent.futures prevent.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._slots: queue.SimpleQueue[None] = queue.SimpleQueue()
+        for _ in range(size):
+            self._slots.put(None)
+        self._idle: set[queue.SimpleQueue[Callable[[], None]]] = set()
+
+    def start(self, job: Callable[[], None], seconds: float) -> None:
+        """Run a job, which must not raise. Raises queue.Empty when no thread is free within `seconds`."""
+        self._slots.get(timeout=seconds)
+        try:
+            inbox = self._idle.pop()
+        except KeyError:
+            inbox = queue.SimpleQueue()
+            threading.Thread(target=self._work, args=[inbox], name="tracker-sender", daemon=True).start()
+        inbox.put(job)
+
+    def _work(self, inbox: queue.SimpleQueue[Callable[[], None]]) -> None:
+        while True:
+            try:
+                job = inbox.get(timeout=IDLE_SECONDS)
+            except queue.Empty:
+                try:
+                    self._idle.remove(inbox)
+                except KeyError:
+                    continue  # It was just taken: a job follows.
+                return
+            job()
+            del job
+            self._idle.add(inbox)
+            self._slots.put(None)
+
+
+class BoundedTransport(RPCTransport):  # type: ignore[misc]
+    """Sends through oslo.messaging's RabbitMQ driver, for oslo.messaging's own RPCClient. Any thread.
+
+    `timeout` is the deadline of a cast in seconds; a call has its own, over its reply too. `prepare` is
+    called before each send on the sender thread, with True for a call. `new_id` makes ids of calls.
+    """
+
+    def __init__(
+        self, driver: Any, timeout: float, prepare: Callable[[bool], None], new_id: Callable[[], str]
+    ) -> None:
+        super().__init__(driver)
+        options = driver.conf.oslo_messaging_rabbit
+        self._timeout = timeout
+        self._prepare = prepare
+        self._new_id = new_id
+        self._undo: Callable[[], None] | None = None
+        self._senders = _Senders(options.rpc_conn_pool_size)
+        self._overdue: set[_Send] = set()
+        self._heartbeat = options.heartbeat_timeout_threshold
+
+    def within(self, seconds: float) -> Self:
+        """Return this transport with another deadline for casts."""
+        bounded = copy.copy(self)
+        bounded._timeout = seconds
+        return bounded
+
+    def undone_by(self, undo: Callable[[], None]) -> Self:
+        """Return this transport with something to do on the sender thread when an overdue send has ended."""
+        undoing = copy.copy(self)
+        undoing._undo = undo
+        return undoing
+
+    def _send(
+        self,
+        target: Any,
+        ctxt: Any,
+        message: dict[str, Any],
+        wait_for_reply: bool | None = None,
+        timeout: float | None = None,
+        call_monitor_timeout: float | None = None,
+        retry: int | None = None,
+        transport_options: Any = None,
+    ) -> Any:
+        """What RPCClient calls. Raises DeadlineExceeded, MessagingTimeout, and what the driver raises."""
+        deadline = time.monotonic() + (timeout or self._timeout)
+        send = partial(self._driver.send, target, ctxt, retry=retry, transport_options=transport_options)
+        if not wait_for_reply:
+            self._in_time(target.server, deadline, partial(self._publish_cast, send, message))
+            return None
+        waiter_id = self._new_id()
+        publish = partial(self._publish_call, send, message, waiter_id, deadline)
+        reply_queue = self._in_time(target.server, deadline, publish, waiter_id)
+        waiter = self._driver._waiter
+        try:
+            left = max(deadline - time.monotonic(), 0.0)
+            reply = waiter.wait(waiter_id, left, call_monitor_timeout, reply_queue)
+        finally:
+            waiter.unlisten(waiter_id)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def _publish_cast(self, send: Callable[..., Any], message: dict[str, Any]) -> None:
+        self._prepare(False)
+        send(message)
+
+    def _publish_call(
+        self, send: Callable[..., Any], message: dict[str, Any], waiter_id: str, deadline: float
+    ) -> str:
+        """Publish as the driver does when it waits for the reply itself; return the queue of replies."""
+        self._prepare(True)
+        reply_queue: str = self._driver._get_reply_q()
+        self._driver._waiter.listen(waiter_id)
+        # The driver takes its timeout for the socket's too. One below the heartbeat would make it give up
+        # connections to a broker in alarm and leave a copy of the command in each, to come in any order.
+        expiration = max(deadline - time.monotonic(), self._heartbeat)
+        try:
+            call = {"_msg_id": waiter_id, "_reply_q": reply_queue, "_timeout": None}
+            send(message | call, timeout=expiration)
+        except BaseException:
+            self._driver._waiter.unlisten(waiter_id)
+            raise
+        return reply_queue
+
+    def _in_time(
+        self, server: str, deadline: float, publish: Callable[[], Any], waiter_id: str | None = None
+    ) -> Any:
+        """Run `publish` on a sender thread and return its result. Raises DeadlineExceeded."""
+        for earlier in [send for send in self._overdue.copy() if send.server == server]:
+            if not earlier.ended.wait(max(deadline - time.monotonic(), 0.0)):
+                raise DeadlineExceeded(sent=False)
+        send = _Send(server, publish, partial(self._abandoned, waiter_id))
+        try:
+            self._senders.start(partial(self._run, send), max(deadline - time.monotonic(), 0.0))
+        except queue.Empty:
+            raise DeadlineExceeded(sent=False) from None
+        value, failure = self._outcome(send, deadline)
+        if failure is not None:
+            raise failure
+        return value
+
+    def _outcome(self, send: _Send, deadline: float) -> tuple[Any, Exception | None]:
+        """Wait for what became of a send. A caller that is interrupted meanwhile abandons it too."""
+        try:
+            return send.outcome.get(timeout=max(deadline - time.monotonic(), 0.0))
+        except BaseException as error:
+            self._overdue.add(send)  # Before it is abandoned: nothing may overtake it.
+            late = isinstance(error, queue.Empty)
+            if send.settle():
+                if late:
+                    raise DeadlineExceeded(sent=True) from None
+                raise
+            self._overdue.discard(send)
+            if not late:
+                raise
+        return send.outcome.get()  # It has ended at this moment.
+
+    def _run(self, send: _Send) -> None:
+        """Publish. The sender thread; its caller may be gone when it is done."""
+        value, failure = None, None
+        try:
+            value = send.publish()
+        except Exception as error:
+            failure = error
+        if send.settle():
+            send.outcome.put((value, failure))
+            return
+        try:
+            LOG.warning("What was overdue for server %s has ended: %s", send.server, failure or "confirmed")
+            send.abandoned(failure is None)
+        except Exception:
+            LOG.exception("What was overdue for server %s could not be undone", send.server)
+        finally:
+            self._overdue.discard(send)
+            send.ended.set()
+
+    def _abandoned(self, waiter_id: str | None, published: bool) -> None:
+        """Do what is left to do for a send without a caller."""
+        if waiter_id is not None and published:
+            self._driver._waiter.unlisten(waiter_id)
+        if self._undo is not None:
+            self._undo()
