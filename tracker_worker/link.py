@@ -20,6 +20,7 @@ from tracker_worker.exceptions import (
     QueuesNotDurable,
     TrackerUnavailable,
     UnsupportedCompression,
+    WrongPartition,
 )
 from tracker_worker.sending import BoundedTransport, DeadlineExceeded
 
@@ -51,6 +52,7 @@ class Link:
         self._retry = retry
         self._rabbit = _rabbit_of(transport)
         self._bounded: BoundedTransport | None = None
+        self._partitions_agree = False
         if self._rabbit is not None:
             _require_durable(self._rabbit.conf.oslo_messaging_rabbit)
             _require_readable(self._rabbit.conf.oslo_messaging_rabbit.kombu_compression)
@@ -71,7 +73,7 @@ class Link:
             return reply
 
     def cast(self, context: Any, method: str, args: Json, within: float | None = None) -> None:
-        """Send a command; the broker has it on return. Raises TrackerUnavailable, NoWorker.
+        """Send a command; the broker has it on return. Raises TrackerUnavailable, NoWorker, WrongPartition.
 
         `within` is a deadline of its own, in seconds.
         """
@@ -108,6 +110,9 @@ class Link:
         what = f"{method} (event {args['event_id']}) for {where}"
         try:
             yield
+        except TrackerUnavailable as error:
+            error.event_id = args["event_id"]
+            raise
         except oslo_messaging.MessageUndeliverable as error:
             raise NoWorker(
                 f"There is no {where}: start a worker with the client's exchange and partitions ([bus])",
@@ -129,13 +134,54 @@ class Link:
             ) from error
 
     def _prepare(self, is_call: bool) -> None:
-        """See that there is a broker: oslo.messaging opens its queue of replies, once, without a bound.
+        """See that there is a broker, and compare partitions with it, before the first send.
 
-        Sender threads.
+        oslo.messaging opens its queue of replies, once, without a bound. Sender threads.
         """
         assert self._rabbit is not None
-        if is_call and self._rabbit._reply_q is None:
-            self._rabbit._connection_pool.create(PURPOSE_LISTEN, retry=self._retry).close()
+        if self._partitions_agree and not (is_call and self._rabbit._reply_q is None):
+            return
+        # One that listens has no heartbeat thread, so nobody else uses it.
+        connection = self._rabbit._connection_pool.create(PURPOSE_LISTEN, retry=self._retry)
+        try:
+            if not self._partitions_agree:
+                self._compare_partitions(connection.connection)
+                self._partitions_agree = True
+        finally:
+            connection.close()
+
+    def _compare_partitions(self, connection: Any) -> None:
+        """Look whether the queue of the last partition is there and none beyond it.
+
+        Raises WrongPartition, or NoWorker where no worker has ever run.
+        """
+        first, last, beyond = (
+            f"{self._exchange}.{server_of(n)}" for n in (0, self._partitions - 1, self._partitions)
+        )
+        ours = f"this client has partitions = {self._partitions}"
+        mend = "give TrackerAPI and all workers ([bus] partitions) the same number"
+        if _exists(connection, beyond):
+            raise WrongPartition(
+                f"There is a queue {beyond}, but {ours}: {mend}. If a larger number left the queue behind, "
+                f"delete it: rabbitmqctl delete_queue -p {connection.virtual_host} {beyond}"
+            )
+        if not _exists(connection, last):
+            if last != first and _exists(connection, first):
+                raise WrongPartition(f"There is a queue {first} and no queue {last}, but {ours}: {mend}")
+            raise NoWorker(
+                f"There is no queue {last} of exchange {self._exchange}: "
+                "start a worker with the client's exchange and partitions ([bus])"
+            )
+
+
+def _exists(connection: Any, queue: str) -> bool:
+    channel = connection.channel()  # The broker closes it when there is no such queue.
+    try:
+        channel.queue_declare(queue, passive=True)
+    except amqp.NotFound:
+        return False
+    channel.close()
+    return True
 
 
 def _rabbit_of(transport: Any) -> Any:

@@ -10,8 +10,11 @@ import oslo_messaging
 import pytest
 from oslo_config import cfg
 
+from tests.integration.rabbit import settings_of
 from tests.servers.rabbitmq import RabbitMQ
-from tracker_worker.exceptions import NoWorker, TrackerUnavailable
+from tracker_worker.bus.broker import close, connect
+from tracker_worker.bus.topology import Topology, TopologyMismatch, declare
+from tracker_worker.exceptions import NoWorker, TrackerUnavailable, WrongPartition
 from tracker_worker.rpcapi import EXMODS, TrackerAPI
 
 INSTANCE = {"uuid": "i-1"}
@@ -24,18 +27,19 @@ def a_client(vhost_url) -> Iterator[Callable[..., TrackerAPI]]:
     def make(**settings: Any) -> TrackerAPI:
         url = f"{vhost_url}?amqp_durable_queues=true"
         transports.append(oslo_messaging.get_rpc_transport(cfg.CONF, url=url, allowed_remote_exmods=EXMODS))
-        return TrackerAPI(transports[-1], partitions=1, **settings)
+        return TrackerAPI(transports[-1], **({"partitions": 1} | settings))
 
     yield make
     for transport in transports:
         transport.cleanup()
 
 
-def declare_queue(vhost_url: str) -> kombu.Queue:
-    """The queue of the only partition, as some worker once declared it."""
+def declare_queue(vhost_url: str, partition: int = 0) -> kombu.Queue:
+    """The queue of a partition, by default the only one, as some worker once declared it."""
     with kombu.Connection(vhost_url.replace("rabbit://", "amqp://")) as connection:
         exchange = kombu.Exchange("tracker", "topic", durable=True)
-        queue = kombu.Queue("tracker.p0", exchange, routing_key="tracker.p0", durable=True)
+        name = f"tracker.p{partition}"
+        queue = kombu.Queue(name, exchange, routing_key=name, durable=True)
         queue(connection.channel()).declare()
     return queue
 
@@ -48,6 +52,70 @@ def waiting(vhost_url: str, queue: kombu.Queue) -> list[str]:
         while message := bound.get(no_ack=True):
             bodies.append(oslo_messaging._drivers.common.deserialize_msg(message.decode())["method"])
         return bodies
+
+
+@pytest.mark.parametrize("send", ["cast", "call"])
+@pytest.mark.parametrize(
+    ("theirs", "ours", "says"),
+    [
+        (
+            4,
+            2,
+            r"a queue tracker\.p2, but this client has partitions = 2.*delete_queue -p test-\w+ tracker\.p2",
+        ),
+        (2, 4, r"a queue tracker\.p0 and no queue tracker\.p3, but this client has partitions = 4"),
+        (2, 1, r"a queue tracker\.p1, but this client has partitions = 1"),
+    ],
+)
+def test_another_number_of_partitions_is_refused_before_anything_is_sent(
+    a_client, vhost_url, theirs, ours, says, send
+):
+    queues = [declare_queue(vhost_url, partition) for partition in range(theirs)]
+    api = a_client(partitions=ours)
+    for _ in range(2):
+        with pytest.raises(WrongPartition, match=says) as caught:
+            getattr(api, send)({}, "build_failed", "compute1")
+        assert "[bus] partitions" in str(caught.value)
+    assert [waiting(vhost_url, queue) for queue in queues] == [[]] * theirs
+
+
+def test_a_client_that_comes_while_the_queues_are_declared_sees_no_other_number(a_client, vhost_url):
+    """A worker that failed at the first partition's queue, the last that it declares."""
+    declare_queue(vhost_url)
+    settings = settings_of(f"{vhost_url}?amqp_durable_queues=true")
+    connection = connect(settings, "test")
+    with pytest.raises(TopologyMismatch, match="tracker.p0"):
+        declare(connection, Topology("tracker", 2, quorum=False))
+    close(connection)
+    a_client(partitions=2).build_failed({}, "compute1")
+
+
+def test_partitions_are_compared_until_they_agree_and_not_again(a_client, vhost_url):
+    api = a_client()
+    with pytest.raises(NoWorker, match=r"no queue tracker\.p0") as caught:
+        api.build_failed({}, "compute1")
+    assert caught.value.event_id
+    first, second = declare_queue(vhost_url), declare_queue(vhost_url, 1)
+    with pytest.raises(WrongPartition):
+        api.build_failed({}, "compute1")
+    with kombu.Connection(vhost_url.replace("rabbit://", "amqp://")) as connection:
+        second(connection.channel()).delete()
+    api.build_failed({}, "compute1")
+    declare_queue(vhost_url, 1)
+    api.build_succeeded({}, "compute1")
+    assert waiting(vhost_url, first) == ["build_failed", "build_succeeded"]
+
+
+@pytest.mark.parametrize("send", ["cast", "call"])
+def test_a_queue_that_was_deleted_later_is_an_error_at_once(a_client, vhost_url, send):
+    api = a_client()
+    queue = declare_queue(vhost_url)
+    api.build_failed({}, "compute1")
+    with kombu.Connection(vhost_url.replace("rabbit://", "amqp://")) as connection:
+        queue(connection.channel()).delete()
+    with pytest.raises(NoWorker, match=r"no queue tracker\.p0 of exchange tracker: start a worker") as caught:
+        getattr(api, send)({}, "build_failed", "compute1")
+    assert caught.value.event_id
 
 
 @pytest.mark.parametrize("send", ["cast", "call"])

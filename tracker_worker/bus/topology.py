@@ -74,7 +74,9 @@ class Topology(Struct, frozen=True):
 def declare(connection: amqp.Connection, topology: Topology) -> None:
     """Declare everything; what is there as it should be stays. Raises TopologyMismatch."""
     _refuse_more_partitions(connection, topology)
-    for queue in topology.queues():
+    # The last partition first: by its queue clients tell how many there are.
+    last = topology.partition(topology.partitions - 1)
+    for queue in sorted(topology.queues(), key=lambda queue: queue.name != last):
         channel = connection.channel()  # The broker closes it when it refuses a declaration.
         try:
             queue(channel).declare()
