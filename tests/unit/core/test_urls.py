@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which URLs are refused, and what is shown of the others."""
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from tracker_worker.core.urls import (
+    MASK,
+    UNREADABLE,
+    URLRefused,
+    check_transport_url,
+    check_url,
+    error_text,
+    redacted,
+    secrets_of,
+    shown_url,
+)
+
+TRANSPORT_URLS = [
+    "rabbit://",
+    "rabbit:///v",
+    "fake://",
+    "rabbit://host",
+    "rabbit://user@host/",
+    "rabbit://user:password@host:5672/v",
+    "rabbit://user:pass%2Fword@host:5672/%2F",
+    "rabbit://user@realm:pass@word@host:5672/v",
+    "rabbit://a:x@host-1:5672,b:y@host-2:5672/v",
+    "rabbit://host-1:5672,host-2/v",
+    "rabbit://user:x@[::1]:5672/v?ssl=1",
+    "kombu+memory://",
+]
+URLS = [
+    "sqlite:///tracker.sqlite",
+    "sqlite:////srv/a@b/tracker.sqlite",
+    "postgresql://user:password@host:5432/tracker",
+    "postgresql+psycopg://user@realm:password@host/tracker",
+    "postgresql:///tracker?host=/run/postgresql&user=tracker",
+    "postgresql://user:x@host-1,host-2/tracker?target_session_attrs=read-write",
+    "mysql://user:pass%40word@host/tracker?ssl_ca=/etc/ssl/ca.pem",
+    "http://user:password@host:15672",
+]
+
+
+@pytest.mark.parametrize("url", TRANSPORT_URLS)
+def test_transport_url_that_is_unambiguous_passes(url):
+    check_transport_url("[DEFAULT] transport_url", url)
+    assert shown_url(url) != UNREADABLE
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_url_that_is_unambiguous_passes(url):
+    check_url("[database] connection", url)
+    assert shown_url(url) != UNREADABLE
+
+
+@pytest.mark.parametrize(
+    ("url", "rule"),
+    [
+        ("rabbit://user:PART/rest@host:5672/v", "write / as %2F"),
+        ("rabbit://user:1234/rest@host:5672/v", "write / as %2F"),
+        ("rabbit://user:PART#rest@host:5672/v", "write # as %23"),
+        ("rabbit://user:PART?rest@host:5672/v", "write ? as %3F"),
+        ("rabbit://user:PA@RT/rest@host:5672/v", "write / as %2F"),
+        ("rabbit://user:PA,RT@host:5672/v", "write , as %2C"),
+        ("rabbit://user:12,PART,rest@host:5672/v", "write , as %2C"),
+        ("rabbit://user:PART", "its port"),
+        ("rabbit://user:PART/", "its port"),
+        ("rabbit://user:x@host:port/", "its port"),
+        ("rabbit://PART:65536/rest", "its port"),
+        ("rabbit://PART:12345678/rest", "its port"),
+        ("rabbit://user:x@PA[RT/", "no host name"),
+        ("user:PART@host:5672/v", "looks like"),
+        ("rabbit:user:PART@host:5672/v", "looks like"),
+        ("PART", "looks like"),
+        ("", "looks like"),
+    ],
+)
+def test_transport_url_that_is_ambiguous_is_refused_by_its_rule(url, rule):
+    with pytest.raises(URLRefused) as error:
+        check_transport_url("[DEFAULT] transport_url", url)
+    assert str(error.value).startswith("[DEFAULT] transport_url: ")
+    assert rule in str(error.value)
+    assert "PA" not in str(error.value) and "RT" not in str(error.value) and "rest" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "rule"),
+    [
+        ("postgresql://user:SEC@RET@host/tracker", "write @ as %40"),
+        ("postgresql://user:SEC/RET@host/tracker", "write / as %2F"),
+        ("postgresql://host:5432/tracker?user=tracker&password=SEC@RET", "@ as %40"),
+        ("postgresql://user:SECRET", "its port"),
+        ("http://user:123/SECRET@host:15672", "write / as %2F"),
+    ],
+)
+def test_url_that_is_ambiguous_is_refused_by_its_rule(url, rule):
+    with pytest.raises(URLRefused) as error:
+        check_url("[database] connection", url)
+    assert rule in str(error.value)
+    assert "SEC" not in str(error.value) and "RET" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("rabbit://user:SECRET@host:5672/v", "rabbit://host:5672/v"),
+        ("rabbit://a:SECRET@host-1,b:SECRET@host-2:5673/v", "rabbit://host-1,host-2:5673/v"),
+        ("rabbit://user:SECRET@[::1]:5672/v?ssl_key_password=SECRET", "rabbit://[::1]:5672/v"),
+        ("postgresql://host/tracker?user=tracker&password=SECRET", "postgresql://host/tracker"),
+        ("postgresql:///tracker?host=/run/pg&password=SECRET", "postgresql:///run/pg/tracker"),
+        ("sqlite:////var/lib/tracker.sqlite", "sqlite:////var/lib/tracker.sqlite"),
+        ("fake://", "fake://"),
+        ("rabbit://user:12,SECRET,rest@host/v", "rabbit://host/v"),
+        ("postgresql://user:SEC,RET@host-1,host-2/v", "postgresql://host-1,host-2/v"),
+        ("rabbit://user:SECRET/rest@host/v", UNREADABLE),
+        ("SECRET", UNREADABLE),
+    ],
+)
+def test_shown_url_has_scheme_host_port_and_path_only(url, shown):
+    assert shown_url(url) == shown
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://user:PART%2Frest%40more@host:5432/tracker",
+        "postgresql://user:PART/rest@more@host:5432/tracker",
+        "postgresql://host/tracker?password=PART/rest%40more",
+        "user:PART/rest@more@host",
+    ],
+)
+def test_secrets_are_the_password_its_decoded_form_and_its_pieces(url):
+    for piece in ("PART", "rest", "more"):
+        assert redacted(f"at '{piece}@127.0.0.1'", secrets_of(url)) == f"at '{MASK}@127.0.0.1'"
+
+
+def test_secret_is_masked_whole():
+    assert redacted("is PART/rest@more", secrets_of("http://user:PART%2Frest%40more@host")) == f"is {MASK}"
+
+
+def test_secrets_leave_out_what_may_be_shown_and_what_is_in_every_word():
+    url = "postgresql://tracker:a/b@host/tracker?sslmode=verify-full"
+    assert secrets_of(url.replace("a/b", "a%2Fb")) == frozenset(["a%2Fb"])
+    assert (
+        secrets_of(None, "fake://", "rabbit://guest:guest@host", "mysql://user:nova@host/nova") == frozenset()
+    )
+
+
+def test_error_text_is_the_driver_s_first_line_without_secrets():
+    driver = RuntimeError("failed to resolve host 'PART9@127.0.0.1'\nmore")
+    error = OperationalError("SELECT 1", {"bound": "value"}, driver)
+    assert error_text(error, ["PART9"]) == "OperationalError: failed to resolve host '***@127.0.0.1'"
+    assert error_text(ValueError()) == "ValueError: "

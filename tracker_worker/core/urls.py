@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""URLs that hold passwords: which ones are refused, what of one may be shown, and what must not be.
+
+Scheme, hosts, ports and the path (a database, a virtual host) may be shown. User names are left out, but are
+not secret. Where a password has an unescaped / ? # @ , or : parsers take a part of it for a host, a port or a
+path. Such a URL is refused before a parser or a driver sees it.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+from urllib.parse import parse_qsl, unquote, unquote_plus
+
+MASK = "***"
+UNREADABLE = "a URL that cannot be read"
+ESCAPES = "/ as %2F, ? as %3F, # as %23, @ as %40, : as %3A, [ as %5B, % as %25"
+MAX_PORT = 65535
+MIN_SECRET = 4
+"""Characters of the shortest text that `secrets_of` returns: a shorter one is part of too many words."""
+
+_URL = re.compile(r"(?P<scheme>[a-z]\w*(?:[+.-]\w+)*)://(?P<authority>[^/?#]*)(?P<rest>.*)", re.I | re.S)
+_ADDRESS = re.compile(r"(?:\[[0-9a-f:.]*(?:%\w+)?\]|[\w.,-]*)(?::(?P<port>[0-9]{0,5}))?", re.I)
+_DELIMITERS = re.compile(r"[/?#@:,;&=+\[\]\s]+")
+_PLAIN_PARAMETERS = frozenset(
+    ["host", "hostaddr", "port", "user", "dbname", "unix_socket", "sslmode", "ssl_ca", "sslrootcert"]
+)
+"""Parameters of a query that are no secret: drivers name their values in errors."""
+_ADDRESS_PARAMETERS = ("host", "port", "unix_socket")
+
+
+class URLRefused(ValueError):
+    """A URL that cannot be used. The text is one line: the option, and the rule that the URL breaks."""
+
+
+class _Parts(NamedTuple):
+    scheme: str
+    authority: str
+    rest: str
+
+    @property
+    def path(self) -> str:
+        return re.split("[?#]", self.rest, maxsplit=1)[0]
+
+    @property
+    def query(self) -> list[tuple[str, str]]:
+        return parse_qsl(self.rest.partition("?")[2], keep_blank_values=True)
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether all hosts have a user and a password, or none has."""
+        return len({("@" in host, ":" in host.rpartition("@")[0]) for host in self._hosts}) == 1
+
+    @property
+    def hosts(self) -> list[tuple[str, str]]:
+        """Credentials and address of each host; the same credentials for all, where not each has its own."""
+        split = [host.rpartition("@") for host in (self._hosts if self.is_uniform else [self.authority])]
+        return [(credentials, address) for credentials, _, address in split]
+
+    @property
+    def _hosts(self) -> list[str]:
+        return self.authority.split(",")
+
+
+def check_transport_url(option: str, url: str) -> None:
+    """Check a URL with any number of hosts, each with credentials of its own. Raises URLRefused."""
+    parts = _parts(option, url)
+    if not parts.is_uniform:
+        raise URLRefused(
+            f"{option}: all of its hosts need user:password@, or none does; in a password write , as %2C"
+        )
+    for _, address in parts.hosts:
+        _check_address(option, address)
+
+
+def check_url(option: str, url: str) -> None:
+    """Check the URL of a database or of an HTTP server, with one pair of credentials. Raises URLRefused.
+
+    Its hosts may be several, separated by commas.
+    """
+    parts = _parts(option, url)
+    credentials, _, address = parts.authority.rpartition("@")
+    if "@" in credentials.partition(":")[2]:
+        raise URLRefused(f"{option}: in a password write @ as %40")
+    _check_address(option, address)
+
+
+def _parts(option: str, url: str) -> _Parts:
+    match = _URL.fullmatch(url)
+    if match is None:
+        raise URLRefused(f"{option}: a URL looks like scheme://user:password@host:port/name")
+    parts = _Parts(*match.group("scheme", "authority", "rest"))
+    is_file = parts.scheme.lower().startswith("sqlite") and not parts.authority
+    if "@" in parts.rest and not is_file:
+        delimiter = parts.rest[0]
+        raise URLRefused(
+            f"{option}: there is an @ behind the first {delimiter}: in a user name or a password write "
+            f"{delimiter} as %{ord(delimiter):02X}, elsewhere @ as %40"
+        )
+    return parts
+
+
+def _check_address(option: str, address: str) -> None:
+    match = _ADDRESS.fullmatch(address)
+    if match is None or int(match["port"] or 0) > MAX_PORT:
+        raise URLRefused(
+            f"{option}: its host is no host name, or its port is none; in a user name or a password write "
+            f"{ESCAPES}"
+        )
+
+
+def shown_url(url: str) -> str:
+    """Return what may be shown of a URL: scheme, hosts, ports and path. Any text may be given."""
+    try:
+        parts = _parts("", url)
+        for _, address in parts.hosts:
+            _check_address("", address)
+    except URLRefused:
+        return UNREADABLE
+    addresses = [address for _, address in parts.hosts if address]
+    elsewhere = [value for key, value in parts.query if key in _ADDRESS_PARAMETERS and "@" not in value]
+    where = ",".join(addresses) or ":".join(elsewhere)
+    return f"{parts.scheme}://{where}{parts.path}"
+
+
+def secrets_of(*urls: str | None) -> frozenset[str]:
+    """Return the texts that nothing may show: passwords and parameters, as they stand, decoded and in pieces.
+
+    Of a URL that cannot be read these are all texts behind the scheme: any of them may be of the password. A
+    password that is the user's, a host's or the database's name as well is no secret.
+    """
+    hidden = {
+        form
+        for url in urls
+        for text in _hidden(url or "")
+        for whole in (text, unquote(text), unquote_plus(text))
+        for form in (whole, *_DELIMITERS.split(whole))
+    }
+    return frozenset(form for form in hidden if len(form) >= MIN_SECRET)
+
+
+def _hidden(url: str) -> Iterator[str]:
+    shown = shown_url(url)
+    if shown == UNREADABLE:
+        yield url.partition("://")[2] or url
+        return
+    parts = _parts("", url)
+    logins = [credentials.partition(":") for credentials, _ in parts.hosts]
+    plain = {user for user, _, _ in logins} | {address for _, address in parts.hosts} | {parts.path[1:]}
+    values = [value for key, value in parts.query if key not in _PLAIN_PARAMETERS]
+    yield from {*(password for _, _, password in logins), *values} - plain
+
+
+def redacted(text: str, secrets: Iterable[str]) -> str:
+    """Return a text with a mask in place of each secret, the longest first."""
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, MASK)
+    return text
+
+
+def error_text(error: BaseException, secrets: Iterable[str] = ()) -> str:
+    """Return the type of an error and the first line of what it says, without secrets.
+
+    SQLAlchemy's and oslo.db's errors say what the driver said: their own texts quote the statement.
+    """
+    said: BaseException = error
+    while (inner := getattr(said, "orig", None) or getattr(said, "inner_exception", None)) is not None:
+        said = inner
+    lines = str(said).splitlines() or [""]
+    return redacted(f"{type(error).__name__}: {lines[0]}", secrets)
