@@ -1,18 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the commands share to start a worker: configuration, transports, engine."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import oslo_messaging
 import sqlalchemy as sa
 from oslo_config import cfg
+from oslo_config.iniparser import ParseError
 from oslo_db import options as db_options
 from oslo_db.exception import DBError
 from oslo_log import log
 from sqlalchemy.exc import SQLAlchemyError
 
+from tracker_worker.cmd.urls import checked_url, hide_secrets, url_of
 from tracker_worker.conf import opts
+from tracker_worker.core.urls import (
+    ESCAPES,
+    check_transport_url,
+    check_url,
+    error_text,
+    redacted,
+    secrets_of,
+    shown_url,
+)
 from tracker_worker.db import store
 from tracker_worker.db.engine import create_engine, engine_options, sync_schema
 from tracker_worker.db.revisions import current, head
@@ -20,6 +33,10 @@ from tracker_worker.rpcapi import EXMODS
 
 QUIET = ["oslo_db", "oslo_messaging", "alembic", "sqlalchemy"]
 FAKE_URL = "fake://"
+NOTIFICATIONS = "oslo_messaging_notifications"
+
+DATABASE_ERRORS = (OSError, ImportError, DBError, SQLAlchemyError)
+"""What a database that cannot be used is raised as."""
 
 
 def register(conf: cfg.ConfigOpts) -> None:
@@ -43,17 +60,46 @@ def transports(conf: cfg.ConfigOpts, url: str | None = None) -> tuple[Any, Any]:
     oslo_messaging.get_rpc_transport(conf, url=FAKE_URL)
     oslo_messaging.get_notification_transport(conf, url=FAKE_URL)
     conf.set_default("transport_url", FAKE_URL)
-    conf.set_default("driver", ["messagingv2"], group="oslo_messaging_notifications")
+    conf.set_default("driver", ["messagingv2"], group=NOTIFICATIONS)
+    option = "[DEFAULT] transport_url"
     if url is not None:
         conf.set_override("transport_url", url)
-    try:
+        option = "--transport-url"
+    where = url_of(conf, "DEFAULT", "transport_url", check_transport_url, option) or ""
+    own = url_of(conf, NOTIFICATIONS, "transport_url", check_transport_url)
+    with _named_transport(option, where):
         rpc = oslo_messaging.get_rpc_transport(conf, allowed_remote_exmods=EXMODS)
+    with _named_transport(f"[{NOTIFICATIONS}] transport_url" if own else option, own or where):
         notifications = oslo_messaging.get_notification_transport(conf)
-        if url is not None and "oslo_messaging_rabbit" in conf:
-            conf.set_override("amqp_durable_queues", True, group="oslo_messaging_rabbit")
-        return rpc, notifications
-    except (oslo_messaging.DriverLoadFailure, oslo_messaging.InvalidTransportURL) as error:
-        raise ValueError(f"[DEFAULT] transport_url cannot be used: {type(error).__name__}") from error
+    if url is not None and "oslo_messaging_rabbit" in conf:
+        conf.set_override("amqp_durable_queues", True, group="oslo_messaging_rabbit")
+    return rpc, notifications
+
+
+@contextmanager
+def _named_transport(option: str, url: str) -> Iterator[None]:
+    """Turn the errors of oslo.messaging into ValueError: those about a URL quote it."""
+    where = f"{option} = {shown_url(url)} cannot be used"
+    try:
+        yield
+    except oslo_messaging.DriverLoadFailure as error:
+        raise ValueError(f"{where}: {redacted(str(error.ex), secrets_of(url))}") from None
+    except (oslo_messaging.InvalidTransportURL, ValueError, cfg.Error):
+        raise ValueError(
+            f"{where}: behind a ? are options of [oslo_messaging_rabbit] only, and in a user name or a "
+            f"password write {ESCAPES}"
+        ) from None
+
+
+def configuration_text(error: BaseException) -> str:
+    """Return what is wrong with the configuration, in one line.
+
+    Without the line of a file that cannot be parsed: it may be any option's, a password included.
+    """
+    cause = error.__context__
+    if isinstance(error, cfg.ConfigFileParseError) and isinstance(cause, ParseError):
+        return f"{error.config_file}, line {cause.lineno}: {cause.msg}"
+    return " ".join(str(error).split())
 
 
 def database_file(directory: Path) -> Path:
@@ -68,8 +114,7 @@ def configured_engine(conf: cfg.ConfigOpts) -> sa.Engine:
     server, which other workers may be using, is the operator's. Raises ValueError, in words, for a database
     that cannot be used.
     """
-    url = conf.database.connection
-    where = "[database] connection" if url else f"[DEFAULT] state_path = {conf.state_path}"
+    url = database_url(conf)
     try:
         if not url:
             return embedded_engine(Path(conf.state_path))
@@ -79,9 +124,29 @@ def configured_engine(conf: cfg.ConfigOpts) -> sa.Engine:
             sync_schema(engine)
         else:
             _refuse_other_schema(engine)
-    except (OSError, ImportError, DBError, SQLAlchemyError) as error:
-        raise ValueError(f"{where} cannot be used ({type(error).__name__}): set another") from error
+    except DATABASE_ERRORS as error:
+        raise ValueError(database_text(conf, error)) from error
     return engine
+
+
+def database_url(conf: cfg.ConfigOpts) -> str | None:
+    """Return `[database] connection`, checked. Raises URLRefused."""
+    hide_secrets(_secrets_of_parameters(conf))
+    return url_of(conf, "database", "connection", check_url)
+
+
+def database_text(conf: cfg.ConfigOpts, error: BaseException) -> str:
+    """Return which database cannot be used and what its driver says, in one line without a password."""
+    url = conf.database.connection
+    where = (
+        f"[database] connection = {shown_url(url)}" if url else f"[DEFAULT] state_path = {conf.state_path}"
+    )
+    return f"{where} cannot be used: {error_text(error, secrets_of(url) | _secrets_of_parameters(conf))}"
+
+
+def _secrets_of_parameters(conf: cfg.ConfigOpts) -> frozenset[str]:
+    """Return the secrets of `[database] connection_parameters`, which are added to the URL's own."""
+    return secrets_of(f"{FAKE_URL}?{conf.database.connection_parameters}")
 
 
 def _refuse_memory(url: str) -> None:
@@ -114,13 +179,15 @@ def empty_engine(url: str) -> sa.Engine:
 
     Raises ValueError, in words, for another database.
     """
+    checked_url("--database", url, check_url)
     try:
         engine = create_engine(url)
         sync_schema(engine)
         with engine.connect() as connection:
             names = store.names(connection)
-    except (OSError, ImportError, DBError, SQLAlchemyError) as error:
-        raise ValueError(f"the database cannot be used ({type(error).__name__})") from error
+    except DATABASE_ERRORS as error:
+        said = error_text(error, secrets_of(url))
+        raise ValueError(f"--database {shown_url(url)} cannot be used: {said}") from error
     if names:
-        raise ValueError(f"the database has {len(names)} nodes: name an empty one")
+        raise ValueError(f"--database {shown_url(url)} has {len(names)} nodes: name an empty one")
     return engine

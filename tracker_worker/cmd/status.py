@@ -30,8 +30,10 @@ class Checks(upgradecheck.UpgradeCommands):
         """The options do not exclude each other, and queues survive a restart of the broker."""
         try:
             settings = self._settings()
-        except (ValueError, cfg.Error) as error:
+        except ValueError as error:
             return Result(Code.FAILURE, str(error))
+        except cfg.Error as error:
+            return Result(Code.FAILURE, embedded.configuration_text(error))
         if settings.broker is not None and not settings.broker.durable:
             return Result(
                 Code.WARNING,
@@ -137,6 +139,6 @@ def run(conf: cfg.ConfigOpts, arguments: list[str]) -> int:
     try:
         code: Any = upgradecheck.main(conf, "tracker-worker", Checks(conf), arguments)
     except cfg.Error as error:
-        print(f"tracker-worker-status: {error}", file=sys.stderr)
+        print(f"tracker-worker-status: {embedded.configuration_text(error)}", file=sys.stderr)
         return 2
     return int(code)

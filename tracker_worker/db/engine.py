@@ -7,6 +7,7 @@ which PostgreSQL may have by default, fails where these would, and is tried agai
 """
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 from oslo_db.sqlalchemy import engines
+from sqlalchemy.exc import ArgumentError
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 from tenacity.stop import stop_never
 
+from tracker_worker.core.urls import error_text, secrets_of, shown_url
 from tracker_worker.db import sessions
 from tracker_worker.db.errors import DATABASE_ERRORS
 
@@ -28,6 +31,8 @@ MIGRATION_LOCK = 0x747261636B6572
 PATIENCE_SECONDS = 3600
 """How long a migration may wait for a lock, or for another migration. On MariaDB a statement of one may take
 twice as long."""
+
+_WRONG_PARAMETERS = "the driver does not take the parameters behind the ? of the URL as they are"
 
 _OPTIONS = (
     "connection_debug", "connection_parameters", "connection_recycle_time", "connection_trace",
@@ -53,26 +58,45 @@ def create_engine(
     """Return an engine; `options` are oslo.db's. Its sessions are as `sessions` says.
 
     Tries to connect `max_retries` times (-1: for ever), `retry_interval` seconds apart, and raises the last
-    error; 0 does not try.
+    error; 0 does not try. Raises SQLAlchemy's ArgumentError for parameters that the driver does not take.
     """
-    # Its own retries do not know how the drivers for PostgreSQL say that nobody listens.
-    engine: sa.Engine = engines.create_engine(
-        sessions.complete(url, connection_parameters),
-        max_retries=0,
-        mysql_sql_mode=sessions.sql_mode(mysql_sql_mode),
-        **options,
-    )
+    try:
+        # Its own retries do not know how the drivers for PostgreSQL say that nobody listens.
+        engine: sa.Engine = engines.create_engine(
+            sessions.complete(url, connection_parameters),
+            max_retries=0,
+            mysql_sql_mode=sessions.sql_mode(mysql_sql_mode),
+            **options,
+        )
+    except ValueError:  # A parameter is converted to the type that the driver wants.
+        raise ArgumentError(_WRONG_PARAMETERS) from None
     engine.hide_parameters = True  # An error's text goes to the log; what was bound may be anybody's secret.
+    sa.event.listen(engine, "do_connect", _connect)
     sessions.set_up(engine)
     if max_retries:
-        _wait_for(engine, max_retries, retry_interval)
+        text = url if isinstance(url, str) else url.render_as_string(hide_password=False)
+        secrets = secrets_of(text, f"{engine.name}://?{connection_parameters}")
+        _wait_for(engine, max_retries, retry_interval, lambda error: error_text(error, secrets))
     return engine
 
 
-def _wait_for(engine: sa.Engine, max_retries: int, retry_interval: float) -> None:
+def _connect(dialect: Any, _record: object, args: Any, parameters: Any) -> Any:
+    """Connect. What a driver says of a parameter that it does not take quotes it: it may be of a password."""
+    try:
+        return dialect.connect(*args, **parameters)
+    except (TypeError, ValueError, dialect.dbapi.ProgrammingError):
+        raise ArgumentError(_WRONG_PARAMETERS) from None
+
+
+def _wait_for(
+    engine: sa.Engine, max_retries: int, retry_interval: float, text_of: Callable[[BaseException], str]
+) -> None:
+    where = shown_url(engine.url.render_as_string(hide_password=False))
+
     def log(state: RetryCallState) -> None:
-        error = state.outcome and state.outcome.exception()
-        LOG.warning("The database cannot be used yet (%d): %s", state.attempt_number, error)
+        error = state.outcome.exception() if state.outcome else None
+        said = text_of(error) if error is not None else ""
+        LOG.warning("The database %s cannot be used yet (%d): %s", where, state.attempt_number, said)
 
     retrying = Retrying(
         retry=retry_if_exception_type(DATABASE_ERRORS),

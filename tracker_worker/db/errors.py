@@ -11,6 +11,7 @@ from typing import Any
 from oslo_db import exception as db_exception
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError, StatementError
 
+from tracker_worker.core.urls import error_text
 from tracker_worker.db.bulk import RowsTooLarge
 from tracker_worker.db.store import StaleNode
 
@@ -98,10 +99,7 @@ def is_statement_timeout(error: BaseException | None) -> bool:
 
 def reason_of(error: BaseException | None) -> str:
     """Return what the driver said, in one line without the statement or its values."""
-    said = getattr(error, "orig", None) or getattr(error, "inner_exception", None) or error
-    said = getattr(said, "orig", None) or said
-    lines = str(said).splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0]}"
+    return error_text(error) if error is not None else ""
 
 
 def _driver_error(error: BaseException) -> Any:

@@ -40,8 +40,11 @@ def run(conf: cfg.ConfigOpts, arguments: list[str]) -> int:
         # The worker's log file is the worker's: what goes wrong here is said on standard error.
         logging.basicConfig(level=logging.DEBUG if conf.debug else logging.CRITICAL)
         code: int = conf.command.run(conf, conf.command)
-    except (CommandFailed, cfg.Error) as error:
+    except CommandFailed as error:
         complain(str(error))
+        return 1
+    except cfg.Error as error:
+        complain(embedded.configuration_text(error))
         return 1
     return code
 

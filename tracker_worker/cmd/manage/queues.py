@@ -13,6 +13,8 @@ from tracker_worker.bus.inspection import Activity, ManagementUnavailable, Queue
 from tracker_worker.bus.topology import Topology, TopologyMismatch, declare
 from tracker_worker.cmd.manage.rendering import complain, print_json, print_rows
 from tracker_worker.cmd.manage.session import CommandFailed, broker_of, connected
+from tracker_worker.cmd.urls import url_of
+from tracker_worker.core.urls import URLRefused, check_url
 from tracker_worker.worker.service import WorkerSettings
 
 
@@ -57,11 +59,11 @@ def show_list(conf: cfg.ConfigOpts, args: Any) -> int:
     settings, broker = broker_of(conf)
     with connected(broker) as connection:
         depths = inspection.depths(connection, topology_of(settings, broker))
-    url = conf.bus.management_url or inspection.management_url(broker)
     activity = None
     try:
+        url = url_of(conf, "bus", "management_url", check_url) or inspection.management_url(broker)
         activity = inspection.activity(url, inspection.virtual_host(broker), inspection.ca_file(broker))
-    except ManagementUnavailable as error:
+    except (ManagementUnavailable, URLRefused) as error:
         complain(f"who is active is not known: {error}; see [bus] management_url")
     states = [_state(depth, activity) for depth in depths]
     if missing := [state.queue for state in states if state.ready is None]:

@@ -8,15 +8,13 @@ from pathlib import Path
 import amqp
 import sqlalchemy as sa
 from oslo_config import cfg
-from oslo_db.exception import DBError
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from tracker_worker.bus import broker
 from tracker_worker.bus.broker import CONNECTION_ERRORS, BrokerSettings
 from tracker_worker.cmd import embedded
+from tracker_worker.core.urls import error_text, secrets_of
 from tracker_worker.db import revisions
 from tracker_worker.db.engine import create_engine, engine_options
-from tracker_worker.db.errors import reason_of
 from tracker_worker.worker.service import WorkerSettings, settings_from
 
 
@@ -27,9 +25,12 @@ class CommandFailed(Exception):
 def database_of(conf: cfg.ConfigOpts) -> sa.Engine:
     """Return the engine of the configured database as it is: nothing is made and nothing migrated.
 
-    It connects when it is used. Raises CommandFailed for a file that is missing.
+    It connects when it is used. Raises CommandFailed for a file that is missing and a URL that is refused.
     """
-    url = conf.database.connection
+    try:
+        url = embedded.database_url(conf)
+    except ValueError as error:
+        raise CommandFailed(str(error)) from None
     if not url:
         file = embedded.database_file(Path(conf.state_path))
         if not file.exists():
@@ -47,11 +48,8 @@ def named_database(conf: cfg.ConfigOpts) -> Iterator[None]:
     """Turn the errors of a database into CommandFailed."""
     try:
         yield
-    except (DBError, SQLAlchemyError, ImportError, OSError) as error:
-        where = "[database] connection" if conf.database.connection else f"state_path = {conf.state_path}"
-        # Only what a driver said: other texts may hold the URL.
-        said = reason_of(error) if isinstance(error, DBError | DBAPIError) else type(error).__name__
-        raise CommandFailed(f"the database ({where}) cannot be used: {said}") from error
+    except embedded.DATABASE_ERRORS as error:
+        raise CommandFailed(embedded.database_text(conf, error)) from error
 
 
 @contextmanager
@@ -87,7 +85,7 @@ def settings_of(conf: cfg.ConfigOpts) -> WorkerSettings:
         embedded.transports(conf)
         return settings_from(conf)
     except ValueError as error:
-        raise CommandFailed(str(error)) from error
+        raise CommandFailed(str(error)) from None
 
 
 def broker_of(conf: cfg.ConfigOpts) -> tuple[WorkerSettings, BrokerSettings]:
@@ -109,6 +107,6 @@ def connected(settings: BrokerSettings) -> Iterator[amqp.Connection]:
             broker.close(connection)
     except CONNECTION_ERRORS as error:
         raise CommandFailed(
-            f"RabbitMQ at {settings.name} cannot be used ({type(error).__name__}: {error}): see "
-            "[DEFAULT] transport_url"
+            f"RabbitMQ at {settings.name} cannot be used ({error_text(error, secrets_of(*settings.urls))}): "
+            "see [DEFAULT] transport_url"
         ) from error

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The last line of defence: no log record and no traceback shows a secret, whatever a library says."""
+
+import io
+import logging
+import sys
+
+import pytest
+from oslo_config import cfg
+from oslo_log import formatters, log
+
+from tracker_worker.cmd.urls import checked_url, hide_secrets, url_of
+from tracker_worker.core.urls import URLRefused, check_url, secrets_of
+
+SECRET = "planted-secret"
+
+
+@pytest.fixture(autouse=True)
+def kept_process(monkeypatch):
+    """Put back what is set for the whole process."""
+    factory = logging.getLogRecordFactory()
+    monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
+    yield
+    logging.setLogRecordFactory(factory)
+
+
+@pytest.fixture(params=["stock", "oslo", "json"])
+def logger(request):
+    """A logger with each of the formatters that an operator may configure; `text` is what it wrote."""
+    conf = cfg.ConfigOpts()
+    log.register_options(conf)
+    conf([])
+    handler = logging.StreamHandler(io.StringIO())
+    handler.setFormatter(
+        {
+            "stock": logging.Formatter,
+            "oslo": lambda: formatters.ContextFormatter(config=conf),
+            "json": formatters.JSONFormatter,
+        }[request.param]()
+    )
+    logger = logging.Logger("driver")
+    logger.addHandler(handler)
+    logger.text = handler.stream.getvalue
+    hide_secrets(secrets_of(f"rabbit://user:{SECRET}@host/v"))
+    return logger
+
+
+def test_message_and_arguments_are_logged_without_secret(logger):
+    logger.warning("connecting to %s (%d)", f"host '{SECRET}@host'", 7)
+    assert "host '***@host'" in logger.text() and "(7)" in logger.text()
+    assert SECRET not in logger.text()
+
+
+def test_arguments_that_do_not_fit_are_logged_without_secret(logger, capsys):
+    logger.warning("connecting %d", SECRET)
+    assert SECRET not in logger.text() + capsys.readouterr().err
+
+
+def test_traceback_is_logged_without_secret(logger):
+    try:
+        try:
+            raise OSError(f"cannot resolve {SECRET}")
+        except OSError as error:
+            raise RuntimeError("no connection") from error
+    except RuntimeError:
+        logger.exception("lost")
+    assert "cannot resolve ***" in logger.text() and "no connection" in logger.text()
+    assert SECRET not in logger.text()
+
+
+def test_error_that_is_being_handled_is_logged_without_secret(logger):
+    """oslo.log adds it to a line that does not name it."""
+    try:
+        raise OSError(f"cannot resolve {SECRET}")
+    except OSError:
+        logger.warning("again in 1 s")
+    assert "again in 1 s" in logger.text()
+    assert SECRET not in logger.text()
+
+
+def test_other_records_are_logged_as_they_are(logger):
+    try:
+        raise OSError("no route")
+    except OSError:
+        logger.exception("lost %s", "host")
+    assert "lost host" in logger.text() and "no route" in logger.text()
+
+
+def test_error_that_ends_a_program_is_printed_without_secret(capsys):
+    hide_secrets(frozenset([SECRET]))
+    try:
+        raise OSError(f"cannot resolve {SECRET}")
+    except OSError as error:
+        sys.excepthook(OSError, error, error.__traceback__)
+    assert "OSError: cannot resolve ***" in capsys.readouterr().err
+
+
+def test_url_is_hidden_before_it_is_checked(logger):
+    with pytest.raises(URLRefused):
+        checked_url("[database] connection", "postgresql://user:other@more/secret@host/v", check_url)
+    logger.warning("cannot resolve more/secret@host")
+    assert "secret" not in logger.text()
+
+
+def test_option_with_an_unescaped_dollar_is_named_without_its_value(tmp_path):
+    file = tmp_path / "conf"
+    file.write_text(f"[database]\nconnection = postgresql://user:a${SECRET}@host/v\n")
+    conf = cfg.ConfigOpts()
+    conf.register_opt(cfg.StrOpt("connection"), group="database")
+    conf(["--config-file", str(file)])
+    with pytest.raises(URLRefused, match=r"^\[database\] connection: write \$ as \$\$$"):
+        url_of(conf, "database", "connection", check_url)
