@@ -5,6 +5,7 @@ import importlib.metadata
 import os
 import selectors
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -125,6 +126,93 @@ def test_options_that_exclude_each_other_are_named(a_daemon, tmp_path):
     daemon.wait_for(b"[worker] lanes must be 1 on SQLite")
     assert daemon.process.wait(SECONDS) == 1
     assert b"Traceback" not in daemon.log
+
+
+BAD_LOGGING = "[loggers]\nkeys = root\n[handlers]\nkeys = none\n[formatters]\nkeys =\n"
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ("log_config_append = /nonexistent", b"/nonexistent"),
+        ("log_config_append = {}/logging.conf", b"logging.conf"),
+        ("debug = perhaps", b"perhaps"),
+        ("  debug = true", b", line "),
+    ],
+    ids=[
+        "missing logging file",
+        "logging file that cannot be used",
+        "wrong value",
+        "file that cannot be parsed",
+    ],
+)
+def test_hup_that_fails_is_one_line_and_changes_nothing(a_daemon, tmp_path, more, reason):
+    daemon = a_daemon(f"state_path = {tmp_path}/state\n")
+    daemon.wait_for(b"Started")
+    (tmp_path / "logging.conf").write_text(BAD_LOGGING)
+    file = tmp_path / "tracker-worker.conf"
+    right = file.read_text()
+    debug = "" if "debug" in more else "debug = true\n"
+    file.write_text(right.replace("[DEFAULT]\n", f"[DEFAULT]\n{debug}{more.format(tmp_path)}\n"))
+    before = len(daemon.log)
+    daemon.process.send_signal(signal.SIGHUP)
+    daemon.wait_for(b"everything stays as it was")
+    daemon.process.send_signal(signal.SIGUSR2)
+    daemon.wait_for(b"SIGUSR2")
+    (line,) = [line for line in daemon.log[before:].splitlines() if b" ERROR " in line]
+    assert reason in line
+    assert b" DEBUG " not in daemon.log[before:]
+    file.write_text(right + "debug = true\n")
+    daemon.process.send_signal(signal.SIGHUP)
+    daemon.wait_for(b"Options changed: debug")
+    assert daemon.end(signal.SIGTERM) == 0
+    assert b"Stopped" in daemon.log and b"Traceback" not in daemon.log
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
+def test_usr_signal_is_one_line_and_changes_nothing(a_daemon, tmp_path, number):
+    daemon = a_daemon(f"state_path = {tmp_path}/state\n")
+    daemon.wait_for(b"Started")
+    daemon.process.send_signal(number)
+    daemon.wait_for(number.name.encode() + b" changes nothing: there is no report yet")
+    assert daemon.end(signal.SIGTERM) == 0
+
+
+WAITING = "[database]\nmax_retries = -1\nretry_interval = 300\nconnection = {}\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_worker_that_waits_for_its_database_reacts_to_signals(a_daemon, tmp_path, number):
+    daemon = a_daemon(WAITING.format("postgresql://tracker:x@127.0.0.1:1/tracker"))
+    daemon.wait_for(b"cannot be used yet")
+    file = tmp_path / "tracker-worker.conf"
+    file.write_text(file.read_text().replace("[DEFAULT]\n", "[DEFAULT]\ndebug = true\n"))
+    for each, answer in (
+        (signal.SIGUSR1, b"SIGUSR1 changes nothing"),
+        (signal.SIGUSR2, b"SIGUSR2 changes nothing"),
+        (signal.SIGHUP, b"Options changed: debug"),
+    ):
+        daemon.process.send_signal(each)
+        daemon.wait_for(answer)
+    assert daemon.end(number) == 0
+    assert b"Stopped before the database could be used" in daemon.log
+    assert b"Traceback" not in daemon.log
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "mysql"])
+def test_worker_whose_database_does_not_answer_ends_while_it_connects(a_daemon, scheme):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(SECONDS)
+        port = server.getsockname()[1]
+        daemon = a_daemon(
+            WAITING.format(
+                f"{scheme}://tracker:x@127.0.0.1:{port}/tracker?connect_timeout=300"
+                + ("&read_timeout=300" if scheme == "mysql" else "")
+            )
+        )
+        silent, _ = server.accept()
+        with silent:
+            assert daemon.end(signal.SIGTERM) == 0, daemon.log.decode()
 
 
 def test_hup_applies_what_may_change_and_stops_nothing(a_daemon, tmp_path):

@@ -13,8 +13,7 @@ import msgspec
 import sqlalchemy as sa
 from msgspec import Struct
 from oslo_config import cfg
-from oslo_db.exception import DBDuplicateEntry, DBError
-from sqlalchemy.exc import SQLAlchemyError
+from oslo_db.exception import DBDuplicateEntry
 
 from tracker_worker.conf import bus, pci, tracker
 from tracker_worker.db import shared_settings
@@ -71,15 +70,12 @@ def differences(connection: sa.Connection, configured: dict[str, str]) -> list[D
 def agree(engine: sa.Engine, shared: SharedSettings) -> None:
     """Write down what is not known yet; log the rules that differ, and keep them as they are here.
 
-    Raises ValueError, in words, when a fixed setting differs or the database cannot be used. May be called by
-    several workers at once.
+    Raises ValueError, in words, when a fixed setting differs. May be called by several workers at once.
     """
     try:
         _agree(engine, shared)
     except DBDuplicateEntry:  # Another worker was the first, a moment ago: now there is something to compare.
         _agree(engine, shared)
-    except (DBError, SQLAlchemyError) as error:
-        raise ValueError(f"[database] connection cannot be used ({type(error).__name__})") from error
 
 
 def _agree(engine: sa.Engine, shared: SharedSettings) -> None:

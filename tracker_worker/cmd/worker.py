@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """tracker-worker: the daemon. TERM and INT drain, HUP applies the options that may change while it runs."""
 
-import queue
 import signal
 import sys
 from importlib.metadata import version
-from types import FrameType
 from typing import Any
 
 from oslo_config import cfg
@@ -13,57 +11,67 @@ from oslo_log import log
 from sqlalchemy import Engine
 
 from tracker_worker.cmd import embedded, sharing
+from tracker_worker.cmd.reload import reload_options
+from tracker_worker.cmd.signals import FAILED, Signals
+from tracker_worker.core.urls import shown_url
 from tracker_worker.worker.service import Worker, WorkerSettings, settings_from
 
 LOG = log.getLogger(__name__)
 
-FAILED = 0
-"""Stands among the signals for a thread that ended by an error."""
-
 
 def main() -> int:
     """Run a worker until TERM or INT; 0 when all that was taken was finished, 1 otherwise."""
-    conf = cfg.CONF
+    return run(cfg.CONF, sys.argv[1:])
+
+
+def run(conf: cfg.ConfigOpts, arguments: list[str]) -> int:
+    """Run a worker with a configuration of its own; the exit code. The main thread's."""
     embedded.register(conf)
+    signals = Signals(lambda number: _react(conf, number))
     try:
-        conf(sys.argv[1:], project="tracker-worker", version=version("tracker-worker"))
+        conf(arguments, project="tracker-worker", version=version("tracker-worker"))
         log.setup(conf, "tracker-worker")
         rpc, notifications = embedded.transports(conf)
         settings = settings_from(conf)
-        engine = embedded.configured_engine(conf)
+        # It may wait for a server for ever.
+        engine = signals.run("database", lambda: _database(conf, settings), abandon=True)
+    except (ValueError, OSError, cfg.Error, log.LogConfigError) as error:
+        sys.exit(f"tracker-worker: {embedded.configuration_text(error)}")
+    if engine is None:
+        LOG.info("Stopped before the database could be used")
+        return 0
+    database = shown_url(engine.url.render_as_string(hide_password=False))
+    broker = (
+        settings.broker.name if settings.broker else f"{shown_url(conf.transport_url)} (this process only)"
+    )
+    LOG.info("Database %s, commands from %s", database, broker)
+    return _run(signals, settings, engine, rpc, notifications)
+
+
+def _database(conf: cfg.ConfigOpts, settings: WorkerSettings) -> Engine:
+    """Return the engine, once this worker agrees with the others of its database. Raises ValueError."""
+    engine = embedded.configured_engine(conf)
+    try:
         sharing.agree(engine, sharing.shared_settings_of(conf, settings))
-    except (ValueError, cfg.Error) as error:
-        sys.exit(f"tracker-worker: {error}")
-    scheme = conf.transport_url.partition("://")[0]
-    broker = settings.broker.name if settings.broker else f"{scheme}:// (this process only)"
-    LOG.info("Database %s, commands from %s", engine.url, broker)
-    return _run(conf, settings, engine, rpc, notifications)
+    except embedded.DATABASE_ERRORS as error:
+        raise ValueError(embedded.database_text(conf, error)) from error
+    return engine
 
 
-def _run(conf: cfg.ConfigOpts, settings: WorkerSettings, engine: Engine, rpc: Any, notifications: Any) -> int:
-    signals: queue.SimpleQueue[int] = queue.SimpleQueue()
-
-    def note(number: int, _frame: FrameType | None) -> None:
-        signals.put(number)
-
-    worker = Worker(settings, engine, rpc, notifications, lambda: signals.put(FAILED))
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, note)
+def _run(signals: Signals, settings: WorkerSettings, engine: Engine, rpc: Any, notifications: Any) -> int:
+    worker = Worker(settings, engine, rpc, notifications, lambda: signals.post(FAILED))
     worker.start()
     LOG.info("Started with %d partitions, %d lanes", settings.partitions, settings.lanes)
-    while (received := signals.get()) == signal.SIGHUP:
-        _apply_changed_options(conf)
-    drained = worker.stop()
+    ended_by = signals.wait_for_end()
+    drained = signals.run("stop", worker.stop, abandon=False)
     engine.dispose()
     LOG.info("Stopped")
-    return 0 if drained and received != FAILED else 1
+    return 0 if drained and ended_by != FAILED else 1
 
 
-def _apply_changed_options(conf: cfg.ConfigOpts) -> None:
-    """A file that cannot be read changes nothing, and never stops a worker that runs."""
-    try:
-        changed = conf.mutate_config_files()
-    except cfg.Error as error:
-        LOG.error("The configuration was not read again: %s", error)
+def _react(conf: cfg.ConfigOpts, number: int) -> None:
+    """HUP reloads. USR1 and USR2, which ask other services for a report, must not end this one."""
+    if number == signal.SIGHUP:
+        reload_options(conf)
     else:
-        LOG.info("Options changed: %s", ", ".join(name for _, name in changed) or "none")
+        LOG.info("%s changes nothing: there is no report yet", signal.Signals(number).name)

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A reload takes effect as a whole or not at all; tests/functional/test_daemon.py does it to a process."""
+
+import logging
+
+import pytest
+from oslo_config import cfg
+
+from tracker_worker.cmd.reload import reload_options
+
+PARTS = ("not read again, everything stays as it was", "Options changed: level")
+
+
+@pytest.fixture
+def conf(tmp_path):
+    """A configuration with one option that may change."""
+    conf = cfg.ConfigOpts()
+    conf.register_opts([cfg.StrOpt("level", mutable=True), cfg.StrOpt("fixed")])
+    conf.file = tmp_path / "conf"
+    conf.file.write_text("[DEFAULT]\nlevel = old\n")
+    conf(["--config-file", str(conf.file)])
+    return conf
+
+
+def write(conf, text):
+    conf.file.write_text(f"[DEFAULT]\n{text}\n")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("hook fails"), SystemExit(1), cfg.Error("hook fails")])
+def test_reload_whose_hook_fails_changes_no_option(conf, caplog, error):
+    seen = []
+
+    def fail(_conf, _fresh):
+        seen.append(conf.level)
+        raise error
+
+    conf.register_mutate_hook(fail)
+    write(conf, "level = new")
+    reload_options(conf)
+    assert seen == ["new"]
+    assert conf.level == "old"
+    (line,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+    assert PARTS[0] in line and "\n" not in line
+
+
+def test_reload_whose_hook_fails_changes_no_logger(conf):
+    logger = logging.getLogger("a.logger.of.this.test")
+    handler = logging.NullHandler()
+    logger.addHandler(handler)
+    logger.setLevel(logging.ERROR)
+
+    def fail(_conf, _fresh):
+        logger.handlers = []
+        logger.setLevel(logging.NOTSET)
+        logger.propagate, logger.disabled = False, True
+        raise RuntimeError
+
+    conf.register_mutate_hook(fail)
+    reload_options(conf)
+    assert (logger.handlers, logger.level) == ([handler], logging.ERROR)
+    assert (logger.propagate, logger.disabled) == (True, False)
+
+
+def test_reload_after_one_that_failed_compares_with_what_is_in_force(conf, caplog):
+    fails = [RuntimeError("once")]
+
+    def fail(_conf, _fresh):
+        if fails:
+            raise fails.pop()
+
+    conf.register_mutate_hook(fail)
+    write(conf, "level = new")
+    caplog.set_level(logging.INFO)
+    reload_options(conf)
+    reload_options(conf)
+    assert conf.level == "new"
+    assert PARTS[1] in caplog.text
+
+
+@pytest.mark.parametrize("text", ["[", "  level = SECRET", "level SECRET"])
+def test_reload_of_a_file_that_cannot_be_parsed_is_logged_without_its_line(conf, caplog, text):
+    conf.file.write_text(f"[DEFAULT]\n{text}\n" if text != "[" else "[SECRET")
+    reload_options(conf)
+    assert conf.level == "old"
+    assert PARTS[0] in caplog.text and ", line " in caplog.text
+    assert "SECRET" not in caplog.text
