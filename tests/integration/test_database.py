@@ -301,10 +301,11 @@ def test_a_reader_is_told_when_another_has_written(engine, a_unit_of_work):
     track(engine, NODE)
     one, other = a_unit_of_work(), a_unit_of_work()
     nodes = one.load([NODE])
-    one.commit(work(unchanged={NODE: 1, "unknown": 0}))
+    seen = {NODE: store.token_of(nodes[NODE]), "unknown": store.NO_ROW}
+    one.commit(work(unchanged=seen))
     other.commit(work(nodes=[bump(nodes[NODE])]))
     with pytest.raises(StaleNode):
-        one.commit(work(unchanged={NODE: 1}))
+        one.commit(work(unchanged=seen))
 
 
 def test_an_event_has_one_receipt(engine, a_unit_of_work):

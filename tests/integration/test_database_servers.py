@@ -109,7 +109,9 @@ def test_rows_are_locked_in_the_order_of_their_names_whatever_the_order_they_com
     swapped = []
     state = {column: None for column in store._STATE_COLUMNS if column != "sequence"}
     some = dict.fromkeys(state, 0) | {"uuid": None, "disabled": False, "conflicts": [], "sequence": 2}
-    given = [{"b_name": name, "b_sequence": 1, **some} for name in reversed(names)]
+    some |= {"commit_id": "c-2", "sources": None}
+    before = {"b_sequence": 1, "b_commit_id": ""}
+    given = [{"b_name": name, **before, **some} for name in reversed(names)]
 
     def swap() -> None:
         with engine.begin() as connection:

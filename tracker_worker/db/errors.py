@@ -69,10 +69,10 @@ def is_data_error(error: BaseException) -> bool:
     if isinstance(error, (StaleNode, db_exception.DBDuplicateEntry)):
         return False
     original = _driver_error(error)
-    if state := _state(original):
-        return state.startswith(_DATA_STATES)
     if _number(original) in _DATA_NUMBERS:
         return True
+    if state := _state(original):
+        return state.startswith(_DATA_STATES)
     kinds = (error, getattr(error, "inner_exception", None))
     return any(isinstance(each, _DATA_CLASSES) for each in kinds) or _is_refused_by_the_driver(error)
 
@@ -109,8 +109,8 @@ def _driver_error(error: BaseException) -> Any:
 
 
 def _state(original: Any) -> str:
-    """Return the SQLSTATE of an error of psycopg, "" where it has none."""
-    return getattr(original, "sqlstate", None) or ""
+    """Return the SQLSTATE of an error of PostgreSQL, "" where it has none; MariaDB has one for too much."""
+    return (getattr(original, "sqlstate", None) or "") if _number(original) is None else ""
 
 
 def _number(original: Any) -> int | None:

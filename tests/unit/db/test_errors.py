@@ -36,7 +36,8 @@ def postgresql(state):
 
 
 def mariadb(number, text="said by the server", outer=None):
-    return wrapped(pymysql.err.OperationalError(number, text), sa.exc.OperationalError, outer)
+    original = pymysql.err.OperationalError(number, text, sqlstate="HY000")
+    return wrapped(original, sa.exc.OperationalError, outer)
 
 
 @pytest.mark.parametrize(
