@@ -45,7 +45,10 @@ class Renamed(tuple):
 
 
 class LetterTrial(Backlog):
-    """All events but the nodes' reports are parked, for they come on other partitions than their nodes'."""
+    """All events but the nodes' reports are parked, for they come on other partitions than their nodes'.
+
+    Claims are among them, whose replay asks for --force.
+    """
 
     def __enter__(self):
         super().__enter__()
@@ -67,7 +70,7 @@ class LetterTrial(Backlog):
     def kill_publishing(self, letters: list[str], more: int) -> None:
         """Replay letters without a worker; kill the command when so many more wait."""
         before = self.waiting()
-        command = self.replay(letters)
+        command = self.replay(letters, "--force")
 
         def part_is_published() -> bool:
             assert command.poll() is None, self.processes.tail(MANAGE_LOG)
@@ -79,7 +82,7 @@ class LetterTrial(Backlog):
 
     def kill_settling(self, letters: list[str]) -> None:
         """Replay letters twice at once while a worker settles them, and kill it."""
-        commands = [self.replay(letters) for _ in range(2)]
+        commands = [self.replay(letters, "--force") for _ in range(2)]
         done = self.replayed()
         self.start()
         self.wait_for(lambda: done < self.replayed() or done == len(letters), "a letter to be replayed")
@@ -114,7 +117,7 @@ def test_every_letter_is_replayed_once_whatever_is_killed(
             part_done += 0 < trial.replayed() < len(letters)
         trial.start()
         trial.wait_for(lambda: trial.replayed() == len(letters), "all letters replayed")
-        output = trial.ended(trial.replay(letters))
+        output = trial.ended(trial.replay(letters, "--force"))
         settled = trial.settled()
         row = trial.finish(f"letters replayed again and again, {trial.engine.dialect.name}", rounds)
         states = trial.column("SELECT DISTINCT state FROM dead_letters")

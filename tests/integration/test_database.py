@@ -4,7 +4,8 @@
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -392,6 +393,44 @@ def test_the_migrations_make_what_the_code_expects(engine):
         context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, METADATA) == []
     sync_schema(engine)
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a database without a schema."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/empty.sqlite"
+    url: str = request.getfixturevalue(request.param).new_database()
+    return url
+
+
+def test_rows_from_before_revision_0004_get_their_times_and_places(empty_url):
+    """A letter without a receipt that has a sequence does not know its place: its replay asks for --force."""
+    made = create_engine(empty_url)
+    sync_schema(made, "0003")
+    at = "2026-01-02 03:04:05.123456"
+    with made.begin() as connection:
+        for event_id, sequence in (("e-1", "5"), ("e-2", "NULL")):
+            connection.exec_driver_sql(
+                "INSERT INTO receipts (event_id, digest, node, sequence, outcome, reply, recorded_at)"
+                f" VALUES ('{event_id}', '', 'n', {sequence}, 'parked', '{{}}', '{at}')"
+            )
+        for event_id, state in (("e-1", "parked"), ("e-2", "replayed"), ("e-3", "discarded")):
+            connection.exec_driver_sql(
+                "INSERT INTO dead_letters (id, event_id, code, path, message, body, state, recorded_at)"
+                f" VALUES ('{event_id}', '{event_id}', '', '', '', '', '{state}', '{at}')"
+            )
+        connection.exec_driver_sql("INSERT INTO attempts (event_id, count) VALUES ('e-4', 3)")
+    sync_schema(made)
+    with made.connect() as connection:
+        now = connection.scalar(sa.select(UtcNow()))
+    letters = {row["id"]: (row["sequence"], row["settled_at"]) for row in rows(made, DEAD_LETTERS)}
+    settled_at = datetime.fromisoformat(at)
+    assert letters == {"e-1": (5, None), "e-2": (None, settled_at), "e-3": (None, settled_at)}
+    (attempts,) = rows(made, ATTEMPTS)
+    assert attempts["count"] == 3
+    assert now - timedelta(minutes=1) < attempts["counted_at"] <= now
+    made.dispose()
 
 
 def test_a_batch_costs_few_statements(bench):  # noqa: F811

@@ -55,9 +55,10 @@ class Programs(Manage):
     def replay(self, *letters: str) -> Any:
         """Replay letters in a process of its own, for oslo.messaging needs its global configuration there.
 
-        The document that it prints, else what it says.
+        The document that it prints, else what it says. They are claims, whose replay asks for --force.
         """
-        arguments = ["--config-file", str(self.file), "dead-letter", "replay", *letters, "--format", "json"]
+        options = ["--force", "--format", "json"]
+        arguments = ["--config-file", str(self.file), "dead-letter", "replay", *letters, *options]
         command = [sys.executable, "-c", PROGRAM, *arguments]
         result = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT)
         assert result.returncode == (1 if result.stderr else 0)

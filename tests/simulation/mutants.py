@@ -6,7 +6,7 @@ Each is a context in which the real code is wrong in one place.
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -14,10 +14,12 @@ import sqlalchemy as sa
 from msgspec.structs import replace
 
 from tracker_worker.bus.subscription import RabbitDelivery
-from tracker_worker.db import outbox, receipts, store
+from tracker_worker.db import outbox, receipts, retention, store
 from tracker_worker.db.outbox import OutboxRow
+from tracker_worker.db.receipts import Receipt
+from tracker_worker.db.retention import Ages
 from tracker_worker.db.store import NodeChange
-from tracker_worker.db.tables import OUTBOX
+from tracker_worker.db.tables import OUTBOX, RECEIPTS
 from tracker_worker.db.unit_of_work import UnitOfWork, Work
 from tracker_worker.domain import audit, ledger
 from tracker_worker.domain.flavors import Amounts
@@ -25,6 +27,7 @@ from tracker_worker.worker import lane
 from tracker_worker.worker.batch import Batch
 from tracker_worker.worker.committer import Committer
 from tracker_worker.worker.lane import Lane
+from tracker_worker.worker.purge import Purge, Purged
 from tracker_worker.worker.relay import Relay
 from tracker_worker.worker.suspects import deaths_of, without_the_last
 from tracker_worker.worker.waiting import Waiting
@@ -242,14 +245,42 @@ def removes_notifications_by_id_alone_and_keeps_them_over_a_failover(monkeypatch
 
 @mutant
 def purges_receipts_by_wall_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    newest = receipts.newest_by_node
+    ages = retention.ages
 
-    def now(connection: sa.Connection) -> dict[str | None, datetime]:
-        days = connection.scalar(sa.text("SELECT julianday('now')"))
-        moment = datetime.fromtimestamp((days - 2440587.5) * 86400, UTC).replace(tzinfo=None)
-        return dict.fromkeys(newest(connection), moment)
+    def aged_by_now(connection: sa.Connection, names: list[str]) -> list[Ages]:
+        now = retention.now(connection)
+        return [replace(each, newest_at=now) for each in ages(connection, names)]
 
-    monkeypatch.setattr(receipts, "newest_by_node", now)
+    monkeypatch.setattr(retention, "ages", aged_by_now)
+
+
+@mutant
+def dates_receipts_by_the_workers_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    work, add = Batch.work, receipts.add
+    clock: list[datetime] = []
+
+    def note_clock(batch: Batch) -> Work:
+        clock[:] = [batch._rules.clock()]
+        return work(batch)
+
+    def add_dated(connection: sa.Connection, added: list[Receipt]) -> None:
+        add(connection, added)
+        mine = RECEIPTS.c.event_id.in_([receipt.event_id for receipt in added])
+        connection.execute(sa.update(RECEIPTS).where(mine).values(recorded_at=clock[0]))
+
+    monkeypatch.setattr(Batch, "work", note_clock)
+    monkeypatch.setattr(receipts, "add", add_dated)
+
+
+@mutant
+def purges_the_newest_of_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    run_once = Purge.run_once
+
+    def run_to_the_end(purge: Purge) -> Purged:
+        purge._settings = replace(purge._settings, newest_receipts=0)
+        return run_once(purge)
+
+    monkeypatch.setattr(Purge, "run_once", run_to_the_end)
 
 
 @mutant

@@ -13,7 +13,7 @@ from tests.simulation.faults import NAMED_POINTS, Violation
 from tests.simulation.mutants import MUTANTS
 
 FAULTS = {
-    "clock set", "commit reported as failed", "down time", "drop", "failed", "failover",
+    "clock set", "commit reported as failed", "database clock set", "down time", "drop", "failed", "failover",
     "failover behind a pooler", "full", "kill", "lease lost", "locked", "publisher lost",
     "redelivery of everything", "stop", "time passes", "unavailable",
 }  # fmt: skip

@@ -22,7 +22,7 @@ from tracker_worker.domain.settings import TrackerSettings
 from tracker_worker.worker.batch import Rules
 from tracker_worker.worker.dispatcher import Dispatcher
 from tracker_worker.worker.lane import Lane, LaneSettings
-from tracker_worker.worker.purge import Purge
+from tracker_worker.worker.purge import Purge, Retention
 from tracker_worker.worker.relay import RETRIED, Relay, RelaySettings
 
 TOPOLOGY = Topology("tracker", PARTITIONS, quorum=False)
@@ -96,7 +96,8 @@ class Process:
         settings = RelaySettings(window=6, lease_seconds=LEASE_SECONDS, retry_max=0.0)
         owner = str(uuid.UUID(int=number))
         self.relay = Relay(engine, self, settings, owner, hooks.clock, hooks.monotonic, lambda: None)
-        self.purge = Purge(engine, RECEIPT_DAYS, lambda: None)
+        retention = Retention(receipt_days=RECEIPT_DAYS, newest_receipts=hooks.newest_receipts)
+        self.purge = Purge(engine, retention, lambda: None)
         self.subscription: Subscription | None = None
         self.connection: Connection | None = None
         self._taken: list[Any] = []

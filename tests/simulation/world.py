@@ -13,9 +13,9 @@ from random import Random
 from typing import Any
 
 from tests.simulation import faults
-from tests.simulation.bus import Broker, Connection, Message
+from tests.simulation.bus import PREFETCH, Broker, Connection, Message
 from tests.simulation.checker import MOST_DEATHS, Checker
-from tests.simulation.clients import KILLS, RAISES, READ, Clients
+from tests.simulation.clients import KILLS, NEAR, RAISES, READ, Clients
 from tests.simulation.database import hooked_engine
 from tests.simulation.faults import Crash, Rates, Trouble, Violation
 from tests.simulation.standby import Standby
@@ -33,6 +33,8 @@ RARELY_PASSED = 5
 LANES_FORGET_NODES_AT_FAILOVER = True
 """Whether every lane loads its nodes again after a failover. False: a lane has to notice by itself that the
 nodes in its memory may have other contents under the same sequence."""
+MOST_REDELIVERED = NEAR + 3 * PREFETCH
+"""How many events of a node may be settled between an event and its repetition, at most."""
 MOST_ROUNDS = 60
 """Rounds without faults after which all must be settled and told. Each takes a second. An event that kills
 may still kill a few times, and the lease of a dead relay has to run out each time: they are counted from the
@@ -57,6 +59,10 @@ class Host:
         """Connections lost in this step: many in a row would rightly be the event's fault."""
 
     # What a process asks of its host.
+
+    @property
+    def newest_receipts(self) -> int:
+        return self._world.newest_receipts
 
     def clock(self) -> datetime:
         return self._world.tick()
@@ -133,6 +139,9 @@ class World:
         self.rates = self._drawn
         self.now = START
         self.seconds = 0.0
+        self.newest_receipts = self.chance.choice((0, MOST_REDELIVERED))
+        """How many of a node the purge keeps: only where it does the clock of the database may be set."""
+        self._database_ahead = timedelta()
         self._ids = 0
         self._depth = 0
         self._operations = 0
@@ -175,7 +184,8 @@ class World:
 
     def julian_day(self) -> float:
         """The database's clock: not set when the hosts' are."""
-        return EPOCH_JULIAN + self.seconds / 86400.0 + (START - EPOCH).total_seconds() / 86400.0
+        seconds = self.seconds + (START - EPOCH + self._database_ahead).total_seconds()
+        return EPOCH_JULIAN + seconds / 86400.0
 
     def new_id(self) -> str:
         self._ids += 1
@@ -252,6 +262,7 @@ class World:
                     self._kill,
                     self._stop,
                     self._set_clock,
+                    self._set_database_clock,
                     self._pause,
                 )  # fmt: skip
             )
@@ -362,8 +373,16 @@ class World:
         host.process = None
 
     def _set_clock(self, _host: Host) -> None:
+        """By an hour, or by more than receipts are kept."""
         self.happened["clock set"] += 1
-        self.now += timedelta(hours=self.chance.choice((-1, 1, 1)))
+        hours = 24 * (RECEIPT_DAYS + 1)
+        self.now += timedelta(hours=self.chance.choice((-1, 1, 1, hours, -hours)))
+
+    def _set_database_clock(self, _host: Host) -> None:
+        """Only what the sequences of the nodes say of age is right then; of attempts nothing does."""
+        if self.newest_receipts and not self.checker._rows("SELECT 1 FROM attempts LIMIT 1"):
+            self.happened["database clock set"] += 1
+            self._database_ahead += timedelta(days=self.chance.choice((-1, 1)) * (RECEIPT_DAYS + 1))
 
     def _pause(self, host: Host) -> None:
         self.happened["time passes"] += 1

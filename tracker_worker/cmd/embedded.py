@@ -189,5 +189,5 @@ def empty_engine(url: str) -> sa.Engine:
         said = error_text(error, secrets_of(url))
         raise ValueError(f"--database {shown_url(url)} cannot be used: {said}") from error
     if names:
-        raise ValueError(f"--database {shown_url(url)} has {len(names)} nodes: name an empty one")
+        raise ValueError(f"the database has {len(names)} nodes: name an empty one")
     return engine

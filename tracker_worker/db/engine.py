@@ -71,7 +71,7 @@ def create_engine(
     except ValueError:  # A parameter is converted to the type that the driver wants.
         raise ArgumentError(_WRONG_PARAMETERS) from None
     engine.hide_parameters = True  # An error's text goes to the log; what was bound may be anybody's secret.
-    sa.event.listen(engine, "do_connect", _connect)
+    _refuse_parameters(engine.dialect)
     sessions.set_up(engine)
     if max_retries:
         text = url if isinstance(url, str) else url.render_as_string(hide_password=False)
@@ -80,12 +80,21 @@ def create_engine(
     return engine
 
 
-def _connect(dialect: Any, _record: object, args: Any, parameters: Any) -> Any:
-    """Connect. What a driver says of a parameter that it does not take quotes it: it may be of a password."""
-    try:
-        return dialect.connect(*args, **parameters)
-    except (TypeError, ValueError, dialect.dbapi.ProgrammingError):
-        raise ArgumentError(_WRONG_PARAMETERS) from None
+def _refuse_parameters(dialect: Any) -> None:
+    """Have a dialect refuse parameters that its driver does not take.
+
+    What the driver says quotes the parameter, which may be a part of a password. (Not by a listener of
+    do_connect: one that connects keeps the others from being called.)
+    """
+    connect = dialect.connect
+
+    def checked(*args: Any, **parameters: Any) -> Any:
+        try:
+            return connect(*args, **parameters)
+        except (TypeError, ValueError, dialect.dbapi.ProgrammingError):
+            raise ArgumentError(_WRONG_PARAMETERS) from None
+
+    dialect.connect = checked
 
 
 def _wait_for(
