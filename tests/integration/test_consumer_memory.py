@@ -97,6 +97,28 @@ def test_bodies_stay_within_the_budget_and_all_come_in_order(start, vhost_url, q
         assert list(dict.fromkeys(ids)) == [str(number) for number in range(count)]
 
 
+@pytest.mark.parametrize("quorum", [False, True])
+def test_order_is_kept_when_the_connection_is_lost_after_windows_were_made_smaller(
+    start, vhost_url, rabbitmq, quorum
+):
+    """A quorum queue hands out returned messages in another order when only a part of them is handed out."""
+    one = start(quorum=quorum, rabbit_interval_max=1)
+    with connected(vhost_url) as client:
+        until(lambda: declared(client))
+        publish(client, large(40))
+    holder = Holder(one)
+    settled = [holder.settle_first() for _ in range(3)]
+    vhost = vhost_url.rpartition("/")[2]
+    for _ in range(2):
+        lost = until(holder.take)[0]
+        until(lambda: rabbitmq.close_connections(vhost))
+        until(lambda lost=lost: not lost.live)
+        settled += [holder.settle_first() for _ in range(3)]
+    while settled[-1] != "39":
+        settled.append(holder.settle_first())
+    assert list(dict.fromkeys(settled)) == [str(number) for number in range(40)]
+
+
 def test_greedy_partition_leaves_the_others_their_share(start, client):
     """Nothing is settled: a database that stands still, or a lane that holds what it has."""
     publish(client, large(10))

@@ -23,7 +23,7 @@ from tracker_worker.bus.reading import read_waiting, waiting
 from tracker_worker.bus.replies import Replies, Reply, is_call, reply_to
 from tracker_worker.bus.topology import Topology
 from tracker_worker.bus.unacked import UnackedDeliveries
-from tracker_worker.bus.windows import MemoryBudget, Window
+from tracker_worker.bus.windows import Limits, MemoryBudget, Window
 
 LOG = logging.getLogger(__name__)
 
@@ -212,15 +212,15 @@ class Subscription:
 
     def _consume(self, partitions: Iterable[int]) -> None:
         for partition in partitions:
-            self._open(partition, self._settings.prefetch)
+            full = self._settings.prefetch
+            self._open(partition, Window(self._budget, full, fixed_prefetch=self._topology.quorum))
 
-    def _open(self, partition: int, prefetch: int) -> None:
+    def _open(self, partition: int, window: Window) -> None:
         """Consume a partition on a channel of its own."""
-        window = Window(self._budget, prefetch, self._settings.prefetch)
         channel = _Channel(self, self._connection.channel(), partition, window)
         self._channels[channel.channel.channel_id] = channel
         channel.channel.auto_decode = False
-        channel.channel.basic_qos(0, prefetch, False)
+        channel.channel.basic_qos(0, window.limits.prefetch, False)
         name = self._queue(partition)
         channel.channel.basic_consume(
             name,
@@ -229,35 +229,37 @@ class Subscription:
         )
 
     def _fit_windows(self) -> None:
-        """Open channels again whose prefetch does not fit the sizes of their messages.
+        """Open channels again whose limits do not fit the sizes of their messages.
 
         First those that hold more than their share, so that the others have room for what they refused.
         """
+        if any(channel.window.refuses for channel in self._channels.values()):
+            for channel in list(self._channels.values()):
+                if channel.window.is_greedy():
+                    self._reopen(channel, channel.window.narrower())
         for channel in list(self._channels.values()):
-            if channel.window.greedy:
-                self._reopen(channel, channel.window.narrower)
-        for channel in list(self._channels.values()):
-            if channel.window.must_reopen:
-                self._reopen(channel, channel.window.narrower)
-            elif channel.window.may_widen:
-                self._reopen(channel, self._settings.prefetch)
-        self._tight = any(channel.window.tight for channel in self._channels.values())
+            if channel.window.has_room():
+                self._reopen(channel, channel.window.narrower())
+            elif channel.window.may_widen():
+                self._reopen(channel, Limits(self._settings.prefetch))
+        windows = [channel.window for channel in self._channels.values()]
+        self._tight = any(window.refuses or window.narrow for window in windows)
 
-    def _reopen(self, channel: _Channel, prefetch: int) -> None:
-        """Give a channel's deliveries back to the broker, and consume its partition with another prefetch.
+    def _reopen(self, channel: _Channel, limits: Limits) -> None:
+        """Give a channel's deliveries back to the broker, and consume its partition within other limits.
 
         What is under way in a lane is committed, comes again and is known by its receipt.
         """
-        if prefetch != channel.window.prefetch:
-            text = "Queue %s: at most %d messages at once instead of %d, for [worker] memory_budget"
-            LOG.info(text, self._queue(channel.partition), prefetch, channel.window.prefetch)
+        if limits != channel.window.limits:
+            text = "Queue %s: at most %d messages and %d bytes at once, for [worker] memory_budget"
+            size = limits.size or self._settings.memory_budget
+            LOG.info(text, self._queue(channel.partition), limits.prefetch, size)
         self._acknowledge()
         channel.open = False
         del self._channels[channel.channel.channel_id]
         self._lanes.drop(channel.partition)
         channel.channel.close()
-        channel.window.close()
-        self._open(channel.partition, prefetch)
+        self._open(channel.partition, channel.window.reopen(limits))
 
     def _queue(self, partition: int) -> str:
         odd = {BARE_TOPIC: self._topology.bare, DEAD_LETTERED: self._topology.dead}

@@ -87,11 +87,11 @@ messages that were handed out before: RabbitMQ would hand those out in another o
 Mebibytes of messages (the bytes of their bodies) that wait in the memory of one worker, of all partitions
 together. A larger message is taken when it is the only one.
 
-When it is used up, the worker gives messages back to RabbitMQ and takes fewer of each partition at once, as
-many as fit an equal share of the budget. Other workers may take such a partition over. The process needs
+When it is used up, the worker gives messages back to RabbitMQ and takes less of each partition at once, as
+much as fits an equal share of the budget. Other workers may take such a partition over. The process needs
 about 100 MiB more, and several times ``batch_bytes`` for each of its lanes. Raise it when the log says often
-that queues get fewer messages at once, and the machine has the memory. No effect on ``fake://``, which keeps
-all that is cast in memory.
+that queues get less at once, and the machine has the memory. No effect on ``fake://``, which keeps all that
+is cast in memory.
 """,
     ),
     cfg.IntOpt(
