@@ -30,8 +30,8 @@ LOG = logging.getLogger(__name__)
 EXPIRED = "expired"
 REASONS = ("rejected", EXPIRED, "maxlen", "delivery_limit")
 TURN_SECONDS = 1.0
-"""How long a turn waits for something to do: heartbeats, and what comes on the replies' connection, wait so
-long at most."""
+"""How long a turn waits for something to do, and how long it reads: heartbeats, and what comes on the replies'
+connection, wait so long at most."""
 
 
 class SubscriptionSettings(Struct, frozen=True):
@@ -193,8 +193,10 @@ class Subscription:
             self._woken_by.recv(4096)
         # Before the queue is read: what is put there from now on wakes this thread again.
         self._woken = False
-        # No longer than until a lane has settled something: a caller waits for its reply.
-        read_waiting(self._connection, lambda: self._woken)
+        # No longer than until a lane has settled something: a caller waits for its reply. And however much is
+        # sent, the heartbeat is due.
+        enough_at = time.monotonic() + TURN_SECONDS
+        read_waiting(self._connection, lambda: self._woken or time.monotonic() >= enough_at)
         self._acknowledge()
         if self._tight and not self._stopping.is_set():
             self._fit_windows()
@@ -260,6 +262,8 @@ class Subscription:
         self._lanes.drop(channel.partition)
         channel.channel.close()
         self._open(channel.partition, channel.window.reopen(limits))
+        # All that was sent on the channel has been read meanwhile.
+        self._connection.heartbeat_tick(rate=self._settings.heartbeat_rate)
 
     def _queue(self, partition: int) -> str:
         odd = {BARE_TOPIC: self._topology.bare, DEAD_LETTERED: self._topology.dead}
