@@ -64,7 +64,8 @@ class TrackerUnavailable(TrackerWorkerException):
     """The broker did not confirm the command within the timeout or the retries.
 
     It may have it all the same, or get it later. So send it again with the same event id, which is in
-    `event_id` and in the text, or leave the rest to the next audit.
+    `event_id` and in the text, or leave the rest to the next audit. A claim is made anew: the client aborts
+    what comes late.
     """
 
     code = "tracker_unavailable"

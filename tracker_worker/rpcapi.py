@@ -103,9 +103,11 @@ class TrackerAPI:
 
     Commands raise tracker_worker.exceptions; calls oslo_messaging.MessagingTimeout too, and NoSuchMethod or
     UnsupportedVersion where a worker is older. A command that raised TrackerUnavailable may be applied later.
-    Nothing overtakes it: until its send has ended, what goes to the same partition waits or is not sent. Its
-    caller goes on as if it had been applied: the next cast for that instance queues behind it. A claim is
-    given back behind itself when its reply, or the broker's confirm, came too late.
+    Nothing overtakes it: until its send has ended, what goes to the same partition waits for it or is not
+    sent. Its caller saves the change, and sends the command again under the same event id or leaves the rest
+    to the next audit; the next cast for that instance queues behind it. A claim is not sent again but made
+    anew: the client gives it back behind itself when the broker's confirm, or its reply, came too late. (For
+    the confirm of that abort it takes a second more.)
 
     Raises QueuesNotDurable unless [oslo_messaging_rabbit] has amqp_durable_queues or rabbit_quorum_queue, and
     UnsupportedCompression for a kombu_compression that workers cannot read.

@@ -11,7 +11,7 @@ from tests.builders import command
 from tests.functional.manage import Manage
 from tracker_worker.cmd.embedded import database_file
 from tracker_worker.db.engine import create_engine
-from tracker_worker.db.errors import TRANSIENT
+from tracker_worker.db.errors import DATABASE_ERRORS
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_wait_for_the_lock_is_ten_seconds_unless_the_url_says_otherwise(tmp_path
 @pytest.mark.usefixtures("locked")
 def test_write_ends_with_an_error_that_is_tried_again(tmp_path):
     engine = create_engine(f"sqlite:///{database_file(tmp_path)}?timeout=0.1")
-    with pytest.raises(TRANSIENT), engine.begin() as connection:
+    with pytest.raises(DATABASE_ERRORS), engine.begin() as connection:
         connection.execute(sa.text("UPDATE nodes SET sequence = sequence + 1"))
     engine.dispose()
 

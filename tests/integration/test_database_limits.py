@@ -13,7 +13,7 @@ from tests.integration.rabbit import SECONDS, until
 from tests.servers.server import Server
 from tracker_worker.db import revisions, sessions
 from tracker_worker.db.engine import create_engine, sync_schema
-from tracker_worker.db.errors import TRANSIENT
+from tracker_worker.db.errors import DATABASE_ERRORS
 
 LIMITS = {
     "postgresql": "SELECT name, setting FROM pg_settings WHERE name IN ('statement_timeout', 'lock_timeout')",
@@ -133,7 +133,7 @@ def test_limits_survive_a_rollback_and_the_pool(url, kind):
 @pytest.mark.usefixtures("impatient")
 def test_slow_statement_ends_with_an_error_that_is_tried_again(url, kind):
     made = create_engine(url)
-    with pytest.raises(TRANSIENT), made.connect() as connection:
+    with pytest.raises(DATABASE_ERRORS), made.connect() as connection:
         connection.exec_driver_sql(SLOW[kind])
     made.dispose()
 
@@ -141,7 +141,7 @@ def test_slow_statement_ends_with_an_error_that_is_tried_again(url, kind):
 @pytest.mark.usefixtures("impatient", "locked")
 def test_wait_for_a_locked_table_ends_with_an_error_that_is_tried_again(url):
     made = create_engine(url)
-    with pytest.raises(TRANSIENT), made.connect() as connection:
+    with pytest.raises(DATABASE_ERRORS), made.connect() as connection:
         connection.exec_driver_sql(TABLES)
     made.dispose()
 

@@ -102,11 +102,11 @@ class Checker:
         if event_id in self._settled or self._rows("SELECT 1 FROM receipts WHERE event_id = ?", event_id):
             return
         for node, history in self._histories.items():
-            if event_id in history.unrecorded and self._has_seen(node, *history.unrecorded[event_id]):
+            if event_id in history.unrecorded and self.has_seen(node, *history.unrecorded[event_id]):
                 return
         raise Violation(f"lost: {event_id} is acknowledged and not in SQL")
 
-    def _has_seen(self, node: str, source: str, number: int) -> bool:
+    def has_seen(self, node: str, source: str, number: int) -> bool:
         """Whether a node remembers an audit, or as many younger sources as it can."""
         ((text,),) = self._rows("SELECT sources FROM nodes WHERE name = ?", node)
         sources = json.loads(text or "{}")

@@ -71,11 +71,11 @@ class Clients:
         self._recent.clear()
         self._forgotten = {node: len(history.entries) for node, history in self.histories.items()}
 
-    def roll_back(self, sequences: Mapping[str, int]) -> None:
+    def roll_back(self, sequences: Mapping[str, int], has_seen: Callable[[str, str, int], bool]) -> None:
         """The database has lost each node's events above a sequence; they are not cast again."""
         self._recent.clear()
         for node, history in self.histories.items():
-            del history.entries[sequences[node] :]
+            history.roll_back(sequences[node], has_seen)
             self._forgotten[node] = min(self._forgotten.get(node, 0), sequences[node])
 
     def _events(self) -> list[Callable[[History], None]]:

@@ -5,6 +5,7 @@ A node's events take effect in the order in which they were cast, each once. So 
 show of a node is known when its events are cast: one state for each sequence.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -165,6 +166,17 @@ class Entry:
     outcome: str
     ledger: Ledger
     code: str | None = None
+    looks: tuple["Look", ...] = ()
+
+
+@dataclass(frozen=True)
+class Look:
+    """An audit that changed nothing after an event, and the ledger before it: it had other touches."""
+
+    event_id: str
+    source: str
+    number: int
+    before: Ledger
 
 
 class History:
@@ -187,8 +199,18 @@ class History:
 
     def look(self, event_id: str, ledger: Ledger, source: str, number: int) -> None:
         """Note an audit that changes nothing: the node stays at its sequence, and has seen it."""
-        self.entries[-1] = replace(self.entries[-1], ledger=ledger)
+        last = self.entries[-1]
+        looks = (*last.looks, Look(event_id, source, number, last.ledger))
+        self.entries[-1] = replace(last, ledger=ledger, looks=looks)
         self.unrecorded[event_id] = source, number
+
+    def roll_back(self, sequence: int, has_seen: Callable[[str, str, int], bool]) -> None:
+        """Forget what came after a sequence, and the audits that the node has not seen then."""
+        del self.entries[sequence:]
+        while self.entries and (looks := self.entries[-1].looks):
+            if has_seen(self.node, looks[-1].source, looks[-1].number):
+                return
+            self.entries[-1] = replace(self.entries[-1], ledger=looks[-1].before, looks=looks[:-1])
 
     def park(self, event_id: str, method: str, code: str) -> None:
         """Note an event that will be a dead letter."""

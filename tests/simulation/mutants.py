@@ -93,6 +93,22 @@ def swaps_without_comparing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @mutant
+def compares_the_sequence_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database that has lost commits gives sequences out again, and a pooler hides the failover."""
+    swap = store.swap
+
+    def trust(connection: sa.Connection, changes: list[NodeChange]) -> None:
+        now = store.tokens(connection, [change.after.name for change in changes])
+        for change in changes:
+            sequence, commit_id = now.get(change.after.name, store.NO_ROW)
+            if sequence == change.before.sequence:
+                change.before = replace(change.before, commit_id=commit_id)
+        swap(connection, changes)
+
+    monkeypatch.setattr(store, "swap", trust)
+
+
+@mutant
 def writes_the_outbox_in_a_second_transaction(monkeypatch: pytest.MonkeyPatch) -> None:
     commit = UnitOfWork.commit
 
@@ -188,6 +204,11 @@ def counts_attempts_again_when_a_commit_seems_lost(monkeypatch: pytest.MonkeyPat
         count(connection, {key: kept.get(key, 0) + 2 for key in counts})
 
     monkeypatch.setattr(receipts, "count_attempts", add)
+
+
+@mutant
+def applies_late_audits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tracker_worker.domain.node._is_stale", lambda _node, _command: False)
 
 
 @mutant

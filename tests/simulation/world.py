@@ -30,9 +30,6 @@ MOST_OPERATIONS = 1000
 RARE_POINTS = (faults.BEFORE_PUBLISH, faults.AFTER_PUBLISH, faults.AFTER_LOAD, faults.DURING_AUDIT)
 RARELY_PASSED = 5
 """How much more often a worker dies at a point that it passes seldom."""
-LANES_FORGET_NODES_AT_FAILOVER = True
-"""Whether every lane loads its nodes again after a failover. False: a lane has to notice by itself that the
-nodes in its memory may have other contents under the same sequence."""
 MOST_REDELIVERED = NEAR + 3 * PREFETCH
 """How many events of a node may be settled between an event and its repetition, at most."""
 MOST_ROUNDS = 60
@@ -423,13 +420,9 @@ class World:
         standby.promote()
         standby.close()
         self.server += 1
-        self.clients.roll_back(standby.point.sequences)
+        self.clients.roll_back(standby.point.sequences, self.checker.has_seen)
         self.checker.roll_back(standby.point)
         self.died_late |= self.checker.attempts_are_left()
-        if LANES_FORGET_NODES_AT_FAILOVER:
-            for host in self.hosts:
-                if host.process is not None:
-                    host.process.lane._nodes.clear()
         for host in self.hosts:
             self._cast(host)
 
