@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from tests.simulation.faults import Violation
+from tracker_worker.bus.frames import BodyFilter, Fate
 
 PREFETCH = 8
 
@@ -41,8 +42,9 @@ class Channel:
 
     auto_decode = False
 
-    def __init__(self, connection: "Connection") -> None:
+    def __init__(self, connection: "Connection", channel_id: int) -> None:
         self._connection = connection
+        self.channel_id = channel_id
         self._queue: Queue | None = None
         self._tags = 0
         self.unacknowledged: dict[int, Message] = {}
@@ -60,12 +62,12 @@ class Channel:
     def basic_ack(self, tag: int, *, multiple: bool) -> None:
         """What is acknowledged on a connection that is gone reaches nobody; what was never delivered closes
         the channel."""
-        assert multiple
         if not self._connection.open:
             return
-        if tag > self._tags:
-            raise Violation(f"acknowledges tag {tag} of a channel that has only {self._tags}")
-        for delivered in [each for each in self.unacknowledged if each <= tag]:
+        known = tag <= self._tags if multiple else tag in self.unacknowledged
+        if not known:
+            raise Violation(f"acknowledges tag {tag} of a channel that has {self._tags}")
+        for delivered in [each for each in self.unacknowledged if each == tag or (multiple and each < tag)]:
             self._connection.broker.forget(self.unacknowledged.pop(delivered))
 
     def hand_out(self, most: int) -> int:
@@ -106,13 +108,14 @@ class Connection:
         """Whether the broker still has it: the worker learns of the end when it reads."""
         self.connected = True
         """Whether the worker takes it for open."""
+        self.bodies = BodyFilter()
         self.channels: list[Channel] = []
         self._frames: deque[tuple[Channel, Any] | None] = deque()
         self.sock, self._far = socket.socketpair()
         self.transport = SimpleNamespace(sock=self.sock, _read_buffer=b"")
 
     def channel(self) -> Channel:
-        self.channels.append(Channel(self))
+        self.channels.append(Channel(self, len(self.channels) + 1))
         return self.channels[-1]
 
     def send(self, channel: Channel, message: Any) -> None:
@@ -129,7 +132,8 @@ class Connection:
         if frame is not None:
             channel, message = frame
             assert channel.callback is not None
-            channel.callback(message)
+            if self.bodies.admit(channel.channel_id, len(message.body)) is Fate.TAKE:
+                channel.callback(message)
         if not self.open and not self._frames:
             raise ConnectionResetError("the broker has closed the connection")
 

@@ -115,7 +115,9 @@ class Process:
         settings = SubscriptionSettings("simulated", frozenset(range(PARTITIONS)), 0.0, PREFETCH)
         self.connection = connection
         self.held.clear()
-        self.subscription = Subscription(connection, TOPOLOGY, settings, self, self, self.stopping)
+        self.subscription = Subscription(
+            connection, connection.bodies, TOPOLOGY, settings, self, self, self.stopping
+        )
         self.subscription._consume([*sorted(settings.first), BARE_TOPIC, DEAD_LETTERED])
 
     def turn(self) -> None:

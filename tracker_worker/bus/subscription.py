@@ -30,8 +30,8 @@ LOG = logging.getLogger(__name__)
 EXPIRED = "expired"
 REASONS = ("rejected", EXPIRED, "maxlen", "delivery_limit")
 TURN_SECONDS = 1.0
-"""How long a turn waits for something to do, and how long it reads: heartbeats, and what comes on the replies'
-connection, wait so long at most."""
+"""How long a turn waits for something to do, and how long it reads: heartbeats, and what comes on the
+replies' connection, wait so long at most."""
 
 
 class SubscriptionSettings(Struct, frozen=True):
