@@ -287,6 +287,23 @@ def test_replaced_row_is_not_replaced_again_after_a_crash(bench):
     assert (one.refused, another.refused) == (1, 0)
 
 
+def test_refused_row_that_a_failover_brings_back_is_replaced_again(bench):
+    ids = filled(bench, 2)
+    bus = Bus(unfit=ids[1:2])
+    one = relay(bench, bus)
+    with failover(bench.engine):
+        assert one.publish_window()
+    bus.taken.clear()
+    with (
+        Fault(bench.engine, "DELETE FROM outbox", connection_lost, times=1),
+        pytest.raises(DBConnectionError),
+    ):
+        one.remove_published()
+    publish_all(one)
+    assert bus.ids == ids
+    assert bench.rows(OUTBOX) == []
+
+
 def test_window_is_bounded_by_bytes(bench):
     ids, bus = filled(bench, 3), Bus()
     with bench.engine.begin() as connection:

@@ -105,7 +105,7 @@ class Relay:
         self._owned_until = 0.0
         self._ask_again_at = 0.0
         self._unremoved: dict[str, int] = {}
-        self._replaced: str | None = None
+        self._substitute: bytes | None = None
         self._work = threading.Event()
         self._closing = threading.Event()
         self._abandon = threading.Event()
@@ -164,7 +164,7 @@ class Relay:
                 half = len(rows) // 2
                 self._publish(rows[:half])
                 self._publish(rows[half:])
-            elif rows[0].message_id == self._replaced:
+            elif rows[0].body == self._substitute:
                 raise
             else:
                 self._send([self._replace(rows[0], str(refusal))])
@@ -183,7 +183,7 @@ class Relay:
         substitute = replace(row, event_type=notice.event_type, priority=notice.priority, body=body)
         with self._transaction() as connection:
             outbox.replace(connection, substitute)
-        self._replaced = row.message_id
+        self._substitute = body
         self.refused += 1
         LOG.error(
             "The bus refuses notification %s of node %s (%s, %d bytes), an error is sent in its place: %s",
