@@ -112,6 +112,10 @@ class Checker:
         sources = json.loads(text or "{}")
         return len(sources) == MOST_SOURCES if source not in sources else sources[source]["audited"] >= number
 
+    def knows(self, message_id: str) -> bool:
+        """Whether a notification was seen in the outbox, or on the bus."""
+        return message_id in self._told
+
     def published(self, rows: Iterable[Any]) -> None:
         """The bus has taken these, in this order: first ones must not overtake each other."""
         for row in rows:

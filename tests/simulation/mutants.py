@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 from msgspec.structs import replace
 
+from tracker_worker.bus.publisher import NotificationRefused
 from tracker_worker.bus.subscription import RabbitDelivery
 from tracker_worker.db import outbox, receipts, retention, store
 from tracker_worker.db.outbox import OutboxRow
@@ -267,6 +268,25 @@ def removes_notifications_by_id_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 def removes_notifications_by_id_alone_and_keeps_them_over_a_failover(monkeypatch: pytest.MonkeyPatch) -> None:
     _know_by_id(monkeypatch)
     monkeypatch.setattr(Relay, "_transaction", lambda relay: relay._database.transaction())
+
+
+@mutant
+def sends_a_refused_notification_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All others wait behind it."""
+    monkeypatch.setattr(Relay, "_publish", Relay._send)
+
+
+@mutant
+def drops_what_waits_with_a_refused_notification(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The relay takes the whole window for refused."""
+
+    def publish(relay: Relay, rows: Any) -> None:
+        try:
+            relay._send(rows)
+        except NotificationRefused:
+            relay._unremoved |= {row.message_id: row.id for row in rows}
+
+    monkeypatch.setattr(Relay, "_publish", publish)
 
 
 @mutant

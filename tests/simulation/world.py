@@ -20,6 +20,7 @@ from tests.simulation.database import hooked_engine
 from tests.simulation.faults import Crash, Rates, Trouble, Violation
 from tests.simulation.standby import Standby
 from tests.simulation.workers import RECEIPT_DAYS, Process
+from tracker_worker.bus.publisher import NotificationRefused
 from tracker_worker.worker import batch
 
 START = datetime(2026, 11, 22, 12)
@@ -32,6 +33,8 @@ RARELY_PASSED = 5
 """How much more often a worker dies at a point that it passes seldom."""
 MOST_REDELIVERED = NEAR + 3 * PREFETCH
 """How many events of a node may be settled between an event and its repetition, at most."""
+REFUSED = 7
+"""One of so many notifications is refused for ever, where some are."""
 MOST_ROUNDS = 60
 """Rounds without faults after which all must be settled and told. Each takes a second. An event that kills
 may still kill a few times, and the lease of a dead relay has to run out each time: they are counted from the
@@ -160,6 +163,7 @@ class World:
         self.clients = Clients(self.chance, self._drawn, self._published)
         self.checker = Checker(file, self.clients.histories)
         self.hosts = [Host(self, name) for name in ("one", "other")]
+        self._refuses_some = seed % 3 == 0
         self.server = 1
         """The number of the database's server: a failover counts on."""
         self.pooler = False
@@ -508,6 +512,11 @@ class World:
     def publish(self, host: Host, rows: Sequence[Any]) -> int:
         """The bus: takes a first part of what it is sent, confirms a first part of that."""
         self.at(host, faults.BEFORE_PUBLISH)
+        refused = next((number for number, row in enumerate(rows) if self._refuses(row)), None)
+        if refused is not None:
+            self.happened["notification refused"] += 1
+            self.checker.published(rows[: self.chance.randint(0, refused)])
+            raise NotificationRefused("too long")
         sent = confirmed = len(rows)
         if self.chance.random() < self.rates.error:
             self.happened["publisher lost"] += 1
@@ -518,6 +527,15 @@ class World:
         self.checker.published(rows[:sent])
         self.at(host, faults.AFTER_PUBLISH)
         return confirmed
+
+    def _refuses(self, row: Any) -> bool:
+        """Whether the bus never takes a notification. What comes in its place is taken.
+
+        The checker has seen what it tells before it is replaced.
+        """
+        if not self._refuses_some or row.event_type == "compute_node.event.error":
+            return False
+        return uuid.UUID(row.message_id).int // 2**64 % REFUSED == 0 and self.checker.knows(row.message_id)
 
     def _lose_lease(self, host: Host, rows: Sequence[Any]) -> None:
         """The relay stands still after some of its rows: another one takes the lease and publishes."""
