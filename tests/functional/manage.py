@@ -2,6 +2,8 @@
 """tracker-worker-manage and tracker-worker-status in the test's own process, on the test's own database."""
 
 import json
+import logging
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -51,9 +53,13 @@ class Manage:
 
     def _run(self, program: Callable[[cfg.ConfigOpts, list[str]], int], arguments: Iterable[str]) -> int:
         self._capsys.readouterr()
+        records, hook = logging.getLogRecordFactory(), sys.excepthook
         try:
             code = program(cfg.ConfigOpts(), ["--config-file", str(self.file), *arguments])
         except SystemExit as error:
             code = error.code
+        finally:  # What one test's program hides from the log another test looks for there.
+            logging.setLogRecordFactory(records)
+            sys.excepthook = hook
         self.out, self.err = self._capsys.readouterr()
         return code

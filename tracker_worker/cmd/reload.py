@@ -20,9 +20,12 @@ def reload_options(conf: cfg.ConfigOpts) -> None:
     """
     said = io.StringIO()
     try:
-        with _all_or_nothing(conf), redirect_stderr(said):
+        # oslo.config prints what is wrong with an option that the command line has too, and exits. Only the
+        # reading is redirected: a new logging configuration may take sys.stderr for a handler.
+        with redirect_stderr(said):
+            conf._reload_config_files()
+        with _all_or_nothing(conf):
             changed = conf.mutate_config_files()
-    # oslo.config prints what is wrong with an option that the command line has too, and exits.
     except (Exception, SystemExit) as error:
         text = said.getvalue().strip() or configuration_text(error)
     else:

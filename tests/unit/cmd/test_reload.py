@@ -2,6 +2,7 @@
 """A reload takes effect as a whole or not at all; tests/functional/test_daemon.py does it to a process."""
 
 import logging
+import sys
 
 import pytest
 from oslo_config import cfg
@@ -41,6 +42,26 @@ def test_reload_whose_hook_fails_changes_no_option(conf, caplog, error):
     assert conf.level == "old"
     (line,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
     assert PARTS[0] in line and "\n" not in line
+
+
+def test_reload_leaves_standard_error_to_the_handlers_that_it_makes(conf):
+    seen = []
+    conf.register_mutate_hook(lambda _conf, _fresh: seen.append(sys.stderr))
+    reload_options(conf)
+    assert seen == [sys.stderr]
+
+
+def test_reload_of_a_wrong_value_of_the_command_line_s_option_names_it(tmp_path, caplog, capsys):
+    conf = cfg.ConfigOpts()
+    conf.register_cli_opt(cfg.BoolOpt("debug", mutable=True))
+    file = tmp_path / "conf"
+    file.write_text("")
+    conf(["--config-file", str(file)])
+    file.write_text("[DEFAULT]\ndebug = perhaps\n")
+    reload_options(conf)
+    assert conf.debug is None
+    assert "argument --debug: Invalid Boolean value: perhaps" in caplog.text
+    assert capsys.readouterr().err == ""
 
 
 def test_reload_whose_hook_fails_changes_no_logger(conf):
