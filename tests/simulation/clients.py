@@ -46,7 +46,7 @@ class Clients:
         """Cast one more event, or one of the last ones again."""
         kind = self._chance.random()
         if self._recent and kind < self._rates.duplicate:
-            self._again(self._chance.choice(self._recent))
+            self.repeat()
             return
         history = self.histories[self._chance.choice(NODES)]
         if not history.entries:
@@ -57,6 +57,11 @@ class Clients:
             self.source = f"client-{self._new()}"
         else:
             self._chance.choice(self._events())(history)
+
+    def repeat(self) -> None:
+        """Cast one of the last events again, if there are any."""
+        if self._recent:
+            self._again(self._chance.choice(self._recent))
 
     def ask(self, committed: Callable[[str], int]) -> None:
         """Call get_node: its reply has to show at least what is committed now."""

@@ -264,6 +264,7 @@ class World:
                     self._stop,
                     self._set_clock,
                     self._set_database_clock,
+                    self._set_database_clock,
                     self._pause,
                 )  # fmt: skip
             )
@@ -379,11 +380,19 @@ class World:
         hours = 24 * (RECEIPT_DAYS + 1)
         self.now += timedelta(hours=self.chance.choice((-1, 1, 1, hours, -hours)))
 
-    def _set_database_clock(self, _host: Host) -> None:
-        """Only what the sequences of the nodes say of age is right then; of attempts nothing does."""
-        if self.newest_receipts and not self.checker._rows("SELECT 1 FROM attempts LIMIT 1"):
-            self.happened["database clock set"] += 1
-            self._database_ahead += timedelta(days=self.chance.choice((-1, 1)) * (RECEIPT_DAYS + 1))
+    def _set_database_clock(self, host: Host) -> None:
+        """Between two events, which the purge and repetitions follow: what is old only sequences tell then.
+
+        Of attempts nothing tells it.
+        """
+        if not self.newest_receipts or self.checker._rows("SELECT 1 FROM attempts LIMIT 1"):
+            return
+        self.happened["database clock set"] += 1
+        self._database_ahead += timedelta(days=self.chance.choice((-1, 1, 1)) * (RECEIPT_DAYS + 1))
+        for act in (self._cast, self._turn, self._lane, self._purge):
+            act(host)
+        for _ in range(6):
+            self.clients.repeat()
 
     def _pause(self, host: Host) -> None:
         self.happened["time passes"] += 1
