@@ -82,3 +82,11 @@ def test_a_purge_costs_in_proportion_to_what_it_deletes(engine, a_node):  # noqa
         settings = Retention(newest_receipts=newest_receipts)
         assert cost(engine, settings, Purged(receipts=count)) <= idle + 8 * count
         assert cost(engine, settings, Purged()) <= 2 * idle
+
+
+def test_the_oldest_of_many_without_a_sequence_are_found_without_reading_them_all(engine):
+    """PostgreSQL would sort them, each time, where it does not see that they are in order."""
+    with engine.begin() as connection:
+        insert_receipts(connection, "misplaced", 1, 20_000, sequenced=False)
+    assert cost(engine, NEVER, Purged()) <= 400
+    assert cost(engine, Retention(), Purged(receipts=2_000)) <= 400 + 8 * 2_000

@@ -12,6 +12,9 @@ from typing import Any
 
 import sqlalchemy as sa
 from msgspec import Struct
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
 
 from tracker_worker.db import bulk
 from tracker_worker.db.bulk import as_ids
@@ -24,7 +27,7 @@ _LOOKED_AT = 50
 """In how many receipts the next names are looked for (MariaDB)."""
 
 _BY_NODE = "FORCE INDEX (ix_receipts_node_sequence_recorded_at)"
-_EARLIEST = datetime(1, 1, 1)
+EARLIEST = datetime(1, 1, 1)
 
 
 class Ages(Struct, frozen=True):
@@ -54,32 +57,54 @@ class Sequenced(Struct, frozen=True):
     recorded_at: datetime
 
 
+class _AllNull(FunctionElement[Any]):
+    """A column to sort by that is NULL in all rows, the first of its index.
+
+    PostgreSQL does not see that they are in the index's order without it and sorts them, MariaDB with it.
+    """
+
+    inherit_cache = True
+
+
+@compiles(_AllNull)
+def _all_null(element: _AllNull, compiler: SQLCompiler, **how: Any) -> str:
+    return str(compiler.process(element.clauses, **how))
+
+
+@compiles(_AllNull, "mysql")
+def _all_null_in_mariadb(_element: _AllNull, _compiler: SQLCompiler, **_how: Any) -> str:
+    return "NULL"
+
+
 class ByTime:
-    """Rows of a table in the order of a time, the oldest first, then of their key."""
+    """Rows of a table in the order of a time, the oldest first.
+
+    `prefix`: the columns of the index before the time that are NULL in all of these rows.
+    """
 
     def __init__(
-        self, key: sa.Column[str], time: sa.Column[Any], index: str, *where: sa.ColumnElement[bool]
+        self,
+        key: sa.Column[str],
+        time: sa.Column[Any],
+        index: str,
+        *where: sa.ColumnElement[bool],
+        prefix: Sequence[sa.Column[Any]] = (),
     ) -> None:
-        since, after = sa.bindparam("since", type_=time.type), sa.bindparam("after", type_=key.type)
+        since, cutoff = (sa.bindparam(name, type_=time.type) for name in ("since", "cutoff"))
         self.query = (
             sa.select(key, time)
-            .where(*where, time >= since, time < sa.bindparam("cutoff", type_=time.type))
-            .where(sa.or_(time > since, key > after))
-            .order_by(time, key)
+            .where(*where, time >= since, time < cutoff)
+            .order_by(*map(_AllNull, prefix), time)
             .limit(ROWS_AT_ONCE)
+            .offset(sa.bindparam("skip"))
             .with_hint(key.table, index, "mysql")
         )
 
     def older(
-        self,
-        connection: sa.Connection,
-        cutoff: datetime,
-        last: tuple[str, datetime] | None = None,
-        **values: str,
+        self, connection: sa.Connection, cutoff: datetime, since: datetime, skip: int, **values: str
     ) -> Sequence[tuple[str, datetime]]:
-        """Return key and time of the next rows from before `cutoff`: those behind `last`."""
-        after, since = last or ("", _EARLIEST)
-        bounds = {"cutoff": cutoff, "since": since, "after": after}
+        """Return key and time of the oldest rows from before `cutoff` and from `since` on, but the first."""
+        bounds = {"cutoff": cutoff, "since": since, "skip": skip}
         return [(key, time) for key, time in connection.execute(self.query, {**bounds, **values})]
 
 
@@ -87,10 +112,13 @@ _UNSEQUENCED = RECEIPTS.c.sequence.is_(None)
 UNSEQUENCED = ByTime(
     RECEIPTS.c.event_id, RECEIPTS.c.recorded_at, _BY_NODE,
     RECEIPTS.c.node == sa.bindparam("node"), _UNSEQUENCED,
+    prefix=(RECEIPTS.c.sequence,),
 )  # fmt: skip
 NAMELESS = ByTime(
-    RECEIPTS.c.event_id, RECEIPTS.c.recorded_at, _BY_NODE, RECEIPTS.c.node.is_(None), _UNSEQUENCED
-)
+    RECEIPTS.c.event_id, RECEIPTS.c.recorded_at, _BY_NODE,
+    RECEIPTS.c.node.is_(None), _UNSEQUENCED,
+    prefix=(RECEIPTS.c.node, RECEIPTS.c.sequence),
+)  # fmt: skip
 SETTLED_LETTERS = ByTime(
     DEAD_LETTERS.c.id, DEAD_LETTERS.c.settled_at, "FORCE INDEX (ix_dead_letters_settled_at)"
 )
@@ -139,24 +167,24 @@ def _ages() -> sa.Select[Any]:
     its = receipt.c.node == names.c.value
 
     def one(
-        column: sa.Column[Any], order: sa.ColumnElement[Any], *where: sa.ColumnElement[bool]
+        column: sa.Column[Any], order: Iterable[sa.ColumnElement[Any]], *where: sa.ColumnElement[bool]
     ) -> sa.ScalarSelect[Any]:
-        query = sa.select(column).where(its, *where).order_by(order).limit(1)
+        query = sa.select(column).where(its, *where).order_by(*order).limit(1)
         return query.with_hint(receipt, _BY_NODE, "mysql").correlate(names, NODES).scalar_subquery()
 
     at, sequence = receipt.c.recorded_at, receipt.c.sequence
-    first_unsequenced_at = one(at, at, sequence.is_(None))
+    first_unsequenced_at = one(at, (_AllNull(sequence), at), sequence.is_(None))
     return (
         sa.select(
             names.c.value.label("node"),
             NODES.c.uuid.is_not(None).label("tracked"),
             NODES.c.sequence,
             # MariaDB would read those without a sequence first.
-            sa.case((first_unsequenced_at.is_(None), one(sequence, sequence))).label("lowest"),
-            sa.case((first_unsequenced_at.is_(None), one(at, sequence))).label("oldest_at"),
-            one(at, sequence, sequence == NODES.c.sequence).label("newest_at"),
+            sa.case((first_unsequenced_at.is_(None), one(sequence, (sequence,)))).label("lowest"),
+            sa.case((first_unsequenced_at.is_(None), one(at, (sequence,)))).label("oldest_at"),
+            one(at, (sequence,), sequence == NODES.c.sequence).label("newest_at"),
             first_unsequenced_at.label("first_unsequenced_at"),
-            one(at, at.desc(), sequence.is_(None)).label("last_unsequenced_at"),
+            one(at, (_AllNull(sequence).desc(), at.desc()), sequence.is_(None)).label("last_unsequenced_at"),
         )
         .select_from(names.outerjoin(NODES, NODES.c.name == names.c.value))
         .prefix_with("STRAIGHT_JOIN", dialect="mysql")
@@ -164,8 +192,16 @@ def _ages() -> sa.Select[Any]:
 
 
 _AGES = _ages()
-_AGES_OF_NAMELESS = sa.select(sa.func.min(RECEIPTS.c.recorded_at), sa.func.max(RECEIPTS.c.recorded_at)).where(
-    RECEIPTS.c.node.is_(None), _UNSEQUENCED
+_NAMELESS_AT = (
+    sa.select(RECEIPTS.c.recorded_at)
+    .where(RECEIPTS.c.node.is_(None), _UNSEQUENCED)
+    .limit(1)
+    .with_hint(RECEIPTS, _BY_NODE, "mysql")
+)
+_INDEXED = (_AllNull(RECEIPTS.c.node), _AllNull(RECEIPTS.c.sequence), RECEIPTS.c.recorded_at)
+_AGES_OF_NAMELESS = sa.select(
+    _NAMELESS_AT.order_by(*_INDEXED).scalar_subquery(),
+    _NAMELESS_AT.order_by(*(column.desc() for column in _INDEXED)).scalar_subquery(),
 )
 _SEQUENCED = (
     sa.select(RECEIPTS.c.event_id, RECEIPTS.c.sequence, RECEIPTS.c.recorded_at)
@@ -175,9 +211,9 @@ _SEQUENCED = (
         RECEIPTS.c.sequence <= sa.bindparam("last"),
     )
     .order_by(RECEIPTS.c.sequence)
-    .limit(ROWS_AT_ONCE)
     .with_hint(RECEIPTS, _BY_NODE, "mysql")
 )
+_LOWEST = sa.select(sa.func.min(RECEIPTS.c.sequence)).where(RECEIPTS.c.node == sa.bindparam("node"))
 _REMOVE_RECEIPTS = bulk.delete_ids(RECEIPTS.c.event_id)
 _REMOVE_LETTERS = bulk.delete_ids(DEAD_LETTERS.c.id)
 _REMOVE_ATTEMPTS = bulk.delete_ids(ATTEMPTS.c.event_id)
@@ -217,8 +253,17 @@ def ages_of_nameless(connection: sa.Connection) -> Ages:
     return Ages(None, first_unsequenced_at=first, last_unsequenced_at=last)
 
 
+def lowest(connection: sa.Connection, node: str) -> int | None:
+    """Return the sequence of a node's oldest receipt that has one."""
+    sequence: int | None = connection.scalar(_LOWEST, {"node": node})
+    return sequence
+
+
 def sequenced(connection: sa.Connection, node: str, after: int, last: int) -> list[Sequenced]:
-    """Return a node's next receipts behind a sequence, up to another, in their order."""
+    """Return a node's receipts behind a sequence, up to another, in their order.
+
+    No more than ROWS_AT_ONCE apart, so that no plan can read more.
+    """
     bounds = {"node": node, "after": after, "last": last}
     return [Sequenced(**row._mapping) for row in connection.execute(_SEQUENCED, bounds)]
 

@@ -134,18 +134,23 @@ class _Run:
         if ages.node is None or ages.sequence is None:
             return
         if not ages.tracked and newest < forgotten:
-            self._remove_node(ages.node, ages.sequence)
+            self._remove_node(ages.node, self._before_lowest(ages.node, ages), ages.sequence)
         elif ages.newest_at is not None:
             last = ages.sequence - self._settings.newest_receipts
             cutoff = min(ages.newest_at, self._now) - age
             if self._may_have_old(ages, last, cutoff):
-                self._purge_sequenced(ages.node, last, cutoff)
+                self._purge_sequenced(ages.node, self._before_lowest(ages.node, ages), last, cutoff)
 
     def _may_have_old(self, ages: Ages, last: int, cutoff: datetime) -> bool:
         """Tell whether to look at the receipts of a node: that its oldest is neither young nor to be kept."""
         if ages.lowest is None or ages.oldest_at is None:
             return last > 0
         return ages.lowest <= last and not cutoff <= ages.oldest_at <= self._now
+
+    def _before_lowest(self, node: str, ages: Ages) -> int:
+        """Return the sequence behind which the receipts of a node begin."""
+        lowest = ages.lowest or self._in_transaction(retention.lowest, node) or 1
+        return lowest - 1
 
     def _latest(self, *moments: datetime | None) -> datetime | None:
         """Return the latest of some times; one that is later than now counts as now."""
@@ -155,10 +160,10 @@ class _Run:
         query, whose = (retention.NAMELESS, {}) if node is None else (retention.UNSEQUENCED, {"node": node})
         self.purged.receipts += self._remove_older(query, cutoff, retention.remove_receipts, **whose)
 
-    def _purge_sequenced(self, node: str, last: int, cutoff: datetime) -> None:
+    def _purge_sequenced(self, node: str, after: int, last: int, cutoff: datetime) -> None:
         """Remove receipts up to the last old one before the first young one, at most up to `last`."""
-        removed = 0
-        for rows in self._sequenced(node, 0, last):
+        removed = after
+        for rows in self._sequenced(node, after, last):
             old, goes_on = last_old(rows, cutoff, self._now)
             if old is not None:
                 for some in self._sequenced(node, removed, old):
@@ -167,10 +172,10 @@ class _Run:
             if not goes_on:
                 return
 
-    def _remove_node(self, node: str, sequence: int) -> None:
+    def _remove_node(self, node: str, after: int, sequence: int) -> None:
         """Remove the receipts of a removed node, the last ones together with its row."""
         rows: list[Sequenced] = []
-        for following in self._sequenced(node, 0, sequence):
+        for following in self._sequenced(node, after, sequence):
             self._remove_receipts(rows)
             rows = following
         if self._stop.is_set():
@@ -181,26 +186,28 @@ class _Run:
             self.purged.receipts += len(rows)
 
     def _sequenced(self, node: str, after: int, last: int) -> Iterator[list[Sequenced]]:
-        while rows := self._in_transaction(retention.sequenced, node, after, last):
-            yield rows
-            if len(rows) < ROWS_AT_ONCE or self._stop.is_set():
-                return
-            after = rows[-1].sequence
+        while after < last and not self._stop.is_set():
+            until = min(after + ROWS_AT_ONCE, last)
+            if rows := self._in_transaction(retention.sequenced, node, after, until):
+                yield rows
+            after = until
 
     def _remove_receipts(self, rows: Sequence[Sequenced]) -> None:
         self._remove(retention.remove_receipts, [row.event_id for row in rows])
         self.purged.receipts += len(rows)
 
     def _remove_older(self, query: ByTime, cutoff: datetime, remove: Rows, **values: str) -> int:
-        removed = 0
-        last = None
+        removed, since, skip = 0, retention.EARLIEST, 0
         while not self._stop.is_set():
-            rows = self._in_transaction(query.older, cutoff, last, **values)
+            rows = self._in_transaction(query.older, cutoff, since, skip, **values)
             self._remove(remove, [key for key, _ in rows])
             removed += len(rows)
             if len(rows) < ROWS_AT_ONCE:
                 break
-            last = rows[-1]
+            last = rows[-1][1]
+            if self._dry_run:  # Those of the same moment are still there.
+                skip = sum(time == last for _, time in rows) + (skip if last == since else 0)
+            since = last
         return removed
 
     def _remove(self, remove: Rows, ids: Sequence[str]) -> None:
