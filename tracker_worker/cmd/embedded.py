@@ -30,6 +30,7 @@ from tracker_worker.db import store
 from tracker_worker.db.engine import create_engine, engine_options, sync_schema
 from tracker_worker.db.revisions import current, head
 from tracker_worker.rpcapi import EXMODS
+from tracker_worker.worker.service import WorkerSettings, settings_from
 
 QUIET = ["oslo_db", "oslo_messaging", "alembic", "sqlalchemy"]
 FAKE_URL = "fake://"
@@ -127,6 +128,12 @@ def configured_engine(conf: cfg.ConfigOpts) -> sa.Engine:
     except DATABASE_ERRORS as error:
         raise ValueError(database_text(conf, error)) from error
     return engine
+
+
+def settings_of(conf: cfg.ConfigOpts) -> WorkerSettings:
+    """Return the worker's settings. Raises ValueError, in words, where options or their URLs are wrong."""
+    database_url(conf)
+    return settings_from(conf)
 
 
 def database_url(conf: cfg.ConfigOpts) -> str | None:

@@ -17,7 +17,7 @@ from tracker_worker.cmd import embedded, sharing
 from tracker_worker.cmd.manage.queues import topology_of
 from tracker_worker.cmd.manage.session import CommandFailed, connected, database_of, named_database, snapshot
 from tracker_worker.db import dead_letters, revisions
-from tracker_worker.worker.service import WorkerSettings, settings_from
+from tracker_worker.worker.service import WorkerSettings
 
 
 class Checks(upgradecheck.UpgradeCommands):
@@ -124,7 +124,7 @@ class Checks(upgradecheck.UpgradeCommands):
 
     def _settings(self) -> WorkerSettings:
         embedded.transports(self._conf)
-        return settings_from(self._conf)
+        return embedded.settings_of(self._conf)
 
 
 def main() -> int:

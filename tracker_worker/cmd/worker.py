@@ -14,7 +14,7 @@ from tracker_worker.cmd import embedded, sharing
 from tracker_worker.cmd.reload import reload_options
 from tracker_worker.cmd.signals import FAILED, Signals
 from tracker_worker.core.urls import shown_url
-from tracker_worker.worker.service import Worker, WorkerSettings, settings_from
+from tracker_worker.worker.service import Worker, WorkerSettings
 
 LOG = log.getLogger(__name__)
 
@@ -32,7 +32,7 @@ def run(conf: cfg.ConfigOpts, arguments: list[str]) -> int:
         conf(arguments, project="tracker-worker", version=version("tracker-worker"))
         log.setup(conf, "tracker-worker")
         rpc, notifications = embedded.transports(conf)
-        settings = settings_from(conf)
+        settings = embedded.settings_of(conf)
         # It may wait for a server for ever.
         engine = signals.run("database", lambda: _database(conf, settings), abandon=True)
     except (ValueError, OSError, cfg.Error, log.LogConfigError) as error:

@@ -34,6 +34,7 @@ from tracker_worker.domain.views import usage_view
 
 CAUSE = CausePayload("instance_claim", "event-1", "req-1", INSTANCE)
 FULL = command("instance_claim", instance=an_instance(), limits=Limits(vcpu=1))
+VERSIONS = {"ComputeNodeAuditPayload": "1.2", "ComputeNodeEventErrorPayload": "1.1"}
 CONFLICT = a_report(resources=some_resources(uuid="another"))
 
 
@@ -44,7 +45,7 @@ def data_of(notice: Notice, name: str) -> dict[str, Any]:
     assert payload == {
         "nova_object.name": name,
         "nova_object.namespace": "tracker_worker",
-        "nova_object.version": "1.1" if name == "ComputeNodeAuditPayload" else "1.0",
+        "nova_object.version": VERSIONS.get(name, "1.0"),
     }
     assert data.pop("cause") == {
         "nova_object.name": "CausePayload",

@@ -15,7 +15,7 @@ from tracker_worker.cmd import embedded
 from tracker_worker.core.urls import error_text, secrets_of
 from tracker_worker.db import revisions
 from tracker_worker.db.engine import create_engine, engine_options
-from tracker_worker.worker.service import WorkerSettings, settings_from
+from tracker_worker.worker.service import WorkerSettings
 
 
 class CommandFailed(Exception):
@@ -83,7 +83,7 @@ def settings_of(conf: cfg.ConfigOpts) -> WorkerSettings:
     """Return the worker's settings. Raises CommandFailed."""
     try:
         embedded.transports(conf)
-        return settings_from(conf)
+        return embedded.settings_of(conf)
     except ValueError as error:
         raise CommandFailed(str(error)) from None
 
