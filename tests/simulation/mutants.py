@@ -197,6 +197,18 @@ def adds_what_it_releases(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @mutant
+def parks_the_events_of_a_broken_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tracker_worker.worker.committer._sum_faults", lambda _nodes: {})
+
+
+@mutant
+def forgets_the_events_of_a_broken_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "tracker_worker.worker.held.HeldEvents.release", lambda held, node: held._events.pop(node)[:0]
+    )
+
+
+@mutant
 def never_counts_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(receipts, "count_attempts", lambda _connection, _counts: None)
 

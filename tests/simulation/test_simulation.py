@@ -15,7 +15,7 @@ from tests.simulation.mutants import MUTANTS
 FAULTS = {
     "clock set", "commit reported as failed", "database clock set", "down time", "drop", "failed", "failover",
     "failover behind a pooler", "full", "kill", "lease lost", "locked", "notification refused",
-    "publisher lost", "redelivery of everything", "stop", "time passes", "unavailable",
+    "publisher lost", "redelivery of everything", "stop", "sum broken", "time passes", "unavailable",
 }  # fmt: skip
 
 

@@ -34,6 +34,7 @@ BOUNDS = LaneSettings(
     retry_initial=0.0,
     retry_max=0.0,
     calm_seconds=0.02,
+    recheck_seconds=0.02,
 )
 """A worker has lived for a while after some batches: the world's clocks hardly go on while it works."""
 
@@ -188,11 +189,18 @@ class Process:
         self.point(faults.DURING_DRAIN)
         if self.subscription is not None:
             self.subscription._acknowledge()
-        self.hooks.drained(sum(d.tag in d._channel.channel.unacknowledged for d in self._taken))
+        left = [d for d in self._taken if d.tag in d._channel.channel.unacknowledged]
+        self.hooks.drained(len(left) - self._held_back())
         self.disconnect()
         self.relay._closing.set()
         self.relay.notify()
         self.relay._run()
+
+    def _held_back(self) -> int:
+        """How many events wait until somebody rebuilds their node."""
+        held = self.lane._committer._held
+        held.drop_dead()
+        return sum(map(len, held._events.values()))
 
     def bury(self) -> None:
         """Give back what a dead process no longer holds."""

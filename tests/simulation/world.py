@@ -15,7 +15,7 @@ from typing import Any
 from tests.simulation import faults
 from tests.simulation.bus import PREFETCH, Broker, Connection, Message
 from tests.simulation.checker import MOST_DEATHS, Checker
-from tests.simulation.clients import KILLS, NEAR, RAISES, READ, Clients
+from tests.simulation.clients import KILLS, NEAR, NODES, RAISES, READ, Clients
 from tests.simulation.database import hooked_engine
 from tests.simulation.faults import Crash, Rates, Trouble, Violation
 from tests.simulation.standby import Standby
@@ -212,6 +212,7 @@ class World:
     def _come_to_rest(self) -> None:
         """No more faults: every worker runs, one after the other, until nothing is left to do."""
         self.rates, self._trouble = faults.NONE, None
+        self.checker.rebuild()
         last, number = MOST_ROUNDS, 0
         while number < last:
             number += 1
@@ -266,10 +267,13 @@ class World:
                     self._set_database_clock,
                     self._set_database_clock,
                     self._pause,
+                    self._break_sum,
                 )  # fmt: skip
             )
         if self.chance.random() < 0.004:
             return host, self._down_time
+        if self.checker.broken and self.chance.random() < 0.1:
+            return host, self._rebuild
         if self.chance.random() < self.rates.failover:
             return host, self._copy if self._standby is None else self._fail_over
         acts: list[tuple[int, Callable[[Host], None]]] = [
@@ -394,6 +398,15 @@ class World:
         for _ in range(6):
             self.clients.repeat()
 
+    def _break_sum(self, _host: Host) -> None:
+        """Somebody changes a node by SQL: its events must wait until it is rebuilt."""
+        if not any(host.writing for host in self.hosts):
+            self.happened["sum broken"] += self.checker.break_sum(self.chance.choice(NODES))
+
+    def _rebuild(self, _host: Host) -> None:
+        if not any(host.writing for host in self.hosts):
+            self.checker.rebuild()
+
     def _pause(self, host: Host) -> None:
         self.happened["time passes"] += 1
         self.pass_time(self.chance.choice((3, 11, 30)))
@@ -441,6 +454,7 @@ class World:
 
     def _settle_all(self) -> bool:
         """Let nothing fail until no message waits, then publish a window; tell whether that came true."""
+        self.checker.rebuild()
         rates, self.rates = self.rates, faults.NONE
         trouble, self._trouble = self._trouble, None
         for _ in range(MOST_ROUNDS):
