@@ -34,6 +34,7 @@ from typing import Any, Self
 
 import oslo_messaging
 
+from tracker_worker.core.urls import ESCAPES, URLRefused
 from tracker_worker.exceptions import TrackerWorkerException
 from tracker_worker.link import Link
 from tracker_worker.snapshots import EventNumbers, Hold
@@ -131,9 +132,14 @@ class TrackerAPI:
     def from_conf(cls, conf: Any, url: str | None = None, **settings: Any) -> Self:
         """Return a client on a transport of its own, by default the one of [DEFAULT] transport_url.
 
-        `conf` must be cfg.CONF: oslo.messaging has options there. `settings` are the constructor's.
+        `conf` must be cfg.CONF: oslo.messaging has options there. `settings` are the constructor's. Raises
+        URLRefused, a ValueError, for a URL that cannot be parsed.
         """
-        transport = oslo_messaging.get_rpc_transport(conf, url=url, allowed_remote_exmods=EXMODS)
+        try:
+            transport = oslo_messaging.get_rpc_transport(conf, url=url, allowed_remote_exmods=EXMODS)
+        except (ValueError, oslo_messaging.InvalidTransportURL):  # Both quote a part of the password.
+            option = "[DEFAULT] transport_url" if url is None else "url"
+            raise URLRefused(f"{option} cannot be parsed: in a password write {ESCAPES}") from None
         return cls(transport, **settings)
 
     def call(self, context: Any, method: str, node: str, **args: Any) -> Json:

@@ -6,6 +6,7 @@ import tracker_worker.cmd  # noqa: F401  # isort: skip
 
 import socket
 import time
+import traceback
 from collections.abc import Iterator
 
 import kombu.compression
@@ -137,3 +138,12 @@ def test_the_end_of_a_claim_that_was_saved_takes_no_snapshot_back():
         seen.append(events.snapshot())
         raise RuntimeError
     assert seen == sorted(seen) and len(seen) == 2
+
+
+@pytest.mark.parametrize("delimiter", "/?#")
+def test_url_with_an_unescaped_password_is_refused_without_showing_it(delimiter):
+    url = f"rabbit://tracker:SECRETPART1{delimiter}rest@127.0.0.1:5672/v"
+    with pytest.raises(ValueError, match="%2F") as caught:
+        TrackerAPI.from_conf(cfg.CONF, url=url)
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "SECRETPART1" not in shown

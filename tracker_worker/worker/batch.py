@@ -103,6 +103,7 @@ class Batch:
         self._notices: list[tuple[str | None, Notice]] = []
         self._settled: list[str] = []
         self._unchanged: dict[str, Token] = {}
+        self._views: dict[tuple[str, int], dict[str, Any]] = {}
         self._answers: list[tuple[Delivery, Answer]] = []
 
     def apply(self, event: Event) -> None:
@@ -195,7 +196,9 @@ class Batch:
         self._unchanged[node.name] = token_of(self._nodes[node.name])
         answer: Answer = NodeNotFound(f"node {node.name} is not tracked")
         if node.tracked:
-            answer = node_view(node)
+            # One view for all that ask at this sequence: that of a large node takes some hundred KB.
+            key = node.name, node.sequence
+            answer = self._views[key] = self._views.get(key) or node_view(node)
         self._answers.append((event.delivery, answer))
 
     def _decide(self, event: Event, command: Command) -> None:
