@@ -60,6 +60,12 @@ class NodeNotFound(TrackerWorkerException):
     code = "node_not_found"
 
 
+class NodeBroken(TrackerWorkerException):
+    """The node's ledger cannot be used; its events are held until an operator has rebuilt it."""
+
+    code = "ledger_broken"
+
+
 class TrackerUnavailable(TrackerWorkerException):
     """The broker did not confirm the command within the timeout or the retries.
 

@@ -311,7 +311,7 @@ class TrackerAPI:
         self.cast(context, "remove_node", node, force=force, **_given(host=host))
 
     def get_node(self, context: Any, node: str) -> Json:
-        """Return the node view. Raises NodeNotFound."""
+        """Return the node view. Raises NodeNotFound, NodeBroken."""
         return self.call(context, "get_node", node)
 
     def _cast_move(self, context: Any, method: str, node: str, instance: str, migration: str) -> None:

@@ -74,6 +74,16 @@ def test_broken_node_is_told_once_as_an_event_error(broken):
     assert "node rebuild" in data["message"]
 
 
+def test_read_of_a_broken_node_is_answered_and_not_held(broken):
+    first, second = (broken.send(command("get_node")) for _ in range(2))
+    assert (first.outcome, second.outcome) == ("NodeBroken", "NodeBroken")
+    assert "node rebuild" in str(second.answer)
+    mend(broken.engine)
+    broken.seconds += 60
+    broken.run()
+    assert broken.send(command("get_node")).answer["vcpus_used"] == 0
+
+
 def test_broken_node_is_listed_as_broken(broken):
     with broken.engine.connect() as connection:
         found = {node.name: node.broken for node in listing.nodes(connection)}

@@ -8,6 +8,7 @@ parks it; everything else is the server's trouble, and is waited for.
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TypeVar
 
 from cachetools import LRUCache
@@ -35,9 +36,10 @@ from tracker_worker.db.errors import (
 )
 from tracker_worker.db.store import NodesBroken, StaleNode
 from tracker_worker.db.unit_of_work import UnitOfWork
-from tracker_worker.domain.commands import UpdateAvailableResource
+from tracker_worker.domain.commands import GetNode, UpdateAvailableResource
 from tracker_worker.domain.errors import BadMessage, ErrorCode
 from tracker_worker.domain.ledger import Node, rebuilt, sum_fault
+from tracker_worker.exceptions import NodeBroken
 from tracker_worker.worker.batch import Batch, Rules, Snapshot
 from tracker_worker.worker.events import Event, attempts_key, internal_error
 from tracker_worker.worker.held import HeldEvents
@@ -98,6 +100,7 @@ class Committer:
         held, events = self._held.admit(events)
         if held:
             self._forget_attempts(held)
+            _answer_reads(held)
             self._repair()
         if not events:
             return
@@ -130,7 +133,7 @@ class Committer:
         self._held.drop_dead()
         for name in self._held.nodes:
             try:
-                self.persist(lambda name=name: self._load([name]))  # type: ignore[misc]
+                self.persist(partial(self._load, [name]))
             except NodesBroken:
                 continue
             LOG.warning("The ledger of node %s is whole again: its events are applied", name)
@@ -173,7 +176,7 @@ class Committer:
         """Rebuild the nodes for which an audit with `startup` waits, then apply their events in order."""
         for name in self._held.repairable():
             try:
-                self.persist(lambda name=name: self._rebuild(name))  # type: ignore[misc]
+                self.persist(partial(self._rebuild, name))
             except NodesBroken:
                 continue
             self.settle(self._held.release(name))
@@ -345,6 +348,14 @@ def _log_dead_letter(letter: DeadLetter) -> None:
         "Event %s (%s) of node %s is parked as dead letter %s: %s at %s: %s",
         letter.event_id, letter.method, letter.node, letter.id, letter.code, letter.path, letter.message,
     )  # fmt: skip
+
+
+def _answer_reads(held: Iterable[Event]) -> None:
+    """A question need not wait for its node to be rebuilt: it changes nothing, and its caller waits."""
+    for event in held:
+        if isinstance(event.command, GetNode):
+            text = f"the ledger of node {event.node} is broken: see 'tracker-worker-manage node rebuild'"
+            _answer(event.delivery, NodeBroken(text))
 
 
 def _answer(delivery: Delivery, answer: Answer) -> None:

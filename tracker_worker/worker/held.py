@@ -3,7 +3,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from tracker_worker.domain.commands import UpdateAvailableResource
+from tracker_worker.domain.commands import GetNode, UpdateAvailableResource
 from tracker_worker.worker.events import Event
 
 
@@ -27,12 +27,13 @@ class HeldEvents:
             self._events.setdefault(name, [])
 
     def admit(self, events: Iterable[Event]) -> tuple[list[Event], list[Event]]:
-        """Hold the events whose node is held; return these, and the others."""
+        """Hold the events whose node is held; return these, and the others. A read is returned, not kept."""
         held, others = [], []
         for event in events:
             if event.owned and event.node is not None and event.node in self._events:
-                self._events[event.node].append(event)
                 held.append(event)
+                if not isinstance(event.command, GetNode):
+                    self._events[event.node].append(event)
             else:
                 others.append(event)
         return held, others
