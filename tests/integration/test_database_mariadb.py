@@ -7,13 +7,12 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy.exc import OperationalError
 
 from tests.functional.statements import Fault
 from tests.integration.operators import OnMariaDB
 from tests.servers.mariadb import MariaDB
 from tracker_worker.db.engine import create_engine, sync_schema
-from tracker_worker.db.errors import DATABASE_ERRORS
+from tracker_worker.db.errors import DATABASE_ERRORS, is_connection_lost, is_data_error
 from tracker_worker.db.tables import METADATA
 from tracker_worker.db.unit_of_work import UnitOfWork
 
@@ -138,8 +137,8 @@ def test_an_error_of_the_server_is_no_events_fault_and_no_lost_connection_where_
     signal = f"SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = {number}, MESSAGE_TEXT = 'value 2006 (2013)'"
     with pytest.raises(DATABASE_ERRORS) as caught, engine.connect() as connection:
         connection.exec_driver_sql(signal)
-    if number == 1047:
-        assert type(caught.value) is OperationalError
+    assert not is_data_error(caught.value)
+    assert is_connection_lost(caught.value) is (number == 2006)
     unit_of_work = UnitOfWork(engine)
     unit_of_work.ping()
     unit_of_work.close()

@@ -378,11 +378,19 @@ class World:
         self._process(host).drain()
         host.process = None
 
-    def _set_clock(self, _host: Host) -> None:
-        """By an hour, or by more than receipts are kept."""
+    def _set_clock(self, host: Host) -> None:
+        """By an hour; or for some events by more than receipts are kept, which the purge and repetitions
+        follow.
+        """
         self.happened["clock set"] += 1
-        hours = 24 * (RECEIPT_DAYS + 1)
-        self.now += timedelta(hours=self.chance.choice((-1, 1, 1, hours, -hours)))
+        long = 24 * (RECEIPT_DAYS + 1)
+        hours = self.chance.choice((-1, 1, long, -long, -long, -long))
+        self.now += timedelta(hours=hours)
+        if abs(hours) > 1:
+            for act in (self._cast, self._turn, self._lane):
+                act(host)
+            self.now -= timedelta(hours=hours)
+            self._purge_and_repeat(host)
 
     def _set_database_clock(self, host: Host) -> None:
         """Between two events, which the purge and repetitions follow: what is old only sequences tell then.
@@ -393,6 +401,9 @@ class World:
             return
         self.happened["database clock set"] += 1
         self._database_ahead += timedelta(days=self.chance.choice((-1, 1, 1)) * (RECEIPT_DAYS + 1))
+        self._purge_and_repeat(host)
+
+    def _purge_and_repeat(self, host: Host) -> None:
         for act in (self._cast, self._turn, self._lane, self._purge):
             act(host)
         for _ in range(6):
@@ -449,8 +460,11 @@ class World:
         self.clients.roll_back(standby.point.sequences, self.checker.has_seen)
         self.checker.roll_back(standby.point)
         self.died_late |= self.checker.attempts_are_left()
-        for host in self.hosts:
-            self._cast(host)
+        for host in self.hosts * 2:
+            # Each in turn applies what is new: the sequences that were lost come round again.
+            for act in (self._cast, self._flap, self._turn, self._lane, self._turn):
+                if host.process is not None:
+                    self._act(host, act)
 
     def _settle_all(self) -> bool:
         """Let nothing fail until no message waits, then publish a window; tell whether that came true."""
@@ -628,7 +642,7 @@ class World:
     def replied(self, reply: Any) -> None:
         inner = json.loads(json.loads(reply.body)["oslo.message"])
         read = self.clients.reads.get(inner["_msg_id"])
-        if read is not None and "NodeBroken" in str(inner["failure"]) and self.happened["sum broken"]:
+        if "NodeBroken" in str(inner["failure"]) and self.happened["sum broken"]:
             return
         if read is not None and inner["failure"] is not None:
             raise Violation(f"{inner['_msg_id']} of {read[0]} failed: {inner['failure']}")

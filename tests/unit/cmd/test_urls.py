@@ -19,6 +19,7 @@ SECRET = "planted-secret"
 def kept_process(monkeypatch):
     """Put back what is set for the whole process."""
     factory = logging.getLogRecordFactory()
+    logging.setLogRecordFactory(logging.LogRecord)  # Programs that ran in this process have set their own.
     monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
     yield
     logging.setLogRecordFactory(factory)
