@@ -8,8 +8,11 @@ from msgspec.structs import replace
 from tests.builders import INSTANCE, NODE, a_flavor, a_report, an_instance, command, some_resources
 from tests.functional.lanes import OTHER_NODE, PARTITIONS, data_of, names_of_partition
 from tests.functional.manage import Manage
+from tests.functional.statements import Fault, disk_full, out_of_range
+from tracker_worker.bus.envelope import encode
 from tracker_worker.db import listing
 from tracker_worker.db.tables import ATTEMPTS, CLAIMS, NODES
+from tracker_worker.domain.objects import Origin
 from tracker_worker.domain.partitions import partition_of
 
 
@@ -122,6 +125,88 @@ def test_audit_with_startup_repairs_the_node_and_releases_what_is_held(broken):
     assert broken.claimed() == {}
     assert broken.used() == (0, 512, 0)
     assert broken.send(boot("i-2")).outcome == "granted"
+
+
+def test_repair_beside_an_event_that_the_database_cannot_store_parks_that_one_alone(broken):
+    """Found by a review: the repair was lost with the failed batch, and begun again without end."""
+    held = broken.send(boot("i-1"))
+    audit, bad = broken.deliver(startup_audit()), broken.deliver(boot("bad"))
+    with Fault(broken.engine, "INSERT INTO claims", out_of_range, holding="bad"):
+        broken.run()
+    assert (held.outcome, audit.outcome, bad.outcome) == ("granted", "applied", "EventParked")
+    errors = [n for n in broken.notifications() if n["event_type"] == "compute_node.event.error"]
+    assert len(errors) == 2, "the broken node, and the event that is parked"
+
+
+@pytest.mark.parametrize("beginning", ["SELECT nodes", "UPDATE nodes", "INSERT INTO receipts"])
+def test_repair_outlasts_errors_of_the_database(broken, beginning):
+    held = broken.send(boot("i-1"))
+    audit = broken.deliver(startup_audit())
+    with Fault(broken.engine, beginning, disk_full, times=7):
+        broken.run()
+    assert (held.outcome, audit.outcome, broken.parked()) == ("granted", "applied", [])
+
+
+def test_repair_is_told_as_usage_and_moves_the_sequence(broken):
+    """Though the audit itself finds nothing to correct."""
+    audit = broken.send(startup_audit(origin=Origin("client-1", 1)))
+    assert (audit.outcome, broken.used(), broken.sequence()) == ("ignored", (0, 512, 0), 3)
+    told = data_of(broken.notifications()[-1])
+    assert (told["sequence"], told["vcpus_used"], told["cause"]["method"]) == (3, 0, "rebuild_node")
+
+
+def test_event_to_be_parked_is_parked_once_its_node_is_rebuilt(broken):
+    held = broken.deliver_body(encode("build_failed", {"node": NODE, "event_id": "e", "x": 1}))
+    broken.run()
+    assert held.answers == []
+    mend(broken.engine)
+    broken.seconds += 60
+    broken.run()
+    assert broken.parked() == [("e", "unknown_argument")]
+
+
+def test_claims_without_a_row_hold_their_node(a_bench):
+    first = a_bench()
+    first.track(NODE, OTHER_NODE)
+    first.send(boot())
+    with first.engine.begin() as connection:
+        connection.execute(sa.delete(NODES).where(NODES.c.name == NODE))
+    bench = a_bench()
+    assert bench.send(startup_audit()).answers == []
+    assert bench.send(boot(node=OTHER_NODE)).outcome == "granted"
+    assert bench.parked() == []
+
+
+@pytest.mark.parametrize("column", ["resources", "conflicts"])
+def test_row_that_is_no_json_survives_an_audit_with_startup_and_is_listed(a_bench, manage, column):
+    first = a_bench()
+    first.track(NODE, OTHER_NODE)
+    with first.engine.begin() as connection:
+        connection.exec_driver_sql(f"UPDATE nodes SET {column} = '{{' WHERE name = ?", (NODE,))
+    bench = a_bench()
+    assert bench.send(startup_audit()).answers == []
+    assert {node["name"]: node["broken"] for node in manage.json("node", "list")} == {
+        NODE: True,
+        OTHER_NODE: False,
+    }
+    for verb in ("show", "rebuild"):
+        assert "restore them" in manage.complaint("node", verb, NODE)
+
+
+def test_removed_node_with_a_wrong_sum_is_listed_and_can_be_rebuilt(a_bench, manage):
+    first = a_bench()
+    first.track()
+    first.send(command("remove_node"))
+    with first.engine.begin() as connection:
+        connection.execute(sa.update(NODES).values(vcpus_used=3))
+    bench = a_bench()
+    report = bench.send(a_report(resources=startup_audit().resources))
+    assert report.answers == []
+    assert [node["broken"] for node in manage.json("node", "list")] == [True]
+    manage.json("node", "rebuild", NODE)
+    bench.seconds += 60
+    bench.run()
+    assert report.outcome == "applied"
 
 
 def test_audit_without_startup_is_held_like_everything_else(broken):

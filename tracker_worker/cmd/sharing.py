@@ -13,10 +13,10 @@ import msgspec
 import sqlalchemy as sa
 from msgspec import Struct
 from oslo_config import cfg
-from oslo_db.exception import DBDuplicateEntry
 
 from tracker_worker.conf import bus, pci, tracker
 from tracker_worker.db import shared_settings
+from tracker_worker.db.errors import DATABASE_ERRORS, is_duplicate
 from tracker_worker.worker.service import WorkerSettings
 
 LOG = logging.getLogger(__name__)
@@ -74,7 +74,10 @@ def agree(engine: sa.Engine, shared: SharedSettings) -> None:
     """
     try:
         _agree(engine, shared)
-    except DBDuplicateEntry:  # Another worker was the first, a moment ago: now there is something to compare.
+    except DATABASE_ERRORS as error:
+        if not is_duplicate(error):
+            raise
+        # Another worker was the first, a moment ago: now there is something to compare.
         _agree(engine, shared)
 
 

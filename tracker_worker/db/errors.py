@@ -49,6 +49,7 @@ _DATA_CLASSES = (
     db_exception.DBConstraintError,
     db_exception.DBReferenceError,
 )
+_DUPLICATE_STATE, _DUPLICATE_NUMBER = "23505", 1062
 _LOST_IN_A_STATEMENT = 2013
 _LOST_NUMBERS = frozenset((2006, _LOST_IN_A_STATEMENT))
 """How a client of MariaDB notices that its connection is lost. (For oslo.db 1047 is such a one, too.)"""
@@ -66,7 +67,7 @@ def is_data_error(error: BaseException) -> bool:
     """
     if not isinstance(error, DATABASE_ERRORS):
         return True
-    if isinstance(error, (StaleNode, db_exception.DBDuplicateEntry)):
+    if isinstance(error, StaleNode) or is_duplicate(error):
         return False
     original = _driver_error(error)
     if _number(original) in _DATA_NUMBERS:
@@ -77,13 +78,25 @@ def is_data_error(error: BaseException) -> bool:
     return any(isinstance(each, _DATA_CLASSES) for each in kinds) or _is_refused_by_the_driver(error)
 
 
+def is_duplicate(error: BaseException) -> bool:
+    """Tell whether a row exists already, in whatever language the server says so."""
+    if isinstance(error, db_exception.DBDuplicateEntry):
+        return True
+    original = _driver_error(error)
+    return _state(original) == _DUPLICATE_STATE or _number(original) == _DUPLICATE_NUMBER
+
+
 def is_connection_lost(error: BaseException | None) -> bool:
-    """Tell whether the connection was lost in the middle of a statement, as when the server dies of it."""
+    """Tell whether the connection was lost in the middle of a statement, as when the server dies of it.
+
+    Not when the server has said why it ends the session: an operator, or a limit, has ended it.
+    """
     if not isinstance(error, db_exception.DBConnectionError):
         return False
     original = _driver_error(error)
     number = _number(original)
-    return (number is None or number in _LOST_NUMBERS) and not is_statement_timeout(error)
+    silent = not _state(original) and (number is None or number in _LOST_NUMBERS)
+    return silent and not is_statement_timeout(error)
 
 
 def is_statement_timeout(error: BaseException | None) -> bool:

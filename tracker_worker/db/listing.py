@@ -5,12 +5,15 @@ from datetime import datetime
 from heapq import merge
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 from msgspec import Struct
 
 from tracker_worker.db.tables import CLAIMS, NODES, RECEIPTS
 from tracker_worker.domain.flavors import MB_PER_GB
 from tracker_worker.domain.ledger import Role
+from tracker_worker.domain.objects import Resources
+from tracker_worker.domain.shapes import read_known
 
 
 class NodeSummary(Struct, frozen=True):
@@ -52,6 +55,11 @@ class HistoryEntry(Struct, frozen=True):
     instance_uuid: str | None
 
 
+def _as_it_is(column: sa.Column[Any]) -> sa.ColumnElement[Any]:
+    """Return a JSON column that is read row by row: one that is no JSON must not hide all others."""
+    return sa.type_coerce(column, sa.Text).label(column.name)
+
+
 _AMOUNTS = ("vcpus", "memory_mb", "disk_mb")
 _CLAIMED = (
     sa.select(
@@ -71,7 +79,7 @@ _BROKEN = sa.or_(
 _NODES = (
     sa.select(
         NODES.c.name, NODES.c.host, NODES.c.uuid, NODES.c.vcpus_used, NODES.c.memory_mb_used,
-        NODES.c.disk_mb_used, NODES.c.disabled, NODES.c.conflicts, NODES.c.resources,
+        NODES.c.disk_mb_used, NODES.c.disabled, _as_it_is(NODES.c.conflicts), _as_it_is(NODES.c.resources),
         sa.func.coalesce(_CLAIMED.c.running_vms, 0).label("running_vms"), _BROKEN.label("broken"),
     )
     .outerjoin(_CLAIMED, _CLAIMED.c.node == NODES.c.name)
@@ -88,7 +96,8 @@ def nodes(connection: sa.Connection) -> list[NodeSummary]:
     Reports are read here, not by the database: PostgreSQL cannot look into one whose texts hold a NUL.
     """
     rows = connection.execute(_NODES)
-    return [_summary(row) for row in rows if row.uuid is not None or row.conflicts]
+    summaries = [(row.uuid, _summary(row)) for row in rows]
+    return [each for uuid, each in summaries if uuid is not None or each.conflicts or each.broken]
 
 
 def history(connection: sa.Connection, node: str, most: int) -> list[HistoryEntry]:
@@ -102,8 +111,22 @@ def history(connection: sa.Connection, node: str, most: int) -> list[HistoryEntr
     return [_entry(row) for row in merge(sequenced, unsequenced, key=lambda row: row.recorded_at)][-most:]
 
 
+def _json(value: Any) -> Any:
+    """Return a JSON value; some drivers hand it over as text, others read it."""
+    return msgspec.json.decode(value) if isinstance(value, str) else value
+
+
 def _summary(row: Any) -> NodeSummary:
-    report: dict[str, Any] = row.resources or {}
+    report: dict[str, Any] = {}
+    conflicts: list[str] = []
+    readable = True
+    try:
+        report = _json(row.resources) or {}
+        conflicts = list(_json(row.conflicts))
+        if report:
+            read_known(report, Resources)
+    except (msgspec.MsgspecError, TypeError, ValueError):
+        readable = False
     return NodeSummary(
         name=row.name,
         host=row.host,
@@ -116,8 +139,8 @@ def _summary(row: Any) -> NodeSummary:
         local_gb_used=row.disk_mb_used // MB_PER_GB,
         running_vms=row.running_vms,
         disabled=row.disabled,
-        conflicts=list(row.conflicts),
-        broken=bool(row.broken),
+        conflicts=conflicts,
+        broken=bool(row.broken) or not readable,
     )
 
 

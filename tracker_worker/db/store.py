@@ -58,6 +58,11 @@ class StaleNode(Exception):
     """Another writer has changed a node since it was loaded: nothing was committed, load it again."""
 
 
+UNTIL_READABLE = (
+    "its events wait until its rows can be read: restore them, or start the version that has written them"
+)
+
+
 class NodesBroken(Exception):
     """Nodes whose ledger cannot be used; `reasons` says why, by name. Nothing can be applied to them."""
 
@@ -113,12 +118,15 @@ def load_ledgers(connection: sa.Connection, names: Iterable[str]) -> dict[str, N
         try:
             held[row.instance_uuid] = (*held.get(row.instance_uuid, ()), _claim(row))
         except _UNREADABLE as error:
-            unreadable[row.node] = f"a claim of instance {row.instance_uuid} cannot be read: {error}"
+            reason = f"a claim of instance {row.instance_uuid} cannot be read ({error}); {UNTIL_READABLE}"
+            unreadable[row.node] = reason
     for row in rows:
         try:
             nodes[row.name] = _node(row, claims.get(row.name, {}))
         except _UNREADABLE as error:
-            unreadable[row.name] = f"its row cannot be read: {error}"
+            unreadable[row.name] = f"its row cannot be read ({error}); {UNTIL_READABLE}"
+    for name in claims.keys() - {row.name for row in rows}:
+        unreadable[name] = f"it has claims and no row; {UNTIL_READABLE}"
     if unreadable:
         raise NodesBroken(unreadable)
     return nodes

@@ -161,12 +161,8 @@ class Batch:
 
     def report_broken(self, event: Event, reason: str) -> None:
         """Tell that a node's ledger is broken, and that its events are held: `event` is the first of them."""
-        text = (
-            f"{reason}; its events wait until 'tracker-worker-manage node rebuild' or an audit with startup "
-            "has repaired it"
-        )
         node = Node(event.node or "")
-        notice = event_error_notice(node, event.cause, ErrorCode.LEDGER_BROKEN, "$.node", text)
+        notice = event_error_notice(node, event.cause, ErrorCode.LEDGER_BROKEN, "$.node", reason)
         self._notices.append((event.node, notice))
 
     def answers(self) -> list[tuple[Delivery, Answer]]:

@@ -13,7 +13,6 @@ from typing import TypeVar
 
 from cachetools import LRUCache
 from msgspec.structs import replace
-from oslo_db import exception as db_exception
 from tenacity import (
     RetryCallState,
     Retrying,
@@ -31,17 +30,18 @@ from tracker_worker.db.errors import (
     DATABASE_ERRORS,
     is_connection_lost,
     is_data_error,
+    is_duplicate,
     is_statement_timeout,
     reason_of,
 )
-from tracker_worker.db.store import NodesBroken, StaleNode
+from tracker_worker.db.store import UNTIL_READABLE, NodesBroken, StaleNode
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.commands import GetNode, UpdateAvailableResource
 from tracker_worker.domain.errors import BadMessage, ErrorCode
 from tracker_worker.domain.ledger import Node, rebuilt, sum_fault
 from tracker_worker.exceptions import NodeBroken
 from tracker_worker.worker.batch import Batch, Rules, Snapshot
-from tracker_worker.worker.events import Event, attempts_key, internal_error
+from tracker_worker.worker.events import Event, attempts_key, internal_error, read_in_windows
 from tracker_worker.worker.held import HeldEvents
 from tracker_worker.worker.settings import LaneSettings
 from tracker_worker.worker.watchdog import Activity, named
@@ -50,6 +50,9 @@ T = TypeVar("T")
 
 LOG = logging.getLogger(__name__)
 
+_UNTIL_REPAIRED = (
+    "its events wait until 'tracker-worker-manage node rebuild' or an audit with startup has repaired it"
+)
 NOTHING = Snapshot({}, {}, {})
 
 
@@ -131,13 +134,24 @@ class Committer:
     def recheck(self) -> None:
         """Load the held nodes again, and settle the events of those that somebody has rebuilt."""
         self._held.drop_dead()
-        for name in self._held.nodes:
+        names = set(self._held.nodes)
+        while names:
             try:
-                self.persist(partial(self._load, [name]))
-            except NodesBroken:
-                continue
+                self.persist(partial(self._load, sorted(names)))
+                break
+            except NodesBroken as broken:
+                names -= broken.reasons.keys()
+        for name in sorted(names):
             LOG.warning("The ledger of node %s is whole again: its events are applied", name)
-            self.settle(self._held.release(name))
+            self._resume(name)
+
+    def _resume(self, name: str) -> None:
+        """Settle what was held of a node, in order; it is decoded again, for only bytes were kept."""
+        held = self._held.release(name)
+        judged = {id(each.delivery): each.bad for each in held if each.bad is not None}
+        deliveries = [each.delivery for each in held]
+        for events in read_in_windows(deliveries, self._rules.partitions, self._settings.batch_bytes):
+            self.settle([replace(e, bad=judged.get(id(e.delivery), e.bad)) for e in events])
 
     def _split(self, events: Sequence[Event], error: Exception) -> None:
         """Find the event at fault: alone it is parked, a half of a batch is settled as a batch is."""
@@ -168,8 +182,9 @@ class Committer:
 
     def _forget_attempts(self, events: Iterable[Event]) -> None:
         """Held is not under way: a worker that ends meanwhile has not died of these events."""
-        keys = [attempts_key(event.delivery) for event in events if event.delivery.redelivered]
-        if keys:
+        redelivered = [event for event in events if event.delivery.redelivered and event.bad is None]
+        if keys := [attempts_key(event.delivery) for event in redelivered]:
+            self._activity.step = "forgetting attempts of events that are held"
             self.persist(lambda: self._unit_of_work.forget_attempts(keys))
 
     def _repair(self) -> None:
@@ -179,14 +194,20 @@ class Committer:
                 self.persist(partial(self._rebuild, name))
             except NodesBroken:
                 continue
-            self.settle(self._held.release(name))
+            self._resume(name)
 
     def _rebuild(self, name: str) -> None:
-        """Cache a node with the sum of its claims as what is claimed: its next commit writes that."""
-        node = self._unit_of_work.load([name])[name]
-        whole = rebuilt(node)
-        LOG.warning("Node %s is rebuilt from its claims: %s used, it was %s", name, whole.used, node.used)
-        self._nodes[name] = whole
+        """Commit that what is claimed of a node is the sum of its claims, as `node rebuild` does."""
+        self._activity.step = f"rebuilding {name}"
+        node = self._readable([name])[name]
+        if sum_fault(node) is None:
+            return
+        batch = Batch(Snapshot({}, {name: node}, {}), self._rules)
+        batch.rebuild(name, self._rules.new_id())
+        self._unit_of_work.commit(batch.work())
+        self._committed()
+        used = rebuilt(node).used
+        LOG.warning("Node %s is rebuilt from its claims: %s used, it was %s", name, used, node.used)
 
     def _until_done(
         self,
@@ -289,9 +310,8 @@ class Committer:
         except Exception as error:
             if len(names) > 1:
                 raise
-            raise NodesBroken(
-                dict.fromkeys(names, f"its rows cannot be read: {type(error).__name__}")
-            ) from error
+            reason = f"its rows cannot be read ({type(error).__name__}); {UNTIL_READABLE}"
+            raise NodesBroken(dict.fromkeys(names, reason)) from error
 
 
 class _RepeatedErrors(stop_base):
@@ -314,7 +334,7 @@ class _RepeatedErrors(stop_base):
             self._lost += self._answers()
         elif is_statement_timeout(error) and not self._alone:
             self._slow += self._answers()
-        elif isinstance(error, db_exception.DBDuplicateEntry):
+        elif error is not None and is_duplicate(error):
             self._lost += 1
         return max(self._lost, self._slow) >= self._most
 
@@ -331,7 +351,9 @@ def _is_the_servers(error: BaseException) -> bool:
 
 
 def _sum_faults(nodes: Iterable[Node]) -> dict[str, str]:
-    return {node.name: fault for node in nodes if (fault := sum_fault(node)) is not None}
+    return {
+        node.name: f"{fault}; {_UNTIL_REPAIRED}" for node in nodes if (fault := sum_fault(node)) is not None
+    }
 
 
 def _new_uuid(event: Event, nodes: Mapping[str, Node]) -> str | None:

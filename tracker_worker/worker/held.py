@@ -3,15 +3,30 @@
 
 from collections.abc import Iterable, Sequence
 
+from msgspec import Struct
+
+from tracker_worker.bus.delivery import Delivery
 from tracker_worker.domain.commands import GetNode, UpdateAvailableResource
+from tracker_worker.domain.errors import BadMessage
 from tracker_worker.worker.events import Event
 
 
+class HeldEvent(Struct, frozen=True):
+    """An event as it is held: its bytes alone, for what is decoded takes many times as much.
+
+    `repairs` tells of an audit with `startup`; `bad` is why it is to be parked, when that is decided.
+    """
+
+    delivery: Delivery
+    repairs: bool
+    bad: BadMessage | None
+
+
 class HeldEvents:
-    """What waits for each broken node. Belongs to the lane's thread. Prefetch bounds it."""
+    """What waits for each broken node. Belongs to the lane's thread. Prefetch and memory_budget bound it."""
 
     def __init__(self) -> None:
-        self._events: dict[str, list[Event]] = {}
+        self._events: dict[str, list[HeldEvent]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._events)
@@ -33,12 +48,13 @@ class HeldEvents:
             if event.owned and event.node is not None and event.node in self._events:
                 held.append(event)
                 if not isinstance(event.command, GetNode):
-                    self._events[event.node].append(event)
+                    kept = HeldEvent(event.delivery, _is_startup_audit(event), event.bad)
+                    self._events[event.node].append(kept)
             else:
                 others.append(event)
         return held, others
 
-    def release(self, node: str) -> list[Event]:
+    def release(self, node: str) -> list[HeldEvent]:
         """Hold a node no more; return its events, without those that the broker hands out again."""
         return [event for event in self._events.pop(node, ()) if event.delivery.live]
 
@@ -49,7 +65,7 @@ class HeldEvents:
 
     def repairable(self) -> list[str]:
         """Return the nodes for which an audit with `startup` waits: it repairs them."""
-        return [node for node, events in self._events.items() if any(map(_is_startup_audit, events))]
+        return [node for node, events in self._events.items() if any(event.repairs for event in events)]
 
 
 def _is_startup_audit(event: Event) -> bool:

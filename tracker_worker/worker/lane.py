@@ -162,6 +162,7 @@ class Lane:
 
         One that was parked undecoded, and comes again because nobody heard of that, must not be decoded now.
         """
+        self.activity.step = "looking up attempts"
         known = self._committer.persist(lambda: self._unit_of_work.known(keys))
         parked = dict.fromkeys(known, undecoded(self._settings.max_attempts))
         return self._committer.persist(lambda: self._unit_of_work.attempts(keys)) | parked
@@ -184,6 +185,7 @@ class Lane:
 
     def _count(self, keys: Collection[str], count: int) -> None:
         if keys:
+            self.activity.step = "counting attempts"
             counts = dict.fromkeys(keys, count)
             self._committer.persist(lambda: self._unit_of_work.count_attempts(counts))
 

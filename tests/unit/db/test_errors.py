@@ -11,7 +11,12 @@ from oslo_db import exception as db_exception
 from psycopg import errors as pg
 
 from tracker_worker.db.bulk import RowsTooLarge
-from tracker_worker.db.errors import is_connection_lost, is_data_error, is_statement_timeout
+from tracker_worker.db.errors import (
+    is_connection_lost,
+    is_data_error,
+    is_duplicate,
+    is_statement_timeout,
+)
 from tracker_worker.db.store import StaleNode
 
 KINDS = {
@@ -127,6 +132,22 @@ def test_error_of_the_way_to_the_server_blames_nobody(error):
 def test_connection_is_lost_where_the_client_says_so_by_number(number, lost):
     error = mariadb(number, "value 2006 (2013)", db_exception.DBConnectionError)
     assert is_connection_lost(error) is lost
+
+
+def test_session_that_the_server_ends_with_a_reason_is_no_lost_connection():
+    """An operator, or a limit, has ended it: nothing that the event has written."""
+    for state in ("57P01", "57P05", "25P03", "08006"):
+        assert not is_connection_lost(wrapped(pg.lookup(state)("?"), outer=db_exception.DBConnectionError))
+    silent = psycopg.OperationalError("server closed the connection unexpectedly")
+    assert is_connection_lost(wrapped(silent, outer=db_exception.DBConnectionError))
+
+
+def test_duplicate_is_known_by_its_number_in_any_language():
+    german = pymysql.err.IntegrityError(1062, "Doppelter Eintrag", sqlstate="23000")
+    for error in (postgresql("23505"), wrapped(german, sa.exc.IntegrityError)):
+        assert is_duplicate(error)
+        assert not is_data_error(error)
+    assert not is_duplicate(postgresql("23502"))
 
 
 def test_statement_that_took_too_long_is_no_lost_connection():

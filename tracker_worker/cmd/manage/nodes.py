@@ -11,7 +11,7 @@ from tracker_worker.cmd.manage.rendering import complain, print_fields, print_js
 from tracker_worker.cmd.manage.session import CommandFailed, engine_at_head, settings_of, snapshot
 from tracker_worker.db import listing, store
 from tracker_worker.db.listing import HistoryEntry, NodeSummary
-from tracker_worker.db.store import NodesBroken, StaleNode
+from tracker_worker.db.store import UNTIL_READABLE, NodesBroken, StaleNode
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.ledger import Node, rebuilt, sum_fault
 from tracker_worker.domain.views import node_view
@@ -38,8 +38,8 @@ def show(conf: cfg.ConfigOpts, args: Any) -> int:
     with snapshot(conf) as connection:
         try:
             node = store.load_ledgers(connection, [args.name_of_node])[args.name_of_node]
-        except NodesBroken as error:
-            raise CommandFailed(f"{error}: start the version that has written it") from error
+        except (NodesBroken, ValueError) as error:
+            raise _unreadable(args.name_of_node, error) from error
     if not node.tracked:
         raise _untracked(node)
     if fault := sum_fault(node):
@@ -80,14 +80,14 @@ def rebuild(conf: cfg.ConfigOpts, args: Any) -> int:
         unit_of_work = UnitOfWork(engine)
         try:
             node = unit_of_work.load([args.name_of_node])[args.name_of_node]
-            if not node.tracked:
+            if not node.sequence:
                 raise _untracked(node)
             if sum_fault(node):
                 batch = Batch(Snapshot({}, {node.name: node}, {}), rules_of(settings))
                 batch.rebuild(node.name, event_id)
                 unit_of_work.commit(batch.work())
-        except NodesBroken as error:
-            raise CommandFailed(f"{error}: start the version that has written it") from error
+        except (NodesBroken, ValueError) as error:
+            raise _unreadable(args.name_of_node, error) from error
         except StaleNode as error:
             raise CommandFailed(f"node '{args.name_of_node}' has just been changed: try again") from error
         finally:
@@ -102,6 +102,11 @@ def rebuild(conf: cfg.ConfigOpts, args: Any) -> int:
     else:
         print_rows(("used", "before", "after"), (list(change.values()) for change in changes))
     return 0
+
+
+def _unreadable(name: str, error: Exception) -> CommandFailed:
+    said = str(error) if isinstance(error, NodesBroken) else f"{name}: its rows are no JSON; {UNTIL_READABLE}"
+    return CommandFailed(f"node {said}")
 
 
 def _untracked(node: Node) -> CommandFailed:

@@ -19,6 +19,8 @@ from tracker_worker.domain.commands import (
     METHODS,
     ClaimPciDevices,
     Command,
+    FinishMove,
+    FinishRevertMove,
     GetNode,
     InstanceClaim,
     MoveClaim,
@@ -155,6 +157,11 @@ def _ask_for_force(letter: StoredLetter, doubts: list[str]) -> None:
 
 def _claims_for_nobody(command: Command) -> list[str]:
     """Return the doubt about a claim: whoever asked for it has been told that it was not made."""
+    if isinstance(command, FinishMove | FinishRevertMove):
+        return [
+            f"it makes a claim where instance {instance_uuid_of(command)} has none: see that the instance is "
+            f"on node {command.node} still"
+        ]
     if not isinstance(command, InstanceClaim | MoveClaim | ClaimPciDevices):
         return []
     return [
