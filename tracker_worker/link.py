@@ -178,8 +178,9 @@ def _exists(connection: Any, queue: str) -> bool:
     channel = connection.channel()  # The broker closes it when there is no such queue.
     try:
         channel.queue_declare(queue, passive=True)
-    except amqp.NotFound:
-        return False
+    except amqp.NotFound as error:
+        # A cluster says so, too, of a queue whose node is down.
+        return "is down or inaccessible" in str(error.reply_text)
     channel.close()
     return True
 

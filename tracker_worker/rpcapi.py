@@ -23,18 +23,18 @@ A change is cast and then saved, in one block, and an audit takes its snapshot b
 """
 
 import logging
-import queue
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
 import oslo_messaging
+from oslo_config import cfg
 
-from tracker_worker.core.urls import ESCAPES, URLRefused
+from tracker_worker.audit_order import AuditOrder
+from tracker_worker.core.urls import ESCAPES, URLRefused, check_transport_url
 from tracker_worker.exceptions import TrackerWorkerException
 from tracker_worker.link import Link
 from tracker_worker.snapshots import EventNumbers, Hold
@@ -72,9 +72,11 @@ class Claim(Json):
     def abort(self) -> None:
         """Give the room back; once more does nothing. After a TrackerUnavailable the next audit does it."""
         give_back, self._give_back = self._give_back, None
-        if give_back is not None:
-            give_back()
-        self._hold.release()
+        try:
+            if give_back is not None:
+                give_back()
+        finally:
+            self._hold.release()
 
     def __enter__(self) -> Self:
         self._hold.__enter__()
@@ -125,8 +127,7 @@ class TrackerAPI:
     ) -> None:
         self._link = Link(transport, exchange, partitions, timeout, retry, lambda: uuid.uuid4().hex)
         self._events = EventNumbers(str(uuid.uuid4()), time.monotonic)
-        self._audits: queue.Queue[dict[str, int]] = queue.Queue(1)
-        self._audits.put({})
+        self._audits = AuditOrder(timeout)
 
     @classmethod
     def from_conf(cls, conf: Any, url: str | None = None, **settings: Any) -> Self:
@@ -135,10 +136,15 @@ class TrackerAPI:
         `conf` must be cfg.CONF: oslo.messaging has options there. `settings` are the constructor's. Raises
         URLRefused, a ValueError, for a URL that cannot be parsed.
         """
+        option = "[DEFAULT] transport_url" if url is None else "url"
         try:
             transport = oslo_messaging.get_rpc_transport(conf, url=url, allowed_remote_exmods=EXMODS)
-        except (ValueError, oslo_messaging.InvalidTransportURL):  # Both quote a part of the password.
-            option = "[DEFAULT] transport_url" if url is None else "url"
+            check_transport_url(option, url or conf.transport_url)
+            _refuse_slashes(option, transport)
+        except URLRefused:
+            raise
+        # All of them quote a part of the password; cfg.Error what stands behind a $.
+        except (ValueError, cfg.Error, oslo_messaging.InvalidTransportURL):
             raise URLRefused(f"{option} cannot be parsed: in a password write {ESCAPES}") from None
         return cls(transport, **settings)
 
@@ -185,7 +191,7 @@ class TrackerAPI:
         """
         args: Json = {"resources": resources} | ({"startup": True} if startup else {})
         audit = _given(instances=instances, migrations=migrations, as_of=as_of)
-        with self._newest(node, as_of if instances is not None else None) as newest:
+        with self._audits.newest(node, as_of if instances is not None else None) as newest:
             if not newest:
                 LOG.info("A newer audit of node %s has been sent: this one is sent as a report", node)
             self.cast(context, "update_available_resource", node, **args, **(audit if newest else {}))
@@ -334,7 +340,8 @@ class TrackerAPI:
             return Claim(reply, hold, partial(give_back, self._link.cast))
         except BaseException as error:
             with hold:
-                if isinstance(error, oslo_messaging.MessagingTimeout):
+                interrupted = not isinstance(error, Exception)
+                if interrupted or isinstance(error, oslo_messaging.MessagingTimeout):
                     _attempt(partial(give_back, partial(self._link.cast, within=GIVE_BACK_SECONDS)))
             raise
 
@@ -348,27 +355,18 @@ class TrackerAPI:
         with self._events.hold(method):
             cast(context, method, self._stamped(node, args))
 
-    @contextmanager
-    def _newest(self, node: str, as_of: int | None) -> Iterator[bool]:
-        """Tell whether no newer audit of the node has been sent; until the block ends none will be.
-
-        Of two audits the older one must not come last: the newer one made the worker forget what has been
-        touched since the older was read. The record goes from hand to hand: whoever has it is sending.
-        """
-        if as_of is None:
-            yield True
-            return
-        sent = self._audits.get()
-        try:
-            newest = as_of >= sent.get(node, 0)
-            if newest:
-                sent[node] = as_of
-            yield newest
-        finally:
-            self._audits.put(sent)
-
     def _stamped(self, node: str, args: Json) -> Json:
         return {"event_id": str(uuid.uuid4()), "origin": self._events.origin(), **args, "node": node}
+
+
+def _refuse_slashes(option: str, transport: Any) -> None:
+    """Refuse what oslo.messaging does not escape when it connects to RabbitMQ. Raises URLRefused."""
+    for host in transport._driver._url.hosts:
+        if "/" in f"{host.username}{host.password}":
+            raise URLRefused(
+                f"{option}: oslo.messaging cannot connect with a / in a user name or a password, escaped or "
+                "not: choose another"
+            )
 
 
 def _attempt(give_back: Callable[[], None]) -> None:

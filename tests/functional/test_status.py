@@ -41,6 +41,7 @@ def test_all_is_well_on_a_database_of_this_version(engine, manage):
         "Database schema",
         "Shared settings",
         "Exchange and queues",
+        "Nodes",
         "Dead letters",
     ]
     assert {result for result, _ in checks.values()} == {SUCCESS}

@@ -20,6 +20,8 @@ from tracker_worker.domain.errors import BadMessage, ErrorCode
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 _ID_MAX = 64
+_NAME_BYTES = 12 * 255 + 2
+"""Of the longest name in JSON: a character outside the first plane has two escapes of six bytes."""
 _NOT_DIGESTED = ("event_id", "origin")
 
 
@@ -51,8 +53,8 @@ class _Inner(Struct, frozen=True):
 class _Names(Struct, frozen=True):
     """What can be told of arguments that are otherwise wrong."""
 
-    node: Any = None
-    event_id: Any = None
+    node: Raw = Raw(b"null")
+    event_id: Raw = Raw(b"null")
 
 
 _outer = msgspec.json.Decoder(_Outer)
@@ -139,8 +141,18 @@ def names_of(body: bytes | BodyDigest, envelope: Envelope | None) -> tuple[str, 
         names = _names.decode(envelope.args)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         names = _Names()
-    event_id = _short(names.event_id) or _short(envelope.unique_id) or fallback
-    return event_id, _short(names.node, 255)
+    event_id = _short(_text(names.event_id)) or _short(envelope.unique_id) or fallback
+    return event_id, _short(_text(names.node), 255)
+
+
+def _text(raw: Raw) -> str | None:
+    """Return a value that is a text of a name's length at most: anything else is not even decoded."""
+    if len(bytes(raw)) > _NAME_BYTES:
+        return None
+    try:
+        return msgspec.json.decode(raw, type=str)
+    except (msgspec.DecodeError, UnicodeError):
+        return None
 
 
 def digest_of(method: str, command: Command) -> str:

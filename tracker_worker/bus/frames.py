@@ -115,6 +115,8 @@ class _FrameHandler:
         if message.frames:
             message.sha256.update(payload)
         if message.left > 0:
+            # Whoever closes a channel reads all that was sent on it, for longer than a heartbeat may take.
+            self._connection.heartbeat_tick()
             return self._keep_back()
         del self._left_out[channel]
         if not message.frames:

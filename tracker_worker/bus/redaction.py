@@ -17,13 +17,17 @@ from tracker_worker.domain.flavors import read_keys
 from tracker_worker.domain.shapes import branch
 
 MAX_KEPT_BYTES = 64 * 1024
+MAX_READ_BYTES = 2 * MAX_KEPT_BYTES
+"""Of arguments that are looked at field by field. What replaces a field may be shorter, so that more than is
+kept may fit; but a summary of each of a million small values would take gigabytes."""
 _READ_KEYS_ONLY = ("extra_specs", "image_properties")
 
 
 def kept_body(body: bytes | BodyDigest, envelope: Envelope | None) -> str:
     """Return the JSON text that a dead letter stores, at most 64 KiB."""
     try:
-        kept = _kept_args(envelope) if envelope is not None else _summary(body)
+        readable = envelope is not None and len(bytes(envelope.args)) <= MAX_READ_BYTES
+        kept = _kept_args(envelope) if envelope is not None and readable else _summary(body)
         text = msgspec.json.encode(kept).decode()
     except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError):
         text = ""

@@ -105,8 +105,12 @@ class Window:
     def has_room(self) -> bool:
         """Tell whether it is worth while to ask again for what was refused.
 
-        It gives up what it holds, and most of the channel's messages may be sent again for it.
+        It gives up what it holds, and most of the channel's messages may be sent again for it. With a fixed
+        prefetch the limits stay as they are, and the same messages would leave no room again: it waits until
+        all that it holds is settled.
         """
+        if self._fixed_prefetch and self._messages:
+            return False
         others = self._budget.used - self._held
         needed = max(self._refused or 0, self._budget.share // 2)
         fits = not others or others + needed <= self._budget.limit

@@ -19,6 +19,7 @@ from tracker_worker.cmd.urls import checked_url, hide_secrets, url_of
 from tracker_worker.conf import opts
 from tracker_worker.core.urls import (
     ESCAPES,
+    URLRefused,
     check_transport_url,
     check_url,
     error_text,
@@ -153,7 +154,10 @@ def database_text(conf: cfg.ConfigOpts, error: BaseException) -> str:
 
 def _secrets_of_parameters(conf: cfg.ConfigOpts) -> frozenset[str]:
     """Return the secrets of `[database] connection_parameters`, which are added to the URL's own."""
-    return secrets_of(f"{FAKE_URL}?{conf.database.connection_parameters}")
+    try:
+        return secrets_of(f"{FAKE_URL}?{conf.database.connection_parameters}")
+    except cfg.Error:  # oslo.config quotes what stands behind a $.
+        raise URLRefused("[database] connection_parameters: write $ as $$") from None
 
 
 def _refuse_memory(url: str) -> None:

@@ -19,6 +19,10 @@ _DONE = -1
 _END = ENDING | {FAILED}
 
 
+WAKE_SECONDS = 0.5
+"""How long a signal may wait that the kernel has given to another thread."""
+
+
 class Signals:
     """Takes the signals of the process from its creation on. The main thread's, but for `post`.
 
@@ -38,7 +42,7 @@ class Signals:
 
     def wait_for_end(self) -> int:
         """React until a signal ends the program or something failed; returns which."""
-        while (number := self._received.get()) not in _END:
+        while (number := self._next()) not in _END:
             self._react(number)
         return number
 
@@ -58,12 +62,22 @@ class Signals:
             self.post(_DONE)
 
         threading.Thread(target=act, name=name, daemon=True).start()
-        while (number := self._received.get()) != _DONE:
+        while (number := self._next()) != _DONE:
             if number not in _END:
                 self._react(number)
             elif abandon:
                 return None
         return result.result()
+
+    def _next(self) -> int:
+        """Return the next signal. The kernel may give one to another thread while this one handles the last:
+        Python then notes it, and only a main thread that runs calls its handler. So it never waits for long.
+        """
+        while True:
+            try:
+                return self._received.get(timeout=WAKE_SECONDS)
+            except queue.Empty:
+                continue
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         self._received.put(number)

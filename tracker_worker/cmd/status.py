@@ -16,7 +16,7 @@ from tracker_worker.bus.topology import TopologyMismatch
 from tracker_worker.cmd import embedded, sharing
 from tracker_worker.cmd.manage.queues import topology_of
 from tracker_worker.cmd.manage.session import CommandFailed, connected, database_of, named_database, snapshot
-from tracker_worker.db import dead_letters, revisions
+from tracker_worker.db import dead_letters, listing, revisions
 from tracker_worker.worker.service import WorkerSettings
 
 
@@ -114,11 +114,27 @@ class Checks(upgradecheck.UpgradeCommands):
             )
         return Result(Code.SUCCESS)
 
+    def nodes(self) -> Result:
+        """No node's events are held because its ledger is broken, and the nodes can be read."""
+        try:
+            with snapshot(self._conf) as connection:
+                broken = [node.name for node in listing.nodes(connection) if node.broken]
+        except CommandFailed as error:
+            return Result(Code.WARNING, f"Not checked: {error}")
+        if broken:
+            return Result(
+                Code.WARNING,
+                f"Broken: {', '.join(broken[:10])}, {len(broken)} in all. Their events are held: see "
+                "'tracker-worker-manage node rebuild'",
+            )
+        return Result(Code.SUCCESS)
+
     _upgrade_checks = (
         ("Configuration", configuration),
         ("Database schema", schema),
         ("Shared settings", shared),
         ("Exchange and queues", queues),
+        ("Nodes", nodes),
         ("Dead letters", parked),
     )
 

@@ -38,7 +38,7 @@ from tracker_worker.db.store import UNTIL_READABLE, NodesBroken, StaleNode
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.commands import GetNode, UpdateAvailableResource
 from tracker_worker.domain.errors import BadMessage, ErrorCode
-from tracker_worker.domain.ledger import Node, rebuilt, sum_fault
+from tracker_worker.domain.ledger import Node, rebuilt, shown, sum_fault
 from tracker_worker.exceptions import NodeBroken
 from tracker_worker.worker.batch import Batch, Rules, Snapshot
 from tracker_worker.worker.events import Event, attempts_key, internal_error, read_in_windows
@@ -206,8 +206,8 @@ class Committer:
         batch.rebuild(name, self._rules.new_id())
         self._unit_of_work.commit(batch.work())
         self._committed()
-        used = rebuilt(node).used
-        LOG.warning("Node %s is rebuilt from its claims: %s used, it was %s", name, used, node.used)
+        before, after = shown(node.used), shown(rebuilt(node).used)
+        LOG.warning("Node %s is rebuilt from its claims: %s used, it was %s", name, after, before)
 
     def _until_done(
         self,

@@ -20,12 +20,16 @@ class Receiver:
 
     def __init__(self):
         self.bytes_recv = 0
+        self.beats = 0
         self.asked = []
         self.received = []
         self.fates = {}
         self.bodies = BodyFilter()
         self.bodies.admit = self._admit
         self.on_frame = self.bodies.handler(self, self._receive)
+
+    def heartbeat_tick(self):
+        self.beats += 1
 
     def feed(self, *frames):
         return [self.on_frame(frame) for frame in frames]

@@ -8,7 +8,7 @@ import pytest
 
 from tests.unit.bus.examples import EXAMPLES, FREE, MAPS, at, body, message, positions, with_value
 from tracker_worker.bus.delivery import BodyDigest
-from tracker_worker.bus.envelope import open_envelope
+from tracker_worker.bus.envelope import names_of, open_envelope
 from tracker_worker.bus.redaction import MAX_KEPT_BYTES, kept_body
 from tracker_worker.domain.commands import METHODS
 from tracker_worker.domain.errors import BadMessage
@@ -167,3 +167,18 @@ def test_digest_of_a_body_is_kept_as_the_body_itself_would_be():
     raw = b"x" * 100
     digest = BodyDigest(len(raw), hashlib.sha256(raw).hexdigest())
     assert kept_body(digest, None) == kept_body(raw, None)
+
+
+@pytest.mark.parametrize(
+    "args", ['{"resources":{},"instances":[%s1]}' % ("1," * 100_000), '{"node":[%s1]}' % ("1," * 100_000)]
+)
+def test_many_small_values_are_kept_as_one_digest(args):
+    """Found by a review: a summary of each took gigabytes, and the process with them."""
+    outer = {
+        "oslo.version": "2.0",
+        "oslo.message": '{"method":"update_available_resource","args":' + args + "}",
+    }
+    raw = json.dumps(outer).encode()
+    envelope = open_envelope(raw)
+    assert json.loads(kept_body(raw, envelope)).keys() == {"type", "length", "sha256"}
+    assert names_of(raw, envelope)[1] is None

@@ -165,3 +165,15 @@ def test_budget_is_exceeded_by_nothing_but_a_message_alone(fixed_prefetch, limit
         everything = [size for sizes in held for size in sizes]
         assert budget.used == sum(everything)
         assert budget.used <= limit or len([size for size in everything if size]) == 1
+
+
+def test_refused_channel_with_a_fixed_prefetch_waits_until_all_that_it_holds_is_settled():
+    """Found by a review: opened again with the same limits it took, and refused, the same for ever."""
+    _, one, _ = windows(fixed_prefetch=True, limits=Limits(FULL, 500))
+    fill(one, 200)
+    assert not one.admit(350)
+    assert not one.has_room()
+    one.release(200)
+    assert one.has_room()
+    again = one.reopen(one.narrower())
+    fill(again, 350)

@@ -11,8 +11,9 @@ from tracker_worker.bus import inspection
 from tracker_worker.bus.broker import BrokerSettings
 from tracker_worker.bus.inspection import Activity, ManagementUnavailable, QueueDepth
 from tracker_worker.bus.topology import Topology, TopologyMismatch, declare
+from tracker_worker.cmd import sharing
 from tracker_worker.cmd.manage.rendering import complain, print_json, print_rows
-from tracker_worker.cmd.manage.session import CommandFailed, broker_of, connected
+from tracker_worker.cmd.manage.session import CommandFailed, broker_of, connected, snapshot
 from tracker_worker.cmd.urls import url_of
 from tracker_worker.core.urls import URLRefused, check_url
 from tracker_worker.worker.service import WorkerSettings
@@ -40,6 +41,7 @@ def topology_of(settings: WorkerSettings, broker: BrokerSettings) -> Topology:
 def declare_all(conf: cfg.ConfigOpts, args: Any) -> int:
     """Declare the exchange and the queues as the worker does; what is there as it should be stays."""
     settings, broker = broker_of(conf)
+    _refuse_other_settings(conf, settings)
     topology = topology_of(settings, broker)
     with connected(broker) as connection:
         try:
@@ -52,6 +54,20 @@ def declare_all(conf: cfg.ConfigOpts, args: Any) -> int:
     else:
         print_rows(("exchange", "queue"), ((topology.exchange, name) for name in names))
     return 0
+
+
+def _refuse_other_settings(conf: cfg.ConfigOpts, settings: WorkerSettings) -> None:
+    """Refuse to make queues that the workers of the database would stumble over. Raises CommandFailed.
+
+    Where the database cannot be asked there is nothing to compare: queues may be made before it.
+    """
+    try:
+        with snapshot(conf) as connection:
+            found = sharing.differences(connection, sharing.shared_settings_of(conf, settings).fixed)
+    except CommandFailed:
+        return
+    if wrong := [difference for difference in found if difference.stored is not None]:
+        raise CommandFailed(sharing.refusal(wrong))
 
 
 def show_list(conf: cfg.ConfigOpts, args: Any) -> int:

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Audits of one node go in the order in which they were read; nodes do not wait for each other."""
+
+import pytest
+
+from tracker_worker.audit_order import AuditOrder
+from tracker_worker.exceptions import TrackerUnavailable
+
+
+def test_older_audit_of_a_node_is_told_after_a_newer_one():
+    order = AuditOrder(1)
+    with order.newest("node-1", 5) as newest:
+        assert newest
+    with order.newest("node-1", 4) as newest:
+        assert not newest
+    with order.newest("node-1", 5) as newest:
+        assert newest
+    with order.newest("node-2", 1) as newest:
+        assert newest
+
+
+def test_audit_of_another_node_does_not_wait_and_one_of_the_same_waits_no_longer_than_the_timeout():
+    """Found by a review: a broker in alarm made the sixth audit wait for six time-outs."""
+    order = AuditOrder(0.01)
+    with order.newest("node-1", 5):
+        with order.newest("node-2", 5) as newest:
+            assert newest
+        with pytest.raises(TrackerUnavailable, match="node-1"), order.newest("node-1", 6):
+            pass
+
+
+def test_audit_without_as_of_waits_for_nothing():
+    order = AuditOrder(0.01)
+    with order.newest("node-1", 5), order.newest("node-1", None) as newest:
+        assert newest
