@@ -34,14 +34,20 @@ def restore_point(engine) -> Callable[[], Callable[[], None]]:
     return copy
 
 
-def test_stale_cache_is_refused_though_the_sequence_came_round_again(a_bench, restore_point):
-    """No error tells of the failover: a pooler has hidden it."""
+def after_a_failover(a_bench, restore_point):
+    """Two workers: what the first one has in its cache is lost, the second has used its sequence again."""
     one, other = a_bench(), a_bench()
     one.track()
     restore = restore_point()
     one.send(boot("i-lost", 4))
     restore()
     other.send(boot("i-other", 2))
+    return one, other
+
+
+def test_stale_cache_is_refused_though_the_sequence_came_round_again(a_bench, restore_point):
+    """No error tells of the failover: a pooler has hidden it."""
+    one, other = after_a_failover(a_bench, restore_point)
     assert one.sequence() == 2, "as the first worker has it in its cache"
     claimed = one.send(boot("i-late", 1))
     assert claimed.answer["sequence"] == 3
@@ -52,12 +58,7 @@ def test_stale_cache_is_refused_though_the_sequence_came_round_again(a_bench, re
 
 
 def test_read_is_not_answered_from_a_cache_of_the_lost_history(a_bench, restore_point):
-    one, other = a_bench(), a_bench()
-    one.track()
-    restore = restore_point()
-    one.send(boot("i-lost", 4))
-    restore()
-    other.send(boot("i-other", 2))
+    one, _ = after_a_failover(a_bench, restore_point)
     assert one.send(command("get_node")).answer["vcpus_used"] == 2
 
 
