@@ -22,6 +22,8 @@ from tracker_worker.bus.topology import Topology
 SECONDS = 30
 PARTITIONS = 2
 TOPOLOGY = Topology("tracker", PARTITIONS, quorum=False)
+EXCHANGE, TOPIC = "nova", "versioned_notifications"
+"""Where notifications go."""
 
 
 def settings_of(url: str, **options: Any) -> BrokerSettings:

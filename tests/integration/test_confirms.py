@@ -6,12 +6,11 @@ from typing import NamedTuple
 import msgspec
 import pytest
 
-from tests.integration.rabbit import connected, depth, settings_of, until
+from tests.integration.rabbit import EXCHANGE, TOPIC, connected, depth, settings_of, until
 from tracker_worker.bus.broker import CONNECTION_ERRORS
 from tracker_worker.bus.confirms import ConfirmingPublisher
 from tracker_worker.bus.topology import TopologyMismatch
 
-EXCHANGE, TOPIC = "nova", "versioned_notifications"
 QUEUE = "versioned_notifications.info"
 
 
@@ -22,19 +21,6 @@ class Note(NamedTuple):
 
 def notes(count, first=0):
     return [Note(msgspec.json.encode({"message_id": str(number)})) for number in range(first, first + count)]
-
-
-@pytest.fixture
-def publisher(vhost_url):
-    made = ConfirmingPublisher(settings_of(vhost_url), EXCHANGE, TOPIC)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def client(vhost_url):
-    with connected(vhost_url) as connection:
-        yield connection
 
 
 def received(client, queue=QUEUE):

@@ -3,21 +3,17 @@
 
 import logging
 import queue
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
-from functools import partial
 
 import amqp
 import msgspec
 import pytest
 
+from tests.integration.consumers import ALL, DONE, Start, declared, ids_of, settle, starting
 from tests.integration.rabbit import (
-    PARTITIONS,
     SECONDS,
-    TOPOLOGY,
-    HoldingLanes,
     commands,
     connected,
     depth,
@@ -26,15 +22,15 @@ from tests.integration.rabbit import (
     until,
 )
 from tests.servers.proxy import Proxy
-from tracker_worker.bus.consumer import Consumer
 from tracker_worker.bus.delivery import BARE_TOPIC, DEAD_LETTERED
 from tracker_worker.bus.envelope import encode
-from tracker_worker.bus.subscription import SubscriptionSettings
-from tracker_worker.bus.topology import Topology, declare
-from tracker_worker.worker.threads import worker_thread
 
-ALL = frozenset(range(PARTITIONS))
-DONE = {"outcome": "applied"}
+
+@pytest.fixture
+def start(vhost_url: str) -> Iterator[Start]:
+    """Starts consumers on the test's virtual host, and ends them."""
+    with starting(vhost_url) as start:
+        yield start
 
 
 class Milliseconds(datetime):
@@ -47,76 +43,8 @@ class Milliseconds(datetime):
         return time.gmtime(1_795_000_000_000)
 
 
-class Running:
-    """A consumer with lanes that hold."""
-
-    def __init__(
-        self,
-        url,
-        *,
-        quorum=False,
-        name="one",
-        first=ALL,
-        standby_delay=3600.0,
-        prefetch=10,
-        memory_budget=2**30,
-        **options,
-    ):
-        broker = options.pop("broker", None) or settings_of(url, rabbit_quorum_queue=quorum, **options)
-        self.lanes = HoldingLanes()
-        self.failed = threading.Event()
-        self.consumer = Consumer(
-            broker,
-            Topology(TOPOLOGY.exchange, PARTITIONS, quorum),
-            SubscriptionSettings(name, first, standby_delay, prefetch, memory_budget, broker.heartbeat_rate),
-            self.lanes,
-            partial(worker_thread, failed=self.failed.set),
-        )
-        self.consumer.start()
-
-    def close(self):
-        assert self.consumer.close(SECONDS)
-
-
-Start = Callable[..., Running]
-
-
-@pytest.fixture
-def start(vhost_url: str) -> Iterator[Start]:
-    """Starts consumers on the test's virtual host, and ends them."""
-    started: list[Running] = []
-
-    def make(**how) -> Running:
-        started.append(Running(vhost_url, **how))
-        return started[-1]
-
-    yield make
-    for one in started:
-        one.close()
-
-
-@pytest.fixture
-def client(vhost_url):
-    """A connection on a virtual host where everything is declared."""
-    with connected(vhost_url) as connection:
-        declare(connection, TOPOLOGY)
-        yield connection
-
-
-def ids_of(deliveries):
-    return [
-        msgspec.json.decode(msgspec.json.decode(d.body)["oslo.message"])["args"]["event_id"]
-        for d in deliveries
-    ]
-
-
-def settle(deliveries):
-    for delivery in deliveries:
-        delivery.settle(DONE)
-
-
-def test_what_is_settled_is_acknowledged_and_the_rest_comes_again_in_order(start, client):
-    publish(client, commands(6))
+def test_what_is_settled_is_acknowledged_and_the_rest_comes_again_in_order(start, declared_client):
+    publish(declared_client, commands(6))
     one = start()
     taken = one.lanes.take(6)
     assert not any(delivery.redelivered for delivery in taken)
@@ -127,14 +55,14 @@ def test_what_is_settled_is_acknowledged_and_the_rest_comes_again_in_order(start
     assert all(delivery.redelivered for delivery in again)
 
 
-def test_settled_behind_a_held_delivery_is_acknowledged(start, client):
-    publish(client, commands(4))
+def test_settled_behind_a_held_delivery_is_acknowledged(start, declared_client):
+    publish(declared_client, commands(4))
     one = start()
     taken = one.lanes.take(4)
     settle([taken[0], taken[2], taken[3]])
     one.close()
     assert ids_of(start(name="two").lanes.take(1)) == ["1"]
-    assert depth(client, "tracker.p0") == 0
+    assert depth(declared_client, "tracker.p0") == 0
 
 
 @pytest.mark.parametrize("quorum", [False, True])
@@ -156,36 +84,36 @@ def test_held_delivery_does_not_exhaust_the_prefetch_window(start, vhost_url, qu
     assert list(one.lanes.dropped.queue).count(0) == 1  # At its end: the channel was never closed.
 
 
-def test_everything_settled_leaves_an_empty_queue(start, client):
-    publish(client, commands(30))
+def test_everything_settled_leaves_an_empty_queue(start, declared_client):
+    publish(declared_client, commands(30))
     one = start(prefetch=7)
     for _ in range(30):
         settle(one.lanes.take(1))
     one.close()
-    assert depth(client, "tracker.p0") == 0
+    assert depth(declared_client, "tracker.p0") == 0
 
 
-def test_no_more_than_prefetch_of_a_partition_are_under_way(start, client):
-    publish(client, commands(5))
-    publish(client, commands(5), partition=1)
+def test_no_more_than_prefetch_of_a_partition_are_under_way(start, declared_client):
+    publish(declared_client, commands(5))
+    publish(declared_client, commands(5), partition=1)
     one = start(prefetch=2)
     taken = one.lanes.take(4)
     assert sorted(delivery.partition for delivery in taken) == [0, 0, 1, 1]
-    until(lambda: depth(client, "tracker.p0") == depth(client, "tracker.p1") == 3)
+    until(lambda: depth(declared_client, "tracker.p0") == depth(declared_client, "tracker.p1") == 3)
     assert one.lanes.deliveries.empty()
     settle([taken[0]])
     assert one.lanes.take(1)[0].partition == taken[0].partition
 
 
 def test_deliveries_of_a_lost_connection_are_dropped_and_never_acknowledged(
-    start, client, rabbitmq, vhost_url
+    start, declared_client, rabbitmq, vhost_url
 ):
-    publish(client, commands(5))
+    publish(declared_client, commands(5))
     one = start()
     lost = one.lanes.take(5)
-    # The management API learns of a connection a moment later; the client's is one of them.
-    until(lambda: len(rabbitmq.api("GET", f"vhosts/{client.virtual_host}/connections")) == 2)
-    rabbitmq.close_connections(client.virtual_host)
+    # The management API learns of a connection a moment later; the declared_client's is one of them.
+    until(lambda: len(rabbitmq.api("GET", f"vhosts/{declared_client.virtual_host}/connections")) == 2)
+    rabbitmq.close_connections(declared_client.virtual_host)
     again = one.lanes.take(5)
     assert ids_of(again) == ["0", "1", "2", "3", "4"]
     assert sorted(one.lanes.dropped.queue) == [DEAD_LETTERED, BARE_TOPIC, 0, 1]
@@ -214,49 +142,40 @@ def test_a_broker_that_was_killed_hands_out_everything_again(start, rabbitmq, vh
     settle(again)
 
 
-def declared(connection):
-    """Whether everything stands: it is consumed from then on."""
-    try:
-        with connection.channel() as channel:
-            return channel.queue_declare(TOPOLOGY.partition(0), passive=True).consumer_count
-    except connection.channel_errors:
-        return False
-
-
 def unacknowledged(rabbitmq, connection):
     queue = rabbitmq.api("GET", f"queues/{connection.virtual_host}/tracker.p0")
     return queue.get("messages_unacknowledged")
 
 
-def test_a_consumer_that_stops_keeps_its_queues_until_what_is_under_way_is_settled(start, client):
+def test_a_consumer_that_stops_keeps_its_queues_until_what_is_under_way_is_settled(start, declared_client):
     """Another worker that got the queue before would overtake it."""
-    publish(client, commands(2))
+    publish(declared_client, commands(2))
     one = start(prefetch=2)
     taken = one.lanes.take(2)
     other = start(name="two")
     one.consumer.stop()
-    publish(client, commands(2, first=2))
+    publish(declared_client, commands(2, first=2))
     settle(taken)
-    until(lambda: depth(client, "tracker.p0") == 0)
+    until(lambda: depth(declared_client, "tracker.p0") == 0)
     assert one.lanes.deliveries.empty()
     assert other.lanes.deliveries.empty()
     one.close()
     assert ids_of(other.lanes.take(2)) == ["2", "3"]
 
 
-def test_a_standby_gets_a_partition_as_soon_as_its_worker_is_gone(start, client):
+def test_a_standby_gets_a_partition_as_soon_as_its_worker_is_gone(start, declared_client):
     one = start(first=frozenset([0]), standby_delay=0.2)
     two = start(name="two", first=frozenset([1]), standby_delay=0.2)
-    publish(client, commands(1))
-    publish(client, commands(1, first=1), partition=1)
+    publish(declared_client, commands(1))
+    publish(declared_client, commands(1, first=1), partition=1)
     assert ids_of(one.lanes.take(1)) == ["0"]
     settle(two.lanes.take(1))
     one.close()
     assert ids_of(two.lanes.take(1)) == ["0"]
 
 
-def test_the_heartbeat_is_kept_while_nothing_is_settled(start, client):
-    publish(client, commands(3))
+def test_the_heartbeat_is_kept_while_nothing_is_settled(start, declared_client):
+    publish(declared_client, commands(3))
     one = start(heartbeat_timeout_threshold=1)
     taken = one.lanes.take(3)
     with pytest.raises(queue.Empty):
@@ -270,50 +189,50 @@ def a_call(number, reply_queue):
     return msgspec.json.encode(outer | {"oslo.message": msgspec.json.encode(inner).decode()})
 
 
-def test_a_reply_that_nobody_waits_for_is_counted_and_the_call_acknowledged(start, client):
-    publish(client, [a_call(0, "reply_gone")])
+def test_a_reply_that_nobody_waits_for_is_counted_and_the_call_acknowledged(start, declared_client):
+    publish(declared_client, [a_call(0, "reply_gone")])
     one = start()
     settle(one.lanes.take(1))
     until(lambda: one.consumer.counts.lost_replies == 1)
     one.close()
-    assert depth(client, "tracker.p0") == 0
+    assert depth(declared_client, "tracker.p0") == 0
 
 
-def test_a_reply_goes_to_its_caller(start, client):
-    with client.channel() as channel:
+def test_a_reply_goes_to_its_caller(start, declared_client):
+    with declared_client.channel() as channel:
         channel.queue_declare("reply_here", durable=False, auto_delete=False)
-    publish(client, [a_call(0, "reply_here")])
+    publish(declared_client, [a_call(0, "reply_here")])
     settle(start().lanes.take(1))
-    with client.channel() as channel:
+    with declared_client.channel() as channel:
         message = until(lambda: channel.basic_get("reply_here", no_ack=True))
     inner = msgspec.json.decode(msgspec.json.decode(message.body)["oslo.message"])
     assert (inner["result"], inner["_msg_id"], inner["failure"]) == (DONE, "m0", None)
 
 
-def test_a_broker_short_of_memory_still_gets_acknowledgements(start, client, rabbitmq):
+def test_a_broker_short_of_memory_still_gets_acknowledgements(start, declared_client, rabbitmq):
     """It stops reading from connections that publish: replies have a connection of their own."""
-    publish(client, [a_call(n, "reply_gone") for n in range(4)])
+    publish(declared_client, [a_call(n, "reply_gone") for n in range(4)])
     one = start(prefetch=2)
     settle(one.lanes.take(2))
     until(lambda: one.consumer.counts.lost_replies == 2)
     rabbitmq.ctl("set_vm_memory_high_watermark", "0")
     try:
         settle(one.lanes.take(2))
-        until(lambda: unacknowledged(rabbitmq, client) == 0)
+        until(lambda: unacknowledged(rabbitmq, declared_client) == 0)
     finally:
         rabbitmq.ctl("set_vm_memory_high_watermark", "0.4")
 
 
-def test_a_command_without_a_partition_is_taken_from_the_bare_topic(start, client):
-    with client.channel() as channel:
+def test_a_command_without_a_partition_is_taken_from_the_bare_topic(start, declared_client):
+    with declared_client.channel() as channel:
         message = amqp.Message(commands(1)[0], content_encoding="utf-8")
         channel.basic_publish_confirm(message, exchange="tracker", routing_key="tracker")
     (delivery,) = start().lanes.take(1)
     assert (delivery.partition, delivery.dead_lettered) == (BARE_TOPIC, None)
 
 
-def test_what_the_broker_dead_letters_is_taken_with_its_reason(start, client):
-    publish(client, commands(1), expiration="1")
+def test_what_the_broker_dead_letters_is_taken_with_its_reason(start, declared_client):
+    publish(declared_client, commands(1), expiration="1")
     one = start(first=frozenset([1]))
     (delivery,) = one.lanes.take(1)
     assert (delivery.partition, delivery.dead_lettered) == (
@@ -322,23 +241,23 @@ def test_what_the_broker_dead_letters_is_taken_with_its_reason(start, client):
     )
     settle([delivery])
     one.close()
-    assert depth(client, "tracker.dead") == 0
+    assert depth(declared_client, "tracker.dead") == 0
 
 
-def test_calls_whose_caller_gave_up_are_counted_and_gone(start, client):
-    publish(client, [a_call(0, "reply_gone"), a_call(1, "reply_gone")], expiration="1")
-    publish(client, commands(1, first=2), expiration="1")
+def test_calls_whose_caller_gave_up_are_counted_and_gone(start, declared_client):
+    publish(declared_client, [a_call(0, "reply_gone"), a_call(1, "reply_gone")], expiration="1")
+    publish(declared_client, commands(1, first=2), expiration="1")
     one = start(first=frozenset([1]))
     (delivery,) = one.lanes.take(1)
     assert ids_of([delivery]) == ["2"]
     until(lambda: one.consumer.counts.expired_calls == 2)
     settle([delivery])
     one.close()
-    assert depth(client, "tracker.dead") == 0
+    assert depth(declared_client, "tracker.dead") == 0
 
 
-def test_bytes_of_any_kind_are_taken(start, client):
-    publish(client, [b"\xff\xfe", b"", b"not json"])
+def test_bytes_of_any_kind_are_taken(start, declared_client):
+    publish(declared_client, [b"\xff\xfe", b"", b"not json"])
     assert [delivery.body for delivery in start().lanes.take(3)] == [b"\xff\xfe", b"", b"not json"]
 
 
@@ -380,16 +299,16 @@ def test_a_broker_that_is_away_at_the_start_is_waited_for(rabbitmq, start, vhost
     assert "rabbit-secret" not in caplog.text
 
 
-def test_a_bad_envelope_is_not_a_call(start, client):
-    publish(client, [encode("no_such_method", {"_msg_id": 1})])
+def test_a_bad_envelope_is_not_a_call(start, declared_client):
+    publish(declared_client, [encode("no_such_method", {"_msg_id": 1})])
     settle(start().lanes.take(1))
-    until(lambda: depth(client, "tracker.p0") == 0)
+    until(lambda: depth(declared_client, "tracker.p0") == 0)
 
 
-def test_what_a_forged_header_says_is_not_repeated(start, client):
+def test_what_a_forged_header_says_is_not_repeated(start, declared_client):
     death = {"reason": "hunter2", "queue": "hunter2", "count": "hunter2"}
     message = odd(commands(1)[0], application_headers={"x-death": [death]})
-    with client.channel() as channel:
+    with declared_client.channel() as channel:
         channel.basic_publish_confirm(message, exchange="tracker", routing_key="tracker.dead")
     (delivery,) = start().lanes.take(1)
     assert delivery.dead_lettered == "unknown reason in an unknown queue, 1 times"
@@ -411,26 +330,26 @@ def odd(body=b"", **properties):
     ],
     ids=["expired and empty", "x-death is text", "x-death is odd", "long queue", "long text", "no date"],
 )
-def test_an_odd_message_is_taken_and_the_next_one_too(start, client, routing_key, message):
+def test_an_odd_message_is_taken_and_the_next_one_too(start, declared_client, routing_key, message):
     """One that ended the consumer would end every consumer after it."""
-    with client.channel() as channel:
+    with declared_client.channel() as channel:
         channel.basic_publish_confirm(message, exchange="tracker", routing_key=routing_key)
-    publish(client, commands(1, first=7))
+    publish(declared_client, commands(1, first=7))
     one = start(first=frozenset([0]))
     taken = one.lanes.take(2)
     settle(taken)
     one.close()
     assert not one.failed.is_set()
     assert "7" in [ids_of([d])[0] for d in taken if d.body]
-    assert depth(client, "tracker.p0") == depth(client, "tracker.dead") == 0
+    assert depth(declared_client, "tracker.p0") == depth(declared_client, "tracker.dead") == 0
 
 
-def test_a_broker_that_stands_still_is_left(start, client, rabbitmq, vhost_url):
+def test_a_broker_that_stands_still_is_left(start, declared_client, rabbitmq, vhost_url):
     """Its own heartbeat notices; nothing may wait for it after that."""
     with Proxy(rabbitmq.port) as proxy:
         broker = settings_of(proxy.through(vhost_url), heartbeat_timeout_threshold=1, rabbit_interval_max=1)
         one = start(broker=broker)
-        publish(client, commands(1))
+        publish(declared_client, commands(1))
         one.lanes.take(1)
         proxy.freeze()
         assert one.lanes.dropped.get(timeout=SECONDS) in (*ALL, BARE_TOPIC, DEAD_LETTERED)
@@ -439,10 +358,10 @@ def test_a_broker_that_stands_still_is_left(start, client, rabbitmq, vhost_url):
         one.close()
 
 
-def test_a_queue_that_cannot_be_consumed_leaves_nothing_alive_behind(start, client, rabbitmq):
+def test_a_queue_that_cannot_be_consumed_leaves_nothing_alive_behind(start, declared_client, rabbitmq):
     """A deletion between declaration and consumption cannot be had at will; missing rights can."""
-    publish(client, commands(3))
-    vhost, user = client.virtual_host, rabbitmq.username
+    publish(declared_client, commands(3))
+    vhost, user = declared_client.virtual_host, rabbitmq.username
     rights = {"configure": ".*", "write": ".*", "read": "^(tracker|tracker.p0|tracker.dead)$"}
     rabbitmq.api("PUT", f"permissions/{vhost}/{user}", rights)
     one = start(rabbit_interval_max=1)

@@ -3,45 +3,27 @@
 
 import hashlib
 import queue
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
+from tests.integration.consumers import Start, declared, ids_of, settle, starting
 from tests.integration.daemon import consumers
-from tests.integration.rabbit import PARTITIONS, TOPOLOGY, commands, connected, depth, publish, until
-from tests.integration.test_consumer import Running, declared, ids_of, settle
+from tests.integration.rabbit import PARTITIONS, commands, connected, depth, publish, until
 from tracker_worker.bus.delivery import BodyDigest
 from tracker_worker.bus.envelope import MAX_BODY_BYTES
-from tracker_worker.bus.topology import declare
 
 KIBIBYTE = 1024
 SIZE = 100 * KIBIBYTE
 QUEUES = PARTITIONS + 2
 BUDGET = 10 * SIZE
 
-Start = Callable[..., Running]
-
 
 @pytest.fixture
 def start(vhost_url: str) -> Iterator[Start]:
-    """Starts consumers on the test's virtual host, and ends them."""
-    started: list[Running] = []
-
-    def make(**how) -> Running:
-        started.append(Running(vhost_url, **({"memory_budget": BUDGET, "prefetch": 50} | how)))
-        return started[-1]
-
-    yield make
-    for one in started:
-        one.close()
-
-
-@pytest.fixture
-def client(vhost_url):
-    """A connection on a virtual host where everything is declared."""
-    with connected(vhost_url) as connection:
-        declare(connection, TOPOLOGY)
-        yield connection
+    """Starts consumers with a small budget on the test's virtual host, and ends them."""
+    with starting(vhost_url, memory_budget=BUDGET, prefetch=50) as start:
+        yield start
 
 
 def large(count, first=0, size=SIZE):
@@ -119,29 +101,31 @@ def test_order_is_kept_when_the_connection_is_lost_after_windows_were_made_small
     assert list(dict.fromkeys(settled)) == [str(number) for number in range(40)]
 
 
-def test_greedy_partition_leaves_the_others_their_share(start, client):
+def test_greedy_partition_leaves_the_others_their_share(start, declared_client):
     """Nothing is settled: a database that stands still, or a lane that holds what it has."""
-    publish(client, large(10))
+    publish(declared_client, large(10))
     one = start()
     holder = Holder(one)
     until(lambda: len(holder.take()) == 10)
-    publish(client, large(10), partition=1)
+    publish(declared_client, large(10), partition=1)
     share = BUDGET // QUEUES // SIZE
     until(lambda: sorted(d.partition for d in holder.take()) == [0] * share + [1] * share)
     assert [ids_of([delivery]) for delivery in holder.held[:share]] == [[str(n)] for n in range(share)]
-    until(lambda: depth(client, "tracker.p0") == depth(client, "tracker.p1") == 10 - share)
+    until(lambda: depth(declared_client, "tracker.p0") == depth(declared_client, "tracker.p1") == 10 - share)
     assert holder.most <= BUDGET
 
 
-def test_partition_that_is_given_back_goes_to_a_standby_from_its_first_unsettled_message(start, client):
-    publish(client, large(10))
+def test_partition_that_is_given_back_goes_to_a_standby_from_its_first_unsettled_message(
+    start, declared_client
+):
+    publish(declared_client, large(10))
     one = start()
     holder = Holder(one)
     until(lambda: len(holder.take()) == 10)
     settle(holder.held[:1])
     two = start(name="two", prefetch=3)
-    until(lambda: consumers(client, "tracker.p0") == 2)
-    publish(client, large(10), partition=1)
+    until(lambda: consumers(declared_client, "tracker.p0") == 2)
+    publish(declared_client, large(10), partition=1)
     taken = []
     until(lambda: len(taken) == 3 or taken.extend(d for d in two.lanes.take(1) if not d.partition))
     assert ids_of(taken) == ["1", "2", "3"]
@@ -149,8 +133,8 @@ def test_partition_that_is_given_back_goes_to_a_standby_from_its_first_unsettled
     assert not [delivery for delivery in holder.take() if delivery.partition == 0]
 
 
-def test_message_larger_than_the_budget_is_taken_when_nothing_else_is_held(start, client):
-    publish(client, [*large(1), *large(2, first=1, size=2 * BUDGET), *large(1, first=3)])
+def test_message_larger_than_the_budget_is_taken_when_nothing_else_is_held(start, declared_client):
+    publish(declared_client, [*large(1), *large(2, first=1, size=2 * BUDGET), *large(1, first=3)])
     one = start()
     holder = Holder(one)
     settled = []
@@ -158,11 +142,11 @@ def test_message_larger_than_the_budget_is_taken_when_nothing_else_is_held(start
         settled.append(holder.settle_first())
         assert len([d for d in holder.take() if len(d.body) > BUDGET]) <= 1
     assert list(dict.fromkeys(settled)) == ["0", "1", "2", "3"]
-    until(lambda: depth(client, "tracker.p0") == 0)
+    until(lambda: depth(declared_client, "tracker.p0") == 0)
 
 
-def test_small_messages_never_meet_the_budget(start, client):
-    publish(client, commands(300))
+def test_small_messages_never_meet_the_budget(start, declared_client):
+    publish(declared_client, commands(300))
     one = start(prefetch=50)
     taken = []
     for _ in range(300):
@@ -173,41 +157,41 @@ def test_small_messages_never_meet_the_budget(start, client):
     assert list(one.lanes.dropped.queue).count(0) == 1  # At its end.
 
 
-def test_partition_gets_its_full_prefetch_back_after_large_messages(start, client):
-    publish(client, large(20))
+def test_partition_gets_its_full_prefetch_back_after_large_messages(start, declared_client):
+    publish(declared_client, large(20))
     one = start(prefetch=20)
     holder = Holder(one)
     while (holder.settle_first()) != "19":
         pass
-    until(lambda: depth(client, "tracker.p0") == 0)
-    publish(client, commands(200, first=20))
+    until(lambda: depth(declared_client, "tracker.p0") == 0)
+    publish(declared_client, commands(200, first=20))
     while holder.settle_first() != "100":
         pass
     until(lambda: len(holder.take()) == 20)
     assert ids_of(holder.held) == [str(number) for number in range(101, 121)]
 
 
-def test_stopping_consumer_takes_nothing_in(start, client):
-    publish(client, large(10))
+def test_stopping_consumer_takes_nothing_in(start, declared_client):
+    publish(declared_client, large(10))
     one = start()
     holder = Holder(one)
     until(lambda: len(holder.take()) == 10)
     one.consumer.stop()
     settle(holder.held)
-    publish(client, large(3, first=40))
+    publish(declared_client, large(3, first=40))
     one.close()
     assert not [d for d in holder.take() if d.live]
 
 
-def test_body_too_large_is_not_collected(start, client):
+def test_body_too_large_is_not_collected(start, declared_client):
     """Its digest alone is handed on, however small the budget is."""
     body = b" " * (MAX_BODY_BYTES + 1)
-    publish(client, [body, *commands(1), body + b" "])
+    publish(declared_client, [body, *commands(1), body + b" "])
     one = start()
     first, second, third = one.lanes.take(3)
     assert first.body == BodyDigest(len(body), hashlib.sha256(body).hexdigest())
     assert len(third.body) == len(body) + 1
     settle([first, second, third])
     one.close()
-    assert depth(client, "tracker.p0") == 0
+    assert depth(declared_client, "tracker.p0") == 0
     assert ids_of([second]) == ["0"]

@@ -8,8 +8,7 @@ import pytest
 
 from tests.builders import a_node
 from tests.functional.lanes import NOW, rows
-from tests.integration.rabbit import connected, settings_of
-from tracker_worker.bus.confirms import ConfirmingPublisher
+from tests.integration.rabbit import TOPIC
 from tracker_worker.bus.notification_body import Header
 from tracker_worker.bus.publisher import NotificationRefused
 from tracker_worker.bus.topology import TopologyMismatch
@@ -21,7 +20,6 @@ from tracker_worker.domain.notices import CausePayload, usage_notice
 from tracker_worker.worker.relay import Relay, RelaySettings
 
 MOST = 20_000
-EXCHANGE, TOPIC = "nova", "versioned_notifications"
 INFO, ERROR = f"{TOPIC}.info", f"{TOPIC}.error"
 CAUSE = CausePayload("update_available_resource", "event-1", "req-1", None)
 
@@ -33,19 +31,6 @@ def small_messages(rabbitmq):
     rabbitmq.ctl("eval", f"application:set_env(rabbit, max_message_size, {MOST}).")
     yield
     rabbitmq.ctl("eval", f"application:set_env(rabbit, max_message_size, {usual}).")
-
-
-@pytest.fixture
-def publisher(vhost_url):
-    made = ConfirmingPublisher(settings_of(vhost_url), EXCHANGE, TOPIC)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def client(vhost_url):
-    with connected(vhost_url) as connection:
-        yield connection
 
 
 @pytest.fixture

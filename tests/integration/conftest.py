@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What tests of the bus begin with: a connection and a publisher on the test's virtual host."""
+
+from collections.abc import Iterator
+
+import pytest
+from kombu.connection import Connection
+
+from tests.integration.rabbit import EXCHANGE, TOPIC, TOPOLOGY, connected, settings_of
+from tracker_worker.bus.confirms import ConfirmingPublisher
+from tracker_worker.bus.topology import declare
+
+
+@pytest.fixture
+def client(vhost_url: str) -> Iterator[Connection]:
+    """A connection of the test's own."""
+    with connected(vhost_url) as connection:
+        yield connection
+
+
+@pytest.fixture
+def declared_client(client: Connection) -> Connection:
+    """A connection on a virtual host where everything is declared."""
+    declare(client, TOPOLOGY)
+    return client
+
+
+@pytest.fixture
+def publisher(vhost_url: str) -> Iterator[ConfirmingPublisher]:
+    """A publisher of notifications."""
+    made = ConfirmingPublisher(settings_of(vhost_url), EXCHANGE, TOPIC)
+    yield made
+    made.close()

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Consumers on a real broker, with lanes that only hold, and what their tests do with deliveries."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from tests.integration.rabbit import PARTITIONS, SECONDS, TOPOLOGY, HoldingLanes, settings_of
+from tracker_worker.bus.consumer import Consumer
+from tracker_worker.bus.subscription import SubscriptionSettings
+from tracker_worker.bus.topology import Topology
+from tracker_worker.worker.threads import worker_thread
+
+ALL = frozenset(range(PARTITIONS))
+DONE = {"outcome": "applied"}
+
+
+class Running:
+    """A consumer with lanes that hold."""
+
+    def __init__(
+        self,
+        url,
+        *,
+        quorum=False,
+        name="one",
+        first=ALL,
+        standby_delay=3600.0,
+        prefetch=10,
+        memory_budget=2**30,
+        **options,
+    ):
+        broker = options.pop("broker", None) or settings_of(url, rabbit_quorum_queue=quorum, **options)
+        self.lanes = HoldingLanes()
+        self.failed = threading.Event()
+        self.consumer = Consumer(
+            broker,
+            Topology(TOPOLOGY.exchange, PARTITIONS, quorum),
+            SubscriptionSettings(name, first, standby_delay, prefetch, memory_budget, broker.heartbeat_rate),
+            self.lanes,
+            partial(worker_thread, failed=self.failed.set),
+        )
+        self.consumer.start()
+
+    def close(self):
+        assert self.consumer.close(SECONDS)
+
+
+Start = Callable[..., Running]
+
+
+@contextmanager
+def starting(url: str, **usually: Any) -> Iterator[Start]:
+    """Starts consumers with these arguments, and others in a call, and ends them."""
+    started: list[Running] = []
+
+    def start(**how: Any) -> Running:
+        started.append(Running(url, **(usually | how)))
+        return started[-1]
+
+    try:
+        yield start
+    finally:
+        for one in started:
+            one.close()
+
+
+def ids_of(deliveries):
+    return [
+        msgspec.json.decode(msgspec.json.decode(d.body)["oslo.message"])["args"]["event_id"]
+        for d in deliveries
+    ]
+
+
+def settle(deliveries):
+    for delivery in deliveries:
+        delivery.settle(DONE)
+
+
+def declared(connection):
+    """Whether everything stands: it is consumed from then on."""
+    try:
+        with connection.channel() as channel:
+            return channel.queue_declare(TOPOLOGY.partition(0), passive=True).consumer_count
+    except connection.channel_errors:
+        return False
