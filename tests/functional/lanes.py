@@ -15,13 +15,15 @@ import sqlalchemy as sa
 from tests.builders import NODE, SETTINGS, a_report, args_of, method_of, some_resources
 from tracker_worker.bus.delivery import BARE_TOPIC, DEAD_LETTERED, Answer
 from tracker_worker.bus.envelope import encode
-from tracker_worker.db.tables import CLAIMS, DEAD_LETTERS, NODES, OUTBOX, RECEIPTS
+from tracker_worker.db.tables import ATTEMPTS, CLAIMS, DEAD_LETTERS, NODES, OUTBOX, RECEIPTS
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.commands import Command
 from tracker_worker.domain.partitions import partition_of
 from tracker_worker.domain.settings import TrackerSettings
 from tracker_worker.worker.batch import Rules
+from tracker_worker.worker.events import attempts_key
 from tracker_worker.worker.lane import Lane, LaneSettings
+from tracker_worker.worker.suspects import decoded, undecoded
 
 PARTITIONS = 4
 NOW = datetime(2026, 11, 22, 12)
@@ -185,6 +187,17 @@ class LaneBench:
     def parked(self) -> list[tuple[str, str]]:
         """Event id and code of each dead letter."""
         return [(row["event_id"], row["code"]) for row in self.rows(DEAD_LETTERS)]
+
+    def attempts(self) -> dict[str, int]:
+        """What is kept of the attempts of each event."""
+        return {row["event_id"]: row["count"] for row in self.rows(ATTEMPTS)}
+
+    def died(self, times: int, *deliveries: Recorded) -> None:
+        """So often a worker has counted these deliveries, which wait, and then died while it ran them."""
+        count = undecoded(times)
+        if times > 1 or times >= self.max_attempts:
+            count = decoded(count)
+        self.unit_of_work.count_attempts({attempts_key(delivery): count for delivery in deliveries})
 
     def notifications(self) -> list[dict[str, Any]]:
         """The messages that wait in the outbox, in order."""

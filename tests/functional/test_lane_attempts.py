@@ -23,18 +23,6 @@ def boot(uuid=INSTANCE, vcpus=2, node=NODE):
     return command("instance_claim", node=node, instance=an_instance(uuid, a_flavor(vcpus)))
 
 
-def attempts(bench):
-    return {row["event_id"]: row["count"] for row in bench.rows(ATTEMPTS)}
-
-
-def died(bench, times, *deliveries):
-    """So often a worker has counted these deliveries, which wait, and then died while it ran them."""
-    count = undecoded(times)
-    if times > 1 or times >= bench.max_attempts:
-        count = decoded(count)
-    bench.unit_of_work.count_attempts({events.attempts_key(delivery): count for delivery in deliveries})
-
-
 def batches(bench, run):
     """The number of receipts that each transaction wrote while something ran."""
     with watched(bench.engine) as seen:
@@ -73,7 +61,7 @@ def test_a_settled_event_leaves_no_count(bench):
     bad = encode("build_failed", {"node": NODE, "event_id": "event-c", "x": 1})
     bench.deliver_body(bad, redelivered=True)
     bench.run()
-    assert attempts(bench) == {}
+    assert bench.attempts() == {}
     assert bench.parked() == [("event-c", "unknown_argument")]
 
 
@@ -83,7 +71,7 @@ def test_the_count_goes_in_the_transaction_that_settles(a_bench):
     delivery = one.deliver(boot(), "event-a", redelivered=True)
     with death(one, "INSERT INTO outbox"):
         one.run()
-    assert attempts(one) == {events.attempts_key(delivery): undecoded(1)}
+    assert one.attempts() == {events.attempts_key(delivery): undecoded(1)}
     assert one.used()[0] == 0
 
 
@@ -93,7 +81,7 @@ def test_a_settlement_that_nobody_heard_of_leaves_no_count(bench):
     with lost_commits(bench.engine, times=2):
         bench.run()
     assert delivery.outcome == "granted"
-    assert attempts(bench) == {}
+    assert bench.attempts() == {}
 
 
 def test_events_that_are_redelivered_once_run_together(bench):
@@ -107,7 +95,7 @@ def test_events_that_are_redelivered_once_run_together(bench):
 def test_an_event_that_was_under_way_at_a_death_runs_alone(bench):
     bench.track()
     deliveries = [bench.deliver(boot(f"i-{n}"), f"event-{n}", redelivered=n == 2) for n in range(5)]
-    died(bench, 1, deliveries[2])
+    bench.died(1, deliveries[2])
     assert batches(bench, bench.run) == [2, 1, 2]
     assert [delivery.answer["sequence"] for delivery in deliveries] == [2, 3, 4, 5, 6]
 
@@ -119,7 +107,7 @@ def test_other_partitions_get_on_before_what_may_kill_runs(a_bench):
     assert partition_of(NODE, PARTITIONS) != partition_of(OTHER_NODE, PARTITIONS)
     killer = first.deliver(boot("killer"), "event-k", redelivered=True)
     other = first.deliver(boot("i-1", node=OTHER_NODE), "event-1")
-    died(first, 1, killer)
+    first.died(1, killer)
     with Fault(first.engine, "INSERT INTO claims", abandoning(first), holding="killer"):
         first.run()
     assert other.outcome == "granted"
@@ -131,8 +119,8 @@ def test_what_one_more_death_would_park_runs_after_everything_else(a_bench):
     bench.track(NODE, OTHER_NODE)
     last = bench.deliver(boot("last"), "event-l", redelivered=True)
     suspect = bench.deliver(boot("suspect", node=OTHER_NODE), "event-s", redelivered=True)
-    died(bench, MAX_ATTEMPTS - 1, last)
-    died(bench, 1, suspect)
+    bench.died(MAX_ATTEMPTS - 1, last)
+    bench.died(1, suspect)
     with Fault(bench.engine, "INSERT INTO claims", abandoning(bench), holding="last"):
         bench.run()
     assert (suspect.outcome, last.answers) == ("granted", [])
@@ -149,12 +137,12 @@ def test_what_one_more_death_would_park_waits_until_the_worker_has_lived_for_a_w
     innocent = bench.deliver(boot("innocent"), redelivered=True)
     later = bench.deliver(boot("later"))
     other = bench.deliver(boot("other", node=OTHER_NODE))
-    died(bench, MAX_ATTEMPTS - 1, innocent)
-    before = attempts(bench)
+    bench.died(MAX_ATTEMPTS - 1, innocent)
+    before = bench.attempts()
     with bench.at_work():
         settles(other)
     assert (innocent.answers, later.answers) == ([], [])
-    assert attempts(bench) == before, "a worker that is killed meanwhile has not had it under way"
+    assert bench.attempts() == before, "a worker that is killed meanwhile has not had it under way"
 
 
 def test_everything_goes_on_in_order_when_the_worker_has_lived_for_a_while(a_bench):
@@ -162,7 +150,7 @@ def test_everything_goes_on_in_order_when_the_worker_has_lived_for_a_while(a_ben
     bench.track(NODE, OTHER_NODE)
     deliveries = [bench.deliver(boot(f"i-{n}"), redelivered=n == 1) for n in range(6)]
     other = bench.deliver(boot("other", node=OTHER_NODE))
-    died(bench, MAX_ATTEMPTS - 1, deliveries[1])
+    bench.died(MAX_ATTEMPTS - 1, deliveries[1])
     with bench.at_work():
         settles(other)
         bench.seconds = CALM
@@ -182,7 +170,7 @@ def test_what_rests_is_finished_by_a_worker_that_is_told_to_end(a_bench):
     bench = a_bench(calm_seconds=CALM)
     bench.track(NODE, OTHER_NODE)
     innocent = bench.deliver(boot(), redelivered=True)
-    died(bench, MAX_ATTEMPTS - 1, innocent)
+    bench.died(MAX_ATTEMPTS - 1, innocent)
     with bench.at_work() as thread:
         settles(bench.deliver(boot("other", node=OTHER_NODE)))
         bench.lane.close()
@@ -196,7 +184,7 @@ def test_what_waits_for_its_last_attempt_and_comes_again_is_dropped(a_bench):
     bench.track(NODE, OTHER_NODE)
     lost = bench.deliver(boot(), "event-a", redelivered=True)
     other = bench.deliver(boot("other", node=OTHER_NODE))
-    died(bench, MAX_ATTEMPTS - 1, lost)
+    bench.died(MAX_ATTEMPTS - 1, lost)
     with bench.at_work():
         settles(other)
         lost.live = False
@@ -210,14 +198,14 @@ def test_what_waits_for_its_last_attempt_and_comes_again_is_dropped(a_bench):
 def test_an_event_that_was_under_way_at_too_many_deaths_is_parked_without_being_run(bench):
     bench.track()
     deliveries = [bench.deliver(boot(f"i-{n}"), f"event-{n}", redelivered=n == 1) for n in range(3)]
-    died(bench, MAX_ATTEMPTS, deliveries[1])
+    bench.died(MAX_ATTEMPTS, deliveries[1])
     bench.run()
     assert [delivery.outcome for delivery in deliveries] == ["granted", "EventParked", "granted"]
     assert bench.parked() == [("event-1", "worker_died")]
     assert "3 times" in bench.rows(DEAD_LETTERS)[0]["message"]
     assert bench.used()[0] == 4
     assert bench.receipts()["event-1"]["sequence"] == 3
-    assert attempts(bench) == {}
+    assert bench.attempts() == {}
 
 
 @pytest.mark.parametrize("most", [1, 2, 5])
@@ -226,8 +214,8 @@ def test_the_number_of_deaths_is_configured(a_bench, most):
     bench.track()
     first = bench.deliver(boot(), "event-a", redelivered=True)
     second = bench.deliver(boot(BYSTANDER), "event-b", redelivered=True)
-    died(bench, most - 1, first)
-    died(bench, most, second)
+    bench.died(most - 1, first)
+    bench.died(most, second)
     bench.run()
     assert (first.outcome, second.outcome) == ("granted", "EventParked")
 
@@ -269,7 +257,7 @@ def test_a_redelivered_duplicate_of_an_applied_event_gets_the_first_reply(bench)
     first = bench.send(boot(), "event-a")
     again = bench.send(boot(), "event-a", redelivered=True)
     assert again.answer == first.answer
-    assert attempts(bench) == {}
+    assert bench.attempts() == {}
 
 
 def test_an_applied_event_whose_duplicate_met_too_many_deaths_gets_the_first_reply(bench):
@@ -277,11 +265,11 @@ def test_an_applied_event_whose_duplicate_met_too_many_deaths_gets_the_first_rep
     bench.track()
     first = bench.send(boot(), "event-a")
     again = bench.deliver(boot(), "event-a", redelivered=True)
-    died(bench, MAX_ATTEMPTS, again)
+    bench.died(MAX_ATTEMPTS, again)
     bench.run()
     assert again.answer == first.answer
     assert bench.parked() == []
-    assert attempts(bench) == {}
+    assert bench.attempts() == {}
 
 
 def test_two_redelivered_messages_of_one_event_are_both_answered(bench):
@@ -293,13 +281,13 @@ def test_two_redelivered_messages_of_one_event_are_both_answered(bench):
     assert both[0].answer == both[1].answer
     assert other.outcome == "granted"
     assert bench.used()[0] == 4
-    assert attempts(bench) == {}
+    assert bench.attempts() == {}
 
 
 def test_two_messages_of_one_event_that_met_too_many_deaths_are_both_answered(bench):
     bench.track()
     both = [bench.deliver(boot(), "event-a", redelivered=True) for _ in range(2)]
-    died(bench, MAX_ATTEMPTS, *both)
+    bench.died(MAX_ATTEMPTS, *both)
     bench.run()
     assert [delivery.outcome for delivery in both] == ["EventParked"] * 2
     assert len(bench.parked()) == 1
@@ -310,14 +298,14 @@ def test_a_redelivered_event_with_a_reused_id_leaves_no_count(bench):
     bench.send(boot(), "event-a")
     reused = bench.send(boot(BYSTANDER), "event-a", redelivered=True)
     assert reused.outcome == "EventIdReused"
-    assert attempts(bench) == {}
+    assert bench.attempts() == {}
 
 
 def test_counts_are_kept_apart_for_other_events(bench):
     bench.track(NODE, OTHER_NODE)
     bench.unit_of_work.count_attempts({"another": MAX_ATTEMPTS})
     bench.send(boot(node=OTHER_NODE), "event-a", redelivered=True)
-    assert attempts(bench) == {"another": MAX_ATTEMPTS}
+    assert bench.attempts() == {"another": MAX_ATTEMPTS}
 
 
 class Death(BaseException):
@@ -354,7 +342,7 @@ def test_an_event_that_kills_while_it_is_decoded_is_parked_undecoded(a_bench, mo
     assert [code for _, code in first.parked()] == ["worker_died"]
     assert [delivery.outcome for delivery in around] == ["granted"] * 3
     assert first.claimed() == {(f"i-{n}", "instance"): 2 for n in (1, 2, 3)}
-    assert attempts(first) == {}
+    assert first.attempts() == {}
 
 
 def test_an_event_that_was_parked_undecoded_stays_parked_when_its_acknowledgement_is_lost(bench, monkeypatch):
@@ -369,7 +357,7 @@ def test_an_event_that_was_parked_undecoded_stays_parked_when_its_acknowledgemen
     assert (first.outcome, again.outcome) == ("EventParked", "EventParked")
     assert len(bench.parked()) == 1
     assert bench.claimed() == {}
-    assert attempts(bench) == {}
+    assert bench.attempts() == {}
 
 
 def test_what_was_decoded_is_not_counted_as_a_death_while_decoding(a_bench):
@@ -382,7 +370,7 @@ def test_what_was_decoded_is_not_counted_as_a_death_while_decoding(a_bench):
         with Fault(worker.engine, "INSERT INTO claims", abandoning(worker), holding="killer"):
             worker.run()
     assert first.parked() == [("event-k", "worker_died")]
-    assert attempts(first) == {}
+    assert first.attempts() == {}
 
 
 def test_a_death_while_decoding_is_no_proof_once_it_was_decoded(bench):
@@ -403,11 +391,11 @@ def test_an_attempt_whose_count_was_reported_lost_is_not_counted_twice(a_bench):
     delivery = bench.deliver(boot(), "event-a", redelivered=True)
     with lost_commits(bench.engine, times=1), death(bench, "INSERT INTO outbox"):
         bench.run()
-    assert attempts(bench) == {events.attempts_key(delivery): undecoded(1)}
+    assert bench.attempts() == {events.attempts_key(delivery): undecoded(1)}
 
 
 def test_a_worker_that_was_given_up_takes_no_count_back(bench):
     """Its successor has counted on meanwhile."""
     bench.unit_of_work.count_attempts({"key": 3})
     bench.unit_of_work.count_attempts({"key": 2})
-    assert attempts(bench) == {"key": 3}
+    assert bench.attempts() == {"key": 3}

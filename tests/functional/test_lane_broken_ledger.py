@@ -8,12 +8,15 @@ from msgspec.structs import replace
 from tests.builders import INSTANCE, NODE, a_flavor, a_report, an_instance, command, some_resources
 from tests.functional.lanes import OTHER_NODE, PARTITIONS, data_of, names_of_partition
 from tests.functional.manage import Manage
-from tests.functional.statements import Fault, disk_full, out_of_range
+from tests.functional.statements import Fault, death, disk_full, lost_commits, out_of_range
 from tracker_worker.bus.envelope import encode
 from tracker_worker.db import listing
-from tracker_worker.db.tables import ATTEMPTS, CLAIMS, NODES
+from tracker_worker.db.tables import CLAIMS, NODES
+from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.objects import Origin
 from tracker_worker.domain.partitions import partition_of
+from tracker_worker.worker.events import attempts_key
+from tracker_worker.worker.suspects import undecoded
 
 
 def boot(uuid=INSTANCE, node=NODE):
@@ -219,8 +222,71 @@ def test_redelivered_event_that_is_held_has_no_attempts(broken):
     """A worker that ends while it holds an event has not died of it."""
     for _ in range(5):
         broken.send(boot("i-1"), "event-a", redelivered=True)
-    assert broken.rows(ATTEMPTS) == []
+    assert broken.attempts() == {}
     assert broken.parked() == []
+
+
+@pytest.mark.parametrize("deaths", [1, 2])
+def test_event_that_is_held_keeps_the_deaths_that_were_counted_before(broken, deaths):
+    """Found by the simulation: they were forgotten, and an event that kills had all its deaths before it."""
+    delivery = broken.deliver(boot("i-1"), redelivered=True)
+    broken.died(deaths, delivery)
+    before = broken.attempts()
+    broken.run()
+    assert (broken.attempts(), delivery.answers) == (before, [])
+
+
+def test_held_event_is_counted_before_it_runs(broken):
+    """Found by the simulation: it ran as soon as its node was whole, and its death was not counted."""
+    delivery = broken.send(boot("i-1"), redelivered=True)
+    mend(broken.engine)
+    broken.seconds += 60
+    with death(broken, "INSERT INTO outbox"):
+        broken.run()
+    assert broken.attempts() == {attempts_key(delivery): undecoded(1)}
+
+
+def test_held_event_that_met_too_many_deaths_is_parked_once_its_node_is_whole(broken):
+    delivery = broken.deliver(boot("i-1"), "event-a", redelivered=True)
+    broken.died(broken.max_attempts, delivery)
+    broken.run()
+    assert broken.parked() == []
+    mend(broken.engine)
+    broken.seconds += 60
+    broken.run()
+    assert (broken.parked(), broken.attempts()) == ([("event-a", "worker_died")], {})
+
+
+def test_attempts_that_another_worker_has_counted_are_not_given_back(broken):
+    """The broker has given this one up while it found out that the node is broken."""
+    delivery = broken.deliver(boot("i-1"), redelivered=True)
+    successor = UnitOfWork(broken.engine)
+    key = attempts_key(delivery)
+
+    def count_on():
+        successor.count_attempts({key: undecoded(2)})
+        return disk_full()
+
+    with Fault(broken.engine, "SELECT nodes", count_on, times=1):
+        broken.run()
+    successor.close()
+    assert broken.attempts() == {key: undecoded(2)}
+
+
+def test_attempt_whose_giving_back_was_reported_lost_is_given_back_once(broken):
+    delivery = broken.deliver(boot("i-1"), redelivered=True)
+    broken.died(2, delivery)
+    before = broken.attempts()
+    with lost_commits(broken.engine, times=9):
+        broken.run()
+    assert broken.attempts() == before
+
+
+def test_events_that_were_held_run_before_those_that_came_later(broken):
+    held = broken.send(boot("i-1"))
+    audit, later = broken.deliver(startup_audit()), broken.deliver(boot("i-2"))
+    broken.run()
+    assert [delivery.answer["sequence"] for delivery in (held, audit, later)] == [4, 5, 6]
 
 
 def test_held_event_that_the_broker_hands_out_again_is_applied_once(broken):

@@ -225,6 +225,27 @@ def counts_attempts_again_when_a_commit_seems_lost(monkeypatch: pytest.MonkeyPat
 
 
 @mutant
+def forgets_the_deaths_of_events_that_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forget(connection: sa.Connection, event_ids: list[str], _begun: Any, _before: int) -> None:
+        receipts.forget_attempts(connection, event_ids)
+
+    monkeypatch.setattr(receipts, "give_back_attempts", forget)
+
+
+@mutant
+def counts_no_attempts_of_events_that_were_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    recheck = Committer.recheck
+
+    def release_as_new(committer: Committer) -> Any:
+        released: Any = recheck(committer)
+        for delivery in released:
+            delivery.redelivered = False
+        return released
+
+    monkeypatch.setattr(Committer, "recheck", release_as_new)
+
+
+@mutant
 def applies_late_audits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tracker_worker.domain.node._is_stale", lambda _node, _command: False)
 

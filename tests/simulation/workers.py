@@ -189,18 +189,20 @@ class Process:
         self.point(faults.DURING_DRAIN)
         if self.subscription is not None:
             self.subscription._acknowledge()
-        left = [d for d in self._taken if d.tag in d._channel.channel.unacknowledged]
-        self.hooks.drained(len(left) - self._held_back())
+        held = self._held_back()
+        self.hooks.drained(
+            sum(d.tag in d._channel.channel.unacknowledged and id(d) not in held for d in self._taken)
+        )
         self.disconnect()
         self.relay._closing.set()
         self.relay.notify()
         self.relay._run()
 
-    def _held_back(self) -> int:
-        """How many events wait until somebody rebuilds their node."""
-        held = self.lane._committer._held
-        held.drop_dead()
-        return sum(map(len, held._events.values()))
+    def _held_back(self) -> set[int]:
+        """Which deliveries wait until somebody rebuilds their node."""
+        held = self.lane._committer._held._events.values()
+        seen: list[Any] = [event.delivery for events in held for event in events]
+        return {id(each._delivery) for each in seen}
 
     def bury(self) -> None:
         """Give back what a dead process no longer holds."""

@@ -142,6 +142,8 @@ class World:
         self.newest_receipts = self.chance.choice((0, MOST_REDELIVERED))
         """How many of a node the purge keeps: only where it does the clock of the database may be set."""
         self._database_ahead = timedelta()
+        self._dated_until = 0.0
+        """The latest time that the database's clock has shown, in seconds."""
         self._ids = 0
         self._depth = 0
         self._operations = 0
@@ -185,8 +187,11 @@ class World:
 
     def julian_day(self) -> float:
         """The database's clock: not set when the hosts' are."""
-        seconds = self.seconds + (START - EPOCH + self._database_ahead).total_seconds()
+        seconds = self._database_seconds() + (START - EPOCH).total_seconds()
         return EPOCH_JULIAN + seconds / 86400.0
+
+    def _database_seconds(self) -> float:
+        return self.seconds + self._database_ahead.total_seconds()
 
     def new_id(self) -> str:
         self._ids += 1
@@ -272,6 +277,8 @@ class World:
             )
         if self.chance.random() < 0.004:
             return host, self._down_time
+        if self._nodes_of_killers() and self.chance.random() < 0.03:
+            return host, self._break_sum
         if self.checker.broken and self.chance.random() < 0.1:
             return host, self._rebuild
         if self.chance.random() < self.rates.failover:
@@ -397,9 +404,10 @@ class World:
 
         Of attempts nothing tells it.
         """
-        if not self.newest_receipts or self.checker._rows("SELECT 1 FROM attempts LIMIT 1"):
+        if not self.newest_receipts or self.checker.attempts_are_left():
             return
         self.happened["database clock set"] += 1
+        self._dated_until = max(self._dated_until, self._database_seconds())
         self._database_ahead += timedelta(days=self.chance.choice((-1, 1, 1)) * (RECEIPT_DAYS + 1))
         self._purge_and_repeat(host)
 
@@ -410,9 +418,18 @@ class World:
             self.clients.repeat()
 
     def _break_sum(self, _host: Host) -> None:
-        """Somebody changes a node by SQL: its events must wait until it is rebuilt."""
+        """Somebody changes a node by SQL: its events must wait until it is rebuilt.
+
+        Above all one of whose events a worker has died.
+        """
         if not any(host.writing for host in self.hosts):
-            self.happened["sum broken"] += self.checker.break_sum(self.chance.choice(NODES))
+            node = self.chance.choice(self._nodes_of_killers() or NODES)
+            self.happened["sum broken"] += self.checker.break_sum(node)
+
+    def _nodes_of_killers(self) -> list[str]:
+        """The nodes for which an event waits of which a worker has died."""
+        waiting = [message for queue in self.broker.queues.values() for message in queue.ready]
+        return sorted({message.node for message in waiting if self.deaths[message.event_id]})
 
     def _rebuild(self, _host: Host) -> None:
         if not any(host.writing for host in self.hosts):
@@ -423,8 +440,13 @@ class World:
         self.pass_time(self.chance.choice((3, 11, 30)))
 
     def _down_time(self, _host: Host) -> None:
-        """Nobody works for longer than receipts are kept; then one starts, and purges before anything."""
+        """Nobody works for longer than receipts are kept; then one starts, and purges before anything.
+
+        Receipts dated ahead make attempts look old then, and nothing tells it.
+        """
         if self._old or not all(self._may_die(host) for host in self.hosts):
+            return
+        if self._dated_until > self._database_seconds() and self.checker.attempts_are_left():
             return
         self.happened["down time"] += 1
         for host in self.hosts:

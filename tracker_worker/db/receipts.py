@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Receipts: one row an event, written with its effects; the memory that makes a redelivery harmless."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -65,6 +65,19 @@ def count_attempts(connection: sa.Connection, counts: Mapping[str, int]) -> None
     forget_attempts(connection, counts)
     rows = [{"event_id": key, "count": max(count, kept.get(key, 0))} for key, count in counts.items()]
     _ADD_ATTEMPTS.execute(connection, rows)
+
+
+def give_back_attempts(
+    connection: sa.Connection, event_ids: Iterable[str], begun: Collection[int], before: int
+) -> None:
+    """Keep `before` for the events of which one of `begun` is kept, 0 as nothing: three statements.
+
+    Another count is another worker's. Done again after a commit whose answer was lost, it changes nothing.
+    """
+    mine = [key for key, count in attempts(connection, event_ids).items() if count in begun]
+    forget_attempts(connection, mine)
+    if before and mine:
+        _ADD_ATTEMPTS.execute(connection, [{"event_id": key, "count": before} for key in mine])
 
 
 def forget_attempts(connection: sa.Connection, event_ids: Iterable[str]) -> None:

@@ -8,6 +8,7 @@ parks it; everything else is the server's trouble, and is waited for.
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
@@ -36,12 +37,12 @@ from tracker_worker.db.errors import (
 )
 from tracker_worker.db.store import UNTIL_READABLE, NodesBroken, StaleNode
 from tracker_worker.db.unit_of_work import UnitOfWork
-from tracker_worker.domain.commands import GetNode, UpdateAvailableResource
+from tracker_worker.domain.commands import UpdateAvailableResource
 from tracker_worker.domain.errors import BadMessage, ErrorCode
 from tracker_worker.domain.ledger import Node, rebuilt, shown, sum_fault
 from tracker_worker.exceptions import NodeBroken
 from tracker_worker.worker.batch import Batch, Rules, Snapshot
-from tracker_worker.worker.events import Event, attempts_key, internal_error, read_in_windows
+from tracker_worker.worker.events import Event, attempts_key, internal_error
 from tracker_worker.worker.held import HeldEvents
 from tracker_worker.worker.settings import LaneSettings
 from tracker_worker.worker.watchdog import Activity, named
@@ -96,44 +97,52 @@ class Committer:
         """
         return self._until_done(action, lambda error: isinstance(error, DATABASE_ERRORS))
 
-    def settle(self, events: Sequence[Event]) -> None:
+    def settle(self, events: Sequence[Event]) -> list[Event]:
         """Commit events together; if the data is at fault halve them until the one at fault is alone and
-        parked. Those of a node whose ledger is broken are held.
+        parked. Those of a node whose ledger is broken are held, and returned.
         """
-        held, events = self._held.admit(events)
-        if held:
-            self._forget_attempts(held)
-            _answer_reads(held)
-            self._repair()
+        held, reads, events = self._held.admit(events)
+        if reads:
+            self._answer_reads(reads)
         if not events:
-            return
+            return held
         repeated = _RepeatedErrors(self._unit_of_work, self._settings.max_attempts, len(events))
         try:
             self._until_done(lambda: self._commit(events), _is_the_servers, repeated)
         except NodesBroken as broken:
-            self._hold(broken.reasons, events)
+            return held + self._hold(broken.reasons, events)
         except Exception as error:
-            self._split(events, error)
+            return held + self._split(events, error)
+        return held
 
-    def park(self, event: Event, bad: BadMessage) -> None:
-        """Keep an event as a dead letter; without its node's row where that cannot be read or written."""
+    def park(self, event: Event, bad: BadMessage) -> list[Event]:
+        """Keep an event as a dead letter; without its node's row where that cannot be read or written.
+
+        It is held, and returned, if that row is broken.
+        """
         letter = replace(event, bad=bad)
         if bad.code is not ErrorCode.DATABASE_REJECTS:
             try:
                 self._until_done(lambda: self._commit([letter]), _is_the_servers)
-                return
+                return []
             except NodesBroken as broken:
-                self._hold(broken.reasons, [letter])
-                return
+                return self._hold(broken.reasons, [letter])
             except Exception as error:
                 if not is_data_error(error):
                     raise
                 LOG.critical("Node %s cannot be used: %s", event.node, internal_error(error))
         self.persist(lambda: self._commit([replace(letter, owned=False)]))
+        return []
 
-    def recheck(self) -> None:
-        """Load the held nodes again, and settle the events of those that somebody has rebuilt."""
+    def recheck(self) -> list[Delivery]:
+        """Rebuild the held nodes for which an audit with `startup` waits, and load all of them again.
+
+        Return what was held of those that are whole, in order: it runs as if it came now.
+        """
         self._held.drop_dead()
+        for name in self._held.repairable():
+            with suppress(NodesBroken):
+                self.persist(partial(self._rebuild, name))
         names = set(self._held.nodes)
         while names:
             try:
@@ -143,17 +152,9 @@ class Committer:
                 names -= broken.reasons.keys()
         for name in sorted(names):
             LOG.warning("The ledger of node %s is whole again: its events are applied", name)
-            self._resume(name)
+        return [delivery for name in sorted(names) for delivery in self._held.release(name)]
 
-    def _resume(self, name: str) -> None:
-        """Settle what was held of a node, in order; it is decoded again, for only bytes were kept."""
-        held = self._held.release(name)
-        judged = {id(each.delivery): each.bad for each in held if each.bad is not None}
-        deliveries = [each.delivery for each in held]
-        for events in read_in_windows(deliveries, self._rules.partitions, self._settings.batch_bytes):
-            self.settle([replace(e, bad=judged.get(id(e.delivery), e.bad)) for e in events])
-
-    def _split(self, events: Sequence[Event], error: Exception) -> None:
+    def _split(self, events: Sequence[Event], error: Exception) -> list[Event]:
         """Find the event at fault: alone it is parked, a half of a batch is settled as a batch is."""
         bad = internal_error(error)
         if not is_data_error(error):
@@ -162,13 +163,11 @@ class Committer:
             text = "the database rejects what this event writes"
             bad = BadMessage(ErrorCode.DATABASE_REJECTS, "$", text)
         if len(events) == 1:
-            self.park(events[0], bad)
-            return
+            return self.park(events[0], bad)
         half = len(events) // 2
-        self.settle(events[:half])
-        self.settle(events[half:])
+        return self.settle(events[:half]) + self.settle(events[half:])
 
-    def _hold(self, reasons: Mapping[str, str], events: Sequence[Event]) -> None:
+    def _hold(self, reasons: Mapping[str, str], events: Sequence[Event]) -> list[Event]:
         """Hold the events of broken nodes, tell the world of each node once, and settle the others."""
         first = {event.node: event for event in reversed(events) if event.node and event.node in reasons}
         self._held.hold(reasons)
@@ -178,23 +177,16 @@ class Committer:
             batch.report_broken(event, reasons[name])
         self.persist(lambda: self._unit_of_work.commit(batch.work()))
         self._committed()
-        self.settle(events)
+        return self.settle(events)
 
-    def _forget_attempts(self, events: Iterable[Event]) -> None:
-        """Held is not under way: a worker that ends meanwhile has not died of these events."""
-        redelivered = [event for event in events if event.delivery.redelivered and event.bad is None]
-        if keys := [attempts_key(event.delivery) for event in redelivered]:
-            self._activity.step = "forgetting attempts of events that are held"
+    def _answer_reads(self, reads: Sequence[Event]) -> None:
+        """A question need not wait for its node to be rebuilt: it changes nothing, and its caller waits."""
+        if keys := [attempts_key(event.delivery) for event in reads if event.delivery.redelivered]:
+            self._activity.step = "forgetting attempts of reads"
             self.persist(lambda: self._unit_of_work.forget_attempts(keys))
-
-    def _repair(self) -> None:
-        """Rebuild the nodes for which an audit with `startup` waits, then apply their events in order."""
-        for name in self._held.repairable():
-            try:
-                self.persist(partial(self._rebuild, name))
-            except NodesBroken:
-                continue
-            self._resume(name)
+        for event in reads:
+            text = f"the ledger of node {event.node} is broken: see 'tracker-worker-manage node rebuild'"
+            _answer(event.delivery, NodeBroken(text))
 
     def _rebuild(self, name: str) -> None:
         """Commit that what is claimed of a node is the sum of its claims, as `node rebuild` does."""
@@ -370,14 +362,6 @@ def _log_dead_letter(letter: DeadLetter) -> None:
         "Event %s (%s) of node %s is parked as dead letter %s: %s at %s: %s",
         letter.event_id, letter.method, letter.node, letter.id, letter.code, letter.path, letter.message,
     )  # fmt: skip
-
-
-def _answer_reads(held: Iterable[Event]) -> None:
-    """A question need not wait for its node to be rebuilt: it changes nothing, and its caller waits."""
-    for event in held:
-        if isinstance(event.command, GetNode):
-            text = f"the ledger of node {event.node} is broken: see 'tracker-worker-manage node rebuild'"
-            _answer(event.delivery, NodeBroken(text))
 
 
 def _answer(delivery: Delivery, answer: Answer) -> None:

@@ -7,19 +7,17 @@ from msgspec import Struct
 
 from tracker_worker.bus.delivery import Delivery
 from tracker_worker.domain.commands import GetNode, UpdateAvailableResource
-from tracker_worker.domain.errors import BadMessage
 from tracker_worker.worker.events import Event
 
 
 class HeldEvent(Struct, frozen=True):
     """An event as it is held: its bytes alone, for what is decoded takes many times as much.
 
-    `repairs` tells of an audit with `startup`; `bad` is why it is to be parked, when that is decided.
+    `repairs` tells of an audit with `startup`.
     """
 
     delivery: Delivery
     repairs: bool
-    bad: BadMessage | None
 
 
 class HeldEvents:
@@ -41,22 +39,24 @@ class HeldEvents:
         for name in nodes:
             self._events.setdefault(name, [])
 
-    def admit(self, events: Iterable[Event]) -> tuple[list[Event], list[Event]]:
-        """Hold the events whose node is held; return these, and the others. A read is returned, not kept."""
-        held, others = [], []
+    def admit(self, events: Iterable[Event]) -> tuple[list[Event], list[Event], list[Event]]:
+        """Hold the events whose node is held; return them, the reads of such nodes, and all others."""
+        held: list[Event] = []
+        reads: list[Event] = []
+        others: list[Event] = []
         for event in events:
-            if event.owned and event.node is not None and event.node in self._events:
-                held.append(event)
-                if not isinstance(event.command, GetNode):
-                    kept = HeldEvent(event.delivery, _is_startup_audit(event), event.bad)
-                    self._events[event.node].append(kept)
-            else:
+            if not event.owned or event.node is None or event.node not in self._events:
                 others.append(event)
-        return held, others
+            elif isinstance(event.command, GetNode):
+                reads.append(event)
+            else:
+                held.append(event)
+                self._events[event.node].append(HeldEvent(event.delivery, repairs(event)))
+        return held, reads, others
 
-    def release(self, node: str) -> list[HeldEvent]:
+    def release(self, node: str) -> list[Delivery]:
         """Hold a node no more; return its events, without those that the broker hands out again."""
-        return [event for event in self._events.pop(node, ()) if event.delivery.live]
+        return [event.delivery for event in self._events.pop(node, ()) if event.delivery.live]
 
     def drop_dead(self) -> None:
         """Forget the events that the broker hands out again."""
@@ -68,6 +68,7 @@ class HeldEvents:
         return [node for node, events in self._events.items() if any(event.repairs for event in events)]
 
 
-def _is_startup_audit(event: Event) -> bool:
+def repairs(event: Event) -> bool:
+    """Tell whether an event is an audit with `startup`, which repairs the ledger of its node."""
     command = event.command
     return isinstance(command, UpdateAvailableResource) and command.startup and command.instances is not None

@@ -16,6 +16,7 @@ from tracker_worker.domain.errors import BadMessage, ErrorCode
 from tracker_worker.worker.batch import Rules
 from tracker_worker.worker.committer import Committer
 from tracker_worker.worker.events import attempts_key, read_event, read_in_windows, unread_event
+from tracker_worker.worker.held import repairs
 from tracker_worker.worker.settings import LaneSettings
 from tracker_worker.worker.suspects import (
     begin,
@@ -99,8 +100,8 @@ class Lane:
         if self._is_calm():
             self._waiting.wake()
         if self._committer.holds and self._monotonic() >= self._recheck_at:
-            self._guarded("held nodes", self._committer.recheck)
             self._recheck_at = self._monotonic() + self._settings.recheck_seconds
+            self._guarded("held nodes", lambda: self._waiting.put_back(self._committer.recheck()))
         deliveries = self._waiting.take(self._settings.batch_size, self._settings.batch_bytes)
         if self._dropped.is_set():
             # Another worker may have had these partitions since.
@@ -173,21 +174,29 @@ class Lane:
         Only those that run now are counted: one that waits behind an event that kills is not to blame. That
         one alone, or at its last attempt, was decoded is noted too, once: it then is no death of decoding.
         """
-        again = [attempts_key(delivery) for delivery in deliveries if delivery.redelivered]
         begun = begin(count)
-        self._count(again, begun)
+        self._count(_keys(deliveries), begun)
         noted = was_decoded(begun) or not (count or deaths_of(begun) >= self._settings.max_attempts)
         for events in read_in_windows(deliveries, self._partitions, self._settings.batch_bytes):
             if not noted:
-                read = [attempts_key(event.delivery) for event in events if event.delivery.redelivered]
-                self._count(read, decoded(begun))
-            self._committer.settle(events)
+                self._count(_keys(event.delivery for event in events), decoded(begun))
+            held = self._committer.settle(events)
+            self._give_back(_keys(event.delivery for event in held), begun, count)
+            if any(map(repairs, held)):
+                self._recheck_at = self._monotonic()
 
     def _count(self, keys: Collection[str], count: int) -> None:
         if keys:
             self.activity.step = "counting attempts"
             counts = dict.fromkeys(keys, count)
             self._committer.persist(lambda: self._unit_of_work.count_attempts(counts))
+
+    def _give_back(self, keys: Collection[str], begun: int, before: int) -> None:
+        """Held is not under way: a worker that ends meanwhile has not died of these events."""
+        if keys:
+            self.activity.step = "giving back attempts of events that are held"
+            counts = (begun, decoded(begun))
+            self._committer.persist(lambda: self._unit_of_work.give_back_attempts(keys, counts, before))
 
     def _park_killer(self, delivery: Delivery, count: int) -> None:
         """Park what workers died of; undecoded if nobody has survived decoding it."""
@@ -198,3 +207,8 @@ class Lane:
             self._committer.park(read_event(delivery, self._partitions), bad)
         else:
             self._committer.park(unread_event(delivery, bad), bad)
+
+
+def _keys(deliveries: Iterable[Delivery]) -> list[str]:
+    """Return under which ids the attempts of these deliveries are counted: of those that came before."""
+    return [attempts_key(delivery) for delivery in deliveries if delivery.redelivered]

@@ -45,9 +45,13 @@ class Waiting:
 
     def rest(self, deliveries: Sequence[Delivery]) -> None:
         """Put back what was taken, in its order, and take nothing from its partitions until `wake`."""
+        self.put_back(deliveries)
+        self._resting.update(delivery.partition for delivery in deliveries)
+
+    def put_back(self, deliveries: Sequence[Delivery]) -> None:
+        """Let what was taken be the next, in its order."""
         for delivery in reversed(deliveries):
             self._back[delivery.partition].appendleft(delivery)
-            self._resting.add(delivery.partition)
 
     def wake(self) -> None:
         """Take from all partitions again."""
