@@ -158,6 +158,28 @@ def test_repair_is_told_as_usage_and_moves_the_sequence(broken):
     assert (told["sequence"], told["vcpus_used"], told["cause"]["method"]) == (3, 0, "rebuild_node")
 
 
+def test_event_to_be_parked_waits_behind_those_that_are_held(broken):
+    held = broken.send(boot("i-1"), "held")
+    mend(broken.engine)
+    killer = broken.deliver(boot("i-2"), "killer", redelivered=True)
+    broken.died(broken.max_attempts, killer)
+    broken.run()
+    assert (held.answers, killer.answers) == ([], [])
+    broken.seconds += 60
+    broken.run()
+    assert [broken.receipts()[event]["sequence"] for event in ("held", "killer")] == [3, 4]
+
+
+def test_broken_node_is_told_once_whatever_is_to_become_of_its_events(broken):
+    broken.send(boot("i-1"))
+    for number in range(3):
+        killer = broken.deliver(boot(f"killer-{number}"), redelivered=True)
+        broken.died(broken.max_attempts, killer)
+        broken.run()
+    errors = [n for n in broken.notifications() if n["event_type"] == "compute_node.event.error"]
+    assert len(errors) == 1
+
+
 def test_event_to_be_parked_is_parked_once_its_node_is_rebuilt(broken):
     held = broken.deliver_body(encode("build_failed", {"node": NODE, "event_id": "e", "x": 1}))
     broken.run()

@@ -226,7 +226,7 @@ def counts_attempts_again_when_a_commit_seems_lost(monkeypatch: pytest.MonkeyPat
 
 @mutant
 def forgets_the_deaths_of_events_that_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    def forget(connection: sa.Connection, event_ids: list[str], _begun: Any, _before: int) -> None:
+    def forget(connection: sa.Connection, event_ids: list[str], *_counts: int) -> None:
         receipts.forget_attempts(connection, event_ids)
 
     monkeypatch.setattr(receipts, "give_back_attempts", forget)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Receipts: one row an event, written with its effects; the memory that makes a redelivery harmless."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -68,16 +68,15 @@ def count_attempts(connection: sa.Connection, counts: Mapping[str, int]) -> None
 
 
 def give_back_attempts(
-    connection: sa.Connection, event_ids: Iterable[str], begun: Collection[int], before: int
+    connection: sa.Connection, event_ids: Iterable[str], least: int, most: int, before: int
 ) -> None:
-    """Keep `before` for the events of which one of `begun` is kept, 0 as nothing: three statements.
+    """Keep `before` for the events of which `least` to `most` is kept, 0 as nothing: one statement.
 
-    Another count is another worker's. Done again after a commit whose answer was lost, it changes nothing.
+    A higher count is another worker's. Done again after a commit whose answer was lost, it changes nothing.
     """
-    mine = [key for key, count in attempts(connection, event_ids).items() if count in begun]
-    forget_attempts(connection, mine)
-    if before and mine:
-        _ADD_ATTEMPTS.execute(connection, [{"event_id": key, "count": before} for key in mine])
+    change = sa.update(ATTEMPTS).values(count=before) if before else sa.delete(ATTEMPTS)
+    one = change.where(ATTEMPTS.c.event_id == sa.bindparam("key"), ATTEMPTS.c.count.between(least, most))
+    connection.execute(one, [{"key": key} for key in sorted(event_ids)])
 
 
 def forget_attempts(connection: sa.Connection, event_ids: Iterable[str]) -> None:

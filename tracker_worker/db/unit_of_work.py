@@ -5,7 +5,7 @@ The order is the contract: a stale writer waits on the nodes' rows and then fail
 commit order of each node; two workers take rows in the same order and cannot deadlock.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 import sqlalchemy as sa
 from msgspec import Struct
@@ -79,10 +79,10 @@ class UnitOfWork:
         with self._connection.transaction() as connection:
             receipts.count_attempts(connection, counts)
 
-    def give_back_attempts(self, event_ids: Iterable[str], begun: Collection[int], before: int) -> None:
+    def give_back_attempts(self, event_ids: Iterable[str], least: int, most: int, before: int) -> None:
         """Commit that the last attempts of these events do not count: they did not run."""
         with self._connection.transaction() as connection:
-            receipts.give_back_attempts(connection, event_ids, begun, before)
+            receipts.give_back_attempts(connection, event_ids, least, most, before)
 
     def forget_attempts(self, event_ids: Iterable[str]) -> None:
         """Commit that these events were never under way."""

@@ -8,7 +8,6 @@ parks it; everything else is the server's trouble, and is waited for.
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
@@ -29,10 +28,7 @@ from tracker_worker.bus.delivery import Answer, Delivery
 from tracker_worker.db.dead_letters import DeadLetter
 from tracker_worker.db.errors import (
     DATABASE_ERRORS,
-    is_connection_lost,
     is_data_error,
-    is_duplicate,
-    is_statement_timeout,
     reason_of,
 )
 from tracker_worker.db.store import UNTIL_READABLE, NodesBroken, StaleNode
@@ -44,6 +40,7 @@ from tracker_worker.exceptions import NodeBroken
 from tracker_worker.worker.batch import Batch, Rules, Snapshot
 from tracker_worker.worker.events import Event, attempts_key, internal_error
 from tracker_worker.worker.held import HeldEvents
+from tracker_worker.worker.repeated import RepeatedErrors
 from tracker_worker.worker.settings import LaneSettings
 from tracker_worker.worker.watchdog import Activity, named
 
@@ -106,7 +103,7 @@ class Committer:
             self._answer_reads(reads)
         if not events:
             return held
-        repeated = _RepeatedErrors(self._unit_of_work, self._settings.max_attempts, len(events))
+        repeated = RepeatedErrors(self._unit_of_work, self._settings.max_attempts, len(events))
         try:
             self._until_done(lambda: self._commit(events), _is_the_servers, repeated)
         except NodesBroken as broken:
@@ -121,6 +118,12 @@ class Committer:
         It is held, and returned, if that row is broken.
         """
         letter = replace(event, bad=bad)
+        held, reads, _ = self._held.admit([letter])
+        if reads:
+            self._answer_reads(reads)
+        return held if held or reads else self._park(letter, bad)
+
+    def _park(self, letter: Event, bad: BadMessage) -> list[Event]:
         if bad.code is not ErrorCode.DATABASE_REJECTS:
             try:
                 self._until_done(lambda: self._commit([letter]), _is_the_servers)
@@ -130,20 +133,28 @@ class Committer:
             except Exception as error:
                 if not is_data_error(error):
                     raise
-                LOG.critical("Node %s cannot be used: %s", event.node, internal_error(error))
+                LOG.critical("Node %s cannot be used: %s", letter.node, internal_error(error))
         self.persist(lambda: self._commit([replace(letter, owned=False)]))
         return []
 
-    def recheck(self) -> list[Delivery]:
-        """Rebuild the held nodes for which an audit with `startup` waits, and load all of them again.
+    def repair(self) -> list[Delivery]:
+        """Rebuild the held nodes for which an audit with `startup` waits.
 
-        Return what was held of those that are whole, in order: it runs as if it came now.
+        Return what was held of them, in order: it runs as if it came now.
         """
         self._held.drop_dead()
-        for name in self._held.repairable():
-            with suppress(NodesBroken):
-                self.persist(partial(self._rebuild, name))
-        names = set(self._held.nodes)
+        names = self._held.repairable()
+        for name in names:
+            self._try_to_rebuild(name)
+        return self._release(names)
+
+    def recheck(self) -> list[Delivery]:
+        """Do as `repair` does, and load all other held nodes again: somebody may have rebuilt them."""
+        return self.repair() + self._release(self._held.nodes)
+
+    def _release(self, nodes: Iterable[str]) -> list[Delivery]:
+        """Hold those of some nodes no more that are whole; return what was held of them."""
+        names = set(nodes)
         while names:
             try:
                 self.persist(partial(self._load, sorted(names)))
@@ -163,7 +174,7 @@ class Committer:
             text = "the database rejects what this event writes"
             bad = BadMessage(ErrorCode.DATABASE_REJECTS, "$", text)
         if len(events) == 1:
-            return self.park(events[0], bad)
+            return self._park(replace(events[0], bad=bad), bad)
         half = len(events) // 2
         return self.settle(events[:half]) + self.settle(events[half:])
 
@@ -175,6 +186,7 @@ class Committer:
         for name, event in first.items():
             LOG.error("Node %s and its events are held: %s", name, reasons[name])
             batch.report_broken(event, reasons[name])
+        self._activity.step = f"telling that {named(first)} are held"
         self.persist(lambda: self._unit_of_work.commit(batch.work()))
         self._committed()
         return self.settle(events)
@@ -188,15 +200,28 @@ class Committer:
             text = f"the ledger of node {event.node} is broken: see 'tracker-worker-manage node rebuild'"
             _answer(event.delivery, NodeBroken(text))
 
+    def _try_to_rebuild(self, name: str) -> None:
+        """Rebuild a node; it stays as it is when its rows cannot be read, or the database refuses them."""
+        repeated = RepeatedErrors(self._unit_of_work, self._settings.max_attempts, 1)
+        try:
+            self._until_done(partial(self._rebuild, name), _is_the_servers, repeated)
+        except NodesBroken:
+            return
+        except Exception as error:
+            if self._abandon.is_set():
+                raise
+            LOG.error("Node %s cannot be rebuilt from its claims: %s", name, reason_of(error))
+
     def _rebuild(self, name: str) -> None:
         """Commit that what is claimed of a node is the sum of its claims, as `node rebuild` does."""
         self._activity.step = f"rebuilding {name}"
         node = self._readable([name])[name]
-        if sum_fault(node) is None:
+        if not _sum_faults([node]):
             return
         batch = Batch(Snapshot({}, {name: node}, {}), self._rules)
         batch.rebuild(name, self._rules.new_id())
         self._unit_of_work.commit(batch.work())
+        self._activity.progressed()
         self._committed()
         before, after = shown(node.used), shown(rebuilt(node).used)
         LOG.warning("Node %s is rebuilt from its claims: %s used, it was %s", name, after, before)
@@ -292,50 +317,29 @@ class Committer:
         return nodes
 
     def _readable(self, names: Collection[str]) -> dict[str, Node]:
-        """Return nodes. Raises NodesBroken for the one whose rows the driver cannot read; among others that
-        one is found as an event at fault is: alone.
-        """
+        """Return nodes. Raises NodesBroken; those whose rows the driver cannot read are found one by one."""
         try:
             return self._unit_of_work.load(names)
         except (NodesBroken, *DATABASE_ERRORS):
             raise
-        except Exception as error:
-            if len(names) > 1:
+        except Exception:
+            return self._readable_one_by_one(names)
+
+    def _readable_one_by_one(self, names: Iterable[str]) -> dict[str, Node]:
+        nodes: dict[str, Node] = {}
+        reasons: dict[str, str] = {}
+        for name in names:
+            try:
+                nodes |= self._unit_of_work.load([name])
+            except NodesBroken as broken:
+                reasons |= broken.reasons
+            except DATABASE_ERRORS:
                 raise
-            reason = f"its rows cannot be read ({type(error).__name__}); {UNTIL_READABLE}"
-            raise NodesBroken(dict.fromkeys(names, reason)) from error
-
-
-class _RepeatedErrors(stop_base):
-    """Counts errors that repeat although the database answers meanwhile, and stops at `most` of a kind.
-
-    Connections that are lost, and rows that exist although everything was read again, speak against an event.
-    Statements that take too long speak against the size of a batch: one event alone is waited for.
-    """
-
-    def __init__(self, unit_of_work: UnitOfWork, most: int, events: int) -> None:
-        self._unit_of_work = unit_of_work
-        self._most = most
-        self._alone = events == 1
-        self._lost = 0
-        self._slow = 0
-
-    def __call__(self, retry_state: RetryCallState) -> bool:
-        error = retry_state.outcome.exception() if retry_state.outcome else None
-        if is_connection_lost(error):
-            self._lost += self._answers()
-        elif is_statement_timeout(error) and not self._alone:
-            self._slow += self._answers()
-        elif error is not None and is_duplicate(error):
-            self._lost += 1
-        return max(self._lost, self._slow) >= self._most
-
-    def _answers(self) -> bool:
-        try:
-            self._unit_of_work.ping()
-        except DATABASE_ERRORS:
-            return False
-        return True
+            except Exception as error:
+                reasons[name] = _unreadable(error)
+        if reasons:
+            raise NodesBroken(reasons)
+        return nodes
 
 
 def _is_the_servers(error: BaseException) -> bool:
@@ -343,9 +347,19 @@ def _is_the_servers(error: BaseException) -> bool:
 
 
 def _sum_faults(nodes: Iterable[Node]) -> dict[str, str]:
-    return {
-        node.name: f"{fault}; {_UNTIL_REPAIRED}" for node in nodes if (fault := sum_fault(node)) is not None
-    }
+    return {node.name: reason for node in nodes if (reason := _why_broken(node)) is not None}
+
+
+def _why_broken(node: Node) -> str | None:
+    try:
+        fault = sum_fault(node)
+    except Exception as error:  # SQLite stores a text in a column of numbers.
+        return _unreadable(error)
+    return None if fault is None else f"{fault}; {_UNTIL_REPAIRED}"
+
+
+def _unreadable(error: Exception) -> str:
+    return f"its rows cannot be read ({type(error).__name__}); {UNTIL_READABLE}"
 
 
 def _new_uuid(event: Event, nodes: Mapping[str, Node]) -> str | None:

@@ -65,6 +65,7 @@ class Lane:
         self._abandon = threading.Event()
         self._calm_at = monotonic() + settings.calm_seconds
         self._recheck_at = 0.0
+        self._repairs = False
         self.activity = Activity(name, monotonic)
         self._committer = Committer(unit_of_work, rules, settings, self._abandon, self.activity, committed)
 
@@ -100,8 +101,8 @@ class Lane:
         if self._is_calm():
             self._waiting.wake()
         if self._committer.holds and self._monotonic() >= self._recheck_at:
-            self._recheck_at = self._monotonic() + self._settings.recheck_seconds
             self._guarded("held nodes", lambda: self._waiting.put_back(self._committer.recheck()))
+            self._recheck_at = self._monotonic() + self._settings.recheck_seconds
         deliveries = self._waiting.take(self._settings.batch_size, self._settings.batch_bytes)
         if self._dropped.is_set():
             # Another worker may have had these partitions since.
@@ -153,6 +154,9 @@ class Lane:
                 self._park_killer(part[0], count)
             else:
                 self._attempt(part, count)
+        if self._repairs:
+            self._repairs = False
+            self._waiting.put_back(self._committer.repair())
 
     def _is_calm(self) -> bool:
         """Tell whether the worker has lived for a while, so that kills do not follow each other, or ends."""
@@ -182,8 +186,7 @@ class Lane:
                 self._count(_keys(event.delivery for event in events), decoded(begun))
             held = self._committer.settle(events)
             self._give_back(_keys(event.delivery for event in held), begun, count)
-            if any(map(repairs, held)):
-                self._recheck_at = self._monotonic()
+            self._repairs |= any(map(repairs, held))
 
     def _count(self, keys: Collection[str], count: int) -> None:
         if keys:
@@ -195,8 +198,8 @@ class Lane:
         """Held is not under way: a worker that ends meanwhile has not died of these events."""
         if keys:
             self.activity.step = "giving back attempts of events that are held"
-            counts = (begun, decoded(begun))
-            self._committer.persist(lambda: self._unit_of_work.give_back_attempts(keys, counts, before))
+            most = decoded(begun)
+            self._committer.persist(lambda: self._unit_of_work.give_back_attempts(keys, begun, most, before))
 
     def _park_killer(self, delivery: Delivery, count: int) -> None:
         """Park what workers died of; undecoded if nobody has survived decoding it."""
@@ -204,7 +207,8 @@ class Lane:
         text = f"the worker died {most} times while this event was under way"
         bad = BadMessage(ErrorCode.WORKER_DIED, "$", text)
         if was_decoded(count):
-            self._committer.park(read_event(delivery, self._partitions), bad)
+            held = self._committer.park(read_event(delivery, self._partitions), bad)
+            self._repairs |= any(map(repairs, held))
         else:
             self._committer.park(unread_event(delivery, bad), bad)
 
