@@ -11,6 +11,8 @@ from tracker_worker.domain.errors import BadMessage, ErrorCode
 from tracker_worker.domain.node import Outcome
 
 PARKED = "parked"
+PONG = "pong"
+"""The answer to a ping: oslo.messaging's own."""
 
 _CLAIMS = frozenset(
     ("instance_claim", "resize_claim", "live_migration_claim", "rebuild_claim", "claim_pci_devices")

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-Answer = dict[str, Any] | Exception
+Answer = dict[str, Any] | str | Exception
 
 BARE_TOPIC = -1
 """In place of a partition: the queue of commands that were sent to no partition."""

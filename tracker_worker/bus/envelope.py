@@ -19,6 +19,8 @@ from tracker_worker.domain.commands import METHODS, VERSION, Command
 from tracker_worker.domain.errors import BadMessage, ErrorCode
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
+PING = "oslo_rpc_server_ping"
+"""The method that oslo.messaging's RPC servers answer themselves ([DEFAULT] rpc_ping_enabled)."""
 _ID_MAX = 64
 _NAME_BYTES = 12 * 255 + 2
 """Of the longest name in JSON: a character outside the first plane has two escapes of six bytes."""

@@ -55,7 +55,7 @@ def reply_to(body: bytes | BodyDigest, answer: Answer, compression: str | None =
     if caller is None:
         return None
     failure: str | None = None
-    result: dict[str, Any] | None = None
+    result: dict[str, Any] | str | None = None
     if isinstance(answer, Exception):
         failure = _failure(answer)
     else:

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from tracker_worker.bus.answers import answer_to, parked_reply
+from tracker_worker.bus.answers import PONG, answer_to, parked_reply
 from tracker_worker.bus.delivery import Answer, Delivery
 from tracker_worker.bus.notification_body import Header, encode_bounded
 from tracker_worker.bus.redaction import kept_body
@@ -111,7 +111,9 @@ class Batch:
         known = self._known.get(event.event_id) or self._receipts.get(event.event_id)
         if event.delivery.redelivered:
             self._settled.append(attempts_key(event.delivery))
-        if known is not None and known.digest == event.digest:
+        if event.is_ping:
+            self._answers.append((event.delivery, PONG))
+        elif known is not None and known.digest == event.digest:
             self._answer(event, known.reply)
         elif known is not None:
             self._park_reused(event)

@@ -10,6 +10,7 @@ from msgspec import Struct
 from tracker_worker.bus.compression import decompress
 from tracker_worker.bus.delivery import BARE_TOPIC, BodyDigest, Delivery
 from tracker_worker.bus.envelope import (
+    PING,
     Envelope,
     digest_of,
     event_id_of,
@@ -48,6 +49,11 @@ class Event(Struct, frozen=True):
         return method if method in METHODS else None
 
     @property
+    def is_ping(self) -> bool:
+        """Whether it asks for an answer alone, whatever else is in it: it is never parked."""
+        return self.envelope is not None and self.envelope.method == PING
+
+    @property
     def cause(self) -> CausePayload:
         """The event as notifications name it."""
         uuid = None if self.command is None else instance_uuid_of(self.command)
@@ -63,6 +69,9 @@ def read_event(delivery: Delivery, partitions: int) -> Event:
         body = came if isinstance(came, BodyDigest) else decompress(came, delivery.compression)
         size = len(body) if isinstance(body, bytes) else 0
         envelope = open_envelope(body)
+        if envelope.method == PING:
+            key = attempts_key(delivery)
+            return Event(delivery, key, key, envelope, None, False, None, None, size)
         command = read_command(envelope)
         event_id = event_id_of(envelope, command)
         digest = digest_of(envelope.method, command)
