@@ -68,9 +68,13 @@ class Program:
 
     def ask(self, line: str) -> str:
         """Send a line and return the next one."""
+        self.tell(line)
+        return self.answer()
+
+    def tell(self, line: str) -> None:
+        """Send a line."""
         self.process.stdin.write(f"{line}\n")
         self.process.stdin.flush()
-        return self.answer()
 
     def answer(self, seconds: float = SECONDS) -> str:
         """Return the next line of its output."""
@@ -114,11 +118,20 @@ class RPC(Program):
     def send(self, method: str, node: str, /, exmods: tuple[str, ...] = EXMODS, **request: Any) -> Json:
         """Send a command; return {"result"} or {"error", "kinds"}.
 
-        `args` of the command; how, server, version, namespace, timeout: see the program.
+        `args` of the command; how, server, version, namespace and time-outs: see the program.
         """
+        self.begin(method, node, exmods, **request)
+        return self.outcome()
+
+    def begin(self, method: str, node: str, /, exmods: tuple[str, ...] = EXMODS, **request: Any) -> None:
+        """Send a command as `send` does; `outcome` returns what came of it."""
         args = {"node": node, **request.pop("args", {})}
         request |= {"method": method, "args": args, "partitions": PARTITIONS, "exmods": exmods}
-        return json.loads(self.ask(json.dumps(request)))
+        self.tell(json.dumps(request))
+
+    def outcome(self) -> Json:
+        """Wait for what came of the command that was begun."""
+        return json.loads(self.answer())
 
     def result(self, method: str, node: str, /, **args: Any) -> Json:
         """Call and return the reply."""

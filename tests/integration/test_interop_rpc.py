@@ -19,8 +19,9 @@ from tests.integration.daemon import Daemon
 from tests.integration.rabbit import until
 from tests.integration.stock import CLIENTS, PARTITIONS, RPC, Caster, raised, server_of
 from tracker_worker import exceptions
+from tracker_worker.bus.envelope import PING
 from tracker_worker.db.engine import create_engine
-from tracker_worker.db.tables import DEAD_LETTERS, RECEIPTS
+from tracker_worker.db.tables import CLAIMS, DEAD_LETTERS, NODES, RECEIPTS
 from tracker_worker.rpcapi import TrackerAPI
 
 KINDS = {"classic": {"amqp_durable_queues": True}, "quorum": {"rabbit_quorum_queue": True}}
@@ -259,3 +260,60 @@ def test_a_claim_that_timed_out_is_undone_behind_itself(tracker, node):
         ("instance_claim", "granted"),
         ("abort_instance_claim", "applied"),
     ]
+
+
+@pytest.mark.parametrize("server", [None, *(f"p{number}" for number in range(PARTITIONS))])
+def test_ping_of_every_queue_is_answered_pong_and_leaves_no_dead_letter(tracker, server):
+    before = tracker.rows(sa.select(DEAD_LETTERS))
+    answers = [tracker.client.send(PING, "any", server=server, version=version) for version in ("1.0", "9.9")]
+    assert answers == [{"result": "pong"}] * 2
+    assert tracker.rows(sa.select(DEAD_LETTERS)) == before
+
+
+MONITORED = {"timeout": 30, "call_monitor_timeout": 2}
+
+
+@pytest.fixture
+def callers(tracker, tmp_path_factory) -> Iterator[list[RPC]]:
+    """Clients for calls that take long, beside the tracker's own."""
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(RPC(tmp_path_factory.mktemp("caller"), tracker.url, rabbit=tracker.rabbit))
+            for _ in range(2)
+        ]
+
+
+def wait_for_longer_than_the_monitor(tracker: Tracker, node: str) -> None:
+    """Until a call to the same node, which asks for no heartbeats, is given up by its caller."""
+    answer = tracker.client.send("build_failed", node, timeout=2 * MONITORED["call_monitor_timeout"])
+    assert answer["kinds"][0] == "oslo_messaging.exceptions.MessagingTimeout"
+
+
+def test_call_monitor_gets_heartbeats_while_its_call_runs_and_while_it_waits_for_its_lane(
+    tracker, node, callers
+):
+    running, waiting = callers
+    locks = sa.text(
+        "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    with tracker.engine.begin() as somebody:
+        somebody.execute(sa.select(NODES.c.name).where(NODES.c.name == node).with_for_update())
+        running.begin("instance_claim", node, args={"instance": an_instance()}, **MONITORED)
+        until(lambda: tracker.rows(locks), "the claim does not wait for the row")
+        waiting.begin("get_node", node, **MONITORED)
+        wait_for_longer_than_the_monitor(tracker, node)
+    assert running.outcome()["result"]["outcome"] == "granted"
+    assert waiting.outcome()["result"]["vcpus_used"] == 2
+
+
+def test_call_monitor_gets_heartbeats_while_its_call_is_held(tracker, node, callers):
+    tracker.client.result("instance_claim", node, instance=an_instance("lost"))
+    with tracker.engine.begin() as somebody:
+        somebody.execute(sa.delete(CLAIMS).where(CLAIMS.c.node == node))
+    callers[0].begin("abort_instance_claim", node, args={"instance_uuid": "lost"}, **MONITORED)
+    tracker.daemon.wait_for_line(f"Node {node} and its events are held")
+    wait_for_longer_than_the_monitor(tracker, node)
+    with tracker.engine.begin() as somebody:
+        right = {"vcpus_used": 0, "memory_mb_used": 512, "disk_mb_used": 0}
+        somebody.execute(sa.update(NODES).where(NODES.c.name == node).values(right))
+    assert callers[0].outcome()["result"]["outcome"] == "ignored"

@@ -7,7 +7,7 @@ from typing import Any
 
 import amqp
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from tracker_worker.bus.broker import CONNECTION_ERRORS, BrokerSettings
 from tracker_worker.bus.compression import decompress
@@ -19,6 +19,8 @@ LOG = logging.getLogger(__name__)
 
 MAX_QUEUE_BYTES = 255
 """AMQP's bound of a routing key."""
+LEAST_MONITOR_TIMEOUT = 2.0
+"""In seconds: oslo.messaging's servers send no heartbeats to callers with a shorter call_monitor_timeout."""
 
 
 class Reply(Struct, frozen=True):
@@ -28,6 +30,13 @@ class Reply(Struct, frozen=True):
     body: bytes
 
 
+class Heartbeat(Struct, frozen=True):
+    """What a caller wants to be sent every `interval` seconds until it is answered."""
+
+    reply: Reply
+    interval: float
+
+
 class _Outer(Struct, frozen=True):
     message: str = msgspec.field(name="oslo.message")
 
@@ -35,10 +44,13 @@ class _Outer(Struct, frozen=True):
 class _Caller(Struct, frozen=True):
     msg_id: str = msgspec.field(name="_msg_id")
     queue: str = msgspec.field(name="_reply_q")
+    # Its call_monitor_timeout, as it stands there: whatever that is, the caller gets its reply.
+    monitor_timeout: Raw = msgspec.field(name="_timeout", default=Raw(b"null"))
 
 
 _outer = msgspec.json.Decoder(_Outer)
 _caller = msgspec.json.Decoder(_Caller)
+_seconds = msgspec.json.Decoder(float)
 
 
 def is_call(body: bytes | BodyDigest, compression: str | None = None) -> bool:
@@ -61,14 +73,28 @@ def reply_to(body: bytes | BodyDigest, answer: Answer, compression: str | None =
     else:
         result = answer
     # The id of a repeated reply is the same, so that the caller's driver drops it.
-    inner = {
-        "result": result,
-        "failure": failure,
-        "ending": True,
-        "_msg_id": caller.msg_id,
-        "_unique_id": caller.msg_id,
-    }
-    text = msgspec.json.encode(inner).decode()
+    return _reply(caller, result=result, failure=failure, ending=True, _unique_id=caller.msg_id)
+
+
+def heartbeat_for(body: bytes | BodyDigest, compression: str | None = None) -> Heartbeat | None:
+    """Return the heartbeat that the caller of this message asks for with oslo.messaging's
+    call_monitor_timeout; None where it asks for none.
+    """
+    caller = _caller_of(body, compression)
+    if caller is None:
+        return None
+    try:
+        timeout = _seconds.decode(caller.monitor_timeout)
+    except msgspec.DecodeError:
+        return None
+    if timeout < LEAST_MONITOR_TIMEOUT:
+        return None
+    # Without a _unique_id: the same heartbeat is sent again and again, and a driver drops what it knows.
+    return Heartbeat(_reply(caller, result=None, failure=None, ending=False), timeout / 2)
+
+
+def _reply(caller: _Caller, **fields: Any) -> Reply:
+    text = msgspec.json.encode({**fields, "_msg_id": caller.msg_id}).decode()
     return Reply(caller.queue, msgspec.json.encode({"oslo.version": "2.0", "oslo.message": text}))
 
 
@@ -117,9 +143,17 @@ class Replies:
 
     def send(self, reply: Reply) -> None:
         """Send a reply, or count it as lost."""
+        if error := self._publish(reply, mandatory=True):
+            self._lose(error)
+
+    def send_heartbeat(self, heartbeat: Reply) -> None:
+        """Send a heartbeat. One that nobody gets is not counted: the next one, or the reply, follows."""
+        self._publish(heartbeat, mandatory=False)
+
+    def _publish(self, reply: Reply, *, mandatory: bool) -> str | None:
+        """Return why a reply could not be sent, None once it was."""
         if self._blocked or time.monotonic() < self._open_again_at:
-            self._lose("the broker does not take it")
-            return
+            return "the broker does not take it"
         message = amqp.Message(
             reply.body,
             content_type="application/json",
@@ -128,12 +162,13 @@ class Replies:
         )
         try:
             channel = self._connection.channel()
-            channel.basic_publish(message, exchange="", routing_key=reply.queue, mandatory=True)
+            channel.basic_publish(message, exchange="", routing_key=reply.queue, mandatory=mandatory)
         except CONNECTION_ERRORS as error:
-            self._lose(type(error).__name__)
             self._connection.close()
             self._open_again_at = time.monotonic() + self._pause
             self._pause = min(self._pause * 2, self._settings.retry_max)
+            return type(error).__name__
+        return None
 
     def tend(self) -> None:
         """Take in what the broker returned, and keep the connection alive. To be called often."""

@@ -2,6 +2,7 @@
 """One connection's consumers, a channel a partition. It dies with the connection, deliveries and all."""
 
 import logging
+import math
 import queue
 import selectors
 import socket
@@ -15,6 +16,7 @@ import amqp
 from msgspec import Struct
 
 from tracker_worker.bus import broker
+from tracker_worker.bus.call_monitor import CallMonitor
 from tracker_worker.bus.compression import compression_of
 from tracker_worker.bus.delivery import BARE_TOPIC, DEAD_LETTERED, Answer, BodyDigest, Lanes
 from tracker_worker.bus.envelope import MAX_BODY_BYTES
@@ -146,6 +148,7 @@ class Subscription:
         self._channels: dict[int, _Channel] = {}
         self._budget = MemoryBudget(settings.memory_budget, len(self._queues))
         self._tight = False
+        self._calls = CallMonitor()
         self._settled: queue.SimpleQueue[tuple[_Channel, RabbitDelivery]] = queue.SimpleQueue()
         self._waker, self._woken_by = socket.socketpair()
         self._waker.setblocking(False)
@@ -198,6 +201,9 @@ class Subscription:
         enough_at = time.monotonic() + TURN_SECONDS
         read_waiting(self._connection, lambda: self._woken or time.monotonic() >= enough_at)
         self._acknowledge()
+        if (now := time.monotonic()) >= self._calls.look_at:
+            for heartbeat in self._calls.due(now):
+                self._replies.send_heartbeat(heartbeat)
         if self._tight and not self._stopping.is_set():
             self._fit_windows()
         self._replies.tend()
@@ -208,9 +214,8 @@ class Subscription:
                 self._consume(set(range(self._topology.partitions)) - self._settings.first)
 
     def _seconds_to_wait(self) -> float:
-        if self._standby_at is None:
-            return TURN_SECONDS
-        return min(max(self._standby_at - time.monotonic(), 0.0), TURN_SECONDS)
+        due_at = min(self._calls.look_at, self._standby_at or math.inf)
+        return min(max(due_at - time.monotonic(), 0.0), TURN_SECONDS)
 
     def _consume(self, partitions: Iterable[int]) -> None:
         for partition in partitions:
@@ -293,8 +298,10 @@ class Subscription:
         if expired and is_call(delivery.body, delivery.compression):
             self.expired_calls += 1
             self.settled(channel, delivery)
-        else:
-            self._lanes.submit(delivery)
+            return
+        if timeout := _call_timeout(message):
+            self._calls.begin(delivery, timeout, time.monotonic())
+        self._lanes.submit(delivery)
 
     def _acknowledge(self) -> None:
         """Send the replies of what the lanes have settled, then acknowledge it, partition by partition."""
@@ -304,6 +311,7 @@ class Subscription:
                 channel, delivery = self._settled.get_nowait()
             except queue.Empty:
                 break
+            self._calls.end(delivery)
             # What was settled just before its channel was closed comes again.
             if channel.open:
                 channel.settle(delivery)
@@ -312,6 +320,12 @@ class Subscription:
                 self._replies.send(delivery.reply)
         for channel in touched:
             channel.acknowledge()
+
+
+def _call_timeout(message: Any) -> float | None:
+    """Return after how many seconds its caller gives a call up; None for a cast, which never expires."""
+    expiration = message.properties.get("expiration", "")
+    return int(expiration) / 1000 if expiration.isdecimal() else None
 
 
 def _death_of(message: Any, queues: Container[str]) -> tuple[str, bool]:

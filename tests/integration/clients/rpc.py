@@ -2,7 +2,7 @@
 """Sends what it is told, a line of JSON each, and prints what came of it, a line of JSON each.
 
 A request has `method`, `args`, `partitions`, and may have `how` (call, cast, fanout), `server`, `version`,
-`namespace`, `timeout`, and `exmods`: the modules that errors are rebuilt from.
+`namespace`, `timeout`, `call_monitor_timeout`, and `exmods`: the modules that errors are rebuilt from.
 """
 
 import json
@@ -43,11 +43,17 @@ def send(
     version: str = "1.0",
     namespace: str | None = None,
     timeout: int = 20,
+    call_monitor_timeout: int | None = None,
 ) -> Any:
     target = oslo_messaging.Target(exchange="tracker", topic="tracker", version=version, namespace=namespace)
     confirmed = oslo_messaging.TransportOptions(at_least_once=True)
     client = oslo_messaging.get_rpc_client(
-        transport, target, timeout=timeout, retry=2, transport_options=confirmed
+        transport,
+        target,
+        timeout=timeout,
+        call_monitor_timeout=call_monitor_timeout,
+        retry=2,
+        transport_options=confirmed,
     )
     if how == "fanout":
         return client.prepare(fanout=True).cast({}, method, **args)

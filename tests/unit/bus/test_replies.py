@@ -2,27 +2,15 @@
 """Replies as a caller's oslo.messaging reads them."""
 
 import kombu.compression
-import msgspec
 import pytest
-from oslo_messaging._drivers.common import deserialize_msg, deserialize_remote_exception
+from oslo_messaging._drivers.common import deserialize_remote_exception
 
+from tests.unit.bus.calls import a_call, received
 from tracker_worker import exceptions, rpcapi
 from tracker_worker.bus.delivery import BodyDigest
 from tracker_worker.bus.envelope import encode
-from tracker_worker.bus.replies import is_call, reply_to
+from tracker_worker.bus.replies import heartbeat_for, is_call, reply_to
 from tracker_worker.domain.compressions import Compression
-
-
-def a_call(**more):
-    """A call as the driver sends it: a cast with two fields more."""
-    outer = msgspec.json.decode(encode("get_node", {"node": "n"}))
-    inner = msgspec.json.decode(outer["oslo.message"])
-    inner |= {"_msg_id": "id-1", "_reply_q": "reply_1", "_timeout": 60, **more}
-    return msgspec.json.encode(outer | {"oslo.message": msgspec.json.encode(inner).decode()})
-
-
-def received(reply):
-    return deserialize_msg(msgspec.json.decode(reply.body))
 
 
 def test_a_value_is_the_result():
@@ -84,3 +72,33 @@ def test_the_caller_of_a_compressed_call_is_found(name):
 def test_nobody_waits_for_a_body_that_cannot_be_decompressed(header):
     assert not is_call(a_call(), header)
     assert reply_to(a_call(), {}, header) is None
+
+
+def test_text_is_the_result():
+    assert received(reply_to(a_call(), "pong"))["result"] == "pong"
+
+
+def test_caller_that_asks_gets_heartbeats_at_half_its_monitor_timeout():
+    heartbeat = heartbeat_for(a_call(_timeout=3))
+    assert (heartbeat.interval, heartbeat.reply.queue) == (1.5, "reply_1")
+    message = received(heartbeat.reply)
+    assert message == {"result": None, "failure": None, "ending": False, "_msg_id": "id-1"}
+
+
+@pytest.mark.parametrize("timeout", [None, 0, 1, -1, 1.9, "8", True, [2], {}, float("nan")])
+def test_caller_without_a_monitor_timeout_of_two_seconds_gets_no_heartbeat_but_its_reply(timeout):
+    assert heartbeat_for(a_call(_timeout=timeout)) is None
+    assert received(reply_to(a_call(_timeout=timeout), {}))["ending"] is True
+
+
+@pytest.mark.parametrize(
+    "body", [encode("build_failed", {"node": "n"}), b"", BodyDigest(9_000_000, "0" * 64)]
+)
+def test_nobody_gets_a_heartbeat_for_anything_else(body):
+    assert heartbeat_for(body) is None
+
+
+@pytest.mark.parametrize("name", Compression)
+def test_the_caller_of_a_compressed_call_gets_heartbeats(name):
+    body, header = kombu.compression.compress(a_call(), name)
+    assert heartbeat_for(body, header) == heartbeat_for(a_call())
