@@ -6,6 +6,15 @@
     ...
     tracker.wait_for_notifications("compute_node.usage", node="compute1")
 
+A cast that the worker cannot apply becomes a dead letter, and its sender is not told. Here it fails the test
+at clean-up, unless the test expects it::
+
+    manager.cast_something_wrong()
+    tracker.drain()
+    (letter,) = tracker.dead_letters
+    self.assertEqual("unknown_argument", letter["code"])
+    tracker.discard_dead_letters()
+
 Needs the extra `testing`. It works on either backend of oslo.service: the threading one is chosen here unless
 the process has chosen before.
 """
@@ -28,17 +37,26 @@ with suppress(BackendAlreadySelected):
     backend.init_backend(backend.BackendType.THREADING)
 
 import oslo_messaging  # noqa: E402
+import sqlalchemy as sa  # noqa: E402
 
+from tracker_worker.bus.envelope import PING  # noqa: E402
+from tracker_worker.db import dead_letters  # noqa: E402
 from tracker_worker.db.engine import create_engine, sync_schema  # noqa: E402
+from tracker_worker.db.tables import OUTBOX  # noqa: E402
+from tracker_worker.domain.partitions import server_of  # noqa: E402
 from tracker_worker.domain.settings import TrackerSettings  # noqa: E402
+from tracker_worker.link import TOPIC  # noqa: E402
 from tracker_worker.rpcapi import EXMODS, TrackerAPI  # noqa: E402
 from tracker_worker.worker.service import Worker, WorkerSettings  # noqa: E402
 
 URL = "fake://"
-TOPIC = "versioned_notifications"
+NOTIFICATION_TOPIC = "versioned_notifications"
 SECONDS = 20
+MOST_LETTERS = 1000
 
 Json = dict[str, Any]
+
+_LETTER = ("id", "event_id", "code", "path", "message", "node", "method", "body")
 
 _numbers = itertools.count(1)
 
@@ -50,7 +68,8 @@ class TrackerWorkerFixture(fixtures.Fixture):
     been called. `settings` are what an operator sets in [tracker].
 
     After setUp: `api`, the client; `transport`, `exchange` and `partitions`, for clients of your own. cleanUp
-    finishes what was cast, and raises RuntimeError when the worker could not.
+    finishes what was cast. It raises RuntimeError when the worker could not, and AssertionError, with the
+    code and path of each, when there are dead letters that the test has not discarded.
     """
 
     partitions = 1
@@ -69,9 +88,9 @@ class TrackerWorkerFixture(fixtures.Fixture):
             self.transport, exchange=self.exchange, partitions=self.partitions, timeout=SECONDS
         )
         directory = Path(self.useFixture(fixtures.TempDir()).path)
-        engine = create_engine(f"sqlite:///{directory / 'tracker-worker.sqlite'}")
-        self.addCleanup(engine.dispose)
-        sync_schema(engine)
+        self._engine = create_engine(f"sqlite:///{directory / 'tracker-worker.sqlite'}")
+        self.addCleanup(self._engine.dispose)
+        sync_schema(self._engine)
         notifications = oslo_messaging.get_notification_transport(self._conf, url=URL)
         self._listen(notifications)
         settings = WorkerSettings(
@@ -80,13 +99,42 @@ class TrackerWorkerFixture(fixtures.Fixture):
             exchange=self.exchange,
             partitions=self.partitions,
             notification_exchange=self.exchange,
-            notification_topic=TOPIC,
+            notification_topic=NOTIFICATION_TOPIC,
             graceful_shutdown_timeout=SECONDS,
         )
         failed = threading.Event()
-        worker = Worker(settings, engine, self.transport, notifications, failed.set)
-        self.addCleanup(_stop, worker, failed)
-        worker.start()
+        self._worker = Worker(settings, self._engine, self.transport, notifications, failed.set)
+        self.addCleanup(self._refuse_dead_letters)
+        self.addCleanup(_stop, self._worker, failed)
+        self._worker.start()
+
+    def drain(self, timeout: float = SECONDS) -> None:
+        """Return once all that was cast is applied or parked, and its notifications have come.
+
+        Raises TimeoutError after `timeout` seconds.
+        """
+        deadline = time.monotonic() + timeout
+        for partition in range(self.partitions):
+            self._ping(partition, timeout)
+        while not self._has_heard_all():
+            self._hear(deadline, f"Not all notifications came in {timeout} s")
+
+    @property
+    def dead_letters(self) -> list[Json]:
+        """What the worker has parked until now and the test has not discarded, the oldest first.
+
+        Each is {id, event_id, code, path, message, node, method, body}. At most MOST_LETTERS.
+        """
+        with self._engine.connect() as connection:
+            letters = dead_letters.newest(connection, MOST_LETTERS, state=dead_letters.PARKED)
+        return [{name: getattr(letter, name) for name in _LETTER} for letter in letters]
+
+    def discard_dead_letters(self) -> None:
+        """Forget the dead letters that there are: the test expects them."""
+        letters = self.dead_letters
+        with self._engine.begin() as connection:
+            for letter in letters:
+                dead_letters.discard(connection, letter["id"])
 
     @property
     def notifications(self) -> list[Json]:
@@ -112,22 +160,53 @@ class TrackerWorkerFixture(fixtures.Fixture):
             found = [each for each in self.notifications if _is_of(each, event_type, node)]
             if len(found) >= count:
                 return found
-            try:
-                self._notifications.append(self._heard.get(timeout=max(deadline - time.monotonic(), 0)))
-            except queue.Empty:
-                came = [each["event_type"] for each in self._notifications]
-                raise TimeoutError(
-                    f"{len(found)} of {count} {event_type} came in {timeout} s; all that came: {came}"
-                ) from None
+            self._hear(deadline, f"{len(found)} of {count} {event_type} came in {timeout} s")
 
     def _listen(self, transport: Any) -> None:
-        target = oslo_messaging.Target(exchange=self.exchange, topic=TOPIC)
+        target = oslo_messaging.Target(exchange=self.exchange, topic=NOTIFICATION_TOPIC)
         listener = oslo_messaging.get_notification_listener(transport, [target], [_Endpoint(self._heard.put)])
         # On the listener's own thread: in order, and a pool of threads would take a second to shut down.
         listener._on_incoming = listener._process_incoming
         self.addCleanup(listener.wait)
         self.addCleanup(listener.stop)
         listener.start()
+
+    def _hear(self, deadline: float, otherwise: str) -> None:
+        """Wait for the next notification. Raises TimeoutError, with what came before, at the deadline."""
+        try:
+            self._notifications.append(self._heard.get(timeout=max(deadline - time.monotonic(), 0)))
+        except queue.Empty:
+            came = [each["event_type"] for each in self._notifications]
+            raise TimeoutError(f"{otherwise}; all that came: {came}") from None
+
+    def _has_heard_all(self) -> bool:
+        """Tell whether all notifications that are committed have come."""
+        with self._engine.connect() as connection:
+            waiting = set(connection.scalars(sa.select(OUTBOX.c.message_id)))
+        # Read after the outbox: what has left it meanwhile is counted here.
+        published = self._worker.published
+        heard = {each["message_id"] for each in self.notifications}
+        return len(heard) >= published and waiting <= heard
+
+    def _ping(self, partition: int, timeout: float) -> None:
+        """Wait for an answer, which comes after everything that was cast to a partition before."""
+        target = oslo_messaging.Target(exchange=self.exchange, topic=TOPIC, server=server_of(partition))
+        client = oslo_messaging.get_rpc_client(self.transport, target, timeout=timeout)
+        try:
+            client.call({}, PING)
+        except oslo_messaging.MessagingTimeout:
+            raise TimeoutError(f"The worker has not finished what was cast in {timeout} s") from None
+
+    def _refuse_dead_letters(self) -> None:
+        letters = [
+            f"{x['code']} at {x['path']}: {x['message']} ({x['method']}, node {x['node']})"
+            for x in self.dead_letters
+        ]
+        if letters:
+            raise AssertionError(
+                "The worker could not apply what was sent, and has parked it as dead letters (a test that "
+                f"expects them calls discard_dead_letters): {'; '.join(letters)}"
+            )
 
 
 class _Endpoint:

@@ -4,6 +4,7 @@
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
@@ -144,6 +145,62 @@ def test_notifications_of_other_nodes_do_not_count(tracker, manager):
     (created,) = tracker.wait_for_notifications("compute_node.create", node="compute2")
     assert data(created)["node"] == "compute2"
     assert len(tracker.wait_for_notifications("compute_node.create", count=2)) == 2
+
+
+def cast_something_wrong(tracker: TrackerWorkerFixture) -> None:
+    flavor = SMALL | {"memory_gb": 2}
+    instance = {"uuid": "a", "project_id": "demo", "vm_state": "active", "flavor": flavor}
+    tracker.api.update_usage({}, "compute1", instance)
+
+
+def test_parked_cast_fails_the_test_at_clean_up_with_its_code_and_path():
+    tracker = TrackerWorkerFixture(cfg.CONF)
+    tracker.setUp()
+    ComputeManager(tracker.api).audit()
+    cast_something_wrong(tracker)
+    with pytest.raises(AssertionError, match="discard_dead_letters") as failure:
+        tracker.cleanUp()
+    said = "unknown_argument at $.instance.flavor.memory_gb: no such field (update_usage, node compute1)"
+    assert str(failure.value).endswith(said)
+
+
+def test_expected_dead_letter_is_looked_at_and_discarded(tracker, manager):
+    cast_something_wrong(tracker)
+    tracker.drain()
+    (letter,) = tracker.dead_letters
+    assert (letter["code"], letter["path"]) == ("unknown_argument", "$.instance.flavor.memory_gb")
+    assert (letter["method"], letter["node"]) == ("update_usage", "compute1")
+    tracker.discard_dead_letters()
+    assert tracker.dead_letters == []
+
+
+def test_drain_returns_once_all_that_was_cast_is_applied_and_notified(tracker, manager):
+    for _ in range(100):
+        tracker.api.build_failed({}, "compute1")
+    cast_something_wrong(tracker)
+    tracker.drain()
+    last = tracker.notifications[-1]
+    (parked,) = tracker.wait_for_notifications("compute_node.event.error", timeout=0)
+    usages = tracker.wait_for_notifications("compute_node.usage", node="compute1", timeout=0)
+    assert (data(parked)["code"], data(usages[-1])["stats"]["failed_builds"]) == ("unknown_argument", 100)
+    assert last in (parked, usages[-1])
+    tracker.discard_dead_letters()
+
+
+def test_drain_of_an_idle_worker_returns_at_once(tracker):
+    tracker.drain()
+    assert (tracker.notifications, tracker.dead_letters) == ([], [])
+
+
+def test_drain_of_a_worker_that_stands_still_times_out(tracker, monkeypatch):
+    going_on = threading.Event()
+    (lane,) = tracker._worker._dispatcher._lanes
+    with monkeypatch.context() as patch:
+        patch.setattr(lane, "step", going_on.wait)
+        tracker.api.build_failed({}, "compute1")
+        with pytest.raises(TimeoutError, match=r"has not finished what was cast in 0\.1 s"):
+            tracker.drain(timeout=0.1)
+    going_on.set()
 
 
 def test_the_operators_settings_can_be_chosen():
