@@ -7,13 +7,12 @@ PIP := $(BIN)/pip --disable-pip-version-check install -qq
 SAMPLE := etc/tracker-worker/tracker-worker.conf.sample
 RST := doc/source $(wildcard *.rst)
 
-# pbr asks git for the version: in an exported tree, or one that git distrusts, it has to be told. The
-# theme of the documentation warns there, so warnings are errors only where git answers.
+# The theme of the documentation asks git, and warns in an exported tree or one that git distrusts: warnings
+# are errors only where git answers.
 ifeq ($(shell git describe --always >/dev/null 2>&1 && echo yes),yes)
 SPHINX := $(BIN)/sphinx-build -q -W
 else
 SPHINX := $(BIN)/sphinx-build -q
-export PBR_VERSION ?= 0.0.0
 endif
 
 # Two processes run the tests faster than one, where there are two processors.
@@ -36,8 +35,9 @@ demo: .venv/installed ## replay the small traces through a worker of its own: no
 	@$(BIN)/tracker-worker-replay tracker_worker/traces/*.jsonl.gz
 
 .PHONY: test
-test: .venv/installed-test ## run all tests
+test: .venv/installed-test ## run all tests: about 15 minutes
 	@$(TEST_PACKAGES)
+	@echo "==> running all tests: about 15 minutes on two processors"
 	@$(PYTEST)
 
 .PHONY: integration
