@@ -205,7 +205,11 @@ class TrackerAPI:
         limits: Json | None = None,
         decided: bool = False,
     ) -> Claim:
-        """A boot or unshelve wants room. Raises ComputeResourcesUnavailable."""
+        """A boot or unshelve wants room. Raises ComputeResourcesUnavailable.
+
+        Memory, disk and vcpus are tested against `limits` alone: what they do not bound is granted, unless
+        the workers have [tracker] capacity_check = capacity.
+        """
         undo = "abort_instance_claim", {"instance_uuid": instance["uuid"]}
         args = {"instance": instance, "decided": decided, **_given(limits=limits)}
         return self._claim(context, "instance_claim", node, args, undo)
@@ -215,7 +219,8 @@ class TrackerAPI:
     ) -> Claim:
         """A resize or cold migration to this node wants room. Raises ComputeResourcesUnavailable.
 
-        `args` of the three claims of moves: limits, image_properties, pci_requests, decided.
+        `args` of the three claims of moves: limits (as for instance_claim), image_properties, pci_requests,
+        decided.
         """
         return self._move_claim(context, "resize_claim", node, instance, migration, args | {"flavor": flavor})
 

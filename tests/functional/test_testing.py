@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The fixture for other projects: what they write with it, and that it gets on with their processes."""
 
+import runpy
 import subprocess
 import sys
 import textwrap
 import threading
+import unittest
 from collections.abc import Iterator
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +22,7 @@ from tracker_worker.testing import TrackerWorkerFixture
 
 Json = dict[str, Any]
 
+ROOT = Path(__file__).resolve().parents[2]
 SMALL = {"vcpus": 2, "memory_mb": 2048, "root_gb": 20}
 LARGE = {"vcpus": 4, "memory_mb": 4096, "root_gb": 40}
 
@@ -220,6 +224,14 @@ def test_two_workers_at_once_know_nothing_of_each_other(tracker, manager):
 def test_a_client_of_ones_own_reaches_the_worker(tracker, manager):
     api = TrackerAPI(tracker.transport, exchange=tracker.exchange, partitions=tracker.partitions)
     assert api.get_node({}, "compute1")["vcpus"] == 8
+
+
+def test_example_of_the_documentation_passes():
+    example = runpy.run_path(str(ROOT / "examples" / "test_builds.py"))
+    result = unittest.TestResult()
+    unittest.defaultTestLoader.loadTestsFromTestCase(example["TestBuilds"]).run(result)
+    assert result.testsRun == 2
+    assert result.wasSuccessful(), result.failures + result.errors
 
 
 PREAMBLES = {

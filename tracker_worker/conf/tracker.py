@@ -19,6 +19,8 @@ OPTS = [
         help="""
 How strictly a claim's memory, disk and vcpus are tested.
 
+With ``limits`` a claim that comes without limits is granted, whatever it asks for and the node has.
+
 Change it to ``capacity`` when claims reach the worker without limits and nobody else (Placement) guards the
 capacity; change it to ``none`` when the worker only mirrors another tracker.
 """,
