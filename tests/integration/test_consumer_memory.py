@@ -50,6 +50,7 @@ class Holder:
             self.held = [delivery for delivery in self.held if delivery.live]
             size = sum(len(delivery.body) for delivery in self.held)
             self.most = max(self.most, size)
+        self.held = [delivery for delivery in self.held if delivery.live]
         return self.held
 
     def settle_first(self):
