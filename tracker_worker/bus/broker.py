@@ -2,18 +2,19 @@
 """Connections to RabbitMQ, made from oslo.messaging's own options: operators configure one thing once."""
 
 import socket
-import ssl
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import amqp
 import oslo_messaging
+from amqp import spec
 from kombu.connection import Connection
 from kombu.exceptions import KombuError
 from msgspec import Struct
 from oslo_messaging._drivers import impl_rabbit
 
+from tracker_worker.bus import tls
 from tracker_worker.bus.frames import BodyFilter
 
 CONNECTION_ERRORS = (amqp.AMQPError, KombuError, OSError)
@@ -31,13 +32,14 @@ DEFAULT_HEARTBEAT = 60
 class BrokerSettings(Struct, frozen=True):
     """How to reach a broker. `urls` hold the password, so it has no other text than `name`.
 
-    `heartbeat` in seconds, 0 for none; `retry_initial` and `retry_max` are seconds between connections.
-    `durable`, `auto_delete` and `queue_arguments` are those of the exchange and queues that notifiers share.
+    `tls` is what `tls.parameters` returns, None for plain TCP. `heartbeat` in seconds, 0 for none;
+    `retry_initial` and `retry_max` are seconds between connections. `durable`, `auto_delete` and
+    `queue_arguments` are those of the exchange and queues that notifiers share.
     """
 
     name: str
     urls: tuple[str, ...]
-    tls: dict[str, Any] | bool = False
+    tls: dict[str, Any] | None = None
     login_method: str = "AMQPLAIN"
     heartbeat: int = 60
     heartbeat_rate: int = 3
@@ -53,14 +55,17 @@ class BrokerSettings(Struct, frozen=True):
 
 
 def broker_settings(url: Any, options: Any) -> BrokerSettings:
-    """Return the settings of an oslo.messaging TransportURL and the options `[oslo_messaging_rabbit]`."""
+    """Return the settings of an oslo.messaging TransportURL and the options `[oslo_messaging_rabbit]`.
+
+    Raises ValueError, in words, where files or versions of TLS cannot be used.
+    """
     vhost = url.virtual_host or "/"
     hosts = url.hosts or [oslo_messaging.TransportHost()]
     names = ",".join(f"{host.hostname or 'localhost'}:{host.port or 5672}" for host in hosts)
     return BrokerSettings(
         name=f"{names} (virtual host {vhost})",
         urls=tuple(f"amqp://{_host(host)}/{quote(vhost, safe='')}" for host in hosts),
-        tls=_tls(url, options) if options.ssl else False,
+        tls=tls.parameters(options) if options.ssl else None,
         login_method=options.rabbit_login_method,
         heartbeat=options.heartbeat_timeout_threshold,
         heartbeat_rate=options.heartbeat_rate,
@@ -92,45 +97,28 @@ def _host(host: Any) -> str:
     return f"{user}:{password}@{address}:{host.port or 5672}"
 
 
-def _tls(url: Any, options: Any) -> dict[str, Any] | bool:
-    """Return the parameters for TLS as oslo.messaging's driver makes them."""
-    parameters: dict[str, Any] = {}
-    if options.ssl_version:
-        parameters["ssl_version"] = impl_rabbit.Connection.validate_ssl_version(options.ssl_version)
-    if options.ssl_key_file:
-        parameters["keyfile"] = options.ssl_key_file
-    if options.ssl_cert_file:
-        parameters["certfile"] = options.ssl_cert_file
-    if options.ssl_ca_file:
-        parameters |= {"ca_certs": options.ssl_ca_file, "cert_reqs": ssl.CERT_REQUIRED}
-        # None lets kombu take the name of the host that it connects to.
-        parameters["server_hostname"] = url.hosts[0].hostname if len(url.hosts) == 1 else None
-    return parameters or True
-
-
 def connect(
     settings: BrokerSettings,
     purpose: str,
-    blocked: Callable[[bool], None] | None = None,
+    blocked: Callable[[str | None], None] | None = None,
     bodies: BodyFilter | None = None,
 ) -> amqp.Connection:
     """Return an open connection, to the first host that takes it, listed there as `tracker-worker <purpose>`.
 
-    `blocked` is called when the broker stops taking, and takes again, what is published. `bodies` decides
-    which deliveries are taken, by default all. No wait for the broker is longer than the heartbeat. Raises
-    CONNECTION_ERRORS. The connection belongs to one thread.
+    `blocked` is called with the broker's reason when it stops taking what is published, and with None when
+    it takes it again. `bodies` decides which deliveries are taken, by default all. No wait for the broker is
+    longer than the heartbeat. Raises CONNECTION_ERRORS. The connection belongs to one thread.
     """
     options: dict[str, Any] = {
         "client_properties": {"connection_name": f"tracker-worker {purpose}"},
         "frame_handler": (bodies or BodyFilter()).handler,
     }
-    if blocked is not None:
-        options |= {"on_blocked": lambda _reason: blocked(True), "on_unblocked": lambda: blocked(False)}
     failure: Exception = ConnectionError("no host is configured")
     for url in settings.urls:
+        hostname, port = urlsplit(url).hostname or "", urlsplit(url).port or 0
         host = Connection(
             url,
-            ssl=_tls_of_host(settings.tls),
+            ssl=tls.of_host(settings.tls, hostname),
             login_method=settings.login_method,
             heartbeat=settings.heartbeat,
             connect_timeout=CONNECT_SECONDS,
@@ -140,15 +128,21 @@ def connect(
             # Not through kombu's own connection: that makes a new one behind our back when it is lost.
             connection = host.transport.establish_connection()
             _limit_waits(connection, settings.heartbeat or DEFAULT_HEARTBEAT)
+            if blocked is not None:
+                _report_blocked(connection, blocked)
             return connection
         except CONNECTION_ERRORS as error:
-            failure = error
+            failure = tls.explained(error, hostname, port, tls=settings.tls is not None)
     raise failure
 
 
-def _tls_of_host(tls: dict[str, Any] | bool) -> dict[str, Any] | bool:
-    """Return a copy: kombu writes the name of the host into it."""
-    return dict(tls) if isinstance(tls, dict) else tls
+def _report_blocked(connection: amqp.Connection, blocked: Callable[[str | None], None]) -> None:
+    """Have a connection call `blocked`. Its own callback would not get the reason, which it does not read."""
+    connection._METHODS = connection._METHODS | {
+        spec.Connection.Blocked: spec.method(spec.Connection.Blocked, "s")
+    }
+    connection._callbacks[spec.Connection.Blocked] = blocked
+    connection._callbacks[spec.Connection.Unblocked] = lambda: blocked(None)
 
 
 def _limit_waits(connection: amqp.Connection, seconds: float) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a broker says about the queues, without changing any: over AMQP, and over its management API."""
 
+import ssl
 from typing import Any
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
@@ -93,12 +94,14 @@ def _has_exchange(connection: amqp.Connection, topology: Topology) -> bool:
 def activity(url: str, virtual_host: str, ca_file: str | None = None) -> dict[str, Activity]:
     """Return the activity of every queue of a virtual host, from the management API at `url`.
 
-    The URL has the user and the password; `ca_file` proves an https one. Raises ManagementUnavailable.
+    The URL has the user and the password; `ca_file`, by default the system's authorities, proves an https
+    one. Raises ManagementUnavailable.
     """
     parts, where = _split(url)
     session = requests.Session()
     session.trust_env = False  # Neither a proxy nor ~/.netrc stands between this program and the broker.
-    session.verify = ca_file or True
+    system = ssl.get_default_verify_paths()  # Not those of certifi, which the connections do not use either.
+    session.verify = ca_file or system.cafile or system.capath or True
     session.auth = (unquote(parts.username or "guest"), unquote(parts.password or "guest"))
     vhost = quote(virtual_host, safe="")
     api = f"{where}{parts.path.rstrip('/')}/api"
@@ -149,7 +152,7 @@ def management_url(settings: BrokerSettings) -> str:
 
 def ca_file(settings: BrokerSettings) -> str | None:
     """Return the certificates that prove the broker, where some are configured."""
-    return settings.tls.get("ca_certs") if isinstance(settings.tls, dict) else None
+    return settings.tls.get("ca_certs") if settings.tls is not None else None
 
 
 def virtual_host(settings: BrokerSettings) -> str:

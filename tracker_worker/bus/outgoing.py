@@ -26,7 +26,7 @@ class OutgoingConnection:
         settings: BrokerSettings,
         purpose: str,
         prepare: Callable[[Any], None],
-        blocked: Callable[[bool], None] | None = None,
+        blocked: Callable[[bool], None] = lambda _blocked: None,
     ) -> None:
         self._settings = settings
         self._purpose = purpose
@@ -38,7 +38,7 @@ class OutgoingConnection:
     def channel(self) -> Any:
         """Return the channel, on a new connection if there is none. Raises CONNECTION_ERRORS."""
         if self._connection is None:
-            self._connection = broker.connect(self._settings, self._purpose, self._blocked)
+            self._connection = broker.connect(self._settings, self._purpose, self._block)
             try:
                 self._channel = self._connection.channel()
                 self._prepare(self._channel)
@@ -73,6 +73,13 @@ class OutgoingConnection:
         connection, self._connection = self._connection, None
         if connection is not None:
             broker.close(connection)
+
+    def _block(self, reason: str | None) -> None:
+        if reason is None:
+            LOG.info("RabbitMQ at %s takes messages again", self._settings.name)
+        else:
+            LOG.warning("RabbitMQ at %s has an alarm and takes no messages: %s", self._settings.name, reason)
+        self._blocked(reason is not None)
 
     def _read(self, connection: amqp.Connection) -> None:
         read_waiting(connection)

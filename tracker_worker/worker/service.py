@@ -19,6 +19,7 @@ import oslo_messaging
 import sqlalchemy as sa
 from msgspec import Struct
 from msgspec.structs import replace
+from oslo_messaging._drivers.common import ConfigOptsProxy
 
 from tracker_worker.bus.broker import BrokerSettings, broker_settings
 from tracker_worker.bus.confirms import ConfirmingPublisher
@@ -161,10 +162,17 @@ def retention_of(tracker: Any) -> Retention:
 
 
 def rabbit_broker(conf: Any, transport_url: str) -> BrokerSettings | None:
-    """Return how to reach the RabbitMQ of a transport URL, None for another transport."""
+    """Return how to reach the RabbitMQ of a transport URL, None for another transport.
+
+    Options behind the ? of the URL go before those of the configuration, as with oslo.messaging. Raises
+    ValueError, in words, for files of TLS that cannot be used.
+    """
     url = oslo_messaging.TransportURL.parse(conf, transport_url)
+    if url.transport != RABBIT:
+        return None
     random.shuffle(url.hosts)  # As oslo.messaging does: not all workers on the first host.
-    return broker_settings(url, conf.oslo_messaging_rabbit) if url.transport == RABBIT else None
+    options = ConfigOptsProxy(conf, url, "oslo_messaging_rabbit")
+    return broker_settings(url, options.oslo_messaging_rabbit)
 
 
 def utc_now() -> datetime:

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """How oslo.messaging's options become a connection to RabbitMQ."""
 
-import ssl
-
 import oslo_messaging
 import pytest
 from kombu.connection import Connection
@@ -10,6 +8,7 @@ from oslo_config import cfg
 from oslo_messaging._drivers import impl_rabbit
 
 from tracker_worker.bus.broker import broker_settings
+from tracker_worker.worker.service import rabbit_broker
 
 SECRET = "s3cret/&@:"
 URL = "rabbit://tracker:s3cret%2F%26%40%3A@one:5673,tracker:s3cret%2F%26%40%3A@[fd00::2]/a%2Fvhost"
@@ -94,23 +93,13 @@ def test_notification_queues_are_declared_as_a_notifier_with_the_same_options_wo
     assert (made.durable, made.queue_arguments) == (durable, arguments)
 
 
-def test_tls_is_off_by_default_and_checks_the_server_once_a_ca_is_given(options):
-    assert settings(options).tls is False
-    assert settings(options, ssl=True).tls is True
-    made = settings(
-        options, "rabbit://one", ssl=True, ssl_ca_file="ca.pem", ssl_key_file="k", ssl_cert_file="c"
-    )
-    assert made.tls == {
-        "keyfile": "k",
-        "certfile": "c",
-        "ca_certs": "ca.pem",
-        "cert_reqs": ssl.CERT_REQUIRED,
-        "server_hostname": "one",
-    }
-
-
-def test_with_several_hosts_each_is_checked_by_its_own_name(options):
-    assert settings(options, ssl=True, ssl_ca_file="ca.pem").tls["server_hostname"] is None
+def test_options_behind_the_url_go_before_those_of_the_configuration(options):
+    """oslo.messaging's clients take them from there: a worker that did not would connect without TLS."""
+    options(ssl=False, heartbeat_timeout_threshold=60)
+    url = "rabbit://one/?ssl=true&heartbeat_timeout_threshold=7&rabbit_quorum_queue=1"
+    made = rabbit_broker(options.conf, url)
+    assert (made.tls is not None, made.heartbeat, made.quorum) == (True, 7, True)
+    assert rabbit_broker(options.conf, "rabbit://one/").tls is None
 
 
 def test_without_a_host_it_is_this_one_as_with_oslo_messaging(options):
