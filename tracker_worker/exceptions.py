@@ -88,7 +88,7 @@ class NoWorker(TrackerUnavailable):
 
 
 class QueuesNotDurable(TrackerWorkerException):
-    """The client is configured for queues that a broker forgets: the text says which option to set."""
+    """The client is configured for queues that a broker forgets: the text says which option to change."""
 
     code = "queues_not_durable"
 

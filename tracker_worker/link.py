@@ -33,8 +33,8 @@ class Link:
     """Sends commands to the queues of their nodes' partitions. Any thread.
 
     A command has `timeout` seconds: to be published and confirmed, and for the reply of a call. Raises
-    QueuesNotDurable where a broker would forget commands that it has confirmed, and UnsupportedCompression
-    where no worker could read them. `new_id` makes ids of calls.
+    QueuesNotDurable where a broker would forget commands that it has confirmed or refuse them all, and
+    UnsupportedCompression where no worker could read them. `new_id` makes ids of calls.
     """
 
     def __init__(
@@ -199,6 +199,11 @@ def _plain(context: Any) -> Json:
 
 
 def _require_durable(options: Any) -> None:
+    if options.amqp_auto_delete:
+        raise QueuesNotDurable(
+            "Unset amqp_auto_delete in [oslo_messaging_rabbit]: the workers' exchange stays when its queues "
+            "are gone, and the broker refuses a client that declares it otherwise"
+        )
     if not (options.amqp_durable_queues or options.rabbit_quorum_queue):
         raise QueuesNotDurable(
             "Set amqp_durable_queues or rabbit_quorum_queue in [oslo_messaging_rabbit], as the workers have "

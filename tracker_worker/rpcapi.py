@@ -113,7 +113,7 @@ class TrackerAPI:
     the confirm of that abort it takes a second more.)
 
     Raises QueuesNotDurable unless [oslo_messaging_rabbit] has amqp_durable_queues or rabbit_quorum_queue, and
-    UnsupportedCompression for a kombu_compression that workers cannot read.
+    where it has amqp_auto_delete; UnsupportedCompression for a kombu_compression that workers cannot read.
     """
 
     def __init__(

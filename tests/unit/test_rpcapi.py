@@ -32,6 +32,12 @@ def client(url: str, **settings: int) -> TrackerAPI:
     return TrackerAPI.from_conf(cfg.CONF, url, **settings)
 
 
+def test_exchange_that_the_broker_would_delete_is_refused():
+    with pytest.raises(QueuesNotDurable, match="Unset amqp_auto_delete") as caught:
+        client("rabbit://guest:hunter2@127.0.0.1:1/?amqp_durable_queues=true&amqp_auto_delete=true")
+    assert caught.value.code == "queues_not_durable"
+
+
 @pytest.mark.parametrize("query", ["", "?amqp_durable_queues=false", "?heartbeat_rate=2"])
 def test_queues_that_are_not_durable_are_refused(query):
     with pytest.raises(QueuesNotDurable, match=r"amqp_durable_queues or rabbit_quorum_queue") as caught:

@@ -106,8 +106,9 @@ def _mismatch(error: amqp.PreconditionFailed, topology: Topology, queue: str, vh
     if "for exchange" in said:
         thing = f"exchange '{topology.exchange}'"
         mend = (
-            "set [oslo_messaging_rabbit] amqp_durable_queues or rabbit_quorum_queue in every client, stop "
-            f"them and delete it: rabbitmqadmin --vhost={vhost} delete exchange name={topology.exchange}"
+            "set [oslo_messaging_rabbit] amqp_durable_queues or rabbit_quorum_queue in every client, unset "
+            f"amqp_auto_delete, stop them and delete it: rabbitmqadmin --vhost={vhost} delete exchange "
+            f"name={topology.exchange}"
         )
     else:
         thing = f"queue '{queue}'"
