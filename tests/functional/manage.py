@@ -26,8 +26,9 @@ class Manage:
         self.err = ""
 
     def configure(self, more: str = "") -> None:
-        """Write the configuration: the test's own database, and what is given."""
-        self.file.write_text(f"[DEFAULT]\nstate_path = {self._directory}\n{more}")
+        """Write the configuration: the test's own database, no broker, and what is given."""
+        own = f"[DEFAULT]\nstate_path = {self._directory}\ntransport_url = fake://\n"
+        self.file.write_text(own + more)
 
     def run(self, *arguments: str) -> int:
         """Run a command; what the command line's parser exits with is its code too."""

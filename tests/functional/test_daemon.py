@@ -128,6 +128,26 @@ def test_options_that_exclude_each_other_are_named(a_daemon, tmp_path):
     assert b"Traceback" not in daemon.log
 
 
+def test_unknown_options_and_a_missing_transport_are_named_at_the_start_and_after_a_reload(
+    a_daemon, tmp_path
+):
+    daemon = a_daemon(f"state_path = {tmp_path}/state\n[worker]\nbatch_sise = 3\n")
+    daemon.wait_for(b"Started")
+    assert b"option batch_sise of [worker] is unknown and has no effect" in daemon.log
+    assert b"[DEFAULT] transport_url is not set" in daemon.log
+    file = tmp_path / "tracker-worker.conf"
+    file.write_text(file.read_text().replace("[DEFAULT]\n", "[DEFAULT]\ndebugx = true\n"))
+    daemon.process.send_signal(signal.SIGHUP)
+    daemon.wait_for(b"option debugx of [DEFAULT] is unknown and has no effect; did you mean debug?")
+    assert daemon.end(signal.SIGTERM) == 0
+
+
+def test_descending_range_of_partitions_ends_the_worker(a_daemon, tmp_path):
+    daemon = a_daemon(f"state_path = {tmp_path}\n[worker]\npartitions = 7-0\n")
+    daemon.wait_for(b"write 0-7")
+    assert daemon.process.wait(SECONDS) == 1
+
+
 BAD_LOGGING = "[loggers]\nkeys = root\n[handlers]\nkeys = none\n[formatters]\nkeys =\n"
 
 

@@ -29,13 +29,13 @@ def test_the_program_prints_a_table_and_nothing_else(engine, manage):
     result = subprocess.run(
         [sys.executable, "-c", PROGRAM, *arguments], capture_output=True, text=True, timeout=60, cwd=ROOT
     )
-    assert (result.returncode, result.stderr) == (SUCCESS, "")
+    assert (result.returncode, result.stderr) == (WARNING, "")
     assert "| Check: Database schema" in result.stdout
 
 
-def test_all_is_well_on_a_database_of_this_version(engine, manage):
+def test_all_but_the_missing_broker_is_well_on_a_database_of_this_version(engine, manage):
     code, checks = manage.check()
-    assert code == SUCCESS
+    assert code == WARNING
     assert list(checks) == [
         "Configuration",
         "Database schema",
@@ -44,7 +44,36 @@ def test_all_is_well_on_a_database_of_this_version(engine, manage):
         "Nodes",
         "Dead letters",
     ]
+    assert checks.pop("Configuration")[0] == WARNING
     assert {result for result, _ in checks.values()} == {SUCCESS}
+
+
+def test_transport_that_reaches_nobody_is_a_warning_and_none_at_all_a_failure(engine, manage):
+    _, checks = manage.check()
+    result, details = checks["Configuration"]
+    assert (result, "nothing outside" in details) == (WARNING, True)
+    manage.file.write_text(manage.file.read_text().replace("transport_url", "# transport_url"))
+    code, checks = manage.check()
+    result, details = checks["Configuration"]
+    assert (code, result) == (FAILURE, FAILURE)
+    assert f"[DEFAULT] transport_url is not set ({manage.file})" in details
+
+
+def test_unknown_option_is_a_failure(engine, manage):
+    manage.configure("[worker]\nbatch_sise = 3\n")
+    code, checks = manage.check()
+    assert code == FAILURE
+    assert "batch_sise" in checks["Configuration"][1]
+    assert "did you mean batch_size?" in checks["Configuration"][1]
+
+
+def test_options_with_which_clients_do_not_start_are_a_warning(engine, manage):
+    more = "[oslo_messaging_rabbit]\namqp_auto_delete = true\n"
+    manage.configure(f"transport_url = rabbit://u:p@127.0.0.1:1/\n{more}")
+    result, details = manage.check()[1]["Configuration"]
+    assert result == WARNING
+    assert "Unset [oslo_messaging_rabbit] amqp_auto_delete" in details
+    assert "amqp_durable_queues or rabbit_quorum_queue" in details
 
 
 def test_a_database_that_is_missing_is_a_failure_and_is_not_made(manage, tmp_path):

@@ -33,8 +33,7 @@ from tracker_worker.db.revisions import current, head
 from tracker_worker.rpcapi import EXMODS
 from tracker_worker.worker.service import WorkerSettings, settings_from
 
-QUIET = ["oslo_db", "oslo_messaging", "alembic", "sqlalchemy"]
-FAKE_URL = "fake://"
+FAKE_URL = opts.TRANSPORT_URL
 NOTIFICATIONS = "oslo_messaging_notifications"
 
 DATABASE_ERRORS = (OSError, ImportError, DBError, SQLAlchemyError)
@@ -47,9 +46,8 @@ def register(conf: cfg.ConfigOpts) -> None:
     """
     opts.register_opts(conf)
     log.register_options(conf)
-    log.set_defaults(default_log_levels=[f"{name}=WARNING" for name in QUIET])
     db_options.set_defaults(conf)
-    oslo_messaging.set_transport_defaults("tracker")
+    opts.set_defaults()
 
 
 def transports(conf: cfg.ConfigOpts, url: str | None = None) -> tuple[Any, Any]:
@@ -58,11 +56,9 @@ def transports(conf: cfg.ConfigOpts, url: str | None = None) -> tuple[Any, Any]:
     A `url` given is taken for both, and its queues are durable. Raises ValueError, in words, for a transport
     that cannot be used.
     """
-    # These register the options whose defaults are changed here.
+    # These register oslo.messaging's options.
     oslo_messaging.get_rpc_transport(conf, url=FAKE_URL)
     oslo_messaging.get_notification_transport(conf, url=FAKE_URL)
-    conf.set_default("transport_url", FAKE_URL)
-    conf.set_default("driver", ["messagingv2"], group=NOTIFICATIONS)
     option = "[DEFAULT] transport_url"
     if url is not None:
         conf.set_override("transport_url", url)

@@ -9,6 +9,7 @@ from contextlib import contextmanager, redirect_stderr
 from oslo_config import cfg
 
 from tracker_worker.cmd.embedded import configuration_text
+from tracker_worker.cmd.misconfiguration import unknown_options
 
 LOG = logging.getLogger(__name__)
 
@@ -24,12 +25,15 @@ def reload_options(conf: cfg.ConfigOpts) -> None:
         # reading is redirected: a new logging configuration may take sys.stderr for a handler.
         with redirect_stderr(said):
             conf._reload_config_files()
+        unknown = unknown_options(conf)
         with _all_or_nothing(conf):
             changed = conf.mutate_config_files()
     except (Exception, SystemExit) as error:
         text = said.getvalue().strip() or configuration_text(error)
     else:
         LOG.info("Options changed: %s", ", ".join(name for _, name in changed) or "none")
+        for text in unknown:
+            LOG.warning("%s", text)
         return
     # Out here: oslo.log adds the error that is being handled.
     LOG.error("The configuration was not read again, everything stays as it was: %s", text)

@@ -12,8 +12,9 @@ from oslo_upgradecheck import upgradecheck
 from oslo_upgradecheck.upgradecheck import Code, Result
 
 from tracker_worker.bus import inspection
+from tracker_worker.bus.broker import BrokerSettings
 from tracker_worker.bus.topology import TopologyMismatch
-from tracker_worker.cmd import embedded, sharing
+from tracker_worker.cmd import embedded, misconfiguration, sharing
 from tracker_worker.cmd.manage.queues import topology_of
 from tracker_worker.cmd.manage.session import CommandFailed, connected, database_of, named_database, snapshot
 from tracker_worker.db import dead_letters, listing, revisions
@@ -27,19 +28,20 @@ class Checks(upgradecheck.UpgradeCommands):
         self._conf = conf
 
     def configuration(self) -> Result:
-        """The options do not exclude each other, and queues survive a restart of the broker."""
+        """All options are known and fit each other, and compute managers can reach the worker."""
         try:
             settings = self._settings()
-        except ValueError as error:
-            return Result(Code.FAILURE, str(error))
-        except cfg.Error as error:
+            failures = misconfiguration.unknown_options(self._conf)
+        except (ValueError, cfg.Error) as error:
             return Result(Code.FAILURE, embedded.configuration_text(error))
-        if settings.broker is not None and not settings.broker.durable:
-            return Result(
-                Code.WARNING,
-                "Set [oslo_messaging_rabbit] amqp_durable_queues or rabbit_quorum_queue: without, the queues "
-                "of notifications are lost with the broker, and clients with this file refuse to start",
-            )
+        warnings = misconfiguration.unreachable(self._conf)
+        if not misconfiguration.is_transport_configured(self._conf):
+            failures, warnings = failures + warnings, []
+        warnings += misconfiguration.without_effect(self._conf)
+        if settings.broker is not None:
+            warnings += _refused_clients(settings.broker)
+        if failures or warnings:
+            return Result(Code.FAILURE if failures else Code.WARNING, "; ".join(failures + warnings))
         return Result(Code.SUCCESS)
 
     def schema(self) -> Result:
@@ -141,6 +143,22 @@ class Checks(upgradecheck.UpgradeCommands):
     def _settings(self) -> WorkerSettings:
         embedded.transports(self._conf)
         return embedded.settings_of(self._conf)
+
+
+def _refused_clients(broker: BrokerSettings) -> list[str]:
+    """Return why clients with the same file refuse to start, if they do."""
+    found = []
+    if not broker.durable:
+        found.append(
+            "Set [oslo_messaging_rabbit] amqp_durable_queues or rabbit_quorum_queue: without, the queues "
+            "of notifications are lost with the broker, and clients with this file refuse to start"
+        )
+    if broker.auto_delete:
+        found.append(
+            "Unset [oslo_messaging_rabbit] amqp_auto_delete: with it the exchange of notifications goes with "
+            "its last queue, and clients with this file refuse to start"
+        )
+    return found
 
 
 def main() -> int:

@@ -10,7 +10,7 @@ from oslo_config import cfg
 from oslo_log import log
 from sqlalchemy import Engine
 
-from tracker_worker.cmd import embedded, sharing
+from tracker_worker.cmd import embedded, misconfiguration, sharing
 from tracker_worker.cmd.reload import reload_options
 from tracker_worker.cmd.signals import FAILED, Signals
 from tracker_worker.core.urls import shown_url
@@ -33,6 +33,7 @@ def run(conf: cfg.ConfigOpts, arguments: list[str]) -> int:
         log.setup(conf, "tracker-worker")
         rpc, notifications = embedded.transports(conf)
         settings = embedded.settings_of(conf)
+        misconfiguration.log_warnings(conf)
         # It may wait for a server for ever.
         engine = signals.run("database", lambda: _database(conf, settings), abandon=True)
     except (ValueError, OSError, cfg.Error, log.LogConfigError) as error:

@@ -5,10 +5,12 @@ from oslo_config import cfg
 
 GROUP = cfg.OptGroup("bus", title="Commands from the message bus")
 
+EXCHANGE = "tracker"
+
 OPTS = [
     cfg.StrOpt(
         "exchange",
-        default="tracker",
+        default=EXCHANGE,
         regex=r"^[A-Za-z0-9._-]{1,127}\Z",
         help="""
 Exchange that compute managers cast to.

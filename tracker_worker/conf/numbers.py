@@ -2,6 +2,7 @@
 """Types of options that oslo.config does not have."""
 
 import math
+from typing import Any
 
 from oslo_config import types
 
@@ -15,3 +16,14 @@ class FiniteFloat(types.Float):
         if number is not None and math.isnan(number):
             raise ValueError("must be a number")
         return number
+
+
+class AscendingRange(types.Range):
+    """A number or a range of numbers, from the smaller to the larger one."""
+
+    def __call__(self, value: object) -> Any:
+        """Return the range. Raises ValueError."""
+        numbers = super().__call__(value)
+        if len(numbers) > 1 and numbers[0] > numbers[-1]:
+            raise ValueError(f"{value}: write {numbers[-1]}-{numbers[0]}")
+        return numbers

@@ -1,13 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All options of the project, for registration and for oslo-config-generator."""
+"""All options of the project, and the defaults that options of libraries have here.
 
+Both are entry points for oslo-config-generator, so that the sample shows what a worker does by default.
+"""
+
+from collections import defaultdict
+from importlib.metadata import entry_points
 from types import ModuleType
 
+import oslo_messaging
 from oslo_config import cfg
+from oslo_log import log
+from oslo_messaging import transport
+from oslo_messaging.notify import notifier
 
 from tracker_worker.conf import bus, notifications, pci, tracker, worker
 
 _GROUPS: tuple[ModuleType, ...] = (bus, notifications, pci, tracker, worker)
+
+TRANSPORT_URL = "fake://"
+"""What stays within the process: a worker without a broker may be started, to see whether it starts."""
+_QUIET = ("alembic", "amqp", "kombu", "oslo_db", "oslo_messaging", "sqlalchemy", "stevedore", "urllib3")
+"""Loggers that say nothing below a warning."""
+_LIBRARIES = ("oslo.config", "oslo.db", "oslo.log", "oslo.messaging")
 
 STATE_PATH = cfg.StrOpt(
     "state_path",
@@ -29,6 +44,38 @@ def register_opts(conf: cfg.ConfigOpts) -> None:
         conf.register_opts(module.OPTS, group=module.GROUP)
 
 
+def set_defaults() -> None:
+    """Set the defaults of libraries' options, for the whole process: only programs may do so."""
+    log.set_defaults(default_log_levels=[f"{name}=WARNING" for name in _QUIET])
+    oslo_messaging.set_transport_defaults(bus.EXCHANGE)
+    cfg.set_defaults(transport._transport_opts, transport_url=TRANSPORT_URL)
+    cfg.set_defaults(notifier._notifier_opts, driver=["messagingv2"])
+
+
 def list_opts() -> list[tuple[str | cfg.OptGroup, list[cfg.Opt]]]:
     """Return the options by group: the entry point of oslo-config-generator."""
     return [("DEFAULT", [STATE_PATH]), *((module.GROUP, module.OPTS) for module in _GROUPS)]
+
+
+def known_options(conf: cfg.ConfigOpts) -> dict[str, set[str]]:
+    """Return the names that configuration files may have, by group, former names included.
+
+    They are what is registered and what the sample shows besides: options of transports that are not in use.
+    """
+    known = defaultdict(set, {"DEFAULT": set(conf)})
+    for name in conf:
+        try:
+            value = conf[name]
+        except (cfg.Error, ValueError):  # An option's wrong value, which is told where it is used.
+            continue
+        if isinstance(value, cfg.ConfigOpts.GroupAttr):
+            known[name] |= set(value)
+    for library in _LIBRARIES:
+        (entry_point,) = entry_points(group="oslo.config.opts", name=library)
+        for group, options in entry_point.load()():
+            section = getattr(group, "name", group) or "DEFAULT"
+            for option in options:
+                known[section].add(option.dest)
+                for former in option.deprecated_opts:
+                    known[former.group or section].add(former.name)
+    return known

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """[worker]: one worker process."""
 
-from oslo_config import cfg, types
+from oslo_config import cfg
 
-from tracker_worker.conf.numbers import FiniteFloat
+from tracker_worker.conf.numbers import AscendingRange, FiniteFloat
 
 GROUP = cfg.OptGroup("worker", title="The worker process")
 
@@ -11,7 +11,7 @@ OPTS = [
     cfg.ListOpt(
         "partitions",
         default=[],
-        item_type=types.Range(min=0, max=1023),
+        item_type=AscendingRange(min=0, max=1023),
         sample_default=["0-7"],
         help="""
 Partitions that this worker consumes at once, as numbers and ranges; not set, all of them.

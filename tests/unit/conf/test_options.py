@@ -21,12 +21,11 @@ def name(value):
 def a_configuration(tmp_path, text=""):
     conf = cfg.ConfigOpts()
     opts.register_opts(conf)
+    opts.set_defaults()
     db_options.set_defaults(conf)
     # These register the options that oslo.messaging has for them.
     oslo_messaging.get_rpc_transport(conf, url="fake://")
     oslo_messaging.get_notification_transport(conf, url="fake://")
-    conf.set_default("transport_url", "fake://")
-    conf.set_default("driver", ["messagingv2"], group="oslo_messaging_notifications")
     file = tmp_path / "test.conf"
     file.write_text(text)
     conf([], default_config_files=[str(file)], project="test")
@@ -66,6 +65,26 @@ def test_a_number_that_is_none_is_refused(tmp_path, group, option, value):
     conf = a_configuration(tmp_path, given(group, option, value))
     with pytest.raises(cfg.ConfigFileValueError, match=option.name):
         conf[getattr(group, "name", group)][option.name]
+
+
+@pytest.mark.parametrize(
+    ("value", "numbers"), [("0-7", [*range(8)]), ("3", [3]), ("5-5", [5]), ("0-1, 6", [0, 1, 6])]
+)
+def test_partitions_are_numbers_and_ranges(tmp_path, value, numbers):
+    conf = a_configuration(tmp_path, f"[worker]\npartitions = {value}\n")
+    assert sorted(settings_from(conf).first_partitions) == numbers
+
+
+@pytest.mark.parametrize("value", ["7-0", "1, 3-2"])
+def test_descending_range_of_partitions_is_refused_with_the_ascending_one(tmp_path, value):
+    with pytest.raises(cfg.ConfigFileValueError, match=r"write (0-7|2-3)"):
+        _ = a_configuration(tmp_path, f"[worker]\npartitions = {value}\n").worker.partitions
+
+
+@pytest.mark.parametrize("value", ["-3", "7-", "a-b", "0-1024", "1024"])
+def test_partitions_that_are_no_numbers_in_range_are_refused(tmp_path, value):
+    with pytest.raises(cfg.ConfigFileValueError, match="partitions"):
+        _ = a_configuration(tmp_path, f"[worker]\npartitions = {value}\n").worker.partitions
 
 
 def test_a_capacity_check_is_one_of_three(tmp_path):

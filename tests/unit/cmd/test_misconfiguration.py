@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a configuration says without effect is found, and nothing that has an effect is."""
+
+import re
+from pathlib import Path
+
+import pytest
+from oslo_config import cfg
+
+import tracker_worker
+from tracker_worker.cmd import embedded, misconfiguration
+
+SAMPLE = Path(tracker_worker.__file__).parents[1] / "etc" / "tracker-worker" / "tracker-worker.conf.sample"
+RABBIT = "[DEFAULT]\ntransport_url = rabbit://u:p@127.0.0.1:1/\n"
+
+
+def a_configuration(arguments):
+    conf = cfg.ConfigOpts()
+    embedded.register(conf)
+    conf(arguments, project="tracker-worker")
+    embedded.transports(conf)
+    return conf
+
+
+@pytest.fixture
+def configured(tmp_path):
+    """A configuration with one file."""
+
+    def make(text, *arguments):
+        file = tmp_path / "worker.conf"
+        file.write_text(text)
+        return a_configuration(["--config-file", str(file), *arguments])
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("text", "what", "hint"),
+    [
+        ("[worker]\nbatch_sise = 3\n", "option batch_sise of [worker]", "did you mean batch_size?"),
+        ("[worker]\nbatch-size = 3\n", "option batch-size of [worker]", "did you mean batch_size?"),
+        ("[workerr]\nlanes = 3\n", "group [workerr]", "did you mean worker?"),
+        ("batch_size = 3\n", "option batch_size of [DEFAULT]", "did you mean [worker] batch_size?"),
+        (
+            "[oslo_messaging_rabbit]\nheartbeat_in_pthread = true\n",
+            "option heartbeat_in_pthread of [oslo_messaging_rabbit]",
+            "it is misspelt, or was removed",
+        ),
+        (
+            "[keystone_authtoken]\npassword = hunter2\n",
+            "group [keystone_authtoken]",
+            "it is misspelt, or was removed",
+        ),
+    ],
+    ids=["misspelt", "with a dash", "misspelt group", "another group's", "removed", "foreign group"],
+)
+def test_unknown_option_is_named_with_its_file_and_what_was_meant(configured, tmp_path, text, what, hint):
+    (line,) = misconfiguration.unknown_options(configured(f"[DEFAULT]\n{text}"))
+    assert line == f"{tmp_path / 'worker.conf'}: the {what} is unknown and has no effect; {hint}"
+
+
+def test_unknown_options_of_a_directory_are_found_too(tmp_path):
+    (tmp_path / "more.conf").write_text("[bus]\npartitionsx = 3\n")
+    (tmp_path / "ignored.txt").write_text("[bus]\npartitionsx = 3\n")
+    (line,) = misconfiguration.unknown_options(a_configuration(["--config-dir", str(tmp_path)]))
+    assert line.startswith(f"{tmp_path / 'more.conf'}: the option partitionsx of [bus]")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[WORKER]\nlanes = 1\n",
+        "[DEFAULT]\nlogfile = x\n",
+        "[oslo_messaging_kafka]\ncompression_codec = none\n",
+        "[database]\nconnection = sqlite:////tmp/x\n",
+    ],
+    ids=["group in capitals", "former name", "another transport's", "library's"],
+)
+def test_known_option_is_not_called_unknown(configured, text):
+    assert misconfiguration.unknown_options(configured(text)) == []
+
+
+def options_of_the_sample():
+    """Group, name and shown value of every option; the value is empty where there is none."""
+    group = ""
+    for line in SAMPLE.read_text().splitlines():
+        if line.startswith("["):
+            group = line.strip("[]")
+        elif match := re.fullmatch(r"#(\w+) = ?(.*)", line):
+            yield group, match[1], match[2].replace("<None>", "")
+
+
+def test_sample_has_no_unknown_option_and_shows_the_defaults_of_a_worker(configured):
+    shown = list(options_of_the_sample())
+    text = "".join(f"[{group}]\n{name} = {value}\n" for group, name, value in shown)
+    conf, default = configured(text), a_configuration([])
+    assert misconfiguration.unknown_options(conf) == []
+    for group, name, value in shown:
+        registered = group == "DEFAULT" or group in default  # Those of the transport in use are.
+        if not value or not registered or (group, name) == ("worker", "partitions"):  # This is an example.
+            continue
+        read, by_default = (each if group == "DEFAULT" else each[group] for each in (conf, default))
+        if name in by_default:  # Some of oslo.config's are registered by command lines alone.
+            assert read[name] == by_default[name], f"[{group}] {name}"
+    assert ("DEFAULT", "transport_url", "fake://") in shown
+    assert ("oslo_messaging_notifications", "driver", "messagingv2") in shown
+
+
+def test_worker_without_a_transport_url_is_unreachable_and_told_which_files_were_read(configured, tmp_path):
+    (line,) = misconfiguration.unreachable(configured(""))
+    assert line.startswith(f"[DEFAULT] transport_url is not set ({tmp_path / 'worker.conf'})")
+    conf = a_configuration([])
+    assert not misconfiguration.is_transport_configured(conf)
+    assert "no configuration file was found" in misconfiguration.unreachable(conf)[0]
+
+
+def test_worker_on_fake_is_unreachable_though_somebody_has_asked_for_it(configured):
+    conf = configured("[DEFAULT]\ntransport_url = fake://\n")
+    assert misconfiguration.is_transport_configured(conf)
+    assert misconfiguration.unreachable(conf)[0].startswith("[DEFAULT] transport_url = fake://: nothing")
+    assert misconfiguration.unreachable(configured(RABBIT)) == []
+
+
+def test_files_of_tls_without_ssl_have_no_effect(configured):
+    conf = configured(f"{RABBIT}[oslo_messaging_rabbit]\nssl_ca_file = /ca.pem\n")
+    (line,) = misconfiguration.without_effect(conf)
+    assert "ssl_ca_file: no effect" in line
+    assert misconfiguration.without_effect(configured(RABBIT)) == []
