@@ -6,6 +6,7 @@ import os
 import selectors
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -111,6 +112,18 @@ def test_it_makes_its_database_and_finds_it_again(a_daemon, tmp_path):
     with engine.connect() as connection:
         assert store.names(connection) == []
     engine.dispose()
+
+
+def test_database_is_for_its_user_alone_and_the_log_for_its_group_too(a_daemon, tmp_path):
+    daemon = a_daemon(f"state_path = {tmp_path}/state\nlog_file = {tmp_path}/worker.log\n")
+    daemon.wait_for(b"Started")
+    found = {
+        path.name: stat.S_IMODE(path.stat().st_mode)
+        for path in (tmp_path / "state", *(tmp_path / "state").iterdir(), tmp_path / "worker.log")
+    }
+    assert daemon.end(signal.SIGTERM) == 0
+    assert (found.pop("state"), found.pop("worker.log")) == (0o750, 0o640)
+    assert set(found.values()) == {0o600}, found
 
 
 def test_a_state_path_that_cannot_be_used_is_named(a_daemon, tmp_path):

@@ -2,8 +2,10 @@
 """A whole worker on fake://, spoken to through its client, as a compute manager does."""
 
 import itertools
+import os
 import queue
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,9 +20,10 @@ from oslo_config import cfg
 from tests.builders import a_flavor, an_instance, some_resources
 from tests.functional.lanes import data_of, names_of_partition, rows
 from tests.functional.statements import Fault, disk_full
+from tests.servers.server import wait_until
 from tracker_worker import exceptions
 from tracker_worker.cmd import embedded
-from tracker_worker.db.tables import NODES, OUTBOX, RECEIPTS
+from tracker_worker.db.tables import NODES, OUTBOX, RECEIPTS, RELAY_LEASE
 from tracker_worker.domain.partitions import partition_of
 from tracker_worker.rpcapi import TrackerAPI
 from tracker_worker.worker.service import Worker, WorkerSettings
@@ -101,6 +104,14 @@ def instance(uuid: str, vcpus: int = 2, memory_mb: int = 2048) -> dict[str, Any]
 def track(api: TrackerAPI, *nodes: str) -> None:
     for node in nodes:
         api.update_available_resource({}, node, resources(node))
+
+
+def test_lease_of_the_relay_names_host_and_process_of_its_worker(a_worker, engine):
+    a_worker()
+    wait_until(lambda: rows(engine, RELAY_LEASE), "a lease")
+    host, pid, own = rows(engine, RELAY_LEASE)[0]["owner"].split(":")
+    assert (host, pid) == ("test", str(os.getpid()))
+    assert uuid.UUID(own)
 
 
 def test_a_claim_is_granted_and_counted(api):

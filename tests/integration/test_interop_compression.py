@@ -121,7 +121,7 @@ def test_a_compressed_call_that_expired_is_no_dead_letter_and_a_cast_is(tracker,
     death = [{"reason": "expired", "queue": "tracker.p0", "count": 1}]
     a_cast = encode("build_failed", {"node": node, "event_id": f"cast-{name}"})
     a_call = a_cast.replace(b"cast-", b"call-").replace(
-        b'}"}', rb', \"_msg_id\": \"m\", \"_reply_q\": \"r\"}"}'
+        b'}"}', rb', \"_msg_id\": \"m\", \"_reply_q\": \"reply_r\"}"}'
     )
     for body in (a_call, a_cast):
         compressed, header = kombu.compression.compress(body, name)

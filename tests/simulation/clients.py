@@ -17,7 +17,7 @@ NODES = ("node-1", "node-2", "node-3", "node-4")
 INSTANCES = ("i-1", "i-2", "i-3", "i-4", "i-5")
 KILLS, RAISES, READ = "kills", "raises", "read"
 """What the ids of events begin with whose rules kill the process, or raise; and those of get_node."""
-REPLY_QUEUE = "replies"
+REPLY_QUEUE = "reply_simulation"
 NEAR = 12
 """A cast is repeated while at most so many casts came after it."""
 

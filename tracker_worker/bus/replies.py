@@ -17,6 +17,8 @@ from tracker_worker.domain.errors import BadMessage
 
 LOG = logging.getLogger(__name__)
 
+REPLY_QUEUE_PREFIX = "reply_"
+"""Of the queues of replies that oslo.messaging makes: no sender has a reply sent to any other queue."""
 MAX_QUEUE_BYTES = 255
 """AMQP's bound of a routing key."""
 LEAST_MONITOR_TIMEOUT = 2.0
@@ -54,7 +56,7 @@ _seconds = msgspec.json.Decoder(float)
 
 
 def is_call(body: bytes | BodyDigest, compression: str | None = None) -> bool:
-    """Tell whether somebody waits for a reply to this message."""
+    """Tell whether an oslo.messaging client waits for a reply to this message."""
     return _caller_of(body, compression) is not None
 
 
@@ -122,7 +124,8 @@ def _caller_of(body: bytes | BodyDigest, compression: str | None) -> _Caller | N
         caller = _caller.decode(_outer.decode(plain).message)
     except (BadMessage, msgspec.DecodeError, UnicodeError, RecursionError):
         return None
-    return caller if len(caller.queue.encode(errors="replace")) <= MAX_QUEUE_BYTES else None
+    fits = len(caller.queue.encode(errors="replace")) <= MAX_QUEUE_BYTES
+    return caller if fits and caller.queue.startswith(REPLY_QUEUE_PREFIX) else None
 
 
 class Replies:

@@ -33,6 +33,7 @@ from tracker_worker.db.revisions import current, head
 from tracker_worker.rpcapi import EXMODS
 from tracker_worker.worker.service import WorkerSettings, settings_from
 
+DIRECTORY_MODE = 0o750
 FAKE_URL = opts.TRANSPORT_URL
 NOTIFICATIONS = "oslo_messaging_notifications"
 
@@ -175,7 +176,7 @@ def _refuse_other_schema(engine: sa.Engine) -> None:
 
 def embedded_engine(directory: Path) -> sa.Engine:
     """Return the engine of the embedded database in a directory, made if missing, its schema at the head."""
-    directory.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(DIRECTORY_MODE, parents=True, exist_ok=True)
     engine = create_engine(f"sqlite:///{database_file(directory)}")
     sync_schema(engine)
     return engine

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """tracker-worker: the daemon. TERM and INT drain, HUP applies the options that may change while it runs."""
 
+import os
 import signal
 import sys
 from importlib.metadata import version
@@ -18,9 +19,16 @@ from tracker_worker.worker.service import Worker, WorkerSettings
 
 LOG = log.getLogger(__name__)
 
+OTHERS = 0o027
+"""What the worker's umask has at least."""
+
 
 def main() -> int:
-    """Run a worker until TERM or INT; 0 when all that was taken was finished, 1 otherwise."""
+    """Run a worker until TERM or INT; 0 when all that was taken was finished, 1 otherwise.
+
+    Its log files are not for everybody: others than their user and group cannot read them.
+    """
+    os.umask(os.umask(OTHERS) | OTHERS)
     return run(cfg.CONF, sys.argv[1:])
 
 

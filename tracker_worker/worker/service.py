@@ -238,7 +238,9 @@ class Worker:
         publisher = _publisher(settings, notification_transport)
         rules = rules_of(settings)
         relay = replace(settings.relay, publisher_id=rules.publisher_id)
-        self._relay = Relay(engine, publisher, relay, new_id(), utc_now, time.monotonic, fail)
+        # The id besides: in containers, processes of different workers have the same number.
+        owner = f"{settings.host}:{os.getpid()}:{new_id()}"
+        self._relay = Relay(engine, publisher, relay, owner, utc_now, time.monotonic, fail)
         self._purge = Purge(engine, settings.retention, fail)
         queues = [BARE_TOPIC, DEAD_LETTERED, *range(settings.partitions)]
         lanes = [

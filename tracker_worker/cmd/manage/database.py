@@ -22,8 +22,8 @@ def sync(conf: cfg.ConfigOpts, args: Any) -> int:
     if not conf.database.connection:
         with named_database(conf):
             file = embedded.database_file(Path(conf.state_path))
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.touch()
+            file.parent.mkdir(embedded.DIRECTORY_MODE, parents=True, exist_ok=True)
+            file.touch(0o600)
     engine = database_of(conf)
     try:
         with named_database(conf):

@@ -64,7 +64,7 @@ def _cell(value: Any) -> Text:
         case bool():
             return Text("yes" if value else "no")
         case datetime():
-            return Text(value.isoformat(sep=" ", timespec="seconds"))
+            return Text(f"{value.isoformat(sep=' ', timespec='seconds')} UTC")
         case list():
             return Text(", ".join(map(str, value)) or "-")
         case _:
