@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Workers of one database agree on partitions and rules: the first writes them down, the next compares."""
 
+import json
 import threading
 from pathlib import Path
 
@@ -111,6 +112,23 @@ def test_upgrade_check_fails_on_other_partitions_and_warns_of_other_rules(engine
     manage.configure("[bus]\npartitions = 32\n")
     result, details = manage.check()[1]["Shared settings"]
     assert (result, "[bus] partitions is 32 here and 16" in details) == (FAILURE, True)
+
+
+def test_settings_that_differ_are_marked(engine, shared, manage):
+    sharing.agree(engine, shared())
+    manage.configure("[tracker]\ncapacity_check = none\nreceipt_days = 30\n")
+    assert manage.run("settings", "show", "--format", "json") == 1
+    differing = {row["name"] for row in json.loads(manage.out) if row["differs"]}
+    assert differing == {"[tracker] capacity_check", "[tracker] receipt_days"}
+    assert manage.run("settings", "show") == 1
+    marked = [line for line in manage.out.splitlines() if "yes" in line]
+    assert len(marked) == 2 and all('"none"' in line or " 30 " in line for line in marked)
+
+
+def test_setting_that_only_one_side_has_does_not_differ(engine, shared, manage):
+    sharing.agree(engine, shared("[DEFAULT]\ntransport_url = rabbit://u:p@127.0.0.1:1/\n"))
+    (only,) = [row for row in manage.json("settings", "show") if row["configured"] is None]
+    assert (only["name"], only["differs"]) == (sharing.QUORUM, False)
 
 
 def test_settings_accept_is_the_way_out(engine, shared, manage):

@@ -12,18 +12,27 @@ from tracker_worker.db import shared_settings
 
 
 def show(conf: cfg.ConfigOpts, args: Any) -> int:
-    """Show the settings that all workers of the database share, beside this configuration."""
+    """Show the settings that all workers of the database share, and which of them differ here."""
     shared = shared_settings_of(conf, settings_of(conf))
     configured = shared.fixed | shared.rules
     with engine_at_head(conf) as engine, engine.connect() as connection:
         stored = shared_settings.load(connection)
     names = sorted(configured.keys() | stored.keys())
-    rows = [{"name": n, "database": stored.get(n), "configured": configured.get(n)} for n in names]
+    differing = {name for name in configured.keys() & stored.keys() if configured[name] != stored[name]}
+    rows = [
+        {
+            "name": name,
+            "database": stored.get(name),
+            "configured": configured.get(name),
+            "differs": name in differing,
+        }
+        for name in names
+    ]
     if args.format == "json":
         print_json(rows)
     else:
-        print_rows(("name", "database", "configured"), (list(row.values()) for row in rows))
-    return int(any(stored.get(name, value) != value for name, value in configured.items()))
+        print_rows(("name", "database", "configured", "differs"), (list(row.values()) for row in rows))
+    return int(bool(differing))
 
 
 def accept(conf: cfg.ConfigOpts, args: Any) -> int:
