@@ -12,13 +12,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import amqp
-from kombu.entity import Exchange, Queue
 from msgspec import json
 
 from tracker_worker.bus.broker import CONNECTION_ERRORS, BrokerSettings
 from tracker_worker.bus.outgoing import OutgoingConnection
 from tracker_worker.bus.publisher import Notification, NotificationRefused
-from tracker_worker.bus.topology import TopologyMismatch
+from tracker_worker.bus.topology import TopologyMismatch, declare_notifications, notification_queue
 
 LOG = logging.getLogger(__name__)
 
@@ -36,9 +35,7 @@ class ConfirmingPublisher:
     def __init__(self, settings: BrokerSettings, exchange: str, topic: str) -> None:
         self._settings = settings
         self._connection = OutgoingConnection(settings, "relay", self._prepare)
-        self._exchange = Exchange(
-            exchange, type="topic", durable=settings.durable, auto_delete=settings.auto_delete
-        )
+        self._exchange = exchange
         self._topic = topic
         self._declared: set[str] = set()
         self._sent = 0
@@ -96,30 +93,17 @@ class ConfirmingPublisher:
         return f"{self._topic}.{notification.priority.lower()}"
 
     def _send(self, channel: Any, routing_key: str, message: amqp.Message) -> None:
-        channel.basic_publish(message, exchange=self._exchange.name, routing_key=routing_key, mandatory=True)
+        channel.basic_publish(message, exchange=self._exchange, routing_key=routing_key, mandatory=True)
         self._sent += 1
 
     def _declare(self, routing_key: str) -> None:
         """Declare the queue that oslo.messaging's notifier would: nothing is lost before somebody listens."""
-        queue = Queue(
-            routing_key,
-            self._exchange,
-            routing_key=routing_key,
-            durable=self._settings.durable,
-            auto_delete=self._settings.auto_delete,
-            queue_arguments=self._settings.queue_arguments,
-        )
-        channel = self._connection.another_channel()
+        queue = notification_queue(self._settings, self._exchange, routing_key)
         try:
-            queue(channel).declare()
-        except amqp.PreconditionFailed as error:
+            declare_notifications(queue, self._connection.another_channel())
+        except TopologyMismatch:
             self.close()
-            raise TopologyMismatch(
-                f"the exchange '{self._exchange.name}' or the queue '{routing_key}' of the notifications was "
-                f"declared otherwise ({error.reply_text}): set amqp_durable_queues, amqp_auto_delete and "
-                "rabbit_quorum_queue in [oslo_messaging_rabbit] as its consumers have them"
-            ) from None
-        channel.close()
+            raise
         self._declared.add(routing_key)
 
     def _await_confirms(self) -> None:

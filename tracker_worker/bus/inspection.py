@@ -2,15 +2,17 @@
 """What a broker says about the queues, without changing any: over AMQP, and over its management API."""
 
 import ssl
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 import amqp
 import requests
+from kombu.entity import Exchange, Queue
 from msgspec import Struct
 
 from tracker_worker.bus.broker import BrokerSettings
-from tracker_worker.bus.topology import Topology, declare
+from tracker_worker.bus.topology import Topology, declare, declare_notifications
 
 MANAGEMENT_PORTS = {"http": 15672, "https": 15671}
 _SECONDS = 10.0
@@ -75,16 +77,31 @@ def compare(connection: amqp.Connection, topology: Topology) -> list[str]:
     found = depths(connection, topology)
     present = frozenset(depth.queue for depth in found if depth.ready is not None)
     missing = [f"queue '{depth.queue}'" for depth in found if depth.queue not in present]
-    if not _has_exchange(connection, topology):
+    if not _exists(connection, topology.queues()[0].exchange):
         return [f"exchange '{topology.exchange}'", *missing]
     declare(connection, _Standing(topology.exchange, topology.partitions, topology.quorum, present))
     return missing
 
 
-def _has_exchange(connection: amqp.Connection, topology: Topology) -> bool:
-    channel = connection.channel()
+def compare_notifications(connection: amqp.Connection, queues: Iterable[Queue]) -> None:
+    """Compare queues of notifications, and their exchange, with what is there; what is missing stays so.
+
+    Raises TopologyMismatch and broker.CONNECTION_ERRORS.
+    """
+    for queue in queues:
+        if _exists(connection, queue.exchange):
+            declare_notifications(queue.exchange, connection.channel())
+            if _exists(connection, queue):
+                declare_notifications(queue, connection.channel())
+
+
+def _exists(connection: amqp.Connection, thing: Queue | Exchange) -> bool:
+    channel = connection.channel()  # The broker closes it when there is no such thing.
     try:
-        topology.queues()[0].exchange(channel).declare(passive=True)
+        if isinstance(thing, Queue):
+            thing(channel).queue_declare(passive=True)
+        else:
+            thing(channel).declare(passive=True)
     except amqp.NotFound:
         return False
     channel.close()

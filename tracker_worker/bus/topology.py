@@ -2,13 +2,16 @@
 """What stands on the broker: the exchange, a queue a partition, the bare topic's queue, the dead letters'.
 
 oslo.messaging's clients declare the exchange too, and take any queue they find; nobody but the workers and
-`tracker-worker-manage` declares the queues.
+`tracker-worker-manage` declares the queues. Those of notifications are shared with their consumers.
 """
+
+from typing import Any
 
 import amqp
 from kombu.entity import Exchange, Queue
 from msgspec import Struct
 
+from tracker_worker.bus.broker import BrokerSettings
 from tracker_worker.domain.partitions import server_of
 
 TOPIC = "tracker"
@@ -83,6 +86,32 @@ def declare(connection: amqp.Connection, topology: Topology) -> None:
         except amqp.PreconditionFailed as error:
             raise TopologyMismatch(_mismatch(error, topology, queue.name, connection.virtual_host)) from None
         channel.close()
+
+
+def notification_queue(settings: BrokerSettings, exchange: str, routing_key: str) -> Queue:
+    """Return the queue, with its exchange, that oslo.messaging's notifier would declare."""
+    return Queue(
+        routing_key,
+        Exchange(exchange, type="topic", durable=settings.durable, auto_delete=settings.auto_delete),
+        routing_key=routing_key,
+        durable=settings.durable,
+        auto_delete=settings.auto_delete,
+        queue_arguments=settings.queue_arguments,
+    )
+
+
+def declare_notifications(thing: Queue | Exchange, channel: Any) -> None:
+    """Declare a queue of notifications with its exchange, or that alone. Raises TopologyMismatch."""
+    try:
+        thing(channel).declare()
+    except amqp.PreconditionFailed as error:
+        raise TopologyMismatch(
+            f"the exchange or the queue '{thing.name}' of the notifications was declared otherwise "
+            f"({error.reply_text}): set amqp_durable_queues, amqp_auto_delete and rabbit_quorum_queue in "
+            "[oslo_messaging_rabbit] as its consumers have them, or give [notifications] exchange and topic "
+            "names of their own"
+        ) from None
+    channel.close()
 
 
 def _refuse_more_partitions(connection: amqp.Connection, topology: Topology) -> None:

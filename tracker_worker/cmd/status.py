@@ -5,15 +5,18 @@ they are. Changes nothing.
 
 import logging
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from oslo_config import cfg
 from oslo_upgradecheck import upgradecheck
 from oslo_upgradecheck.upgradecheck import Code, Result
 
-from tracker_worker.bus import inspection
+from tracker_worker.bus import inspection, permissions
 from tracker_worker.bus.broker import BrokerSettings
-from tracker_worker.bus.topology import TopologyMismatch
+from tracker_worker.bus.permissions import BrokerAlarm
+from tracker_worker.bus.replies import REPLY_QUEUE_PREFIX
+from tracker_worker.bus.topology import TopologyMismatch, notification_queue
 from tracker_worker.cmd import embedded, misconfiguration, sharing
 from tracker_worker.cmd.manage.queues import topology_of
 from tracker_worker.cmd.manage.session import CommandFailed, connected, database_of, named_database, snapshot
@@ -64,24 +67,51 @@ class Checks(upgradecheck.UpgradeCommands):
         return Result(Code.SUCCESS)
 
     def queues(self) -> Result:
-        """The exchange and the queues are declared as the workers declare them."""
-        try:
-            settings = self._settings()
+        """Exchange and queues of commands are declared as the workers declare them, who may use them."""
+
+        def check(settings: WorkerSettings) -> Result:
             if settings.broker is None:
                 return Result(Code.SUCCESS, "There is no broker: [DEFAULT] transport_url names no RabbitMQ")
+            topology = topology_of(settings, settings.broker)
             with connected(settings.broker) as connection:
-                missing = inspection.compare(connection, topology_of(settings, settings.broker))
+                missing = inspection.compare(connection, topology)
+                permissions.try_consuming(connection, (queue.name for queue in topology.queues()))
+                permissions.try_publishing(connection, "", [REPLY_QUEUE_PREFIX])
+            if missing:
+                return Result(
+                    Code.WARNING,
+                    f"Missing: {', '.join(missing)}. A worker declares them when it starts, or "
+                    "'tracker-worker-manage queues declare'",
+                )
+            return Result(Code.SUCCESS)
+
+        return self._on_broker(check)
+
+    def notifications(self) -> Result:
+        """Exchange and queues of notifications are declared as configured, and a worker may use them."""
+
+        def check(settings: WorkerSettings) -> Result:
+            broker, exchange = settings.notification_broker, settings.notification_exchange
+            if broker is None or not settings.notify:
+                return Result(Code.SUCCESS, "There are none, or no RabbitMQ for them")
+            keys = [f"{settings.notification_topic}.{priority}" for priority in ("info", "error")]
+            with connected(broker) as connection:
+                queues = [notification_queue(broker, exchange, key) for key in keys]
+                inspection.compare_notifications(connection, queues)
+                permissions.try_publishing(connection, exchange, keys)
+            return Result(Code.SUCCESS)
+
+        return self._on_broker(check)
+
+    def _on_broker(self, check: Callable[[WorkerSettings], Result]) -> Result:
+        try:
+            return check(self._settings())
         except (ValueError, cfg.Error):
             return Result(Code.WARNING, "Not checked: the configuration cannot be used")
         except (CommandFailed, TopologyMismatch) as error:
             return Result(Code.FAILURE, str(error))
-        if missing:
-            return Result(
-                Code.WARNING,
-                f"Missing: {', '.join(missing)}. A worker declares them when it starts, or "
-                "'tracker-worker-manage queues declare'",
-            )
-        return Result(Code.SUCCESS)
+        except BrokerAlarm as alarm:
+            return Result(Code.WARNING, str(alarm))
 
     def parked(self) -> Result:
         """Nothing waits for a decision of the operator."""
@@ -136,6 +166,7 @@ class Checks(upgradecheck.UpgradeCommands):
         ("Database schema", schema),
         ("Shared settings", shared),
         ("Exchange and queues", queues),
+        ("Notifications", notifications),
         ("Nodes", nodes),
         ("Dead letters", parked),
     )

@@ -11,6 +11,7 @@ from oslo_config import cfg
 
 from tracker_worker.bus import broker
 from tracker_worker.bus.broker import CONNECTION_ERRORS, BrokerSettings
+from tracker_worker.bus.permissions import alarm_of
 from tracker_worker.cmd import embedded
 from tracker_worker.core.urls import error_text, secrets_of
 from tracker_worker.db import revisions
@@ -98,15 +99,19 @@ def broker_of(conf: cfg.ConfigOpts) -> tuple[WorkerSettings, BrokerSettings]:
 
 @contextmanager
 def connected(settings: BrokerSettings) -> Iterator[amqp.Connection]:
-    """Yield a connection to the broker. Raises CommandFailed."""
+    """Yield a connection to the broker. Raises CommandFailed, and BrokerAlarm where it takes no messages."""
     try:
-        connection = broker.connect(settings, "manage")
+        connection = broker.connect(settings, "manage", alarm_of(settings.name))
         try:
             yield connection
         finally:
             broker.close(connection)
     except CONNECTION_ERRORS as error:
-        raise CommandFailed(
-            f"RabbitMQ at {settings.name} cannot be used ({error_text(error, secrets_of(*settings.urls))}): "
-            "see [DEFAULT] transport_url"
-        ) from error
+        is_right = isinstance(error, amqp.AccessRefused) and "access to" in str(error.reply_text)
+        hint = (
+            "give the user configure, write and read: rabbitmqctl set_permissions"
+            if is_right
+            else "see [DEFAULT] transport_url"
+        )
+        said = error_text(error, secrets_of(*settings.urls))
+        raise CommandFailed(f"RabbitMQ at {settings.name} cannot be used ({said}): {hint}") from error

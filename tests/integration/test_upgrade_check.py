@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the upgrade check finds on a real broker: rights that are missing, alarms, other declarations."""
+
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+import kombu
+import pytest
+
+from tests.functional.conftest import engine  # noqa: F401
+from tests.integration.test_manage_queues import QUEUES, Programs, channel, programs  # noqa: F401
+from tests.servers.server import wait_until
+
+SUCCESS, WARNING, FAILURE = range(3)
+COMMANDS, NOTIFICATIONS = "Exchange and queues", "Notifications"
+EXCHANGE = "nova"
+KEYS = ("versioned_notifications.info", "versioned_notifications.error")
+EVERYTHING = ".*"
+
+
+@pytest.fixture
+def declared(programs, channel, engine) -> Programs:  # noqa: F811
+    """All that a worker declares is there."""
+    programs.json("queues", "declare")
+    exchange = kombu.Exchange(EXCHANGE, "topic", durable=True, channel=channel)
+    for key in KEYS:
+        kombu.Queue(key, exchange, routing_key=key, durable=True, channel=channel).declare()
+    return programs
+
+
+@pytest.fixture
+def permit(declared, rabbitmq, vhost_url) -> Iterator[Any]:
+    """Lets the programs be a user with these permissions."""
+    vhost = vhost_url.rpartition("/")[2]
+    rabbitmq.api("PUT", "users/limited", {"password": "limited", "tags": ""})
+
+    def make(**permissions: str) -> None:
+        given = dict.fromkeys(("configure", "write", "read"), EVERYTHING) | permissions
+        rabbitmq.api("PUT", f"permissions/{quote(vhost, safe='')}/limited", given)
+        declared.url = f"rabbit://limited:limited@{rabbitmq.host}:{rabbitmq.port}/{vhost}"
+        declared.configure()
+
+    yield make
+    rabbitmq.api("DELETE", "users/limited")
+
+
+def test_user_with_all_rights_is_well_and_the_check_leaves_no_trace(declared, permit, channel):  # noqa: F811
+    permit()
+    tap = kombu.Queue("tap", kombu.Exchange(EXCHANGE, "topic"), routing_key="#", channel=channel)
+    tap.declare()
+    checks = declared.check()[1]
+    assert (checks[COMMANDS], checks[NOTIFICATIONS]) == ((SUCCESS, None), (SUCCESS, None))
+    for name in ("tap", *QUEUES, *KEYS):
+        found = channel.queue_declare(name, passive=True)
+        assert (found.message_count, found.consumer_count) == (0, 0), name
+
+
+@pytest.mark.parametrize(
+    ("permissions", "check", "thing"),
+    [
+        ({"read": r"^(?!tracker\.p1$)"}, COMMANDS, "queue 'tracker.p1'"),
+        ({"configure": r"^(?!tracker\.dead$)"}, COMMANDS, "queue 'tracker.dead'"),
+        ({"write": r"^(?!amq\.default$)"}, COMMANDS, "exchange 'amq.default'"),
+        ({"write": "^(?!nova$)"}, NOTIFICATIONS, "exchange 'nova'"),
+        ({"configure": r"^(?!versioned_notifications\.info$)"}, NOTIFICATIONS, f"queue '{KEYS[0]}'"),
+    ],
+    ids=["consume", "declare", "reply", "notify", "declare notifications"],
+)
+def test_missing_right_is_a_failure_that_names_what_it_is_for(declared, permit, permissions, check, thing):
+    permit(**permissions)
+    result, details = declared.check()[1][check]
+    assert result == FAILURE
+    assert f"access to {thing}" in details
+    assert "rabbitmqctl set_permissions" in details
+
+
+def test_right_to_consume_is_tried_before_the_queues_are_there(permit, declared, channel):  # noqa: F811
+    for name in QUEUES:
+        channel.queue_delete(name)
+    permit(read="^tracker$")
+    result, details = declared.check()[1][COMMANDS]
+    assert (result, "access to queue 'tracker.dead'" in details) == (FAILURE, True)
+
+
+def test_exchange_of_notifications_that_is_not_durable_is_a_failure(declared, channel):  # noqa: F811
+    channel.exchange_delete(EXCHANGE)
+    kombu.Exchange(EXCHANGE, "topic", durable=False, channel=channel).declare()
+    result, details = declared.check()[1][NOTIFICATIONS]
+    assert result == FAILURE
+    assert "inequivalent arg 'durable' for exchange 'nova'" in details
+    assert "[notifications] exchange" in details
+
+
+def test_missing_exchange_of_notifications_is_made_by_the_worker_and_not_by_the_check(
+    programs,  # noqa: F811
+    channel,  # noqa: F811
+    engine,  # noqa: F811
+):
+    for _ in range(2):
+        assert programs.check()[1][NOTIFICATIONS] == (SUCCESS, None)
+    with pytest.raises(channel.connection.channel_errors, match="no exchange 'nova'"):
+        channel.exchange_declare(EXCHANGE, "topic", passive=True)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "usual", "reason"),
+    [
+        ("set_vm_memory_high_watermark", ["0"], ["0.4"], "low on memory"),
+        ("set_disk_free_limit", ["9000GB"], ["1MB"], "low on disk"),
+    ],
+)
+def test_alarm_of_the_broker_is_a_warning_that_names_it(declared, rabbitmq, setting, value, usual, reason):
+    rabbitmq.ctl(setting, *value)
+    try:
+        wait_until(lambda: declared.check()[1][COMMANDS][0] == WARNING, "the alarm")
+        for result, details in (declared.check()[1][check] for check in (COMMANDS, NOTIFICATIONS)):
+            assert result == WARNING
+            assert f"{rabbitmq.host}:{rabbitmq.port}" in details
+            assert "has an alarm and takes no messages" in details and reason in details
+    finally:
+        rabbitmq.ctl(setting, *usual)
+    wait_until(lambda: declared.check()[1][COMMANDS] == (SUCCESS, None), "the end of the alarm")
