@@ -13,6 +13,8 @@ from tracker_worker.cmd.embedded import database_file
 from tracker_worker.db.engine import create_engine
 from tracker_worker.db.errors import DATABASE_ERRORS
 
+SUCCESS, WARNING = 0, 1
+
 
 @pytest.fixture
 def locked(bench, tmp_path) -> Iterator[None]:
@@ -49,6 +51,11 @@ def test_write_ends_with_an_error_that_is_tried_again(tmp_path):
 @pytest.mark.usefixtures("locked")
 def test_commands_read_what_is_committed(bench, tmp_path, capsys):
     manage = Manage(tmp_path, capsys)
+    manage.configure(f"[database]\nconnection = sqlite:///{database_file(tmp_path)}?timeout=0.1\n")
     (node,) = manage.json("node", "list")
     assert node["name"] == command("get_node").node
-    assert manage.check()[0] == 0
+    checks = manage.check()[1]
+    assert checks["Nodes"] == (SUCCESS, None)
+    result, details = checks["Database schema"]
+    assert result == WARNING
+    assert "may write is not known" in details and "database is locked" in details

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 import tracker_worker
-from tests.functional.lanes import PARTITIONS
+from tests.functional.lanes import PARTITIONS, rows
 from tests.functional.manage import Manage
 from tracker_worker.bus.envelope import encode
 from tracker_worker.cmd.embedded import database_file
+from tracker_worker.db.tables import METADATA
 from tracker_worker.domain.partitions import partition_of
 
 SUCCESS, WARNING, FAILURE = range(3)
@@ -41,6 +42,7 @@ def test_all_but_the_missing_broker_is_well_on_a_database_of_this_version(engine
         "Database schema",
         "Shared settings",
         "Exchange and queues",
+        "Notifications",
         "Nodes",
         "Dead letters",
     ]
@@ -83,6 +85,19 @@ def test_a_database_that_is_missing_is_a_failure_and_is_not_made(manage, tmp_pat
     assert (result, "db sync" in details) == (FAILURE, True)
     assert checks["Dead letters"][0] == WARNING
     assert not database_file(tmp_path).exists()
+
+
+def test_database_that_cannot_be_written_is_a_failure(engine, manage, tmp_path):
+    manage.configure(f"[database]\nconnection = sqlite:///file:{database_file(tmp_path)}?mode=ro&uri=true\n")
+    code, checks = manage.check()
+    assert code == FAILURE
+    assert "readonly database" in checks["Database schema"][1]
+
+
+def test_check_leaves_no_row_behind(engine, manage):
+    before = {table.name: rows(engine, table) for table in METADATA.sorted_tables}
+    manage.check()
+    assert {table.name: rows(engine, table) for table in METADATA.sorted_tables} == before
 
 
 def test_options_that_exclude_each_other_are_a_failure(engine, manage):

@@ -19,8 +19,10 @@ from tracker_worker.bus.replies import REPLY_QUEUE_PREFIX
 from tracker_worker.bus.topology import TopologyMismatch, notification_queue
 from tracker_worker.cmd import embedded, misconfiguration, sharing
 from tracker_worker.cmd.manage.queues import topology_of
-from tracker_worker.cmd.manage.session import CommandFailed, connected, database_of, named_database, snapshot
-from tracker_worker.db import dead_letters, listing, revisions
+from tracker_worker.cmd.manage.session import CommandFailed, connected, engine_at_head, snapshot
+from tracker_worker.db import dead_letters, listing
+from tracker_worker.db import permissions as write_permissions
+from tracker_worker.db.errors import DATABASE_ERRORS, is_write_refused
 from tracker_worker.worker.service import WorkerSettings
 
 
@@ -48,22 +50,19 @@ class Checks(upgradecheck.UpgradeCommands):
         return Result(Code.SUCCESS)
 
     def schema(self) -> Result:
-        """The database has the schema of this version."""
+        """The database has the schema of this version, and its user may write."""
         try:
-            engine = database_of(self._conf)
-            try:
-                with named_database(self._conf), engine.connect() as connection:
-                    current = revisions.current(connection)
-            finally:
-                engine.dispose()
+            with engine_at_head(self._conf) as engine:
+                try:
+                    write_permissions.try_writing(engine)
+                except DATABASE_ERRORS as error:
+                    if is_write_refused(error):
+                        raise
+                    # Somebody has locked a table, above all: workers wait for that.
+                    said = embedded.database_text(self._conf, error)
+                    return Result(Code.WARNING, f"Whether its user may write is not known: {said}")
         except CommandFailed as error:
             return Result(Code.FAILURE, str(error))
-        if current != revisions.head():
-            return Result(
-                Code.FAILURE,
-                f"The schema is {current or 'missing'}, this version needs {revisions.head()}: run "
-                "'tracker-worker-manage db sync'",
-            )
         return Result(Code.SUCCESS)
 
     def queues(self) -> Result:

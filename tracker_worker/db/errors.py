@@ -55,6 +55,8 @@ _LOST_NUMBERS = frozenset((2006, _LOST_IN_A_STATEMENT))
 """How a client of MariaDB notices that its connection is lost. (For oslo.db 1047 is such a one, too.)"""
 _TIMEOUT_STATES = ("57014",)
 _TIMEOUT_NUMBERS = frozenset((1969, 3024))  # MariaDB's max_statement_time, MySQL's max_execution_time
+_REFUSED_STATES = ("42501", "25006")  # insufficient privilege, read-only transaction
+_REFUSED_NUMBERS = frozenset((1044, 1142, 1143, 1290, 1792))  # the same
 _READ_TIMEOUT = "timed out"
 """How PyMySQL says that no answer came within read_timeout: it closes the connection, nobody lost it."""
 
@@ -108,6 +110,16 @@ def is_statement_timeout(error: BaseException | None) -> bool:
     if number == _LOST_IN_A_STATEMENT:
         return _READ_TIMEOUT in str(original)
     return number in _TIMEOUT_NUMBERS or _state(original) in _TIMEOUT_STATES
+
+
+def is_write_refused(error: BaseException) -> bool:
+    """Tell whether a user may not write, now and whenever it is tried, or nobody may: it is read-only."""
+    original = _driver_error(error)
+    return (
+        _state(original) in _REFUSED_STATES
+        or _number(original) in _REFUSED_NUMBERS
+        or getattr(original, "sqlite_errorname", "").startswith("SQLITE_READONLY")
+    )
 
 
 def reason_of(error: BaseException | None) -> str:

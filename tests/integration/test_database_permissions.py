@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A user who lacks a right on a table, or on the numbers of its rows, is found before a worker starts."""
+
+from collections.abc import Iterator
+
+import pytest
+import sqlalchemy as sa
+
+from tests.functional.manage import Manage
+from tracker_worker.cmd.embedded import DATABASE_ERRORS
+from tracker_worker.db import permissions
+from tracker_worker.db.engine import create_engine
+
+RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
+FAILURE = 2
+PASSWORD = "limited-secret"
+
+
+@pytest.fixture
+def limited(database_url: str) -> Iterator[tuple[str, sa.Engine]]:
+    """PostgreSQL: the URL of a role that may do everything but create, and the owner's engine."""
+    owner = create_engine(database_url)
+    with owner.begin() as connection:
+        connection.exec_driver_sql(f"CREATE ROLE limited LOGIN PASSWORD '{PASSWORD}'")
+        connection.exec_driver_sql("GRANT ALL ON ALL TABLES IN SCHEMA public TO limited")
+        connection.exec_driver_sql("GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO limited")
+    url = sa.make_url(database_url).set(username="limited", password=PASSWORD)
+    yield url.render_as_string(hide_password=False), owner
+    with owner.begin() as connection:
+        connection.exec_driver_sql("DROP OWNED BY limited")
+        connection.exec_driver_sql("DROP ROLE limited")
+    owner.dispose()
+
+
+def said_by(url: str) -> str:
+    engine = create_engine(url)
+    try:
+        with pytest.raises(DATABASE_ERRORS) as caught:
+            permissions.try_writing(engine)
+    finally:
+        engine.dispose()
+    return str(caught.value)
+
+
+def test_role_with_all_rights_may_write_and_leaves_no_row(limited):
+    url, owner = limited
+    engine = create_engine(url)
+    permissions.try_writing(engine)
+    engine.dispose()
+    with owner.connect() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM outbox").scalar() == 0
+
+
+@pytest.mark.parametrize("right", RIGHTS)
+def test_missing_right_on_a_table_is_named(limited, right):
+    url, owner = limited
+    with owner.begin() as connection:
+        connection.exec_driver_sql(f"REVOKE {right} ON receipts FROM limited")
+    assert "permission denied for table receipts" in said_by(url)
+
+
+def test_missing_right_on_the_numbers_of_the_outbox_is_a_failure_of_the_check(limited, tmp_path, capsys):
+    url, owner = limited
+    with owner.begin() as connection:
+        connection.exec_driver_sql("REVOKE ALL ON ALL SEQUENCES IN SCHEMA public FROM limited")
+    manage = Manage(tmp_path, capsys)
+    manage.configure(f"[database]\nconnection = {url}\n")
+    result, details = manage.check()[1]["Database schema"]
+    assert result == FAILURE
+    assert "permission denied for sequence" in details
+    assert PASSWORD not in details
+
+
+def test_missing_right_on_a_table_is_named_by_mariadb_too(mariadb, mariadb_url):
+    database = sa.make_url(mariadb_url).database
+    operator = create_engine(mariadb.operator_url(mariadb_url))
+    with operator.connect() as connection:
+        connection.exec_driver_sql(f"CREATE USER limited IDENTIFIED BY '{PASSWORD}'")
+        connection.exec_driver_sql(f"GRANT SELECT, INSERT, UPDATE, DELETE ON `{database}`.* TO limited")
+        url = sa.make_url(mariadb_url).set(username="limited", password=PASSWORD)
+        engine = create_engine(url)
+        try:
+            permissions.try_writing(engine)
+            connection.exec_driver_sql(f"REVOKE DELETE ON `{database}`.* FROM limited")
+            engine.dispose()
+            assert "DELETE command denied" in said_by(url.render_as_string(hide_password=False))
+        finally:
+            engine.dispose()
+            connection.exec_driver_sql("DROP USER limited")
+    operator.dispose()
