@@ -209,8 +209,9 @@ def test_a_reply_goes_to_its_caller(start, declared_client):
     assert (inner["result"], inner["_msg_id"], inner["failure"]) == (DONE, "m0", None)
 
 
-def test_a_broker_short_of_memory_still_gets_acknowledgements(start, declared_client, rabbitmq):
+def test_a_broker_short_of_memory_still_gets_acknowledgements(start, declared_client, rabbitmq, caplog):
     """It stops reading from connections that publish: replies have a connection of their own."""
+    caplog.set_level("INFO")
     publish(declared_client, [a_call(n, "reply_gone") for n in range(4)])
     one = start(prefetch=2)
     settle(one.lanes.take(2))
@@ -219,8 +220,10 @@ def test_a_broker_short_of_memory_still_gets_acknowledgements(start, declared_cl
     try:
         settle(one.lanes.take(2))
         until(lambda: unacknowledged(rabbitmq, declared_client) == 0)
+        until(lambda: "has an alarm and takes no messages: low on memory" in caplog.text)
     finally:
         rabbitmq.ctl("set_vm_memory_high_watermark", "0.4")
+    until(lambda: "takes messages again" in caplog.text)
 
 
 def test_a_command_without_a_partition_is_taken_from_the_bare_topic(start, declared_client):

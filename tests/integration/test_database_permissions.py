@@ -10,6 +10,7 @@ from tests.functional.manage import Manage
 from tracker_worker.cmd.embedded import DATABASE_ERRORS
 from tracker_worker.db import permissions
 from tracker_worker.db.engine import create_engine
+from tracker_worker.db.errors import is_write_refused
 
 RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
 FAILURE = 2
@@ -39,6 +40,7 @@ def said_by(url: str) -> str:
             permissions.try_writing(engine)
     finally:
         engine.dispose()
+    assert is_write_refused(caught.value)
     return str(caught.value)
 
 
@@ -57,6 +59,13 @@ def test_missing_right_on_a_table_is_named(limited, right):
     with owner.begin() as connection:
         connection.exec_driver_sql(f"REVOKE {right} ON receipts FROM limited")
     assert "permission denied for table receipts" in said_by(url)
+
+
+def test_standby_is_read_only(limited):
+    url, owner = limited
+    with owner.begin() as connection:
+        connection.exec_driver_sql("ALTER ROLE limited SET default_transaction_read_only = on")
+    assert "read-only transaction" in said_by(url)
 
 
 def test_missing_right_on_the_numbers_of_the_outbox_is_a_failure_of_the_check(limited, tmp_path, capsys):
