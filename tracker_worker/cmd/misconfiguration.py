@@ -77,7 +77,7 @@ def unreachable(conf: cfg.ConfigOpts) -> list[str]:
         return []
     said = f"[DEFAULT] transport_url = {opts.TRANSPORT_URL}"
     if not is_transport_configured(conf):
-        files = ", ".join(conf.config_file) or "no configuration file was found or given (--config-file)"
+        files = ", ".join(conf.config_file) or "no configuration file was found or given"
         said = f"[DEFAULT] transport_url is not set ({files})"
     return [f"{said}: nothing outside of the worker's own process can reach it"]
 
