@@ -10,10 +10,12 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import oslo_messaging
 from oslo_config import cfg
 
 from tracker_worker.bus import tls
 from tracker_worker.conf import opts
+from tracker_worker.worker.service import RABBIT, rabbit_options
 
 LOG = logging.getLogger(__name__)
 
@@ -84,7 +86,8 @@ def unreachable(conf: cfg.ConfigOpts) -> list[str]:
 
 def without_effect(conf: cfg.ConfigOpts) -> list[str]:
     """Return which options have no effect because of the value of another one."""
-    names = tls.ignored_options(conf[RABBIT_GROUP]) if RABBIT_GROUP in conf else []
+    url = oslo_messaging.TransportURL.parse(conf, conf.transport_url)
+    names = tls.ignored_options(rabbit_options(conf, url)) if url.transport == RABBIT else []
     if not names:
         return []
     return [f"[{RABBIT_GROUP}] {', '.join(names)}: no effect, the connection is not encrypted without ssl"]

@@ -164,15 +164,18 @@ def retention_of(tracker: Any) -> Retention:
 def rabbit_broker(conf: Any, transport_url: str) -> BrokerSettings | None:
     """Return how to reach the RabbitMQ of a transport URL, None for another transport.
 
-    Options behind the ? of the URL go before those of the configuration, as with oslo.messaging. Raises
-    ValueError, in words, for files of TLS that cannot be used.
+    Raises ValueError, in words, for files of TLS that cannot be used.
     """
     url = oslo_messaging.TransportURL.parse(conf, transport_url)
     if url.transport != RABBIT:
         return None
     random.shuffle(url.hosts)  # As oslo.messaging does: not all workers on the first host.
-    options = ConfigOptsProxy(conf, url, "oslo_messaging_rabbit")
-    return broker_settings(url, options.oslo_messaging_rabbit)
+    return broker_settings(url, rabbit_options(conf, url))
+
+
+def rabbit_options(conf: Any, url: oslo_messaging.TransportURL) -> Any:
+    """Return [oslo_messaging_rabbit]; options behind the ? of the URL override it, as in oslo.messaging."""
+    return ConfigOptsProxy(conf, url, "oslo_messaging_rabbit").oslo_messaging_rabbit
 
 
 def utc_now() -> datetime:

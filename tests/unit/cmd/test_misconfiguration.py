@@ -126,3 +126,9 @@ def test_files_of_tls_without_ssl_have_no_effect(configured):
     (line,) = misconfiguration.without_effect(conf)
     assert "ssl_ca_file: no effect" in line
     assert misconfiguration.without_effect(configured(RABBIT)) == []
+
+
+def test_files_of_tls_have_an_effect_where_the_url_turns_it_on(configured):
+    text = RABBIT.replace("1/", "1/?ssl=true")
+    conf = configured(f"{text}[oslo_messaging_rabbit]\nssl_ca_file = /ca.pem\n")
+    assert misconfiguration.without_effect(conf) == []
