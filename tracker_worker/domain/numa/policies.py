@@ -59,7 +59,7 @@ def policies_of(flavor: Flavor, image_properties: Mapping[str, str]) -> Policies
     """
     implied = _cpu_policy(flavor, image_properties)
     threads = _thread_policy(flavor, image_properties)
-    emulator = _emulator_policy(flavor, image_properties)
+    emulator = _emulator_policy(flavor)
     realtime = realtime_cpus(flavor, image_properties, offloaded=emulator is not None)
     masked = dedicated_mask(flavor)
     cpu = _explicit_policy(flavor, implied, emulator)
@@ -105,18 +105,13 @@ def _both(
     )
 
 
-def _emulator_policy(flavor: Flavor, image_properties: Mapping[str, str]) -> EmulatorPolicy | None:
-    """Return the policy of flavor or image; Nova has none of the image, the conflict is its general one."""
-    texts = asked(flavor, image_properties, "emulator_threads_policy")
-    of_flavor, of_image = (
-        one_of(text, _EMULATOR_POLICIES, "CPU emulator threads option requested") for text in texts
-    )
-    if of_flavor and of_image and of_flavor != of_image:
-        raise RequestRefused(
-            f"Conflicting values for emulator_threads_policy found in the flavor ({of_flavor}) and the image "
-            f"({of_image})."
-        )
-    return of_flavor or of_image
+def _emulator_policy(flavor: Flavor) -> EmulatorPolicy | None:
+    """Return the policy of the flavor: no image has one, for it would take CPUs of the host.
+
+    Source: nova.virt.hardware.get_emulator_thread_policy_constraint.
+    """
+    text = flavor.extra_specs.get("hw:emulator_threads_policy") or None
+    return one_of(text, _EMULATOR_POLICIES, "CPU emulator threads option requested")
 
 
 def _explicit_policy(
