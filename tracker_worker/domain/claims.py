@@ -19,8 +19,9 @@ from tracker_worker.domain.inventory import affinity_of, cell_ids, cells_of, dev
 from tracker_worker.domain.ledger import Claim, Node
 from tracker_worker.domain.moves import with_states
 from tracker_worker.domain.numa.fitting import Preference, fit
+from tracker_worker.domain.numa.networks import are_near
 from tracker_worker.domain.numa.topology import cpus_of, request_of
-from tracker_worker.domain.objects import GuestTopology, NumaLimits, PciRequest
+from tracker_worker.domain.objects import GuestTopology, Limits, PciRequest
 from tracker_worker.domain.pci.pools import HeldDevice, free_devices
 from tracker_worker.domain.pci.requests import (
     are_there,
@@ -108,8 +109,7 @@ def _test(
         claim = replace(wanted, pci_devices=plugged)
         return Verdict(None, "; ".join(reasons)) if reasons else Verdict(claim)
     room = _Room(node, others, settings)
-    limits = command.limits.numa_topology if command.limits else None
-    topology = room.topology_for(wanted.numa_request, requests, limits)
+    topology = room.topology_for(wanted.numa_request, requests, command.limits or Limits())
     if wanted.numa_request is not None and room.cells and topology is None:
         reasons.append(NUMA_AND_PCI_REFUSED if wanted.pci_requests else NUMA_REFUSED)
         if room.devices_for(requests, frozenset()) is None:
@@ -157,19 +157,24 @@ class _Room:
         self.cells = cells_of(node, claims)
 
     def topology_for(
-        self, asked: GuestTopology | None, requests: Sequence[PciRequest], limits: NumaLimits | None
+        self, asked: GuestTopology | None, requests: Sequence[PciRequest], limits: Limits
     ) -> GuestTopology | None:
-        """Return the topology that a guest gets, near its devices; None when it does not fit."""
+        """Return the topology that a guest gets, near its devices and networks; None when it does not fit."""
         if asked is None or not self.cells:
             return None
-        preference = Preference(self._devices_by_cell(), bool(requests), self._pack)
+        host = [usage.cell for usage in self.cells]
         return fit(
             self.cells,
             asked,
-            limits,
-            preference,
-            lambda cells: are_there(self._devices, requests, affinity_of(self._node, cells)),
-            lambda cells: self.devices_for(requests, cells) is not None,
+            limits.numa_topology,
+            Preference(self._devices_by_cell(), bool(requests), self._pack),
+            lambda cells: (
+                are_near(host, cells, limits.networks)
+                and are_there(self._devices, requests, affinity_of(self._node, cells))
+            ),
+            lambda cells: (
+                are_near(host, cells, limits.networks) and self.devices_for(requests, cells) is not None
+            ),
         )
 
     def devices_for(

@@ -98,20 +98,38 @@ class Instance(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
             force_setattr(self, "image_properties", read_keys(self.image_properties))
 
 
+class NetworkMetadata(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Networks that a host cell is near to, or that a guest has: physical networks, and tunnels."""
+
+    physnets: Annotated[list[Name], Meta(max_length=1024)] = []
+    tunneled: bool = False
+
+
+class NumaLimits(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Over-commit ratios of host cells, and the networks that they have to be near to."""
+
+    cpu_allocation_ratio: Ratio
+    ram_allocation_ratio: Ratio
+    network_metadata: NetworkMetadata | None = None
+
+
 class Limits(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Absolute ceilings that the scheduler computed; an absent one is not tested. MB, GB, vcpus."""
+    """Absolute ceilings that the scheduler computed; an absent one is not tested. MB, GB, vcpus.
+
+    `network_metadata` may stand here or in `numa_topology`, as in Nova's; there it goes first.
+    """
 
     memory_mb: Count | None = None
     disk_gb: Count | None = None
     vcpu: Count | None = None
-    numa_topology: "NumaLimits | None" = None
+    numa_topology: NumaLimits | None = None
+    network_metadata: NetworkMetadata | None = None
 
-
-class NumaLimits(Struct, frozen=True, forbid_unknown_fields=True):
-    """Over-commit ratios of host cells."""
-
-    cpu_allocation_ratio: Ratio
-    ram_allocation_ratio: Ratio
+    @property
+    def networks(self) -> NetworkMetadata | None:
+        """The networks that the guest's host cells have to be near to."""
+        within = self.numa_topology and self.numa_topology.network_metadata
+        return within or self.network_metadata
 
 
 class Migration(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -174,6 +192,7 @@ class HostCell(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     siblings: Annotated[list[CpuSet], Meta(max_length=4096)] = []
     socket: Count | None = None
     mempages: Annotated[list[PageSize], Meta(max_length=64)] = []
+    network_metadata: NetworkMetadata | None = None
 
 
 class HostTopology(Struct, frozen=True, forbid_unknown_fields=True):

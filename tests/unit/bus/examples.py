@@ -63,7 +63,12 @@ LIMITS = {
     "memory_mb": 8192,
     "disk_gb": 100,
     "vcpu": 16,
-    "numa_topology": {"cpu_allocation_ratio": 16.0, "ram_allocation_ratio": 1.5},
+    "numa_topology": {
+        "cpu_allocation_ratio": 16.0,
+        "ram_allocation_ratio": 1.5,
+        "network_metadata": {"physnets": ["net-1"], "tunneled": True},
+    },
+    "network_metadata": {"physnets": ["net-1"], "tunneled": True},
 }
 MIGRATION = {
     "uuid": "cccccccc-cccc-4ccc-8ccc-cccccccccccc",
@@ -110,6 +115,7 @@ RESOURCES = {
                 "siblings": [[0, 2], [1, 3]],
                 "socket": 0,
                 "mempages": [{"size_kb": 2048, "total": 512, "reserved": 8}],
+                "network_metadata": {"physnets": ["net-1"], "tunneled": True},
             }
         ]
     },

@@ -94,6 +94,7 @@ RESOURCES = {
                 "siblings": [[0, 1]],
                 "socket": 0,
                 "mempages": [{"size_kb": 4, "total": 1000, "reserved": 10}],
+                "network_metadata": {"physnets": ["net-1"], "tunneled": True},
             }
         ]
     },
@@ -125,7 +126,12 @@ LIMITS = {
     "memory_mb": 1,
     "disk_gb": 2,
     "vcpu": 3,
-    "numa_topology": {"cpu_allocation_ratio": 4.0, "ram_allocation_ratio": 1.5},
+    "numa_topology": {
+        "cpu_allocation_ratio": 4.0,
+        "ram_allocation_ratio": 1.5,
+        "network_metadata": {"physnets": ["net-1"], "tunneled": True},
+    },
+    "network_metadata": {"physnets": ["net-1"], "tunneled": True},
 }
 COMMON = {"node": "node-1", "event_id": "event-1", "origin": {"source": "client", "sequence": 1}}
 MOVE_CLAIM = {

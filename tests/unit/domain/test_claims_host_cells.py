@@ -4,6 +4,7 @@
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tests.builders import BYSTANDER, a_claim, a_flavor, decided
 from tests.topologies import (
@@ -18,9 +19,18 @@ from tests.topologies import (
     holding,
     pins_of,
 )
-from tests.unit.domain.claiming import NUMA, NUMA_AND_PCI, asks, boot, granted, refused, the_claim
+from tests.unit.domain.claiming import (
+    EVERY_CLAIM,
+    NUMA,
+    NUMA_AND_PCI,
+    asks,
+    boot,
+    granted,
+    refused,
+    the_claim,
+)
 from tracker_worker.domain.ledger import Claim
-from tracker_worker.domain.objects import HostTopology, Limits, NumaLimits, PciRequest
+from tracker_worker.domain.objects import HostTopology, Limits, NetworkMetadata, NumaLimits, PciRequest
 from tracker_worker.domain.settings import TrackerSettings
 
 # Where to
@@ -69,6 +79,49 @@ def test_sockets_of_the_host_are_known_to_a_request() -> None:
     asked = boot(numa_topology=a_guest(), pci_requests=[a_request(policy="socket")])
     node = granted(a_numa_node(full, host=host, devices=[D1]), asked)
     assert (pins_of(the_claim(node)), addresses_of(the_claim(node))) == ({0: [2, 3]}, ["d1"])
+
+
+# Networks
+
+FOO = NetworkMetadata(["foo"])
+TUNNELS = NetworkMetadata(tunneled=True)
+WITH_NETWORKS = HostTopology(
+    [
+        replace(a_host_cell(0), network_metadata=NetworkMetadata()),
+        replace(a_host_cell(1), network_metadata=NetworkMetadata(["foo"], tunneled=True)),
+    ]
+)
+
+
+@pytest.mark.parametrize("method", EVERY_CLAIM)
+@pytest.mark.parametrize("networks", [FOO, TUNNELS], ids=["physnet", "tunnels"])
+@pytest.mark.parametrize("in_numa_topology", [True, False])
+def test_guest_goes_where_its_networks_are(
+    method: str, networks: NetworkMetadata, in_numa_topology: bool
+) -> None:
+    """Nova has them in the limits of the topology."""
+    limits = Limits(network_metadata=networks)
+    if in_numa_topology:
+        limits = Limits(numa_topology=NumaLimits(1.0, 1.0, networks))
+    node = granted(a_numa_node(host=WITH_NETWORKS), asks(method, limits=limits))
+    assert list(pins_of(the_claim(node))) == [1]
+
+
+def test_guest_is_refused_when_its_networks_are_elsewhere() -> None:
+    full = holding(a_claim(uuid=BYSTANDER), a_pinned_guest({1: [12, 13, 14, 15]}))
+    node = a_numa_node(full, host=WITH_NETWORKS)
+    assert refused(node, boot(limits=Limits(network_metadata=FOO))) == NUMA
+    granted(node, boot(limits=Limits(network_metadata=NetworkMetadata(["bar"]))))
+
+
+def test_networks_and_devices_have_to_be_on_the_same_cells() -> None:
+    node = a_numa_node(host=WITH_NETWORKS, devices=[D0])
+    asked = boot(
+        numa_topology=a_guest(),
+        pci_requests=[a_request(policy="required")],
+        limits=Limits(network_metadata=FOO),
+    )
+    assert refused(node, asked) == NUMA_AND_PCI
 
 
 # Limits of host cells

@@ -47,8 +47,8 @@ def fit(
 ) -> GuestTopology | None:
     """Return the guest's topology with host cells, page sizes and pins; None when it does not fit.
 
-    `suits` says whether the devices asked for can be had by a guest on these host cells. What `may_suit`
-    says of all cells that could be taken holds for each set of them: if it is no, none is tried.
+    `suits` says whether the devices and networks asked for can be had by a guest on these host cells. What
+    `may_suit` says of all cells that could be taken holds for each set of them: if it is no, none is tried.
     """
     suits = cache(suits)
     if not _has_cells(host, guest, suits):
