@@ -182,14 +182,19 @@ class TrackerAPI:
         migrations: list[Json] | None = None,
         as_of: int | None = None,
         startup: bool = False,
+        disabled: bool | None = None,
     ) -> None:
         """The hypervisor's view; with `instances`, all of this node, and `migrations` an audit.
+
+        `disabled` is this host's compute service. Without it a node keeps its state, but one that comes from
+        another host is enabled: then cast `set_service_status`.
 
         The worker corrects what differs but leaves alone what was touched after `as_of`; without it, it
         corrects everything, what is under way too. Overtaken by a newer audit of the node, an audit says
         nothing of instances.
         """
-        args: Json = {"resources": resources} | ({"startup": True} if startup else {})
+        args: Json = {"resources": resources, **_given(disabled=disabled)}
+        args |= {"startup": True} if startup else {}
         audit = _given(instances=instances, migrations=migrations, as_of=as_of)
         with self._audits.newest(node, as_of if instances is not None else None) as newest:
             if not newest:

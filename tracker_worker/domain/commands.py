@@ -35,13 +35,17 @@ class Command(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omi
 
 
 class UpdateAvailableResource(Command, frozen=True):
-    """The hypervisor's view; creates or refreshes the node; with `instances`, an audit."""
+    """The hypervisor's view; creates or refreshes the node; with `instances`, an audit.
+
+    `disabled` is the sender's compute service; without it the node keeps what it had of the same host.
+    """
 
     resources: Resources
     instances: Annotated[list[Instance], Meta(max_length=100_000)] | None = None
     migrations: Annotated[list[Migration], Meta(max_length=100_000)] | None = None
     as_of: Sequence | None = None
     startup: bool = False
+    disabled: bool | None = None
 
     def __post_init__(self) -> None:
         """Refuse `as_of` without `origin`: it counts the events of that source."""

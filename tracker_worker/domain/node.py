@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """decide: what a command does to a node. Pure and total: every command has an outcome, nothing is mutated."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from itertools import islice
 from typing import Literal
@@ -295,6 +295,7 @@ def _report(
         effects.append(NodeCreated())
     if command.startup and node.failed_builds:
         changes.append(BuildsCounted(0))
+    changes += _service_status(node, command)
     audited = _audit(node, command)
     changes += audited.changes
     recorded = bool(changes) or command.instances is None or command.origin is None
@@ -306,6 +307,18 @@ def _report(
         effects=(*effects, *audited.effects),
         recorded=recorded,
     )
+
+
+def _service_status(node: Node, command: UpdateAvailableResource) -> Iterator[ServiceStatusSet]:
+    """Yield a change where the report's service has another state: as it says, else enabled if it is new.
+
+    A node's state is its host's service's: of the one that takes a node over nothing was heard yet.
+    """
+    disabled = command.disabled
+    if disabled is None and node.resources is not None and node.resources.host != command.resources.host:
+        disabled = False
+    if disabled is not None and disabled != node.disabled:
+        yield ServiceStatusSet(disabled)
 
 
 def _is_stale(node: Node, command: UpdateAvailableResource) -> bool:

@@ -160,6 +160,7 @@ _ARGUMENTS: dict[str, Json] = {
         "migrations": [MIGRATION],
         "as_of": 6,
         "startup": True,
+        "disabled": True,
     },
     "instance_claim": {"instance": INSTANCE, "limits": LIMITS, "decided": True},
     "resize_claim": {**_MOVE_CLAIM, "flavor": FLAVOR},

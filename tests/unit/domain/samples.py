@@ -152,6 +152,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "migrations": [MIGRATION],
         "as_of": 5,
         "startup": True,
+        "disabled": True,
     },
     "instance_claim": {"instance": INSTANCE, "limits": LIMITS, "decided": True},
     "resize_claim": {**MOVE_CLAIM, "flavor": FLAVOR},

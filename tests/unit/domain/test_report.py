@@ -20,7 +20,7 @@ from tests.builders import (
     some_resources,
 )
 from tracker_worker.domain.flavors import Amounts
-from tracker_worker.domain.ledger import Node, Ratios
+from tracker_worker.domain.ledger import Node, Ratios, ServiceStatusSet
 from tracker_worker.domain.node import Decision, NodeCreated, ReportRefused
 from tracker_worker.domain.objects import HostCell, HostTopology
 from tracker_worker.domain.settings import TrackerSettings
@@ -170,10 +170,46 @@ def test_report_that_is_no_startup_keeps_failed_builds() -> None:
 
 def test_rebalance_to_another_host_keeps_everything_else() -> None:
     """Bug 1714248: an Ironic node that another service takes over keeps its uuid and its claims."""
-    before = a_node(a_claim(), failed_builds=2, disabled=True)
+    before = a_node(a_claim(), failed_builds=2)
     node, decision = reported(before, owners={NODE_UUID: NODE}, host="host-2")
     assert (decision.outcome, decision.effects) == ("applied", ())
     assert node == replace(before, resources=some_resources(host="host-2"), sequence=1)
+
+
+@pytest.mark.parametrize("available", [True, False])
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize(
+    ("host", "sent", "after"),
+    [
+        ("host-1", None, None),
+        ("host-1", True, True),
+        ("host-1", False, False),
+        ("host-2", None, False),
+        ("host-2", True, True),
+        ("host-2", False, False),
+    ],
+)
+def test_disabled_is_what_the_report_says_and_not_kept_of_another_hosts_service(
+    available: bool, before: bool, host: str, sent: bool | None, after: bool | None
+) -> None:
+    resources = some_resources(host=host, available=available)
+    asked = a_report(resources=resources, **({} if sent is None else {"disabled": sent}))
+    node, decision = decided(a_node(disabled=before), asked)
+    assert node.disabled == (before if after is None else after)
+    assert len([c for c in decision.changes if isinstance(c, ServiceStatusSet)]) == (node.disabled != before)
+    _, again = decided(node, asked)
+    assert (again.outcome, again.changes) == ("ignored", ())
+
+
+def test_first_report_may_be_of_a_disabled_service() -> None:
+    node, _ = decided(Node(NODE), a_report(disabled=True))
+    assert node.disabled
+
+
+def test_refused_report_does_not_say_whether_the_service_is_disabled() -> None:
+    resources = some_resources(uuid=OTHER_UUID, host="host-2")
+    node, _ = decided(a_node(disabled=True), a_report(resources=resources, disabled=False))
+    assert node.disabled
 
 
 BOTH_WAYS = [
