@@ -13,7 +13,7 @@ OPTS = [
         default="limits",
         choices=[
             ("limits", "test a claim against the limits that came with it, as Nova's tracker did"),
-            ("capacity", "also test against (total - reserved) * ratio where no limit came"),
+            ("capacity", "where no limit came, also test what Placement would"),
             ("none", "test nothing; the scheduler alone decides"),
         ],
         help="""
@@ -23,6 +23,11 @@ With ``limits`` a claim that comes without limits is granted, whatever it asks f
 
 Change it to ``capacity`` when claims reach the worker without limits and nobody else (Placement) guards the
 capacity; change it to ``none`` when the worker only mirrors another tracker.
+
+With ``capacity`` a claim is granted when all claims with it are not above (total - reserved) * ratio, and it
+alone is not above the total, whatever the ratio. ``resources:VCPU``, ``resources:MEMORY_MB`` and
+``resources:DISK_GB`` in the flavor's extra specs are tested instead of the flavor's amounts; what is 0 is not
+tested, as on nodes of Ironic. What is counted as used is the flavor's in any case.
 """,
     ),
     cfg.IntOpt(

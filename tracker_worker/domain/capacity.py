@@ -22,6 +22,7 @@ class _Resource(Struct, frozen=True):
     unit: str
     scale: int
     used: int
+    counted: int
     requested: int
     limit: int | None
     total: int
@@ -30,44 +31,65 @@ class _Resource(Struct, frozen=True):
 
 
 def shortages(
-    node: Node, used: Amounts, wanted: Amounts, limits: Limits | None, check: CapacityCheck
+    node: Node,
+    used: Amounts,
+    counted: Amounts,
+    requested: Amounts,
+    limits: Limits | None,
+    check: CapacityCheck,
 ) -> Iterable[str]:
-    """Yield a reason for each resource that does not suffice, in Nova's order: memory, disk, vcpu."""
+    """Yield a reason for each resource that does not suffice, in Nova's order: memory, disk, vcpu.
+
+    Limits bound what the claim counts for, a capacity what Placement would be asked for.
+    """
     if check == "none":
         return
     assert node.resources is not None
     report, reserve, ratios = node.resources, node.reserve, node.ratios
     asked = limits or Limits()
     memory = _Resource(
-        "memory", "MB", 1, used.memory_mb, wanted.memory_mb, asked.memory_mb,
+        "memory", "MB", 1, used.memory_mb, counted.memory_mb, requested.memory_mb, asked.memory_mb,
         int(report.memory_mb), reserve.memory_mb, ratios.ram,
     )  # fmt: skip
     disk = _Resource(
-        "disk", "GB", MB_PER_GB, used.disk_mb, wanted.disk_mb, asked.disk_gb,
+        "disk", "GB", MB_PER_GB, used.disk_mb, counted.disk_mb, requested.disk_mb, asked.disk_gb,
         int(report.local_gb), reserve.disk_mb, ratios.disk,
     )  # fmt: skip
     vcpu = _Resource(
-        "vcpu", "VCPU", 1, used.vcpus, wanted.vcpus, asked.vcpu,
+        "vcpu", "VCPU", 1, used.vcpus, counted.vcpus, requested.vcpus, asked.vcpu,
         int(report.vcpus), reserve.vcpus, ratios.cpu,
     )  # fmt: skip
     for resource in (memory, disk, vcpu):
-        if reason := _shortage(resource, check):
+        reason = None
+        if resource.limit is not None:
+            reason = _beyond_limit(resource, resource.limit)
+        elif check == "capacity":
+            reason = _beyond_capacity(resource)
+        if reason is not None:
             yield reason
 
 
-def _shortage(resource: _Resource, check: CapacityCheck) -> str | None:
-    free: float
-    if resource.limit is not None:
-        free = resource.limit * resource.scale - resource.used
-    elif check == "capacity":
-        capacity = (resource.total * resource.scale - resource.reserved) * resource.ratio
-        free = capacity - (resource.used - resource.reserved)
-    else:
+def _beyond_limit(resource: _Resource, limit: int) -> str | None:
+    free = limit * resource.scale - resource.used
+    return None if resource.counted <= free else _reason(resource, "Free", free, resource.counted)
+
+
+def _beyond_capacity(resource: _Resource) -> str | None:
+    """Source: Placement's _check_capacity_exceeded, with the max_unit that Nova sets: the total.
+
+    What is not asked for is not tested: a node of Ironic has a total of 0 and less than that free.
+    """
+    total = resource.total * resource.scale
+    free = (total - resource.reserved) * resource.ratio - (resource.used - resource.reserved)
+    if not resource.requested:
         return None
-    if resource.requested <= free:
-        return None
-    requested = -(-resource.requested // resource.scale)
+    if resource.requested > free:
+        return _reason(resource, "Free", free, resource.requested)
+    return None if resource.requested <= total else _reason(resource, "Total", total, resource.requested)
+
+
+def _reason(resource: _Resource, which: str, amount: float, requested: int) -> str:
     return (
-        f"Free {resource.label} {free / resource.scale:.2f} {resource.unit}"
-        f" < requested {requested} {resource.unit}"
+        f"{which} {resource.label} {amount / resource.scale:.2f} {resource.unit}"
+        f" < requested {-(-requested // resource.scale)} {resource.unit}"
     )

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from tracker_worker.domain.capacity import shortages
 from tracker_worker.domain.commands import LiveMigrationClaim
 from tracker_worker.domain.errors import RequestRefused
-from tracker_worker.domain.flavors import same_numbers
+from tracker_worker.domain.flavors import requested_amounts, same_numbers
 from tracker_worker.domain.inventory import affinity_of, cell_ids, cells_of, devices_of
 from tracker_worker.domain.ledger import Claim, Node
 from tracker_worker.domain.moves import with_states
@@ -30,7 +30,7 @@ from tracker_worker.domain.pci.requests import (
     unmet,
     without_alias_ids,
 )
-from tracker_worker.domain.requests import AnyClaim, decided_claim, wanted_claim
+from tracker_worker.domain.requests import AnyClaim, decided_claim, flavor_of, wanted_claim
 from tracker_worker.domain.settings import TrackerSettings
 
 NUMA_REFUSED = "Requested instance NUMA topology cannot fit the given host NUMA topology"
@@ -98,7 +98,8 @@ def _test(
 ) -> Verdict:
     """Test a claim against a node without the one that it replaces; what is plugged into that one stays."""
     used = node.used.minus(held.amounts) if held is not None else node.used
-    reasons = list(shortages(node, used, wanted.amounts, command.limits, settings.capacity_check))
+    requested = requested_amounts(flavor_of(command), wanted.volume_backed)
+    reasons = list(shortages(node, used, wanted.amounts, requested, command.limits, settings.capacity_check))
     others = [claim for claim in node.held() if claim is not held]
     plugged: tuple[HeldDevice, ...] = ()
     if held is not None:

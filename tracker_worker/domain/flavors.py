@@ -6,12 +6,14 @@ import re
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
-from tracker_worker.domain.fields import Count, Name, Text
+from tracker_worker.domain.fields import COUNT_MAX, Count, Name, Text
 
 MB_PER_GB = 1024
 
-_READ = re.compile(r"(hw[:_]|(resources|trait)[0-9]*:|pci_passthrough:)")
-"""Groups of resources and traits may be numbered."""
+_READ = re.compile(r"(hw[:_]|(resources|trait)[a-zA-Z0-9_-]{0,64}:|pci_passthrough:)")
+"""Groups of resources and traits may have a suffix."""
+
+_RESOURCE = re.compile(r"resources[a-zA-Z0-9_-]{0,64}:(.+)")
 
 
 def read_keys(mapping: dict[str, str]) -> dict[str, str]:
@@ -68,6 +70,34 @@ def amounts_of(flavor: Flavor, volume_backed: bool) -> Amounts:
     root_gb = 0 if volume_backed else flavor.root_gb
     disk_mb = (root_gb + flavor.ephemeral_gb) * MB_PER_GB + flavor.swap_mb
     return Amounts(flavor.vcpus, flavor.memory_mb, disk_mb)
+
+
+def requested_amounts(flavor: Flavor, volume_backed: bool) -> Amounts:
+    """Return what Placement is asked for: what an instance counts for, unless `resources:*` say otherwise.
+
+    Amounts of all groups are added up. VCPU and PCPU are both vcpus; a text that is no number says nothing.
+    Source: nova.scheduler.utils.ResourceRequest.from_request_spec.
+    """
+    named: dict[str, int] = {}
+    for key, text in flavor.extra_specs.items():
+        resource, amount = _RESOURCE.fullmatch(key), _amount(text)
+        if resource is not None and amount is not None:
+            named[resource[1]] = min(named.get(resource[1], 0) + amount, COUNT_MAX)
+    amounts = amounts_of(flavor, volume_backed)
+    vcpus = [named[cpus] for cpus in ("VCPU", "PCPU") if cpus in named]
+    return Amounts(
+        vcpus=sum(vcpus) if vcpus else amounts.vcpus,
+        memory_mb=named.get("MEMORY_MB", amounts.memory_mb),
+        disk_mb=named["DISK_GB"] * MB_PER_GB if "DISK_GB" in named else amounts.disk_mb,
+    )
+
+
+def _amount(text: str) -> int | None:
+    try:
+        amount = int(text)
+    except ValueError:
+        return None
+    return amount if amount >= 0 else None
 
 
 def same_numbers(one: Flavor, other: Flavor) -> bool:

@@ -32,7 +32,7 @@ def wanted_claim(command: AnyClaim, settings: TrackerSettings) -> Claim:
         if topology is None:
             topology = constraints_of(instance.flavor, instance.image_properties)
         return replace(claim, numa_request=topology, pci_requests=_boot_requests(instance, settings))
-    flavor, images = _flavor(command), _images(command)
+    flavor, images = flavor_of(command), _images(command)
     requests = command.pci_requests
     if requests is None:
         requests = [*_alias_requests(flavor, None, settings), *_ports(instance)]
@@ -53,10 +53,11 @@ def decided_claim(command: AnyClaim) -> Claim:
 def _bare(command: AnyClaim) -> Claim:
     if isinstance(command, InstanceClaim):
         return claim_for(command.instance, Role.INSTANCE, None)
-    return claim_for(command.instance, Role.INCOMING, command.migration.uuid, _flavor(command))
+    return claim_for(command.instance, Role.INCOMING, command.migration.uuid, flavor_of(command))
 
 
-def _flavor(command: MoveClaim) -> Flavor:
+def flavor_of(command: AnyClaim) -> Flavor:
+    """Return the flavor that a claim is for: of a resize the new one."""
     return command.flavor if isinstance(command, ResizeClaim) else command.instance.flavor
 
 

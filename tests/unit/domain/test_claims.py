@@ -111,8 +111,8 @@ def test_capacity_check_none_does_not_read_limits() -> None:
 @pytest.mark.parametrize(
     ("flavor", "reason"),
     [
-        (a_flavor(11, 14872, 80), None),
-        (a_flavor(12, 1, 1), "Free vcpu 11.00 VCPU < requested 12 VCPU"),
+        (a_flavor(8, 14872, 80), None),
+        (a_flavor(9, 1, 1), "Free vcpu 8.00 VCPU < requested 9 VCPU"),
         (a_flavor(1, 14873, 1), "Free memory 14872.00 MB < requested 14873 MB"),
         (a_flavor(1, 1, 80, swap_mb=1), "Free disk 80.00 GB < requested 81 GB"),
     ],
@@ -120,12 +120,67 @@ def test_capacity_check_none_does_not_read_limits() -> None:
 def test_capacity_is_what_placement_computes(flavor: Flavor, reason: str | None) -> None:
     """Claims + requested <= (total - reserved) * ratio: (8-2)*2 vcpus, 15872 MB, (100-10)*1.0 GB."""
     node = a_node(
-        a_claim(uuid="other", flavor=a_flavor(1, 1000, 10)),
+        a_claim(uuid="other", flavor=a_flavor(4, 1000, 10)),
         reserve=Amounts(vcpus=2, memory_mb=512, disk_mb=10240),
         ratios=Ratios(2.0, 1.0, 1.0),
     )
     _, decision = decided(node, boot(flavor), CAPACITY)
     assert decision.reason == reason
+
+
+@pytest.mark.parametrize("method", EVERY_CLAIM)
+@pytest.mark.parametrize(
+    ("flavor", "reason"),
+    [
+        (a_flavor(9, 1, 1), "Total vcpu 8.00 VCPU < requested 9 VCPU"),
+        (a_flavor(1, 16385, 1), "Total memory 16384.00 MB < requested 16385 MB"),
+        (a_flavor(1, 1, 101), "Total disk 100.00 GB < requested 101 GB"),
+        (a_flavor(8, 16384, 100), None),
+    ],
+)
+def test_one_guest_never_exceeds_the_total_whatever_the_ratio(
+    method: str, flavor: Flavor, reason: str | None
+) -> None:
+    """Placement's max_unit."""
+    _, decision = decided(a_node(ratios=Ratios(16.0, 1.5, 2.0)), asks(method, flavor), CAPACITY)
+    assert decision.reason == reason
+
+
+NOTHING = {"resources:VCPU": "0", "resources:MEMORY_MB": "0", "resources:DISK_GB": "0"}
+
+
+@pytest.mark.parametrize("method", EVERY_CLAIM)
+def test_capacity_is_tested_for_what_the_extra_specs_ask_for_and_the_flavor_is_counted(method: str) -> None:
+    """Bug 1796920: a node of Ironic reports zeros, and its flavor asks for a custom resource alone."""
+    zeros = a_node(resources=some_resources(vcpus=0, memory_mb=0, local_gb=0))
+    flavor = a_flavor(56, 262_144, 1800, extra_specs={"resources:CUSTOM_GOLD": "1", **NOTHING})
+    node, decision = decided(zeros, asks(method, flavor), CAPACITY)
+    assert (decision.outcome, decision.reason) == ("granted", None)
+    assert node.used == Amounts(56, 512 + 262_144, 1800 * 1024)
+
+
+@pytest.mark.parametrize(
+    ("extra_specs", "reason"),
+    [
+        ({"resources:VCPU": "8"}, None),
+        ({"resources:VCPU": "9"}, "Total vcpu 8.00 VCPU < requested 9 VCPU"),
+        ({"resources:MEMORY_MB": "20000"}, "Free memory 15872.00 MB < requested 20000 MB"),
+        ({"resources:DISK_GB": "200"}, "Free disk 100.00 GB < requested 200 GB"),
+    ],
+)
+def test_amounts_of_the_extra_specs_replace_those_of_the_flavor_in_the_capacity_test(
+    extra_specs: dict[str, str], reason: str | None
+) -> None:
+    _, decision = decided(a_node(), boot(a_flavor(2, 2, 2, extra_specs=extra_specs)), CAPACITY)
+    assert decision.reason == reason
+    _, decision = decided(a_node(), boot(a_flavor(2, 2, 2, extra_specs=extra_specs)))
+    assert decision.outcome == "granted"
+
+
+def test_limits_are_tested_for_what_is_counted_whatever_the_extra_specs() -> None:
+    flavor = a_flavor(3, 2, 2, extra_specs=NOTHING)
+    _, decision = decided(a_node(), boot(flavor, limits=Limits(vcpu=2)), CAPACITY)
+    assert decision.reason == "Free vcpu 2.00 VCPU < requested 3 VCPU"
 
 
 @pytest.mark.parametrize(

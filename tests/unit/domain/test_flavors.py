@@ -4,7 +4,14 @@
 import pytest
 
 from tests.builders import a_flavor
-from tracker_worker.domain.flavors import Amounts, Flavor, amounts_of, read_keys, same_numbers
+from tracker_worker.domain.flavors import (
+    Amounts,
+    Flavor,
+    amounts_of,
+    read_keys,
+    requested_amounts,
+    same_numbers,
+)
 
 
 @pytest.mark.parametrize(
@@ -21,6 +28,31 @@ from tracker_worker.domain.flavors import Amounts, Flavor, amounts_of, read_keys
 )
 def test_amounts_count_disks_in_mb(flavor: Flavor, volume_backed: bool, amounts: Amounts) -> None:
     assert amounts_of(flavor, volume_backed) == amounts
+
+
+@pytest.mark.parametrize(
+    ("extra_specs", "amounts"),
+    [
+        ({}, Amounts(1, 2, 3072)),
+        ({"resources:VCPU": "0", "resources:MEMORY_MB": "0", "resources:DISK_GB": "0"}, Amounts()),
+        ({"resources:VCPU": "7"}, Amounts(7, 2, 3072)),
+        ({"resources:PCPU": "7"}, Amounts(7, 2, 3072)),
+        ({"resources:MEMORY_MB": "7"}, Amounts(1, 7, 3072)),
+        ({"resources:DISK_GB": "7"}, Amounts(1, 2, 7168)),
+        ({"resources1:VCPU": "3", "resources_a-B:VCPU": "4", "resources:VCPU": "0"}, Amounts(7, 2, 3072)),
+        ({"resources:VCPU": "x", "resources:MEMORY_MB": "-1", "resources:DISK_GB": ""}, Amounts(1, 2, 3072)),
+        ({"resources:CUSTOM_VCPU": "7", "resources.:VCPU": "7", "trait:VCPU": "7"}, Amounts(1, 2, 3072)),
+        ({"resources:VCPU": "9" * 5000, "resources:MEMORY_MB": "9" * 4000}, Amounts(1, 2**31 - 1, 3072)),
+    ],
+)
+def test_placement_is_asked_for_what_the_extra_specs_say(
+    extra_specs: dict[str, str], amounts: Amounts
+) -> None:
+    assert requested_amounts(a_flavor(1, 2, 3, extra_specs=extra_specs), volume_backed=False) == amounts
+
+
+def test_placement_is_asked_for_no_root_disk_of_a_volume_backed_instance() -> None:
+    assert requested_amounts(a_flavor(1, 2, 3, swap_mb=5), volume_backed=True) == Amounts(1, 2, 5)
 
 
 def test_amounts_add_and_subtract_below_zero() -> None:
@@ -54,6 +86,9 @@ KEPT = {
     "hw:numa_nodes": "2",
     "hw_mem_page_size": "large",
     "resources:PCPU": "1",
+    "resources2:VGPU": "1",
+    "resources_net-A:CUSTOM_BANDWIDTH": "1",
+    "trait_net-A:CUSTOM_FAST": "required",
     "trait:HW_CPU_X86_AVX2": "required",
     "pci_passthrough:alias": "gpu:1",
 }
