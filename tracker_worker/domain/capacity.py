@@ -49,15 +49,15 @@ def shortages(
     asked = limits or Limits()
     memory = _Resource(
         "memory", "MB", 1, used.memory_mb, counted.memory_mb, requested.memory_mb, asked.memory_mb,
-        int(report.memory_mb), reserve.memory_mb, ratios.ram,
+        report.memory_mb, reserve.memory_mb, ratios.ram,
     )  # fmt: skip
     disk = _Resource(
         "disk", "GB", MB_PER_GB, used.disk_mb, counted.disk_mb, requested.disk_mb, asked.disk_gb,
-        int(report.local_gb), reserve.disk_mb, ratios.disk,
+        report.local_gb, reserve.disk_mb, ratios.disk,
     )  # fmt: skip
     vcpu = _Resource(
         "vcpu", "VCPU", 1, used.vcpus, counted.vcpus, requested.vcpus, asked.vcpu,
-        int(report.vcpus), reserve.vcpus, ratios.cpu,
+        report.vcpus, reserve.vcpus, ratios.cpu,
     )  # fmt: skip
     for resource in (memory, disk, vcpu):
         reason = None

@@ -4,7 +4,7 @@
 All bounds are closed. A number above COUNT_MAX cannot be a real host's and would overflow a SQL column.
 """
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from msgspec import Meta
 
@@ -13,20 +13,37 @@ FINITE_MAX = 2**53
 
 _PRINTABLE = r"^[^\x00-\x1f\x7f]+\Z"
 """Names become SQL columns, log lines and routing keys: control characters have no place in them."""
+_PRINTABLE_OR_EMPTY = r"^[^\x00-\x1f\x7f]*\Z"
 
 Name = Annotated[str, Meta(max_length=255, pattern=_PRINTABLE)]
+Label = Annotated[str, Meta(max_length=255, pattern=_PRINTABLE_OR_EMPTY)]
+"""A text that names nothing of this worker's; senders write "" where there is none."""
 Uuid = Annotated[str, Meta(max_length=36, pattern=_PRINTABLE)]
 EventId = Annotated[str, Meta(max_length=64, pattern=_PRINTABLE)]
 Text = Annotated[str, Meta(max_length=65535)]
 
 Count = Annotated[int, Meta(ge=0, le=COUNT_MAX)]
-Whole = Count | Annotated[float, Meta(ge=0, le=COUNT_MAX)]
-"""A number of the hypervisor's report, whose fraction is cut."""
+
+if TYPE_CHECKING:
+    # What a rule sees: the fraction is cut before anything else.
+    Whole: TypeAlias = int
+    WholeAboveZero: TypeAlias = int
+    WholeOrMinusOne: TypeAlias = int
+else:
+
+    def _whole(least: int) -> Any:
+        within = Meta(ge=least, le=COUNT_MAX)
+        return Annotated[int, within] | Annotated[float, within]
+
+    Whole, WholeAboveZero, WholeOrMinusOne = map(_whole, (0, 1, -1))
+"""Numbers of the hypervisor's report, whose fractions are cut. -1 stands for one that it does not tell."""
+
 _FINITE = Meta(ge=-FINITE_MAX, le=FINITE_MAX)
 Finite = Annotated[int, _FINITE] | Annotated[float, _FINITE]
 Ratio = Annotated[float, Meta(ge=0.0, le=1_000_000.0)]
 Sequence = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 CpuSet = Annotated[list[Count], Meta(max_length=4096)]
+HostCpuSet = Annotated[list[Whole], Meta(max_length=4096)]
 
 VmState = Literal[
     "active", "building", "paused", "suspended", "stopped", "rescued", "resized", "soft-delete",

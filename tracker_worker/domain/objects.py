@@ -12,10 +12,11 @@ from msgspec import Meta, Struct
 from msgspec.structs import force_setattr
 
 from tracker_worker.domain.fields import (
-    COUNT_MAX,
     Count,
     CpuSet,
     Finite,
+    HostCpuSet,
+    Label,
     MigrationType,
     Name,
     Ratio,
@@ -25,10 +26,22 @@ from tracker_worker.domain.fields import (
     Uuid,
     VmState,
     Whole,
+    WholeAboveZero,
+    WholeOrMinusOne,
 )
 from tracker_worker.domain.flavors import Flavor, read_keys
 
 Scalar = Text | int | float | bool | None
+
+
+def _cut(part: Struct, *fields: str) -> None:
+    """Cut the fractions of a report's numbers and sets of CPUs, so that every rule counts in integers."""
+    for field in fields:
+        value = getattr(part, field)
+        if type(value) is float:
+            force_setattr(part, field, int(value))
+        elif type(value) is list and any(type(number) is float for number in value):
+            force_setattr(part, field, [int(number) for number in value])
 
 
 class Origin(Struct, frozen=True, forbid_unknown_fields=True):
@@ -81,11 +94,11 @@ class Instance(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     project_id: Name
     vm_state: VmState
     flavor: Flavor
-    os_type: Name | None = None
+    os_type: Label | None = None
     task_state: TaskState | None = None
     volume_backed: bool = False
-    host: Name | None = None
-    node: Name | None = None
+    host: Label | None = None
+    node: Label | None = None
     numa_topology: GuestTopology | None = None
     pci_requests: PciRequests = []
     pci_devices: PciAddresses | None = None
@@ -139,10 +152,10 @@ class Migration(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
     type: MigrationType
     status: Name
     instance_uuid: Uuid
-    source_node: Name | None = None
-    dest_node: Name | None = None
-    source_host: Name | None = None
-    dest_host: Name | None = None
+    source_node: Label | None = None
+    dest_node: Label | None = None
+    source_host: Label | None = None
+    dest_host: Label | None = None
     old_flavor: Flavor | None = None
     new_flavor: Flavor | None = None
     old_numa_topology: GuestTopology | None = None
@@ -177,22 +190,34 @@ class PageSize(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     Without `reserved` the reserved_huge_pages of the report or the configuration hold.
     """
 
-    size_kb: Annotated[int, Meta(ge=1, le=COUNT_MAX)]
-    total: Count
-    reserved: Count | None = None
+    size_kb: WholeAboveZero
+    total: Whole
+    reserved: Whole | None = None
+
+    def __post_init__(self) -> None:
+        """Cut fractions."""
+        _cut(self, "size_kb", "total", "reserved")
 
 
 class HostCell(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A host's NUMA cell; memory in MB."""
+    """A host's NUMA cell; memory in MB. A socket of -1 is one that the host does not tell."""
 
-    id: Count
-    cpuset: CpuSet
-    pcpuset: CpuSet
-    memory: Count
-    siblings: Annotated[list[CpuSet], Meta(max_length=4096)] = []
-    socket: Count | None = None
+    id: Whole
+    cpuset: HostCpuSet
+    pcpuset: HostCpuSet
+    memory: Whole
+    siblings: Annotated[list[HostCpuSet], Meta(max_length=4096)] = []
+    socket: WholeOrMinusOne | None = None
     mempages: Annotated[list[PageSize], Meta(max_length=64)] = []
     network_metadata: NetworkMetadata | None = None
+
+    def __post_init__(self) -> None:
+        """Cut fractions."""
+        _cut(self, "id", "cpuset", "pcpuset", "memory", "socket")
+        if any(type(cpu) is float for core in self.siblings for cpu in core):
+            force_setattr(self, "siblings", [[int(cpu) for cpu in core] for core in self.siblings])
+        if self.socket == -1:
+            force_setattr(self, "socket", None)
 
 
 class HostTopology(Struct, frozen=True, forbid_unknown_fields=True):
@@ -208,19 +233,27 @@ class PciDevice(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
     vendor_id: Name
     product_id: Name
     dev_type: Literal["type-PCI", "type-PF", "type-VF", "vdpa"]
-    numa_node: Annotated[int, Meta(ge=-1, le=4095)] | None = None
-    parent_addr: Name | None = None
-    tags: dict[Name, Name | None] | None = None
-    label: Name | None = None
+    numa_node: WholeOrMinusOne | None = None
+    parent_addr: Label | None = None
+    tags: dict[Name, Label | None] | None = None
+    label: Label | None = None
     capabilities: dict[str, Scalar | list[Scalar] | dict[str, Scalar | list[Scalar]]] | None = None
+
+    def __post_init__(self) -> None:
+        """Cut a fraction."""
+        _cut(self, "numa_node")
 
 
 class ReservedPages(Struct, frozen=True, forbid_unknown_fields=True):
     """Huge pages that the host keeps for itself; size in KiB."""
 
-    node: Count
-    size_kb: Count
-    count: Count
+    node: Whole
+    size_kb: Whole
+    count: Whole
+
+    def __post_init__(self) -> None:
+        """Cut fractions."""
+        _cut(self, "node", "size_kb", "count")
 
 
 _WHOLE_FIELDS = (
@@ -242,16 +275,16 @@ class Resources(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
     local_gb: Whole
     available: bool = True
     disk_available_least: Finite | None = None
-    hypervisor_type: Name | None = None
+    hypervisor_type: Label | None = None
     hypervisor_version: Whole | None = None
     cpu_info: Text | dict[str, Scalar | list[Scalar] | dict[str, Scalar]] | None = None
-    host_ip: Name | None = None
+    host_ip: Label | None = None
     vcpus_used: Finite | None = None
     memory_mb_used: Finite | None = None
     local_gb_used: Finite | None = None
     numa_topology: HostTopology | None = None
     pci_devices: Annotated[list[PciDevice], Meta(max_length=65535)] | None = None
-    stats: dict[Name, Scalar] | None = None
+    stats: dict[Label, Scalar] | None = None
     inventories: dict[Name, dict[Name, int | float | None]] | None = None
     traits: Annotated[list[Name], Meta(max_length=4096)] | None = None
     cpu_allocation_ratio: Ratio | None = None
@@ -263,9 +296,7 @@ class Resources(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
     reserved_huge_pages: Annotated[list[ReservedPages], Meta(max_length=4096)] | None = None
 
     def __post_init__(self) -> None:
-        """Cut fractions, so that every rule counts in integers."""
-        for field in _WHOLE_FIELDS:
-            if type(value := getattr(self, field)) is float:
-                force_setattr(self, field, int(value))
+        """Cut fractions."""
+        _cut(self, *_WHOLE_FIELDS)
         if type(self.disk_available_least) is float:
             force_setattr(self, "disk_available_least", math.floor(self.disk_available_least))

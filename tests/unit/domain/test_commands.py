@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.unit.domain.samples import ARGUMENTS, COMMON
+from tests.unit.domain.samples import ARGUMENTS, COMMON, RESOURCES
 from tracker_worker.domain.commands import METHOD_OF, METHODS, Command, instance_uuid_of
 
 OPTIONAL = {
@@ -101,6 +101,7 @@ def test_instance_of_a_command_is_found(method: str) -> None:
 
 OF_AN_INSTANCE = ("instance",)
 OF_A_REPORT = ("resources",)
+OF_A_CELL = (*OF_A_REPORT, "numa_topology", "cells", 0)
 
 
 @pytest.mark.parametrize(
@@ -143,6 +144,9 @@ OF_A_REPORT = ("resources",)
         ("update_available_resource", (*OF_A_REPORT, "reserved_host_cpus"), -1),
         ("update_available_resource", (*OF_A_REPORT, "pci_devices", 0, "dev_type"), "type-X"),
         ("update_available_resource", (*OF_A_REPORT, "pci_devices", 0, "numa_node"), -2),
+        ("update_available_resource", (*OF_A_CELL, "memory"), -0.5),
+        ("update_available_resource", (*OF_A_CELL, "mempages", 0, "size_kb"), 0.5),
+        ("update_available_resource", (*OF_A_CELL, "socket"), -2),
         ("update_available_resource", (*OF_A_REPORT, "traits", 0), 7),
     ],
 )
@@ -182,6 +186,63 @@ def test_fractions_of_a_report_are_cut(field: str, sent: float, taken: int) -> N
     command = decode("update_available_resource", arguments)
     value = getattr(command.resources, field)
     assert (value, type(value)) == (taken, int)
+
+
+def numbers_in(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The paths of all integers, at any depth, but of what is kept as it is sent."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return [path]
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    as_sent = ("stats", "inventories", "capabilities", "cpu_allocation_ratio", "disk_available_least")
+    return [
+        found
+        for key, one in inner
+        if key not in as_sent and not str(key).endswith("_used")
+        for found in numbers_in(one, (*path, key))
+    ]
+
+
+@pytest.mark.parametrize("path", numbers_in(RESOURCES), ids=lambda path: ".".join(map(str, path)))
+@pytest.mark.parametrize("fraction", [0.0, 0.0078125])
+def test_fraction_anywhere_in_a_report_is_cut(path: tuple[Any, ...], fraction: float) -> None:
+    """A cell of a real host has 80407.0078125 MB: 82336776 KiB."""
+    arguments = arguments_of("update_available_resource")
+    whole = put(arguments, ("resources", *path), 7)
+    put(arguments, ("resources", *path), 7 + fraction)
+    cut = decode("update_available_resource", arguments)
+    put(arguments, ("resources", *path), 7)
+    assert cut == decode("update_available_resource", arguments)
+    assert type(whole) is int
+    assert type(put(msgspec.to_builtins(cut), ("resources", *path), None)) is int
+
+
+EMPTY_TEXTS = [("update_usage", ("instance", field)) for field in ("os_type", "host", "node")] + [
+    ("update_available_resource", ("resources", *path))
+    for path in (
+        ("host_ip",),
+        ("hypervisor_type",),
+        ("cpu_info",),
+        ("stats", ""),
+        ("pci_devices", 0, "label"),
+        ("pci_devices", 0, "parent_addr"),
+        ("pci_devices", 0, "tags", "physical_network"),
+    )
+]
+
+
+@pytest.mark.parametrize(("method", "path"), EMPTY_TEXTS, ids=lambda each: str(each))
+def test_text_that_a_driver_leaves_empty_is_taken(method: str, path: tuple[Any, ...]) -> None:
+    arguments = arguments_of(method)
+    put(arguments, path, "")
+    sent = msgspec.to_builtins(decode(method, arguments))
+    assert put(sent, path, None) == ""
+
+
+def test_socket_that_a_host_does_not_tell_is_none() -> None:
+    arguments = arguments_of("update_available_resource")
+    put(arguments, ("resources", "numa_topology", "cells", 0, "socket"), -1)
+    command = decode("update_available_resource", arguments)
+    assert command.resources.numa_topology.cells[0].socket is None
 
 
 @pytest.mark.parametrize("field", ["vcpus_used", "memory_mb_used", "local_gb_used"])
