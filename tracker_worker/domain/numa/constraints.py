@@ -12,6 +12,7 @@ from itertools import takewhile
 from tracker_worker.domain.errors import RequestRefused
 from tracker_worker.domain.flavors import Flavor
 from tracker_worker.domain.numa.extra_specs import asked, cpu_numbers, guest_cpus, shown
+from tracker_worker.domain.numa.memory import refuse_memory_contradictions
 from tracker_worker.domain.numa.pages import page_size_kb
 from tracker_worker.domain.numa.policies import policies_of
 from tracker_worker.domain.objects import GuestCell, GuestTopology
@@ -20,6 +21,7 @@ NODES_MAX = 128
 """nova.objects.ImageMetaProps.NUMA_NODES_MAX"""
 
 _NODE_COUNT = re.compile(r"[1-9][0-9]*")
+_NO_SIZE = re.compile(r"0+B?")
 _MEMORY = re.compile(r"[0-9]{1,10}")
 _ANY_SIZE = {"small": -1, "large": -2, "any": -3}
 _PCI_NUMA_POLICIES = ("required", "preferred", "legacy", "socket")
@@ -38,6 +40,7 @@ def constraints_of(flavor: Flavor, image_properties: Mapping[str, str]) -> Guest
     policies = policies_of(flavor, image_properties)
     nodes = _node_count(flavor, image_properties)
     pagesize = _page_size(flavor, image_properties)
+    refuse_memory_contradictions(flavor, image_properties)
     pinned = policies.cpu in ("dedicated", "mixed")
     if not (nodes or pagesize or pinned or _asks_persistent_memory(flavor)):
         return None
@@ -89,7 +92,10 @@ def _node_count(flavor: Flavor, image_properties: Mapping[str, str]) -> int | No
 
 
 def _page_size(flavor: Flavor, image_properties: Mapping[str, str]) -> int | None:
-    """Return the size in KiB, or Nova's code for a kind of sizes; an image may only narrow large and any."""
+    """Return the size in KiB, or Nova's code for a kind of sizes; an image may only narrow large and any.
+
+    A size of 0 is none.
+    """
     of_flavor, of_image = asked(flavor, image_properties, "mem_page_size")
     if of_flavor is None:
         if of_image is None:
@@ -97,15 +103,17 @@ def _page_size(flavor: Flavor, image_properties: Mapping[str, str]) -> int | Non
         raise _page_size_forbidden(of_image, "<empty>")
     size = _size_of(of_flavor)
     if of_image is None:
-        return size
+        return size or None
     if size not in (_ANY_SIZE["any"], _ANY_SIZE["large"]):
         raise _page_size_forbidden(of_image, of_flavor)
-    return _size_of(of_image)
+    return _size_of(of_image) or None
 
 
 def _size_of(text: str) -> int:
     if text in _ANY_SIZE:
         return _ANY_SIZE[text]
+    if _NO_SIZE.fullmatch(text):
+        return 0
     try:
         return page_size_kb(text)
     except ValueError:

@@ -33,6 +33,11 @@ def shown(text: str) -> str:
     return printable if len(text) <= _SHOWN else f"{printable}..."
 
 
+def is_true(text: str) -> bool:
+    """Read oslo's texts for true; all others are false."""
+    return text.strip().lower() in _TRUE
+
+
 def one_of(text: str | None, choices: tuple[Choice, ...], what: str) -> Choice | None:
     """Return the choice that a text names, None for none; refuse any other."""
     if text is None:
@@ -81,7 +86,7 @@ def realtime_cpus(flavor: Flavor, image_properties: Mapping[str, str], *, offloa
     Refuses a mask of none, of CPUs that the flavor has not, and of all unless the emulator's threads run
     elsewhere. Source: nova.virt.hardware.get_realtime_cpu_constraint.
     """
-    if flavor.extra_specs.get("hw:cpu_realtime", "").strip().lower() not in _TRUE:
+    if not is_true(flavor.extra_specs.get("hw:cpu_realtime", "")):
         return frozenset()
     of_flavor, of_image = asked(flavor, image_properties, "cpu_realtime_mask")
     mask = of_image or of_flavor

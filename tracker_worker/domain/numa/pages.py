@@ -9,22 +9,22 @@ from tracker_worker.domain.fields import COUNT_MAX
 from tracker_worker.domain.objects import ReservedPages
 
 _PREFIXES = ("K", "M", "G", "T", "P", "E")
-_SIZE = re.compile(r"([0-9]*\.?[0-9]+)(?:([KMGTPE])i?)?(B|b|bit)?")
+_SIZE = re.compile(r"([0-9]*\.?[0-9]+)(?:([KMGTPE])i?)?(B|b|bit)")
+_KIBIBYTES = re.compile(r"[0-9]+")
 _SIZE_LENGTH = 32
 _NUMBER = re.compile(r"[0-9]{1,10}")
 _KEYS = ("node", "size", "count")
 
 
 def page_size_kb(text: str) -> int:
-    """Return the size of a page in KiB: digits alone are KiB, else "2MB", "1GB", "4K", "4096B".
+    """Return the size of a page in KiB: digits alone are KiB, else "2MB", "1GB", "4KiB", "4096B".
 
     Units are oslo's: powers of 1024, case counts, "b" and "bit" are bits. Raises ValueError for anything
     else, and for what is no whole number of KiB above 0.
 
-    Source: nova.virt.hardware._get_numa_pagesize_constraint and oslo_utils.strutils.string_to_bytes, which
-    wants the B.
+    Source: nova.virt.hardware._get_numa_pagesize_constraint and oslo_utils.strutils.string_to_bytes.
     """
-    size = _kibibytes(text.strip())
+    size = _kibibytes(text)
     if size is None or size.denominator != 1 or not 1 <= size <= COUNT_MAX:
         raise ValueError(f"page size {text[:_SIZE_LENGTH]!r} must be KiB (2048) or have a unit (2MB, 1GB)")
     return int(size)
@@ -50,14 +50,16 @@ def parse_reserved_pages(entries: Iterable[Mapping[str, str]] | None) -> tuple[R
 
 
 def _kibibytes(text: str) -> Fraction | None:
-    found = _SIZE.fullmatch(text) if len(text) <= _SIZE_LENGTH else None
+    if len(text) > _SIZE_LENGTH:
+        return None
+    if _KIBIBYTES.fullmatch(text):
+        return Fraction(text)
+    found = _SIZE.fullmatch(text)
     if found is None:
         return None
     number, prefix, unit = found.groups()
-    if prefix is None and unit is None:
-        return Fraction(number) if number.isdigit() else None
     exponent = 0 if prefix is None else _PREFIXES.index(prefix) + 1
-    units_of_a_kibibyte = 1024 if unit in ("B", None) else 8 * 1024
+    units_of_a_kibibyte = 1024 if unit == "B" else 8 * 1024
     return Fraction(number) * Fraction(1 << 10 * exponent, units_of_a_kibibyte)
 
 
@@ -66,7 +68,7 @@ def _reserved_pages(entry: Mapping[str, str]) -> ReservedPages:
         raise ValueError("must be node:NUMBER,size:SIZE,count:NUMBER")
     return ReservedPages(
         node=_number("node", entry["node"]),
-        size_kb=page_size_kb(entry["size"]),
+        size_kb=page_size_kb(entry["size"].strip()),
         count=_number("count", entry["count"]),
     )
 

@@ -13,7 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from tracker_worker.domain.errors import RequestRefused
-from tracker_worker.domain.fields import Name
+from tracker_worker.domain.fields import Label, Name
 from tracker_worker.domain.objects import PciDevice, PciRequest, Scalar
 
 NumaPolicy = Literal["required", "preferred", "legacy", "socket"]
@@ -31,7 +31,7 @@ _PARTS = {"domain": (4, 0xFFFF), "bus": (2, 0xFF), "slot": (2, 0x1F), "function"
 _HEXADECIMAL = re.compile(r"(0x)?[0-9a-f]+", re.IGNORECASE)
 _ADDRESS = re.compile(r"([0-9a-f]+):([0-9a-f]+):([0-9a-f]+)\.([0-9a-f]+)", re.IGNORECASE)
 _ALIAS_ID = re.compile(r"[0-9a-f]{4}", re.IGNORECASE)
-_COUNT = re.compile(r"0*[1-9][0-9]{0,3}")
+_COUNT = re.compile(r"0*[0-9]{1,4}")
 
 _PLACEMENT_TAGS = ("resource_class", "traits")
 _BOOLEAN_TAGS = ("remote_managed", "live_migratable", "managed")
@@ -166,6 +166,14 @@ def _named(what: str, text: str) -> str:
         raise ValueError(f"{what} must be 1 to 255 printable characters") from error
 
 
+def _labelled(what: str, text: str) -> str:
+    """Refuse what a tag could not be stored with; an empty text is a value as any other."""
+    try:
+        return msgspec.convert(text, Label)
+    except ValueError as error:
+        raise ValueError(f"{what} must be up to 255 printable characters") from error
+
+
 def _boolean(key: str, text: str) -> str:
     """Read oslo's texts for true and false, as Nova does."""
     lowered = text.strip().lower()
@@ -213,7 +221,7 @@ def _tag(key: str, value: Any) -> str | None:
     if not isinstance(value, str | bool | int | float):
         raise ValueError(f"{key} must be text or null")
     text = value if isinstance(value, str) else str(value).lower()
-    return _boolean(key, text) if key in _BOOLEAN_TAGS else _named(key, text)
+    return _boolean(key, text) if key in _BOOLEAN_TAGS else _labelled(key, text)
 
 
 def _address(value: Any) -> Expressions:
@@ -290,13 +298,17 @@ def _matches(spec: DeviceSpec, device: PciDevice, address: Expressions, parent: 
     # The full address of a PF stands for its VFs; equality says that it is full.
     if spec.address != parent and not all(map(re.match, spec.address, address)):
         return False
-    return spec.tags.get("remote_managed") != "true" or _remotely_manageable(device)
+    if spec.tags.get("remote_managed") != "true":
+        return True
+    # Nova refuses to start with the full address of a PF here; without one it does not look for PFs.
+    is_named_pf = device.dev_type == "type-PF" and spec.address == address
+    return _has_serial_number(device) and not is_named_pf
 
 
-def _remotely_manageable(device: PciDevice) -> bool:
-    """Nova refuses to start with a PF that is tagged so, and ignores devices whose card has no number."""
+def _has_serial_number(device: PciDevice) -> bool:
+    """By the number of its card another host manages a device; Nova ignores devices without."""
     vpd = (device.capabilities or {}).get("vpd")
-    return device.dev_type != "type-PF" and isinstance(vpd, dict) and bool(vpd.get("card_serial_number"))
+    return isinstance(vpd, dict) and bool(vpd.get("card_serial_number"))
 
 
 def _alias(entry: dict[str, Any]) -> Alias:
@@ -341,7 +353,7 @@ def _request(asked: str, aliases: Mapping[str, Alias], policy: NumaPolicy | None
     name, _, count = (text.strip() for text in asked.partition(":"))
     if not name or _COUNT.fullmatch(count) is None or int(count) > MAX_DEVICES:
         raise RequestRefused(
-            f"pci_passthrough:alias {_shown(asked)} is not NAME:COUNT with a count from 1 to {MAX_DEVICES}"
+            f"pci_passthrough:alias {_shown(asked)} is not NAME:COUNT with a count from 0 to {MAX_DEVICES}"
         )
     if name not in aliases:
         raise RequestRefused(f"PCI alias {name[:100]} is not defined")

@@ -285,11 +285,18 @@ def test_page_size(specs: str, image: str | None, pagesize: int) -> None:
     assert [cell.pagesize for cell in both] == [pagesize, pagesize]
 
 
-@pytest.mark.parametrize("text", ["huge", "0", "-1", "2XB", " ", "\u00b2", "Any"])
+@pytest.mark.parametrize("text", ["huge", "-1", "2XB", " ", "\u00b2", "Any", "2M", "1G", "2048 "])
 def test_page_size_that_is_none_is_refused(text: str) -> None:
     reason = f"Invalid memory page size '{text}'"
     assert refusal({"hw:mem_page_size": text}) == reason
     assert refusal({"hw:mem_page_size": "any"}, {"hw_mem_page_size": text}) == reason
+
+
+@pytest.mark.parametrize("text", ["0", "000", "0B"])
+def test_page_size_of_zero_is_not_asked_for(text: str) -> None:
+    assert asked({"hw:mem_page_size": text}) is None
+    assert asked({"hw:mem_page_size": "any"}, {"hw_mem_page_size": text}) is None
+    assert the_cell({"hw:mem_page_size": text} | DEDICATED).pagesize is None
 
 
 @pytest.mark.parametrize(
@@ -298,6 +305,7 @@ def test_page_size_that_is_none_is_refused(text: str) -> None:
         ({}, "large", "<empty>"),
         ({"hw:mem_page_size": "small"}, "large", "small"),
         ({"hw:mem_page_size": "2MB"}, "2048", "2MB"),
+        ({"hw:mem_page_size": "0"}, "2048", "0"),
     ],
 )
 def test_image_only_narrows_a_choice_of_page_sizes(specs: Specs, image: str, against: str) -> None:

@@ -252,14 +252,23 @@ def test_a_card_with_a_serial_number_can_be_managed_remotely(dev_type):
         {"capabilities": {"vpd": {}}},
         {"capabilities": {"vpd": {"card_serial_number": ""}}},
         {"capabilities": {"vpd": {"card_serial_number": None}}},
-        {"capabilities": NUMBERED, "dev_type": "type-PF"},
     ],
 )
-def test_another_device_cannot_be_managed_remotely(more):
+def test_device_whose_card_has_no_number_cannot_be_managed_remotely(more):
     device = a_device(**more)
     assert not lets_through(a_spec(remote_managed="true"), device)
     assert lets_through(a_spec(remote_managed="false"), device)
     assert lets_through(a_spec(remote_managed=None), device)
+
+
+@pytest.mark.parametrize("address", [None, "*:0a:00.*", "0000:0a:00", {"bus": "0a"}])
+def test_physical_function_is_managed_remotely_unless_its_full_address_says_so(address):
+    """Nova looks for a physical function at a full address only, and refuses to start with one."""
+    device = a_device("0000:0a:00.0", dev_type="type-PF", capabilities=NUMBERED)
+    assert lets_through(a_spec(remote_managed="true", address=address), device)
+    assert not lets_through(a_spec(remote_managed="true", address=device.address), device)
+    virtual = a_device(parent_addr=device.address, capabilities=NUMBERED)
+    assert lets_through(a_spec(remote_managed="true", address=device.address), virtual)
 
 
 # Wrong values of device_spec
@@ -299,8 +308,7 @@ def test_another_device_cannot_be_managed_remotely(more):
         ('{"address": {"bus": "a{99999999999}"}}', "is no regular expression"),
         ('{"trusted": {}}', "trusted must be text or null"),
         ('{"trusted": ["true"]}', "trusted must be text or null"),
-        ('{"physical_network": ""}', "physical_network must be 1 to 255 printable"),
-        ('{"physical_network": "a\\u0000b"}', "physical_network must be 1 to 255 printable"),
+        ('{"physical_network": "a\\u0000b"}', "physical_network must be up to 255 printable"),
         ('{"": "x"}', "the name of a tag must be 1 to 255 printable"),
         ('{"remote_managed": "maybe"}', "remote_managed 'maybe' must be true or false"),
         ('{"live_migratable": 2}', "live_migratable '2' must be true or false"),
@@ -321,9 +329,13 @@ def test_a_long_spec_is_cut_in_the_error():
 
 
 def test_a_tag_that_could_not_be_stored_is_refused():
-    with pytest.raises(ValueError, match="physical_network must be 1 to 255"):
+    with pytest.raises(ValueError, match="physical_network must be up to 255"):
         a_spec(physical_network="x" * 256)
     assert a_spec(physical_network="x" * 255).tags["physical_network"]
+
+
+def test_physical_network_may_be_empty():
+    assert tags_of(a_device(), a_spec(physical_network=""))["physical_network"] == ""
 
 
 def test_devices_with_tags_are_valid_devices():
@@ -455,6 +467,11 @@ def test_a_flavor_asks_by_names_and_counts():
     assert {request.request_id for request in (first, second)} == {None}
 
 
+def test_none_of_an_alias_may_be_asked_for():
+    (request,) = requests_of("a1:0", ALIASES)
+    assert request.count == 0
+
+
 def test_a_name_may_come_twice_and_have_spaces():
     requests = requests_of("two words:1,b:1,two words:3", ALIASES)
     assert [(each.alias_name, each.count) for each in requests] == [
@@ -483,12 +500,12 @@ def test_an_alias_that_nobody_configured_is_refused(text):
 @pytest.mark.parametrize(
     "text",
     [
-        "", " ", "a1", "a1:", ":1", "a1:0", "a1:-1", "a1:+1", "a1:1.5", "a1:one", "a1:1:1", "a1:1,",
+        "", " ", "a1", "a1:", ":1", "a1:-1", "a1:+1", "a1:1.5", "a1:one", "a1:1:1", "a1:1,",
         "a1:1;b:1", "a1:4097", "a1:10000", "a1:" + "9" * 5000, "a1:٢",
     ],
 )  # fmt: skip
 def test_a_text_without_a_count_is_refused(text):
-    with pytest.raises(RequestRefused, match=r"is not NAME:COUNT with a count from 1 to 4096") as refused:
+    with pytest.raises(RequestRefused, match=r"is not NAME:COUNT with a count from 0 to 4096") as refused:
         requests_of(text, ALIASES)
     assert len(str(refused.value)) < 250
 
