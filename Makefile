@@ -75,6 +75,19 @@ cover: .venv/installed-test ## run all tests; fail where branches of domain/ are
 compare-delivery: .venv/installed-test ## kill a worker and a stock RPC server at work, and compare the losses
 	@$(BIN)/python tools/compare_delivery $(COMPAREFLAGS)
 
+# Nova has an environment of its own: its requirements are not ours. CI does without.
+NOVA := .tox/nova-34.0.0
+
+.PHONY: compare-nova
+compare-nova: .venv/installed-test $(NOVA)/installed ## ask Nova 34.0.0 and tracker-worker the same 100,000 questions
+	@$(BIN)/python tools/compare_nova $(NOVA)/bin/python $(COMPAREFLAGS)
+
+$(NOVA)/installed:
+	@echo "==> installing Nova into $(NOVA) (two minutes, once)"
+	@$(PYTHON) -m venv $(NOVA)
+	@$(NOVA)/bin/pip --disable-pip-version-check install -qq nova==34.0.0
+	@touch $@
+
 .PHONY: benchmark
 benchmark: .venv/installed-test ## time the fitting of topologies
 	@$(BIN)/python -m tests.benchmarks.fitting $(BENCHMARKFLAGS)
