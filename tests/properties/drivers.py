@@ -58,7 +58,7 @@ def cpus(draw: st.DrawFn, online: list[int], threads: int) -> Json:
 @st.composite
 def memory(draw: st.DrawFn, giant: bool) -> Json:
     """Memory that is no whole number of MB; pages of 1 GiB on one cell; no pages where nothing tells them."""
-    kib = draw(st.sampled_from([0, 1, 1023, 82_336_776, 16 * GIANT, 16 * GIANT + 4]))
+    kib = draw(st.sampled_from([0, 1, 1023, 82_336_776, 16 * GIANT + 4, 24 * 1024 * GIANT]))
     huge, giants = draw(st.sampled_from([0, 0, 1, 512])), draw(st.sampled_from([1, 4]))
     sizes = {
         ORDINARY: max(kib - huge * HUGE, 0) // ORDINARY,

@@ -29,14 +29,19 @@ if TYPE_CHECKING:
     Whole: TypeAlias = int
     WholeAboveZero: TypeAlias = int
     WholeOrMinusOne: TypeAlias = int
+    Pages: TypeAlias = int
 else:
 
-    def _whole(least: int) -> Any:
-        within = Meta(ge=least, le=COUNT_MAX)
+    def _whole(least: int, most: int = COUNT_MAX) -> Any:
+        within = Meta(ge=least, le=most)
         return Annotated[int, within] | Annotated[float, within]
 
     Whole, WholeAboveZero, WholeOrMinusOne = map(_whole, (0, 1, -1))
-"""Numbers of the hypervisor's report, whose fractions are cut. -1 stands for one that it does not tell."""
+    Pages = _whole(0, FINITE_MAX)
+"""Numbers of the hypervisor's report, whose fractions are cut.
+
+-1 stands for one that it does not tell. A cell of 8 TiB has more ordinary pages than anything else has.
+"""
 
 _FINITE = Meta(ge=-FINITE_MAX, le=FINITE_MAX)
 Finite = Annotated[int, _FINITE] | Annotated[float, _FINITE]

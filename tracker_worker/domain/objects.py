@@ -19,6 +19,7 @@ from tracker_worker.domain.fields import (
     Label,
     MigrationType,
     Name,
+    Pages,
     Ratio,
     Sequence,
     TaskState,
@@ -191,8 +192,8 @@ class PageSize(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     """
 
     size_kb: WholeAboveZero
-    total: Whole
-    reserved: Whole | None = None
+    total: Pages
+    reserved: Pages | None = None
 
     def __post_init__(self) -> None:
         """Cut fractions."""
@@ -249,7 +250,7 @@ class ReservedPages(Struct, frozen=True, forbid_unknown_fields=True):
 
     node: Whole
     size_kb: Whole
-    count: Whole
+    count: Pages
 
     def __post_init__(self) -> None:
         """Cut fractions."""
