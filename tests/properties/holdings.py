@@ -259,9 +259,12 @@ def cpus_are_as_asked(cell: Json, emulator: int, host: Json) -> None:
         assert sum(pinned) == len(pins) and pinned.count(1) <= 1
 
 
-def limits_hold(claim: Json, limits: Json | None, view: Json) -> None:
-    """The over-commit ratios of the host cells that a floating guest is on."""
-    if not limits or "numa_topology" not in limits:
+def limits_hold(claim: Json, limits: Json | None, view: Json, report: Json) -> None:
+    """The over-commit ratios of the host cells that a floating guest is on, and its networks."""
+    if not limits:
+        return
+    networks_are_near(claim, limits, report)
+    if "numa_topology" not in limits:
         return
     ratios = limits["numa_topology"]
     shown = {cell["id"]: cell for cell in (view["numa_topology"] or {"cells": []})["cells"]}
@@ -270,6 +273,20 @@ def limits_hold(claim: Json, limits: Json | None, view: Json) -> None:
             host = shown[cell["id"]]
             assert host["cpu_usage"] <= len(host["cpuset"]) * ratios["cpu_allocation_ratio"]
             assert host["memory_usage"] <= host["memory"] * ratios["ram_allocation_ratio"]
+
+
+def networks_are_near(claim: Json, limits: Json, report: Json) -> None:
+    """Each network that a host cell is near to is near to one of the guest's."""
+    wanted = limits.get("numa_topology", {}).get("network_metadata") or limits.get("network_metadata") or {}
+    names = [*wanted.get("physnets", ()), *(["tunnels"] if wanted.get("tunneled") else [])]
+    chosen = {cell["id"] for cell in cells_of(claim)}
+    for name in names if chosen else ():
+        near = set()
+        for cell in report["numa_topology"]["cells"]:
+            networks = cell.get("network_metadata", {})
+            if name in networks.get("physnets", ()) or (name == "tunnels" and networks.get("tunneled")):
+                near.add(cell["id"])
+        assert not near or near & chosen, name
 
 
 def devices_are_as_asked(

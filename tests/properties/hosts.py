@@ -38,6 +38,7 @@ class Shape:
     totals: tuple[int, int]
     kept: tuple[int | None, int | None, int | None]
     socket: int | None
+    networks: Json | None
 
     def json(self, id: int, first_cpu: int) -> Json:
         cpus = list(range(first_cpu, first_cpu + self.cpus))
@@ -48,6 +49,7 @@ class Shape:
             "memory": self.memory_mb,
             "siblings": list(self._cores(cpus)),
             "socket": self.socket,
+            **({} if self.networks is None else {"network_metadata": self.networks}),
             "mempages": [self._pages(size, kept) for size, kept in zip(self.pages, self.kept, strict=False)],
         }
 
@@ -78,6 +80,7 @@ shapes = st.builds(
     totals=st.tuples(st.sampled_from([0, 256, 1024, 1024]), st.integers(0, 4)),
     kept=st.tuples(reserves, reserves, reserves),
     socket=st.sampled_from([None, 0, 0, 1]),
+    networks=st.sampled_from([None, {"physnets": ["net1"]}, {"physnets": [], "tunneled": True}]),
 )
 
 # Hosts: devices.
@@ -353,5 +356,13 @@ limits = st.sampled_from(
         {"numa_topology": {"cpu_allocation_ratio": 1.0, "ram_allocation_ratio": 1.0}},
         {"numa_topology": {"cpu_allocation_ratio": 16.0, "ram_allocation_ratio": 0.5}},
         {"vcpu": 8, "memory_mb": 4096},
+        {"network_metadata": {"physnets": ["net1", "nowhere"]}},
+        {
+            "numa_topology": {
+                "cpu_allocation_ratio": 16.0,
+                "ram_allocation_ratio": 1.5,
+                "network_metadata": {"physnets": ["net1"], "tunneled": True},
+            }
+        },
     ]
 )

@@ -162,7 +162,7 @@ class Lives:
         chosen = [] if method == "live_migration_claim" else missing
         self.books.drop(guest.uuid, role)
         self.books.put(guest.uuid, role, self.granted(view, chosen, kept))
-        holdings.limits_hold(view, args.get("limits"), node_view(self.node))
+        holdings.limits_hold(view, args.get("limits"), node_view(self.node), self.books.report)
         if missing == wanted or method == "live_migration_claim":
             self.it_is_granted_in_its_own_place(method, args, view)
         if not wanted and method != "live_migration_claim":
