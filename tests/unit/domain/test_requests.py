@@ -181,7 +181,7 @@ def test_request_of_a_flavor_is_the_same_whatever_its_id(method: str) -> None:
     [
         ("fpga:1", "PCI alias fpga is not defined"),
         ("gpu:1,fpga:1", "PCI alias fpga is not defined"),
-        ("gpu", "pci_passthrough:alias 'gpu' is not NAME:COUNT with a count from 1 to 4096"),
+        ("gpu", "pci_passthrough:alias 'gpu' is not NAME:COUNT with a count from 0 to 4096"),
     ],
 )
 def test_alias_that_cannot_be_read_is_refused(method: str, alias: str, reason: str) -> None:
