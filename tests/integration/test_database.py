@@ -101,7 +101,8 @@ def bump(node: Node) -> NodeChange:
 
 RESOURCES = {
     "uuid": "uuid-1",
-    "host": "hôst",
+    "host": "host",
+    "hypervisor_type": "hôst",
     "vcpus": 2**31 - 1,
     "memory_mb": 1,
     "local_gb": 1,

@@ -73,14 +73,14 @@ def tracker(request, rabbitmq, postgresql, migrated_database, tmp_path_factory) 
 @pytest.fixture
 def node(tracker, request) -> str:
     """A node of the test's own, reported."""
-    name = f"{request.node.originalname}-ü"
+    name: str = request.node.originalname
     tracker.client.result("update_available_resource", name, resources=report_of(name))
     return name
 
 
 def report_of(node: str, **more: Any) -> Json:
     # An uuid need not be one, but it has 36 characters at most.
-    return {"uuid": node[-36:], "host": "h", "vcpus": 8, "memory_mb": 16384, "local_gb": 100, **more}
+    return {"uuid": f"{node}-ü"[-36:], "host": "h", "vcpus": 8, "memory_mb": 16384, "local_gb": 100, **more}
 
 
 def an_instance(uuid: str = "i-1", vcpus: int = 2, memory_mb: int = 2048, root_gb: int = 20) -> Json:

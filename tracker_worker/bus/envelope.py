@@ -17,13 +17,15 @@ from oslo_serialization import jsonutils
 from tracker_worker.bus.delivery import BodyDigest
 from tracker_worker.domain.commands import METHODS, VERSION, Command
 from tracker_worker.domain.errors import BadMessage, ErrorCode
+from tracker_worker.domain.fields import HOST_NAME, NAME, PATTERN_TEXTS
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 PING = "oslo_rpc_server_ping"
 """The method that oslo.messaging's RPC servers answer themselves ([DEFAULT] rpc_ping_enabled)."""
-_ID_MAX = 64
 _NAME_BYTES = 12 * 255 + 2
 """Of the longest name in JSON: a character outside the first plane has two escapes of six bytes."""
+_NODE = re.compile(HOST_NAME), 255
+_ID = re.compile(NAME), 64
 _NOT_DIGESTED = ("event_id", "origin")
 
 
@@ -108,7 +110,7 @@ def open_envelope(body: bytes | BodyDigest) -> Envelope:
         inner.version,
         inner.namespace,
         inner.unique_id,
-        _short(inner.request_id),
+        _fitting(inner.request_id, *_ID),
     )
 
 
@@ -128,7 +130,7 @@ def event_id_of(envelope: Envelope, command: Command) -> str:
     """Return the id for de-duplication: the sender's, else the message's own, else one made of its
     content.
     """
-    return command.event_id or _short(envelope.unique_id) or digest_of(envelope.method, command)
+    return command.event_id or _fitting(envelope.unique_id, *_ID) or digest_of(envelope.method, command)
 
 
 def names_of(body: bytes | BodyDigest, envelope: Envelope | None) -> tuple[str, str | None]:
@@ -143,8 +145,8 @@ def names_of(body: bytes | BodyDigest, envelope: Envelope | None) -> tuple[str, 
         names = _names.decode(envelope.args)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         names = _Names()
-    event_id = _short(_text(names.event_id)) or _short(envelope.unique_id) or fallback
-    return event_id, _short(_text(names.node), 255)
+    sent = _fitting(_text(names.event_id), *_ID) or _fitting(envelope.unique_id, *_ID)
+    return sent or fallback, _fitting(_text(names.node), *_NODE)
 
 
 def _text(raw: Raw) -> str | None:
@@ -172,10 +174,9 @@ def digest_of(method: str, command: Command) -> str:
     return hashlib.sha256(method.encode() + b"\n" + _canonical.encode(given)).hexdigest()
 
 
-def _short(value: Any, longest: int = _ID_MAX) -> str | None:
-    """Return a text that may stand in a column, None for anything else."""
-    fits = isinstance(value, str) and 0 < len(value) <= longest and value.isprintable()
-    return value if fits else None
+def _fitting(text: str | None, pattern: re.Pattern[str], longest: int) -> str | None:
+    """Return a text that may stand in a column, None for any other."""
+    return text if text and len(text) <= longest and pattern.match(text) else None
 
 
 def _supported(version: str) -> bool:
@@ -186,6 +187,7 @@ def _supported(version: str) -> bool:
 
 
 _PATH = re.compile(r"\$[\w.\[\]]*")
+_MISMATCHES = {f"Expected `str` matching regex {key!r}": text for key, text in PATTERN_TEXTS.items()}
 _CODES = (
     (re.compile(r"^Object contains unknown field"), ErrorCode.UNKNOWN_ARGUMENT),
     (re.compile(r"^Object missing required field"), ErrorCode.MISSING_ARGUMENT),
@@ -206,7 +208,7 @@ def _refuse(error: Exception, *, envelope: bool) -> NoReturn:
     text = text or str(error)
     code = next((code for pattern, code in _CODES if pattern.match(text)), ErrorCode.INVALID_VALUE)
     if code is ErrorCode.INVALID_VALUE:
-        text = "not one of the values allowed here"
+        text = _MISMATCHES.get(text, "not one of the values allowed here")
     field = re.search(r"field `(\w{1,64})`$", text)
     path = path.rstrip("`")
     where = (path if _PATH.fullmatch(path) else "$") + (f".{field[1]}" if field else "")

@@ -10,7 +10,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 from msgspec.structs import force_setattr
 
-from tracker_worker.domain.fields import EventId, Name, Sequence, Text, Uuid
+from tracker_worker.domain.fields import EventId, HostName, Label, Sequence, Text, Uuid
 from tracker_worker.domain.flavors import Flavor, read_keys
 from tracker_worker.domain.objects import (
     GuestTopology,
@@ -29,7 +29,7 @@ VERSION = "1.0"
 class Command(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """What every command has: the hypervisor's hostname, an id for de-duplication, where it was cast."""
 
-    node: Name
+    node: HostName
     event_id: EventId | None = None
     origin: Origin | None = None
 
@@ -67,7 +67,7 @@ class MoveClaim(Command, frozen=True, kw_only=True):
     instance: Instance
     migration: Migration
     limits: Limits | None = None
-    image_properties: dict[Name, Text] | None = None
+    image_properties: dict[Label, Text] | None = None
     pci_requests: PciRequests | None = None
     decided: bool = False
 
@@ -184,7 +184,7 @@ class SetServiceStatus(Command, frozen=True):
 class RemoveNode(Command, frozen=True):
     """The node is no longer tracked."""
 
-    host: Name | None = None
+    host: HostName | None = None
     force: bool = False
 
 

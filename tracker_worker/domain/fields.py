@@ -11,15 +11,44 @@ from msgspec import Meta
 COUNT_MAX = 2**31 - 1
 FINITE_MAX = 2**53
 
-_PRINTABLE = r"^[^\x00-\x1f\x7f]+\Z"
-"""Names become SQL columns, log lines and routing keys: control characters have no place in them."""
-_PRINTABLE_OR_EMPTY = r"^[^\x00-\x1f\x7f]*\Z"
+UNSEEN = (
+    r"\x00-\x1f\x7f-\xa0\xad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u115f\u1160\u1680"
+    r"\u17b4\u17b5\u180b-\u180f\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\u3164\ufe00-\ufe0f\ufeff"
+    r"\uffa0\ufff0-\ufffb\U000110bd\U000110cd\U00013430-\U00013438\U0001bca0-\U0001bca3"
+    r"\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+"""What moves a cursor, turns the direction of a line, or shows as nothing or as a space, as a regular
+expression's set: Unicode's Cc, Cf, Zl, Zp and Default_Ignorable_Code_Point, and all spaces but U+0020.
 
-Name = Annotated[str, Meta(max_length=255, pattern=_PRINTABLE)]
-Label = Annotated[str, Meta(max_length=255, pattern=_PRINTABLE_OR_EMPTY)]
-"""A text that names nothing of this worker's; senders write "" where there is none."""
-Uuid = Annotated[str, Meta(max_length=36, pattern=_PRINTABLE)]
-EventId = Annotated[str, Meta(max_length=64, pattern=_PRINTABLE)]
+Two names that differ in these alone look the same, and some of them drive a terminal. Written out: the tables
+of Unicode change with the Python that runs.
+"""
+
+HOST_NAME = r"^[!-~]+\Z"
+NAME = rf"^(?! )[^{UNSEEN}]+(?<! )\Z"
+HOST_NAME_OR_EMPTY = r"^[!-~]*\Z"
+LABEL = r"^[^\x00-\x1f\x7f]*\Z"
+PATTERN_TEXTS = {
+    HOST_NAME: "a host name has visible ASCII characters only, and no blank",
+    NAME: "a name has no control, format or zero-width character, and no blank at its ends",
+    HOST_NAME_OR_EMPTY: "a host name has visible ASCII characters only, and no blank",
+    LABEL: "it has a control character",
+}
+"""What to say of a text that a pattern does not match."""
+
+HostName = Annotated[str, Meta(max_length=255, pattern=HOST_NAME)]
+"""Of a node (the hypervisor's hostname) or a host, as Nova's drivers make them: a DNS name, an Ironic node's
+uuid, a cluster's id. Nothing beyond ASCII, where letters look alike.
+"""
+HostNameOrEmpty = Annotated[str, Meta(max_length=255, pattern=HOST_NAME_OR_EMPTY)]
+"""Where senders write "" for no host."""
+Name = Annotated[str, Meta(max_length=255, pattern=NAME)]
+Uuid = Annotated[str, Meta(max_length=36, pattern=NAME)]
+EventId = Annotated[str, Meta(max_length=64, pattern=NAME)]
+Label = Annotated[str, Meta(max_length=255, pattern=LABEL)]
+"""A text that a tenant or an administrator chose, as for an image or a flavor: no odd character in it may
+keep a real instance from being counted. Senders write "" where there is none. Shown escaped.
+"""
 Text = Annotated[str, Meta(max_length=65535)]
 
 Count = Annotated[int, Meta(ge=0, le=COUNT_MAX)]

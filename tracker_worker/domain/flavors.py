@@ -6,7 +6,7 @@ import re
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
-from tracker_worker.domain.fields import COUNT_MAX, Count, Name, Text
+from tracker_worker.domain.fields import COUNT_MAX, Count, Label, Name, Text
 
 MB_PER_GB = 1024
 
@@ -29,8 +29,8 @@ class Flavor(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     root_gb: Count
     ephemeral_gb: Count = 0
     swap_mb: Count = 0
-    extra_specs: dict[Name, Text] = {}
-    name: Name | None = None
+    extra_specs: dict[Label, Text] = {}
+    name: Label | None = None
     id: Name | None = None
 
     def __post_init__(self) -> None:

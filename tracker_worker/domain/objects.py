@@ -16,6 +16,8 @@ from tracker_worker.domain.fields import (
     CpuSet,
     Finite,
     HostCpuSet,
+    HostName,
+    HostNameOrEmpty,
     Label,
     MigrationType,
     Name,
@@ -77,7 +79,7 @@ class PciRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=
     """A request for PCI devices, one of whose specs must match (nova.objects.InstancePCIRequest)."""
 
     count: Annotated[int, Meta(ge=0, le=4096)]
-    spec: Annotated[list[dict[Name, Scalar | list[Scalar]]], Meta(max_length=1024)]
+    spec: Annotated[list[dict[Label, Scalar | list[Scalar]]], Meta(max_length=1024)]
     request_id: Name | None = None
     numa_policy: Literal["required", "preferred", "legacy", "socket"] | None = None
     alias_name: Name | None = None
@@ -98,12 +100,12 @@ class Instance(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     os_type: Label | None = None
     task_state: TaskState | None = None
     volume_backed: bool = False
-    host: Label | None = None
-    node: Label | None = None
+    host: HostNameOrEmpty | None = None
+    node: HostNameOrEmpty | None = None
     numa_topology: GuestTopology | None = None
     pci_requests: PciRequests = []
     pci_devices: PciAddresses | None = None
-    image_properties: dict[Name, Text] = {}
+    image_properties: dict[Label, Text] = {}
     deleted: bool = False
 
     def __post_init__(self) -> None:
@@ -153,10 +155,10 @@ class Migration(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
     type: MigrationType
     status: Name
     instance_uuid: Uuid
-    source_node: Label | None = None
-    dest_node: Label | None = None
-    source_host: Label | None = None
-    dest_host: Label | None = None
+    source_node: HostNameOrEmpty | None = None
+    dest_node: HostNameOrEmpty | None = None
+    source_host: HostNameOrEmpty | None = None
+    dest_host: HostNameOrEmpty | None = None
     old_flavor: Flavor | None = None
     new_flavor: Flavor | None = None
     old_numa_topology: GuestTopology | None = None
@@ -236,7 +238,7 @@ class PciDevice(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
     dev_type: Literal["type-PCI", "type-PF", "type-VF", "vdpa"]
     numa_node: WholeOrMinusOne | None = None
     parent_addr: Label | None = None
-    tags: dict[Name, Label | None] | None = None
+    tags: dict[Label, Label | None] | None = None
     label: Label | None = None
     capabilities: dict[str, Scalar | list[Scalar] | dict[str, Scalar | list[Scalar]]] | None = None
 
@@ -270,7 +272,7 @@ class Resources(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
     """
 
     uuid: Uuid
-    host: Name
+    host: HostName
     vcpus: Whole
     memory_mb: Whole
     local_gb: Whole

@@ -210,6 +210,65 @@ def test_a_control_character_in_a_name_is_refused(method, path, name):
     assert (bad.code, bad.path) == (ErrorCode.INVALID_VALUE, field_path(path))
 
 
+UNSEEN = {
+    "C1 control": "a\x9b31m",
+    "bidi override": "a\u202eb",
+    "bidi isolate": "a\u2066b",
+    "Arabic letter mark": "a\u061cb",
+    "zero-width space": "a\u200bb",
+    "zero-width joiner": "a\u200db",
+    "word joiner": "a\u2060b",
+    "byte order mark": "\ufeffa",
+    "soft hyphen": "a\xadb",
+    "no-break space": "a\xa0b",
+    "Hangul filler": "a\u3164",
+    "variation selector": "a\ufe0f",
+    "tag": "a\U000e0041",
+    "line separator": "a\u2028b",
+    "trailing blank": "a ",
+    "leading blank": " a",
+}
+
+
+@pytest.mark.parametrize("name", UNSEEN.values(), ids=UNSEEN)
+@pytest.mark.parametrize(("method", "path"), [each for each in NAMES if "os_type" not in each[1]])
+def test_a_name_that_looks_like_another_is_refused(method, path, name):
+    bad = refused(method, path, name)
+    assert (bad.code, bad.path) == (ErrorCode.INVALID_VALUE, field_path(path))
+    assert bad.message.startswith("a host name has" if path[-1] in ("node", "host") else "a name has")
+
+
+@pytest.mark.parametrize("name", UNSEEN.values(), ids=UNSEEN)
+def test_a_text_of_a_tenant_or_a_driver_parks_no_command(name):
+    """Nobody evades being counted by what an image is named."""
+    for method, path in (
+        ("update_usage", ("instance", "os_type")),
+        ("update_usage", ("instance", "flavor", "name")),
+        ("update_usage", ("instance", "image_properties")),
+        (REPORT, ("resources", "stats")),
+    ):
+        value = {name: "x"} if path[-1] in ("image_properties", "stats") else name
+        read_command(open_envelope(message(method, with_value(EXAMPLES[method], path, value))))
+
+
+@pytest.mark.parametrize(
+    "name", ["compute-1.example.org", "d2a4f3c8-0000-4000-8000-000000000000", "domain-c7(a).b_1", "::1"]
+)
+def test_what_drivers_name_their_nodes_is_taken(name):
+    read_command(open_envelope(message("get_node", {"node": name})))
+
+
+@pytest.mark.parametrize("name", ["n\u043ede-1", "gr\xf6\xdfe", "two words", "\U0001f600"])
+@pytest.mark.parametrize(
+    ("method", "path"), [("get_node", ("node",)), (REPORT, ("resources", "host")), ("remove_node", ("host",))]
+)
+def test_a_host_name_beyond_visible_ascii_is_refused(method, path, name):
+    """A Cyrillic letter makes another node that looks the same."""
+    bad = refused(method, path, name)
+    assert (bad.code, bad.path) == (ErrorCode.INVALID_VALUE, field_path(path))
+    assert bad.message == "a host name has visible ASCII characters only, and no blank"
+
+
 @pytest.mark.parametrize("args", [[], "x", 1, None, True], ids=repr)
 def test_arguments_that_are_no_object_are_refused(args):
     bad = refusal(message("get_node", args))

@@ -61,7 +61,7 @@ def test_encode_writes_the_golden_bytes():
 
 @pytest.mark.parametrize("method", METHODS)
 def test_encode_writes_what_oslo_messaging_sends(method):
-    args = EXAMPLES[method] | {"node": "größe-\U0001f600"}
+    args = EXAMPLES[method] | {"event_id": "größe-\U0001f600"}
     sent = by_oslo(method, args, {"request_id": "req-1"}, UNIQUE_ID, version="1.0")
     assert encode(method, args, unique_id=UNIQUE_ID, request_id="req-1") == sent
 
