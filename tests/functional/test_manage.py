@@ -210,6 +210,38 @@ def test_names_from_outside_cannot_steer_a_terminal(bench, manage):
     assert name in manage.out
 
 
+STEERING = "\x1b[2J \x9b31m \u202e \u200b \n [red]"
+ESCAPED = "\\x1b[2J \\x9b31m \\u202e \\u200b \\n [red]"
+
+
+def test_texts_of_a_driver_are_shown_escaped(bench, manage):
+    """A driver's stats and a tenant's image may have any character: none drives a terminal."""
+    stats = {"about": STEERING, "\u202e[red]key": 1}
+    bench.send(a_report(resources=some_resources(stats=stats)))
+    bench.send(command("instance_claim", instance=an_instance(os_type="li\u202enux")))
+    assert manage.run("node", "show", NODE) == 0
+    assert (
+        ESCAPED in manage.out and "\\u202e[red]key" in manage.out and "num_os_type_li\\u202enux" in manage.out
+    )
+    assert not set(manage.out) & set("\x1b\x9b\u202e\u200b")
+    assert manage.json("node", "show", NODE)["stats"]["about"] == STEERING
+    assert not set(manage.out) & set("\x1b\x9b\u202e\u200b")
+
+
+def test_the_kept_body_of_a_letter_is_shown_escaped(bench, manage):
+    bench.deliver_body(encode("instance_claim", {"node": "a\u202eb", "event_id": "odd"}))
+    bench.run()
+    (letter,) = manage.json("dead-letter", "list")
+    assert (letter["node"], letter["path"]) == (None, "$.node")
+    assert manage.run("dead-letter", "show", letter["id"]) == 0
+    assert '"node": "a\\u202eb"' in manage.out and "\u202e" not in manage.out
+
+
+def test_a_name_that_was_mistyped_is_named_escaped(engine, manage):
+    complaint = manage.complaint("node", "show", "a\x9b31m\u202e")
+    assert complaint.startswith("node 'a\\x9b31m\\u202e' is not tracked")
+
+
 def test_the_history_has_every_event_in_order(a_node, manage):
     big = an_instance("big", a_flavor(memory_mb=99999))
     a_node.send(command("instance_claim", instance=big, limits=Limits(memory_mb=16384)), "too-big")

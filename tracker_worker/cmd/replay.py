@@ -32,6 +32,7 @@ from tracker_worker.cmd.progress import shown_progress
 from tracker_worker.cmd.replaying import Replay, delete_queues, embedded_worker
 from tracker_worker.cmd.summary import print_summary
 from tracker_worker.cmd.trace import Result, Trace, differences, read_trace
+from tracker_worker.core.terminal import escaped
 from tracker_worker.db.engine import create_engine
 from tracker_worker.domain.numa.pages import parse_reserved_pages
 from tracker_worker.domain.pci.specs import parse_aliases, parse_device_specs
@@ -253,7 +254,7 @@ def main() -> int:
         for trace in traces:
             settings_of(trace)
     except ValueError as error:
-        print(f"tracker-worker-replay: {error}", file=sys.stderr)
+        print(f"tracker-worker-replay: {escaped(str(error))}", file=sys.stderr)
         return 2
     if options.database and len(traces) > 1:
         print("tracker-worker-replay: --database takes one trace: it has to be empty", file=sys.stderr)
@@ -264,7 +265,7 @@ def main() -> int:
         try:
             session = Session(Path(directory), options.transport_url, options.database)
         except ValueError as error:
-            print(f"tracker-worker-replay: {error}", file=sys.stderr)
+            print(f"tracker-worker-replay: {escaped(str(error))}", file=sys.stderr)
             return 2
         total = sum(len(trace.steps) for trace in traces)
         with shown_progress(console, total) as stepped, ThreadPoolExecutor(TRACES_AT_ONCE) as pool:
@@ -278,6 +279,6 @@ def main() -> int:
         return 0
     failed = check(replayed)
     for line in failed:
-        print(line)
+        print(escaped(line))
     print(f"{len(replayed)} traces, {total} commands, {len(failed)} differences")
     return 1 if failed else 0

@@ -6,6 +6,7 @@ they are. Changes nothing.
 import logging
 import sys
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 from oslo_config import cfg
@@ -20,10 +21,22 @@ from tracker_worker.bus.topology import TopologyMismatch, notification_queue
 from tracker_worker.cmd import embedded, misconfiguration, sharing
 from tracker_worker.cmd.manage.queues import topology_of
 from tracker_worker.cmd.manage.session import CommandFailed, connected, engine_at_head, snapshot
+from tracker_worker.core.terminal import escaped
 from tracker_worker.db import dead_letters, listing
 from tracker_worker.db import permissions as write_permissions
 from tracker_worker.db.errors import DATABASE_ERRORS, is_write_refused
 from tracker_worker.worker.service import WorkerSettings
+
+
+def _shown(check: Callable[["Checks"], Result]) -> Callable[["Checks"], Result]:
+    """Return a check whose details drive no terminal: they have names and errors from elsewhere."""
+
+    @wraps(check)
+    def shown(checks: "Checks") -> Result:
+        result = check(checks)
+        return Result(result.code, result.details and escaped(result.details))
+
+    return shown
 
 
 class Checks(upgradecheck.UpgradeCommands):
@@ -161,13 +174,13 @@ class Checks(upgradecheck.UpgradeCommands):
         return Result(Code.SUCCESS)
 
     _upgrade_checks = (
-        ("Configuration", configuration),
-        ("Database schema", schema),
-        ("Shared settings", shared),
-        ("Exchange and queues", queues),
-        ("Notifications", notifications),
-        ("Nodes", nodes),
-        ("Dead letters", parked),
+        ("Configuration", _shown(configuration)),
+        ("Database schema", _shown(schema)),
+        ("Shared settings", _shown(shared)),
+        ("Exchange and queues", _shown(queues)),
+        ("Notifications", _shown(notifications)),
+        ("Nodes", _shown(nodes)),
+        ("Dead letters", _shown(parked)),
     )
 
     def _settings(self) -> WorkerSettings:

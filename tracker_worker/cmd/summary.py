@@ -9,8 +9,10 @@ from typing import Any, Protocol
 
 from rich.console import Console
 from rich.table import Column, Table
+from rich.text import Text
 
 from tracker_worker.cmd.trace import Result, Trace
+from tracker_worker.core.terminal import escaped
 
 MOST_ROWS = 10
 _OUTCOMES = ("applied", "granted", "refused", "ignored", "parked")
@@ -78,7 +80,7 @@ def _outcomes(replayed: Sequence[ReplayedTrace]) -> Table:
     )
     table = Table("method", *(Column(outcome, justify="right") for outcome in _OUTCOMES), title="Outcomes")
     for method in sorted({method for method, _ in counts}):
-        table.add_row(method, *(str(counts[method, outcome] or "") for outcome in _OUTCOMES))
+        table.add_row(_text(method), *(str(counts[method, outcome] or "") for outcome in _OUTCOMES))
     return table
 
 
@@ -89,8 +91,8 @@ def _fullest(replayed: Sequence[ReplayedTrace]) -> Table:
     views = [(view, _short_name(one.trace)) for one in replayed for view in one.fullest]
     for view, name in sorted(views, key=lambda pair: fullness(pair[0]), reverse=True)[:MOST_ROWS]:
         table.add_row(
-            name,
-            view["name"],
+            _text(name),
+            _text(view["name"]),
             f"{view['vcpus_used']}/{view['vcpus']}",
             f"{view['memory_mb_used']}/{view['memory_mb']}",
             f"{view['local_gb_used']}/{view['local_gb']}",
@@ -116,8 +118,13 @@ def _counted(title: str, columns: Sequence[str], counts: dict[Any, int]) -> Tabl
     table.add_column("count", justify="right")
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     for key, count in ordered[:MOST_ROWS]:
-        table.add_row(*key, str(count))
+        table.add_row(*map(_text, key), str(count))
     if len(ordered) > MOST_ROWS:
         rest = [f"and {len(ordered) - MOST_ROWS} more", *("" for _ in columns[1:])]
         table.add_row(*rest, str(sum(count for _, count in ordered[MOST_ROWS:])))
     return table
+
+
+def _text(value: str) -> Text:
+    """Return what a trace or a worker says: without markup, and without what drives a terminal."""
+    return Text(escaped(value))

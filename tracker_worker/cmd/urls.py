@@ -10,6 +10,7 @@ from typing import Any
 
 from oslo_config import cfg
 
+from tracker_worker.core.terminal import escaped_lines
 from tracker_worker.core.urls import URLRefused, redacted, secrets_of
 
 Check = Callable[[str, str], None]
@@ -51,7 +52,9 @@ def hide_secrets(secrets: frozenset[str]) -> None:
 
 
 class RedactedError(Exception):
-    """Stands in a log record for an error whose traceback has a secret; its text is that, redacted."""
+    """Stands in a log record for an error whose traceback must not be shown as it is; its text is what may be
+    shown of it.
+    """
 
 
 class _RedactedRecords:
@@ -64,12 +67,12 @@ class _RedactedRecords:
     def __call__(self, *args: Any, **more: Any) -> logging.LogRecord:
         record = self._make(*args, **more)
         message = _message_of(record)
-        if (shown := redacted(message, self.secrets)) != message:
+        if (shown := self._shown(message)) != message:
             record.msg, record.args = shown, ()
         # oslo.log adds the error that is being handled to what is logged meanwhile.
         error = record.exc_info[1] if record.exc_info else sys.exc_info()[1]
         trace = "".join(traceback.format_exception(error)) if error is not None else ""
-        if (shown := redacted(trace, self.secrets)) != trace:
+        if (shown := self._shown(trace)) != trace:
             record.exc_info = (RedactedError, RedactedError(shown.rstrip()), None)
         return record
 
@@ -77,7 +80,11 @@ class _RedactedRecords:
         self, _kind: type[BaseException], error: BaseException, _trace: TracebackType | None
     ) -> None:
         """Print the traceback of an error that ends the program (sys.excepthook)."""
-        print(redacted("".join(traceback.format_exception(error)), self.secrets), end="", file=sys.stderr)
+        print(self._shown("".join(traceback.format_exception(error))), end="", file=sys.stderr)
+
+    def _shown(self, text: str) -> str:
+        """Return a text without secrets, and without what drives the terminal of whoever reads the log."""
+        return escaped_lines(redacted(text, self.secrets))
 
 
 def _message_of(record: logging.LogRecord) -> str:

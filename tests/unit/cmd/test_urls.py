@@ -79,6 +79,16 @@ def test_error_that_is_being_handled_is_logged_without_secret(logger):
     assert SECRET not in logger.text()
 
 
+def test_what_drives_a_terminal_is_logged_escaped(logger):
+    try:
+        raise ValueError("\x9b31m")
+    except ValueError:
+        logger.exception("host %s\nand more", "\u202e")
+    assert "\u202e" not in logger.text() and "\x9b" not in logger.text()
+    assert "u202e" in logger.text() and "x9b31m" in logger.text()
+    assert "u000a" not in logger.text()
+
+
 def test_other_records_are_logged_as_they_are(logger):
     try:
         raise OSError("no route")

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from oslo_config import cfg
 
-from tracker_worker.cmd.manage.rendering import complain, print_fields, print_json, print_rows
+from tracker_worker.cmd.manage.rendering import complain, json_text, print_fields, print_json, print_rows
 from tracker_worker.cmd.manage.session import CommandFailed, engine_at_head, snapshot
 from tracker_worker.db import dead_letters
 from tracker_worker.db.dead_letters import DISCARDED, PARKED, REPLAYED, SettledEvent
@@ -47,7 +47,7 @@ def show(conf: cfg.ConfigOpts, args: Any) -> int:
     print_fields(fields, "Dead letter")
     if replays:
         print_rows(SettledEvent.__struct_fields__, map(msgspec.structs.astuple, replays), "Replays")
-    print_fields({"body": msgspec.json.format(msgspec.json.encode(body)).decode()})
+    print_fields({"body": json_text(body)})
     return 0
 
 

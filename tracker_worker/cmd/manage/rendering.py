@@ -11,21 +11,25 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tracker_worker.core.terminal import escaped, escaped_json
+
 WIDE = 1000
 """Columns of what is no terminal: nothing is cut where another program reads."""
 
 
 def print_json(value: Any) -> None:
     """Print one JSON document, indented."""
-    text = msgspec.json.format(
-        msgspec.json.encode(_with_zones(msgspec.to_builtins(value, builtin_types=(datetime,))))
-    )
-    sys.stdout.write(text.decode() + "\n")
+    sys.stdout.write(_document(value) + "\n")
+
+
+def json_text(value: Any) -> Text:
+    """Return a JSON document, indented, as it stands in a table."""
+    return Text(_document(value))
 
 
 def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:
     """Print a table: one row a thing. None is shown as a dash."""
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(title=title and Text(escaped(title)), title_justify="left", title_style="bold")
     found = [list(row) for row in rows]
     for index, column in enumerate(columns):
         numbers = any(_is_number(row[index]) for row in found)
@@ -37,17 +41,19 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str
 
 def print_fields(fields: dict[str, Any], title: str | None = None) -> None:
     """Print a table of one thing: a row a field."""
-    table = Table(title=title, title_justify="left", title_style="bold", show_header=False)
+    table = Table(
+        title=title and Text(escaped(title)), title_justify="left", title_style="bold", show_header=False
+    )
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, value in fields.items():
-        table.add_row(name, _cell(value))
+        table.add_row(_cell(name), _cell(value))
     _console().print(table)
 
 
 def complain(text: str) -> None:
     """Print one line on standard error."""
-    line = " ".join(text.split())
+    line = escaped(" ".join(text.split()))
     print(f"tracker-worker-manage: {line}", file=sys.stderr)
 
 
@@ -57,8 +63,10 @@ def _console() -> Console:
 
 
 def _cell(value: Any) -> Text:
-    """Return a value as text: without markup, and without what would move a terminal's cursor."""
+    """Return a value as text: without markup, and without what drives a terminal."""
     match value:
+        case Text():
+            return value
         case None:
             return Text("-")
         case bool():
@@ -66,13 +74,18 @@ def _cell(value: Any) -> Text:
         case datetime():
             return Text(f"{value.isoformat(sep=' ', timespec='seconds')} UTC")
         case list():
-            return Text(", ".join(map(str, value)) or "-")
+            return Text(escaped(", ".join(map(str, value))) or "-")
         case _:
-            return Text(str(value))
+            return Text(escaped(str(value)))
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _document(value: Any) -> str:
+    plain = _with_zones(msgspec.to_builtins(value, builtin_types=(datetime,)))
+    return escaped_json(msgspec.json.format(msgspec.json.encode(plain)).decode())
 
 
 def _with_zones(value: Any) -> Any:
