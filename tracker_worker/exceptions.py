@@ -7,13 +7,18 @@ the worker's errors are raised as themselves; TrackerAPI.from_conf makes one tha
 
 
 class TrackerWorkerException(Exception):
-    """Base of all errors that the worker, or its client, raises in a caller."""
+    """Base of all errors that the worker, or its client, raises in a caller.
+
+    Raised itself where the worker failed to answer a question: its log has the reason, nothing else is kept.
+    """
 
     code = "error"
 
 
 class InvalidCommand(TrackerWorkerException):
-    """The command was not understood and is kept as a dead letter: mend the field that the text names."""
+    """The command was not understood: mend the field that the text names. It is kept as a dead letter, unless
+    it was a question.
+    """
 
     code = "invalid_command"
 

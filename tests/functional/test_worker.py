@@ -23,7 +23,7 @@ from tests.functional.statements import Fault, disk_full
 from tests.servers.server import wait_until
 from tracker_worker import exceptions
 from tracker_worker.cmd import embedded
-from tracker_worker.db.tables import NODES, OUTBOX, RECEIPTS, RELAY_LEASE
+from tracker_worker.db.tables import DEAD_LETTERS, NODES, OUTBOX, RECEIPTS, RELAY_LEASE
 from tracker_worker.domain.partitions import partition_of
 from tracker_worker.rpcapi import TrackerAPI
 from tracker_worker.worker.service import Worker, WorkerSettings
@@ -200,19 +200,21 @@ def test_a_stock_client_can_call(running, transports):
 
 
 @pytest.mark.parametrize("version", ["1.1", "2.0"])
-def test_another_version_is_not_supported(running, transports, version):
+def test_another_version_is_not_supported(running, transports, engine, version):
     client = raw_client(transports, running.exchange, version=version)
     with pytest.raises(oslo_messaging.UnsupportedVersion) as caught:
         client.call({}, "get_node", node="node-1")
     assert (caught.value.version, caught.value.method) == (version, "get_node")
+    assert rows(engine, DEAD_LETTERS) == []
 
 
 @pytest.mark.parametrize(("method", "namespace"), [("reboot", None), ("get_node", "ns")])
-def test_an_unknown_method_is_no_such_method(running, transports, method, namespace):
+def test_an_unknown_method_is_no_such_method(running, transports, engine, method, namespace):
     client = raw_client(transports, running.exchange, version="1.0", namespace=namespace)
     with pytest.raises(oslo_messaging.NoSuchMethod) as caught:
         client.call({}, method, node="node-1")
     assert caught.value.method == method
+    assert rows(engine, DEAD_LETTERS) == []
 
 
 def test_casts_are_applied_in_the_order_they_were_cast(api, engine):

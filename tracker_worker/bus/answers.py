@@ -27,6 +27,10 @@ _PARKED_AS: dict[str, type[exceptions.TrackerWorkerException]] = {
 }
 
 
+WORKER_FAULTS = frozenset(code for code, kind in _PARKED_AS.items() if kind is exceptions.EventParked)
+"""The codes of what no sender can mend."""
+
+
 def parked_reply(bad: BadMessage) -> dict[str, Any]:
     """Return the reply that is stored for a parked event."""
     return {"outcome": PARKED, "code": bad.code.value, "path": bad.path, "message": bad.message}
@@ -41,6 +45,12 @@ def answer_to(method: str | None, version: str, reply: dict[str, Any]) -> Answer
     if reply["outcome"] == Outcome.REFUSED:
         return _refused(method or "", reply.get("reason", ""))
     return reply
+
+
+def question_error(method: str, version: str, bad: BadMessage) -> Exception:
+    """Return what the caller of a question gets that cannot be answered: nothing of it is kept."""
+    error = _parked(method, version, parked_reply(bad))
+    return exceptions.TrackerWorkerException(str(error)) if bad.code in WORKER_FAULTS else error
 
 
 def _parked(method: str, version: str, reply: dict[str, Any]) -> Exception:

@@ -123,6 +123,8 @@ class CommandServer(RPCServer):  # type: ignore[misc]
 
     def _encode(self, message: Any) -> bytes:
         content = message.message
+        # A driver's own attribute; the fake driver's queue has no name.
+        waits = getattr(message, "reply_q", None) or getattr(message, "_reply_q", None)
         return envelope.encode(
             content.get("method"),
             content.get("args", {}),
@@ -130,6 +132,7 @@ class CommandServer(RPCServer):  # type: ignore[misc]
             namespace=content.get("namespace"),
             unique_id=getattr(message, "unique_id", None) or self._new_id(),
             request_id=message.ctxt.get("request_id") if isinstance(message.ctxt, dict) else None,
+            reply_queue=None if waits is None else str(waits),
         )
 
 

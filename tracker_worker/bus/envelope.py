@@ -15,7 +15,7 @@ from msgspec import Raw, Struct
 from oslo_serialization import jsonutils
 
 from tracker_worker.bus.delivery import BodyDigest
-from tracker_worker.domain.commands import METHODS, VERSION, Command
+from tracker_worker.domain.commands import METHODS, VERSION, Command, GetNode
 from tracker_worker.domain.errors import BadMessage, ErrorCode
 from tracker_worker.domain.fields import HOST_NAME, NAME, PATTERN_TEXTS
 
@@ -27,10 +27,15 @@ _NAME_BYTES = 12 * 255 + 2
 _NODE = re.compile(HOST_NAME), 255
 _ID = re.compile(NAME), 64
 _NOT_DIGESTED = ("event_id", "origin")
+_NULL = Raw(b"null")
+_REPLY_QUEUE = re.compile(r"reply_([^:]+):.+:[0-9]+")
 
 
 class Envelope(Struct, frozen=True):
-    """A message whose envelope is right; `args` is still the sender's JSON."""
+    """A message whose envelope is right; `args` is still the sender's JSON.
+
+    `reply_queue` is the queue on which a caller waits, None for a cast.
+    """
 
     method: str
     args: Raw
@@ -38,6 +43,25 @@ class Envelope(Struct, frozen=True):
     namespace: str | None
     unique_id: str | None
     request_id: str | None
+    reply_queue: str | None = None
+
+    @property
+    def is_question(self) -> bool:
+        """Whether it is a call that can change nothing: `get_node`, or a method that does not exist.
+
+        Its caller learns what is wrong with it, and there is nothing to keep.
+        """
+        exists = self.namespace is None and self.method in METHODS
+        return self.reply_queue is not None and not (exists and METHODS[self.method] is not GetNode)
+
+    @property
+    def reply_host(self) -> str | None:
+        """The host that waits for the reply, where its queue tells it.
+
+        Source: oslo.messaging's QManager (use_queue_manager), "reply_<host>:<process>:<number>".
+        """
+        match = _REPLY_QUEUE.fullmatch(self.reply_queue or "")
+        return match and _fitting(match[1], *_NODE)
 
 
 class _Outer(Struct, frozen=True):
@@ -52,13 +76,15 @@ class _Inner(Struct, frozen=True):
     namespace: str | None = None
     unique_id: str | None = msgspec.field(name="_unique_id", default=None)
     request_id: str | None = msgspec.field(name="_context_request_id", default=None)
+    msg_id: Raw = msgspec.field(name="_msg_id", default=_NULL)
+    reply_queue: Raw = msgspec.field(name="_reply_q", default=_NULL)
 
 
 class _Names(Struct, frozen=True):
     """What can be told of arguments that are otherwise wrong."""
 
-    node: Raw = Raw(b"null")
-    event_id: Raw = Raw(b"null")
+    node: Raw = _NULL
+    event_id: Raw = _NULL
 
 
 _outer = msgspec.json.Decoder(_Outer)
@@ -80,11 +106,16 @@ def encode(
     namespace: str | None = None,
     unique_id: str | None = None,
     request_id: str | None = None,
+    reply_queue: str | None = None,
 ) -> bytes:
-    """Return the body that oslo.messaging's RabbitMQ driver would send for a cast."""
+    """Return the body that oslo.messaging's RabbitMQ driver would send for a cast, or for a call whose reply
+    is awaited on a queue.
+    """
     inner: dict[str, Any] = {"method": method, "args": args}
     inner |= {"namespace": namespace} if namespace is not None else {}
     inner |= {"version": version}
+    call = {"_msg_id": unique_id or "", "_reply_q": reply_queue, "_timeout": None}
+    inner |= call if reply_queue is not None else {}
     inner |= {"_unique_id": unique_id} if unique_id is not None else {}
     inner |= {"_context_request_id": request_id} if request_id is not None else {}
     text = jsonutils.dumps({"oslo.version": "2.0", "oslo.message": jsonutils.dumps(inner)})
@@ -111,6 +142,7 @@ def open_envelope(body: bytes | BodyDigest) -> Envelope:
         inner.namespace,
         inner.unique_id,
         _fitting(inner.request_id, *_ID),
+        _text(inner.reply_queue) if _text(inner.msg_id) is not None else None,
     )
 
 

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from tracker_worker.bus.answers import PONG, answer_to, parked_reply
+from tracker_worker.bus.answers import PONG, answer_to, parked_reply, question_error
 from tracker_worker.bus.delivery import Answer, Delivery
 from tracker_worker.bus.notification_body import Header, encode_bounded
 from tracker_worker.bus.redaction import kept_body
@@ -113,6 +113,8 @@ class Batch:
             self._settled.append(attempts_key(event.delivery))
         if event.is_ping:
             self._answers.append((event.delivery, PONG))
+        elif event.is_question:
+            self._answer_question(event)
         elif known is not None and known.digest == event.digest:
             self._answer(event, known.reply)
         elif known is not None:
@@ -188,6 +190,14 @@ class Batch:
     def _node(self, name: str) -> Node:
         progress = self._progress.get(name)
         return progress.change.after if progress else self._nodes[name]
+
+    def _answer_question(self, event: Event) -> None:
+        """It leaves no receipt: its event id means nothing, and it is answered as often as it comes."""
+        if isinstance(event.command, GetNode) and event.bad is None:
+            self._show(event, event.command)
+        elif event.envelope is not None and event.bad is not None:
+            error = question_error(event.envelope.method, event.envelope.version, event.bad)
+            self._answers.append((event.delivery, error))
 
     def _show(self, event: Event, command: GetNode) -> None:
         node = self._node(command.node)

@@ -24,6 +24,7 @@ from tenacity import (
 from tenacity.nap import sleep_using_event
 from tenacity.stop import stop_base, stop_never
 
+from tracker_worker.bus.answers import WORKER_FAULTS
 from tracker_worker.bus.delivery import Answer, Delivery
 from tracker_worker.db.dead_letters import DeadLetter
 from tracker_worker.db.errors import (
@@ -286,6 +287,9 @@ class Committer:
         self._committed()
         for letter in work.dead_letters:
             _log_dead_letter(letter)
+        for event in events:
+            if event.is_question and event.bad is not None and event.bad.code in WORKER_FAULTS:
+                LOG.error("A question about node %s was not answered: %s", event.node, event.bad)
 
     def _snapshot(self, events: Sequence[Event]) -> Snapshot:
         """Read what the batch needs and the cache has not: at most six statements, however many events."""

@@ -28,7 +28,7 @@ class Event(Struct, frozen=True):
     """A delivery as far as it could be read: a command, or what is bad about it.
 
     `owned` tells that the node named belongs to the partition that the delivery came from: only then may this
-    lane touch its row.
+    lane touch its row. Nothing of a question that cannot be answered needs it.
     """
 
     delivery: Delivery
@@ -52,6 +52,11 @@ class Event(Struct, frozen=True):
     def is_ping(self) -> bool:
         """Whether it asks for an answer alone, whatever else is in it: it is never parked."""
         return self.envelope is not None and self.envelope.method == PING
+
+    @property
+    def is_question(self) -> bool:
+        """Whether it is a call that can change nothing: it is answered, and never parked nor held."""
+        return self.envelope is not None and self.envelope.is_question
 
     @property
     def cause(self) -> CausePayload:
@@ -131,7 +136,8 @@ def _misplaced(delivery: Delivery) -> BadMessage:
 def _bad_event(delivery: Delivery, envelope: Envelope | None, bad: BadMessage, partitions: int) -> Event:
     digest, _ = names_of(delivery.body, None)
     event_id, node = names_of(delivery.body, envelope)
-    owned = node is not None and partition_of(node, partitions) == delivery.partition
+    asked = envelope is not None and envelope.is_question
+    owned = not asked and node is not None and partition_of(node, partitions) == delivery.partition
     return Event(delivery, event_id, digest, envelope, node, owned, None, bad)
 
 

@@ -72,6 +72,26 @@ def test_a_call_is_read_like_a_cast():
     assert read_command(open_envelope(raw)) == GetNode(node="node-1")
 
 
+@pytest.mark.parametrize(
+    ("queue", "host"),
+    [
+        ("reply_compute-7.example.org:nova-compute:3", "compute-7.example.org"),
+        ("reply_0123456789abcdef0123456789abcdef", None),
+        ("reply_\u202ehost:nova-compute:3", None),
+        ("host:nova-compute:3", None),
+    ],
+)
+def test_the_host_of_a_caller_is_read_from_its_reply_queue(queue, host):
+    envelope = open_envelope(encode("get_node", {}, unique_id="u", reply_queue=queue))
+    assert (envelope.reply_queue, envelope.reply_host) == (queue, host)
+
+
+@pytest.mark.parametrize("call", [{"_reply_q": "q"}, {"_msg_id": "m", "_reply_q": 1}, {"_msg_id": "m"}])
+def test_what_nobody_waits_for_is_no_call(call):
+    envelope = open_envelope(message("get_node", {"node": "node-1"}, **call))
+    assert envelope.reply_queue is None and not envelope.is_question
+
+
 def test_a_context_is_not_read_but_for_the_request_id():
     context = {"roles": ["admin"], "auth_token": "secret", "deep": {"x": [1, None]}, "ok": True}
     raw = by_oslo("get_node", {"node": "n"}, {"request_id": "req-1", **context}, UNIQUE_ID)
