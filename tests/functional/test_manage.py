@@ -124,14 +124,15 @@ def test_a_purge_can_be_tried_first(bench, engine, manage):
         bench.deliver_body(encode("get_node", {"event_id": event_id}))
         bench.run()
         bench.date(now - timedelta(days=age), event_id)
+    bench.send(a_report(), "tracked")
     bench.send(command("remove_node", force=True), "removed")
-    bench.date(datetime(2020, 1, 1), "removed")
+    bench.date(datetime(2020, 1, 1), "tracked", "removed")
     with engine.begin() as connection:
         receipts.count_attempts(connection, {"gone": 1})
         connection.execute(sa.update(ATTEMPTS).values(counted_at=datetime(2020, 1, 1)))
-    expected = {"receipts": 2, "dead_letters": 0, "nodes": 1, "attempts": 1, "days": 7}
+    expected = {"receipts": 3, "dead_letters": 0, "nodes": 1, "attempts": 1, "days": 7}
     assert manage.json("db", "purge", "--dry-run") == expected | {"dry_run": True}
-    assert bench.receipts().keys() == {"old", "young", "new", "removed"}
+    assert bench.receipts().keys() == {"old", "young", "new", "tracked", "removed"}
     assert manage.json("db", "purge") == expected | {"dry_run": False}
     assert bench.receipts().keys() == {"young", "new"}
     assert manage.json("db", "purge", "--days", "2")["receipts"] == 1

@@ -47,9 +47,13 @@ def purge(a_purge):
 
 @pytest.fixture
 def received(bench, now):
-    """Lets events of a node have been settled so many days ago."""
+    """Lets events of a node have been settled so many days ago; the receipt of its first report is gone."""
 
     def settle(age_in_days, *event_ids, node=NODE):
+        if node not in [row["name"] for row in bench.rows(NODES)]:
+            bench.track(node)
+            with bench.engine.begin() as connection:
+                connection.execute(sa.delete(RECEIPTS).where(RECEIPTS.c.node == node))
         for event_id in event_ids:
             bench.deliver(command("build_failed", node=node), event_id)
         bench.run()

@@ -42,8 +42,8 @@ class NodeSummary(Struct, frozen=True):
 class HistoryEntry(Struct, frozen=True):
     """A receipt as the history of a node shows it.
 
-    `sequence` is None for a parked event that did not move the node; `reason` tells why an event was refused,
-    ignored or parked.
+    `sequence` is None for an event that did not move the node: one that was parked, or came before the node
+    had a row. `reason` tells why an event was refused, ignored or parked.
     """
 
     sequence: int | None

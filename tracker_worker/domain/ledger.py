@@ -151,6 +151,11 @@ class Node(Struct, frozen=True):
         return self.resources is not None
 
     @property
+    def known(self) -> bool:
+        """Whether anything was ever recorded of it: an unknown name has no row, and no sequence to move."""
+        return self.sequence > 0
+
+    @property
     def used(self) -> Amounts:
         """Reserve plus claims."""
         return self.reserve.plus(self.claimed)

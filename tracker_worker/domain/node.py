@@ -112,7 +112,7 @@ class Decision(Struct, frozen=True):
     """What a command does: its outcome, the ledger's changes, housekeeping marks, and what to tell the world.
 
     A usage notification covers `changes`; marks are nobody's business but the worker's. `recorded` tells that
-    the event leaves a receipt and moves the node's sequence.
+    the event leaves a receipt, and moves the node's sequence if the node has a row.
     """
 
     outcome: Outcome
@@ -122,6 +122,14 @@ class Decision(Struct, frozen=True):
     marks: tuple[Mark, ...] = ()
     effects: tuple[Effect, ...] = ()
     recorded: bool = True
+
+    @property
+    def makes_row(self) -> bool:
+        """Whether a name that has no row gets one: it is tracked from now on, or has a conflict to show.
+
+        What touched its instances is for its audits, and a name that nobody reports has none.
+        """
+        return bool(self.changes) or any(isinstance(mark, ConflictNoted) for mark in self.marks)
 
 
 def decide(

@@ -216,27 +216,32 @@ class Batch:
             changes: tuple[Change, ...] = (*decision.changes, *decision.marks)
             # A replay is settled by its receipt.
             recorded = decision.recorded or is_replay(event.event_id)
-            after = evolve(node, changes) if recorded else remember(node, decision.marks)
+            moved = recorded and (node.known or decision.makes_row)
+            marks = decision.marks if node.known or moved else ()
+            after = evolve(node, changes) if moved else remember(node, marks)
             notices = [effect_notice(effect, after, event.cause) for effect in decision.effects]
             reply = _reply(decision, after.sequence)
         except Exception as error:
             self._park(event, internal_error(error))
             return
-        if not recorded:
-            self._remember(after, decision.marks)
+        if moved:
+            progress = self._advance(after, changes)
+            progress.events += 1
+            if decision.changes:
+                progress.visible += 1
+                progress.cause = event.cause
+            self._own_uuids(node, after)
+        else:
+            self._remember(after, marks)
+        if recorded:
+            self._notices += [(node.name, notice) for notice in notices]
+            sequence = after.sequence if moved else None
+            self._receive(event, node.name, sequence, decision.outcome.value, reply)
+        else:
             self._answer(event, reply)
-            return
-        progress = self._advance(after, changes)
-        progress.events += 1
-        if decision.changes:
-            progress.visible += 1
-            progress.cause = event.cause
-        self._own_uuids(node, after)
-        self._notices += [(node.name, notice) for notice in notices]
-        self._receive(event, node.name, after.sequence, decision.outcome.value, reply)
 
     def _remember(self, after: Node, marks: tuple[Mark, ...]) -> None:
-        """Keep what an audit leaves that changes nothing: no receipt, and its answer holds for this node."""
+        """Keep what an event leaves that moves no sequence, if anything; its answer holds for this node."""
         if marks:
             self._advance(after, marks)
         else:
