@@ -40,7 +40,9 @@ import oslo_messaging  # noqa: E402
 import sqlalchemy as sa  # noqa: E402
 
 from tracker_worker.bus.envelope import PING  # noqa: E402
-from tracker_worker.db import dead_letters  # noqa: E402
+from tracker_worker.db import dead_letter_queries, dead_letters  # noqa: E402
+from tracker_worker.db.dead_letter_queries import Wanted  # noqa: E402
+from tracker_worker.db.dead_letters import PARKED  # noqa: E402
 from tracker_worker.db.engine import create_engine, sync_schema  # noqa: E402
 from tracker_worker.db.tables import OUTBOX  # noqa: E402
 from tracker_worker.domain.partitions import server_of  # noqa: E402
@@ -126,15 +128,14 @@ class TrackerWorkerFixture(fixtures.Fixture):
         Each is {id, event_id, code, path, message, node, method, body}. At most MOST_LETTERS.
         """
         with self._engine.connect() as connection:
-            letters = dead_letters.newest(connection, MOST_LETTERS, state=dead_letters.PARKED)
+            letters = dead_letter_queries.newest(connection, Wanted(PARKED), MOST_LETTERS)
         return [{name: getattr(letter, name) for name in _LETTER} for letter in letters]
 
     def discard_dead_letters(self) -> None:
         """Forget the dead letters that there are: the test expects them."""
-        letters = self.dead_letters
+        letter_ids = [letter["id"] for letter in self.dead_letters]
         with self._engine.begin() as connection:
-            for letter in letters:
-                dead_letters.discard(connection, letter["id"])
+            dead_letters.discard(connection, letter_ids)
 
     @property
     def notifications(self) -> list[Json]:

@@ -89,6 +89,8 @@ def test_the_parked_ones_are_listed_oldest_first(bench, manage):
         "method": "instance_claim",
         "event_id": "first",
         "message": "client and worker differ in [bus] partitions",
+        "request_id": None,
+        "reply_host": None,
     }
     assert [letter["id"] for letter in manage.json("dead-letter", "list", "--limit", "1")] == [second]
 

@@ -20,7 +20,7 @@ from tests.functional.conftest import a_bench, bench  # noqa: F401
 from tests.functional.lanes import rows
 from tests.functional.statements import watched
 from tests.servers.mariadb import MariaDB
-from tracker_worker.db import dead_letters, lease, outbox, receipts, retention, store
+from tracker_worker.db import dead_letter_queries, lease, outbox, receipts, retention, store
 from tracker_worker.db.clock import UtcNow
 from tracker_worker.db.connection import LazyConnection
 from tracker_worker.db.dead_letters import DeadLetter
@@ -197,7 +197,7 @@ def test_a_dead_letter_comes_back_as_it_was(engine, a_unit_of_work):
     )  # fmt: skip
     a_unit_of_work().commit(work(dead_letters=[letter]))
     with engine.connect() as connection:
-        kept = dead_letters.find(connection, ["l-1"])["l-1"]
+        kept = dead_letter_queries.find(connection, ["l-1"])["l-1"]
     assert {name: getattr(kept, name) for name in DeadLetter.__struct_fields__} == msgspec.structs.asdict(
         letter
     )

@@ -2,9 +2,11 @@
 """What tracker-worker-manage reads and writes on database servers; a worker's whole way on MariaDB."""
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sa
+from oslo_config.cfg import ConfigOpts
 
 from tests.builders import INSTANCE, NODE, a_report, an_instance, args_of, command, some_resources
 from tests.functional.lanes import PARTITIONS, LaneBench, rows
@@ -15,7 +17,8 @@ from tests.integration.stock import RPC
 from tests.integration.test_interop_notifications import REPORT
 from tracker_worker.bus.envelope import encode
 from tracker_worker.cmd.manage import replays
-from tracker_worker.db import revisions
+from tracker_worker.db import dead_letter_queries, revisions
+from tracker_worker.db.dead_letter_queries import Wanted
 from tracker_worker.db.engine import create_engine
 from tracker_worker.db.tables import DEAD_LETTERS, NODES, OUTBOX, RECEIPTS
 from tracker_worker.domain.partitions import partition_of
@@ -89,6 +92,35 @@ def test_letters_are_replayed_or_discarded(bench, manage):
     (replayed,) = manage.json("dead-letter", "list", "--state", "replayed")
     assert replayed["id"] == young
     assert manage.json("dead-letter", "show", young)["replays"][0]["outcome"] == "granted"
+
+
+def test_many_letters_are_worked_off_in_pages(bench, manage, monkeypatch, capsys):
+    monkeypatch.setattr(dead_letter_queries, "IDS_AT_ONCE", 3)
+    monkeypatch.setattr(dead_letter_queries, "LETTERS_AT_ONCE", 2)
+    bench.track()
+    ids = [park(bench, f"event-{number}") for number in range(7)]
+    bench.deliver_body(b"not JSON")
+    bench.run()
+    (group, _) = manage.json("dead-letter", "summary")
+    assert (group["code"], group["letters"], group["nodes"]) == ("wrong_partition", 7, 1)
+    assert len(manage.json("dead-letter", "list", "--since", "2020-01-01", "--limit", "7")) == 7
+    assert "the newest 7 of 8 letters" in manage.err
+    assert sum(dead_letter_queries.pages_in_order(bench.engine, Wanted("parked", node=NODE)), []) == ids
+    sent = []
+    args = SimpleNamespace(force=True, dry_run=False, format="json")
+    assert replays.replay_wanted(ConfigOpts(), args, bench.engine, Wanted("parked"), sent.append) == 1
+    assert [one.letter_id for one in sent] == ids
+    assert '"was not kept verbatim"' in capsys.readouterr().out
+    assert manage.json("dead-letter", "discard", "--node", NODE)[0]["letters"] == 7
+    assert len(manage.json("dead-letter", "list")) == 1
+
+
+def test_casts_for_invented_nodes_leave_no_rows(bench):
+    for number in range(20):
+        bench.deliver(command("build_failed", node=f"invented-{number}"))
+    bench.run()
+    assert rows(bench.engine, NODES) == []
+    assert {row["sequence"] for row in rows(bench.engine, RECEIPTS)} == {None}
 
 
 def test_schema_and_purge(bench, manage):

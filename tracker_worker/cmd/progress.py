@@ -12,20 +12,20 @@ LINE_SECONDS = 10.0
 
 
 @contextmanager
-def shown_progress(console: Console, total: int) -> Iterator[Callable[[int], None]]:
-    """Show how many of `total` commands are done; the function yielded takes the number of new ones.
+def shown_progress(console: Console, total: int, doing: str, things: str) -> Iterator[Callable[[int], None]]:
+    """Show how many of `total` things are done; the function yielded takes the number of new ones.
 
     Any thread.
     """
     columns = (
-        TextColumn("replaying"),
+        TextColumn(doing),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("commands"),
+        TextColumn(things),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("replay", total=total)
+        task = progress.add_task(doing, total=total)
         next_line = time.monotonic() + LINE_SECONDS
 
         def advance(count: int) -> None:
@@ -34,6 +34,6 @@ def shown_progress(console: Console, total: int) -> Iterator[Callable[[int], Non
             if not console.is_terminal and time.monotonic() >= next_line:
                 next_line = time.monotonic() + LINE_SECONDS
                 done = int(progress.tasks[task].completed)
-                console.print(f"{done} of {total} commands")
+                console.print(f"{done} of {total} {things}")
 
         yield advance

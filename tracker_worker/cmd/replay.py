@@ -268,7 +268,8 @@ def main() -> int:
             print(f"tracker-worker-replay: {escaped(str(error))}", file=sys.stderr)
             return 2
         total = sum(len(trace.steps) for trace in traces)
-        with shown_progress(console, total) as stepped, ThreadPoolExecutor(TRACES_AT_ONCE) as pool:
+        progress = shown_progress(console, total, "replaying", "commands")
+        with progress as stepped, ThreadPoolExecutor(TRACES_AT_ONCE) as pool:
             replayed = list(pool.map(lambda trace: session.replay(trace, stepped), traces))
         session.close()
     seconds = time.monotonic() - started

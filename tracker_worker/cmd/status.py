@@ -22,8 +22,10 @@ from tracker_worker.cmd import embedded, misconfiguration, sharing
 from tracker_worker.cmd.manage.queues import topology_of
 from tracker_worker.cmd.manage.session import CommandFailed, connected, engine_at_head, snapshot
 from tracker_worker.core.terminal import escaped
-from tracker_worker.db import dead_letters, listing
+from tracker_worker.db import dead_letter_queries, listing
 from tracker_worker.db import permissions as write_permissions
+from tracker_worker.db.dead_letter_queries import Wanted
+from tracker_worker.db.dead_letters import PARKED
 from tracker_worker.db.errors import DATABASE_ERRORS, is_write_refused
 from tracker_worker.worker.service import WorkerSettings
 
@@ -129,7 +131,7 @@ class Checks(upgradecheck.UpgradeCommands):
         """Nothing waits for a decision of the operator."""
         try:
             with snapshot(self._conf) as connection:
-                parked = dead_letters.count(connection, dead_letters.PARKED)
+                parked = dead_letter_queries.count(connection, Wanted(PARKED))
         except CommandFailed:
             return Result(Code.WARNING, "Not checked: see the database's schema")
         if parked:

@@ -111,6 +111,12 @@ def history(connection: sa.Connection, node: str, most: int) -> list[HistoryEntr
     return [_entry(row) for row in merge(sequenced, unsequenced, key=lambda row: row.recorded_at)][-most:]
 
 
+def count_history(connection: sa.Connection, node: str) -> int:
+    """Return how many receipts of a node are kept."""
+    query = sa.select(sa.func.count()).where(RECEIPTS.c.node == node)
+    return connection.scalar(query) or 0
+
+
 def _json(value: Any) -> Any:
     """Return a JSON value; some drivers hand it over as text, others read it."""
     return msgspec.json.decode(value) if isinstance(value, str) else value

@@ -160,7 +160,10 @@ DEAD_LETTERS = sa.Table(
     sa.Column("sequence", sa.BigInteger),
     sa.Column("position", sa.Integer, nullable=False, server_default="0"),
     sa.Column("settled_at", TIME),
+    sa.Column("request_id", sa.String(64)),
+    sa.Column("reply_host", NAME),
     sa.Index(None, "event_id"),
+    sa.Index(None, "node"),
     sa.Index(None, "settled_at"),
     **MARIADB,
 )

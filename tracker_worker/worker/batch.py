@@ -16,7 +16,7 @@ from tracker_worker.bus.answers import PONG, answer_to, parked_reply, question_e
 from tracker_worker.bus.delivery import Answer, Delivery
 from tracker_worker.bus.notification_body import Header, encode_bounded
 from tracker_worker.bus.redaction import kept_body
-from tracker_worker.db.dead_letters import DeadLetter, is_replay
+from tracker_worker.db.dead_letters import DeadLetter, replayed_letter
 from tracker_worker.db.outbox import OutboxRow
 from tracker_worker.db.receipts import Receipt
 from tracker_worker.db.store import NodeChange, Token, token_of
@@ -215,7 +215,7 @@ class Batch:
             decision = decide(node, command, self._rules.tracker, self._owners)
             changes: tuple[Change, ...] = (*decision.changes, *decision.marks)
             # A replay is settled by its receipt.
-            recorded = decision.recorded or is_replay(event.event_id)
+            recorded = decision.recorded or replayed_letter(event.event_id) is not None
             moved = recorded and (node.known or decision.makes_row)
             marks = decision.marks if node.known or moved else ()
             after = evolve(node, changes) if moved else remember(node, marks)
@@ -303,6 +303,8 @@ class Batch:
                 body=kept_body(event.delivery.body, event.envelope),
                 sequence=self._sequence_seen(event, sequence),
                 position=len(self._letters),
+                request_id=event.cause.request_id,
+                reply_host=None if event.envelope is None else event.envelope.reply_host,
             )
         )
         about = node or (Node(event.node) if event.node is not None else None)

@@ -13,6 +13,7 @@ from oslo_config import cfg
 from tracker_worker.cmd import embedded
 from tracker_worker.cmd.manage import database, dead_letters, nodes, queues, replays, settings
 from tracker_worker.cmd.manage.rendering import complain
+from tracker_worker.cmd.manage.selection import add_choice, add_filters
 from tracker_worker.cmd.manage.session import CommandFailed
 
 Run = Callable[[cfg.ConfigOpts, Any], int]
@@ -80,14 +81,15 @@ def _add_commands(parsers: Any) -> None:
 
     letter = _group(parsers, "dead-letter", "events that could not be applied")
     listed = _command(letter, "list", dead_letters.show_list)
-    listed.add_argument("--state", choices=dead_letters.STATES, default="parked")
-    listed.add_argument("--node", dest="name_of_node", metavar="NODE", help="of this node only")
     _add_limit(listed)
+    for parser in (listed, _command(letter, "summary", dead_letters.summary)):
+        parser.add_argument("--state", choices=dead_letters.STATES, default="parked")
+        add_filters(parser)
     _command(letter, "show", dead_letters.show).add_argument("id", metavar="ID")
     replay = _command(letter, "replay", replays.replay)
-    replay.add_argument("ids", nargs="+", metavar="ID")
+    add_choice(replay)
     replay.add_argument("--force", action="store_true", help="replay what may do harm, too")
-    _command(letter, "discard", dead_letters.discard).add_argument("ids", nargs="+", metavar="ID")
+    add_choice(_command(letter, "discard", dead_letters.discard))
 
 
 def _group(parsers: Any, name: str, help: str) -> Any:

@@ -1,43 +1,69 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`dead-letter list`, `dead-letter show`, `dead-letter discard`."""
+"""`dead-letter list`, `dead-letter summary`, `dead-letter show`, `dead-letter discard`."""
 
 from collections.abc import Iterable
 from typing import Any
 
 import msgspec
+import sqlalchemy as sa
 from oslo_config import cfg
 
-from tracker_worker.cmd.manage.rendering import complain, json_text, print_fields, print_json, print_rows
+from tracker_worker.cmd.manage.rendering import (
+    complain,
+    complain_of_limit,
+    json_text,
+    print_fields,
+    print_json,
+    print_rows,
+)
+from tracker_worker.cmd.manage.selection import accounted, as_of_now, chosen, wanted_of
 from tracker_worker.cmd.manage.session import CommandFailed, engine_at_head, snapshot
-from tracker_worker.db import dead_letters
-from tracker_worker.db.dead_letters import DISCARDED, PARKED, REPLAYED, SettledEvent
+from tracker_worker.db import dead_letter_queries, dead_letters
+from tracker_worker.db.dead_letter_queries import LetterGroup, SettledEvent, Wanted
+from tracker_worker.db.dead_letters import DISCARDED, PARKED, REPLAYED
 
 ALL_STATES = "all"
 STATES = (PARKED, REPLAYED, DISCARDED, ALL_STATES)
-_LISTED = ("id", "recorded_at", "state", "code", "path", "node", "method", "event_id", "message")
+_LISTED = (
+    "id", "recorded_at", "state", "code", "path", "node", "method", "event_id", "message",
+    "request_id", "reply_host",
+)  # fmt: skip
 _IN_TABLE = ("id", "recorded_at", "state", "code", "node", "method")
 
 
 def show_list(conf: cfg.ConfigOpts, args: Any) -> int:
     """List the newest dead letters of a state."""
-    state = None if args.state == ALL_STATES else args.state
+    wanted = wanted_of(args, _state_of(args))
     with snapshot(conf) as connection:
-        found = dead_letters.newest(connection, args.limit, state=state, node=args.name_of_node)
+        found = dead_letter_queries.newest(connection, wanted, args.limit)
+        total = dead_letter_queries.count(connection, wanted) if len(found) == args.limit else len(found)
     rows = [{key: getattr(letter, key) for key in _LISTED} for letter in found]
     if args.format == "json":
         print_json(rows)
     else:
         print_rows(_IN_TABLE, ([row[key] for key in _IN_TABLE] for row in rows))
+    complain_of_limit(len(found), total, "letters")
+    return 0
+
+
+def summary(conf: cfg.ConfigOpts, args: Any) -> int:
+    """Count the dead letters of a state by code and method."""
+    with snapshot(conf) as connection:
+        found = dead_letter_queries.summary(connection, wanted_of(args, _state_of(args)))
+    if args.format == "json":
+        print_json(found)
+    else:
+        print_rows(LetterGroup.__struct_fields__, map(msgspec.structs.astuple, found))
     return 0
 
 
 def show(conf: cfg.ConfigOpts, args: Any) -> int:
     """Show a dead letter: all fields, the body that was kept, and what became of its replays."""
     with snapshot(conf) as connection:
-        letter = dead_letters.find(connection, [args.id]).get(args.id)
-        replays = dead_letters.replays(connection, args.id)
-    if letter is None:
-        raise CommandFailed(absent(args.id))
+        letter = dead_letter_queries.find(connection, [args.id]).get(args.id)
+        if letter is None:
+            raise CommandFailed(absent(args.id))
+        replays = dead_letter_queries.aftermath(connection, [letter]).replays[letter.id]
     fields = msgspec.structs.asdict(letter)
     fields["body"] = msgspec.json.decode(letter.body)
     if args.format == "json":
@@ -53,20 +79,42 @@ def show(conf: cfg.ConfigOpts, args: Any) -> int:
 
 def discard(conf: cfg.ConfigOpts, args: Any) -> int:
     """Give parked letters up: they are kept, and no longer listed as parked."""
+    wanted = chosen(args)
+    with engine_at_head(conf) as engine:
+        if wanted is not None:
+            return _discard_wanted(conf, args, engine, wanted)
+        return _discard_named(args, engine)
+
+
+def _discard_wanted(conf: cfg.ConfigOpts, args: Any, engine: sa.Engine, wanted: Wanted) -> int:
+    wanted, total = as_of_now(engine, wanted)
+    with accounted(conf, args, "discarding", total) as account:
+        for page in dead_letter_queries.pages_of_ids(engine, wanted):
+            if args.dry_run:
+                account.note("would be discarded", len(page))
+                continue
+            with engine.begin() as connection:
+                changed = dead_letters.discard(connection, page)
+            account.note(DISCARDED, changed)
+            account.note("settled meanwhile", len(page) - changed)
+    return account.code
+
+
+def _discard_named(args: Any, engine: sa.Engine) -> int:
     results = []
     problems = []
-    with engine_at_head(conf) as engine:
-        for letter_id in dict.fromkeys(args.ids):
-            with engine.begin() as connection:
-                changed = dead_letters.discard(connection, letter_id)
-                letter = dead_letters.find(connection, [letter_id]).get(letter_id)
-            if letter is None:
-                problems.append(absent(letter_id))
-            elif letter.state == REPLAYED:
-                problems.append(f"dead letter {letter_id} was replayed: there is nothing to discard")
-            else:
-                result = DISCARDED if changed else "discarded before"
-                results.append({"id": letter_id, "result": result})
+    for letter_id in dict.fromkeys(args.ids):
+        with engine.begin() as connection:
+            changed = not args.dry_run and dead_letters.discard(connection, [letter_id])
+            letter = dead_letter_queries.find(connection, [letter_id]).get(letter_id)
+        if letter is None:
+            problems.append(absent(letter_id))
+        elif letter.state == REPLAYED:
+            problems.append(f"dead letter {letter_id} was replayed: there is nothing to discard")
+        elif letter.state == PARKED:
+            results.append({"id": letter_id, "result": "would be discarded"})
+        else:
+            results.append({"id": letter_id, "result": DISCARDED if changed else "discarded before"})
     print_results(args, results)
     return complain_all(problems)
 
@@ -91,3 +139,7 @@ def complain_all(problems: Iterable[str]) -> int:
         complain(problem)
         code = 1
     return code
+
+
+def _state_of(args: Any) -> str | None:
+    return None if args.state == ALL_STATES else str(args.state)

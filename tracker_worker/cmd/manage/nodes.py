@@ -7,7 +7,13 @@ import msgspec
 from oslo_config import cfg
 
 from tracker_worker.cmd.manage.hardware import print_devices, print_topology
-from tracker_worker.cmd.manage.rendering import complain, print_fields, print_json, print_rows
+from tracker_worker.cmd.manage.rendering import (
+    complain,
+    complain_of_limit,
+    print_fields,
+    print_json,
+    print_rows,
+)
 from tracker_worker.cmd.manage.session import CommandFailed, engine_at_head, settings_of, snapshot
 from tracker_worker.db import listing, store
 from tracker_worker.db.listing import HistoryEntry, NodeSummary
@@ -59,6 +65,9 @@ def history(conf: cfg.ConfigOpts, args: Any) -> int:
     """Show the newest receipts of a node, in order."""
     with snapshot(conf) as connection:
         found = listing.history(connection, args.name_of_node, args.limit)
+        total = len(found)
+        if total == args.limit:
+            total = listing.count_history(connection, args.name_of_node)
     if not found:
         raise CommandFailed(
             f"node '{args.name_of_node}' has no receipts: 'node list' has the names; receipts are kept for "
@@ -69,6 +78,7 @@ def history(conf: cfg.ConfigOpts, args: Any) -> int:
     else:
         fields = HistoryEntry.__struct_fields__
         print_rows(fields, (msgspec.structs.astuple(entry) for entry in found))
+    complain_of_limit(len(found), total, "events")
     return 0
 
 

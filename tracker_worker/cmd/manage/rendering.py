@@ -57,6 +57,12 @@ def complain(text: str) -> None:
     print(f"tracker-worker-manage: {line}", file=sys.stderr)
 
 
+def complain_of_limit(shown: int, total: int, things: str) -> None:
+    """Say that a list does not show all that there is."""
+    if shown < total:
+        complain(f"the newest {shown} of {total} {things}: --limit shows more")
+
+
 def _console() -> Console:
     console = Console()
     return console if console.is_terminal else Console(width=WIDE)

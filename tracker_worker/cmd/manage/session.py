@@ -74,7 +74,14 @@ def engine_at_head(conf: cfg.ConfigOpts) -> Iterator[sa.Engine]:
 @contextmanager
 def snapshot(conf: cfg.ConfigOpts) -> Iterator[sa.Connection]:
     """Yield a connection on which every statement sees the same moment. Raises CommandFailed."""
-    with engine_at_head(conf) as engine, engine.connect() as connection:
+    with engine_at_head(conf) as engine, snapshot_of(engine) as connection:
+        yield connection
+
+
+@contextmanager
+def snapshot_of(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """Yield a connection on which every statement sees the same moment."""
+    with engine.connect() as connection:
         if engine.dialect.name != "sqlite":  # A transaction of its does so by itself.
             connection = connection.execution_options(isolation_level="REPEATABLE READ")
         yield connection

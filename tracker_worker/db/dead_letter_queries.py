@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What operators ask of the dead letters: which there are, and what has happened since they were parked.
+
+Reads only. What may be many is read in pages: a page holds so many letters, whatever the table holds.
+"""
+
+from collections.abc import Collection, Iterable, Iterator
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from msgspec import Struct
+from msgspec.structs import replace
+
+from tracker_worker.db import bulk, store
+from tracker_worker.db.bulk import as_ids
+from tracker_worker.db.clock import UtcNow
+from tracker_worker.db.dead_letters import DeadLetter, replay_id, replayed_letter
+from tracker_worker.db.tables import DEAD_LETTERS, RECEIPTS
+
+IDS_AT_ONCE = 500
+LETTERS_AT_ONCE = 100
+"""In a page of letters that are read with their bodies, of which each may have 64 KiB."""
+
+
+class StoredLetter(DeadLetter, frozen=True, kw_only=True):
+    """A dead letter as it is read: with the times, by the database's clock, of its parking and settlement."""
+
+    recorded_at: datetime
+    settled_at: datetime | None
+
+    @property
+    def place(self) -> tuple[object, ...]:
+        """Sorts letters of a node in the order in which they were parked: no clock decides where a sequence
+        does.
+        """
+        return (-1 if self.sequence is None else self.sequence, self.recorded_at, self.position, self.id)
+
+
+class Wanted(Struct, frozen=True):
+    """Which letters are asked for; None asks for all. `since` and `until` are times of their parking, UTC."""
+
+    state: str | None = None
+    code: str | None = None
+    node: str | None = None
+    method: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def where(self) -> list[sa.ColumnElement[bool]]:
+        """Return the conditions."""
+        columns = DEAD_LETTERS.c
+        same = {"state": columns.state, "code": columns.code, "node": columns.node, "method": columns.method}
+        found = [column == value for name, column in same.items() if (value := getattr(self, name))]
+        found += [columns.recorded_at >= self.since] if self.since is not None else []
+        found += [columns.recorded_at <= self.until] if self.until is not None else []
+        return found
+
+
+class LetterGroup(Struct, frozen=True):
+    """The letters of a state that have the same code and method, from how many nodes, and since when."""
+
+    state: str
+    code: str
+    method: str | None
+    letters: int
+    nodes: int
+    oldest: datetime
+    newest: datetime
+
+
+class SettledEvent(Struct, frozen=True):
+    """An event that has a receipt, as far as a replay asks for it."""
+
+    event_id: str
+    sequence: int | None
+    method: str | None
+    outcome: str
+
+
+class Aftermath(Struct, frozen=True):
+    """What is known of some letters' events by now.
+
+    `replays`: by letter, its settled replays in their order; `receipts`: the events whose receipts are kept;
+    `sequences`: by node, its sequence now; `lowest`: by node, the sequence of its oldest receipt.
+    """
+
+    replays: dict[str, list[SettledEvent]]
+    receipts: set[str]
+    sequences: dict[str, int]
+    lowest: dict[str, int]
+
+    def has_receipt(self, letter: DeadLetter) -> bool:
+        """Tell whether the receipt of a letter's event is kept still."""
+        return letter.event_id in self.receipts
+
+    def is_history_kept(self, letter: DeadLetter) -> bool:
+        """Tell whether the receipts of all events of its node since a letter are kept: they go in their
+        order.
+        """
+        if letter.sequence is None or letter.node is None:
+            return False
+        now = self.sequences.get(letter.node, 0)
+        if now <= letter.sequence:
+            return now == letter.sequence  # Below it stands a node that was purged and began again.
+        return self.lowest.get(letter.node, now + 1) <= letter.sequence + 1
+
+
+_CHANGED = ("applied", "granted")
+_MOST_LATER_EVENTS = 1000
+_MOST_REPLAYS = 10
+
+_FIND = bulk.select(DEAD_LETTERS.c.id)
+_NEWEST_FIRST = (
+    DEAD_LETTERS.c.recorded_at.desc(), DEAD_LETTERS.c.sequence.desc(), DEAD_LETTERS.c.position.desc(),
+    DEAD_LETTERS.c.id.desc(),
+)  # fmt: skip
+_PLACE = (
+    sa.func.coalesce(DEAD_LETTERS.c.sequence, -1), DEAD_LETTERS.c.recorded_at, DEAD_LETTERS.c.position,
+    DEAD_LETTERS.c.id,
+)  # fmt: skip
+_SETTLED = (RECEIPTS.c.event_id, RECEIPTS.c.sequence, RECEIPTS.c.method, RECEIPTS.c.outcome)
+_REPLAYS = bulk.select(RECEIPTS.c.event_id, *_SETTLED)
+_RECEIPTS = bulk.select(RECEIPTS.c.event_id, RECEIPTS.c.event_id)
+_LOWEST = sa.select(
+    bulk.IDS.c.value,
+    sa.select(RECEIPTS.c.sequence)
+    .where(RECEIPTS.c.node == bulk.IDS.c.value, RECEIPTS.c.sequence.is_not(None))
+    .order_by(RECEIPTS.c.sequence)
+    .limit(1)
+    .scalar_subquery(),
+)
+
+
+def find(connection: sa.Connection, letter_ids: Iterable[str]) -> dict[str, StoredLetter]:
+    """Return the letters that exist among these ids."""
+    rows = connection.execute(_FIND, as_ids(letter_ids))
+    return {row.id: StoredLetter(**row._mapping) for row in rows}
+
+
+def newest(connection: sa.Connection, wanted: Wanted, most: int) -> list[StoredLetter]:
+    """Return the newest letters, at most `most`, the oldest of them first."""
+    query = sa.select(DEAD_LETTERS).where(*wanted.where()).order_by(*_NEWEST_FIRST).limit(most)
+    return [StoredLetter(**row._mapping) for row in connection.execute(query).all()[::-1]]
+
+
+def count(connection: sa.Connection, wanted: Wanted) -> int:
+    """Return how many letters there are."""
+    query = sa.select(sa.func.count()).select_from(DEAD_LETTERS).where(*wanted.where())
+    return connection.scalar(query) or 0
+
+
+def summary(connection: sa.Connection, wanted: Wanted) -> list[LetterGroup]:
+    """Return how many letters there are of each state, code and method, the most first: one statement."""
+    columns = DEAD_LETTERS.c
+    group = (columns.state, columns.code, columns.method)
+    letters = sa.func.count().label("letters")
+    query = (
+        sa.select(
+            *group,
+            letters,
+            sa.func.count(columns.node.distinct()).label("nodes"),
+            sa.func.min(columns.recorded_at).label("oldest"),
+            sa.func.max(columns.recorded_at).label("newest"),
+        )
+        .where(*wanted.where())
+        .group_by(*group)
+        .order_by(letters.desc(), *group)
+    )
+    return [LetterGroup(**row._mapping) for row in connection.execute(query)]
+
+
+def as_of_now(connection: sa.Connection, wanted: Wanted) -> Wanted:
+    """Return the same question without what is parked from now on: a replay that is parked again, above all.
+
+    The time is the database's.
+    """
+    return replace(wanted, until=connection.execute(sa.select(UtcNow())).scalar_one())
+
+
+def pages_of_ids(engine: sa.Engine, wanted: Wanted) -> Iterator[list[str]]:
+    """Yield the ids of all letters in pages, in no order. Between two pages no transaction is open."""
+    return _pages(engine, wanted.where(), (DEAD_LETTERS.c.id,), IDS_AT_ONCE)
+
+
+def pages_in_order(engine: sa.Engine, wanted: Wanted) -> Iterator[list[str]]:
+    """Yield the ids of all letters in pages, each node's in the order of their parking.
+
+    Those that name no node come last. Between two pages no transaction is open.
+    """
+    node = DEAD_LETTERS.c.node
+    yield from _pages(engine, [*wanted.where(), node.is_not(None)], (node, *_PLACE), LETTERS_AT_ONCE)
+    yield from _pages(engine, [*wanted.where(), node.is_(None)], _PLACE, LETTERS_AT_ONCE)
+
+
+def _pages(
+    engine: sa.Engine,
+    where: list[sa.ColumnElement[bool]],
+    key: tuple[sa.ColumnElement[Any], ...],
+    most: int,
+) -> Iterator[list[str]]:
+    """Yield ids, the last of a key's columns, in the order of that key: each page begins behind the last."""
+    query = sa.select(*key).where(*where).order_by(*key).limit(most)
+    behind: list[sa.ColumnElement[bool]] = []
+    while True:
+        with engine.connect() as connection:
+            places = connection.execute(query.where(*behind)).all()
+        if not places:
+            return
+        yield [place[-1] for place in places]
+        last = [sa.literal(value, part.type) for value, part in zip(places[-1], key, strict=True)]
+        # The first column bounds what is read: not every database sees that in the comparison of rows.
+        behind = [key[0] >= last[0], sa.tuple_(*key) > sa.tuple_(*last)]
+
+
+def aftermath(connection: sa.Connection, letters: Collection[StoredLetter]) -> Aftermath:
+    """Return what is known of the events of some letters: four statements."""
+    ids = [replay_id(letter.id, n) for letter in letters for n in range(1, _MOST_REPLAYS + 1)]
+    replays: dict[str, list[SettledEvent]] = {letter.id: [] for letter in letters}
+    for row in connection.execute(_REPLAYS, as_ids(ids)):
+        replays[replayed_letter(row.event_id) or ""].append(SettledEvent(**row._mapping))
+    names = {letter.node for letter in letters if letter.node is not None}
+    return Aftermath(
+        replays={
+            letter_id: sorted(events, key=lambda event: event.sequence or 0)
+            for letter_id, events in replays.items()
+        },
+        receipts=set(connection.scalars(_RECEIPTS, as_ids(letter.event_id for letter in letters))),
+        sequences={name: sequence for name, (sequence, _) in store.tokens(connection, names).items()},
+        lowest={row[0]: row[1] for row in connection.execute(_LOWEST, as_ids(names)) if row[1] is not None},
+    )
+
+
+def later_events(
+    connection: sa.Connection, letter: StoredLetter, instance_uuid: str | None
+) -> list[SettledEvent]:
+    """Return what has changed the letter's instance on its node since, the oldest first, 1000 at most.
+
+    Without an instance: what has changed the node. The replays of older letters come late by intent and do
+    not count.
+    """
+    query = (
+        sa.select(*_SETTLED)
+        .where(RECEIPTS.c.node == letter.node, RECEIPTS.c.outcome.in_(_CHANGED))
+        .where(RECEIPTS.c.sequence > (letter.sequence or 0))
+        .order_by(RECEIPTS.c.sequence)
+        .limit(_MOST_LATER_EVENTS)
+    )
+    if instance_uuid is not None:
+        query = query.where(RECEIPTS.c.instance_uuid == instance_uuid)
+    events = [SettledEvent(**row._mapping) for row in connection.execute(query)]
+    origins = {event.event_id: replayed_letter(event.event_id) for event in events}
+    letters = find(connection, {origin for origin in origins.values() if origin})
+    older = {one.id for one in letters.values() if one.place <= letter.place}
+    return [event for event in events if origins[event.event_id] not in older]
