@@ -20,6 +20,7 @@ import sqlalchemy as sa
 
 from tests.servers.certificates import Certificates
 from tests.servers.mariadb import MariaDB
+from tests.servers.pgbouncer import PgBouncer
 from tests.servers.ports import LOOPBACK, Port, listens
 from tests.servers.postgresql import PostgreSQL
 from tests.servers.rabbitmq import RabbitMQ
@@ -30,7 +31,7 @@ from tracker_worker.db.engine import create_engine
 from tracker_worker.db.tables import METADATA
 
 ROOT = Path(__file__).resolve().parents[2]
-DEFAULT_PORTS = {3306, 4369, 5432, 5671, 5672, 15672, 25672}
+DEFAULT_PORTS = {3306, 4369, 5432, 5671, 5672, 6432, 15672, 25672}
 
 
 def processes_of(server: Server) -> list[psutil.Process]:
@@ -116,6 +117,11 @@ def test_rabbitmq_listens_on_free_loopback_ports_only(rabbitmq: RabbitMQ) -> Non
 def test_postgresql_listens_on_a_free_loopback_port_only(postgresql: PostgreSQL) -> None:
     assert listeners_of(postgresql) == {(LOOPBACK, postgresql.port)}
     assert postgresql.port not in DEFAULT_PORTS
+
+
+def test_pgbouncer_listens_on_a_free_loopback_port_only(pgbouncer: PgBouncer) -> None:
+    assert listeners_of(pgbouncer) == {(LOOPBACK, pgbouncer.port)}
+    assert pgbouncer.port not in DEFAULT_PORTS
 
 
 def test_mariadb_listens_on_a_free_loopback_port_only(mariadb: MariaDB) -> None:

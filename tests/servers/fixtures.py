@@ -17,6 +17,7 @@ import pytest
 from tests.functional.conftest import empty_database  # noqa: F401
 from tests.servers.certificates import Certificates, make_certificates
 from tests.servers.mariadb import MariaDB
+from tests.servers.pgbouncer import PgBouncer
 from tests.servers.postgresql import PostgreSQL
 from tests.servers.rabbitmq import RabbitMQ
 from tests.servers.skips import skip_unless_installed
@@ -46,6 +47,15 @@ def postgresql() -> Iterator[PostgreSQL]:
     with PostgreSQL() as server:
         server.start()
         yield server
+
+
+@pytest.fixture(scope="session")
+def pgbouncer(postgresql: PostgreSQL) -> Iterator[PgBouncer]:
+    """A pooler that gives each transaction another session of the database server."""
+    skip_unless_installed(PgBouncer)
+    with PgBouncer(postgresql) as pooler:
+        pooler.start()
+        yield pooler
 
 
 @pytest.fixture(scope="session")
@@ -93,6 +103,14 @@ def database_url(postgresql: PostgreSQL, migrated_database: str) -> Iterator[str
     yield url
     postgresql.start_again()
     postgresql.drop_database(url)
+
+
+@pytest.fixture
+def pooled_url(postgresql: PostgreSQL, pgbouncer: PgBouncer, database_url: str) -> Iterator[str]:
+    """The URL of the same database behind the pooler, where sessions have the limits that a worker wants."""
+    postgresql.limit_sessions(database_url)
+    yield pgbouncer.through(database_url)
+    pgbouncer.start_again()
 
 
 @pytest.fixture

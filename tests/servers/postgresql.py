@@ -30,6 +30,14 @@ SETTINGS = {
 }
 
 
+# What a worker wants of every session behind a pooler, where it cannot set up its own.
+LIMITS = {
+    "idle_in_transaction_session_timeout": "10s",
+    "lock_timeout": "15s",
+    "statement_timeout": "30s",
+}
+
+
 class PostgreSQL(Server):
     """A database server; `start` makes it listen. The user of the URLs is its superuser."""
 
@@ -65,6 +73,11 @@ class PostgreSQL(Server):
         source = template.rpartition("/")[2] if template else "template1"
         self._execute("CREATE DATABASE {} TEMPLATE {}", name, source)
         return self.url(name)
+
+    def limit_sessions(self, url: str) -> None:
+        """Have the sessions of a database begin with LIMITS."""
+        for name, value in LIMITS.items():
+            self._execute("ALTER DATABASE {} SET {} = {}", url.rpartition("/")[2], name, value)
 
     def drop_database(self, url: str) -> None:
         """Drop a database; connections to it are closed."""
