@@ -113,7 +113,7 @@ class OnPostgreSQL(Operator):
     first = "SET default_transaction_read_only = off"
     deadlock = "DO $$ BEGIN RAISE SQLSTATE '40P01' USING MESSAGE = 'deadlock detected'; END $$"
     changed_meanwhile = "DO $$ BEGIN RAISE SQLSTATE '40001' USING MESSAGE = 'could not serialize'; END $$"
-    refusals = ("22001", "22003", "22P02", "22P05", "23502", "23514", "54000", "P0001")
+    refusals = ("22001", "22003", "22P02", "22P05", "23502", "23514", "44000", "54000", "P0001")
     own_errors = ("XX000", "XX001", "26000", "0A000", "58030", "72000")
     undo_refuse = "DROP TRIGGER refuse ON claims"
     troubles = {

@@ -18,8 +18,9 @@ from tracker_worker.db.store import StaleNode
 DATABASE_ERRORS = (SQLAlchemyError, db_exception.DBError, StaleNode)
 """What using a database raises, apart from RowsTooLarge."""
 
-_DATA_STATES = ("22", "23", "54", "P0")
-"""PostgreSQL's classes: data exception, integrity constraint, program limit, raised by a trigger."""
+_DATA_STATES = ("22", "23", "44", "54", "P0")
+"""PostgreSQL's classes: data exception, integrity constraint, check of a view, program limit, raised by a
+trigger. The documentation has the table of all classes."""
 _DATA_NUMBERS = frozenset(
     [
         1048,  # a column cannot be null
@@ -53,6 +54,9 @@ _DUPLICATE_STATE, _DUPLICATE_NUMBER = "23505", 1062
 _LOST_IN_A_STATEMENT = 2013
 _LOST_NUMBERS = frozenset((2006, _LOST_IN_A_STATEMENT))
 """How a client of MariaDB notices that its connection is lost. (For oslo.db 1047 is such a one, too.)"""
+_LOST_BY_POOLER = ("08P01", "server conn crashed?")
+"""How PgBouncer says that the server closed the connection without a word: the state stands for everything
+that it says itself."""
 _TIMEOUT_STATES = ("57014",)
 _TIMEOUT_NUMBERS = frozenset((1969, 3024))  # MariaDB's max_statement_time, MySQL's max_execution_time
 _REFUSED_STATES = ("42501", "25006")  # insufficient privilege, read-only transaction
@@ -96,9 +100,10 @@ def is_connection_lost(error: BaseException | None) -> bool:
     if not isinstance(error, db_exception.DBConnectionError):
         return False
     original = _driver_error(error)
-    number = _number(original)
-    silent = not _state(original) and (number is None or number in _LOST_NUMBERS)
-    return silent and not is_statement_timeout(error)
+    number, state = _number(original), _state(original)
+    silent = not state and (number is None or number in _LOST_NUMBERS)
+    passed_on = (state, str(original).strip()) == _LOST_BY_POOLER
+    return passed_on or (silent and not is_statement_timeout(error))
 
 
 def is_statement_timeout(error: BaseException | None) -> bool:

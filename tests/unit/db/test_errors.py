@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What blames an event is on a list; every other error of a database is the server's trouble."""
 
+import csv
+import re
 import sqlite3
+from pathlib import Path
 
 import psycopg
 import pymysql
@@ -12,6 +15,7 @@ from psycopg import errors as pg
 
 from tracker_worker.db.bulk import RowsTooLarge
 from tracker_worker.db.errors import (
+    _DATA_NUMBERS,
     is_connection_lost,
     is_data_error,
     is_duplicate,
@@ -19,6 +23,9 @@ from tracker_worker.db.errors import (
 )
 from tracker_worker.db.store import StaleNode
 
+PAGE = Path(__file__).resolve().parents[3] / "doc/source/admin/database-errors.rst"
+STATES = sorted(state for kind in vars(pg).values() if isinstance(state := getattr(kind, "sqlstate", 0), str))
+"""All that PostgreSQL's documentation lists, as the driver knows them."""
 KINDS = {
     psycopg.DataError: sa.exc.DataError,
     psycopg.IntegrityError: sa.exc.IntegrityError,
@@ -26,6 +33,7 @@ KINDS = {
     psycopg.OperationalError: sa.exc.OperationalError,
     psycopg.ProgrammingError: sa.exc.ProgrammingError,
     psycopg.NotSupportedError: sa.exc.NotSupportedError,
+    psycopg.DatabaseError: sa.exc.DatabaseError,
 }
 
 
@@ -45,25 +53,45 @@ def mariadb(number, text="said by the server", outer=None):
     return wrapped(original, sa.exc.OperationalError, outer)
 
 
-@pytest.mark.parametrize(
-    "state", ["22001", "22003", "22P02", "22P05", "23502", "23514", "54000", "54001", "P0001"]
-)
-def test_postgresql_state_of_the_data_blames_the_event(state):
-    assert is_data_error(postgresql(state))
+def documented_classes():
+    """What becomes of an event, by class."""
+    rows = re.findall(r'^   (\w\w, ".*", \w+)$', PAGE.read_text(), re.M)
+    return {kind: fate for kind, _, fate in csv.reader(rows, skipinitialspace=True)}
 
 
-@pytest.mark.parametrize(
-    "state",
-    [
-        "XX000", "XX001", "XX002",  # an internal error, a bad page, a bad index
-        "26000", "0A000", "08P01", "34000",  # a pooler's confusion
-        "25006", "25P02", "40001", "40P01", "42501", "42703", "42P01", "53100", "53200", "55P03",
-        "57014", "57P01", "57P03", "58030", "58P01", "F0000", "HV000",
-    ],
-)  # fmt: skip
-def test_postgresql_state_of_the_server_blames_nobody(state):
-    assert not is_data_error(postgresql(state))
-    assert not is_connection_lost(postgresql(state))
+def test_table_of_the_documentation_has_every_class_of_sqlstates():
+    assert len(STATES) > 250
+    assert {state[:2] for state in STATES} <= documented_classes().keys()
+    assert set(documented_classes().values()) == {"parked", "waits"}
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_sqlstate_blames_the_event_where_the_table_of_the_documentation_says_so(state):
+    parked = documented_classes()[state[:2]] == "parked" and state != "23505"
+    assert is_data_error(postgresql(state)) is parked
+    assert not is_connection_lost(wrapped(pg.lookup(state)("?"), outer=db_exception.DBConnectionError))
+
+
+@pytest.mark.parametrize("kind", sorted(documented_classes()))
+def test_sqlstate_that_nobody_knows_is_as_its_class(kind):
+    original = psycopg.OperationalError("said by the server")
+    original.sqlstate = f"{kind}ZZ9"
+    assert is_data_error(wrapped(original)) is (documented_classes()[kind] == "parked")
+
+
+def test_sqlstate_of_no_class_blames_nobody():
+    for state in ("45000", "ZZ000", "99999"):
+        original = psycopg.DataError("out of range")
+        original.sqlstate = state
+        assert not is_data_error(wrapped(original))
+
+
+def test_documentation_has_every_number_of_mariadb_that_blames_an_event():
+    (listed,) = re.findall(r"Parked: (1048, .*?)\. ", PAGE.read_text(), re.S)
+    numbers = set()
+    for first, last in re.findall(r"(\d+)(?:\s+to\s+(\d+))?", listed):
+        numbers |= set(range(int(first), int(last or first) + 1))
+    assert numbers == _DATA_NUMBERS
 
 
 @pytest.mark.parametrize("number", [1048, 1118, 1153, 1264, 1366, 1406, 1644, 1690, 4025, 4036, 4174])
@@ -140,6 +168,16 @@ def test_session_that_the_server_ends_with_a_reason_is_no_lost_connection():
         assert not is_connection_lost(wrapped(pg.lookup(state)("?"), outer=db_exception.DBConnectionError))
     silent = psycopg.OperationalError("server closed the connection unexpectedly")
     assert is_connection_lost(wrapped(silent, outer=db_exception.DBConnectionError))
+
+
+@pytest.mark.parametrize(
+    ("text", "lost"),
+    [("server conn crashed?", True), ("query_wait_timeout", False), ("pgbouncer cannot connect", False)],
+)
+def test_pooler_that_has_lost_the_server_without_a_word_says_so_in_its_own(text, lost):
+    original = pg.ProtocolViolation(text)
+    assert is_connection_lost(wrapped(original, outer=db_exception.DBConnectionError)) is lost
+    assert not is_data_error(wrapped(original))
 
 
 def test_duplicate_is_known_by_its_number_in_any_language():
