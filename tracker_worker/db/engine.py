@@ -16,7 +16,14 @@ from alembic import command
 from alembic.config import Config
 from oslo_db.sqlalchemy import engines
 from sqlalchemy.exc import ArgumentError
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    retry_if_not_exception_type,
+    stop_after_attempt,
+    wait_fixed,
+)
 from tenacity.stop import stop_never
 
 from tracker_worker.core.urls import error_text, secrets_of, shown_url
@@ -58,7 +65,8 @@ def create_engine(
     """Return an engine; `options` are oslo.db's. Its sessions are as `sessions` says.
 
     Tries to connect `max_retries` times (-1: for ever), `retry_interval` seconds apart, and raises the last
-    error; 0 does not try. Raises SQLAlchemy's ArgumentError for parameters that the driver does not take.
+    error; 0 does not try. Raises SQLAlchemy's ArgumentError for parameters that the driver does not take, and
+    at once `sessions.PooledSessions` for a pooler whose sessions lack what they need.
     """
     try:
         # Its own retries do not know how the drivers for PostgreSQL say that nobody listens.
@@ -108,7 +116,7 @@ def _wait_for(
         LOG.warning("The database %s cannot be used yet (%d): %s", where, state.attempt_number, said)
 
     retrying = Retrying(
-        retry=retry_if_exception_type(DATABASE_ERRORS),
+        retry=retry_if_exception_type(DATABASE_ERRORS) & retry_if_not_exception_type(sessions.PooledSessions),
         stop=stop_never if max_retries < 0 else stop_after_attempt(max_retries),
         wait=wait_fixed(retry_interval),
         before_sleep=log,

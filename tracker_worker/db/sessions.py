@@ -10,6 +10,10 @@
   SQLite bounds the wait for its lock; a statement runs in this process, on a local file.
 * A server that is gone without a word is noticed in half a minute. The URL may say otherwise.
 * READ COMMITTED on MariaDB, whose default keeps locks between rows and would swap what it had read before.
+* No statement is prepared on PostgreSQL. A pooler gives each transaction another session, with other prepared
+  statements; and a plan kept from when a table was empty would read all of it.
+* What a session keeps is set in sessions that are ours alone. Behind a pooler, PostgreSQL has to give every
+  session the limits and the durable commits by itself: a connection is refused where it does not.
 * A text that is too long is refused, not cut; all texts are UTF-8, all of it; the clock knows no summer.
 """
 
@@ -19,6 +23,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from tracker_worker.db.bulk import MAX_PACKET
@@ -60,15 +65,22 @@ _ALWAYS = {
     "postgresql": {"fallback_application_name": APPLICATION_NAME},
     "mysql": {"charset": "utf8mb4"},
 }
+_DURABLE, _NOT_DURABLE = "on", "off"
 _POSTGRESQL_SESSION = """
-SELECT set_config('plan_cache_mode', 'force_custom_plan', false),
-       CASE current_setting('synchronous_commit')
-           WHEN 'off' THEN set_config('synchronous_commit', 'on', false) END,
-       (SELECT count(set_config(name, value, false))
-        FROM pg_settings JOIN json_each_text(%(most)s::json) AS most (name, value) USING (name)
-        WHERE setting::bigint NOT BETWEEN 1 AND value::bigint)
+SELECT pg_backend_pid() <> %(pid)s, quote_ident(session_user), quote_ident(current_database()),
+       (SELECT json_object_agg(name, CASE pg_backend_pid() WHEN %(pid)s THEN setting ELSE reset_val END)
+        FROM pg_settings WHERE name = ANY (%(names)s))
 """
+"""`reset_val`: what a session behind a pooler began with, whatever other clients have set in it since."""
+_SET = "SELECT set_config(name, value, false) FROM json_each_text(%s::json) AS settings (name, value)"
 _STRICT = "STRICT_TRANS_TABLES,STRICT_ALL_TABLES"
+
+
+class PooledSessions(SQLAlchemyError):
+    """A pooler hands out PostgreSQL's sessions, and they lack what a worker cannot set in each of them.
+
+    The text has the statements that the operator has to execute.
+    """
 
 
 def complete(url: str | sa.URL, parameters: str = "") -> sa.URL:
@@ -91,7 +103,8 @@ def set_up(engine: sa.Engine) -> None:
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine, "connect", _make_sqlite_durable)
     elif engine.dialect.name == "postgresql":
-        sa.event.listen(engine, "connect", _set_postgresql_session)
+        # Before SQLAlchemy executes statements of its own.
+        sa.event.listen(engine, "connect", _set_postgresql_session, insert=True)
     else:
         # Before SQLAlchemy looks which isolation it has to go back to.
         sa.event.listen(engine, "connect", _set_mariadb_session, insert=True)
@@ -121,34 +134,75 @@ def _make_sqlite_durable(connection: Any, _record: object) -> None:
 
 
 def _set_postgresql_session(connection: Any, _record: object) -> None:
-    """Wait for the disk, even where server, database or role are set up not to; do not idle in a transaction,
-    and do not keep one whose client is gone.
+    """Set up a session without prepared statements; close one that cannot be."""
+    connection.prepare_threshold = None
+    try:
+        with connection.transaction():
+            _set_up_postgresql(connection)
+    except BaseException:
+        connection.close()
+        raise
 
-    And plan every time: a plan kept from when a table was empty would read all of it, until the server looks
-    at the table again.
+
+def _set_up_postgresql(connection: Any) -> None:
+    """Set what a session of our own can; raise PooledSessions for one that a pooler has lent without it.
+
+    A pooler answers for the server when a client connects, and has no process of the server to name.
     """
-    most = {f"tcp_{name}": value for name, value in KEEPALIVES.items()}
-    most["tcp_user_timeout"] = USER_TIMEOUT_MS
-    most["idle_in_transaction_session_timeout"] = IDLE_IN_TRANSACTION_SECONDS * 1000
-    most["lock_timeout"] = LOCK_WAIT_SECONDS * 1000
-    most["statement_timeout"] = STATEMENT_SECONDS * 1000
-    connection.execute(_POSTGRESQL_SESSION, {"most": json.dumps(most)})
-    connection.commit()
+    limits, keepalives = postgresql_limits(), _keepalives_of_postgresql()
+    names = [*limits, *keepalives, "synchronous_commit"]
+    answer = connection.execute(_POSTGRESQL_SESSION, {"pid": connection.info.backend_pid, "names": names})
+    is_pooled, role, database, found = answer.fetchone()
+    if not is_pooled:
+        limits |= keepalives
+    missing: dict[str, Any] = limits_to_set(found, limits)
+    if found["synchronous_commit"] == _NOT_DURABLE:
+        missing["synchronous_commit"] = _DURABLE
+    if missing and is_pooled:
+        raise PooledSessions(_refusal(role, database, missing))
+    if missing:
+        connection.execute(_SET, [json.dumps(missing)])
+
+
+def _refusal(role: str, database: str, missing: Mapping[str, Any]) -> str:
+    statements = [
+        f"ALTER ROLE {role} IN DATABASE {database} SET {name} = '{value}';" for name, value in missing.items()
+    ]
+    return (
+        "a pooler hands out the server's sessions, which cannot be set up one by one: execute "
+        f"{' '.join(statements)} on the server, then RECONNECT in the pooler's console"
+    )
+
+
+def postgresql_limits() -> dict[str, int]:
+    """Return the limits that a session has at most, in milliseconds."""
+    return {
+        "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION_SECONDS * 1000,
+        "lock_timeout": LOCK_WAIT_SECONDS * 1000,
+        "statement_timeout": STATEMENT_SECONDS * 1000,
+    }
+
+
+def _keepalives_of_postgresql() -> dict[str, int]:
+    """With which the server looks for its client. A pooler is one that is there, and looks for its own."""
+    keepalives = {f"tcp_{name}": value for name, value in KEEPALIVES.items()}
+    return keepalives | {"tcp_user_timeout": USER_TIMEOUT_MS}
 
 
 def _set_mariadb_session(connection: Any, record: ConnectionPoolEntry) -> None:
     """Set what a session can, and learn how long a statement may be."""
     with connection.cursor() as cursor:
         cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
-        names = [*_mariadb_limits(), MAX_PACKET]
+        names = [*mariadb_limits(), MAX_PACKET]
         cursor.execute("SHOW SESSION VARIABLES WHERE variable_name IN %s", (names,))
         found = dict(cursor.fetchall())
         record.info[MAX_PACKET] = int(found[MAX_PACKET])
-        limits = [f", {name} = {most}" for name, most in limits_to_set(found).items()]
+        limits = [f", {name} = {most}" for name, most in limits_to_set(found, mariadb_limits()).items()]
         cursor.execute("SET SESSION time_zone = '+00:00'" + "".join(limits))
 
 
-def _mariadb_limits() -> dict[str, int]:
+def mariadb_limits() -> dict[str, int]:
+    """Return the limits that a session has at most, by variable; seconds where nothing else is said."""
     return {
         "idle_transaction_timeout": IDLE_IN_TRANSACTION_SECONDS,
         "innodb_lock_wait_timeout": LOCK_WAIT_SECONDS,
@@ -158,15 +212,13 @@ def _mariadb_limits() -> dict[str, int]:
     }
 
 
-def limits_to_set(found: Mapping[str, str]) -> dict[str, int]:
-    """Return the limits that a session of MariaDB or MySQL needs, given the variables that it has.
+def limits_to_set(found: Mapping[str, str], limits: Mapping[str, int]) -> dict[str, int]:
+    """Return the limits that a session needs, given the variables that it has and the limits to have.
 
     A smaller limit stays, and 0 is none. What this server does not know is left out.
     """
     return {
-        name: most
-        for name, most in _mariadb_limits().items()
-        if name in found and not 0 < float(found[name]) <= most
+        name: most for name, most in limits.items() if name in found and not 0 < float(found[name]) <= most
     }
 
 

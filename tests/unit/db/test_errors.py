@@ -21,6 +21,7 @@ from tracker_worker.db.errors import (
     is_duplicate,
     is_statement_timeout,
 )
+from tracker_worker.db.sessions import PooledSessions
 from tracker_worker.db.store import StaleNode
 
 PAGE = Path(__file__).resolve().parents[3] / "doc/source/admin/database-errors.rst"
@@ -148,6 +149,7 @@ def test_error_that_no_server_has_said_blames_the_event(error):
         sa.exc.PendingRollbackError("the connection is gone"),
         sa.exc.TimeoutError("QueuePool limit"),
         sa.exc.InvalidRequestError("closed"),
+        PooledSessions("execute ALTER ROLE"),
     ],
 )
 def test_error_of_the_way_to_the_server_blames_nobody(error):
