@@ -349,12 +349,23 @@ def test_a_call_under_way_is_answered_before_the_stop_ends(running, engine):
         assert reply.result(SECONDS)["outcome"] == "granted"
 
 
-def test_a_stop_that_cannot_finish_says_so_in_time(a_worker, engine):
+def test_a_stop_that_cannot_finish_says_so_in_time(a_worker, engine, caplog):
     running = a_worker(graceful_shutdown_timeout=1)
     with Fault(engine, "", disk_full):
         running.api.cast({}, "build_failed", "node-1")
         assert not running.stop()
     assert rows(engine, RECEIPTS) == []
+    assert "Not everything taken was finished in 1 s" in caplog.text
+    assert "it was not answered: OperationalError: database or disk is full" in caplog.text
+
+
+def test_stop_that_leaves_notifications_behind_says_so(a_worker, engine, caplog):
+    running = a_worker(graceful_shutdown_timeout=1)
+    with Fault(engine, "UPDATE relay_lease", disk_full):
+        track(running.api, "node-1")
+        assert not running.stop()
+    assert len(rows(engine, OUTBOX)) > 0
+    assert "Not all notifications were published in time" in caplog.text
 
 
 def test_the_next_worker_goes_on_where_the_last_one_stopped(a_worker):

@@ -30,6 +30,7 @@ GLOBAL_CONF_ALLOWED = (
     f"{PACKAGE}/worker/service.py",
 )
 LOCKS = {"Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition", "lockutils"}
+LOUD = {"warning", "error", "critical"}
 VAGUE_NAMES = {"base", "common", "helper", "helpers", "manager", "util", "utils"}
 IMPURE = {
     "asyncio",
@@ -168,6 +169,30 @@ def too_many_exceptions(modules: Iterable[Module]) -> list[str]:
     return names if len(names) >= EXCEPTION_CLASSES else []
 
 
+def doubled_errors(modules: Iterable[Module]) -> list[str]:
+    return [
+        module.at(call, f"says {handler.name} twice: oslo.log adds the error that is being handled")
+        for module in modules
+        for handler in module.all(ast.ExceptHandler)
+        for call in ast.walk(handler)
+        if isinstance(call, ast.Call) and is_loud_log(call.func) and handler.name in variables_in(call)
+    ]
+
+
+def is_loud_log(function: ast.expr) -> bool:
+    """Whether a function is LOG.warning or louder; LOG.exception shows the error once, with its traceback."""
+    return (
+        isinstance(function, ast.Attribute)
+        and isinstance(function.value, ast.Name)
+        and function.value.id == "LOG"
+        and function.attr in LOUD
+    )
+
+
+def variables_in(node: ast.AST) -> set[str]:
+    return {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+
+
 def public_functions(body: Iterable[ast.stmt]) -> list[ast.stmt]:
     return [node for node in body if isinstance(node, FUNCTIONS) and not node.name.startswith("_")]
 
@@ -223,6 +248,7 @@ TREE_RULES: dict[Rule, str] = {
     vague_modules: "module names that say nothing",
     undocumented: "public names without a docstring",
     unlicensed: f"files whose first line is not {SPDX!r}",
+    doubled_errors: "errors that a log line says and oslo.log adds",
     exceptions_without_code: "every exception has a code of its own",
     too_many_exceptions: f"exceptions.py has {EXCEPTION_CLASSES} classes or more",
 }
@@ -249,6 +275,7 @@ def test_tests_are_licensed() -> None:
     assert not message, message
 
 
+SAYS_THE_ERROR = "try: x\nexcept E as error:\n    LOG.{}('lost: %s', str(error))"
 METHODS = "".join(f"    def method{i}(self): pass\n" for i in range(PUBLIC_METHODS + 1))
 CLASSES = "".join(f"class E{i}(Exception): pass\n" for i in range(EXCEPTION_CLASSES))
 
@@ -281,6 +308,7 @@ CLASSES = "".join(f"class E{i}(Exception): pass\n" for i in range(EXCEPTION_CLAS
         (undocumented, "any.py", '"""Doc."""\nclass Bare: x = 1', "any.py:2: Bare has no"),
         (undocumented, "any.py", '"""Doc."""\ndef bare(): pass', "any.py:2: bare has no"),
         (unlicensed, "any.py", '"""Doc."""\n', "any.py"),
+        (doubled_errors, "any.py", SAYS_THE_ERROR.format("warning"), "any.py:3: says error twice"),
         (exceptions_without_code, f"{PACKAGE}/exceptions.py", "class E: x = 1", "E has no code"),
         (
             exceptions_without_code,
@@ -300,6 +328,8 @@ def test_rule_finds_an_offender(rule: Rule, path: str, text: str, found: str) ->
     [
         (long_modules, "any.py", "\n" * 400),
         (long_functions, "any.py", "def f():\n" + "    1\n" * 59),
+        (doubled_errors, "any.py", SAYS_THE_ERROR.format("info")),
+        (doubled_errors, "any.py", SAYS_THE_ERROR.replace("    LOG", "    x = error\nLOG").format("warning")),
         (wide_classes, f"{PACKAGE}/rpcapi.py", f"class Client:\n{METHODS}"),
         (wide_classes, "any.py", "class Narrow:\n" + METHODS.replace("method0", "_own")),
         (locks, "any.py", "import queue, threading\nthreading.Event()\nqueue.Queue(1)"),

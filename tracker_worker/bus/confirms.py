@@ -18,6 +18,7 @@ from tracker_worker.bus.broker import CONNECTION_ERRORS, BrokerSettings
 from tracker_worker.bus.outgoing import OutgoingConnection
 from tracker_worker.bus.publisher import Notification, NotificationRefused
 from tracker_worker.bus.topology import TopologyMismatch, declare_notifications, notification_queue
+from tracker_worker.core.urls import driver_text
 
 LOG = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class ConfirmingPublisher:
         messages = [(self._key(notification), _message(notification)) for notification in notifications]
         channel = self._connection.channel()
         before = self._sent
+        lost = None
         try:
             # All queues first: a refused declaration must not repeat what was sent before it.
             for routing_key in {key for key, _ in messages} - self._declared:
@@ -65,7 +67,9 @@ class ConfirmingPublisher:
                 if isinstance(error, amqp.PreconditionFailed):
                     raise NotificationRefused(error.reply_text) from error
                 raise
-            LOG.warning("The connection to %s is lost: %s", self._settings.name, error)
+            lost = driver_text(error)
+        if lost is not None:
+            LOG.warning("The connection to %s is lost: %s", self._settings.name, lost)
         confirmed = self._confirmed - before
         if confirmed < len(notifications):
             self.close()

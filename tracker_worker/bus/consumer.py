@@ -20,6 +20,7 @@ from tracker_worker.bus.frames import BodyFilter
 from tracker_worker.bus.replies import Replies
 from tracker_worker.bus.subscription import Subscription, SubscriptionSettings
 from tracker_worker.bus.topology import Topology, declare
+from tracker_worker.core.urls import driver_text
 
 LOG = logging.getLogger(__name__)
 
@@ -92,11 +93,14 @@ class Consumer:
         # What was taken before a stop cannot be acknowledged any more once its connection is lost.
         while not self._stopping.is_set():
             started = time.monotonic()
+            failure = None
             try:
                 self._serve()
             except CONNECTION_ERRORS as error:
+                failure = driver_text(error)
+            if failure is not None:
                 name = self._settings.name
-                LOG.error("RabbitMQ at %s cannot be used, trying again in %.0f s: %s", name, pause, error)
+                LOG.error("RabbitMQ at %s cannot be used, trying again in %.0f s: %s", name, pause, failure)
             if time.monotonic() - started > self._settings.retry_max:
                 pause = self._settings.retry_initial
             self._closing.wait(pause)

@@ -10,6 +10,7 @@ import amqp
 from tracker_worker.bus import broker
 from tracker_worker.bus.broker import CONNECTION_ERRORS, BrokerSettings
 from tracker_worker.bus.reading import read_waiting, waiting
+from tracker_worker.core.urls import driver_text
 
 LOG = logging.getLogger(__name__)
 
@@ -57,11 +58,15 @@ class OutgoingConnection:
         """Take in what the broker has said, and keep the connection alive, if there is one."""
         if self._connection is None:
             return
+        lost = None
         try:
             self._read(self._connection)
         except CONNECTION_ERRORS as error:
-            LOG.warning("The %s' connection to %s is lost: %s", self._purpose, self._settings.name, error)
+            lost = driver_text(error)
             self.close()
+        if lost is not None:
+            name = self._settings.name
+            LOG.warning("The connection 'tracker-worker %s' to %s is lost: %s", self._purpose, name, lost)
 
     def another_channel(self) -> Any:
         """Return a channel for a declaration: the broker closes it when it refuses."""

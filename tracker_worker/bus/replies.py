@@ -194,4 +194,4 @@ class Replies:
 
     def _lose(self, why: str) -> None:
         self.lost += 1
-        LOG.info("Reply lost, the %dth: %s", self.lost, why)
+        LOG.info("Reply lost: %s; %d lost since the start", why, self.lost)

@@ -107,11 +107,13 @@ class Committer:
         repeated = RepeatedErrors(self._unit_of_work, self._settings.max_attempts, len(events))
         try:
             self._until_done(lambda: self._commit(events), _is_the_servers, repeated)
-        except NodesBroken as broken:
-            return held + self._hold(broken.reasons, events)
+            return held
         except Exception as error:
-            return held + self._split(events, error)
-        return held
+            failure = error
+        # Out here: oslo.log adds the error that is being handled to all that is logged meanwhile.
+        if isinstance(failure, NodesBroken):
+            return held + self._hold(failure.reasons, events)
+        return held + self._split(events, failure)
 
     def park(self, event: Event, bad: BadMessage) -> list[Event]:
         """Keep an event as a dead letter; without its node's row where that cannot be read or written.
@@ -129,12 +131,13 @@ class Committer:
             try:
                 self._until_done(lambda: self._commit([letter]), _is_the_servers)
                 return []
-            except NodesBroken as broken:
-                return self._hold(broken.reasons, [letter])
             except Exception as error:
-                if not is_data_error(error):
+                failure = error
+                if not isinstance(error, NodesBroken) and not is_data_error(error):
                     raise
-                LOG.critical("Node %s cannot be used: %s", letter.node, internal_error(error))
+            if isinstance(failure, NodesBroken):
+                return self._hold(failure.reasons, [letter])
+            LOG.critical("Node %s cannot be used: %s", letter.node, internal_error(failure))
         self.persist(lambda: self._commit([replace(letter, owned=False)]))
         return []
 
@@ -175,6 +178,8 @@ class Committer:
             text = "the database rejects what this event writes"
             bad = BadMessage(ErrorCode.DATABASE_REJECTS, "$", text)
         if len(events) == 1:
+            if isinstance(error, DATABASE_ERRORS):
+                LOG.error("The database refuses event %s: %s", events[0].event_id, reason_of(error))
             return self._park(replace(events[0], bad=bad), bad)
         half = len(events) // 2
         return self.settle(events[:half]) + self.settle(events[half:])
@@ -206,12 +211,14 @@ class Committer:
         repeated = RepeatedErrors(self._unit_of_work, self._settings.max_attempts, 1)
         try:
             self._until_done(partial(self._rebuild, name), _is_the_servers, repeated)
+            return
         except NodesBroken:
             return
         except Exception as error:
             if self._abandon.is_set():
                 raise
-            LOG.error("Node %s cannot be rebuilt from its claims: %s", name, reason_of(error))
+            failure = reason_of(error)
+        LOG.error("Node %s cannot be rebuilt from its claims: %s", name, failure)
 
     def _rebuild(self, name: str) -> None:
         """Commit that what is claimed of a node is the sum of its claims, as `node rebuild` does."""

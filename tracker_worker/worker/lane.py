@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from tracker_worker.bus.delivery import Delivery
-from tracker_worker.db.errors import DATABASE_ERRORS
+from tracker_worker.db.errors import DATABASE_ERRORS, reason_of
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.errors import BadMessage, ErrorCode
 from tracker_worker.worker.batch import Rules
@@ -133,13 +133,16 @@ class Lane:
 
     def _guarded(self, what: str, action: Callable[[], None]) -> None:
         """Do something in sight of the watchdog; an abandoned lane gives it up."""
+        failure = None
         try:
             with self.activity.on(what):
                 action()
-        except DATABASE_ERRORS:
+        except DATABASE_ERRORS as error:
             if not self._abandon.is_set():
                 raise
-            LOG.warning("Gave up on %s: it was not answered", what)
+            failure = reason_of(error)
+        if failure is not None:
+            LOG.warning("Gave up on %s, it was not answered: %s", what, failure)
 
     def _run(self, deliveries: Sequence[Delivery]) -> None:
         """Run deliveries that may have killed a worker alone, the others together."""

@@ -80,10 +80,13 @@ class Purge:
 
     def _run(self) -> None:
         while not self._stop.wait(INTERVAL_SECONDS):
+            failure = None
             try:
                 self.run_once()
             except DATABASE_ERRORS as error:
-                LOG.warning("Old rows stay until the next purge: %s", reason_of(error))
+                failure = reason_of(error)
+            if failure is not None:
+                LOG.warning("Old rows stay until the next purge: %s", failure)
 
 
 class _Run:

@@ -159,15 +159,17 @@ class Relay:
         """Publish rows; halve them when the bus refuses one, until that one is alone, and replace it."""
         try:
             self._send(rows)
+            return
         except NotificationRefused as refusal:
-            if len(rows) > 1:
-                half = len(rows) // 2
-                self._publish(rows[:half])
-                self._publish(rows[half:])
-            elif rows[0].body == self._substitute:
+            if len(rows) == 1 and rows[0].body == self._substitute:
                 raise
-            else:
-                self._send([self._replace(rows[0], str(refusal))])
+            reason = str(refusal)
+        if len(rows) > 1:
+            half = len(rows) // 2
+            self._publish(rows[:half])
+            self._publish(rows[half:])
+        else:
+            self._send([self._replace(rows[0], reason)])
 
     def _send(self, rows: Sequence[OutboxRow]) -> None:
         confirmed = self._publisher.publish(rows)

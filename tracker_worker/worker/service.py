@@ -294,7 +294,13 @@ class Worker:
         self._watchdog.stop()
         drained = drained and taken and closed
         if not drained:
-            LOG.error("Not everything that was taken was finished in %d s", self._timeout)
+            LOG.error(
+                "Not everything taken was finished in %d s ([worker] graceful_shutdown_timeout): the "
+                "rest is taken again",
+                self._timeout,
+            )
+        if not published:
+            LOG.error("Not all notifications were published in time: they wait in the database for a relay")
         return drained and published and not self._failed.is_set()
 
 
