@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The migrations make the schema that the code speaks to, all of it and nothing else."""
 
+import stat
+
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from tracker_worker.cmd.embedded import embedded_engine
+from tracker_worker.db import revisions
 from tracker_worker.db.engine import alembic_config, create_engine, sync_schema
 from tracker_worker.db.tables import METADATA
 
@@ -67,6 +70,15 @@ def test_a_database_is_durable(engine):
     with engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2, "FULL"
+
+
+def test_sqlite_file_is_made_for_its_user_alone_by_whatever_connects_first(tmp_path):
+    made = create_engine(f"sqlite:///{tmp_path}/made.sqlite")
+    with made.connect() as connection:
+        assert revisions.current(connection) is None
+    sync_schema(made)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.glob("made.sqlite*")} == {0o600}
+    made.dispose()
 
 
 def test_the_directory_of_the_database_is_made(tmp_path):

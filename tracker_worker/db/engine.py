@@ -137,10 +137,8 @@ def sync_schema(engine: sa.Engine, revision: str = "head") -> None:
     """Bring the database's schema to a revision; does nothing when it is there.
 
     Several processes may call it at once on a server: one migrates, the others wait for it. Where it dies
-    half way it may be called again. An SQLite file that is missing is made, for its user alone.
+    half way it may be called again.
     """
-    if engine.dialect.name == "sqlite":
-        _make_private(engine.url.database or "")
     if engine.dialect.name == "mysql":
         _sync_mariadb(engine.url, revision)
         return
@@ -149,13 +147,6 @@ def sync_schema(engine: sa.Engine, revision: str = "head") -> None:
             sessions.lift_limits(connection, PATIENCE_SECONDS)
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
         command.upgrade(alembic_config(connection), revision)
-
-
-def _make_private(name: str) -> None:
-    """Make the file of an SQLite database if it is missing. SQLite's other files get the mode of this one."""
-    file = Path(name)
-    if name and name != ":memory:" and not name.startswith("file:") and not file.exists():
-        file.touch(mode=0o600)
 
 
 def _sync_mariadb(url: sa.URL, revision: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from oslo_db import exception as db_exception
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError, StatementError
 
-from tracker_worker.core.urls import error_text
+from tracker_worker.core.urls import driver_error, error_text
 from tracker_worker.db.bulk import RowsTooLarge
 from tracker_worker.db.store import StaleNode
 
@@ -57,10 +57,12 @@ _LOST_NUMBERS = frozenset((2006, _LOST_IN_A_STATEMENT))
 _LOST_BY_POOLER = ("08P01", "server conn crashed?")
 """How PgBouncer says that the server closed the connection without a word: the state stands for everything
 that it says itself."""
+_DENIED_STATE = "42501"
+_DENIED_NUMBERS = frozenset((1044, 1142, 1143, 1227))  # to a database, a table, a column; in general
 _TIMEOUT_STATES = ("57014",)
 _TIMEOUT_NUMBERS = frozenset((1969, 3024))  # MariaDB's max_statement_time, MySQL's max_execution_time
-_REFUSED_STATES = ("42501", "25006")  # insufficient privilege, read-only transaction
-_REFUSED_NUMBERS = frozenset((1044, 1142, 1143, 1290, 1792))  # the same
+_READ_ONLY_STATE = "25006"
+_READ_ONLY_NUMBERS = frozenset((1290, 1792))  # the server, the transaction
 _READ_TIMEOUT = "timed out"
 """How PyMySQL says that no answer came within read_timeout: it closes the connection, nobody lost it."""
 
@@ -75,7 +77,7 @@ def is_data_error(error: BaseException) -> bool:
         return True
     if isinstance(error, StaleNode) or is_duplicate(error):
         return False
-    original = _driver_error(error)
+    original = driver_error(error)
     if _number(original) in _DATA_NUMBERS:
         return True
     if state := _state(original):
@@ -88,7 +90,7 @@ def is_duplicate(error: BaseException) -> bool:
     """Tell whether a row exists already, in whatever language the server says so."""
     if isinstance(error, db_exception.DBDuplicateEntry):
         return True
-    original = _driver_error(error)
+    original = driver_error(error)
     return _state(original) == _DUPLICATE_STATE or _number(original) == _DUPLICATE_NUMBER
 
 
@@ -99,7 +101,7 @@ def is_connection_lost(error: BaseException | None) -> bool:
     """
     if not isinstance(error, db_exception.DBConnectionError):
         return False
-    original = _driver_error(error)
+    original = driver_error(error)
     number, state = _number(original), _state(original)
     silent = not state and (number is None or number in _LOST_NUMBERS)
     passed_on = (state, str(original).strip()) == _LOST_BY_POOLER
@@ -110,19 +112,26 @@ def is_statement_timeout(error: BaseException | None) -> bool:
     """Tell whether a statement took longer than the session, or the driver, allows."""
     if not isinstance(error, DATABASE_ERRORS):
         return False
-    original = _driver_error(error)
+    original = driver_error(error)
     number = _number(original)
     if number == _LOST_IN_A_STATEMENT:
         return _READ_TIMEOUT in str(original)
     return number in _TIMEOUT_NUMBERS or _state(original) in _TIMEOUT_STATES
 
 
+def is_right_missing(error: BaseException) -> bool:
+    """Tell whether the server knows the user and does not let it do this."""
+    original = driver_error(error)
+    return _state(original) == _DENIED_STATE or _number(original) in _DENIED_NUMBERS
+
+
 def is_write_refused(error: BaseException) -> bool:
     """Tell whether a user may not write, now and whenever it is tried, or nobody may: it is read-only."""
-    original = _driver_error(error)
+    original = driver_error(error)
     return (
-        _state(original) in _REFUSED_STATES
-        or _number(original) in _REFUSED_NUMBERS
+        is_right_missing(error)
+        or _state(original) == _READ_ONLY_STATE
+        or _number(original) in _READ_ONLY_NUMBERS
         or getattr(original, "sqlite_errorname", "").startswith("SQLITE_READONLY")
     )
 
@@ -130,12 +139,6 @@ def is_write_refused(error: BaseException) -> bool:
 def reason_of(error: BaseException | None) -> str:
     """Return what the driver said, in one line without the statement or its values."""
     return error_text(error) if error is not None else ""
-
-
-def _driver_error(error: BaseException) -> Any:
-    """Return what the driver raised, out of SQLAlchemy's and oslo.db's wraps."""
-    inner = getattr(error, "inner_exception", None) or error
-    return getattr(inner, "orig", None) or inner
 
 
 def _state(original: Any) -> str:

@@ -15,6 +15,11 @@ def head() -> str:
     return revision
 
 
+def known() -> list[str]:
+    """Return the revisions that this code can migrate from."""
+    return [each.revision for each in ScriptDirectory.from_config(alembic_config()).walk_revisions()]
+
+
 def current(connection: sa.Connection) -> str | None:
     """Return the revision of a database, None for one without a schema."""
     return MigrationContext.configure(connection).get_current_revision()

@@ -15,11 +15,14 @@
 * What a session keeps is set in sessions that are ours alone. Behind a pooler, PostgreSQL has to give every
   session the limits and the durable commits by itself: a connection is refused where it does not.
 * A text that is too long is refused, not cut; all texts are UTF-8, all of it; the clock knows no summer.
+* A file of SQLite that is missing is made for its user alone.
 """
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -101,6 +104,7 @@ def sql_mode(given: str | None) -> str:
 def set_up(engine: sa.Engine) -> None:
     """Have each new connection of an engine set up."""
     if engine.dialect.name == "sqlite":
+        sa.event.listen(engine, "do_connect", _make_sqlite_private)
         sa.event.listen(engine, "connect", _make_sqlite_durable)
     elif engine.dialect.name == "postgresql":
         # Before SQLAlchemy executes statements of its own.
@@ -125,6 +129,17 @@ def lift_limits(connection: sa.Connection, seconds: int) -> None:
         for name in known.scalars().all():
             value = seconds if name == "lock_wait_timeout" else 0
             connection.exec_driver_sql(f"SET SESSION {name} = {value}")
+
+
+def _make_sqlite_private(_dialect: object, _record: object, arguments: Sequence[Any], _more: object) -> None:
+    """Make a file that is missing, for its user alone: SQLite's other files get the mode of this one.
+
+    Where that is not possible SQLite says why.
+    """
+    name = arguments[0]
+    if name != ":memory:" and not name.startswith("file:") and not Path(name).exists():
+        with suppress(OSError):
+            Path(name).touch(mode=0o600)
 
 
 def _make_sqlite_durable(connection: Any, _record: object) -> None:
