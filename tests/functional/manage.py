@@ -55,11 +55,14 @@ class Manage:
     def _run(self, program: Callable[[cfg.ConfigOpts, list[str]], int], arguments: Iterable[str]) -> int:
         self._capsys.readouterr()
         records, hook = logging.getLogRecordFactory(), sys.excepthook
+        handlers, level = logging.root.handlers[:], logging.root.level
         try:
             code = program(cfg.ConfigOpts(), ["--config-file", str(self.file), *arguments])
         except SystemExit as error:
             code = error.code
         finally:  # What one test's program hides from the log another test looks for there.
+            logging.root.handlers[:] = handlers
+            logging.root.setLevel(level)
             logging.setLogRecordFactory(records)
             sys.excepthook = hook
         self.out, self.err = self._capsys.readouterr()

@@ -237,7 +237,7 @@ def test_what_may_do_harm_or_cannot_be_replayed_is_left_and_counted(bench, park,
     code, account, err = replay(bench, capsys, Published(bench))
     assert code == 1
     assert account == {"published": 1, "needs --force": 1, "was not kept verbatim": 2}
-    assert "3 of 4 are left: 'dead-letter replay ID' says of each what is against it" in err
+    assert "left: 3 of 4; 'dead-letter replay ID' says of each what is against it" in err
     assert states(bench) == {"replayed": 1, "parked": 3}
     code, account, _ = replay(bench, capsys, Published(bench), force=True)
     assert account == {"published": 1, "was not kept verbatim": 2}

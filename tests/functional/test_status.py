@@ -114,7 +114,7 @@ def test_parked_events_are_a_warning(bench, manage):
     bench.run()
     code, checks = manage.check()
     assert code == WARNING
-    assert checks["Dead letters"][1].startswith("1 are parked")
+    assert checks["Dead letters"][1].startswith("Parked events: 1. See")
 
 
 def test_a_broker_that_does_not_answer_is_named_without_its_password(engine, manage):

@@ -66,7 +66,7 @@ def test_program_names_the_option_without_its_password(tmp_path, name, program, 
     ("option", "url", "answer"),
     [
         ("--transport-url", BROKEN, "--transport-url: there is an @ behind the first /"),
-        ("--database", IN_QUERY, "--database postgresql://127.0.0.1:1/v cannot be used: OperationalError"),
+        ("--database", IN_QUERY, "--database postgresql://127.0.0.1:1/v cannot be used: connection failed"),
     ],
 )
 def test_replay_names_the_option_without_its_password(option, url, answer):

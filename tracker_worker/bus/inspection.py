@@ -152,11 +152,22 @@ def _get(session: requests.Session, where: str, url: str) -> list[dict[str, Any]
     except requests.RequestException as error:
         raise ManagementUnavailable(f"{where} does not answer ({type(error).__name__})") from None
     if response.status_code in (401, 403):
-        raise ManagementUnavailable(f"{where} refuses the user: it needs the tag 'monitoring'")
+        raise ManagementUnavailable(
+            f"{where} refuses the user ({_reason(response)}): it needs the right password and the tag "
+            "'monitoring'"
+        )
     if response.status_code != 200:
         raise ManagementUnavailable(f"{where} answers with status {response.status_code}")
     answer: list[dict[str, Any]] = response.json()
     return answer
+
+
+def _reason(response: requests.Response) -> str:
+    """Return why the API refuses, in its own words."""
+    try:
+        return str(response.json()["reason"])
+    except (ValueError, KeyError, TypeError):
+        return f"status {response.status_code}"
 
 
 def management_url(settings: BrokerSettings) -> str:

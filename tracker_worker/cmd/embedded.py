@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the commands share to start a worker: configuration, transports, engine."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from oslo_db.exception import DBError
 from oslo_log import log
 from sqlalchemy.exc import SQLAlchemyError
 
+from tracker_worker.cmd.advice import way_out
 from tracker_worker.cmd.urls import checked_url, hide_secrets, url_of
 from tracker_worker.conf import opts
 from tracker_worker.core.urls import (
@@ -22,14 +24,14 @@ from tracker_worker.core.urls import (
     URLRefused,
     check_transport_url,
     check_url,
-    error_text,
+    driver_text,
     redacted,
     secrets_of,
     shown_url,
 )
-from tracker_worker.db import store
+from tracker_worker.db import fitness, store
 from tracker_worker.db.engine import create_engine, engine_options, sync_schema
-from tracker_worker.db.revisions import current, head
+from tracker_worker.db.fitness import UnfitDatabase
 from tracker_worker.rpcapi import EXMODS
 from tracker_worker.worker.service import WorkerSettings, settings_from
 
@@ -37,7 +39,10 @@ DIRECTORY_MODE = 0o750
 FAKE_URL = opts.TRANSPORT_URL
 NOTIFICATIONS = "oslo_messaging_notifications"
 
-DATABASE_ERRORS = (OSError, ImportError, DBError, SQLAlchemyError)
+_LOCATION = re.compile(r"LocationInfo\(location=.*?, detail='(.*?)'\)")
+"""How oslo.config's errors say where a value stands."""
+
+DATABASE_ERRORS = (OSError, ImportError, DBError, SQLAlchemyError, UnfitDatabase)
 """What a database that cannot be used is raised as."""
 
 
@@ -83,6 +88,8 @@ def _named_transport(option: str, url: str) -> Iterator[None]:
         yield
     except oslo_messaging.DriverLoadFailure as error:
         raise ValueError(f"{where}: {redacted(str(error.ex), secrets_of(url))}") from None
+    except ImportError as error:
+        raise ValueError(f"{where}: {error}; for RabbitMQ it begins with rabbit://") from None
     except (oslo_messaging.InvalidTransportURL, ValueError, cfg.Error):
         raise ValueError(
             f"{where}: behind a ? are options of [oslo_messaging_rabbit] only, and in a user name or a "
@@ -98,7 +105,7 @@ def configuration_text(error: BaseException) -> str:
     cause = error.__context__
     if isinstance(error, cfg.ConfigFileParseError) and isinstance(cause, ParseError):
         return f"{error.config_file}, line {cause.lineno}: {cause.msg}"
-    return " ".join(str(error).split())
+    return _LOCATION.sub(r"\1", " ".join(str(error).split()))
 
 
 def database_file(directory: Path) -> Path:
@@ -120,9 +127,10 @@ def configured_engine(conf: cfg.ConfigOpts) -> sa.Engine:
         _refuse_memory(url)
         engine = create_engine(url, **engine_options(conf.database))
         if engine.dialect.name == "sqlite":
-            sync_schema(engine)
+            migrate(engine)
         else:
-            _refuse_other_schema(engine)
+            with engine.connect() as connection:
+                fitness.check(connection)
     except DATABASE_ERRORS as error:
         raise ValueError(database_text(conf, error)) from error
     return engine
@@ -146,7 +154,12 @@ def database_text(conf: cfg.ConfigOpts, error: BaseException) -> str:
     where = (
         f"[database] connection = {shown_url(url)}" if url else f"[DEFAULT] state_path = {conf.state_path}"
     )
-    return f"{where} cannot be used: {error_text(error, secrets_of(url) | _secrets_of_parameters(conf))}"
+    return _unusable(where, error, secrets_of(url) | _secrets_of_parameters(conf))
+
+
+def _unusable(where: str, error: BaseException, secrets: frozenset[str]) -> str:
+    advice = way_out(error)
+    return f"{where} cannot be used: {driver_text(error, secrets)}" + (f"; {advice}" if advice else "")
 
 
 def _secrets_of_parameters(conf: cfg.ConfigOpts) -> frozenset[str]:
@@ -164,21 +177,18 @@ def _refuse_memory(url: str) -> None:
         raise ValueError("[database] connection: threads would share one transaction in memory; name a file")
 
 
-def _refuse_other_schema(engine: sa.Engine) -> None:
+def migrate(engine: sa.Engine, revision: str = "head") -> None:
+    """Bring a schema to a revision. Raises UnfitDatabase where that would not help."""
     with engine.connect() as connection:
-        found = current(connection)
-    if found != head():
-        raise ValueError(
-            f"[database] connection: its schema is at revision {found or 'none'}, this version needs "
-            f"{head()}: run tracker-worker-manage db sync"
-        )
+        fitness.check_before_migration(connection)
+    sync_schema(engine, revision)
 
 
 def embedded_engine(directory: Path) -> sa.Engine:
     """Return the engine of the embedded database in a directory, made if missing, its schema at the head."""
     directory.mkdir(DIRECTORY_MODE, parents=True, exist_ok=True)
     engine = create_engine(f"sqlite:///{database_file(directory)}")
-    sync_schema(engine)
+    migrate(engine)
     return engine
 
 
@@ -190,12 +200,11 @@ def empty_engine(url: str) -> sa.Engine:
     checked_url("--database", url, check_url)
     try:
         engine = create_engine(url)
-        sync_schema(engine)
+        migrate(engine)
         with engine.connect() as connection:
             names = store.names(connection)
     except DATABASE_ERRORS as error:
-        said = error_text(error, secrets_of(url))
-        raise ValueError(f"--database {shown_url(url)} cannot be used: {said}") from error
+        raise ValueError(_unusable(f"--database {shown_url(url)}", error, secrets_of(url))) from error
     if names:
-        raise ValueError(f"the database has {len(names)} nodes: name an empty one")
+        raise ValueError(f"the database has nodes ({len(names)}): name an empty one")
     return engine

@@ -14,9 +14,9 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 import oslo_messaging
@@ -28,6 +28,8 @@ from oslo_log import log
 from rich.console import Console
 
 from tracker_worker.cmd import embedded
+from tracker_worker.cmd.broker import connected
+from tracker_worker.cmd.failures import CommandFailed, exit_code_of
 from tracker_worker.cmd.progress import shown_progress
 from tracker_worker.cmd.replaying import Replay, delete_queues, embedded_worker
 from tracker_worker.cmd.summary import print_summary
@@ -39,6 +41,7 @@ from tracker_worker.domain.pci.specs import parse_aliases, parse_device_specs
 from tracker_worker.domain.settings import TrackerSettings
 from tracker_worker.worker.service import Worker, settings_from
 
+PROGRAM = "tracker-worker-replay"
 TRACES_AT_ONCE = 8
 PARTITIONS = 4
 LAST_NOTIFICATION_SECONDS = 10.0
@@ -88,14 +91,15 @@ class Session:
     """Everything the traces of one run share: configuration, transports, databases, the listener.
 
     Names on the bus are this run's own: nobody else's commands or notifications are touched. Raises
-    ValueError, in words, for a transport or a database that cannot be used.
+    ValueError or CommandFailed, in words, for a transport or a database that cannot be used.
     """
 
     def __init__(self, directory: Path, transport_url: str | None, database: str | None) -> None:
         conf = cfg.CONF
         embedded.register(conf)
         conf([], project="tracker-worker", default_config_files=[])
-        log.setup(conf, "tracker-worker-replay")
+        conf.set_override("use_stderr", True)  # Standard output has the results.
+        log.setup(conf, PROGRAM)
         self._name = f"replay-{uuid.uuid4().hex[:8]}"
         self._numbers = itertools.count(1)
         self._rpc, self._notifications = embedded.transports(conf, transport_url)
@@ -106,6 +110,9 @@ class Session:
             notification_exchange=self._name,
             notification_topic=self._name,
         )
+        if self._settings.broker is not None:
+            with connected(self._settings.broker, "replay", "--transport-url"):
+                pass  # Once, before oslo.messaging, which would try for ever.
         self._databases = Databases(directory, database)
         self.published = 0
         self.listener = Listener()
@@ -197,7 +204,7 @@ def _texts(values: Iterable[Any]) -> Iterator[str]:
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     """Return the command line's options."""
     parser = argparse.ArgumentParser(
-        prog="tracker-worker-replay",
+        prog=PROGRAM,
         description="Replay recorded traces into a worker of this process, on fake:// and SQLite by default.",
     )
     parser.add_argument("trace", nargs="+", type=Path, help=".jsonl or .jsonl.gz file")
@@ -216,27 +223,26 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def write_output(path: Path, replayed: list[Replayed]) -> None:
+def write_output(file: BinaryIO, replayed: list[Replayed]) -> None:
     """Write a JSON line for each command: index, method, node, outcome, reason, and the view where one is
     expected.
     """
-    with path.open("wb") as file:
-        for one in replayed:
-            for index, (step, result) in enumerate(zip(one.trace.steps, one.results, strict=True)):
-                node = step.args.get("node")
-                line: dict[str, Any] = {
-                    "i": index,
-                    "method": step.method,
-                    "node": node,
-                    "outcome": result.outcome,
-                    "reason": result.reason,
-                }
-                if step.expect.nodes:
-                    line["view"] = result.views.get(str(node))
-                file.write(msgspec.json.encode(line) + b"\n")
+    for one in replayed:
+        for index, (step, result) in enumerate(zip(one.trace.steps, one.results, strict=True)):
+            node = step.args.get("node")
+            line: dict[str, Any] = {
+                "i": index,
+                "method": step.method,
+                "node": node,
+                "outcome": result.outcome,
+                "reason": result.reason,
+            }
+            if step.expect.nodes:
+                line["view"] = result.views.get(str(node))
+            file.write(msgspec.json.encode(line) + b"\n")
 
 
-def check(replayed: list[Replayed]) -> list[str]:
+def failed_expectations(replayed: list[Replayed]) -> list[str]:
     """Return a line for each expectation that did not hold."""
     return [
         f"{one.trace.path.name}, command {index} ({step.method} {step.args.get('node')}): {difference}"
@@ -247,38 +253,52 @@ def check(replayed: list[Replayed]) -> list[str]:
 
 
 def main() -> int:
-    """Replay; 0 when all went well, 1 when --check found differences, 2 when something cannot be used."""
+    """Replay; 0 when all went well, 1 when --check found differences, 2 when something cannot be used, 130
+    when it was interrupted.
+    """
     options = parse_arguments(sys.argv[1:])
-    try:
-        traces = [read_trace(path) for path in options.trace]
-        for trace in traces:
-            settings_of(trace)
-    except ValueError as error:
-        print(f"tracker-worker-replay: {escaped(str(error))}", file=sys.stderr)
-        return 2
-    if options.database and len(traces) > 1:
-        print("tracker-worker-replay: --database takes one trace: it has to be empty", file=sys.stderr)
-        return 2
-    console = Console()
-    started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="tracker-worker-") as directory:
+    return exit_code_of(PROGRAM, lambda: _run(options), failed=2)
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Replay what the command line says. Raises CommandFailed, before anything is replayed."""
+    if options.database and len(options.trace) > 1:
+        raise CommandFailed("--database takes one trace: it has to be empty")
+    with ExitStack() as stack:
+        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="tracker-worker-"))
         try:
+            traces = [read_trace(path) for path in options.trace]
+            for trace in traces:
+                settings_of(trace)
+            output = options.output and stack.enter_context(_opened(options.output))
             session = Session(Path(directory), options.transport_url, options.database)
         except ValueError as error:
-            print(f"tracker-worker-replay: {escaped(str(error))}", file=sys.stderr)
-            return 2
-        total = sum(len(trace.steps) for trace in traces)
-        progress = shown_progress(console, total, "replaying", "commands")
-        with progress as stepped, ThreadPoolExecutor(TRACES_AT_ONCE) as pool:
-            replayed = list(pool.map(lambda trace: session.replay(trace, stepped), traces))
-        session.close()
+            raise CommandFailed(str(error)) from error
+        return _replay_all(session, traces, output, check=options.check)
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return path.open("wb")
+    except OSError as error:
+        raise CommandFailed(f"--output: {error}") from error
+
+
+def _replay_all(session: Session, traces: list[Trace], output: BinaryIO | None, *, check: bool) -> int:
+    console = Console()
+    started = time.monotonic()
+    total = sum(len(trace.steps) for trace in traces)
+    progress = shown_progress(console, total, "replaying", "commands")
+    with progress as stepped, ThreadPoolExecutor(TRACES_AT_ONCE) as pool:
+        replayed = list(pool.map(lambda trace: session.replay(trace, stepped), traces))
+    session.close()
     seconds = time.monotonic() - started
     print_summary(console, replayed, session.listener, session.published, seconds)
-    if options.output is not None:
-        write_output(options.output, replayed)
-    if not options.check:
+    if output is not None:
+        write_output(output, replayed)
+    if not check:
         return 0
-    failed = check(replayed)
+    failed = failed_expectations(replayed)
     for line in failed:
         print(escaped(line))
     print(f"{len(replayed)} traces, {total} commands, {len(failed)} differences")

@@ -3,7 +3,6 @@
 they are. Changes nothing.
 """
 
-import logging
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -19,8 +18,10 @@ from tracker_worker.bus.permissions import BrokerAlarm
 from tracker_worker.bus.replies import REPLY_QUEUE_PREFIX
 from tracker_worker.bus.topology import TopologyMismatch, notification_queue
 from tracker_worker.cmd import embedded, misconfiguration, sharing
+from tracker_worker.cmd.broker import connected
+from tracker_worker.cmd.failures import CommandFailed, exit_code_of, log_to_stderr, reading_options
 from tracker_worker.cmd.manage.queues import topology_of
-from tracker_worker.cmd.manage.session import CommandFailed, connected, engine_at_head, snapshot
+from tracker_worker.cmd.manage.session import engine_at_head, snapshot
 from tracker_worker.core.terminal import escaped
 from tracker_worker.db import dead_letter_queries, listing
 from tracker_worker.db import permissions as write_permissions
@@ -47,6 +48,11 @@ class Checks(upgradecheck.UpgradeCommands):
     def __init__(self, conf: cfg.ConfigOpts) -> None:
         self._conf = conf
 
+    def check(self) -> Code:
+        """Run all checks (the command `upgrade check`)."""
+        log_to_stderr(debug=self._conf.debug)
+        return super().check()
+
     def configuration(self) -> Result:
         """All options are known and fit each other, and compute managers can reach the worker."""
         try:
@@ -65,7 +71,7 @@ class Checks(upgradecheck.UpgradeCommands):
         return Result(Code.SUCCESS)
 
     def schema(self) -> Result:
-        """The database has the schema of this version, and its user may write."""
+        """The database has the schema of this version, its encoding is UTF-8, and its user may write."""
         try:
             with engine_at_head(self._conf) as engine:
                 try:
@@ -109,7 +115,9 @@ class Checks(upgradecheck.UpgradeCommands):
             if broker is None or not settings.notify:
                 return Result(Code.SUCCESS, "There are none, or no RabbitMQ for them")
             keys = [f"{settings.notification_topic}.{priority}" for priority in ("info", "error")]
-            with connected(broker) as connection:
+            own = self._conf[embedded.NOTIFICATIONS].transport_url
+            option = f"[{embedded.NOTIFICATIONS if own else 'DEFAULT'}] transport_url"
+            with connected(broker, option=option) as connection:
                 queues = [notification_queue(broker, exchange, key) for key in keys]
                 inspection.compare_notifications(connection, queues)
                 permissions.try_publishing(connection, exchange, keys)
@@ -137,8 +145,8 @@ class Checks(upgradecheck.UpgradeCommands):
         if parked:
             return Result(
                 Code.WARNING,
-                f"{parked} are parked: see 'tracker-worker-manage dead-letter list', then replay or discard "
-                "them",
+                f"Parked events: {parked}. See 'tracker-worker-manage dead-letter list', then replay or "
+                "discard them",
             )
         return Result(Code.SUCCESS)
 
@@ -207,17 +215,17 @@ def _refused_clients(broker: BrokerSettings) -> list[str]:
 
 
 def main() -> int:
-    """Run the checks: 0 all well, 1 a warning, 2 a failure, 255 an error in a check."""
+    """Run the checks: 0 all well, 1 a warning, 2 a failure, 130 interrupted, 255 an error in a check."""
     return run(cfg.CONF, sys.argv[1:])
 
 
 def run(conf: cfg.ConfigOpts, arguments: list[str]) -> int:
     """Run the checks with a configuration of its own; the exit code."""
-    logging.basicConfig(level=logging.CRITICAL)
     embedded.register(conf)
-    try:
-        code: Any = upgradecheck.main(conf, "tracker-worker", Checks(conf), arguments)
-    except cfg.Error as error:
-        print(f"tracker-worker-status: {embedded.configuration_text(error)}", file=sys.stderr)
-        return 2
-    return int(code)
+
+    def check() -> int:
+        with reading_options():
+            code: Any = upgradecheck.main(conf, "tracker-worker", Checks(conf), arguments)
+        return int(code)
+
+    return exit_code_of("tracker-worker-status", check, failed=2)

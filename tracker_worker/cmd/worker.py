@@ -12,6 +12,7 @@ from oslo_log import log
 from sqlalchemy import Engine
 
 from tracker_worker.cmd import embedded, misconfiguration, sharing
+from tracker_worker.cmd.failures import CommandFailed, exit_code_of, reading_options
 from tracker_worker.cmd.reload import reload_options
 from tracker_worker.cmd.signals import FAILED, Signals
 from tracker_worker.core.urls import shown_url
@@ -19,6 +20,7 @@ from tracker_worker.worker.service import Worker, WorkerSettings
 
 LOG = log.getLogger(__name__)
 
+PROGRAM = "tracker-worker"
 OTHERS = 0o027
 """What the worker's umask has at least."""
 
@@ -36,16 +38,25 @@ def run(conf: cfg.ConfigOpts, arguments: list[str]) -> int:
     """Run a worker with a configuration of its own; the exit code. The main thread's."""
     embedded.register(conf)
     signals = Signals(lambda number: _react(conf, number))
+    return exit_code_of(PROGRAM, lambda: _run(conf, arguments, signals), failed=1)
+
+
+def _run(conf: cfg.ConfigOpts, arguments: list[str], signals: Signals) -> int:
+    with reading_options():
+        conf(arguments, project=PROGRAM, version=version(PROGRAM))
+    _set_up_log(conf)
+    reason = None
     try:
-        conf(arguments, project="tracker-worker", version=version("tracker-worker"))
-        log.setup(conf, "tracker-worker")
         rpc, notifications = embedded.transports(conf)
         settings = embedded.settings_of(conf)
         misconfiguration.log_warnings(conf)
         # It may wait for a server for ever.
         engine = signals.run("database", lambda: _database(conf, settings), abandon=True)
-    except (ValueError, OSError, cfg.Error, log.LogConfigError) as error:
-        sys.exit(f"tracker-worker: {embedded.configuration_text(error)}")
+    except (ValueError, cfg.Error) as error:
+        reason = embedded.configuration_text(error)
+    if reason is not None:  # Said out here: oslo.log adds the error that is being handled.
+        LOG.critical("Not started: %s", reason)
+        raise CommandFailed(reason)
     if engine is None:
         LOG.info("Stopped before the database could be used")
         return 0
@@ -54,7 +65,18 @@ def run(conf: cfg.ConfigOpts, arguments: list[str]) -> int:
         settings.broker.name if settings.broker else f"{shown_url(conf.transport_url)} (this process only)"
     )
     LOG.info("Database %s, commands from %s", database, broker)
-    return _run(signals, settings, engine, rpc, notifications)
+    return _serve(signals, settings, engine, rpc, notifications)
+
+
+def _set_up_log(conf: cfg.ConfigOpts) -> None:
+    """Log as the options say. Raises CommandFailed."""
+    try:
+        log.setup(conf, PROGRAM)
+    except (OSError, RuntimeError, log.LogConfigError) as error:
+        raise CommandFailed(
+            f"the log cannot be written: {error}; see [DEFAULT] log_file, log_dir, log_config_append, "
+            "use_journal and use_syslog"
+        ) from error
 
 
 def _database(conf: cfg.ConfigOpts, settings: WorkerSettings) -> Engine:
@@ -67,15 +89,18 @@ def _database(conf: cfg.ConfigOpts, settings: WorkerSettings) -> Engine:
     return engine
 
 
-def _run(signals: Signals, settings: WorkerSettings, engine: Engine, rpc: Any, notifications: Any) -> int:
+def _serve(signals: Signals, settings: WorkerSettings, engine: Engine, rpc: Any, notifications: Any) -> int:
     worker = Worker(settings, engine, rpc, notifications, lambda: signals.post(FAILED))
     worker.start()
     LOG.info("Started with %d partitions, %d lanes", settings.partitions, settings.lanes)
     ended_by = signals.wait_for_end()
     drained = signals.run("stop", worker.stop, abandon=False)
     engine.dispose()
-    LOG.info("Stopped")
-    return 0 if drained and ended_by != FAILED else 1
+    if drained and ended_by != FAILED:
+        LOG.info("Stopped")
+        return 0
+    LOG.error("Stopped, exit code 1: see above what failed")
+    return 1
 
 
 def _react(conf: cfg.ConfigOpts, number: int) -> None:

@@ -20,8 +20,14 @@ _GROUPS: tuple[ModuleType, ...] = (bus, notifications, pci, tracker, worker)
 
 TRANSPORT_URL = "fake://"
 """What stays within the process: a worker without a broker may be started, to see whether it starts."""
-_QUIET = ("alembic", "amqp", "kombu", "oslo_db", "oslo_messaging", "sqlalchemy", "stevedore", "urllib3")
-"""Loggers that say nothing below a warning."""
+_LEVELS = {
+    **dict.fromkeys(
+        ("alembic", "amqp", "kombu", "oslo_db", "oslo_messaging", "sqlalchemy", "urllib3"), "WARNING"
+    ),
+    # These log a traceback of what they raise as well: whoever catches it says what is wrong.
+    **dict.fromkeys(("oslo_db.sqlalchemy.exc_filters", "stevedore"), "CRITICAL"),
+}
+"""Of libraries' loggers, the least that they say."""
 _LIBRARIES = ("oslo.config", "oslo.db", "oslo.log", "oslo.messaging")
 
 STATE_PATH = cfg.StrOpt(
@@ -46,7 +52,7 @@ def register_opts(conf: cfg.ConfigOpts) -> None:
 
 def set_defaults() -> None:
     """Set the defaults of libraries' options, for the whole process: only programs may do so."""
-    log.set_defaults(default_log_levels=[f"{name}=WARNING" for name in _QUIET])
+    log.set_defaults(default_log_levels=[f"{name}={level}" for name, level in _LEVELS.items()])
     oslo_messaging.set_transport_defaults(bus.EXCHANGE)
     cfg.set_defaults(transport._transport_opts, transport_url=TRANSPORT_URL)
     cfg.set_defaults(notifier._notifier_opts, driver=["messagingv2"])

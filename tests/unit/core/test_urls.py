@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which URLs are refused, and what is shown of the others."""
 
+import amqp
+import pymysql
 import pytest
 from sqlalchemy.exc import OperationalError
 
@@ -10,6 +12,7 @@ from tracker_worker.core.urls import (
     URLRefused,
     check_transport_url,
     check_url,
+    driver_text,
     error_text,
     redacted,
     secrets_of,
@@ -152,3 +155,16 @@ def test_error_text_is_the_driver_s_first_line_without_secrets():
     error = OperationalError("SELECT 1", {"bound": "value"}, driver)
     assert error_text(error, ["PART9"]) == "OperationalError: failed to resolve host '***@127.0.0.1'"
     assert error_text(ValueError()) == "ValueError: "
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (amqp.AccessRefused("ACCESS_REFUSED - Login was refused"), "ACCESS_REFUSED - Login was refused"),
+        (pymysql.OperationalError(1045, "Access denied"), "Access denied (1045)"),
+        (ConnectionRefusedError(111, "Connection refused"), "[Errno 111] Connection refused"),
+        (TimeoutError(), "TimeoutError"),
+    ],
+)
+def test_driver_text_is_what_the_server_says_without_numbers_around_it(error, said):
+    assert driver_text(error) == said

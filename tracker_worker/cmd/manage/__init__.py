@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """tracker-worker-manage: the database, the queues, the nodes and the dead letters from the command line."""
 
-import logging
 import sys
 from argparse import ArgumentTypeError
 from collections.abc import Callable
@@ -11,10 +10,10 @@ from typing import Any
 from oslo_config import cfg
 
 from tracker_worker.cmd import embedded
+from tracker_worker.cmd.failures import exit_code_of, log_to_stderr, reading_options
 from tracker_worker.cmd.manage import database, dead_letters, nodes, queues, replays, settings
-from tracker_worker.cmd.manage.rendering import complain
+from tracker_worker.cmd.manage.rendering import PROGRAM
 from tracker_worker.cmd.manage.selection import add_choice, add_filters
-from tracker_worker.cmd.manage.session import CommandFailed
 
 Run = Callable[[cfg.ConfigOpts, Any], int]
 
@@ -23,7 +22,9 @@ _MOST_DAYS = 3650
 
 
 def main() -> int:
-    """Run the command line's command: 0 when it was done, 1 when not, 2 when the command line is wrong."""
+    """Run the command line's command: 0 when it was done, 1 when not, 2 when the command line is wrong, 130
+    when it was interrupted.
+    """
     return run(cfg.CONF, sys.argv[1:])
 
 
@@ -31,22 +32,15 @@ def run(conf: cfg.ConfigOpts, arguments: list[str]) -> int:
     """Run one command with a configuration of its own; the exit code."""
     embedded.register(conf)
     conf.register_cli_opt(cfg.SubCommandOpt("command", title="commands", handler=_add_commands))
-    try:
-        conf(
-            arguments,
-            project="tracker-worker",
-            prog="tracker-worker-manage",
-            version=version("tracker-worker"),
-        )
-        # The worker's log file is the worker's: what goes wrong here is said on standard error.
-        logging.basicConfig(level=logging.DEBUG if conf.debug else logging.CRITICAL)
-        code: int = conf.command.run(conf, conf.command)
-    except CommandFailed as error:
-        complain(str(error))
-        return 1
-    except cfg.Error as error:
-        complain(embedded.configuration_text(error))
-        return 1
+    return exit_code_of(PROGRAM, lambda: _run(conf, arguments), failed=1)
+
+
+def _run(conf: cfg.ConfigOpts, arguments: list[str]) -> int:
+    with reading_options():
+        conf(arguments, project="tracker-worker", prog=PROGRAM, version=version("tracker-worker"))
+    # The worker's log file is the worker's.
+    log_to_stderr(debug=conf.debug)
+    code: int = conf.command.run(conf, conf.command)
     return code
 
 

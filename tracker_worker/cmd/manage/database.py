@@ -9,10 +9,10 @@ from msgspec.structs import asdict, replace
 from oslo_config import cfg
 
 from tracker_worker.cmd import embedded
+from tracker_worker.cmd.failures import CommandFailed
 from tracker_worker.cmd.manage.rendering import print_fields, print_json
-from tracker_worker.cmd.manage.session import CommandFailed, database_of, engine_at_head, named_database
+from tracker_worker.cmd.manage.session import database_of, engine_at_head, named_database
 from tracker_worker.db import revisions
-from tracker_worker.db.engine import sync_schema
 from tracker_worker.worker.purge import Purge
 from tracker_worker.worker.service import retention_of
 
@@ -29,7 +29,7 @@ def sync(conf: cfg.ConfigOpts, args: Any) -> int:
         with named_database(conf):
             with engine.connect() as connection:
                 before = revisions.current(connection)
-            sync_schema(engine, args.revision)
+            embedded.migrate(engine, args.revision)
             with engine.connect() as connection:
                 after = revisions.current(connection)
     except CommandError as error:
@@ -38,6 +38,10 @@ def sync(conf: cfg.ConfigOpts, args: Any) -> int:
         ) from error
     finally:
         engine.dispose()
+    if after == before and args.revision not in ("head", after):
+        raise CommandFailed(
+            f"--version {args.revision}: nothing is done, the schema is {after} and never goes back"
+        )
     return _show(args, {"before": before, "database": after, "code": revisions.head()})
 
 

@@ -8,6 +8,7 @@ import msgspec
 import sqlalchemy as sa
 from oslo_config import cfg
 
+from tracker_worker.cmd.failures import CommandFailed
 from tracker_worker.cmd.manage.rendering import (
     complain,
     complain_of_limit,
@@ -17,7 +18,7 @@ from tracker_worker.cmd.manage.rendering import (
     print_rows,
 )
 from tracker_worker.cmd.manage.selection import accounted, as_of_now, chosen, wanted_of
-from tracker_worker.cmd.manage.session import CommandFailed, engine_at_head, snapshot
+from tracker_worker.cmd.manage.session import engine_at_head, snapshot
 from tracker_worker.db import dead_letter_queries, dead_letters
 from tracker_worker.db.dead_letter_queries import LetterGroup, SettledEvent, Wanted
 from tracker_worker.db.dead_letters import DISCARDED, PARKED, REPLAYED

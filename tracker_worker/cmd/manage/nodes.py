@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from oslo_config import cfg
 
+from tracker_worker.cmd.failures import CommandFailed
 from tracker_worker.cmd.manage.hardware import print_devices, print_topology
 from tracker_worker.cmd.manage.rendering import (
     complain,
@@ -14,7 +15,7 @@ from tracker_worker.cmd.manage.rendering import (
     print_json,
     print_rows,
 )
-from tracker_worker.cmd.manage.session import CommandFailed, engine_at_head, settings_of, snapshot
+from tracker_worker.cmd.manage.session import engine_at_head, settings_of, snapshot
 from tracker_worker.db import listing, store
 from tracker_worker.db.listing import HistoryEntry, NodeSummary
 from tracker_worker.db.store import UNTIL_READABLE, NodesBroken, StaleNode

@@ -12,8 +12,10 @@ from tracker_worker.bus.broker import BrokerSettings
 from tracker_worker.bus.inspection import Activity, ManagementUnavailable, QueueDepth
 from tracker_worker.bus.topology import Topology, TopologyMismatch, declare
 from tracker_worker.cmd import sharing
+from tracker_worker.cmd.broker import connected
+from tracker_worker.cmd.failures import CommandFailed
 from tracker_worker.cmd.manage.rendering import complain, print_json, print_rows
-from tracker_worker.cmd.manage.session import CommandFailed, broker_of, connected, snapshot
+from tracker_worker.cmd.manage.session import broker_of, snapshot
 from tracker_worker.cmd.urls import url_of
 from tracker_worker.core.urls import URLRefused, check_url
 from tracker_worker.worker.service import WorkerSettings
@@ -71,7 +73,7 @@ def _refuse_other_settings(conf: cfg.ConfigOpts, settings: WorkerSettings) -> No
 
 
 def show_list(conf: cfg.ConfigOpts, args: Any) -> int:
-    """List the queues: what waits in them, and which worker is active."""
+    """List the queues: what waits in them, and which worker is active; 1 where something is not known."""
     settings, broker = broker_of(conf)
     with connected(broker) as connection:
         depths = inspection.depths(connection, topology_of(settings, broker))
@@ -82,7 +84,8 @@ def show_list(conf: cfg.ConfigOpts, args: Any) -> int:
     except (ManagementUnavailable, URLRefused) as error:
         complain(f"who is active is not known: {error}; see [bus] management_url")
     states = [_state(depth, activity) for depth in depths]
-    if missing := [state.queue for state in states if state.ready is None]:
+    missing = [state.queue for state in states if state.ready is None]
+    if missing:
         complain(
             f"missing: {', '.join(missing)}; a worker that starts declares them, and so does "
             "'tracker-worker-manage queues declare'"
@@ -91,7 +94,7 @@ def show_list(conf: cfg.ConfigOpts, args: Any) -> int:
         print_json(states)
     else:
         _print(states, known=activity is not None)
-    return 0
+    return int(activity is None or bool(missing))
 
 
 def _print(states: list[QueueState], *, known: bool) -> None:

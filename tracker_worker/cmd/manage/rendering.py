@@ -11,8 +11,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tracker_worker.cmd import failures
 from tracker_worker.core.terminal import escaped, escaped_json
 
+PROGRAM = "tracker-worker-manage"
 WIDE = 1000
 """Columns of what is no terminal: nothing is cut where another program reads."""
 
@@ -53,8 +55,7 @@ def print_fields(fields: dict[str, Any], title: str | None = None) -> None:
 
 def complain(text: str) -> None:
     """Print one line on standard error."""
-    line = escaped(" ".join(text.split()))
-    print(f"tracker-worker-manage: {line}", file=sys.stderr)
+    failures.complain(PROGRAM, text)
 
 
 def complain_of_limit(shown: int, total: int, things: str) -> None:

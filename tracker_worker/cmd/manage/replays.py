@@ -11,9 +11,10 @@ import sqlalchemy as sa
 from msgspec import Struct
 from oslo_config import cfg
 
+from tracker_worker.cmd.failures import CommandFailed
 from tracker_worker.cmd.manage.dead_letters import absent, complain_all, print_results
 from tracker_worker.cmd.manage.selection import accounted, as_of_now, chosen
-from tracker_worker.cmd.manage.session import CommandFailed, broker_of, engine_at_head, snapshot_of
+from tracker_worker.cmd.manage.session import broker_of, engine_at_head, snapshot_of
 from tracker_worker.db import dead_letter_queries
 from tracker_worker.db.dead_letter_queries import Aftermath, StoredLetter, Wanted
 from tracker_worker.db.dead_letters import DISCARDED, REPLAYED, replay_id
@@ -143,9 +144,7 @@ def replay_wanted(
         except TrackerWorkerException as error:
             account.end(f"{account.total - account.done} of {account.total} not published: {error}")
         if left:
-            account.end(
-                f"{left} of {total} are left: 'dead-letter replay ID' says of each what is against it"
-            )
+            account.end(f"left: {left} of {total}; 'dead-letter replay ID' says of each what is against it")
     return account.code
 
 

@@ -15,17 +15,15 @@ import sqlalchemy as sa
 from oslo_config import cfg
 from rich.console import Console
 
+from tracker_worker.cmd.failures import INTERRUPTED, CommandFailed
 from tracker_worker.cmd.manage.rendering import complain, print_json, print_rows
-from tracker_worker.cmd.manage.session import CommandFailed, named_database
+from tracker_worker.cmd.manage.session import named_database
 from tracker_worker.cmd.progress import shown_progress
 from tracker_worker.db import dead_letter_queries
 from tracker_worker.db.dead_letter_queries import Wanted
 from tracker_worker.db.dead_letters import PARKED
 from tracker_worker.domain.commands import METHODS
 from tracker_worker.domain.errors import ErrorCode
-
-INTERRUPTED = 130
-"""The exit code of a program that was interrupted, as shells have it."""
 
 
 def add_filters(parser: Any) -> None:

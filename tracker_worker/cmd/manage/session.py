@@ -1,37 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the subcommands share: the database, the broker, and how they fail."""
+"""What the subcommands share: the configuration, the database and the broker."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import amqp
 import sqlalchemy as sa
 from oslo_config import cfg
 
-from tracker_worker.bus import broker
-from tracker_worker.bus.broker import CONNECTION_ERRORS, BrokerSettings
-from tracker_worker.bus.permissions import alarm_of
+from tracker_worker.bus.broker import BrokerSettings
 from tracker_worker.cmd import embedded
-from tracker_worker.core.urls import error_text, secrets_of
-from tracker_worker.db import revisions
+from tracker_worker.cmd.failures import CommandFailed
+from tracker_worker.db import fitness
 from tracker_worker.db.engine import create_engine, engine_options
 from tracker_worker.worker.service import WorkerSettings
-
-
-class CommandFailed(Exception):
-    """The command could not be done; the text is one line that names the thing and the way out."""
 
 
 def database_of(conf: cfg.ConfigOpts) -> sa.Engine:
     """Return the engine of the configured database as it is: nothing is made and nothing migrated.
 
-    It connects when it is used. Raises CommandFailed for a file that is missing and a URL that is refused.
+    It connects when it is used. Raises CommandFailed for a file that is missing and for a refused option.
     """
     try:
         url = embedded.database_url(conf)
-    except ValueError as error:
-        raise CommandFailed(str(error)) from None
+        options = engine_options(conf.database) | {"max_retries": 0}
+    except (ValueError, cfg.Error) as error:
+        raise CommandFailed(embedded.configuration_text(error)) from None
     if not url:
         file = embedded.database_file(Path(conf.state_path))
         if not file.exists():
@@ -41,7 +35,7 @@ def database_of(conf: cfg.ConfigOpts) -> sa.Engine:
             )
         url = f"sqlite:///{file}"
     with named_database(conf):
-        return create_engine(url, **engine_options(conf.database) | {"max_retries": 0})
+        return create_engine(url, **options)
 
 
 @contextmanager
@@ -55,17 +49,12 @@ def named_database(conf: cfg.ConfigOpts) -> Iterator[None]:
 
 @contextmanager
 def engine_at_head(conf: cfg.ConfigOpts) -> Iterator[sa.Engine]:
-    """Yield the engine, once the schema is known to be the one that this code needs. Raises CommandFailed."""
+    """Yield the engine, once this code is known to be able to use the database. Raises CommandFailed."""
     engine = database_of(conf)
     try:
         with named_database(conf):
             with engine.connect() as connection:
-                current = revisions.current(connection)
-            if current != revisions.head():
-                raise CommandFailed(
-                    f"the database's schema is {current or 'missing'}, this version needs "
-                    f"{revisions.head()}: run 'tracker-worker-manage db sync'"
-                )
+                fitness.check(connection)
             yield engine
     finally:
         engine.dispose()
@@ -102,23 +91,3 @@ def broker_of(conf: cfg.ConfigOpts) -> tuple[WorkerSettings, BrokerSettings]:
     if settings.broker is None:
         raise CommandFailed("[DEFAULT] transport_url names no RabbitMQ: there is no broker to ask")
     return settings, settings.broker
-
-
-@contextmanager
-def connected(settings: BrokerSettings) -> Iterator[amqp.Connection]:
-    """Yield a connection to the broker. Raises CommandFailed, and BrokerAlarm where it takes no messages."""
-    try:
-        connection = broker.connect(settings, "manage", alarm_of(settings.name))
-        try:
-            yield connection
-        finally:
-            broker.close(connection)
-    except CONNECTION_ERRORS as error:
-        is_right = isinstance(error, amqp.AccessRefused) and "access to" in str(error.reply_text)
-        hint = (
-            "give the user configure, write and read: rabbitmqctl set_permissions"
-            if is_right
-            else "see [DEFAULT] transport_url"
-        )
-        said = error_text(error, secrets_of(*settings.urls))
-        raise CommandFailed(f"RabbitMQ at {settings.name} cannot be used ({said}): {hint}") from error

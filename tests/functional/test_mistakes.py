@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an operator can get wrong: each program says it in one line, with the right exit code, before it does
+anything; tests/integration/test_mistakes.py has mistakes that need a server.
+"""
+
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tracker_worker
+from tracker_worker.cmd.embedded import database_file, embedded_engine
+from tracker_worker.db import revisions
+
+ROOT = Path(tracker_worker.__file__).parents[1]
+TRACE = next((ROOT / "tracker_worker" / "traces").glob("*boot-abort-delete*"))
+PROGRAM = "{}import sys; from tracker_worker.cmd.{} import main; sys.exit(main())"
+WITHOUT = "import sys; sys.modules[{!r}] = None; "
+NEWER = "9999"
+SECONDS = 60
+
+
+class Programs:
+    """Runs programs in processes of their own, with a configuration file of the test's own."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.file = directory / "tracker-worker.conf"
+        self.state = directory / "state"
+        self.configure()
+
+    def configure(self, more: str = "") -> None:
+        """Write the configuration; `more` begins in [DEFAULT]."""
+        self.file.write_text(f"[DEFAULT]\nstate_path = {self.state}\n{more}")
+
+    def start(self, program: str, *arguments: object, before: str = "") -> "subprocess.Popen[str]":
+        """Start a program; `before` is Python that its process runs first."""
+        configured = [] if program == "replay" else ["--config-file", self.file]
+        if arguments and str(arguments[0]).startswith("--shell"):
+            configured = []
+        return subprocess.Popen(
+            [sys.executable, "-c", PROGRAM.format(before, program), *map(str, [*configured, *arguments])],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+        )  # fmt: skip
+
+    def run(self, program: str, *arguments: object, before: str = "") -> tuple[int, str, str]:
+        """Run a program to its end: exit code, standard output, standard error."""
+        process = self.start(program, *arguments, before=before)
+        out, err = process.communicate(timeout=SECONDS)
+        assert "Traceback" not in out + err, out + err
+        return process.returncode, out, err
+
+    def mistake(self, program: str, *arguments: object, before: str = "") -> tuple[int, str]:
+        """Run a program that cannot go on: exit code, and the one line that it says."""
+        code, _, err = self.run(program, *arguments, before=before)
+        (line,) = err.splitlines()
+        return code, line
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Programs:
+    return Programs(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--log-file", "/nowhere/worker.log"], "'/nowhere/worker.log'; see [DEFAULT] log_file"),
+        (["--log-dir", "/nowhere"], ".log'; see [DEFAULT] log_file, log_dir"),
+        (["--use-journal"], "use_journal"),
+        (["--log-config-append", "/nowhere/logging.conf"], "log_config_append"),
+        (["--log-config-append", "README.rst"], "log_config_append"),
+    ],
+)
+def test_log_that_cannot_be_written_is_named(programs, options, said):
+    code, line = programs.mistake("worker", *options, before=WITHOUT.format("systemd"))
+    assert code == 1
+    assert line.startswith("tracker-worker: the log cannot be written: ")
+    assert said in line
+    assert not programs.state.exists()
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments", "code"),
+    [("worker", [], 1), ("manage", ["queues", "list"], 1), ("manage", ["queues", "declare"], 1)],
+)
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("kafka://broker", "[DEFAULT] transport_url = kafka://broker cannot be used: "),
+        ("rabbitmq://broker", "[DEFAULT] transport_url = rabbitmq://broker cannot be used: "),
+        ("rabbit://broker:99999/", "[DEFAULT] transport_url: its host is no host name, or its port is none"),
+        ("rabbit://broker:abc/", "[DEFAULT] transport_url: its host is no host name, or its port is none"),
+    ],
+)
+def test_transport_that_cannot_be_used_is_named(programs, program, arguments, code, url, said):
+    programs.configure(f"transport_url = {url}\n")
+    found, line = programs.mistake(program, *arguments, before=WITHOUT.format("confluent_kafka"))
+    assert (found, said in line) == (code, True), line
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--transport-url", "kafka://broker"], "--transport-url = kafka://broker cannot be used: "),
+        (["--transport-url", "rabbit://x:planted-secret@127.0.0.1:1"], "; see --transport-url"),
+        (["--database", "sqlite:////nowhere/file"], "its directory has to exist"),
+        (["--output", "/nowhere/out"], "--output: [Errno 2] No such file or directory: '/nowhere/out'"),
+        (["--output", "/"], "--output: [Errno 21] Is a directory: '/'"),
+    ],
+)
+def test_replay_ends_with_2_before_it_replays(programs, options, said):
+    code, out, err = programs.run("replay", *options, TRACE, before=WITHOUT.format("confluent_kafka"))
+    (line,) = err.splitlines()
+    assert (code, out) == (2, "")
+    assert line.startswith("tracker-worker-replay: ")
+    assert said in line
+    assert "planted-secret" not in line
+
+
+@pytest.mark.parametrize("program", ["worker", "manage", "status"])
+def test_shell_completion_that_is_not_installed_is_a_line(programs, program):
+    gone = "from oslo_config import cfg; cfg.__file__ = '/nowhere/cfg.py'; "
+    code, line = programs.mistake(program, "--shell_completion", "bash", before=gone)
+    assert code == (2 if program == "status" else 1)
+    assert "bash-completion.template" in line
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments", "code"),
+    [("worker", [], 1), ("manage", ["db", "version"], 1), ("status", ["upgrade", "check"], 2)],
+)
+def test_value_that_is_wrong_on_the_command_line_too_is_a_failure(programs, program, arguments, code):
+    programs.configure("debug = perhaps\n")
+    found, line = programs.mistake(program, *arguments)
+    assert (found, "perhaps" in line) == (code, True)
+
+
+def test_wrong_value_is_shown_with_its_file(programs):
+    programs.configure("[worker]\nbatch_size = many\n")
+    _, line = programs.mistake("worker")
+    assert f"option batch_size from {programs.file} is not valid" in line
+
+
+def test_check_whose_options_cannot_be_read_is_a_failure_not_an_error(programs):
+    programs.configure("[database]\nmax_pool_size = many\n")
+    code, out, err = programs.run("status", "upgrade", "check")
+    assert (code, err) == (2, "")
+    assert "max_pool_size" in out
+
+
+DATABASES = [
+    ("postgresql://u:planted-secret@127.0.0.1:1/x", "", "Connection refused"),
+    ("mysql://u:planted-secret@127.0.0.1:1/x", "", "Connection refused"),
+    ("mysql://u:planted-secret@host.invalid/x", "", "Can't connect to MySQL server on 'host.invalid'"),
+    ("postgresql://u:planted-secret@host.invalid/x", "", "failed to resolve host 'host.invalid'"),
+    ("postgresql://h/x", WITHOUT.format("psycopg"), "pip install 'tracker-worker[postgresql]'"),
+    ("mysql://h/x", WITHOUT.format("pymysql"), "pip install 'tracker-worker[mariadb]'"),
+    ("mysql+mysqldb://h/x", "", "supported are postgresql://, mysql:// (MariaDB too) and sqlite:///"),
+    ("oracle://h/x", "", "supported are postgresql://, mysql:// (MariaDB too) and sqlite:///"),
+    ("sqlite:////nowhere/file", "", "unable to open database file; its directory has to exist"),
+    (f"sqlite:///{ROOT}/README.rst", "", "file is not a database; name another file"),
+]
+
+
+@pytest.mark.parametrize(("program", "arguments"), [("worker", []), ("manage", ["db", "sync"])])
+@pytest.mark.parametrize(("url", "before", "said"), DATABASES)
+def test_database_that_cannot_be_used_says_why_and_the_way_out(
+    programs, program, arguments, url, before, said
+):
+    programs.configure(f"[database]\nmax_retries = 1\nconnection = {url}\n")
+    code, line = programs.mistake(program, *arguments, before=before)
+    assert code == 1
+    shown = url.replace("u:planted-secret@", "")
+    assert f"[database] connection = {shown} cannot be used: " in line
+    assert said in line
+    assert "planted-secret" not in line
+
+
+@pytest.fixture
+def newer_schema(programs) -> None:
+    embedded_engine(programs.state).dispose()
+    with sqlite3.connect(database_file(programs.state)) as connection:
+        connection.execute(f"UPDATE alembic_version SET version_num = '{NEWER}'")
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments"),
+    [("worker", []), ("manage", ["db", "sync"]), ("manage", ["node", "list"]), ("replay", [])],
+)
+def test_schema_newer_than_the_code_is_not_sent_to_db_sync(programs, newer_schema, program, arguments):
+    if program == "replay":
+        arguments = ["--database", f"sqlite:///{database_file(programs.state)}", TRACE]
+    code, line = programs.mistake(program, *arguments)
+    assert code == (2 if program == "replay" else 1)
+    assert f"its schema is {NEWER}, newer than {revisions.head()}" in line
+    assert "install the version that has made it" in line
+    assert "run 'tracker-worker-manage db sync'" not in line
+
+
+def test_sync_to_an_older_revision_says_that_nothing_is_done(programs):
+    embedded_engine(programs.state).dispose()
+    code, line = programs.mistake("manage", "db", "sync", "--version", "0003")
+    assert code == 1
+    assert f"--version 0003: nothing is done, the schema is {revisions.head()} and never goes back" in line
+
+
+def test_reason_for_which_a_worker_does_not_start_is_in_its_log_file(programs, tmp_path):
+    programs.configure("[database]\nmax_retries = 1\nconnection = postgresql://x@127.0.0.1:1/x\n")
+    log = tmp_path / "worker.log"
+    _, line = programs.mistake("worker", "--log-file", log)
+    reason = line.removeprefix("tracker-worker: ")
+    (logged,) = [line for line in log.read_text().splitlines() if " CRITICAL " in line]
+    assert logged.endswith(f"Not started: {reason}")
+
+
+def test_debug_of_manage_is_on_standard_error(programs):
+    embedded_engine(programs.state).dispose()
+    code, out, err = programs.run("manage", "--debug", "db", "version")
+    assert (code, "alembic" in err) == (0, True)
+    assert revisions.head() in out
+    assert programs.run("manage", "db", "version")[2] == ""
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments"), [("manage", ["db", "version"]), ("status", ["upgrade", "check"])]
+)
+def test_interrupted_command_ends_with_130_and_a_line(programs, program, arguments):
+    """The server takes the connection and says nothing: the command waits for it when it is interrupted."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(SECONDS)
+        url = f"postgresql://tracker:x@127.0.0.1:{server.getsockname()[1]}/tracker"
+        programs.configure(f"[database]\nconnection = {url}\n")
+        process = programs.start(program, *arguments)
+        silent, _ = server.accept()
+        with silent:
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=SECONDS)
+    assert (process.returncode, err) == (128 + signal.SIGINT, f"tracker-worker-{program}: interrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments"),
+    [("manage", ["node", "list", "--format", "json"]), ("status", ["upgrade", "check"])],
+)
+def test_reader_that_stops_reading_is_no_error(programs, program, arguments):
+    embedded_engine(programs.state).dispose()
+    process = programs.start(program, *arguments)
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait(SECONDS) in (0, 1, 2)

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands' way to RabbitMQ: one attempt, whose failure is a line."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import amqp
+
+from tracker_worker.bus import broker
+from tracker_worker.bus.broker import CONNECTION_ERRORS, BrokerSettings
+from tracker_worker.bus.permissions import alarm_of
+from tracker_worker.cmd.failures import CommandFailed
+from tracker_worker.core.urls import driver_text, secrets_of
+
+
+@contextmanager
+def connected(
+    settings: BrokerSettings, purpose: str = "manage", option: str = "[DEFAULT] transport_url"
+) -> Iterator[amqp.Connection]:
+    """Yield a connection to the broker that an option names.
+
+    Raises CommandFailed, and BrokerAlarm where the broker takes no messages.
+    """
+    try:
+        connection = broker.connect(settings, purpose, alarm_of(settings.name))
+        try:
+            yield connection
+        finally:
+            broker.close(connection)
+    except CONNECTION_ERRORS as error:
+        said = driver_text(error, secrets_of(*settings.urls))
+        is_right = isinstance(error, amqp.AccessRefused) and "access to" in said
+        hint = (
+            "give the user configure, write and read: rabbitmqctl set_permissions"
+            if is_right
+            else f"see {option}"
+        )
+        raise CommandFailed(f"RabbitMQ at {settings.name} cannot be used: {said}; {hint}") from error
