@@ -99,7 +99,7 @@ def _serve(signals: Signals, settings: WorkerSettings, engine: Engine, rpc: Any,
     if drained and ended_by != FAILED:
         LOG.info("Stopped")
         return 0
-    LOG.error("Stopped, exit code 1: see above what failed")
+    LOG.info("Stopped, exit code 1: see above what failed")
     return 1
 
 
