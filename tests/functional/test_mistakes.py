@@ -22,6 +22,8 @@ PROGRAM = "{}import sys; from tracker_worker.cmd.{} import main; sys.exit(main()
 WITHOUT = "import sys; sys.modules[{!r}] = None; "
 NEWER = "9999"
 SECONDS = 60
+HEEDS_SIGINT = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+"""Who runs the tests in the background lets their processes ignore it."""
 
 
 class Programs:
@@ -236,7 +238,7 @@ def test_interrupted_command_ends_with_130_and_a_line(programs, program, argumen
         server.settimeout(SECONDS)
         url = f"postgresql://tracker:x@127.0.0.1:{server.getsockname()[1]}/tracker"
         programs.configure(f"[database]\nconnection = {url}\n")
-        process = programs.start(program, *arguments)
+        process = programs.start(program, *arguments, before=HEEDS_SIGINT)
         silent, _ = server.accept()
         with silent:
             process.send_signal(signal.SIGINT)
