@@ -97,7 +97,7 @@ def a_daemon(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[[
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_starts_and_ends_with_0_when_it_is_told_to(a_daemon, tmp_path, number):
     daemon = a_daemon(f"state_path = {tmp_path}/state\n[bus]\npartitions = 2\n")
-    daemon.wait_for(b"Started with 2 partitions")
+    daemon.wait_for(b"Started, partitions: 2")
     assert daemon.end(number) == 0, daemon.log.decode()
     assert b"Stopped" in daemon.log
     assert b"Traceback" not in daemon.log

@@ -160,8 +160,9 @@ def test_a_letter_has_the_request_and_the_host_of_its_sender(park, manage):
 @pytest.mark.parametrize("command_", ["discard", "replay"])
 @pytest.mark.parametrize("options", [(), ("an-id", "--all"), ("an-id", "--node", NODE)])
 def test_letters_are_named_or_chosen_and_never_both(engine, manage, command_, options):
-    complaint = manage.complaint("dead-letter", command_, *options)
-    assert complaint.startswith("name letters by their ids, or choose them by --code")
+    """As everything else that is wrong with a command line: 2, and not 1."""
+    assert (manage.run("dead-letter", command_, *options), manage.out) == (2, "")
+    assert manage.err.startswith("tracker-worker-manage: name letters by their ids, or choose them by --code")
 
 
 # Discards.

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,14 +40,16 @@ class Programs:
         """Write the configuration; `more` begins in [DEFAULT]."""
         self.file.write_text(f"[DEFAULT]\nstate_path = {self.state}\n{more}")
 
-    def start(self, program: str, *arguments: object, before: str = "") -> "subprocess.Popen[str]":
+    def start(
+        self, program: str, *arguments: object, before: str = "", stdout: Any = subprocess.PIPE
+    ) -> "subprocess.Popen[str]":
         """Start a program; `before` is Python that its process runs first."""
         configured = [] if program == "replay" else ["--config-file", self.file]
         if arguments and str(arguments[0]).startswith("--shell"):
             configured = []
         return subprocess.Popen(
             [sys.executable, "-c", PROGRAM.format(before, program), *map(str, [*configured, *arguments])],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+            stdout=stdout, stderr=subprocess.PIPE, text=True, cwd=ROOT,
         )  # fmt: skip
 
     def run(self, program: str, *arguments: object, before: str = "") -> tuple[int, str, str]:
@@ -95,8 +98,10 @@ def test_log_that_cannot_be_written_is_named(programs, options, said):
     [
         ("kafka://broker", "[DEFAULT] transport_url = kafka://broker cannot be used: "),
         ("rabbitmq://broker", "[DEFAULT] transport_url = rabbitmq://broker cannot be used: "),
-        ("rabbit://broker:99999/", "[DEFAULT] transport_url: its host is no host name, or its port is none"),
-        ("rabbit://broker:abc/", "[DEFAULT] transport_url: its host is no host name, or its port is none"),
+        ("rabbit://broker:99999/", "[DEFAULT] transport_url: its port is no number up to 65535"),
+        ("rabbit://broker:abc/", "[DEFAULT] transport_url: its port is no number up to 65535"),
+        ("rabbit://bro ker/", "[DEFAULT] transport_url: its host is no host name"),
+        ("amqp://broker/", "for RabbitMQ it begins with rabbit://"),
     ],
 )
 def test_transport_that_cannot_be_used_is_named(programs, program, arguments, code, url, said):
@@ -111,8 +116,8 @@ def test_transport_that_cannot_be_used_is_named(programs, program, arguments, co
         (["--transport-url", "kafka://broker"], "--transport-url = kafka://broker cannot be used: "),
         (["--transport-url", "rabbit://x:planted-secret@127.0.0.1:1"], "; see --transport-url"),
         (["--database", "sqlite:////nowhere/file"], "its directory has to exist"),
-        (["--output", "/nowhere/out"], "--output: [Errno 2] No such file or directory: '/nowhere/out'"),
-        (["--output", "/"], "--output: [Errno 21] Is a directory: '/'"),
+        (["--output", "/nowhere/out"], "--output /nowhere/out: No such file or directory; name a file"),
+        (["--output", "/"], "--output /: Is a directory; name a file"),
     ],
 )
 def test_replay_ends_with_2_before_it_replays(programs, options, said):
@@ -132,6 +137,13 @@ def test_shell_completion_that_is_not_installed_is_a_line(programs, program):
     assert "bash-completion.template" in line
 
 
+@pytest.mark.parametrize(("program", "arguments"), [("worker", []), ("manage", ["db", "version"])])
+def test_shell_completion_behind_another_option_starts_nothing(programs, program, arguments):
+    code, line = programs.mistake(program, "--debug", "--shell_completion", "bash", *arguments)
+    assert (code, "--shell_completion has to be the first option" in line) == (1, True)
+    assert not programs.state.exists()
+
+
 @pytest.mark.parametrize(
     ("program", "arguments", "code"),
     [("worker", [], 1), ("manage", ["db", "version"], 1), ("status", ["upgrade", "check"], 2)],
@@ -145,14 +157,69 @@ def test_value_that_is_wrong_on_the_command_line_too_is_a_failure(programs, prog
 def test_wrong_value_is_shown_with_its_file(programs):
     programs.configure("[worker]\nbatch_size = many\n")
     _, line = programs.mistake("worker")
-    assert f"option batch_size from {programs.file} is not valid" in line
+    assert f"[worker] batch_size from {programs.file} is not valid" in line
 
 
-def test_check_whose_options_cannot_be_read_is_a_failure_not_an_error(programs):
-    programs.configure("[database]\nmax_pool_size = many\n")
-    code, out, err = programs.run("status", "upgrade", "check")
+def test_all_wrong_values_are_shown_at_once_with_their_groups(programs):
+    programs.configure("[worker]\npartitions = 7-0\nlanes = 99\n[database]\nmax_pool_size = many\n")
+    code, out, err = programs.run("status", "upgrade", "check", "--json")
     assert (code, err) == (2, "")
-    assert "max_pool_size" in out
+    for name in ("[worker] partitions", "[worker] lanes", "[database] max_pool_size"):
+        assert f"{name} from {programs.file} is not valid" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("log_file = /nowhere/worker.log", "there is no directory /nowhere"),
+        ("log_dir = /nowhere", "there is no directory /nowhere"),
+        ("log_file = /", "log_file: / is a directory"),
+        ("log_config_append = /nowhere/logging.conf", "No such file or directory: '/nowhere/logging.conf'"),
+        (f"log_config_append = {ROOT}/README.rst", "log_config_append: File contains no section headers"),
+        (f"log_config_append = {ROOT}/setup.cfg", "setup.cfg: it lacks [formatters], [handlers], [loggers]"),
+        ("use_journal = true", "the Python package systemd-python is not installed"),
+    ],
+)
+def test_check_sees_that_the_log_could_not_be_written(programs, options, said):
+    programs.configure(f"{options}\n")
+    code, out, _ = programs.run(
+        "status", "upgrade", "check", "--json", before="from importlib import util; util.find_spec = {}.get; "
+    )
+    assert (code, said in out) == (2, True), out
+
+
+def test_check_leaves_no_log_file_of_its_own(programs):
+    log = programs.directory / "worker.log"
+    programs.configure(f"log_file = {log}\n")
+    programs.run("status", "upgrade", "check")
+    assert not log.exists()
+
+
+def test_misspelt_group_of_the_database_is_named_and_the_database_used_is_shown(programs):
+    programs.configure("[databse]\nconnection = postgresql://tracker@10.0.0.1/tracker\n")
+    code, out, err = programs.run("manage", "db", "sync")
+    assert (code, f"sqlite:///{database_file(programs.state)}" in out) == (0, True)
+    assert "the group [databse] is unknown and has no effect; did you mean database?" in err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has this device")
+@pytest.mark.parametrize(
+    ("program", "arguments", "code"),
+    [("manage", ["db", "sync"], 1), ("status", ["upgrade", "check"], 2), ("replay", [TRACE], 2)],
+)
+def test_results_that_cannot_be_written_are_a_line(programs, program, arguments, code):
+    with open("/dev/full", "w") as full:
+        process = programs.start(program, *arguments, stdout=full)
+        _, err = process.communicate(timeout=SECONDS)
+    assert process.returncode == code
+    assert err.splitlines()[-1].endswith("the results cannot be written: No space left on device")
+    assert "Traceback" not in err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has this device")
+def test_output_of_a_replay_that_cannot_be_written_ends_it_with_2(programs):
+    code, _, err = programs.run("replay", "--output", "/dev/full", TRACE)
+    assert (code, "the results cannot be written" in err) == (2, True)
 
 
 DATABASES = [

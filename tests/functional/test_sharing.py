@@ -123,6 +123,9 @@ def test_settings_that_differ_are_marked(engine, shared, manage):
     assert manage.run("settings", "show") == 1
     marked = [line for line in manage.out.splitlines() if "yes" in line]
     assert len(marked) == 2 and all('"none"' in line or " 30 " in line for line in marked)
+    first, second = manage.err.splitlines()
+    assert "[tracker] capacity_check differs: give all workers" in first
+    assert "[tracker] receipt_days differs: give all workers" in second
 
 
 def test_setting_that_only_one_side_has_does_not_differ(engine, shared, manage):

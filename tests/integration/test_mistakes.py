@@ -133,7 +133,7 @@ def test_broker_that_refuses_is_said_once_in_its_own_words(programs, rabbitmq, v
     ("wrong", "said"),
     [
         ("password", "refuses the user (Login failed): it needs the right password and the tag 'monitoring'"),
-        ("port", "does not answer (ConnectionError)"),
+        ("port", "does not answer: the plugin rabbitmq_management listens there"),
     ],
 )
 def test_list_of_queues_without_the_management_api_is_incomplete(programs, rabbitmq, vhost_url, wrong, said):

@@ -99,8 +99,10 @@ class Consumer:
             except CONNECTION_ERRORS as error:
                 failure = driver_text(error)
             if failure is not None:
-                name = self._settings.name
-                LOG.error("RabbitMQ at %s cannot be used, trying again in %.0f s: %s", name, pause, failure)
+                LOG.error(
+                    "RabbitMQ at %s cannot be used, trying again in %.0f s: %s; see [DEFAULT] transport_url",
+                    self._settings.name, pause, failure,
+                )  # fmt: skip
             if time.monotonic() - started > self._settings.retry_max:
                 pause = self._settings.retry_initial
             self._closing.wait(pause)

@@ -149,8 +149,16 @@ def _in_url(hostname: str | None) -> str:
 def _get(session: requests.Session, where: str, url: str) -> list[dict[str, Any]]:
     try:
         response = session.get(url, timeout=_SECONDS)
-    except requests.RequestException as error:
-        raise ManagementUnavailable(f"{where} does not answer ({type(error).__name__})") from None
+    except requests.Timeout:
+        raise ManagementUnavailable(f"{where} does not answer within {_SECONDS:.0f} s") from None
+    except requests.exceptions.SSLError:
+        raise ManagementUnavailable(
+            f"{where}: its certificate is not accepted, or it speaks no TLS"
+        ) from None
+    except requests.RequestException:
+        raise ManagementUnavailable(
+            f"{where} does not answer: the plugin rabbitmq_management listens there once it is enabled"
+        ) from None
     if response.status_code in (401, 403):
         raise ManagementUnavailable(
             f"{where} refuses the user ({_reason(response)}): it needs the right password and the tag "

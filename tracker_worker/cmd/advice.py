@@ -25,8 +25,7 @@ def way_out(error: BaseException) -> str | None:
         extra = _EXTRAS.get(error.name or "")
         return f"install its driver: pip install 'tracker-worker[{extra}]'" if extra else SUPPORTED
     if is_right_missing(error):
-        return (
-            "its user needs SELECT, INSERT, UPDATE and DELETE, for 'db sync' also CREATE, ALTER, DROP and "
-            "INDEX; on PostgreSQL make it the owner of the database"
-        )
+        is_owner = type(driver_error(error)).__module__.startswith("psycopg")
+        rights = "SELECT, INSERT, UPDATE and DELETE, for 'db sync' also CREATE, ALTER, DROP and INDEX"
+        return f"its user needs {rights}" + ("; make it the owner of the database" if is_owner else "")
     return _SQLITE.get(getattr(driver_error(error), "sqlite_errorcode", 0) & 0xFF)  # The rest is detail.

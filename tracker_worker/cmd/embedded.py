@@ -2,7 +2,7 @@
 """What the commands share to start a worker: configuration, transports, engine."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ DIRECTORY_MODE = 0o750
 FAKE_URL = opts.TRANSPORT_URL
 NOTIFICATIONS = "oslo_messaging_notifications"
 
+_FOR_RABBITMQ = "for RabbitMQ it begins with rabbit://"
 _LOCATION = re.compile(r"LocationInfo\(location=.*?, detail='(.*?)'\)")
 """How oslo.config's errors say where a value stands."""
 
@@ -87,9 +88,10 @@ def _named_transport(option: str, url: str) -> Iterator[None]:
     try:
         yield
     except oslo_messaging.DriverLoadFailure as error:
-        raise ValueError(f"{where}: {redacted(str(error.ex), secrets_of(url))}") from None
+        said = redacted(str(error.ex), secrets_of(url))
+        raise ValueError(f"{where}: {said}; {_FOR_RABBITMQ}") from None
     except ImportError as error:
-        raise ValueError(f"{where}: {error}; for RabbitMQ it begins with rabbit://") from None
+        raise ValueError(f"{where}: {error}; {_FOR_RABBITMQ}") from None
     except (oslo_messaging.InvalidTransportURL, ValueError, cfg.Error):
         raise ValueError(
             f"{where}: behind a ? are options of [oslo_messaging_rabbit] only, and in a user name or a "
@@ -139,7 +141,25 @@ def configured_engine(conf: cfg.ConfigOpts) -> sa.Engine:
 def settings_of(conf: cfg.ConfigOpts) -> WorkerSettings:
     """Return the worker's settings. Raises ValueError, in words, where options or their URLs are wrong."""
     database_url(conf)
+    if wrong := _wrong_values("DEFAULT", conf):
+        raise ValueError("; ".join(wrong))
     return settings_from(conf)
+
+
+def _wrong_values(group: str, values: Mapping[str, Any]) -> list[str]:
+    """Return a line for each registered option whose value is wrong: oslo.config names no group."""
+    found = []
+    for name in values:
+        try:
+            value = values[name]
+        except cfg.ConfigSourceValueError as error:
+            found.append(f"[{group}] {configuration_text(error).removeprefix('Value for option ')}")
+        except (cfg.Error, ValueError):  # It is told, without its value, where it is used.
+            continue
+        else:
+            if isinstance(value, cfg.ConfigOpts.GroupAttr):
+                found += _wrong_values(name, value)
+    return found
 
 
 def database_url(conf: cfg.ConfigOpts) -> str | None:

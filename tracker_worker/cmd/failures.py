@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a program fails: what a user can mend is one line on standard error, without a traceback."""
 
+import errno
 import logging
 import os
 import sys
@@ -12,6 +13,9 @@ from oslo_config import cfg
 from tracker_worker.cmd.embedded import configuration_text
 from tracker_worker.core.terminal import escaped
 
+_DISK_ERRORS = frozenset([errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO])
+WRONG_COMMAND_LINE = 2
+"""What argparse ends a program with."""
 INTERRUPTED = 130
 """128 and the number of SIGINT, as shells have it."""
 
@@ -28,9 +32,13 @@ def exit_code_of(program: str, run: Callable[[], int], *, failed: int) -> int:
         return code
     except (CommandFailed, cfg.Error) as error:
         complain(program, configuration_text(error))
-    except BrokenPipeError:
-        # Whoever read the results has gone. Python would complain when it flushes them at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # Whoever read the results has gone.
+        _give_up_output()
+    except OSError as error:
+        if error.errno not in _DISK_ERRORS:
+            raise
+        _give_up_output()
+        complain(program, f"the results cannot be written: {error.strerror}")
     except KeyboardInterrupt:
         complain(program, "interrupted")
         return INTERRUPTED
@@ -41,15 +49,22 @@ def exit_code_of(program: str, run: Callable[[], int], *, failed: int) -> int:
     return failed
 
 
+def _give_up_output() -> None:
+    # Python would complain when it flushes standard output at its end.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 @contextmanager
-def reading_options() -> Iterator[None]:
-    """Raise CommandFailed where oslo.config lacks a file, such as its templates for --shell_completion."""
+def reading_options(conf: cfg.ConfigOpts) -> Iterator[None]:
+    """Refuse --shell_completion where oslo.config does not answer it. Raises CommandFailed."""
     try:
         yield
-    except BrokenPipeError:  # oslo.upgradecheck reads the options and prints the results in one call.
-        raise
-    except OSError as error:
-        raise CommandFailed(str(error)) from error
+    except FileNotFoundError as error:
+        raise CommandFailed(
+            f"--shell_completion: oslo.config was installed without its template {error.filename}"
+        ) from error
+    if conf.shell_completion:
+        raise CommandFailed("--shell_completion has to be the first option")
 
 
 def complain(program: str, text: str) -> None:

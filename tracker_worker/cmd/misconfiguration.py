@@ -6,7 +6,10 @@ A worker logs it as warnings when it starts and when it reads its files again; t
 
 import logging
 from collections.abc import Iterable, Iterator
+from configparser import ConfigParser
+from configparser import Error as ParsingFailed
 from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from tracker_worker.worker.service import RABBIT, rabbit_options
 
 LOG = logging.getLogger(__name__)
 
+_LOGGING_SECTIONS = frozenset(["loggers", "handlers", "formatters"])
 RABBIT_GROUP = "oslo_messaging_rabbit"
 
 
@@ -82,6 +86,33 @@ def unreachable(conf: cfg.ConfigOpts) -> list[str]:
         files = ", ".join(conf.config_file) or "no configuration file was found or given"
         said = f"[DEFAULT] transport_url is not set ({files})"
     return [f"{said}: nothing outside of the worker's own process can reach it"]
+
+
+def unwritable_log(conf: cfg.ConfigOpts, program: str) -> list[str]:
+    """Return why a program could not write its log, as far as that shows without writing it.
+
+    A log file that this program made would be its user's.
+    """
+    found = []
+    if name := conf.log_config_append:
+        parser = ConfigParser(interpolation=None)
+        try:
+            with open(name) as lines:
+                parser.read_file(lines)
+        except (OSError, ValueError, ParsingFailed) as error:
+            found.append(f"[DEFAULT] log_config_append: {' '.join(str(error).split())}")
+        else:
+            if missing := sorted(_LOGGING_SECTIONS - set(parser.sections())):
+                found.append(f"[DEFAULT] log_config_append = {name}: it lacks [{'], ['.join(missing)}]")
+    elif conf.log_file or conf.log_dir:
+        file = Path(conf.log_dir or "", conf.log_file or f"{program}.log")
+        if not file.parent.is_dir():
+            found.append(f"[DEFAULT] log_file, log_dir: there is no directory {file.parent}")
+        elif file.is_dir():
+            found.append(f"[DEFAULT] log_file: {file} is a directory")
+    if conf.use_journal and find_spec("systemd") is None:
+        found.append("[DEFAULT] use_journal: the Python package systemd-python is not installed")
+    return found
 
 
 def without_effect(conf: cfg.ConfigOpts) -> list[str]:

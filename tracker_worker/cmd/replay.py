@@ -281,7 +281,7 @@ def _opened(path: Path) -> BinaryIO:
     try:
         return path.open("wb")
     except OSError as error:
-        raise CommandFailed(f"--output: {error}") from error
+        raise CommandFailed(f"--output {path}: {error.strerror}; name a file that can be written") from error
 
 
 def _replay_all(session: Session, traces: list[Trace], output: BinaryIO | None, *, check: bool) -> int:

@@ -60,6 +60,7 @@ class Checks(upgradecheck.UpgradeCommands):
             failures = misconfiguration.unknown_options(self._conf)
         except (ValueError, cfg.Error) as error:
             return Result(Code.FAILURE, embedded.configuration_text(error))
+        failures += misconfiguration.unwritable_log(self._conf, "tracker-worker")
         warnings = misconfiguration.unreachable(self._conf)
         if not misconfiguration.is_transport_configured(self._conf):
             failures, warnings = failures + warnings, []
@@ -224,7 +225,7 @@ def run(conf: cfg.ConfigOpts, arguments: list[str]) -> int:
     embedded.register(conf)
 
     def check() -> int:
-        with reading_options():
+        with reading_options(conf):
             code: Any = upgradecheck.main(conf, "tracker-worker", Checks(conf), arguments)
         return int(code)
 

@@ -42,7 +42,7 @@ def run(conf: cfg.ConfigOpts, arguments: list[str]) -> int:
 
 
 def _run(conf: cfg.ConfigOpts, arguments: list[str], signals: Signals) -> int:
-    with reading_options():
+    with reading_options(conf):
         conf(arguments, project=PROGRAM, version=version(PROGRAM))
     _set_up_log(conf)
     reason = None
@@ -92,7 +92,7 @@ def _database(conf: cfg.ConfigOpts, settings: WorkerSettings) -> Engine:
 def _serve(signals: Signals, settings: WorkerSettings, engine: Engine, rpc: Any, notifications: Any) -> int:
     worker = Worker(settings, engine, rpc, notifications, lambda: signals.post(FAILED))
     worker.start()
-    LOG.info("Started with %d partitions, %d lanes", settings.partitions, settings.lanes)
+    LOG.info("Started, partitions: %d, lanes: %d", settings.partitions, settings.lanes)
     ended_by = signals.wait_for_end()
     drained = signals.run("stop", worker.stop, abandon=False)
     engine.dispose()

@@ -101,11 +101,12 @@ def _parts(option: str, url: str) -> _Parts:
 
 def _check_address(option: str, address: str) -> None:
     match = _ADDRESS.fullmatch(address)
-    if match is None or int(match["port"] or 0) > MAX_PORT:
-        raise URLRefused(
-            f"{option}: its host is no host name, or its port is none; in a user name or a password write "
-            f"{ESCAPES}"
-        )
+    if match is not None and int(match["port"] or 0) <= MAX_PORT:
+        return
+    host, colon, _ = address.rpartition(":")
+    is_port = bool(colon) and _ADDRESS.fullmatch(host) is not None
+    wrong = f"its port is no number up to {MAX_PORT}" if is_port else "its host is no host name"
+    raise URLRefused(f"{option}: {wrong}; in a user name or a password write {ESCAPES}")
 
 
 def shown_url(url: str) -> str:

@@ -385,7 +385,8 @@ def _new_uuid(event: Event, nodes: Mapping[str, Node]) -> str | None:
 def _log_dead_letter(letter: DeadLetter) -> None:
     LOG.error(
         "Event %s (%s) of node %s is parked as dead letter %s: %s at %s: %s",
-        letter.event_id, letter.method, letter.node, letter.id, letter.code, letter.path, letter.message,
+        letter.event_id, letter.method or "unknown", letter.node or "unknown", letter.id, letter.code,
+        letter.path, letter.message,
     )  # fmt: skip
 
 

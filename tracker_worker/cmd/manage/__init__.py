@@ -9,8 +9,8 @@ from typing import Any
 
 from oslo_config import cfg
 
-from tracker_worker.cmd import embedded
-from tracker_worker.cmd.failures import exit_code_of, log_to_stderr, reading_options
+from tracker_worker.cmd import embedded, misconfiguration
+from tracker_worker.cmd.failures import complain, exit_code_of, log_to_stderr, reading_options
 from tracker_worker.cmd.manage import database, dead_letters, nodes, queues, replays, settings
 from tracker_worker.cmd.manage.rendering import PROGRAM
 from tracker_worker.cmd.manage.selection import add_choice, add_filters
@@ -36,10 +36,12 @@ def run(conf: cfg.ConfigOpts, arguments: list[str]) -> int:
 
 
 def _run(conf: cfg.ConfigOpts, arguments: list[str]) -> int:
-    with reading_options():
+    with reading_options(conf):
         conf(arguments, project="tracker-worker", prog=PROGRAM, version=version("tracker-worker"))
     # The worker's log file is the worker's.
     log_to_stderr(debug=conf.debug)
+    for text in misconfiguration.unknown_options(conf):
+        complain(PROGRAM, text)
     code: int = conf.command.run(conf, conf.command)
     return code
 

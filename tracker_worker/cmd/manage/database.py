@@ -4,6 +4,7 @@
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
 from alembic.util import CommandError
 from msgspec.structs import asdict, replace
 from oslo_config import cfg
@@ -12,6 +13,7 @@ from tracker_worker.cmd import embedded
 from tracker_worker.cmd.failures import CommandFailed
 from tracker_worker.cmd.manage.rendering import print_fields, print_json
 from tracker_worker.cmd.manage.session import database_of, engine_at_head, named_database
+from tracker_worker.core.urls import shown_url
 from tracker_worker.db import revisions
 from tracker_worker.worker.purge import Purge
 from tracker_worker.worker.service import retention_of
@@ -42,7 +44,8 @@ def sync(conf: cfg.ConfigOpts, args: Any) -> int:
         raise CommandFailed(
             f"--version {args.revision}: nothing is done, the schema is {after} and never goes back"
         )
-    return _show(args, {"before": before, "database": after, "code": revisions.head()})
+    fields = {"connection": _where(engine), "before": before, "database": after, "code": revisions.head()}
+    return _show(args, fields)
 
 
 def version(conf: cfg.ConfigOpts, args: Any) -> int:
@@ -53,7 +56,7 @@ def version(conf: cfg.ConfigOpts, args: Any) -> int:
             current = revisions.current(connection)
     finally:
         engine.dispose()
-    return _show(args, {"database": current, "code": revisions.head()})
+    return _show(args, {"connection": _where(engine), "database": current, "code": revisions.head()})
 
 
 def purge(conf: cfg.ConfigOpts, args: Any) -> int:
@@ -64,6 +67,11 @@ def purge(conf: cfg.ConfigOpts, args: Any) -> int:
     with engine_at_head(conf) as engine, named_database(conf):
         purged = Purge(engine, settings, lambda: None).run_once(dry_run=args.dry_run)
     return _show(args, {**asdict(purged), "days": settings.receipt_days, "dry_run": args.dry_run})
+
+
+def _where(engine: sa.Engine) -> str:
+    """Return which database it was: a misspelt option leads to another one than was meant."""
+    return shown_url(engine.url.render_as_string(hide_password=False))
 
 
 def _show(args: Any, fields: dict[str, Any]) -> int:

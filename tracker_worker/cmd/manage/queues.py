@@ -103,7 +103,7 @@ def _print(states: list[QueueState], *, known: bool) -> None:
         [
             state.queue,
             "missing" if state.ready is None else state.ready,
-            state.unacknowledged,
+            state.unacknowledged if known else "unknown",
             state.consumers,
             state.active if known else "unknown",
         ]

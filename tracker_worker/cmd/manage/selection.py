@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from oslo_config import cfg
 from rich.console import Console
 
-from tracker_worker.cmd.failures import INTERRUPTED, CommandFailed
+from tracker_worker.cmd.failures import INTERRUPTED, WRONG_COMMAND_LINE, CommandFailed
 from tracker_worker.cmd.manage.rendering import complain, print_json, print_rows
 from tracker_worker.cmd.manage.session import named_database
 from tracker_worker.cmd.progress import shown_progress
@@ -51,13 +51,17 @@ def wanted_of(args: Any, state: str | None) -> Wanted:
 
 
 def chosen(args: Any) -> Wanted | None:
-    """Return which parked letters the options choose, None where ids name them. Raises CommandFailed."""
+    """Return which parked letters the options choose, None where ids name them.
+
+    Ends the program, as argparse does, where the command line has both or neither.
+    """
     wanted = wanted_of(args, PARKED)
     filtered = wanted != Wanted(PARKED) or args.all_letters
     if filtered == bool(args.ids):
-        raise CommandFailed(
+        complain(
             "name letters by their ids, or choose them by --code, --node, --method and --since, or by --all"
         )
+        raise SystemExit(WRONG_COMMAND_LINE)
     return wanted if filtered else None
 
 
@@ -98,8 +102,9 @@ class Account:
         rows = [{"result": r, "letters": n, "first": first} for r, (n, first) in self._results.items()]
         if output_format == "json":
             print_json(rows)
-        else:
-            print_rows(("result", "letters", "first"), (list(row.values()) for row in rows))
+        elif rows:
+            columns = [name for name in rows[0] if any(row[name] is not None for row in rows)]
+            print_rows(columns, ([row[name] for name in columns] for row in rows))
 
 
 def as_of_now(engine: sa.Engine, wanted: Wanted) -> tuple[Wanted, int]:
