@@ -96,14 +96,17 @@ def test_a_database_that_cannot_be_used_is_named_without_its_password(manage):
     assert "planted-secret" not in said
 
 
-def test_a_schema_is_made_and_brought_up_to_date(manage):
+def test_a_schema_is_made_and_brought_up_to_date(manage, tmp_path):
     head = revisions.head()
+    connection = f"sqlite:///{tmp_path}/tracker-worker.sqlite"
     assert manage.json("db", "sync", "--version", "0001") == {
+        "connection": connection,
         "before": None,
         "database": "0001",
         "code": head,
     }
-    assert manage.json("db", "version") == {"database": "0001", "code": head}
+    version = {"connection": connection, "database": "0001", "code": head}
+    assert manage.json("db", "version") == version
     said = manage.complaint("node", "list")
     assert "0001" in said
     assert "db sync" in said

@@ -17,6 +17,7 @@ from tests.integration.stock import RPC
 from tests.integration.test_interop_notifications import REPORT
 from tracker_worker.bus.envelope import encode
 from tracker_worker.cmd.manage import replays
+from tracker_worker.core.urls import shown_url
 from tracker_worker.db import dead_letter_queries, revisions
 from tracker_worker.db.dead_letter_queries import Wanted
 from tracker_worker.db.engine import create_engine
@@ -125,7 +126,9 @@ def test_casts_for_invented_nodes_leave_no_rows(bench):
 
 def test_schema_and_purge(bench, manage):
     head = revisions.head()
-    assert manage.json("db", "version") == {"database": head, "code": head}
+    version = manage.json("db", "version")
+    url = bench.engine.url.render_as_string(hide_password=False)
+    assert version == {"connection": shown_url(url), "database": head, "code": head}
     assert manage.json("db", "sync")["before"] == head
     bench.send(command("build_failed"))
     nothing = {"receipts": 0, "dead_letters": 0, "nodes": 0, "attempts": 0, "days": 7}
@@ -148,6 +151,7 @@ def test_casts_through_rabbitmq_reach_mariadb(mariadb, vhost_url, tmp_path, caps
     )
     assert manage.check()[1]["Database schema"][0] != 0
     assert manage.json("db", "sync") == {
+        "connection": shown_url(url),
         "before": None,
         "database": revisions.head(),
         "code": revisions.head(),
