@@ -133,9 +133,9 @@ class TrackerWorkerFixture(fixtures.Fixture):
 
     def discard_dead_letters(self) -> None:
         """Forget the dead letters that there are: the test expects them."""
-        letter_ids = [letter["id"] for letter in self.dead_letters]
-        with self._engine.begin() as connection:
-            dead_letters.discard(connection, letter_ids)
+        while letter_ids := [letter["id"] for letter in self.dead_letters]:
+            with self._engine.begin() as connection:
+                dead_letters.discard(connection, letter_ids)
 
     @property
     def notifications(self) -> list[Json]:

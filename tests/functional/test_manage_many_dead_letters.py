@@ -2,7 +2,9 @@
 """tracker-worker-manage dead-letter, for many letters at once: filters, counts, the account of a long run."""
 
 import json
+import sys
 from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -163,6 +165,33 @@ def test_letters_are_named_or_chosen_and_never_both(engine, manage, command_, op
     """As everything else that is wrong with a command line: 2, and not 1."""
     assert (manage.run("dead-letter", command_, *options), manage.out) == (2, "")
     assert manage.err.startswith("tracker-worker-manage: name letters by their ids, or choose them by --code")
+
+
+@pytest.mark.parametrize("command_", ["list", "summary", "discard", "replay"])
+def test_node_of_a_variable_that_is_not_set_chooses_nothing(bench, park, manage, command_):
+    """It would choose every letter."""
+    park(command("build_failed"))
+    assert (manage.run("dead-letter", command_, "--node", ""), manage.out) == (2, "")
+    assert "--node: a name is needed" in manage.err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has this device")
+@pytest.mark.parametrize("output", ["table", "json"])
+def test_full_disk_under_the_results_is_not_blamed_on_the_database(bench, park, manage, monkeypatch, output):
+    park(command("build_failed"))
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        code = manage.run("dead-letter", "discard", "--all", "--format", output)
+        monkeypatch.undo()
+    assert code == 1
+    assert manage.err.splitlines()[-1].endswith("the results cannot be written: No space left on device")
+    assert "connection" not in manage.err and "state_path" not in manage.err
+    assert states(bench) == {"discarded": 1}
+
+
+def test_moment_before_all_time_is_refused(manage):
+    assert manage.run("dead-letter", "list", "--since", "0001-01-01T00:00+14:00") == 2
+    assert "a time like 2026-11-22T12:00 is needed" in manage.err
 
 
 # Discards.

@@ -79,6 +79,7 @@ def programs(tmp_path: Path) -> Programs:
         (["--use-journal"], "use_journal"),
         (["--log-config-append", "/nowhere/logging.conf"], "log_config_append"),
         (["--log-config-append", "README.rst"], "log_config_append"),
+        (["--syslog-log-facility", "LOG_NOPE", "--use-syslog"], "use_syslog"),
     ],
 )
 def test_log_that_cannot_be_written_is_named(programs, options, said):
@@ -87,6 +88,56 @@ def test_log_that_cannot_be_written_is_named(programs, options, said):
     assert line.startswith("tracker-worker: the log cannot be written: ")
     assert said in line
     assert not programs.state.exists()
+
+
+LOGGING = """
+[loggers]
+keys = root
+[handlers]
+keys = one
+[formatters]
+keys =
+[logger_root]
+level = {level}
+handlers = one
+[handler_one]
+class = {kind}
+args = {args}
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "level", "args"),
+    [
+        ("NoSuchHandler", "INFO", "(sys.stderr,)"),
+        ("StreamHandler", "FOO", "(sys.stderr,)"),
+        ("StreamHandler", "INFO", "(sys.stdot,)"),
+        ("StreamHandler", "INFO", "(sys.stderr,"),
+    ],
+)
+def test_logging_file_that_python_cannot_use_is_a_line(programs, kind, level, args):
+    file = programs.directory / "logging.conf"
+    file.write_text(LOGGING.format(kind=kind, level=level, args=args))
+    code, line = programs.mistake("worker", "--log-config-append", file)
+    assert (code, "; see [DEFAULT] log_file" in line) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "said", "is_seen_by_the_check"),
+    [
+        ("default_log_levels = amqp", "default_log_levels", True),
+        ("default_log_levels = amqp=FOO", "default_log_levels", True),
+        ("logging_default_format_string = %(nope)s", "format_string", False),
+        ("log_file = x\nlog_rotation_type = interval\nlog_rotate_interval = 0", "log_rotate_interval", True),
+    ],
+)
+def test_option_of_the_log_that_cannot_be_used_is_a_line(programs, options, said, is_seen_by_the_check):
+    """An interval of 0 made the standard library rotate for ever, deaf for TERM."""
+    programs.configure(f"{options}\n")
+    code, line = programs.mistake("worker")
+    assert (code, said in line) == (1, True), line
+    out = programs.run("status", "upgrade", "check", "--json")[1]
+    assert (said in out) == is_seen_by_the_check
 
 
 @pytest.mark.parametrize(
@@ -102,6 +153,8 @@ def test_log_that_cannot_be_written_is_named(programs, options, said):
         ("rabbit://broker:abc/", "[DEFAULT] transport_url: its port is no number up to 65535"),
         ("rabbit://bro ker/", "[DEFAULT] transport_url: its host is no host name"),
         ("amqp://broker/", "for RabbitMQ it begins with rabbit://"),
+        ("kombu://u:x@broker:5672/v", "for RabbitMQ it begins with rabbit://"),
+        ("", "[DEFAULT] transport_url = a URL that cannot be read cannot be used: it is empty"),
     ],
 )
 def test_transport_that_cannot_be_used_is_named(programs, program, arguments, code, url, said):
@@ -205,15 +258,38 @@ def test_misspelt_group_of_the_database_is_named_and_the_database_used_is_shown(
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has this device")
 @pytest.mark.parametrize(
     ("program", "arguments", "code"),
-    [("manage", ["db", "sync"], 1), ("status", ["upgrade", "check"], 2), ("replay", [TRACE], 2)],
+    [
+        ("manage", ["db", "sync"], 1),
+        ("manage", ["dead-letter", "summary"], 1),
+        ("manage", ["dead-letter", "list", "--format", "json"], 1),
+        ("status", ["upgrade", "check"], 2),
+        ("replay", [TRACE], 2),
+    ],
 )
 def test_results_that_cannot_be_written_are_a_line(programs, program, arguments, code):
+    embedded_engine(programs.state).dispose()
     with open("/dev/full", "w") as full:
         process = programs.start(program, *arguments, stdout=full)
         _, err = process.communicate(timeout=SECONDS)
     assert process.returncode == code
     assert err.splitlines()[-1].endswith("the results cannot be written: No space left on device")
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments", "code"),
+    [
+        ("manage", ["db", "version"], 0),
+        ("manage", ["node", "list", "--format", "json"], 0),
+        ("status", ["upgrade", "check"], 2),
+        ("replay", [TRACE], 0),
+    ],
+)
+def test_closed_standard_output_is_no_mistake(programs, program, arguments, code):
+    embedded_engine(programs.state).dispose()
+    process = programs.start(program, *arguments, before="import os, sys; os.close(1); sys.stdout = None; ")
+    _, err = process.communicate(timeout=SECONDS)
+    assert (process.returncode, "Traceback" in err) == (code, False), err
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has this device")
@@ -270,6 +346,14 @@ def test_schema_newer_than_the_code_is_not_sent_to_db_sync(programs, newer_schem
     assert f"its schema is {NEWER}, newer than {revisions.head()}" in line
     assert "install the version that has made it" in line
     assert "run 'tracker-worker-manage db sync'" not in line
+
+
+@pytest.mark.parametrize("revision", ["", "base", "heads", "0000", "0006:head"])
+def test_sync_to_what_is_no_revision_says_so_and_makes_nothing(programs, revision):
+    code, line = programs.mistake("manage", "db", "sync", "--version", revision)
+    assert code == 1
+    assert f"--version '{revision}': there is no such revision; the newest is {revisions.head()}" in line
+    assert not programs.state.exists()
 
 
 def test_sync_to_an_older_revision_says_that_nothing_is_done(programs):

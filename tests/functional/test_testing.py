@@ -178,6 +178,16 @@ def test_expected_dead_letter_is_looked_at_and_discarded(tracker, manager):
     assert tracker.dead_letters == []
 
 
+def test_more_dead_letters_than_are_shown_are_all_discarded(tracker, manager, monkeypatch):
+    monkeypatch.setattr("tracker_worker.testing.MOST_LETTERS", 2)
+    for _ in range(5):
+        cast_something_wrong(tracker)
+    tracker.drain()
+    assert len(tracker.dead_letters) == 2
+    tracker.discard_dead_letters()
+    assert tracker.dead_letters == []
+
+
 def test_drain_returns_once_all_that_was_cast_is_applied_and_notified(tracker, manager):
     for _ in range(100):
         tracker.api.build_failed({}, "compute1")

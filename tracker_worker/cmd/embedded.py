@@ -40,6 +40,8 @@ FAKE_URL = opts.TRANSPORT_URL
 NOTIFICATIONS = "oslo_messaging_notifications"
 
 _FOR_RABBITMQ = "for RabbitMQ it begins with rabbit://"
+_NOT_RABBIT = {"kombu": _FOR_RABBITMQ, "": f"it is empty; {_FOR_RABBITMQ}"}
+"""Schemes that oslo.messaging takes for RabbitMQ's as well, and the worker does not."""
 _LOCATION = re.compile(r"LocationInfo\(location=.*?, detail='(.*?)'\)")
 """How oslo.config's errors say where a value stands."""
 
@@ -72,6 +74,9 @@ def transports(conf: cfg.ConfigOpts, url: str | None = None) -> tuple[Any, Any]:
         option = "--transport-url"
     where = url_of(conf, "DEFAULT", "transport_url", check_transport_url, option) or ""
     own = url_of(conf, NOTIFICATIONS, "transport_url", check_transport_url)
+    for name, given in ((option, where), (f"[{NOTIFICATIONS}] transport_url", own or None)):
+        if given is not None and _scheme(given) in _NOT_RABBIT:
+            raise ValueError(f"{name} = {shown_url(given)} cannot be used: {_NOT_RABBIT[_scheme(given)]}")
     with _named_transport(option, where):
         rpc = oslo_messaging.get_rpc_transport(conf, allowed_remote_exmods=EXMODS)
     with _named_transport(f"[{NOTIFICATIONS}] transport_url" if own else option, own or where):
@@ -79,6 +84,10 @@ def transports(conf: cfg.ConfigOpts, url: str | None = None) -> tuple[Any, Any]:
     if url is not None and "oslo_messaging_rabbit" in conf:
         conf.set_override("amqp_durable_queues", True, group="oslo_messaging_rabbit")
     return rpc, notifications
+
+
+def _scheme(url: str) -> str:
+    return url.partition(":")[0].lower()
 
 
 @contextmanager

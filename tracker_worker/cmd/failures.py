@@ -13,7 +13,7 @@ from oslo_config import cfg
 from tracker_worker.cmd.embedded import configuration_text
 from tracker_worker.core.terminal import escaped
 
-_DISK_ERRORS = frozenset([errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO])
+_OUTPUT_ERRORS = frozenset([errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE])
 WRONG_COMMAND_LINE = 2
 """What argparse ends a program with."""
 INTERRUPTED = 130
@@ -24,21 +24,27 @@ class CommandFailed(Exception):
     """The command could not be done; the text is one line that names the thing and the way out."""
 
 
+class OutputFailed(Exception):
+    """The results cannot be written; the cause is the OSError, which is no error of a database."""
+
+
 def exit_code_of(program: str, run: Callable[[], int], *, failed: int) -> int:
     """Run a program; return its exit code, `failed` where it says why it cannot go on."""
+    _open_what_is_closed()
     try:
         code = run()
         sys.stdout.flush()  # Here whoever has stopped reading is noticed.
         return code
+    except OutputFailed as output:
+        error = output.__cause__
+        assert isinstance(error, OSError)
+        _complain_of_output(program, error)
     except (CommandFailed, cfg.Error) as error:
         complain(program, configuration_text(error))
-    except BrokenPipeError:  # Whoever read the results has gone.
-        _give_up_output()
     except OSError as error:
-        if error.errno not in _DISK_ERRORS:
+        if error.errno not in _OUTPUT_ERRORS:
             raise
-        _give_up_output()
-        complain(program, f"the results cannot be written: {error.strerror}")
+        _complain_of_output(program, error)
     except KeyboardInterrupt:
         complain(program, "interrupted")
         return INTERRUPTED
@@ -49,9 +55,19 @@ def exit_code_of(program: str, run: Callable[[], int], *, failed: int) -> int:
     return failed
 
 
-def _give_up_output() -> None:
+def _open_what_is_closed() -> None:
+    """Whoever starts a program with standard output or error closed wants to read neither."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+
+
+def _complain_of_output(program: str, error: OSError) -> None:
     # Python would complain when it flushes standard output at its end.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if not isinstance(error, BrokenPipeError):  # Whoever read the results has gone.
+        complain(program, f"the results cannot be written: {error.strerror}")
 
 
 @contextmanager

@@ -110,9 +110,23 @@ def unwritable_log(conf: cfg.ConfigOpts, program: str) -> list[str]:
             found.append(f"[DEFAULT] log_file, log_dir: there is no directory {file.parent}")
         elif file.is_dir():
             found.append(f"[DEFAULT] log_file: {file} is a directory")
-    if conf.use_journal and find_spec("systemd") is None:
+    if not conf.log_config_append and conf.use_journal and find_spec("systemd") is None:
         found.append("[DEFAULT] use_journal: the Python package systemd-python is not installed")
-    return found
+    return [*found, *endless_rotation(conf), *_bad_levels(conf)]
+
+
+def endless_rotation(conf: cfg.ConfigOpts) -> list[str]:
+    """Return why a program would rotate its log for ever, if it would: the standard library has no check."""
+    if conf.log_rotation_type == "interval" and conf.log_rotate_interval < 1:
+        return ["[DEFAULT] log_rotate_interval: must be 1 or more"]
+    return []
+
+
+def _bad_levels(conf: cfg.ConfigOpts) -> Iterator[str]:
+    for pair in conf.default_log_levels:
+        logger, _, level = pair.partition("=")
+        if level.upper() not in logging.getLevelNamesMapping() and not level.isdecimal():
+            yield f"[DEFAULT] default_log_levels: {logger!r} needs a level, as in {logger}=WARNING"
 
 
 def without_effect(conf: cfg.ConfigOpts) -> list[str]:

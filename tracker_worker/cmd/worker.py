@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """tracker-worker: the daemon. TERM and INT drain, HUP applies the options that may change while it runs."""
 
+import logging
 import os
 import signal
 import sys
@@ -15,7 +16,7 @@ from tracker_worker.cmd import embedded, misconfiguration, sharing
 from tracker_worker.cmd.failures import CommandFailed, exit_code_of, reading_options
 from tracker_worker.cmd.reload import reload_options
 from tracker_worker.cmd.signals import FAILED, Signals
-from tracker_worker.core.urls import shown_url
+from tracker_worker.core.urls import error_text, shown_url
 from tracker_worker.worker.service import Worker, WorkerSettings
 
 LOG = log.getLogger(__name__)
@@ -70,13 +71,23 @@ def _run(conf: cfg.ConfigOpts, arguments: list[str], signals: Signals) -> int:
 
 def _set_up_log(conf: cfg.ConfigOpts) -> None:
     """Log as the options say. Raises CommandFailed."""
+    for text in misconfiguration.endless_rotation(conf):
+        raise CommandFailed(text)
     try:
         log.setup(conf, PROGRAM)
-    except (OSError, RuntimeError, log.LogConfigError) as error:
+        _try_formats()
+    except Exception as error:  # logging evaluates what its configuration says: it may raise anything.
         raise CommandFailed(
-            f"the log cannot be written: {error}; see [DEFAULT] log_file, log_dir, log_config_append, "
-            "use_journal and use_syslog"
+            f"the log cannot be written: {error_text(error)}; see [DEFAULT] log_file, log_dir, "
+            "log_config_append, default_log_levels, logging_*_format_string, use_journal and use_syslog"
         ) from error
+
+
+def _try_formats() -> None:
+    """Format a record of each kind: logging prints a traceback for each that its format does not fit."""
+    for handler in logging.root.handlers:
+        for level in (logging.DEBUG, logging.INFO, logging.CRITICAL):
+            handler.format(logging.LogRecord(PROGRAM, level, __file__, 1, "", (), None))
 
 
 def _database(conf: cfg.ConfigOpts, settings: WorkerSettings) -> Engine:

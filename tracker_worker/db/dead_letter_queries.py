@@ -51,7 +51,9 @@ class Wanted(Struct, frozen=True):
         """Return the conditions."""
         columns = DEAD_LETTERS.c
         same = {"state": columns.state, "code": columns.code, "node": columns.node, "method": columns.method}
-        found = [column == value for name, column in same.items() if (value := getattr(self, name))]
+        found = [
+            column == value for name, column in same.items() if (value := getattr(self, name)) is not None
+        ]
         found += [columns.recorded_at >= self.since] if self.since is not None else []
         found += [columns.recorded_at <= self.until] if self.until is not None else []
         return found

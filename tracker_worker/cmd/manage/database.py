@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from alembic.util import CommandError
 from msgspec.structs import asdict, replace
 from oslo_config import cfg
 
@@ -21,6 +20,10 @@ from tracker_worker.worker.service import retention_of
 
 def sync(conf: cfg.ConfigOpts, args: Any) -> int:
     """Bring the schema to a revision, by default the newest; makes the embedded database if missing."""
+    if args.revision not in ("head", *revisions.known()):
+        raise CommandFailed(
+            f"--version '{args.revision}': there is no such revision; the newest is {revisions.head()}"
+        )
     if not conf.database.connection:
         with named_database(conf):
             file = embedded.database_file(Path(conf.state_path))
@@ -34,10 +37,6 @@ def sync(conf: cfg.ConfigOpts, args: Any) -> int:
             embedded.migrate(engine, args.revision)
             with engine.connect() as connection:
                 after = revisions.current(connection)
-    except CommandError as error:
-        raise CommandFailed(
-            f"--version {args.revision}: {error}; the newest is {revisions.head()}"
-        ) from error
     finally:
         engine.dispose()
     if after == before and args.revision not in ("head", after):

@@ -2,7 +2,8 @@
 """Results on standard output: a table for people, one JSON document for programs."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tracker_worker.cmd import failures
+from tracker_worker.cmd.failures import OutputFailed
 from tracker_worker.core.terminal import escaped, escaped_json
 
 PROGRAM = "tracker-worker-manage"
@@ -19,9 +21,31 @@ WIDE = 1000
 """Columns of what is no terminal: nothing is cut where another program reads."""
 
 
+@contextmanager
+def _output() -> Iterator[None]:
+    """Tell errors of writing from those of what is written about. Raises OutputFailed."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputFailed from error
+
+
+def writing(advance: Callable[[int], None]) -> Callable[[int], None]:
+    """Return what shows progress, and raises OutputFailed where it cannot."""
+
+    def show(count: int) -> None:
+        with _output():
+            advance(count)
+
+    return show
+
+
 def print_json(value: Any) -> None:
     """Print one JSON document, indented."""
-    sys.stdout.write(_document(value) + "\n")
+    document = _document(value)
+    with _output():
+        sys.stdout.write(document + "\n")
+        sys.stdout.flush()
 
 
 def json_text(value: Any) -> Text:
@@ -38,7 +62,8 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str
         table.add_column(column, justify="right" if numbers else "left", overflow="fold")
     for row in found:
         table.add_row(*(_cell(value) for value in row))
-    _console().print(table)
+    with _output():
+        _console().print(table)
 
 
 def print_fields(fields: dict[str, Any], title: str | None = None) -> None:
@@ -50,7 +75,8 @@ def print_fields(fields: dict[str, Any], title: str | None = None) -> None:
     table.add_column(overflow="fold")
     for name, value in fields.items():
         table.add_row(_cell(name), _cell(value))
-    _console().print(table)
+    with _output():
+        _console().print(table)
 
 
 def complain(text: str) -> None:

@@ -95,12 +95,12 @@ def replay(conf: cfg.ConfigOpts, args: Any) -> int:
 def _publisher(conf: cfg.ConfigOpts, *, dry_run: bool) -> Publish:
     """Return what publishes a replay and returns once the broker has confirmed it. Raises CommandFailed."""
     settings, _ = broker_of(conf)
-    if dry_run:
-        return lambda _replay: None
     try:
         api = TrackerAPI.from_conf(conf, exchange=settings.exchange, partitions=settings.partitions)
     except TrackerWorkerException as error:
         raise CommandFailed(str(error)) from error
+    if dry_run:
+        return lambda _replay: None
     return lambda one: api.cast({}, one.method, one.node, **one.args, event_id=one.event_id)
 
 

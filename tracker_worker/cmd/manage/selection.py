@@ -16,7 +16,7 @@ from oslo_config import cfg
 from rich.console import Console
 
 from tracker_worker.cmd.failures import INTERRUPTED, WRONG_COMMAND_LINE, CommandFailed
-from tracker_worker.cmd.manage.rendering import complain, print_json, print_rows
+from tracker_worker.cmd.manage.rendering import complain, print_json, print_rows, writing
 from tracker_worker.cmd.manage.session import named_database
 from tracker_worker.cmd.progress import shown_progress
 from tracker_worker.db import dead_letter_queries
@@ -30,7 +30,7 @@ def add_filters(parser: Any) -> None:
     """Add the options that choose letters."""
     codes = sorted(code.value for code in ErrorCode)
     parser.add_argument("--code", choices=codes, metavar="CODE", help="parked with this code")
-    parser.add_argument("--node", dest="name_of_node", metavar="NODE", help="of this node")
+    parser.add_argument("--node", dest="name_of_node", type=_name, metavar="NODE", help="of this node")
     parser.add_argument("--method", choices=sorted(METHODS), metavar="METHOD", help="of this method")
     parser.add_argument(
         "--since", type=_time, metavar="TIME", help="parked at this time or later: 2026-11-22T12:00, UTC"
@@ -65,12 +65,19 @@ def chosen(args: Any) -> Wanted | None:
     return wanted if filtered else None
 
 
+def _name(text: str) -> str:
+    """Refuse what a script makes of a variable that is not set."""
+    if not text:
+        raise ArgumentTypeError("a name is needed: --all chooses the letters of all nodes")
+    return text
+
+
 def _time(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
+    except (ValueError, OverflowError):
         raise ArgumentTypeError(f"a time like 2026-11-22T12:00 is needed, not {text!r}") from None
-    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
 
 
 class Account:
@@ -124,7 +131,7 @@ def accounted(conf: cfg.ConfigOpts, args: Any, doing: str, total: int) -> Iterat
     Ctrl-C and errors of the database end the work; both are told by the account.
     """
     with shown_progress(Console(stderr=True), total, doing, "letters") as advance:
-        account = Account(total, advance)
+        account = Account(total, writing(advance))
         try:
             with named_database(conf):
                 yield account
