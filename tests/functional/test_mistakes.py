@@ -249,10 +249,10 @@ def test_check_leaves_no_log_file_of_its_own(programs):
 
 
 def test_misspelt_group_of_the_database_is_named_and_the_database_used_is_shown(programs):
-    programs.configure("[databse]\nconnection = postgresql://tracker@10.0.0.1/tracker\n")
+    programs.configure("[databases]\nconnection = postgresql://tracker@10.0.0.1/tracker\n")
     code, out, err = programs.run("manage", "db", "sync")
     assert (code, f"sqlite:///{database_file(programs.state)}" in out) == (0, True)
-    assert "the group [databse] is unknown and has no effect; did you mean database?" in err
+    assert "the group [databases] is unknown and has no effect; did you mean database?" in err
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has this device")
