@@ -150,12 +150,9 @@ def test_casts_through_rabbitmq_reach_mariadb(mariadb, vhost_url, tmp_path, caps
         "[oslo_messaging_rabbit]\namqp_durable_queues = true\n"
     )
     assert manage.check()[1]["Database schema"][0] != 0
-    assert manage.json("db", "sync") == {
-        "connection": shown_url(url),
-        "before": None,
-        "database": revisions.head(),
-        "code": revisions.head(),
-    }
+    synced = manage.json("db", "sync")
+    assert synced.pop("connection").partition("://")[2] == shown_url(url).partition("://")[2]
+    assert synced == {"before": None, "database": revisions.head(), "code": revisions.head()}
     assert manage.run("queues", "declare") == 0
     assert manage.check()[1]["Database schema"] == (0, None)
     with Daemon(vhost_url, url) as daemon, RPC(tmp_path, vhost_url) as client:
