@@ -11,9 +11,9 @@ from msgspec import to_builtins
 from msgspec.structs import replace
 
 from tracker_worker.domain.commands import METHOD_OF, METHODS, Command
+from tracker_worker.domain.decide import Decision, decide
 from tracker_worker.domain.flavors import Amounts, Flavor
-from tracker_worker.domain.ledger import Claim, ClaimPut, Node, Ratios, Role, evolve, remember
-from tracker_worker.domain.node import Decision, decide
+from tracker_worker.domain.node import Claim, ClaimPut, Node, Ratios, Role, evolve, remember
 from tracker_worker.domain.objects import Instance, Migration, Origin, Resources
 from tracker_worker.domain.settings import TrackerSettings
 

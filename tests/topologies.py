@@ -11,8 +11,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from tests.builders import a_node, claims_of, some_resources
-from tracker_worker.domain.inventory import cells_of, devices_of
-from tracker_worker.domain.ledger import Claim, Node
+from tracker_worker.domain.node import Claim, Node
 from tracker_worker.domain.numa.topology import cpus_of, request_of
 from tracker_worker.domain.objects import (
     GuestCell,
@@ -27,6 +26,7 @@ from tracker_worker.domain.objects import (
 from tracker_worker.domain.pci.pools import HeldDevice
 from tracker_worker.domain.pci.specs import Alias
 from tracker_worker.domain.settings import TrackerSettings
+from tracker_worker.domain.usage import cells_of, devices_of
 
 SMALL_KB, HUGE_KB = 4, 2048
 DEDICATED = {"hw:cpu_policy": "dedicated"}

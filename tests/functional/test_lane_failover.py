@@ -8,7 +8,7 @@ import pytest
 
 from tests.builders import INSTANCE, NODE, a_flavor, an_instance, command
 from tests.functional.statements import Fault, connection_lost, watched
-from tracker_worker.domain.ledger import sum_fault
+from tracker_worker.domain.node import sum_fault
 
 
 def boot(uuid=INSTANCE, vcpus=2):

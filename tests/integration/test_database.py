@@ -31,7 +31,7 @@ from tracker_worker.db.receipts import Receipt
 from tracker_worker.db.store import NodeChange, StaleNode
 from tracker_worker.db.tables import ATTEMPTS, DEAD_LETTERS, METADATA, NODES, RECEIPTS
 from tracker_worker.db.unit_of_work import UnitOfWork, Work
-from tracker_worker.domain.ledger import Node
+from tracker_worker.domain.node import Node
 from tracker_worker.domain.objects import Resources
 from tracker_worker.worker.relay import WINDOW_BYTES
 

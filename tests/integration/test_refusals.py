@@ -16,7 +16,7 @@ from tracker_worker.db import outbox
 from tracker_worker.db.engine import create_engine
 from tracker_worker.db.outbox import OutboxRow
 from tracker_worker.db.tables import OUTBOX
-from tracker_worker.domain.notices import CausePayload, usage_notice
+from tracker_worker.domain.notifications import CausePayload, usage_notice
 from tracker_worker.worker.relay import Relay, RelaySettings
 
 MOST = 20_000

@@ -15,8 +15,8 @@ from tracker_worker.cmd.embedded import database_file
 from tracker_worker.db.engine import create_engine
 from tracker_worker.db.tables import CLAIMS
 from tracker_worker.domain.commands import METHODS, Command
-from tracker_worker.domain.ledger import Node, assert_sum, evolve
-from tracker_worker.domain.node import decide
+from tracker_worker.domain.decide import decide
+from tracker_worker.domain.node import Node, assert_sum, evolve
 
 Json = dict[str, Any]
 

@@ -25,8 +25,8 @@ from tests.properties import holdings
 from tests.properties.hosts import HUGE, ORDINARY, SMALL, aliased, hosts, requests, tracker_settings
 from tests.properties.lives import Ask, applied, asks, bytes_of, emptied, unnumbered
 from tracker_worker.domain.audit import Correction
-from tracker_worker.domain.ledger import Node
-from tracker_worker.domain.node import Audited, Decision, Outcome
+from tracker_worker.domain.decide import Audited, Decision, Outcome
+from tracker_worker.domain.node import Node
 from tracker_worker.domain.views import claim_view, node_view
 
 Json = dict[str, Any]

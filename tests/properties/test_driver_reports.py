@@ -20,7 +20,7 @@ from tracker_worker.bus.envelope import encode, open_envelope, read_command
 from tracker_worker.cmd.embedded import database_file
 from tracker_worker.db.engine import create_engine
 from tracker_worker.db.tables import DEAD_LETTERS
-from tracker_worker.domain.ledger import Node, assert_sum
+from tracker_worker.domain.node import Node, assert_sum
 from tracker_worker.domain.objects import Instance, Limits, Resources
 from tracker_worker.domain.shapes import read_known
 from tracker_worker.domain.views import node_view

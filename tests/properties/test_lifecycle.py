@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 from tests.builders import some_resources
 from tests.properties.ledgers import Rules, WholeLane, decided, held, read, total
 from tests.properties.world import FLAVORS, NODES, Event, Facts, Vm, World
-from tracker_worker.domain.ledger import Node
+from tracker_worker.domain.node import Node
 from tracker_worker.domain.objects import Origin
 
 Json = dict[str, Any]

@@ -22,7 +22,7 @@ from tracker_worker.db.retention import Ages
 from tracker_worker.db.store import NodeChange
 from tracker_worker.db.tables import OUTBOX, RECEIPTS
 from tracker_worker.db.unit_of_work import UnitOfWork, Work
-from tracker_worker.domain import audit, ledger
+from tracker_worker.domain import audit, node
 from tracker_worker.domain.flavors import Amounts
 from tracker_worker.worker import lane
 from tracker_worker.worker.batch import Batch
@@ -186,13 +186,13 @@ def stops_without_draining(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def adds_what_it_releases(monkeypatch: pytest.MonkeyPatch) -> None:
-    drop = ledger._drop
+    drop = node._drop
 
     def add(claims: Any, claimed: Amounts, uuid: str, role: Any) -> Amounts:
         after = drop(claims, claimed, uuid, role)
         return claimed.plus(claimed.minus(after))
 
-    monkeypatch.setattr(ledger, "_drop", add)
+    monkeypatch.setattr(node, "_drop", add)
     monkeypatch.setattr("tracker_worker.worker.batch.assert_sum", lambda _node: None)
 
 
@@ -247,7 +247,7 @@ def counts_no_attempts_of_events_that_were_held(monkeypatch: pytest.MonkeyPatch)
 
 @mutant
 def applies_late_audits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tracker_worker.domain.node._is_stale", lambda _node, _command: False)
+    monkeypatch.setattr("tracker_worker.domain.decide._is_stale", lambda _node, _command: False)
 
 
 @mutant

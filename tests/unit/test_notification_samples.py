@@ -41,7 +41,7 @@ from tracker_worker.bus.notification_body import Header, encode_refused
 from tracker_worker.domain.audit import Reason
 from tracker_worker.domain.commands import Command
 from tracker_worker.domain.errors import ErrorCode
-from tracker_worker.domain.ledger import Node
+from tracker_worker.domain.node import Node
 from tracker_worker.domain.objects import Limits
 from tracker_worker.domain.partitions import partition_of
 from tracker_worker.worker.batch import Batch, Rules, Snapshot

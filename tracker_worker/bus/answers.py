@@ -7,8 +7,8 @@ from oslo_messaging.rpc.dispatcher import NoSuchMethod, UnsupportedVersion
 
 from tracker_worker import exceptions
 from tracker_worker.bus.delivery import Answer
+from tracker_worker.domain.decide import Outcome
 from tracker_worker.domain.errors import BadMessage, ErrorCode
-from tracker_worker.domain.node import Outcome
 
 PARKED = "parked"
 PONG = "pong"

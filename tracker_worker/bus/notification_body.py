@@ -13,7 +13,7 @@ from msgspec import Struct, json
 from msgspec.structs import replace
 
 from tracker_worker.domain.errors import ErrorCode
-from tracker_worker.domain.notices import DATA, Notice, substitute_notice
+from tracker_worker.domain.notifications import DATA, Notice, substitute_notice
 
 MAX_BODY_BYTES = 1024 * 1024
 """Far below what brokers take (RabbitMQ's max_message_size is 16 MiB or more), as the text in its envelope is

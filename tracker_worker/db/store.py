@@ -17,7 +17,7 @@ from tracker_worker.db import bulk
 from tracker_worker.db.bulk import as_ids
 from tracker_worker.db.tables import CLAIMS, NODES, TOUCHED
 from tracker_worker.domain.flavors import Amounts, Flavor
-from tracker_worker.domain.ledger import (
+from tracker_worker.domain.node import (
     Claim,
     Node,
     Ratios,

@@ -16,7 +16,7 @@ from tracker_worker.db.dead_letters import DeadLetter
 from tracker_worker.db.outbox import OutboxRow
 from tracker_worker.db.receipts import Receipt
 from tracker_worker.db.store import NO_ROW, NodeChange, StaleNode, Token
-from tracker_worker.domain.ledger import Node
+from tracker_worker.domain.node import Node
 
 
 class Work(Struct, frozen=True):

@@ -12,10 +12,10 @@ from msgspec.structs import replace
 from tracker_worker.domain.claims import PCI_REFUSED, Verdict
 from tracker_worker.domain.commands import ClaimPciDevices
 from tracker_worker.domain.flavors import Flavor
-from tracker_worker.domain.inventory import affinity_of, cell_ids, devices_of
-from tracker_worker.domain.ledger import Claim, ClaimDropped, ClaimPut, Node, Role
 from tracker_worker.domain.moves import Changes
+from tracker_worker.domain.node import Claim, ClaimDropped, ClaimPut, Node, Role
 from tracker_worker.domain.pci.requests import choose, taken_for, unmet, with_ids
+from tracker_worker.domain.usage import affinity_of, cell_ids, devices_of
 
 
 def judge_devices(node: Node, command: ClaimPciDevices) -> Verdict:

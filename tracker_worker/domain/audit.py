@@ -13,7 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from tracker_worker.domain.flavors import Flavor, same_numbers
-from tracker_worker.domain.ledger import (
+from tracker_worker.domain.node import (
     Claim,
     ClaimDropped,
     ClaimPut,
@@ -29,7 +29,7 @@ from tracker_worker.domain.objects import Instance, Migration, Origin, last_chan
 from tracker_worker.domain.origins import (
     TouchForgotten,
 )
-from tracker_worker.domain.staying import staying, staying_devices
+from tracker_worker.domain.retained import staying, staying_devices
 from tracker_worker.domain.views import ClaimView, claim_view
 
 _RESIZE_TASKS = frozenset(

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from tracker_worker.domain.flavors import MB_PER_GB, Amounts
-from tracker_worker.domain.ledger import Node
+from tracker_worker.domain.node import Node
 from tracker_worker.domain.objects import Limits
 from tracker_worker.domain.settings import CapacityCheck
 

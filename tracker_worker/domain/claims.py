@@ -15,9 +15,8 @@ from tracker_worker.domain.capacity import shortages
 from tracker_worker.domain.commands import LiveMigrationClaim
 from tracker_worker.domain.errors import RequestRefused
 from tracker_worker.domain.flavors import requested_amounts, same_numbers
-from tracker_worker.domain.inventory import affinity_of, cell_ids, cells_of, devices_of
-from tracker_worker.domain.ledger import Claim, Node
 from tracker_worker.domain.moves import with_states
+from tracker_worker.domain.node import Claim, Node
 from tracker_worker.domain.numa.fitting import Preference, fit
 from tracker_worker.domain.numa.networks import are_near
 from tracker_worker.domain.numa.topology import cpus_of, request_of
@@ -32,6 +31,7 @@ from tracker_worker.domain.pci.requests import (
 )
 from tracker_worker.domain.requests import AnyClaim, decided_claim, flavor_of, wanted_claim
 from tracker_worker.domain.settings import TrackerSettings
+from tracker_worker.domain.usage import affinity_of, cell_ids, cells_of, devices_of
 
 NUMA_REFUSED = "Requested instance NUMA topology cannot fit the given host NUMA topology"
 NUMA_AND_PCI_REFUSED = (

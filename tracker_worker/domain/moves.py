@@ -8,7 +8,7 @@ I, N, O are the claims of role instance, incoming and outgoing; X(m) is one that
 from msgspec import Struct
 from msgspec.structs import replace
 
-from tracker_worker.domain.ledger import (
+from tracker_worker.domain.node import (
     Claim,
     ClaimDropped,
     ClaimPut,
@@ -17,7 +17,7 @@ from tracker_worker.domain.ledger import (
     adopted,
 )
 from tracker_worker.domain.objects import Instance
-from tracker_worker.domain.staying import staying
+from tracker_worker.domain.retained import staying
 
 Changes = tuple[ClaimPut | ClaimDropped, ...]
 

@@ -1,368 +1,347 @@
 # SPDX-License-Identifier: Apache-2.0
-"""decide: what a command does to a node. Pure and total: every command has an outcome, nothing is mutated."""
+"""The ledger of one node: its claims, the sum of them, and the changes that can happen to it.
 
-from collections.abc import Iterator, Mapping
+A node is a value. `evolve` makes the next one from a list of changes and cannot fail; who decides which
+changes are right is `node.decide`. Usage is never added up anywhere else: used = reserve + sum of claims.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
-from itertools import islice
-from typing import Literal
+from itertools import chain
+from typing import Any, assert_never
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from tracker_worker.domain import attachments, moves
-from tracker_worker.domain.audit import Correction, Facts, audit, removable
-from tracker_worker.domain.claims import judge
-from tracker_worker.domain.commands import (
-    AbortInstanceClaim,
-    AllocatePciDevices,
-    BuildFailed,
-    BuildSucceeded,
-    ClaimPciDevices,
-    Command,
-    DropMoveClaim,
-    DropMoveClaimAtDest,
-    DropMoveClaimAtSource,
-    FinishMove,
-    FinishRevertMove,
-    InstanceClaim,
-    MoveClaim,
-    RemoveNode,
-    SetServiceStatus,
-    StartMove,
-    UnclaimPciDevices,
-    UpdateAvailableResource,
-    UpdateUsage,
-    instance_uuid_of,
-)
-from tracker_worker.domain.inventory import with_known_devices
-from tracker_worker.domain.ledger import (
-    BuildsCounted,
-    Claim,
-    ClaimPut,
-    ConflictNoted,
-    ConflictsResolved,
-    LedgerChange,
-    Mark,
-    Node,
-    NodeRemoved,
-    Reported,
-    ServiceStatusSet,
-)
-from tracker_worker.domain.objects import Origin
+from tracker_worker.domain.flavors import Amounts, Flavor, amounts_of
+from tracker_worker.domain.numa.topology import request_of
+from tracker_worker.domain.objects import GuestTopology, Instance, Origin, PciRequest, Resources
 from tracker_worker.domain.origins import (
-    MOST_TOUCHED,
     AuditSeen,
     InstanceTouched,
+    Memory,
+    OriginMark,
+    Source,
     TouchEvicted,
+    TouchForgotten,
 )
-from tracker_worker.domain.report import conflict_of, report_change
-from tracker_worker.domain.settings import TrackerSettings
-from tracker_worker.domain.views import claim_view
+from tracker_worker.domain.pci.pools import HeldDevice
 
-STALE_AUDIT = "stale_audit"
-"""Reason of an audit that is not newer than one of the same source that was looked at before."""
-AS_OF_TOO_OLD = "as_of_too_old"
-"""Reason of an audit that corrects nothing: what touched instances since it was read is not remembered."""
+MOST_CONFLICTS = 32
 
 
-class Outcome(StrEnum):
-    """What became of an event. A refusal is a normal, counted outcome."""
+class Role(StrEnum):
+    """What an instance's claim is here for; the order is Nova's order of a move seen from the destination."""
 
-    APPLIED = "applied"
-    GRANTED = "granted"
-    REFUSED = "refused"
-    IGNORED = "ignored"
-
-
-class ClaimRefused(Struct, frozen=True):
-    """A claim found no room."""
-
-    reason: str
+    INSTANCE = "instance"
+    INCOMING = "incoming"
+    OUTGOING = "outgoing"
 
 
-class NodeCreated(Struct, frozen=True):
-    """A node is tracked from now on."""
+class Claim(Struct, frozen=True):
+    """Room that one instance holds on one node in one role.
 
-
-class NodeDeleted(Struct, frozen=True):
-    """A node is tracked no more; its last uuid and host."""
-
-    uuid: str
-    host: str
-
-
-class Audited(Struct, frozen=True):
-    """An audit found differences."""
-
-    corrections: tuple[Correction, ...]
-    migrations_without_instance: int
-
-
-class ReportRefused(Struct, frozen=True):
-    """A report was refused as node_conflict; raised once a uuid."""
-
-    uuid: str
-    message: str
-
-
-Effect = ClaimRefused | NodeCreated | NodeDeleted | Audited | ReportRefused
-
-
-class Decision(Struct, frozen=True):
-    """What a command does: its outcome, the ledger's changes, housekeeping marks, and what to tell the world.
-
-    A usage notification covers `changes`; marks are nobody's business but the worker's. `recorded` tells that
-    the event leaves a receipt, and moves the node's sequence if the node has a row.
+    `migration_uuid` is the move that brought, or is bringing, the instance here; leaving never changes it.
+    The flavor holds numbers only. `numa_request` and `pci_requests` are what was asked for, `numa_topology`
+    and `pci_devices` what the claim has got of it. `assigned`: this worker chose the topology, so that an
+    audit keeps it; else it follows what is reported.
     """
 
-    outcome: Outcome
-    reason: str | None = None
-    claim: Claim | None = None
-    changes: tuple[LedgerChange, ...] = ()
-    marks: tuple[Mark, ...] = ()
-    effects: tuple[Effect, ...] = ()
-    recorded: bool = True
+    instance_uuid: str
+    role: Role
+    flavor: Flavor
+    volume_backed: bool
+    project_id: str
+    vm_state: str
+    migration_uuid: str | None = None
+    os_type: str | None = None
+    task_state: str | None = None
+    numa_request: GuestTopology | None = None
+    numa_topology: GuestTopology | None = None
+    pci_requests: tuple[PciRequest, ...] = ()
+    pci_devices: tuple[HeldDevice, ...] = ()
+    assigned: bool = False
 
     @property
-    def makes_row(self) -> bool:
-        """Whether a name that has no row gets one: it is tracked from now on, or has a conflict to show.
+    def amounts(self) -> Amounts:
+        """What the claim counts for."""
+        return amounts_of(self.flavor, self.volume_backed)
 
-        What touched its instances is for its audits, and a name that nobody reports has none.
-        """
-        return bool(self.changes) or any(isinstance(mark, ConflictNoted) for mark in self.marks)
-
-
-def decide(
-    node: Node, command: Command, settings: TrackerSettings, uuid_owners: Mapping[str, str]
-) -> Decision:
-    """Decide a command on a node. `uuid_owners`: names of tracked nodes by uuid, for the uuids reported."""
-    decision = _decide(node, command, settings, uuid_owners)
-    marks = decision.marks
-    uuid = instance_uuid_of(command)
-    if uuid is not None and command.origin is not None:
-        marks = (*marks, *_touch(node, uuid, command.origin))
-    return replace(decision, changes=_with_known_devices(node, decision.changes), marks=marks)
+    @property
+    def devices_only(self) -> bool:
+        """Whether nothing but devices is held, for a move that is to come."""
+        return self.role is Role.INCOMING and self.migration_uuid is None and self.amounts == Amounts()
 
 
-def _touch(node: Node, uuid: str, origin: Origin) -> tuple[Mark, ...]:
-    """Return the marks of an event that touches an instance; without room the oldest touches are given up."""
-    above = 0 if uuid in node.touched else len(node.touched) - MOST_TOUCHED + 1
-    return (*map(TouchEvicted, islice(node.touched, max(above, 0))), InstanceTouched(uuid, origin))
-
-
-def _with_known_devices(node: Node, changes: tuple[LedgerChange, ...]) -> tuple[LedgerChange, ...]:
-    """Have adopted claims keep their devices as the newest report has them."""
-    if not any(isinstance(change, ClaimPut) and change.claim.pci_devices for change in changes):
-        return changes
-    reports = [change.resources for change in changes if isinstance(change, Reported)]
-    known = replace(node, resources=reports[-1]) if reports else node
-    return tuple(
-        ClaimPut(with_known_devices(known, change.claim)) if isinstance(change, ClaimPut) else change
-        for change in changes
+def claim_for(
+    instance: Instance, role: Role, migration_uuid: str | None, flavor: Flavor | None = None
+) -> Claim:
+    """Return the claim of an instance, sized by `flavor` (default its own), without topology and devices."""
+    size = flavor or instance.flavor
+    return Claim(
+        instance_uuid=instance.uuid,
+        role=role,
+        flavor=Flavor(size.vcpus, size.memory_mb, size.root_gb, size.ephemeral_gb, size.swap_mb),
+        volume_backed=instance.volume_backed,
+        project_id=instance.project_id,
+        vm_state=instance.vm_state,
+        migration_uuid=migration_uuid,
+        os_type=instance.os_type,
+        task_state=instance.task_state,
     )
 
 
-def _decide(
-    node: Node, command: Command, settings: TrackerSettings, uuid_owners: Mapping[str, str]
-) -> Decision:
-    if isinstance(command, UpdateAvailableResource):
-        return _report(node, command, settings, uuid_owners)
-    if isinstance(command, (InstanceClaim, MoveClaim, ClaimPciDevices)):
-        return _claim(node, command, settings)
-    if not node.tracked:
-        return Decision(Outcome.IGNORED, reason=f"Node {node.name} is not tracked")
-    if isinstance(command, RemoveNode):
-        return _remove(node, command)
-    return _applied(_changes(node, command))
+def adopted(
+    instance: Instance,
+    role: Role,
+    migration_uuid: str | None,
+    flavor: Flavor | None = None,
+) -> Claim:
+    """Return the claim of an instance that is here already: with the topology and devices that it reports."""
+    claim = claim_for(instance, role, migration_uuid, flavor)
+    return with_reported(claim, instance.numa_topology, instance.pci_devices)
 
 
-def _changes(node: Node, command: Command) -> tuple[LedgerChange, ...]:
-    """Return the changes of the commands that cannot be refused."""
-    match command:
-        case BuildFailed():
-            return (BuildsCounted(node.failed_builds + 1),)
-        case BuildSucceeded():
-            return (BuildsCounted(0),) if node.failed_builds else ()
-        case SetServiceStatus(disabled=disabled):
-            return (ServiceStatusSet(disabled),) if disabled != node.disabled else ()
-        case UpdateUsage(instance=instance):
-            held = moves.held_by(node, instance.uuid)
-            if removable(instance):
-                return moves.release_all(held)
-            return moves.take_states(held.instance, instance) if held.instance else ()
-        case _:
-            return _move_changes(node, command)
-
-
-def _move_changes(node: Node, command: Command) -> moves.Changes:
-    uuid = instance_uuid_of(command)
-    assert uuid is not None, command
-    held = moves.held_by(node, uuid)
-    match command:
-        case AbortInstanceClaim():
-            return moves.abort_instance_claim(held)
-        case DropMoveClaim(migration_uuid=migration):
-            return moves.drop_move_claim(held, migration)
-        case StartMove(migration_uuid=migration):
-            return moves.start_move(held, migration)
-        case FinishMove(instance=instance, migration_uuid=migration):
-            return moves.finish_move(held, instance, migration)
-        case DropMoveClaimAtSource(migration_uuid=migration):
-            return moves.drop_move_claim_at_source(held, migration)
-        case DropMoveClaimAtDest(migration_uuid=migration):
-            return moves.drop_move_claim_at_dest(held, migration)
-        case FinishRevertMove(instance=instance, migration_uuid=migration):
-            return moves.finish_revert_move(held, instance, migration)
-        case AllocatePciDevices(addresses=addresses):
-            return attachments.allocate(node.claims.get(uuid, ()), addresses)
-        case UnclaimPciDevices(addresses=addresses):
-            return attachments.unclaim(node.claims.get(uuid, ()), addresses)
-        case _:
-            raise TypeError(f"no rule for {type(command).__name__}")
-
-
-def _applied(changes: tuple[LedgerChange, ...]) -> Decision:
-    return Decision(Outcome.APPLIED if changes else Outcome.IGNORED, changes=changes)
-
-
-def _claim(
-    node: Node, command: InstanceClaim | MoveClaim | ClaimPciDevices, settings: TrackerSettings
-) -> Decision:
-    """Source: bug 82deb0ce4b: a claim on a node that nobody reported is refused, it does not silently
-    succeed.
-    """
-    if not node.tracked:
-        return _refused(f"Node {node.name} is not tracked")
-    if isinstance(command, ClaimPciDevices):
-        verdict = attachments.judge_devices(node, command)
-    else:
-        verdict = judge(node, command, settings)
-    if verdict.claim is None:
-        return _refused(verdict.reason or "")
-    claim = with_known_devices(node, verdict.claim)
-    held = node.claim(claim.instance_uuid, claim.role)
-    if held == claim:
-        return Decision(Outcome.GRANTED, claim=claim)
-    effects = (_conflict(held, claim),) if verdict.conflict else ()
-    return Decision(Outcome.GRANTED, claim=claim, changes=(ClaimPut(claim),), effects=effects)
-
-
-def _conflict(held: Claim | None, claim: Claim) -> Audited:
-    """Tell that what was decided elsewhere takes what is not free here."""
-    old = claim_view(held) if held is not None else None
-    action: Literal["added", "changed"] = "changed" if held is not None else "added"
-    correction = Correction(action, claim.instance_uuid, "conflict", old, claim_view(claim))
-    return Audited((correction,), 0)
-
-
-def _refused(reason: str) -> Decision:
-    return Decision(Outcome.REFUSED, reason=reason, effects=(ClaimRefused(reason),))
-
-
-def _remove(node: Node, command: RemoveNode) -> Decision:
-    assert node.resources is not None
-    uuid, host = node.resources.uuid, node.resources.host
-    if command.host is not None and command.host != host:
-        return Decision(Outcome.IGNORED, reason=f"Node {node.name} belongs to host {host}")
-    if node.claims and not command.force:
-        reason = f"Node {node.name} has claims of {len(node.claims)} instances; use force"
-        return Decision(Outcome.REFUSED, reason=reason)
-    return Decision(
-        Outcome.APPLIED,
-        changes=(NodeRemoved(),),
-        marks=(ConflictsResolved(),),
-        effects=(NodeDeleted(uuid, host),),
+def with_reported(claim: Claim, topology: GuestTopology | None, addresses: Iterable[str] | None) -> Claim:
+    """Return a claim with a topology and devices that were decided elsewhere."""
+    return replace(
+        claim,
+        numa_request=request_of(topology),
+        numa_topology=topology,
+        pci_devices=tuple(HeldDevice(address, tentative=True) for address in addresses or ()),
     )
 
 
-def _report(
-    node: Node,
-    command: UpdateAvailableResource,
-    settings: TrackerSettings,
-    uuid_owners: Mapping[str, str],
-) -> Decision:
-    report = command.resources
-    if _is_stale(node, command):
-        return Decision(Outcome.IGNORED, reason=STALE_AUDIT, recorded=False)
-    if conflict := conflict_of(node, report, uuid_owners):
-        known = conflict.uuid in node.conflicts
-        return Decision(
-            Outcome.REFUSED,
-            reason=f"node_conflict: {conflict.message}",
-            marks=() if known else (ConflictNoted(conflict.uuid),),
-            effects=() if known else (ReportRefused(conflict.uuid, conflict.message),),
-        )
-    changes: list[LedgerChange] = []
-    marks: list[Mark] = []
-    effects: list[Effect] = []
-    if node.conflicts and not node.tracked:
-        marks.append(ConflictsResolved())
-    if change := report_change(node, report, settings):
-        changes.append(change)
-    if not node.tracked:
-        effects.append(NodeCreated())
-    if command.startup and node.failed_builds:
-        changes.append(BuildsCounted(0))
-    changes += _service_status(node, command)
-    audited = _audit(node, command)
-    changes += audited.changes
-    recorded = bool(changes) or command.instances is None or command.origin is None
-    return Decision(
-        outcome=Outcome.APPLIED if changes else Outcome.IGNORED,
-        reason=audited.reason,
-        changes=tuple(changes),
-        marks=(*marks, *audited.marks),
-        effects=(*effects, *audited.effects),
-        recorded=recorded,
-    )
+class Ratios(Struct, frozen=True):
+    """Allocation ratios of a node."""
+
+    cpu: float
+    ram: float
+    disk: float
 
 
-def _service_status(node: Node, command: UpdateAvailableResource) -> Iterator[ServiceStatusSet]:
-    """Yield a change where the report's service has another state: as it says, else enabled if it is new.
+class Node(Struct, frozen=True):
+    """One compute node: its last report, its claims and their running sum.
 
-    A node's state is its host's service's: of the one that takes a node over nothing was heard yet.
+    An untracked node (never reported, or removed) has no resources and no claims; its row keeps the
+    sequence. `touched` holds the origin that last touched each instance since the last audit, the latest
+    last; `sources` the client processes that audit it; `usage_sequence` is the sequence of the last usage
+    notification; `conflicts` the uuids whose reports under this name were refused, the newest last.
+    `commit_id` is the id of the commit that wrote the row: another history of the database has other ids.
     """
-    disabled = command.disabled
-    if disabled is None and node.resources is not None and node.resources.host != command.resources.host:
-        disabled = False
-    if disabled is not None and disabled != node.disabled:
-        yield ServiceStatusSet(disabled)
 
+    name: str
+    sequence: int = 0
+    commit_id: str = ""
+    usage_sequence: int = 0
+    resources: Resources | None = None
+    reserve: Amounts = Amounts()
+    ratios: Ratios = Ratios(1.0, 1.0, 1.0)
+    disabled: bool = False
+    failed_builds: int = 0
+    conflicts: tuple[str, ...] = ()
+    claimed: Amounts = Amounts()
+    claims: Mapping[str, tuple[Claim, ...]] = {}
+    touched: Mapping[str, Origin] = {}
+    sources: Mapping[str, Source] = {}
 
-def _is_stale(node: Node, command: UpdateAvailableResource) -> bool:
-    """Tell whether an audit comes after a newer one of its source was looked at: a broker may hand it out
-    again, and it would undo what happened since.
-    """
-    if command.instances is None or command.origin is None:
-        return False
-    source = node.sources.get(command.origin.source)
-    return source is not None and command.origin.sequence <= source.audited
+    @property
+    def tracked(self) -> bool:
+        """Whether the hypervisor has reported the node and nobody removed it since."""
+        return self.resources is not None
 
+    @property
+    def known(self) -> bool:
+        """Whether anything was ever recorded of it: an unknown name has no row, and no sequence to move."""
+        return self.sequence > 0
 
-def _audit(node: Node, command: UpdateAvailableResource) -> Decision:
-    """Return what the audit in a report does, if it holds one; its outcome is the report's affair.
+    @property
+    def used(self) -> Amounts:
+        """Reserve plus claims."""
+        return self.reserve.plus(self.claimed)
 
-    An audit may correct nothing when it knows less than an event whose touch had to be given up: which
-    instances it has to leave alone is not known any more.
-    """
-    seen: tuple[Mark, ...] = ()
-    if command.instances is not None and command.origin is not None:
-        seen = (AuditSeen(command.origin),)
-    if command.instances is None or not command.resources.available:
-        return Decision(Outcome.IGNORED, marks=seen)
-    if evicted := _evicted_since(node, command):
-        too_old = f"{AS_OF_TOO_OLD}: event {evicted} of its source has touched an instance since"
-        return Decision(Outcome.IGNORED, reason=too_old, marks=seen)
-    facts = Facts(command.instances, command.migrations or [], command.origin, command.as_of)
-    found = audit(node, facts)
-    missing = found.migrations_without_instance
-    reason = f"migration_without_instance: {missing}" if missing else None
-    effects = (Audited(found.corrections, missing),) if found.corrections else ()
-    return Decision(Outcome.IGNORED, reason, None, found.changes, (*seen, *found.marks), effects)
+    def held(self) -> Iterator[Claim]:
+        """Yield all claims."""
+        return chain.from_iterable(self.claims.values())
 
-
-def _evicted_since(node: Node, command: UpdateAvailableResource) -> int | None:
-    if command.as_of is None or command.origin is None:
+    def claim(self, instance_uuid: str, role: Role) -> Claim | None:
+        """Return the claim of an instance in a role, if it has one."""
+        for claim in self.claims.get(instance_uuid, ()):
+            if claim.role is role:
+                return claim
         return None
-    source = node.sources.get(command.origin.source)
-    return source.evicted if source is not None and source.evicted > command.as_of else None
+
+
+class ClaimPut(Struct, frozen=True):
+    """A claim is there, instead of an older one of the same instance and role."""
+
+    claim: Claim
+
+
+class ClaimDropped(Struct, frozen=True):
+    """A claim is gone."""
+
+    instance_uuid: str
+    role: Role
+
+
+class Reported(Struct, frozen=True):
+    """The hypervisor's view is this one."""
+
+    resources: Resources
+    reserve: Amounts
+    ratios: Ratios
+
+
+class BuildsCounted(Struct, frozen=True):
+    """So many builds have failed in a row."""
+
+    failed_builds: int
+
+
+class ServiceStatusSet(Struct, frozen=True):
+    """The compute service is enabled or disabled."""
+
+    disabled: bool
+
+
+class NodeRemoved(Struct, frozen=True):
+    """The node is no longer tracked, and all its claims are gone."""
+
+
+class ConflictNoted(Struct, frozen=True):
+    """A report of this uuid was refused."""
+
+    uuid: str
+
+
+class ConflictsResolved(Struct, frozen=True):
+    """The node was removed, or its name was free: earlier conflicts mean nothing any more."""
+
+
+LedgerChange = ClaimPut | ClaimDropped | Reported | BuildsCounted | ServiceStatusSet | NodeRemoved
+Mark = OriginMark | ConflictNoted | ConflictsResolved
+Change = LedgerChange | Mark
+
+
+def evolve(node: Node, changes: Iterable[Change]) -> Node:
+    """Return the node after the changes of one event: one sequence number further. Cannot fail."""
+    return replace(_changed(node, changes), sequence=node.sequence + 1)
+
+
+def remember(node: Node, marks: Iterable[Mark]) -> Node:
+    """Return the node after an event that leaves no receipt: at the same sequence. Cannot fail."""
+    return _changed(node, marks)
+
+
+def _changed(node: Node, changes: Iterable[Change]) -> Node:
+    fields: dict[str, Any] = {}
+    claims: dict[str, tuple[Claim, ...]] | None = None
+    memory = Memory(node.touched, node.sources)
+    claimed = node.claimed
+    for change in changes:
+        match change:
+            case ClaimPut(claim):
+                claims = dict(node.claims) if claims is None else claims
+                claimed = _drop(claims, claimed, claim.instance_uuid, claim.role)
+                claims[claim.instance_uuid] = (*claims.get(claim.instance_uuid, ()), claim)
+                claimed = claimed.plus(claim.amounts)
+            case ClaimDropped(instance_uuid, role):
+                claims = dict(node.claims) if claims is None else claims
+                claimed = _drop(claims, claimed, instance_uuid, role)
+            case InstanceTouched() | TouchForgotten() | TouchEvicted() | AuditSeen():
+                memory.note(change)
+            case NodeRemoved():
+                claims, claimed = {}, Amounts()
+                memory.forget_instances()
+                fields |= _REMOVED
+            case _:
+                fields |= _node_fields(node, change)
+    if claims is not None:
+        fields |= {"claims": claims, "claimed": claimed}
+    return replace(node, **fields, **memory.fields())
+
+
+_REMOVED: dict[str, Any] = {
+    "resources": None,
+    "reserve": Amounts(),
+    "disabled": False,
+    "failed_builds": 0,
+}
+
+
+def _drop(claims: dict[str, tuple[Claim, ...]], claimed: Amounts, instance_uuid: str, role: Role) -> Amounts:
+    """Take a claim out of the dict if it is there; return the sum without it."""
+    held = claims.get(instance_uuid, ())
+    kept = tuple(claim for claim in held if claim.role is not role)
+    for claim in held:
+        if claim.role is role:
+            claimed = claimed.minus(claim.amounts)
+    if kept:
+        claims[instance_uuid] = kept
+    else:
+        claims.pop(instance_uuid, None)
+    return claimed
+
+
+def _node_fields(
+    node: Node, change: Reported | BuildsCounted | ServiceStatusSet | ConflictNoted | ConflictsResolved
+) -> dict[str, Any]:
+    match change:
+        case Reported(resources, reserve, ratios):
+            return {"resources": resources, "reserve": reserve, "ratios": ratios}
+        case BuildsCounted(failed_builds):
+            return {"failed_builds": failed_builds}
+        case ServiceStatusSet(disabled):
+            return {"disabled": disabled}
+        case ConflictNoted(uuid):
+            return {"conflicts": (*node.conflicts, uuid)[-MOST_CONFLICTS:]}
+        case ConflictsResolved():
+            return {"conflicts": ()}
+        case _:
+            assert_never(change)
+
+
+class LedgerBroken(AssertionError):
+    """A node's running sum is not the sum of its claims: a fault of this program, never of the sender."""
+
+
+def sum_of(node: Node) -> Amounts:
+    """Return the sum of the claims, added up; linear in the claims."""
+    vcpus = memory_mb = disk_mb = 0
+    for held in node.claims.values():
+        for claim in held:
+            amounts = claim.amounts
+            vcpus += amounts.vcpus
+            memory_mb += amounts.memory_mb
+            disk_mb += amounts.disk_mb
+    return Amounts(vcpus, memory_mb, disk_mb)
+
+
+def sum_fault(node: Node) -> str | None:
+    """Return what is wrong with the running sum of a node that was loaded, None when it is right."""
+    right = sum_of(node)
+    if node.claimed == right:
+        return None
+    return (
+        f"at sequence {node.sequence} its row says that {shown(node.claimed)} are claimed, "
+        f"its claims add up to {shown(right)}"
+    )
+
+
+def shown(amounts: Amounts) -> str:
+    """Return amounts as people read them."""
+    return f"{amounts.vcpus} vcpus, {amounts.memory_mb} MB of memory and {amounts.disk_mb} MB of disk"
+
+
+def rebuilt(node: Node) -> Node:
+    """Return a node whose running sum is that of its claims, whatever its row said."""
+    return replace(node, claimed=sum_of(node))
+
+
+def assert_sum(node: Node) -> None:
+    """Raise LedgerBroken unless the running sum equals the sum of the claims (promise 5); linear in the
+    claims.
+    """
+    if node.claimed != sum_of(node):
+        raise LedgerBroken(f"node {node.name} at sequence {node.sequence}: {node.claimed}")

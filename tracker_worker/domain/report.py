@@ -7,7 +7,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from tracker_worker.domain.flavors import Amounts
-from tracker_worker.domain.ledger import Node, Ratios, Reported
+from tracker_worker.domain.node import Node, Ratios, Reported
 from tracker_worker.domain.objects import HostTopology, PageSize, Resources
 from tracker_worker.domain.pci.specs import assignable
 from tracker_worker.domain.settings import TrackerSettings

@@ -6,7 +6,7 @@ Source: nova.compute.stats.Stats. Nova counts tracked instances only; so does th
 
 from collections import Counter
 
-from tracker_worker.domain.ledger import Claim, Node, Role
+from tracker_worker.domain.node import Claim, Node, Role
 from tracker_worker.domain.objects import Scalar
 
 _IO_TASKS = (

@@ -6,11 +6,11 @@ from typing import Any
 from msgspec import Struct, to_builtins
 
 from tracker_worker.domain.flavors import MB_PER_GB
-from tracker_worker.domain.inventory import cells_of, devices_of
-from tracker_worker.domain.ledger import Claim, Node
+from tracker_worker.domain.node import Claim, Node
 from tracker_worker.domain.numa.topology import CellUsage
 from tracker_worker.domain.pci.pools import HeldDevice, Pool, TrackedDevice, pools_of
 from tracker_worker.domain.stats import current_workload, instance_claims, stats_of
+from tracker_worker.domain.usage import cells_of, devices_of
 
 
 class ClaimView(Struct, frozen=True):

@@ -22,8 +22,9 @@ from tracker_worker.db.receipts import Receipt
 from tracker_worker.db.store import NodeChange, Token, token_of
 from tracker_worker.db.unit_of_work import Work
 from tracker_worker.domain.commands import VERSION, Command, GetNode
+from tracker_worker.domain.decide import Decision, Outcome, decide
 from tracker_worker.domain.errors import BadMessage, ErrorCode
-from tracker_worker.domain.ledger import (
+from tracker_worker.domain.node import (
     Change,
     ClaimDropped,
     ClaimPut,
@@ -35,8 +36,7 @@ from tracker_worker.domain.ledger import (
     rebuilt,
     remember,
 )
-from tracker_worker.domain.node import Decision, Outcome, decide
-from tracker_worker.domain.notices import (
+from tracker_worker.domain.notifications import (
     CausePayload,
     Notice,
     effect_notice,

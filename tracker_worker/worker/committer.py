@@ -36,7 +36,7 @@ from tracker_worker.db.store import UNTIL_READABLE, NodesBroken, StaleNode
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.commands import UpdateAvailableResource
 from tracker_worker.domain.errors import BadMessage, ErrorCode
-from tracker_worker.domain.ledger import Node, rebuilt, shown, sum_fault
+from tracker_worker.domain.node import Node, rebuilt, shown, sum_fault
 from tracker_worker.exceptions import NodeBroken
 from tracker_worker.worker.batch import Batch, Rules, Snapshot
 from tracker_worker.worker.events import Event, attempts_key, internal_error

@@ -20,7 +20,7 @@ from tracker_worker.bus.envelope import (
 )
 from tracker_worker.domain.commands import METHODS, Command, instance_uuid_of
 from tracker_worker.domain.errors import BadMessage, ErrorCode
-from tracker_worker.domain.notices import CausePayload
+from tracker_worker.domain.notifications import CausePayload
 from tracker_worker.domain.partitions import partition_of
 
 

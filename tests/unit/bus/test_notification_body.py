@@ -10,9 +10,9 @@ from tests.builders import a_node
 from tracker_worker.bus import notification_body
 from tracker_worker.bus.notification_body import MAX_BODY_BYTES, Header, encode_bounded, encode_refused
 from tracker_worker.domain.audit import Correction
+from tracker_worker.domain.decide import Audited
 from tracker_worker.domain.errors import ErrorCode
-from tracker_worker.domain.node import Audited
-from tracker_worker.domain.notices import (
+from tracker_worker.domain.notifications import (
     DATA,
     CausePayload,
     effect_notice,

@@ -4,7 +4,7 @@
 from tests.builders import INSTANCE, MOVE, a_claim, claims_of, command, decided
 from tests.topologies import a_card, addresses_of, statuses_of
 from tracker_worker.domain.commands import Command
-from tracker_worker.domain.ledger import Node, assert_sum
+from tracker_worker.domain.node import Node, assert_sum
 
 CARD = a_card("pf", ("vf1", "vf2", "vf3"))
 HERE = a_claim()

@@ -15,9 +15,9 @@ from tests.builders import (
 )
 from tests.topologies import DEDICATED, WITH_ALIASES, a_port
 from tracker_worker.domain.commands import Command
+from tracker_worker.domain.decide import ClaimRefused
 from tracker_worker.domain.flavors import Flavor
-from tracker_worker.domain.ledger import Claim, Node, assert_sum
-from tracker_worker.domain.node import ClaimRefused
+from tracker_worker.domain.node import Claim, Node, assert_sum
 from tracker_worker.domain.objects import Instance, Limits, PciRequest
 from tracker_worker.domain.settings import TrackerSettings
 

@@ -42,7 +42,7 @@ from tests.unit.domain.attaching import (
 )
 from tests.unit.domain.claiming import PCI, attach, granted, refused, the_claim
 from tracker_worker.domain.flavors import Amounts
-from tracker_worker.domain.ledger import Claim, Node, NodeRemoved, evolve
+from tracker_worker.domain.node import Claim, Node, NodeRemoved, evolve
 from tracker_worker.domain.objects import PciRequest
 from tracker_worker.domain.pci.pools import HeldDevice
 

@@ -17,8 +17,8 @@ from tests.builders import (
     command,
     decided,
 )
-from tracker_worker.domain.ledger import evolve
-from tracker_worker.domain.node import AS_OF_TOO_OLD, STALE_AUDIT
+from tracker_worker.domain.decide import AS_OF_TOO_OLD, STALE_AUDIT
+from tracker_worker.domain.node import evolve
 from tracker_worker.domain.objects import Origin
 from tracker_worker.domain.origins import (
     MOST_SOURCES,

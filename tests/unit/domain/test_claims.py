@@ -17,9 +17,9 @@ from tests.builders import (
     some_resources,
 )
 from tests.unit.domain.claiming import EVERY_CLAIM, NOTHING_PASSES, asks, boot
+from tracker_worker.domain.decide import ClaimRefused
 from tracker_worker.domain.flavors import Amounts, Flavor
-from tracker_worker.domain.ledger import Node, NodeRemoved, Ratios, evolve
-from tracker_worker.domain.node import ClaimRefused
+from tracker_worker.domain.node import Node, NodeRemoved, Ratios, evolve
 from tracker_worker.domain.objects import Limits
 from tracker_worker.domain.settings import TrackerSettings
 

@@ -37,7 +37,7 @@ from tests.builders import (
 from tests.unit.domain.claiming import MOVE_CLAIMS, NOTHING_PASSES
 from tracker_worker.domain.commands import METHODS, Command
 from tracker_worker.domain.flavors import Amounts
-from tracker_worker.domain.ledger import Claim, Node, assert_sum
+from tracker_worker.domain.node import Claim, Node, assert_sum
 
 TABLE = """
 instance_claim                  -        granted  I:-:c*

@@ -50,7 +50,7 @@ from tests.topologies import (
 )
 from tests.unit.domain.claiming import asks, attach
 from tracker_worker.domain.commands import Command
-from tracker_worker.domain.ledger import Node, assert_sum
+from tracker_worker.domain.node import Node, assert_sum
 from tracker_worker.domain.objects import Instance, Migration
 from tracker_worker.domain.views import node_view
 

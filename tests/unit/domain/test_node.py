@@ -1,244 +1,266 @@
 # SPDX-License-Identifier: Apache-2.0
-"""decide: the worked example of DESIGN, removal of nodes, builds, service status, origins."""
+"""evolve and the sum: used = reserve + claims, after whatever happens in whatever order."""
 
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tests.builders import (
     BYSTANDER,
-    HOST,
     INSTANCE,
     MOVE,
-    NODE,
-    NODE_UUID,
+    OTHER_MOVE,
     a_claim,
     a_flavor,
     a_migration,
     a_node,
     a_report,
-    after,
     an_instance,
     claims_of,
     command,
     decided,
+    some_resources,
 )
-from tracker_worker.domain.commands import METHODS, Command
-from tracker_worker.domain.ledger import InstanceTouched, Node, NodeRemoved, evolve
-from tracker_worker.domain.node import NodeDeleted
-from tracker_worker.domain.objects import Limits, Origin, PciRequest
-from tracker_worker.domain.views import usage_view
-
-ORIGIN = Origin("client-1", 5)
-CLAIMS = ("instance_claim", "resize_claim", "live_migration_claim", "rebuild_claim", "claim_pci_devices")
-NO_INSTANCE = ("build_failed", "build_succeeded", "set_service_status", "remove_node")
-
-
-def any_command(method: str, **more: Any) -> Command:
-    """A command of each method but get_node, about the builders' instance."""
-    if method == "update_available_resource":
-        return a_report(**more)
-    values = {
-        "instance": an_instance(),
-        "instance_uuid": INSTANCE,
-        "migration": a_migration(),
-        "flavor": a_flavor(),
-        "disabled": True,
-    }
-    if method == "claim_pci_devices":
-        values["pci_requests"] = [PciRequest(1, [{"vendor_id": "8086"}])]
-    if METHODS[method].__name__ in ("StartMove", "FinishRevertMove") or "drop_move_claim_at" in method:
-        values["migration_uuid"] = MOVE
-    fields = METHODS[method].__struct_fields__
-    return command(method, **{k: v for k, v in values.items() if k in fields}, **more)
-
-
-def test_worked_example_of_the_design() -> None:
-    """8 vcpus, 16384 MB, 100 GB, reserved 512 MB; used is vcpus/memory MB/local GB."""
-    small, large = a_flavor(2, 2048, 20), a_flavor(4, 4096, 40)
-    resized = an_instance(flavor=large, vm_state="resized")
-    steps = [
-        (a_report(), "0/512/0"),
-        (command("instance_claim", instance=an_instance(flavor=small)), "2/2560/20"),
-        (
-            command(
-                "resize_claim",
-                instance=an_instance(flavor=small),
-                flavor=large,
-                migration=a_migration(),
-            ),
-            "6/6656/60",
-        ),
-        (command("finish_move", instance=resized, migration_uuid=MOVE), "6/6656/60"),
-        (
-            command("drop_move_claim_at_source", instance_uuid=INSTANCE, migration_uuid=MOVE),
-            "4/4608/40",
-        ),
-        (
-            command("update_usage", instance=an_instance(flavor=large, vm_state="deleted")),
-            "0/512/0",
-        ),
-    ]
-    node = Node(NODE)
-    for each, used in steps:
-        node, decision = decided(node, each)
-        assert decision.outcome in ("applied", "granted")
-        view = usage_view(node)
-        shown = f"{view['vcpus_used']}/{view['memory_mb_used']}/{view['local_gb_used']}"
-        assert shown == used, each
-
-
-def test_swap_does_not_drift() -> None:
-    """Nova truncates at each step: three aborted boots end at -1 GB (hazard 7 of the inventory)."""
-    boot = command("instance_claim", instance=an_instance(flavor=a_flavor(swap_mb=512)))
-    node = after(a_node(), *[boot, command("abort_instance_claim", instance_uuid=INSTANCE)] * 3)
-    assert node.used == a_node().used
-
-
-@pytest.mark.parametrize("claim", ["resize_claim", "live_migration_claim", "rebuild_claim"])
-def test_instance_that_has_just_landed_can_be_deleted_at_once(claim: str) -> None:
-    """Nova ignores the delete until its next audit (hazard 6 of the inventory)."""
-    finish = command("finish_move", instance=an_instance(), migration_uuid=MOVE)
-    delete = command("update_usage", instance=an_instance(vm_state="deleted"))
-    node = after(a_node(), any_command(claim), finish)
-    assert claims_of(node).keys() == {"instance"}
-    assert after(node, delete).used == a_node().used
-
-
-@pytest.mark.parametrize("force", [True, False])
-@pytest.mark.parametrize("host", [None, HOST])
-def test_node_without_claims_is_removed(host: str | None, force: bool) -> None:
-    before = a_node(disabled=True, failed_builds=3, conflicts=("u",), touched={INSTANCE: ORIGIN})
-    node, decision = decided(before, command("remove_node", host=host, force=force))
-    assert (decision.outcome, decision.changes) == ("applied", (NodeRemoved(),))
-    assert decision.effects == (NodeDeleted(NODE_UUID, HOST),)
-    assert not node.tracked
-    assert (node.claims, node.touched, node.conflicts) == ({}, {}, ())
-    assert (node.disabled, node.failed_builds) == (False, 0)
-    assert node.sequence == 1, "a removed node keeps its row and its sequence"
-
-
-def test_node_with_claims_is_not_removed_without_force() -> None:
-    before = a_node(a_claim(), a_claim(uuid=BYSTANDER))
-    node, decision = decided(before, command("remove_node"))
-    assert (decision.outcome, decision.changes, decision.effects) == ("refused", (), ())
-    assert "2" in (decision.reason or "")
-    assert (node.claims, node.tracked) == (before.claims, True)
-
-
-def test_node_with_claims_is_removed_by_force() -> None:
-    node, decision = decided(a_node(a_claim()), command("remove_node", force=True))
-    assert decision.outcome == "applied"
-    assert (node.claims, node.used.vcpus, node.used.memory_mb) == ({}, 0, 0)
-
-
-@pytest.mark.parametrize("force", [True, False])
-def test_node_of_another_host_is_not_removed(force: bool) -> None:
-    """A rebalanced node: the host that it left must not take it away from the new one."""
-    node, decision = decided(a_node(), command("remove_node", host="host-9", force=force))
-    assert (decision.outcome, node.tracked) == ("ignored", True)
-    assert HOST in (decision.reason or "")
-
-
-def test_removed_node_starts_anew_with_the_next_report() -> None:
-    node, _ = decided(a_node(a_claim()), command("remove_node", force=True))
-    node, decision = decided(node, a_report([]))
-    assert decision.outcome == "applied"
-    assert (node.used.vcpus, node.used.memory_mb, node.sequence) == (0, 512, 2)
-
-
-def test_failed_builds_are_counted_and_forgotten() -> None:
-    node = a_node()
-    for count in (1, 2, 3):
-        node, decision = decided(node, command("build_failed"))
-        assert (decision.outcome, node.failed_builds) == ("applied", count)
-    node, decision = decided(node, command("build_succeeded"))
-    assert (decision.outcome, node.failed_builds) == ("applied", 0)
-    _, decision = decided(node, command("build_succeeded"))
-    assert (decision.outcome, decision.changes) == ("ignored", ())
-
-
-@pytest.mark.parametrize("disabled", [True, False])
-def test_service_status_is_set_once(disabled: bool) -> None:
-    asked = command("set_service_status", disabled=disabled)
-    node, decision = decided(a_node(disabled=not disabled), asked)
-    assert (decision.outcome, node.disabled) == ("applied", disabled)
-    _, decision = decided(node, asked)
-    assert (decision.outcome, decision.changes) == ("ignored", ())
-
-
-@pytest.mark.parametrize("node", [Node(NODE), evolve(a_node(), [NodeRemoved()])])
-@pytest.mark.parametrize(
-    "method", sorted(METHODS.keys() - {"get_node", "update_available_resource", *CLAIMS})
+from tracker_worker.domain.commands import Command
+from tracker_worker.domain.flavors import Amounts
+from tracker_worker.domain.node import (
+    MOST_CONFLICTS,
+    BuildsCounted,
+    Change,
+    ClaimDropped,
+    ClaimPut,
+    ConflictNoted,
+    ConflictsResolved,
+    InstanceTouched,
+    LedgerBroken,
+    Node,
+    NodeRemoved,
+    Ratios,
+    Reported,
+    Role,
+    ServiceStatusSet,
+    TouchForgotten,
+    assert_sum,
+    claim_for,
+    evolve,
 )
-def test_node_that_is_not_tracked_ignores_all_but_claims_and_reports(method: str, node: Node) -> None:
-    _, decision = decided(node, any_command(method))
-    assert (decision.outcome, decision.changes, decision.effects) == ("ignored", (), ())
-    assert NODE in (decision.reason or "")
+from tracker_worker.domain.objects import Limits, Migration, Origin
+
+HERE, COMING = a_claim(), a_claim("incoming", MOVE, a_flavor(4, 4096, 40))
+ORIGIN = Origin("client-1", 1)
+
+
+def test_event_without_changes_takes_a_sequence_number() -> None:
+    node = a_node(HERE, sequence=7)
+    assert evolve(node, ()) == replace(node, sequence=8)
+
+
+def test_event_of_many_changes_takes_one_sequence_number() -> None:
+    assert evolve(a_node(), [ClaimPut(HERE), ClaimPut(COMING), BuildsCounted(1)]).sequence == 1
 
 
 @pytest.mark.parametrize(
-    "method", sorted(METHODS.keys() - {"get_node", "update_available_resource", *NO_INSTANCE})
-)
-@pytest.mark.parametrize("before", [a_node(), Node(NODE)], ids=["tracked", "unknown"])
-def test_event_of_an_instance_leaves_its_origin(method: str, before: Node) -> None:
-    """Whatever came of it: a release, a refusal, and an event that changed nothing, too."""
-    node, decision = decided(before, any_command(method, origin=ORIGIN))
-    assert node.touched == {INSTANCE: ORIGIN}
-    assert decision.marks == (InstanceTouched(INSTANCE, ORIGIN),)
-    node, _ = decided(node, any_command(method, origin=Origin("client-2", 1)))
-    assert node.touched == {INSTANCE: Origin("client-2", 1)}
-    node, _ = decided(node, any_command(method))
-    assert node.touched == {INSTANCE: Origin("client-2", 1)}
-
-
-@pytest.mark.parametrize("method", NO_INSTANCE)
-def test_event_of_the_node_touches_no_instance(method: str) -> None:
-    node, _ = decided(a_node(), any_command(method, origin=ORIGIN))
-    assert node.touched == {}
-
-
-def test_refused_claim_leaves_its_origin() -> None:
-    full = command("instance_claim", instance=an_instance(), limits=Limits(vcpu=0), origin=ORIGIN)
-    node, decision = decided(a_node(), full)
-    assert (decision.outcome, node.touched) == ("refused", {INSTANCE: ORIGIN})
-
-
-@pytest.mark.parametrize("method", sorted(METHODS.keys() - {"get_node"}))
-def test_every_event_takes_the_next_sequence_number(method: str) -> None:
-    node, _ = decided(a_node(sequence=41), any_command(method))
-    assert node.sequence == 42
-
-
-@pytest.mark.parametrize(
-    ("vm_state", "task_state", "deleted", "stays"),
+    ("changes", "claimed", "roles"),
     [
-        ("deleted", None, False, False),
-        ("deleted", "deleting", False, False),
-        ("active", None, True, False),
-        ("shelved_offloaded", None, False, False),
-        ("shelved_offloaded", "unshelving", False, False),
-        ("shelved_offloaded", "spawning", False, True),
-        ("error", None, False, True),
-        ("soft-delete", None, False, True),
-        ("stopped", None, False, True),
-        ("shelved", "shelving_offloading", False, True),
-        ("paused", None, False, True),
-        ("suspended", None, False, True),
-        ("rescued", None, False, True),
+        ([ClaimPut(HERE)], Amounts(2, 2048, 20480), {"instance"}),
+        ([ClaimPut(HERE), ClaimPut(COMING)], Amounts(6, 6144, 61440), {"instance", "incoming"}),
+        ([ClaimPut(HERE), ClaimPut(HERE)], Amounts(2, 2048, 20480), {"instance"}),
+        (
+            [ClaimPut(HERE), ClaimPut(replace(COMING, role=Role.INSTANCE))],
+            Amounts(4, 4096, 40960),
+            {"instance"},
+        ),
+        ([ClaimPut(HERE), ClaimDropped(INSTANCE, Role.INSTANCE)], Amounts(), set()),
+        (
+            [ClaimPut(HERE), ClaimDropped(INSTANCE, Role.OUTGOING)],
+            Amounts(2, 2048, 20480),
+            {"instance"},
+        ),
+        ([ClaimDropped(INSTANCE, Role.INSTANCE)], Amounts(), set()),
+        ([ClaimPut(HERE), ClaimPut(COMING), NodeRemoved()], Amounts(), set()),
     ],
 )
-def test_only_removable_instances_let_go(
-    vm_state: str, task_state: str | None, deleted: bool, stays: bool
-) -> None:
-    """Nova's allow_resource_removal; bug 2025480: an unshelving instance keeps its claim."""
-    instance = an_instance(vm_state=vm_state, task_state=task_state, deleted=deleted)
-    node, decision = decided(a_node(a_claim()), command("update_usage", instance=instance))
-    assert decision.outcome == "applied"
-    assert bool(claims_of(node)) == stays
+def test_running_sum_follows_the_claims(changes: list[Change], claimed: Amounts, roles: set[str]) -> None:
+    node = evolve(a_node(), changes)
+    assert (node.claimed, claims_of(node).keys()) == (claimed, roles)
+    assert_sum(node)
 
 
-def test_update_usage_never_changes_the_size() -> None:
-    grown = an_instance(flavor=a_flavor(99), volume_backed=True)
-    node, decision = decided(a_node(a_claim()), command("update_usage", instance=grown))
-    assert (decision.outcome, claims_of(node)) == ("ignored", {"instance": a_claim()})
+def test_instance_whose_last_claim_went_is_forgotten() -> None:
+    node = evolve(a_node(HERE), [ClaimDropped(INSTANCE, Role.INSTANCE)])
+    assert node.claims == {}
+
+
+def test_evolve_leaves_the_older_node_as_it_was() -> None:
+    old = a_node(HERE, touched={BYSTANDER: ORIGIN})
+    evolve(
+        old,
+        [
+            ClaimPut(COMING),
+            ClaimDropped(INSTANCE, Role.INSTANCE),
+            InstanceTouched(INSTANCE, ORIGIN),
+            TouchForgotten(BYSTANDER),
+        ],
+    )
+    assert old == a_node(HERE, touched={BYSTANDER: ORIGIN})
+
+
+REPORT = Reported(some_resources(vcpus=99), Amounts(1, 2, 3), Ratios(1.0, 2.0, 3.0))
+
+
+@pytest.mark.parametrize(
+    ("change", "fields"),
+    [
+        (
+            REPORT,
+            {"resources": REPORT.resources, "reserve": REPORT.reserve, "ratios": REPORT.ratios},
+        ),
+        (BuildsCounted(4), {"failed_builds": 4}),
+        (ServiceStatusSet(True), {"disabled": True}),
+        (ConflictNoted("u"), {"conflicts": ("u",)}),
+        (ConflictsResolved(), {"conflicts": ()}),
+        (InstanceTouched(INSTANCE, ORIGIN), {"touched": {INSTANCE: ORIGIN}}),
+        (TouchForgotten(INSTANCE), {"touched": {}}),
+    ],
+)
+def test_change_of_the_node_leaves_the_claims(change: Change, fields: dict[str, Any]) -> None:
+    before = a_node(HERE)
+    assert evolve(before, [change]) == replace(before, sequence=1, **fields)
+
+
+def test_conflicting_uuids_are_kept_up_to_a_bound() -> None:
+    """Somebody who sends a new uuid every second must not make the node grow without end."""
+    node = a_node()
+    for number in range(MOST_CONFLICTS + 5):
+        node = evolve(node, [ConflictNoted(str(number))])
+    assert len(node.conflicts) == MOST_CONFLICTS
+    assert node.conflicts[-1] == str(MOST_CONFLICTS + 4)
+    assert evolve(node, [ConflictsResolved()]).conflicts == ()
+
+
+def test_used_is_the_reserve_plus_the_claims() -> None:
+    node = a_node(HERE, COMING, reserve=Amounts(1, 512, 1500))
+    assert node.used == Amounts(7, 6656, 62940)
+
+
+def test_claim_is_found_by_instance_and_role() -> None:
+    node = a_node(HERE, COMING)
+    assert node.claim(INSTANCE, Role.INSTANCE) == HERE
+    assert node.claim(INSTANCE, Role.INCOMING) == COMING
+    assert node.claim(INSTANCE, Role.OUTGOING) is None
+    assert node.claim(BYSTANDER, Role.INSTANCE) is None
+
+
+def test_claim_keeps_the_numbers_of_a_flavor_only() -> None:
+    flavor = a_flavor(name="m1", id="1", extra_specs={"hw:numa_nodes": "1"}, swap_mb=3)
+    claim = claim_for(an_instance(flavor=flavor), Role.INSTANCE, None)
+    assert claim.flavor == a_flavor(swap_mb=3)
+    assert claim_for(an_instance(), Role.INCOMING, MOVE, a_flavor(9)).amounts.vcpus == 9
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        replace(a_node(HERE), claimed=Amounts()),
+        replace(a_node(HERE), claimed=Amounts(3, 2048, 20480)),
+        replace(a_node(HERE), claimed=Amounts(2, 2047, 20480)),
+        replace(a_node(HERE), claimed=Amounts(2, 2048, 20481)),
+        replace(a_node(HERE), claims={}),
+        replace(a_node(HERE), claims={INSTANCE: (HERE, COMING)}),
+    ],
+)
+def test_broken_sum_is_found(broken: Node) -> None:
+    with pytest.raises(LedgerBroken, match="node-1 at sequence 0"):
+        assert_sum(broken)
+
+
+UUIDS = st.sampled_from([INSTANCE, BYSTANDER])
+LABELS = st.sampled_from([MOVE, OTHER_MOVE])
+FLAVORS = st.sampled_from([a_flavor(1, 512, 1), a_flavor(2, 1024, 2, swap_mb=3), a_flavor(5)])
+INSTANCES = st.builds(
+    an_instance,
+    UUIDS,
+    FLAVORS,
+    vm_state=st.sampled_from(["active", "resized", "deleted"]),
+    task_state=st.sampled_from([None, "resize_prep"]),
+    volume_backed=st.booleans(),
+)
+LIMITS = st.sampled_from([None, Limits(vcpu=6), Limits(memory_mb=2000)])
+BY_UUID = st.sampled_from(
+    ["start_move", "drop_move_claim", "drop_move_claim_at_source", "drop_move_claim_at_dest"]
+)
+
+
+@st.composite
+def migrations(draw: st.DrawFn) -> Migration:
+    """A move of one of the two instances, with or without it."""
+    instance = draw(INSTANCES)
+    return a_migration(
+        draw(LABELS),
+        instance.uuid,
+        source_node=draw(st.sampled_from(["node-1", "x"])),
+        old_flavor=draw(st.none() | FLAVORS),
+        new_flavor=draw(FLAVORS),
+        instance=draw(st.sampled_from([instance, None])),
+    )
+
+
+AUDITS = st.builds(a_report, st.lists(INSTANCES, max_size=2), st.lists(migrations(), max_size=2))
+COMMANDS = st.one_of(
+    st.builds(command, st.just("instance_claim"), instance=INSTANCES, limits=LIMITS),
+    st.builds(
+        command,
+        st.just("resize_claim"),
+        instance=INSTANCES,
+        flavor=FLAVORS,
+        limits=LIMITS,
+        migration=st.builds(a_migration, LABELS),
+    ),
+    st.builds(command, st.just("abort_instance_claim"), instance_uuid=UUIDS),
+    st.builds(command, BY_UUID, instance_uuid=UUIDS, migration_uuid=LABELS),
+    st.builds(
+        command,
+        st.sampled_from(["finish_move", "finish_revert_move"]),
+        instance=INSTANCES,
+        migration_uuid=LABELS,
+    ),
+    st.builds(command, st.just("update_usage"), instance=INSTANCES),
+    AUDITS,
+)
+
+
+@settings(max_examples=150, derandomize=True, database=None, deadline=None)
+@given(st.lists(COMMANDS, max_size=12))
+def test_any_sequence_of_events_keeps_the_sum_and_one_claim_a_role(commands: list[Command]) -> None:
+    node = a_node()
+    for each in commands:
+        before = node
+        node, decision = decided(before, each)
+        assert_sum(node)
+        for uuid in node.claims:
+            assert claims_of(node, uuid)
+        if decision.outcome in ("ignored", "refused"):
+            assert node.claims == before.claims
+
+
+@settings(max_examples=150, derandomize=True, database=None, deadline=None)
+@given(st.lists(COMMANDS, max_size=8), AUDITS)
+def test_second_audit_of_the_same_facts_finds_nothing(commands: list[Command], audit: Command) -> None:
+    node = a_node()
+    for each in (*commands, audit):
+        node, _ = decided(node, each)
+    again, decision = decided(node, audit)
+    assert (decision.outcome, decision.changes, decision.effects) == ("ignored", (), ())
+    assert again.claims == node.claims
+
+
+def test_an_event_that_was_overtaken_does_not_hide_the_later_one_of_its_client():
+    """Two threads of a client name one instance; an audit between their numbers must not undo the later."""
+    node = evolve(a_node(), [InstanceTouched(INSTANCE, Origin("client-1", 6))])
+    node = evolve(node, [InstanceTouched(INSTANCE, Origin("client-1", 4))])
+    assert node.touched == {INSTANCE: Origin("client-1", 6)}
+    node = evolve(node, [InstanceTouched(INSTANCE, Origin("client-2", 1))])
+    assert node.touched == {INSTANCE: Origin("client-2", 1)}

@@ -19,9 +19,9 @@ from tests.builders import (
     decided,
     some_resources,
 )
+from tracker_worker.domain.decide import Decision, NodeCreated, ReportRefused
 from tracker_worker.domain.flavors import Amounts
-from tracker_worker.domain.ledger import Node, Ratios, ServiceStatusSet
-from tracker_worker.domain.node import Decision, NodeCreated, ReportRefused
+from tracker_worker.domain.node import Node, Ratios, ServiceStatusSet
 from tracker_worker.domain.objects import HostCell, HostTopology
 from tracker_worker.domain.settings import TrackerSettings
 

@@ -38,7 +38,7 @@ from tests.topologies import (
 )
 from tests.unit.domain.claiming import attach
 from tracker_worker.domain.commands import Command
-from tracker_worker.domain.ledger import Node
+from tracker_worker.domain.node import Node
 from tracker_worker.domain.objects import (
     HostCell,
     HostTopology,

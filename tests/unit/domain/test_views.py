@@ -16,7 +16,7 @@ from tests.builders import (
     some_resources,
 )
 from tracker_worker.domain.flavors import Amounts
-from tracker_worker.domain.ledger import Ratios
+from tracker_worker.domain.node import Ratios
 from tracker_worker.domain.objects import HostCell, HostTopology, PageSize, PciDevice
 from tracker_worker.domain.views import claim_view, node_view, usage_view
 

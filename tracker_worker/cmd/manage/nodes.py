@@ -20,7 +20,7 @@ from tracker_worker.db import listing, store
 from tracker_worker.db.listing import HistoryEntry, NodeSummary
 from tracker_worker.db.store import UNTIL_READABLE, NodesBroken, StaleNode
 from tracker_worker.db.unit_of_work import UnitOfWork
-from tracker_worker.domain.ledger import Node, rebuilt, sum_fault
+from tracker_worker.domain.node import Node, rebuilt, sum_fault
 from tracker_worker.domain.views import node_view
 from tracker_worker.worker.batch import Batch, Snapshot
 from tracker_worker.worker.service import new_id, rules_of

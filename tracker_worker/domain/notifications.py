@@ -10,9 +10,7 @@ from typing import Any, Literal, assert_never
 from msgspec import Struct, to_builtins
 
 from tracker_worker.domain.audit import Correction
-from tracker_worker.domain.errors import ErrorCode
-from tracker_worker.domain.ledger import Node
-from tracker_worker.domain.node import (
+from tracker_worker.domain.decide import (
     Audited,
     ClaimRefused,
     Effect,
@@ -20,6 +18,8 @@ from tracker_worker.domain.node import (
     NodeDeleted,
     ReportRefused,
 )
+from tracker_worker.domain.errors import ErrorCode
+from tracker_worker.domain.node import Node
 from tracker_worker.domain.views import usage_view
 
 NAMESPACE = "tracker_worker"

@@ -21,8 +21,8 @@ from tests.builders import (
 )
 from tracker_worker.domain.commands import Command
 from tracker_worker.domain.errors import ErrorCode
-from tracker_worker.domain.ledger import Node
-from tracker_worker.domain.notices import (
+from tracker_worker.domain.node import Node
+from tracker_worker.domain.notifications import (
     CausePayload,
     Notice,
     effect_notice,

@@ -1,0 +1,368 @@
+# SPDX-License-Identifier: Apache-2.0
+"""decide: what a command does to a node. Pure and total: every command has an outcome, nothing is mutated."""
+
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from itertools import islice
+from typing import Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from tracker_worker.domain import attachments, moves
+from tracker_worker.domain.audit import Correction, Facts, audit, removable
+from tracker_worker.domain.claims import judge
+from tracker_worker.domain.commands import (
+    AbortInstanceClaim,
+    AllocatePciDevices,
+    BuildFailed,
+    BuildSucceeded,
+    ClaimPciDevices,
+    Command,
+    DropMoveClaim,
+    DropMoveClaimAtDest,
+    DropMoveClaimAtSource,
+    FinishMove,
+    FinishRevertMove,
+    InstanceClaim,
+    MoveClaim,
+    RemoveNode,
+    SetServiceStatus,
+    StartMove,
+    UnclaimPciDevices,
+    UpdateAvailableResource,
+    UpdateUsage,
+    instance_uuid_of,
+)
+from tracker_worker.domain.node import (
+    BuildsCounted,
+    Claim,
+    ClaimPut,
+    ConflictNoted,
+    ConflictsResolved,
+    LedgerChange,
+    Mark,
+    Node,
+    NodeRemoved,
+    Reported,
+    ServiceStatusSet,
+)
+from tracker_worker.domain.objects import Origin
+from tracker_worker.domain.origins import (
+    MOST_TOUCHED,
+    AuditSeen,
+    InstanceTouched,
+    TouchEvicted,
+)
+from tracker_worker.domain.report import conflict_of, report_change
+from tracker_worker.domain.settings import TrackerSettings
+from tracker_worker.domain.usage import with_known_devices
+from tracker_worker.domain.views import claim_view
+
+STALE_AUDIT = "stale_audit"
+"""Reason of an audit that is not newer than one of the same source that was looked at before."""
+AS_OF_TOO_OLD = "as_of_too_old"
+"""Reason of an audit that corrects nothing: what touched instances since it was read is not remembered."""
+
+
+class Outcome(StrEnum):
+    """What became of an event. A refusal is a normal, counted outcome."""
+
+    APPLIED = "applied"
+    GRANTED = "granted"
+    REFUSED = "refused"
+    IGNORED = "ignored"
+
+
+class ClaimRefused(Struct, frozen=True):
+    """A claim found no room."""
+
+    reason: str
+
+
+class NodeCreated(Struct, frozen=True):
+    """A node is tracked from now on."""
+
+
+class NodeDeleted(Struct, frozen=True):
+    """A node is tracked no more; its last uuid and host."""
+
+    uuid: str
+    host: str
+
+
+class Audited(Struct, frozen=True):
+    """An audit found differences."""
+
+    corrections: tuple[Correction, ...]
+    migrations_without_instance: int
+
+
+class ReportRefused(Struct, frozen=True):
+    """A report was refused as node_conflict; raised once a uuid."""
+
+    uuid: str
+    message: str
+
+
+Effect = ClaimRefused | NodeCreated | NodeDeleted | Audited | ReportRefused
+
+
+class Decision(Struct, frozen=True):
+    """What a command does: its outcome, the ledger's changes, housekeeping marks, and what to tell the world.
+
+    A usage notification covers `changes`; marks are nobody's business but the worker's. `recorded` tells that
+    the event leaves a receipt, and moves the node's sequence if the node has a row.
+    """
+
+    outcome: Outcome
+    reason: str | None = None
+    claim: Claim | None = None
+    changes: tuple[LedgerChange, ...] = ()
+    marks: tuple[Mark, ...] = ()
+    effects: tuple[Effect, ...] = ()
+    recorded: bool = True
+
+    @property
+    def makes_row(self) -> bool:
+        """Whether a name that has no row gets one: it is tracked from now on, or has a conflict to show.
+
+        What touched its instances is for its audits, and a name that nobody reports has none.
+        """
+        return bool(self.changes) or any(isinstance(mark, ConflictNoted) for mark in self.marks)
+
+
+def decide(
+    node: Node, command: Command, settings: TrackerSettings, uuid_owners: Mapping[str, str]
+) -> Decision:
+    """Decide a command on a node. `uuid_owners`: names of tracked nodes by uuid, for the uuids reported."""
+    decision = _decide(node, command, settings, uuid_owners)
+    marks = decision.marks
+    uuid = instance_uuid_of(command)
+    if uuid is not None and command.origin is not None:
+        marks = (*marks, *_touch(node, uuid, command.origin))
+    return replace(decision, changes=_with_known_devices(node, decision.changes), marks=marks)
+
+
+def _touch(node: Node, uuid: str, origin: Origin) -> tuple[Mark, ...]:
+    """Return the marks of an event that touches an instance; without room the oldest touches are given up."""
+    above = 0 if uuid in node.touched else len(node.touched) - MOST_TOUCHED + 1
+    return (*map(TouchEvicted, islice(node.touched, max(above, 0))), InstanceTouched(uuid, origin))
+
+
+def _with_known_devices(node: Node, changes: tuple[LedgerChange, ...]) -> tuple[LedgerChange, ...]:
+    """Have adopted claims keep their devices as the newest report has them."""
+    if not any(isinstance(change, ClaimPut) and change.claim.pci_devices for change in changes):
+        return changes
+    reports = [change.resources for change in changes if isinstance(change, Reported)]
+    known = replace(node, resources=reports[-1]) if reports else node
+    return tuple(
+        ClaimPut(with_known_devices(known, change.claim)) if isinstance(change, ClaimPut) else change
+        for change in changes
+    )
+
+
+def _decide(
+    node: Node, command: Command, settings: TrackerSettings, uuid_owners: Mapping[str, str]
+) -> Decision:
+    if isinstance(command, UpdateAvailableResource):
+        return _report(node, command, settings, uuid_owners)
+    if isinstance(command, (InstanceClaim, MoveClaim, ClaimPciDevices)):
+        return _claim(node, command, settings)
+    if not node.tracked:
+        return Decision(Outcome.IGNORED, reason=f"Node {node.name} is not tracked")
+    if isinstance(command, RemoveNode):
+        return _remove(node, command)
+    return _applied(_changes(node, command))
+
+
+def _changes(node: Node, command: Command) -> tuple[LedgerChange, ...]:
+    """Return the changes of the commands that cannot be refused."""
+    match command:
+        case BuildFailed():
+            return (BuildsCounted(node.failed_builds + 1),)
+        case BuildSucceeded():
+            return (BuildsCounted(0),) if node.failed_builds else ()
+        case SetServiceStatus(disabled=disabled):
+            return (ServiceStatusSet(disabled),) if disabled != node.disabled else ()
+        case UpdateUsage(instance=instance):
+            held = moves.held_by(node, instance.uuid)
+            if removable(instance):
+                return moves.release_all(held)
+            return moves.take_states(held.instance, instance) if held.instance else ()
+        case _:
+            return _move_changes(node, command)
+
+
+def _move_changes(node: Node, command: Command) -> moves.Changes:
+    uuid = instance_uuid_of(command)
+    assert uuid is not None, command
+    held = moves.held_by(node, uuid)
+    match command:
+        case AbortInstanceClaim():
+            return moves.abort_instance_claim(held)
+        case DropMoveClaim(migration_uuid=migration):
+            return moves.drop_move_claim(held, migration)
+        case StartMove(migration_uuid=migration):
+            return moves.start_move(held, migration)
+        case FinishMove(instance=instance, migration_uuid=migration):
+            return moves.finish_move(held, instance, migration)
+        case DropMoveClaimAtSource(migration_uuid=migration):
+            return moves.drop_move_claim_at_source(held, migration)
+        case DropMoveClaimAtDest(migration_uuid=migration):
+            return moves.drop_move_claim_at_dest(held, migration)
+        case FinishRevertMove(instance=instance, migration_uuid=migration):
+            return moves.finish_revert_move(held, instance, migration)
+        case AllocatePciDevices(addresses=addresses):
+            return attachments.allocate(node.claims.get(uuid, ()), addresses)
+        case UnclaimPciDevices(addresses=addresses):
+            return attachments.unclaim(node.claims.get(uuid, ()), addresses)
+        case _:
+            raise TypeError(f"no rule for {type(command).__name__}")
+
+
+def _applied(changes: tuple[LedgerChange, ...]) -> Decision:
+    return Decision(Outcome.APPLIED if changes else Outcome.IGNORED, changes=changes)
+
+
+def _claim(
+    node: Node, command: InstanceClaim | MoveClaim | ClaimPciDevices, settings: TrackerSettings
+) -> Decision:
+    """Source: bug 82deb0ce4b: a claim on a node that nobody reported is refused, it does not silently
+    succeed.
+    """
+    if not node.tracked:
+        return _refused(f"Node {node.name} is not tracked")
+    if isinstance(command, ClaimPciDevices):
+        verdict = attachments.judge_devices(node, command)
+    else:
+        verdict = judge(node, command, settings)
+    if verdict.claim is None:
+        return _refused(verdict.reason or "")
+    claim = with_known_devices(node, verdict.claim)
+    held = node.claim(claim.instance_uuid, claim.role)
+    if held == claim:
+        return Decision(Outcome.GRANTED, claim=claim)
+    effects = (_conflict(held, claim),) if verdict.conflict else ()
+    return Decision(Outcome.GRANTED, claim=claim, changes=(ClaimPut(claim),), effects=effects)
+
+
+def _conflict(held: Claim | None, claim: Claim) -> Audited:
+    """Tell that what was decided elsewhere takes what is not free here."""
+    old = claim_view(held) if held is not None else None
+    action: Literal["added", "changed"] = "changed" if held is not None else "added"
+    correction = Correction(action, claim.instance_uuid, "conflict", old, claim_view(claim))
+    return Audited((correction,), 0)
+
+
+def _refused(reason: str) -> Decision:
+    return Decision(Outcome.REFUSED, reason=reason, effects=(ClaimRefused(reason),))
+
+
+def _remove(node: Node, command: RemoveNode) -> Decision:
+    assert node.resources is not None
+    uuid, host = node.resources.uuid, node.resources.host
+    if command.host is not None and command.host != host:
+        return Decision(Outcome.IGNORED, reason=f"Node {node.name} belongs to host {host}")
+    if node.claims and not command.force:
+        reason = f"Node {node.name} has claims of {len(node.claims)} instances; use force"
+        return Decision(Outcome.REFUSED, reason=reason)
+    return Decision(
+        Outcome.APPLIED,
+        changes=(NodeRemoved(),),
+        marks=(ConflictsResolved(),),
+        effects=(NodeDeleted(uuid, host),),
+    )
+
+
+def _report(
+    node: Node,
+    command: UpdateAvailableResource,
+    settings: TrackerSettings,
+    uuid_owners: Mapping[str, str],
+) -> Decision:
+    report = command.resources
+    if _is_stale(node, command):
+        return Decision(Outcome.IGNORED, reason=STALE_AUDIT, recorded=False)
+    if conflict := conflict_of(node, report, uuid_owners):
+        known = conflict.uuid in node.conflicts
+        return Decision(
+            Outcome.REFUSED,
+            reason=f"node_conflict: {conflict.message}",
+            marks=() if known else (ConflictNoted(conflict.uuid),),
+            effects=() if known else (ReportRefused(conflict.uuid, conflict.message),),
+        )
+    changes: list[LedgerChange] = []
+    marks: list[Mark] = []
+    effects: list[Effect] = []
+    if node.conflicts and not node.tracked:
+        marks.append(ConflictsResolved())
+    if change := report_change(node, report, settings):
+        changes.append(change)
+    if not node.tracked:
+        effects.append(NodeCreated())
+    if command.startup and node.failed_builds:
+        changes.append(BuildsCounted(0))
+    changes += _service_status(node, command)
+    audited = _audit(node, command)
+    changes += audited.changes
+    recorded = bool(changes) or command.instances is None or command.origin is None
+    return Decision(
+        outcome=Outcome.APPLIED if changes else Outcome.IGNORED,
+        reason=audited.reason,
+        changes=tuple(changes),
+        marks=(*marks, *audited.marks),
+        effects=(*effects, *audited.effects),
+        recorded=recorded,
+    )
+
+
+def _service_status(node: Node, command: UpdateAvailableResource) -> Iterator[ServiceStatusSet]:
+    """Yield a change where the report's service has another state: as it says, else enabled if it is new.
+
+    A node's state is its host's service's: of the one that takes a node over nothing was heard yet.
+    """
+    disabled = command.disabled
+    if disabled is None and node.resources is not None and node.resources.host != command.resources.host:
+        disabled = False
+    if disabled is not None and disabled != node.disabled:
+        yield ServiceStatusSet(disabled)
+
+
+def _is_stale(node: Node, command: UpdateAvailableResource) -> bool:
+    """Tell whether an audit comes after a newer one of its source was looked at: a broker may hand it out
+    again, and it would undo what happened since.
+    """
+    if command.instances is None or command.origin is None:
+        return False
+    source = node.sources.get(command.origin.source)
+    return source is not None and command.origin.sequence <= source.audited
+
+
+def _audit(node: Node, command: UpdateAvailableResource) -> Decision:
+    """Return what the audit in a report does, if it holds one; its outcome is the report's affair.
+
+    An audit may correct nothing when it knows less than an event whose touch had to be given up: which
+    instances it has to leave alone is not known any more.
+    """
+    seen: tuple[Mark, ...] = ()
+    if command.instances is not None and command.origin is not None:
+        seen = (AuditSeen(command.origin),)
+    if command.instances is None or not command.resources.available:
+        return Decision(Outcome.IGNORED, marks=seen)
+    if evicted := _evicted_since(node, command):
+        too_old = f"{AS_OF_TOO_OLD}: event {evicted} of its source has touched an instance since"
+        return Decision(Outcome.IGNORED, reason=too_old, marks=seen)
+    facts = Facts(command.instances, command.migrations or [], command.origin, command.as_of)
+    found = audit(node, facts)
+    missing = found.migrations_without_instance
+    reason = f"migration_without_instance: {missing}" if missing else None
+    effects = (Audited(found.corrections, missing),) if found.corrections else ()
+    return Decision(Outcome.IGNORED, reason, None, found.changes, (*seen, *found.marks), effects)
+
+
+def _evicted_since(node: Node, command: UpdateAvailableResource) -> int | None:
+    if command.as_of is None or command.origin is None:
+        return None
+    source = node.sources.get(command.origin.source)
+    return source.evicted if source is not None and source.evicted > command.as_of else None
