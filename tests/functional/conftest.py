@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from tests.functional.lanes import LaneBench
-from tracker_worker.cmd.embedded import database_file, embedded_engine
+from tracker_worker.cmd.bootstrap import database_file, embedded_engine
 from tracker_worker.db.engine import create_engine
 
 

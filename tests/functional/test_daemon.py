@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import tracker_worker
-from tracker_worker.cmd.embedded import database_file
+from tracker_worker.cmd.bootstrap import database_file
 from tracker_worker.db import store
 from tracker_worker.db.engine import create_engine
 

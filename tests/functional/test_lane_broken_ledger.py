@@ -10,7 +10,7 @@ from tests.functional.lanes import OTHER_NODE, PARTITIONS, data_of, names_of_par
 from tests.functional.manage import Manage
 from tests.functional.statements import Fault, death, disk_full, lost_commits, out_of_range
 from tracker_worker.bus.envelope import encode
-from tracker_worker.db import listing
+from tracker_worker.db import queries
 from tracker_worker.db.tables import CLAIMS, NODES
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.objects import Origin
@@ -92,7 +92,7 @@ def test_read_of_a_broken_node_is_answered_and_not_held(broken):
 
 def test_broken_node_is_listed_as_broken(broken):
     with broken.engine.connect() as connection:
-        found = {node.name: node.broken for node in listing.nodes(connection)}
+        found = {node.name: node.broken for node in queries.nodes(connection)}
     assert found == {NODE: True, OTHER_NODE: False}
 
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from tests.builders import command
 from tests.functional.manage import Manage
-from tracker_worker.cmd.embedded import database_file
+from tracker_worker.cmd.bootstrap import database_file
 from tracker_worker.db.engine import create_engine
 from tracker_worker.db.errors import DATABASE_ERRORS
 

@@ -24,7 +24,7 @@ from tests.functional.lanes import NOW, OTHER_NODE, PARTITIONS, rows
 from tests.functional.manage import Manage
 from tests.functional.statements import watched
 from tracker_worker.bus.envelope import encode
-from tracker_worker.cmd.manage import replays
+from tracker_worker.cmd.manage import dead_letter_replay
 from tracker_worker.db.tables import DEAD_LETTERS, NODES
 from tracker_worker.domain.objects import Origin
 from tracker_worker.domain.partitions import partition_of
@@ -56,7 +56,7 @@ def park(bench, event, event_id, **args):
 
 def examined(bench, *ids, force=False):
     with bench.engine.connect() as connection:
-        return replays.examine(connection, list(ids), force=force)
+        return dead_letter_replay.examine(connection, list(ids), force=force)
 
 
 def replayed(bench, letter_id, *, force=False):

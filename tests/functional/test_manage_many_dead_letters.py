@@ -17,7 +17,7 @@ from tests.functional.manage import Manage
 from tests.functional.statements import watched
 from tracker_worker import exceptions
 from tracker_worker.bus.envelope import encode
-from tracker_worker.cmd.manage import replays
+from tracker_worker.cmd.manage import dead_letter_replay
 from tracker_worker.db import dead_letter_queries, dead_letters
 from tracker_worker.db.dead_letter_queries import Wanted
 from tracker_worker.db.tables import DEAD_LETTERS
@@ -80,7 +80,9 @@ def replay(bench, capsys, publish, wanted=None, **options):
     """Run a replay of all that is wanted: its exit code, its account, and what it says on standard error."""
     args = SimpleNamespace(**({"force": False, "dry_run": False, "format": "json"} | options))
     capsys.readouterr()
-    code = replays.replay_wanted(cfg.ConfigOpts(), args, bench.engine, wanted or Wanted("parked"), publish)
+    code = dead_letter_replay.replay_wanted(
+        cfg.ConfigOpts(), args, bench.engine, wanted or Wanted("parked"), publish
+    )
     out, err = capsys.readouterr()
     bench.run()
     return code, {row["result"]: row["letters"] for row in json.loads(out)}, err
@@ -329,7 +331,7 @@ def test_a_page_of_letters_costs_a_constant_number_of_statements(bench, park):
     for most in (4, 40):
         with bench.engine.connect() as connection, watched(bench.engine) as statements:
             letters = list(dead_letter_queries.find(connection, ids(bench)[:most]).values())
-            replays.examine_each(connection, letters, force=False)
+            dead_letter_replay.examine_each(connection, letters, force=False)
         counts.append(len(statements))
     assert counts[0] == counts[1] < 10
 

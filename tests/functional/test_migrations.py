@@ -8,7 +8,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from tracker_worker.cmd.embedded import embedded_engine
+from tracker_worker.cmd.bootstrap import embedded_engine
 from tracker_worker.db import revisions
 from tracker_worker.db.engine import alembic_config, create_engine, sync_schema
 from tracker_worker.db.tables import METADATA

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import tracker_worker
-from tracker_worker.cmd.embedded import database_file, embedded_engine
+from tracker_worker.cmd.bootstrap import database_file, embedded_engine
 from tracker_worker.db import revisions
 
 ROOT = Path(tracker_worker.__file__).parents[1]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tracker_worker.cmd.replay import settings_of
-from tracker_worker.cmd.trace import read_trace
+from tracker_worker.cmd.replay.trace import read_trace
 from tracker_worker.domain.objects import ReservedPages
 
 ROOT = Path(__file__).parents[2]

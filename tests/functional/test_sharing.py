@@ -10,7 +10,7 @@ from oslo_config import cfg
 
 from tests.functional.lanes import rows
 from tests.functional.manage import Manage
-from tracker_worker.cmd import embedded, sharing
+from tracker_worker.cmd import bootstrap, sharing
 from tracker_worker.db.tables import SHARED_SETTINGS
 from tracker_worker.worker.service import settings_from
 
@@ -30,9 +30,9 @@ def shared(tmp_path: Path):
         file = tmp_path / "worker.conf"
         file.write_text(lines)
         conf = cfg.ConfigOpts()
-        embedded.register(conf)
+        bootstrap.register(conf)
         conf(["--config-file", str(file)], project="tracker-worker")
-        embedded.transports(conf)
+        bootstrap.transports(conf)
         return sharing.shared_settings_of(conf, settings_from(conf))
 
     return make

@@ -22,7 +22,7 @@ from tests.functional.lanes import data_of, names_of_partition, rows
 from tests.functional.statements import Fault, disk_full
 from tests.servers.server import wait_until
 from tracker_worker import exceptions
-from tracker_worker.cmd import embedded
+from tracker_worker.cmd import bootstrap
 from tracker_worker.db.tables import DEAD_LETTERS, NODES, OUTBOX, RECEIPTS, RELAY_LEASE
 from tracker_worker.domain.partitions import partition_of
 from tracker_worker.rpcapi import TrackerAPI
@@ -52,9 +52,9 @@ class Running:
 @pytest.fixture(scope="module")
 def transports() -> tuple[Any, Any]:
     conf = cfg.CONF
-    embedded.register(conf)
+    bootstrap.register(conf)
     conf([], project="tracker-worker", default_config_files=[])
-    return embedded.transports(conf)
+    return bootstrap.transports(conf)
 
 
 @pytest.fixture

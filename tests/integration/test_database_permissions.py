@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from tests.functional.manage import Manage
-from tracker_worker.cmd.embedded import DATABASE_ERRORS
+from tracker_worker.cmd.bootstrap import DATABASE_ERRORS
 from tracker_worker.db import permissions
 from tracker_worker.db.engine import create_engine
 from tracker_worker.db.errors import is_write_refused

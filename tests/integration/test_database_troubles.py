@@ -19,7 +19,7 @@ from tests.integration.test_database_servers import (  # noqa: F401
     url,
 )
 from tests.servers.server import wait_until
-from tracker_worker.db import listing
+from tracker_worker.db import queries
 from tracker_worker.db.engine import create_engine
 from tracker_worker.db.tables import CLAIMS, NODES
 from tracker_worker.worker.batch import Batch, Snapshot
@@ -83,7 +83,7 @@ def test_deleted_claim_is_noticed_listed_and_rebuilt_on_every_database(any_url):
         also_held = other.send(command("instance_claim", instance=an_instance("i-1", a_flavor(1))))
         assert (held.answers, also_held.answers, one.parked()) == ([], [], [])
         with made.connect() as connection:
-            assert [node.broken for node in listing.nodes(connection)] == [True]
+            assert [node.broken for node in queries.nodes(connection)] == [True]
         node = other.unit_of_work.load([NODE])[NODE]
         batch = Batch(Snapshot({}, {NODE: node}, {}), other.lane._committer._rules)
         batch.rebuild(NODE, "rebuild-1")
@@ -93,7 +93,7 @@ def test_deleted_claim_is_noticed_listed_and_rebuilt_on_every_database(any_url):
             each.run()
         assert (held.outcome, also_held.outcome, one.used()[0]) == ("ignored", "granted", 1)
         with made.connect() as connection:
-            assert [node.broken for node in listing.nodes(connection)] == [False]
+            assert [node.broken for node in queries.nodes(connection)] == [False]
     finally:
         one.close()
         other.close()

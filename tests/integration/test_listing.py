@@ -3,7 +3,7 @@
 
 from tests.builders import a_report, some_resources
 from tests.functional.lanes import LaneBench
-from tracker_worker.db import listing
+from tracker_worker.db import queries
 from tracker_worker.db.engine import create_engine
 
 
@@ -13,7 +13,7 @@ def test_nodes_are_listed_whatever_their_reports_say(database_url):
     bench = LaneBench(engine)
     bench.send(a_report(resources=some_resources(cpu_info={"model": "a\0b"})))
     with engine.connect() as connection:
-        (node,) = listing.nodes(connection)
+        (node,) = queries.nodes(connection)
     bench.close()
     engine.dispose()
     assert (node.vcpus, node.memory_mb, node.local_gb) == (8, 16384, 100)

@@ -16,7 +16,7 @@ from tests.integration.rabbit import until
 from tests.integration.stock import RPC
 from tests.integration.test_interop_notifications import REPORT
 from tracker_worker.bus.envelope import encode
-from tracker_worker.cmd.manage import replays
+from tracker_worker.cmd.manage import dead_letter_replay
 from tracker_worker.core.urls import shown_url
 from tracker_worker.db import dead_letter_queries, revisions
 from tracker_worker.db.dead_letter_queries import Wanted
@@ -81,12 +81,12 @@ def test_letters_are_replayed_or_discarded(bench, manage):
     young = park(bench, "young")
     assert [letter["id"] for letter in manage.json("dead-letter", "list")] == [old, young]
     with bench.engine.connect() as connection:
-        (one,), problems = replays.examine(connection, [young], force=True)
+        (one,), problems = dead_letter_replay.examine(connection, [young], force=True)
     assert problems == []
     bench.deliver_body(encode(one.method, one.args | {"node": one.node, "event_id": one.event_id}))
     bench.run()
     with bench.engine.connect() as connection:
-        _, (problem,) = replays.examine(connection, [old], force=False)
+        _, (problem,) = dead_letter_replay.examine(connection, [old], force=False)
     assert f"{young}.1" in problem
     assert manage.json("dead-letter", "discard", old) == [{"id": old, "result": "discarded"}]
     assert manage.json("dead-letter", "list") == []
@@ -109,7 +109,9 @@ def test_many_letters_are_worked_off_in_pages(bench, manage, monkeypatch, capsys
     assert sum(dead_letter_queries.pages_in_order(bench.engine, Wanted("parked", node=NODE)), []) == ids
     sent = []
     args = SimpleNamespace(force=True, dry_run=False, format="json")
-    assert replays.replay_wanted(ConfigOpts(), args, bench.engine, Wanted("parked"), sent.append) == 1
+    assert (
+        dead_letter_replay.replay_wanted(ConfigOpts(), args, bench.engine, Wanted("parked"), sent.append) == 1
+    )
     assert [one.letter_id for one in sent] == ids
     assert '"was not kept verbatim"' in capsys.readouterr().out
     assert manage.json("dead-letter", "discard", "--node", NODE)[0]["letters"] == 7

@@ -11,7 +11,7 @@ import msgspec
 
 from tests.builders import SETTINGS
 from tests.functional.lanes import LaneBench
-from tracker_worker.cmd.embedded import database_file
+from tracker_worker.cmd.bootstrap import database_file
 from tracker_worker.db.engine import create_engine
 from tracker_worker.db.tables import CLAIMS
 from tracker_worker.domain.commands import METHODS, Command

@@ -28,7 +28,7 @@ from tests.unit.bus.examples import EXAMPLES, positions, with_value
 from tracker_worker import exceptions
 from tracker_worker.bus.compression import decompress
 from tracker_worker.bus.envelope import encode, open_envelope, read_command
-from tracker_worker.cmd.embedded import database_file
+from tracker_worker.cmd.bootstrap import database_file
 from tracker_worker.db.engine import create_engine
 from tracker_worker.db.tables import ATTEMPTS, DEAD_LETTERS, NODES, RECEIPTS
 from tracker_worker.domain.compressions import Compression

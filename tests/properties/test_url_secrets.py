@@ -20,7 +20,7 @@ from oslo_config import cfg
 
 import tracker_worker.cmd  # noqa: F401
 from tracker_worker.bus.inspection import ManagementUnavailable, activity
-from tracker_worker.cmd import embedded, manage, status, worker
+from tracker_worker.cmd import bootstrap, manage, status, worker
 from tracker_worker.cmd.signals import HANDLED
 from tracker_worker.cmd.urls import checked_url
 from tracker_worker.core.urls import URLRefused, check_url
@@ -132,7 +132,7 @@ def shown(tmp_path, capfd) -> Callable[[str], str]:
 
 
 @pytest.mark.parametrize("template", TRANSPORTS)
-@pytest.mark.parametrize("group", ["DEFAULT", embedded.NOTIFICATIONS])
+@pytest.mark.parametrize("group", ["DEFAULT", bootstrap.NOTIFICATIONS])
 def test_transport_url_is_shown_without_its_password(shown, template, group):
     for url in urls(template):
         said = shown(f"{COMMON}{DATABASE}[{group}]\ntransport_url = {url}\n")
@@ -160,10 +160,10 @@ def test_file_that_cannot_be_parsed_is_named_without_its_line(shown, template):
 def test_transport_url_of_replay_is_refused_without_its_password(template):
     for url in urls(template):
         conf = cfg.ConfigOpts()
-        embedded.register(conf)
+        bootstrap.register(conf)
         conf([], project="tracker-worker", default_config_files=[])
         try:
-            embedded.transports(conf, url)
+            bootstrap.transports(conf, url)
         except ValueError as error:
             assert str(error).startswith("--transport-url")
             assert not [planted for planted in PLANTED if planted in str(error)], url
@@ -173,7 +173,7 @@ def test_transport_url_of_replay_is_refused_without_its_password(template):
 def test_database_of_replay_is_refused_without_its_password(template):
     for url in urls(template):
         with pytest.raises(ValueError, match="^--database") as error:
-            embedded.empty_engine(url)
+            bootstrap.empty_engine(url)
         assert not [planted for planted in PLANTED if planted in str(error.value)], url
 
 

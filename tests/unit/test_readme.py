@@ -16,8 +16,8 @@ from oslo_config import cfg
 # Before oslo.messaging is imported: it chooses the threading model of oslo.service.
 from tracker_worker.testing import TrackerWorkerFixture  # isort: skip
 
-from tracker_worker.cmd.embedded import register, transports
-from tracker_worker.cmd.trace import read_trace
+from tracker_worker.cmd.bootstrap import register, transports
+from tracker_worker.cmd.replay.trace import read_trace
 from tracker_worker.domain.settings import TrackerSettings
 from tracker_worker.exceptions import ComputeResourcesUnavailable
 from tracker_worker.worker.service import settings_from

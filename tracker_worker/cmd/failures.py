@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from oslo_config import cfg
 
-from tracker_worker.cmd.embedded import configuration_text
+from tracker_worker.cmd.bootstrap import configuration_text
 from tracker_worker.core.terminal import escaped
 
 _OUTPUT_ERRORS = frozenset([errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE])

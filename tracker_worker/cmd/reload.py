@@ -8,7 +8,7 @@ from contextlib import contextmanager, redirect_stderr
 
 from oslo_config import cfg
 
-from tracker_worker.cmd.embedded import configuration_text
+from tracker_worker.cmd.bootstrap import configuration_text
 from tracker_worker.cmd.misconfiguration import unknown_options
 
 LOG = logging.getLogger(__name__)

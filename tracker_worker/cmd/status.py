@@ -17,13 +17,13 @@ from tracker_worker.bus.broker import BrokerSettings
 from tracker_worker.bus.permissions import BrokerAlarm
 from tracker_worker.bus.replies import REPLY_QUEUE_PREFIX
 from tracker_worker.bus.topology import TopologyMismatch, notification_queue
-from tracker_worker.cmd import embedded, misconfiguration, sharing
+from tracker_worker.cmd import bootstrap, misconfiguration, sharing
 from tracker_worker.cmd.broker import connected
 from tracker_worker.cmd.failures import CommandFailed, exit_code_of, log_to_stderr, reading_options
 from tracker_worker.cmd.manage.queues import topology_of
 from tracker_worker.cmd.manage.session import engine_at_head, snapshot
 from tracker_worker.core.terminal import escaped
-from tracker_worker.db import dead_letter_queries, listing
+from tracker_worker.db import dead_letter_queries, queries
 from tracker_worker.db import permissions as write_permissions
 from tracker_worker.db.dead_letter_queries import Wanted
 from tracker_worker.db.dead_letters import PARKED
@@ -59,7 +59,7 @@ class Checks(upgradecheck.UpgradeCommands):
             settings = self._settings()
             failures = misconfiguration.unknown_options(self._conf)
         except (ValueError, cfg.Error) as error:
-            return Result(Code.FAILURE, embedded.configuration_text(error))
+            return Result(Code.FAILURE, bootstrap.configuration_text(error))
         failures += misconfiguration.unwritable_log(self._conf, "tracker-worker")
         warnings = misconfiguration.unreachable(self._conf)
         if not misconfiguration.is_transport_configured(self._conf):
@@ -81,7 +81,7 @@ class Checks(upgradecheck.UpgradeCommands):
                     if is_write_refused(error):
                         raise
                     # Somebody has locked a table, above all: workers wait for that.
-                    said = embedded.database_text(self._conf, error)
+                    said = bootstrap.database_text(self._conf, error)
                     return Result(Code.WARNING, f"Whether its user may write is not known: {said}")
         except CommandFailed as error:
             return Result(Code.FAILURE, str(error))
@@ -116,8 +116,8 @@ class Checks(upgradecheck.UpgradeCommands):
             if broker is None or not settings.notify:
                 return Result(Code.SUCCESS, "There are none, or no RabbitMQ for them")
             keys = [f"{settings.notification_topic}.{priority}" for priority in ("info", "error")]
-            own = self._conf[embedded.NOTIFICATIONS].transport_url
-            option = f"[{embedded.NOTIFICATIONS if own else 'DEFAULT'}] transport_url"
+            own = self._conf[bootstrap.NOTIFICATIONS].transport_url
+            option = f"[{bootstrap.NOTIFICATIONS if own else 'DEFAULT'}] transport_url"
             with connected(broker, option=option) as connection:
                 queues = [notification_queue(broker, exchange, key) for key in keys]
                 inspection.compare_notifications(connection, queues)
@@ -173,7 +173,7 @@ class Checks(upgradecheck.UpgradeCommands):
         """No node's events are held because its ledger is broken, and the nodes can be read."""
         try:
             with snapshot(self._conf) as connection:
-                broken = [node.name for node in listing.nodes(connection) if node.broken]
+                broken = [node.name for node in queries.nodes(connection) if node.broken]
         except CommandFailed as error:
             return Result(Code.WARNING, f"Not checked: {error}")
         if broken:
@@ -195,8 +195,8 @@ class Checks(upgradecheck.UpgradeCommands):
     )
 
     def _settings(self) -> WorkerSettings:
-        embedded.transports(self._conf)
-        return embedded.settings_of(self._conf)
+        bootstrap.transports(self._conf)
+        return bootstrap.settings_of(self._conf)
 
 
 def _refused_clients(broker: BrokerSettings) -> list[str]:
@@ -222,7 +222,7 @@ def main() -> int:
 
 def run(conf: cfg.ConfigOpts, arguments: list[str]) -> int:
     """Run the checks with a configuration of its own; the exit code."""
-    embedded.register(conf)
+    bootstrap.register(conf)
 
     def check() -> int:
         with reading_options(conf):

@@ -12,7 +12,7 @@ from oslo_config import cfg
 from oslo_log import log
 from sqlalchemy import Engine
 
-from tracker_worker.cmd import embedded, misconfiguration, sharing
+from tracker_worker.cmd import bootstrap, misconfiguration, sharing
 from tracker_worker.cmd.failures import CommandFailed, exit_code_of, reading_options
 from tracker_worker.cmd.reload import reload_options
 from tracker_worker.cmd.signals import FAILED, Signals
@@ -37,7 +37,7 @@ def main() -> int:
 
 def run(conf: cfg.ConfigOpts, arguments: list[str]) -> int:
     """Run a worker with a configuration of its own; the exit code. The main thread's."""
-    embedded.register(conf)
+    bootstrap.register(conf)
     signals = Signals(lambda number: _react(conf, number))
     return exit_code_of(PROGRAM, lambda: _run(conf, arguments, signals), failed=1)
 
@@ -48,13 +48,13 @@ def _run(conf: cfg.ConfigOpts, arguments: list[str], signals: Signals) -> int:
     _set_up_log(conf)
     reason = None
     try:
-        rpc, notifications = embedded.transports(conf)
-        settings = embedded.settings_of(conf)
+        rpc, notifications = bootstrap.transports(conf)
+        settings = bootstrap.settings_of(conf)
         misconfiguration.log_warnings(conf)
         # It may wait for a server for ever.
         engine = signals.run("database", lambda: _database(conf, settings), abandon=True)
     except (ValueError, cfg.Error) as error:
-        reason = embedded.configuration_text(error)
+        reason = bootstrap.configuration_text(error)
     if reason is not None:  # Said out here: oslo.log adds the error that is being handled.
         LOG.critical("Not started: %s", reason)
         raise CommandFailed(reason)
@@ -92,11 +92,11 @@ def _try_formats() -> None:
 
 def _database(conf: cfg.ConfigOpts, settings: WorkerSettings) -> Engine:
     """Return the engine, once this worker agrees with the others of its database. Raises ValueError."""
-    engine = embedded.configured_engine(conf)
+    engine = bootstrap.configured_engine(conf)
     try:
         sharing.agree(engine, sharing.shared_settings_of(conf, settings))
-    except embedded.DATABASE_ERRORS as error:
-        raise ValueError(embedded.database_text(conf, error)) from error
+    except bootstrap.DATABASE_ERRORS as error:
+        raise ValueError(bootstrap.database_text(conf, error)) from error
     return engine
 
 

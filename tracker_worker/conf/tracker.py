@@ -3,7 +3,7 @@
 
 from oslo_config import cfg, types
 
-from tracker_worker.conf.numbers import FiniteFloat
+from tracker_worker.conf.types import FiniteFloat
 
 GROUP = cfg.OptGroup("tracker", title="Rules of the ledger")
 

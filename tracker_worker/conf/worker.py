@@ -3,7 +3,7 @@
 
 from oslo_config import cfg
 
-from tracker_worker.conf.numbers import AscendingRange, FiniteFloat
+from tracker_worker.conf.types import AscendingRange, FiniteFloat
 
 GROUP = cfg.OptGroup("worker", title="The worker process")
 

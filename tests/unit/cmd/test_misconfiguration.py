@@ -8,7 +8,7 @@ import pytest
 from oslo_config import cfg
 
 import tracker_worker
-from tracker_worker.cmd import embedded, misconfiguration
+from tracker_worker.cmd import bootstrap, misconfiguration
 
 SAMPLE = Path(tracker_worker.__file__).parents[1] / "etc" / "tracker-worker" / "tracker-worker.conf.sample"
 RABBIT = "[DEFAULT]\ntransport_url = rabbit://u:p@127.0.0.1:1/\n"
@@ -16,9 +16,9 @@ RABBIT = "[DEFAULT]\ntransport_url = rabbit://u:p@127.0.0.1:1/\n"
 
 def a_configuration(arguments):
     conf = cfg.ConfigOpts()
-    embedded.register(conf)
+    bootstrap.register(conf)
     conf(arguments, project="tracker-worker")
-    embedded.transports(conf)
+    bootstrap.transports(conf)
     return conf
 
 

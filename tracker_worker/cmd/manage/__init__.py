@@ -9,10 +9,10 @@ from typing import Any
 
 from oslo_config import cfg
 
-from tracker_worker.cmd import embedded, misconfiguration
+from tracker_worker.cmd import bootstrap, misconfiguration
 from tracker_worker.cmd.failures import complain, exit_code_of, log_to_stderr, reading_options
-from tracker_worker.cmd.manage import database, dead_letters, nodes, queues, replays, settings
-from tracker_worker.cmd.manage.rendering import PROGRAM
+from tracker_worker.cmd.manage import database, dead_letter_replay, dead_letters, nodes, queues, settings
+from tracker_worker.cmd.manage.formatting import PROGRAM
 from tracker_worker.cmd.manage.selection import add_choice, add_filters
 
 Run = Callable[[cfg.ConfigOpts, Any], int]
@@ -30,7 +30,7 @@ def main() -> int:
 
 def run(conf: cfg.ConfigOpts, arguments: list[str]) -> int:
     """Run one command with a configuration of its own; the exit code."""
-    embedded.register(conf)
+    bootstrap.register(conf)
     conf.register_cli_opt(cfg.SubCommandOpt("command", title="commands", handler=_add_commands))
     return exit_code_of(PROGRAM, lambda: _run(conf, arguments), failed=1)
 
@@ -82,7 +82,7 @@ def _add_commands(parsers: Any) -> None:
         parser.add_argument("--state", choices=dead_letters.STATES, default="parked")
         add_filters(parser)
     _command(letter, "show", dead_letters.show).add_argument("id", metavar="ID")
-    replay = _command(letter, "replay", replays.replay)
+    replay = _command(letter, "replay", dead_letter_replay.replay)
     add_choice(replay)
     replay.add_argument("--force", action="store_true", help="replay what may do harm, too")
     add_choice(_command(letter, "discard", dead_letters.discard))

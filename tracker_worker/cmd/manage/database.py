@@ -8,9 +8,9 @@ import sqlalchemy as sa
 from msgspec.structs import asdict, replace
 from oslo_config import cfg
 
-from tracker_worker.cmd import embedded
+from tracker_worker.cmd import bootstrap
 from tracker_worker.cmd.failures import CommandFailed
-from tracker_worker.cmd.manage.rendering import print_fields, print_json
+from tracker_worker.cmd.manage.formatting import print_fields, print_json
 from tracker_worker.cmd.manage.session import database_of, engine_at_head, named_database
 from tracker_worker.core.urls import shown_url
 from tracker_worker.db import revisions
@@ -26,15 +26,15 @@ def sync(conf: cfg.ConfigOpts, args: Any) -> int:
         )
     if not conf.database.connection:
         with named_database(conf):
-            file = embedded.database_file(Path(conf.state_path))
-            file.parent.mkdir(embedded.DIRECTORY_MODE, parents=True, exist_ok=True)
+            file = bootstrap.database_file(Path(conf.state_path))
+            file.parent.mkdir(bootstrap.DIRECTORY_MODE, parents=True, exist_ok=True)
             file.touch(0o600)
     engine = database_of(conf)
     try:
         with named_database(conf):
             with engine.connect() as connection:
                 before = revisions.current(connection)
-            embedded.migrate(engine, args.revision)
+            bootstrap.migrate(engine, args.revision)
             with engine.connect() as connection:
                 after = revisions.current(connection)
     finally:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from oslo_config import cfg
 
 from tracker_worker.cmd.failures import CommandFailed
-from tracker_worker.cmd.manage.rendering import (
+from tracker_worker.cmd.manage.formatting import (
     complain,
     complain_of_limit,
     json_text,

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import Any
 
-from tracker_worker.cmd.manage.rendering import print_rows
+from tracker_worker.cmd.manage.formatting import print_rows
 
 Json = dict[str, Any]
 

@@ -7,17 +7,17 @@ import msgspec
 from oslo_config import cfg
 
 from tracker_worker.cmd.failures import CommandFailed
-from tracker_worker.cmd.manage.hardware import print_devices, print_topology
-from tracker_worker.cmd.manage.rendering import (
+from tracker_worker.cmd.manage.formatting import (
     complain,
     complain_of_limit,
     print_fields,
     print_json,
     print_rows,
 )
+from tracker_worker.cmd.manage.hardware import print_devices, print_topology
 from tracker_worker.cmd.manage.session import engine_at_head, settings_of, snapshot
-from tracker_worker.db import listing, store
-from tracker_worker.db.listing import HistoryEntry, NodeSummary
+from tracker_worker.db import queries, store
+from tracker_worker.db.queries import HistoryEntry, NodeSummary
 from tracker_worker.db.store import UNTIL_READABLE, NodesBroken, StaleNode
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.node import Node, rebuilt, sum_fault
@@ -32,7 +32,7 @@ _CLAIMS = ("instance_uuid", "role", "migration_uuid", "vcpus", "memory_mb", "dis
 def show_list(conf: cfg.ConfigOpts, args: Any) -> int:
     """List the nodes that are tracked or in conflict."""
     with snapshot(conf) as connection:
-        found = listing.nodes(connection)
+        found = queries.nodes(connection)
     if args.format == "json":
         print_json(found)
     else:
@@ -65,10 +65,10 @@ def show(conf: cfg.ConfigOpts, args: Any) -> int:
 def history(conf: cfg.ConfigOpts, args: Any) -> int:
     """Show the newest receipts of a node, in order."""
     with snapshot(conf) as connection:
-        found = listing.history(connection, args.name_of_node, args.limit)
+        found = queries.history(connection, args.name_of_node, args.limit)
         total = len(found)
         if total == args.limit:
-            total = listing.count_history(connection, args.name_of_node)
+            total = queries.count_history(connection, args.name_of_node)
     if not found:
         raise CommandFailed(
             f"node '{args.name_of_node}' has no receipts: 'node list' has the names; receipts are kept for "

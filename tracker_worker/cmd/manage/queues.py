@@ -14,7 +14,7 @@ from tracker_worker.bus.topology import Topology, TopologyMismatch, declare
 from tracker_worker.cmd import sharing
 from tracker_worker.cmd.broker import connected
 from tracker_worker.cmd.failures import CommandFailed
-from tracker_worker.cmd.manage.rendering import complain, print_json, print_rows
+from tracker_worker.cmd.manage.formatting import complain, print_json, print_rows
 from tracker_worker.cmd.manage.session import broker_of, snapshot
 from tracker_worker.cmd.urls import url_of
 from tracker_worker.core.urls import URLRefused, check_url

@@ -16,7 +16,7 @@ from oslo_config import cfg
 from rich.console import Console
 
 from tracker_worker.cmd.failures import INTERRUPTED, WRONG_COMMAND_LINE, CommandFailed
-from tracker_worker.cmd.manage.rendering import complain, print_json, print_rows, writing
+from tracker_worker.cmd.manage.formatting import complain, print_json, print_rows, writing
 from tracker_worker.cmd.manage.session import named_database
 from tracker_worker.cmd.progress import shown_progress
 from tracker_worker.db import dead_letter_queries

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from oslo_config import cfg
 
 from tracker_worker.bus.broker import BrokerSettings
-from tracker_worker.cmd import embedded
+from tracker_worker.cmd import bootstrap
 from tracker_worker.cmd.failures import CommandFailed
 from tracker_worker.db import fitness
 from tracker_worker.db.engine import create_engine, engine_options
@@ -22,12 +22,12 @@ def database_of(conf: cfg.ConfigOpts) -> sa.Engine:
     It connects when it is used. Raises CommandFailed for a file that is missing and for a refused option.
     """
     try:
-        url = embedded.database_url(conf)
+        url = bootstrap.database_url(conf)
         options = engine_options(conf.database) | {"max_retries": 0}
     except (ValueError, cfg.Error) as error:
-        raise CommandFailed(embedded.configuration_text(error)) from None
+        raise CommandFailed(bootstrap.configuration_text(error)) from None
     if not url:
-        file = embedded.database_file(Path(conf.state_path))
+        file = bootstrap.database_file(Path(conf.state_path))
         if not file.exists():
             raise CommandFailed(
                 f"there is no database {file}: set [database] connection or [DEFAULT] state_path, or make it "
@@ -43,8 +43,8 @@ def named_database(conf: cfg.ConfigOpts) -> Iterator[None]:
     """Turn the errors of a database into CommandFailed."""
     try:
         yield
-    except embedded.DATABASE_ERRORS as error:
-        raise CommandFailed(embedded.database_text(conf, error)) from error
+    except bootstrap.DATABASE_ERRORS as error:
+        raise CommandFailed(bootstrap.database_text(conf, error)) from error
 
 
 @contextmanager
@@ -79,8 +79,8 @@ def snapshot_of(engine: sa.Engine) -> Iterator[sa.Connection]:
 def settings_of(conf: cfg.ConfigOpts) -> WorkerSettings:
     """Return the worker's settings. Raises CommandFailed."""
     try:
-        embedded.transports(conf)
-        return embedded.settings_of(conf)
+        bootstrap.transports(conf)
+        return bootstrap.settings_of(conf)
     except ValueError as error:
         raise CommandFailed(str(error)) from None
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from oslo_config import cfg
 
-from tracker_worker.cmd.manage.rendering import complain, print_json, print_rows
+from tracker_worker.cmd.manage.formatting import complain, print_json, print_rows
 from tracker_worker.cmd.manage.session import engine_at_head, settings_of
 from tracker_worker.cmd.sharing import ACCEPT, shared_settings_of
 from tracker_worker.db import shared_settings

@@ -27,13 +27,13 @@ from oslo_config import cfg
 from oslo_log import log
 from rich.console import Console
 
-from tracker_worker.cmd import embedded
+from tracker_worker.cmd import bootstrap
 from tracker_worker.cmd.broker import connected
 from tracker_worker.cmd.failures import CommandFailed, exit_code_of
 from tracker_worker.cmd.progress import shown_progress
-from tracker_worker.cmd.replaying import Replay, delete_queues, embedded_worker
-from tracker_worker.cmd.summary import print_summary
-from tracker_worker.cmd.trace import Result, Trace, differences, read_trace
+from tracker_worker.cmd.replay.report import print_summary
+from tracker_worker.cmd.replay.runner import Replay, delete_queues, embedded_worker
+from tracker_worker.cmd.replay.trace import Result, Trace, differences, read_trace
 from tracker_worker.core.terminal import escaped
 from tracker_worker.db.engine import create_engine
 from tracker_worker.domain.numa.pages import parse_reserved_pages
@@ -96,13 +96,13 @@ class Session:
 
     def __init__(self, directory: Path, transport_url: str | None, database: str | None) -> None:
         conf = cfg.CONF
-        embedded.register(conf)
+        bootstrap.register(conf)
         conf([], project="tracker-worker", default_config_files=[])
         conf.set_override("use_stderr", True)  # Standard output has the results.
         log.setup(conf, PROGRAM)
         self._name = f"replay-{uuid.uuid4().hex[:8]}"
         self._numbers = itertools.count(1)
-        self._rpc, self._notifications = embedded.transports(conf, transport_url)
+        self._rpc, self._notifications = bootstrap.transports(conf, transport_url)
         self._settings = replace(
             settings_from(conf),
             host="replay",
@@ -156,10 +156,10 @@ class Databases:
 
     def __init__(self, directory: Path, given: str | None) -> None:
         self._directory = directory
-        self._given = None if given is None else embedded.empty_engine(given)
+        self._given = None if given is None else bootstrap.empty_engine(given)
         if given is None:
             # Copied for each trace: alembic can only run once at a time.
-            embedded.embedded_engine(directory).dispose()
+            bootstrap.embedded_engine(directory).dispose()
 
     @contextmanager
     def for_a_trace(self) -> Iterator[sa.Engine]:
@@ -168,7 +168,9 @@ class Databases:
             yield self._given
             return
         with tempfile.TemporaryDirectory(dir=self._directory) as own:
-            copy = shutil.copyfile(embedded.database_file(self._directory), embedded.database_file(Path(own)))
+            copy = shutil.copyfile(
+                bootstrap.database_file(self._directory), bootstrap.database_file(Path(own))
+            )
             engine = create_engine(f"sqlite:///{copy}")
             yield engine
             engine.dispose()

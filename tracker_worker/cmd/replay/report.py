@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from tracker_worker.cmd.trace import Result, Trace
+from tracker_worker.cmd.replay.trace import Result, Trace
 from tracker_worker.core.terminal import escaped
 
 MOST_ROWS = 10

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tracker_worker.cmd.trace import (
+from tracker_worker.cmd.replay.trace import (
     Expect,
     Result,
     Step,

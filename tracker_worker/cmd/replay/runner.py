@@ -14,8 +14,8 @@ from oslo_messaging.rpc.dispatcher import NoSuchMethod
 from tracker_worker import exceptions
 from tracker_worker.bus.broker import BrokerSettings, connect
 from tracker_worker.bus.topology import Topology, declare
-from tracker_worker.cmd.summary import fullness
-from tracker_worker.cmd.trace import Result, Step, Trace, plain_reason, predecessors
+from tracker_worker.cmd.replay.report import fullness
+from tracker_worker.cmd.replay.trace import Result, Step, Trace, plain_reason, predecessors
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.views import node_view
 from tracker_worker.rpcapi import TrackerAPI
