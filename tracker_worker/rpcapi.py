@@ -33,11 +33,11 @@ from typing import Any, Self
 import oslo_messaging
 from oslo_config import cfg
 
-from tracker_worker.audit_order import AuditOrder
+from tracker_worker.client.as_of import EventNumbers, Hold
+from tracker_worker.client.audit_order import AuditOrder
+from tracker_worker.client.connection import Link
 from tracker_worker.core.urls import ESCAPES, URLRefused, check_transport_url
 from tracker_worker.exceptions import TrackerWorkerException
-from tracker_worker.link import Link
-from tracker_worker.snapshots import EventNumbers, Hold
 
 LOG = logging.getLogger(__name__)
 

@@ -40,6 +40,7 @@ import oslo_messaging  # noqa: E402
 import sqlalchemy as sa  # noqa: E402
 
 from tracker_worker.bus.envelope import PING  # noqa: E402
+from tracker_worker.client.connection import TOPIC  # noqa: E402
 from tracker_worker.db import dead_letter_queries, dead_letters  # noqa: E402
 from tracker_worker.db.dead_letter_queries import Wanted  # noqa: E402
 from tracker_worker.db.dead_letters import PARKED  # noqa: E402
@@ -47,7 +48,6 @@ from tracker_worker.db.engine import create_engine, sync_schema  # noqa: E402
 from tracker_worker.db.tables import OUTBOX  # noqa: E402
 from tracker_worker.domain.partitions import server_of  # noqa: E402
 from tracker_worker.domain.settings import TrackerSettings  # noqa: E402
-from tracker_worker.link import TOPIC  # noqa: E402
 from tracker_worker.rpcapi import EXMODS, TrackerAPI  # noqa: E402
 from tracker_worker.worker.service import Worker, WorkerSettings  # noqa: E402
 

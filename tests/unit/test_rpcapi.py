@@ -14,10 +14,10 @@ import oslo_messaging
 import pytest
 from oslo_config import cfg
 
+from tracker_worker.client.as_of import EventNumbers
 from tracker_worker.domain.compressions import ALIASES, Compression
 from tracker_worker.exceptions import QueuesNotDurable, TrackerUnavailable, UnsupportedCompression
 from tracker_worker.rpcapi import Claim, TrackerAPI
-from tracker_worker.snapshots import EventNumbers
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from itertools import accumulate
 
 import pytest
 
-from tracker_worker.snapshots import FORGOTTEN_SECONDS, EventNumbers
+from tracker_worker.client.as_of import FORGOTTEN_SECONDS, EventNumbers
 
 
 class Clock:

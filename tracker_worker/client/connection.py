@@ -12,6 +12,7 @@ from kombu.exceptions import OperationalError
 from oslo_messaging._drivers.common import PURPOSE_LISTEN
 from oslo_messaging._drivers.impl_rabbit import RabbitDriver
 
+from tracker_worker.client.sending import BoundedTransport, DeadlineExceeded
 from tracker_worker.domain.commands import VERSION
 from tracker_worker.domain.compressions import ALIASES, Compression
 from tracker_worker.domain.partitions import partition_of, server_of
@@ -22,7 +23,6 @@ from tracker_worker.exceptions import (
     UnsupportedCompression,
     WrongPartition,
 )
-from tracker_worker.sending import BoundedTransport, DeadlineExceeded
 
 TOPIC = "tracker"
 

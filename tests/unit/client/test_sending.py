@@ -17,8 +17,8 @@ from typing import Any
 import oslo_messaging
 import pytest
 
-from tracker_worker import sending
-from tracker_worker.sending import BoundedTransport, DeadlineExceeded
+from tracker_worker.client import sending
+from tracker_worker.client.sending import BoundedTransport, DeadlineExceeded
 
 SECONDS = 20
 SOON = 0.01

@@ -3,7 +3,7 @@
 
 import pytest
 
-from tracker_worker.audit_order import AuditOrder
+from tracker_worker.client.audit_order import AuditOrder
 from tracker_worker.exceptions import TrackerUnavailable
 
 
