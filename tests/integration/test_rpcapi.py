@@ -12,7 +12,7 @@ from oslo_config import cfg
 
 from tests.integration.rabbit import settings_of
 from tests.servers.rabbitmq import RabbitMQ
-from tracker_worker.bus.broker import close, connect
+from tracker_worker.bus.broker import close_connection, connect
 from tracker_worker.bus.topology import Topology, TopologyMismatch, declare
 from tracker_worker.exceptions import NoWorker, TrackerUnavailable, WrongPartition
 from tracker_worker.rpcapi import EXMODS, TrackerAPI
@@ -86,7 +86,7 @@ def test_a_client_that_comes_while_the_queues_are_declared_sees_no_other_number(
     connection = connect(settings, "test")
     with pytest.raises(TopologyMismatch, match="tracker.p0"):
         declare(connection, Topology("tracker", 2, quorum=False))
-    close(connection)
+    close_connection(connection)
     a_client(partitions=2).build_failed({}, "compute1")
 
 

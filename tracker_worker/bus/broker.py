@@ -152,7 +152,7 @@ def _limit_waits(connection: amqp.Connection, seconds: float) -> None:
         connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
 
 
-def close(connection: amqp.Connection) -> None:
+def close_connection(connection: amqp.Connection) -> None:
     """Close a connection, whatever state it is in, and wait a second at most for the broker."""
     if not connection.connected:
         connection.collect()

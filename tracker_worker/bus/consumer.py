@@ -13,8 +13,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from tracker_worker.bus import broker
-from tracker_worker.bus.broker import CONNECTION_ERRORS, BrokerSettings
+from tracker_worker.bus.broker import CONNECTION_ERRORS, BrokerSettings, connect
 from tracker_worker.bus.delivery import Lanes
 from tracker_worker.bus.frames import BodyFilter
 from tracker_worker.bus.replies import Replies
@@ -112,7 +111,7 @@ class Consumer:
     def _serve(self) -> None:
         """Consume until the worker closes. Raises CONNECTION_ERRORS, TopologyMismatch."""
         bodies = BodyFilter()
-        connection = broker.connect(self._settings, "consumer", bodies=bodies)
+        connection = connect(self._settings, "consumer", bodies=bodies)
         subscription = Subscription(
             connection,
             bodies,

@@ -7,12 +7,12 @@ _unique_id and the sender's context, of which nothing but the request id is read
 """
 
 import hashlib
+import json
 import re
 from typing import Any, NoReturn
 
 import msgspec
 from msgspec import Raw, Struct
-from oslo_serialization import jsonutils
 
 from tracker_worker.bus.delivery import BodyDigest
 from tracker_worker.domain.commands import METHODS, VERSION, Command, GetNode
@@ -118,8 +118,8 @@ def encode(
     inner |= call if reply_queue is not None else {}
     inner |= {"_unique_id": unique_id} if unique_id is not None else {}
     inner |= {"_context_request_id": request_id} if request_id is not None else {}
-    text = jsonutils.dumps({"oslo.version": "2.0", "oslo.message": jsonutils.dumps(inner)})
-    return str(text).encode()
+    text = json.dumps({"oslo.version": "2.0", "oslo.message": json.dumps(inner)})
+    return text.encode()
 
 
 def open_envelope(body: bytes | BodyDigest) -> Envelope:

@@ -7,8 +7,7 @@ from typing import Any
 
 import amqp
 
-from tracker_worker.bus import broker
-from tracker_worker.bus.broker import CONNECTION_ERRORS, BrokerSettings
+from tracker_worker.bus.broker import CONNECTION_ERRORS, BrokerSettings, close_connection, connect
 from tracker_worker.bus.reading import read_waiting, waiting
 from tracker_worker.core.urls import driver_text
 
@@ -39,7 +38,7 @@ class OutgoingConnection:
     def channel(self) -> Any:
         """Return the channel, on a new connection if there is none. Raises CONNECTION_ERRORS."""
         if self._connection is None:
-            self._connection = broker.connect(self._settings, self._purpose, self._block)
+            self._connection = connect(self._settings, self._purpose, self._block)
             try:
                 self._channel = self._connection.channel()
                 self._prepare(self._channel)
@@ -77,7 +76,7 @@ class OutgoingConnection:
         """Close the connection, if there is one."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            broker.close(connection)
+            close_connection(connection)
 
     def _block(self, reason: str | None) -> None:
         if reason is None:

@@ -15,7 +15,7 @@ from typing import Any
 import amqp
 from msgspec import Struct
 
-from tracker_worker.bus import broker
+from tracker_worker.bus.broker import close_connection
 from tracker_worker.bus.call_monitor import CallMonitor
 from tracker_worker.bus.compression import compression_of
 from tracker_worker.bus.delivery import BARE_TOPIC, DEAD_LETTERED, Answer, BodyDigest, Lanes
@@ -172,7 +172,7 @@ class Subscription:
         for channel in self._channels.values():
             channel.open = False
             self._lanes.drop(channel.partition)
-        broker.close(self._connection)
+        close_connection(self._connection)
         self._selector.close()
         self._waker.close()
         self._woken_by.close()

@@ -6,8 +6,7 @@ from contextlib import contextmanager
 
 import amqp
 
-from tracker_worker.bus import broker
-from tracker_worker.bus.broker import CONNECTION_ERRORS, BrokerSettings
+from tracker_worker.bus.broker import CONNECTION_ERRORS, BrokerSettings, close_connection, connect
 from tracker_worker.bus.permissions import alarm_of
 from tracker_worker.cmd.failures import CommandFailed
 from tracker_worker.core.urls import driver_text, secrets_of
@@ -22,11 +21,11 @@ def connected(
     Raises CommandFailed, and BrokerAlarm where the broker takes no messages.
     """
     try:
-        connection = broker.connect(settings, purpose, alarm_of(settings.name))
+        connection = connect(settings, purpose, alarm_of(settings.name))
         try:
             yield connection
         finally:
-            broker.close(connection)
+            close_connection(connection)
     except CONNECTION_ERRORS as error:
         said = driver_text(error, secrets_of(*settings.urls))
         is_right = isinstance(error, amqp.AccessRefused) and "access to" in said
