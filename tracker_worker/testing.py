@@ -39,8 +39,8 @@ with suppress(BackendAlreadySelected):
 import oslo_messaging  # noqa: E402
 import sqlalchemy as sa  # noqa: E402
 
-from tracker_worker.bus.envelope import PING  # noqa: E402
 from tracker_worker.client.connection import TOPIC  # noqa: E402
+from tracker_worker.core.envelope import PING  # noqa: E402
 from tracker_worker.db import dead_letter_queries, dead_letters  # noqa: E402
 from tracker_worker.db.dead_letter_queries import Wanted  # noqa: E402
 from tracker_worker.db.dead_letters import PARKED  # noqa: E402

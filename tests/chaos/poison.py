@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from tracker_worker.cmd.worker import main
-from tracker_worker.worker import batch, events
+from tracker_worker.core import decode
+from tracker_worker.worker import batch
 
 
 class Poisoned(Exception):
@@ -22,7 +23,7 @@ class Poisoned(Exception):
 
 def poison(order: dict[str, Any]) -> None:
     """Patch the places where an event meets code that it could break."""
-    decide, open_envelope = batch.decide, events.open_envelope
+    decide, open_envelope = batch.decide, decode.open_envelope
 
     def die_of(event_id: str) -> None:
         with Path(order["deaths"]).open("a") as file:
@@ -42,7 +43,7 @@ def poison(order: dict[str, Any]) -> None:
                 die_of(event_id)
         return open_envelope(body)
 
-    batch.decide, events.open_envelope = poisoned_decide, poisoned_open_envelope
+    batch.decide, decode.open_envelope = poisoned_decide, poisoned_open_envelope
 
 
 if __name__ == "__main__":

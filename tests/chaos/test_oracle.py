@@ -12,7 +12,7 @@ from tests.chaos.report import Row
 from tests.delivery.load import Json, command, node_names, schedule
 from tests.delivery.oracle import Ledger, Verdict, engine_of, judge
 from tests.functional.lanes import LaneBench
-from tracker_worker.bus.envelope import encode
+from tracker_worker.core.envelope import encode
 from tracker_worker.db.engine import create_engine
 
 ROUNDS = 5  # A report, a claim, a failed build, an active instance, another failed build.

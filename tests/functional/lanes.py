@@ -13,17 +13,17 @@ import msgspec
 import sqlalchemy as sa
 
 from tests.builders import NODE, SETTINGS, a_report, args_of, method_of, some_resources
-from tracker_worker.bus.delivery import BARE_TOPIC, DEAD_LETTERED, Answer
-from tracker_worker.bus.envelope import encode
+from tracker_worker.core.decode import attempts_key
+from tracker_worker.core.delivery import BARE_TOPIC, DEAD_LETTERED, Answer
+from tracker_worker.core.envelope import encode
+from tracker_worker.core.quarantine import decoded, undecoded
 from tracker_worker.db.tables import ATTEMPTS, CLAIMS, DEAD_LETTERS, NODES, OUTBOX, RECEIPTS
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.commands import Command
 from tracker_worker.domain.partitions import partition_of
 from tracker_worker.domain.settings import TrackerSettings
 from tracker_worker.worker.batch import Rules
-from tracker_worker.worker.events import attempts_key
 from tracker_worker.worker.lane import Lane, LaneSettings
-from tracker_worker.worker.suspects import decoded, undecoded
 
 PARTITIONS = 4
 NOW = datetime(2026, 11, 22, 12)

@@ -18,7 +18,7 @@ from tests.builders import (
 from tests.functional.lanes import OTHER_NODE, PARTITIONS, data_of, names_of_partition
 from tests.functional.statements import watched
 from tracker_worker import exceptions
-from tracker_worker.bus.envelope import encode
+from tracker_worker.core.envelope import encode
 from tracker_worker.db.tables import CLAIMS, DEAD_LETTERS, NODES, OUTBOX, RECEIPTS, TOUCHED
 from tracker_worker.domain.objects import Limits, Origin
 from tracker_worker.domain.partitions import partition_of

@@ -7,12 +7,12 @@ from tests.builders import BYSTANDER, INSTANCE, NODE, a_flavor, an_instance, com
 from tests.functional.lanes import OTHER_NODE, PARTITIONS, SECONDS, rows
 from tests.functional.statements import Fault, death, disk_full, lost_commits, watched
 from tests.servers.server import wait_until
-from tracker_worker.bus.envelope import encode, open_envelope
+from tracker_worker.core import decode
+from tracker_worker.core.envelope import encode, open_envelope
+from tracker_worker.core.quarantine import begin, decoded, undecoded
 from tracker_worker.db.tables import ATTEMPTS, DEAD_LETTERS
 from tracker_worker.domain.partitions import partition_of
-from tracker_worker.worker import events
 from tracker_worker.worker.lane import LaneSettings
-from tracker_worker.worker.suspects import begin, decoded, undecoded
 
 MAX_ATTEMPTS = 3
 CALM = 0.2
@@ -50,7 +50,7 @@ def test_a_redelivered_event_is_counted_and_committed_before_it_runs(bench):
     with Fault(bench.engine, "UPDATE nodes", look, times=1):
         bench.run()
     ((row,),) = counted
-    assert (row["event_id"], row["count"]) == (events.attempts_key(delivery), undecoded(1))
+    assert (row["event_id"], row["count"]) == (decode.attempts_key(delivery), undecoded(1))
     assert delivery.outcome == "granted"
 
 
@@ -71,7 +71,7 @@ def test_the_count_goes_in_the_transaction_that_settles(a_bench):
     delivery = one.deliver(boot(), "event-a", redelivered=True)
     with death(one, "INSERT INTO outbox"):
         one.run()
-    assert one.attempts() == {events.attempts_key(delivery): undecoded(1)}
+    assert one.attempts() == {decode.attempts_key(delivery): undecoded(1)}
     assert one.used()[0] == 0
 
 
@@ -320,7 +320,7 @@ def kills_while_decoded(monkeypatch, text):
             raise Death
         return open_envelope(body)
 
-    monkeypatch.setattr(events, "open_envelope", die)
+    monkeypatch.setattr(decode, "open_envelope", die)
 
 
 def test_an_event_that_kills_while_it_is_decoded_is_parked_undecoded(a_bench, monkeypatch):
@@ -349,7 +349,7 @@ def test_an_event_that_was_parked_undecoded_stays_parked_when_its_acknowledgemen
     """Once it was applied late, behind the later events of its node: its own id has no receipt."""
     bench.track()
     first = bench.deliver(boot(), "event-a", redelivered=True)
-    bench.unit_of_work.count_attempts({events.attempts_key(first): undecoded(MAX_ATTEMPTS)})
+    bench.unit_of_work.count_attempts({decode.attempts_key(first): undecoded(MAX_ATTEMPTS)})
     bench.run()
     kills_while_decoded(monkeypatch, b"event-a")
     again = bench.deliver_body(first.body, redelivered=True)
@@ -378,7 +378,7 @@ def test_a_death_while_decoding_is_no_proof_once_it_was_decoded(bench):
     bench.track()
     delivery = bench.deliver(boot(), "event-a", redelivered=True)
     alone_and_decoded = decoded(undecoded(MAX_ATTEMPTS - 1))
-    bench.unit_of_work.count_attempts({events.attempts_key(delivery): begin(alone_and_decoded)})
+    bench.unit_of_work.count_attempts({decode.attempts_key(delivery): begin(alone_and_decoded)})
     bench.run()
     assert bench.parked() == [("event-a", "worker_died")]
     assert bench.rows(DEAD_LETTERS)[0]["method"] == "instance_claim"
@@ -391,7 +391,7 @@ def test_an_attempt_whose_count_was_reported_lost_is_not_counted_twice(a_bench):
     delivery = bench.deliver(boot(), "event-a", redelivered=True)
     with lost_commits(bench.engine, times=1), death(bench, "INSERT INTO outbox"):
         bench.run()
-    assert bench.attempts() == {events.attempts_key(delivery): undecoded(1)}
+    assert bench.attempts() == {decode.attempts_key(delivery): undecoded(1)}
 
 
 def test_a_worker_that_was_given_up_takes_no_count_back(bench):

@@ -9,8 +9,8 @@ import pytest
 from tests.builders import NODE, a_flavor, an_instance, command
 from tests.functional.lanes import PARTITIONS, names_of_partition, rows
 from tests.functional.statements import Fault, disk_full
-from tracker_worker.bus.delivery import BARE_TOPIC, DEAD_LETTERED, BodyDigest
-from tracker_worker.bus.envelope import encode
+from tracker_worker.core.delivery import BARE_TOPIC, DEAD_LETTERED, BodyDigest
+from tracker_worker.core.envelope import encode
 from tracker_worker.db.tables import DEAD_LETTERS
 from tracker_worker.worker.dispatcher import Dispatcher
 

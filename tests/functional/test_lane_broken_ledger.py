@@ -9,14 +9,14 @@ from tests.builders import INSTANCE, NODE, a_flavor, a_report, an_instance, comm
 from tests.functional.lanes import OTHER_NODE, PARTITIONS, data_of, names_of_partition
 from tests.functional.manage import Manage
 from tests.functional.statements import Fault, death, disk_full, lost_commits, out_of_range
-from tracker_worker.bus.envelope import encode
+from tracker_worker.core.decode import attempts_key
+from tracker_worker.core.envelope import encode
+from tracker_worker.core.quarantine import undecoded
 from tracker_worker.db import queries
 from tracker_worker.db.tables import CLAIMS, NODES
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.objects import Origin
 from tracker_worker.domain.partitions import partition_of
-from tracker_worker.worker.events import attempts_key
-from tracker_worker.worker.suspects import undecoded
 
 
 def boot(uuid=INSTANCE, node=NODE):

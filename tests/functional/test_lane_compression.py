@@ -8,8 +8,8 @@ import pytest
 
 from tests.builders import NODE, an_instance, args_of, command
 from tests.functional.lanes import PARTITIONS
-from tracker_worker.bus.compression import decompress
-from tracker_worker.bus.envelope import MAX_BODY_BYTES, encode
+from tracker_worker.core.compression import decompress
+from tracker_worker.core.envelope import MAX_BODY_BYTES, encode
 from tracker_worker.db.tables import DEAD_LETTERS, RECEIPTS
 from tracker_worker.domain.compressions import Compression
 from tracker_worker.domain.partitions import partition_of

@@ -18,7 +18,7 @@ from tests.functional.statements import (
     reject,
     watched,
 )
-from tracker_worker.bus.envelope import encode
+from tracker_worker.core.envelope import encode
 from tracker_worker.db.tables import CLAIMS, DEAD_LETTERS, NODES, OUTBOX, RECEIPTS
 from tracker_worker.worker import batch
 

@@ -6,8 +6,8 @@ import pytest
 from oslo_config import cfg
 
 from tests.builders import NODE
-from tracker_worker.bus.delivery import BARE_TOPIC, DEAD_LETTERED
-from tracker_worker.bus.envelope import PING, encode
+from tracker_worker.core.delivery import BARE_TOPIC, DEAD_LETTERED
+from tracker_worker.core.envelope import PING, encode
 from tracker_worker.testing import TrackerWorkerFixture
 
 BODY = encode(PING, {}, unique_id="ping-1")

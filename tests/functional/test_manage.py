@@ -13,8 +13,8 @@ import tracker_worker
 from tests.builders import INSTANCE, NODE, a_flavor, a_report, an_instance, command, some_resources
 from tests.functional.lanes import NOW, OTHER_NODE, PARTITIONS
 from tests.functional.manage import Manage
-from tracker_worker.bus.envelope import encode
 from tracker_worker.cmd.bootstrap import database_file
+from tracker_worker.core.envelope import encode
 from tracker_worker.db import receipts, retention, revisions
 from tracker_worker.db.tables import ATTEMPTS
 from tracker_worker.domain.objects import Limits

@@ -23,8 +23,8 @@ from tests.builders import (
 from tests.functional.lanes import NOW, OTHER_NODE, PARTITIONS, rows
 from tests.functional.manage import Manage
 from tests.functional.statements import watched
-from tracker_worker.bus.envelope import encode
 from tracker_worker.cmd.manage import dead_letter_replay
+from tracker_worker.core.envelope import encode
 from tracker_worker.db.tables import DEAD_LETTERS, NODES
 from tracker_worker.domain.objects import Origin
 from tracker_worker.domain.partitions import partition_of

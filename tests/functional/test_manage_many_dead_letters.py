@@ -16,8 +16,8 @@ from tests.functional.lanes import NOW, OTHER_NODE, PARTITIONS
 from tests.functional.manage import Manage
 from tests.functional.statements import watched
 from tracker_worker import exceptions
-from tracker_worker.bus.envelope import encode
 from tracker_worker.cmd.manage import dead_letter_replay
+from tracker_worker.core.envelope import encode
 from tracker_worker.db import dead_letter_queries, dead_letters
 from tracker_worker.db.dead_letter_queries import Wanted
 from tracker_worker.db.tables import DEAD_LETTERS

@@ -16,7 +16,7 @@ from tests.builders import (
     some_resources,
 )
 from tests.functional.lanes import NOW, OTHER_NODE, data_of
-from tracker_worker.bus.notification_body import MAX_BODY_BYTES
+from tracker_worker.core.notification_body import MAX_BODY_BYTES
 from tracker_worker.db.tables import OUTBOX
 from tracker_worker.domain.objects import Limits
 

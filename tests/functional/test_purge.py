@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from tests.builders import NODE, command
 from tests.functional.lanes import OTHER_NODE, PARTITIONS, rows
 from tests.functional.statements import Fault, disk_full, watched
-from tracker_worker.bus.envelope import encode
+from tracker_worker.core.envelope import encode
 from tracker_worker.db import receipts, retention
 from tracker_worker.db.retention import NAMES_AT_ONCE, ROWS_AT_ONCE, Sequenced
 from tracker_worker.db.tables import ATTEMPTS, DEAD_LETTERS, NODES, RECEIPTS, TOUCHED

@@ -7,8 +7,8 @@ import pytest
 from kombu.connection import Connection
 
 from tests.integration.rabbit import EXCHANGE, TOPIC, TOPOLOGY, connected, settings_of
-from tracker_worker.bus.confirms import ConfirmingPublisher
-from tracker_worker.bus.topology import declare
+from tracker_worker.bus.rabbit.publisher import ConfirmingPublisher
+from tracker_worker.bus.rabbit.queues import declare
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 
 from tests.integration.rabbit import PARTITIONS, SECONDS, TOPOLOGY, HoldingLanes, settings_of
-from tracker_worker.bus.consumer import Consumer
-from tracker_worker.bus.subscription import SubscriptionSettings
-from tracker_worker.bus.topology import Topology
+from tracker_worker.bus.rabbit.consumer import Consumer
+from tracker_worker.bus.rabbit.queues import Topology
+from tracker_worker.bus.rabbit.subscription import SubscriptionSettings
 from tracker_worker.worker.threads import worker_thread
 
 ALL = frozenset(range(PARTITIONS))

@@ -14,10 +14,10 @@ from oslo_config import cfg
 from oslo_messaging._drivers.amqp import amqp_opts
 from oslo_messaging._drivers.impl_rabbit import rabbit_opts
 
-from tracker_worker.bus.broker import BrokerSettings, broker_settings
-from tracker_worker.bus.delivery import Delivery
-from tracker_worker.bus.envelope import encode
-from tracker_worker.bus.topology import Topology
+from tracker_worker.bus.rabbit.connection import BrokerSettings, broker_settings
+from tracker_worker.bus.rabbit.queues import Topology
+from tracker_worker.core.delivery import Delivery
+from tracker_worker.core.envelope import encode
 
 SECONDS = 30
 PARTITIONS = 2

@@ -9,7 +9,7 @@ from oslo_messaging._drivers.common import deserialize_msg
 
 from tests.integration.consumers import Start, settle, starting
 from tests.integration.rabbit import publish, until
-from tests.unit.bus.calls import a_call
+from tests.unit.bus.rabbit.calls import a_call
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import msgspec
 import pytest
 
 from tests.integration.rabbit import EXCHANGE, TOPIC, connected, depth, settings_of, until
-from tracker_worker.bus.broker import CONNECTION_ERRORS
-from tracker_worker.bus.confirms import ConfirmingPublisher
-from tracker_worker.bus.topology import TopologyMismatch
+from tracker_worker.bus.rabbit.connection import CONNECTION_ERRORS
+from tracker_worker.bus.rabbit.publisher import ConfirmingPublisher
+from tracker_worker.bus.rabbit.queues import TopologyMismatch
 
 QUEUE = "versioned_notifications.info"
 

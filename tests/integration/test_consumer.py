@@ -22,8 +22,8 @@ from tests.integration.rabbit import (
     until,
 )
 from tests.servers.proxy import Proxy
-from tracker_worker.bus.delivery import BARE_TOPIC, DEAD_LETTERED
-from tracker_worker.bus.envelope import encode
+from tracker_worker.core.delivery import BARE_TOPIC, DEAD_LETTERED
+from tracker_worker.core.envelope import encode
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pytest
 from tests.integration.consumers import Start, declared, ids_of, settle, starting
 from tests.integration.daemon import consumers
 from tests.integration.rabbit import PARTITIONS, commands, connected, depth, publish, until
-from tracker_worker.bus.delivery import BodyDigest
-from tracker_worker.bus.envelope import MAX_BODY_BYTES
+from tracker_worker.core.delivery import BodyDigest
+from tracker_worker.core.envelope import MAX_BODY_BYTES
 
 KIBIBYTE = 1024
 SIZE = 100 * KIBIBYTE

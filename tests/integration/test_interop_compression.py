@@ -14,7 +14,7 @@ from tests.integration.daemon import Daemon
 from tests.integration.rabbit import connected, until
 from tests.integration.stock import RPC, raised, server_of
 from tracker_worker import exceptions
-from tracker_worker.bus.envelope import encode
+from tracker_worker.core.envelope import encode
 from tracker_worker.db.engine import create_engine
 from tracker_worker.db.tables import DEAD_LETTERS, RECEIPTS
 from tracker_worker.domain.compressions import Compression

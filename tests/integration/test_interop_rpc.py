@@ -19,7 +19,7 @@ from tests.integration.daemon import Daemon
 from tests.integration.rabbit import until
 from tests.integration.stock import CLIENTS, PARTITIONS, RPC, Caster, raised, server_of
 from tracker_worker import exceptions
-from tracker_worker.bus.envelope import PING
+from tracker_worker.core.envelope import PING
 from tracker_worker.db.engine import create_engine
 from tracker_worker.db.tables import CLAIMS, DEAD_LETTERS, NODES, RECEIPTS
 from tracker_worker.rpcapi import TrackerAPI

@@ -15,8 +15,8 @@ from tests.integration.daemon import Daemon
 from tests.integration.rabbit import until
 from tests.integration.stock import RPC
 from tests.integration.test_interop_notifications import REPORT
-from tracker_worker.bus.envelope import encode
 from tracker_worker.cmd.manage import dead_letter_replay
+from tracker_worker.core.envelope import encode
 from tracker_worker.core.urls import shown_url
 from tracker_worker.db import dead_letter_queries, revisions
 from tracker_worker.db.dead_letter_queries import Wanted

@@ -19,7 +19,7 @@ from tests.functional.lanes import PARTITIONS, LaneBench, rows
 from tests.functional.manage import Manage
 from tests.servers.rabbitmq import RabbitMQ
 from tests.servers.server import wait_until
-from tracker_worker.bus.envelope import encode
+from tracker_worker.core.envelope import encode
 from tracker_worker.db.tables import DEAD_LETTERS
 from tracker_worker.domain.partitions import partition_of
 

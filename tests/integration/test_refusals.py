@@ -9,9 +9,9 @@ import pytest
 from tests.builders import a_node
 from tests.functional.lanes import NOW, rows
 from tests.integration.rabbit import TOPIC
-from tracker_worker.bus.notification_body import Header
 from tracker_worker.bus.publisher import NotificationRefused
-from tracker_worker.bus.topology import TopologyMismatch
+from tracker_worker.bus.rabbit.queues import TopologyMismatch
+from tracker_worker.core.notification_body import Header
 from tracker_worker.db import outbox
 from tracker_worker.db.engine import create_engine
 from tracker_worker.db.outbox import OutboxRow

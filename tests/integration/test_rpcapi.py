@@ -12,8 +12,8 @@ from oslo_config import cfg
 
 from tests.integration.rabbit import settings_of
 from tests.servers.rabbitmq import RabbitMQ
-from tracker_worker.bus.broker import close_connection, connect
-from tracker_worker.bus.topology import Topology, TopologyMismatch, declare
+from tracker_worker.bus.rabbit.connection import close_connection, connect
+from tracker_worker.bus.rabbit.queues import Topology, TopologyMismatch, declare
 from tracker_worker.exceptions import NoWorker, TrackerUnavailable, WrongPartition
 from tracker_worker.rpcapi import EXMODS, TrackerAPI
 

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from tests.builders import a_report, an_instance, args_of, some_resources
 from tests.integration.daemon import PARTITIONS, Daemon
 from tests.integration.rabbit import connected, depth, publish, until
-from tracker_worker.bus.envelope import encode
+from tracker_worker.core.envelope import encode
 from tracker_worker.db.engine import create_engine
 from tracker_worker.db.tables import DEAD_LETTERS, RECEIPTS
 from tracker_worker.domain.partitions import partition_of

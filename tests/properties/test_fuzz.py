@@ -24,11 +24,11 @@ from oslo_messaging.rpc.dispatcher import NoSuchMethod, UnsupportedVersion
 from tests.builders import NODE, a_flavor, a_migration, a_report, an_instance, args_of, command, method_of
 from tests.functional.lanes import OTHER_NODE, PARTITIONS, LaneBench, Recorded
 from tests.properties.ledgers import held, total
-from tests.unit.bus.examples import EXAMPLES, positions, with_value
+from tests.unit.core.examples import EXAMPLES, positions, with_value
 from tracker_worker import exceptions
-from tracker_worker.bus.compression import decompress
-from tracker_worker.bus.envelope import encode, open_envelope, read_command
 from tracker_worker.cmd.bootstrap import database_file
+from tracker_worker.core.compression import decompress
+from tracker_worker.core.envelope import encode, open_envelope, read_command
 from tracker_worker.db.engine import create_engine
 from tracker_worker.db.tables import ATTEMPTS, DEAD_LETTERS, NODES, RECEIPTS
 from tracker_worker.domain.compressions import Compression

@@ -19,7 +19,7 @@ import pytest
 from oslo_config import cfg
 
 import tracker_worker.cmd  # noqa: F401
-from tracker_worker.bus.inspection import ManagementUnavailable, activity
+from tracker_worker.bus.rabbit.inspection import ManagementUnavailable, activity
 from tracker_worker.cmd import bootstrap, manage, status, worker
 from tracker_worker.cmd.signals import HANDLED
 from tracker_worker.cmd.urls import checked_url

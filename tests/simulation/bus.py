@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from tests.simulation.faults import Violation
-from tracker_worker.bus.frames import BodyFilter, Fate
+from tracker_worker.bus.rabbit.frames import BodyFilter, Fate
 
 PREFETCH = 8
 

@@ -14,7 +14,8 @@ import sqlalchemy as sa
 from msgspec.structs import replace
 
 from tracker_worker.bus.publisher import NotificationRefused
-from tracker_worker.bus.subscription import RabbitDelivery
+from tracker_worker.bus.rabbit.subscription import RabbitDelivery
+from tracker_worker.core.quarantine import deaths_of, without_the_last
 from tracker_worker.db import outbox, receipts, retention, store
 from tracker_worker.db.outbox import OutboxRow
 from tracker_worker.db.receipts import Receipt
@@ -27,11 +28,10 @@ from tracker_worker.domain.flavors import Amounts
 from tracker_worker.worker import lane
 from tracker_worker.worker.batch import Batch
 from tracker_worker.worker.committer import Committer
+from tracker_worker.worker.inbox import Waiting
 from tracker_worker.worker.lane import Lane
 from tracker_worker.worker.purge import Purge, Purged
 from tracker_worker.worker.relay import Relay
-from tracker_worker.worker.suspects import deaths_of, without_the_last
-from tracker_worker.worker.waiting import Waiting
 
 Patch = Callable[[pytest.MonkeyPatch], None]
 MUTANTS: dict[str, Callable[[], AbstractContextManager[None]]] = {}

@@ -12,10 +12,10 @@ import sqlalchemy as sa
 from tests.simulation import faults
 from tests.simulation.bus import PREFETCH, Connection
 from tests.simulation.clients import PARTITIONS
-from tracker_worker.bus.broker import CONNECTION_ERRORS
-from tracker_worker.bus.delivery import BARE_TOPIC, DEAD_LETTERED, Delivery
-from tracker_worker.bus.subscription import Subscription, SubscriptionSettings
-from tracker_worker.bus.topology import Topology
+from tracker_worker.bus.rabbit.connection import CONNECTION_ERRORS
+from tracker_worker.bus.rabbit.queues import Topology
+from tracker_worker.bus.rabbit.subscription import Subscription, SubscriptionSettings
+from tracker_worker.core.delivery import BARE_TOPIC, DEAD_LETTERED, Delivery
 from tracker_worker.db.errors import DATABASE_ERRORS
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.settings import TrackerSettings

@@ -35,9 +35,10 @@ from tests.builders import (
     method_of,
     some_resources,
 )
-from tracker_worker.bus.delivery import Answer
-from tracker_worker.bus.envelope import encode
-from tracker_worker.bus.notification_body import Header, encode_refused
+from tracker_worker.core.decode import read_event
+from tracker_worker.core.delivery import Answer
+from tracker_worker.core.envelope import encode
+from tracker_worker.core.notification_body import Header, encode_refused
 from tracker_worker.domain.audit import Reason
 from tracker_worker.domain.commands import Command
 from tracker_worker.domain.errors import ErrorCode
@@ -45,7 +46,6 @@ from tracker_worker.domain.node import Node
 from tracker_worker.domain.objects import Limits
 from tracker_worker.domain.partitions import partition_of
 from tracker_worker.worker.batch import Batch, Rules, Snapshot
-from tracker_worker.worker.events import read_event
 
 DOC = Path(__file__).resolve().parents[2] / "doc"
 SAMPLES = DOC / "notification_samples"

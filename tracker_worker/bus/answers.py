@@ -6,7 +6,7 @@ from typing import Any
 from oslo_messaging.rpc.dispatcher import NoSuchMethod, UnsupportedVersion
 
 from tracker_worker import exceptions
-from tracker_worker.bus.delivery import Answer
+from tracker_worker.core.delivery import Answer
 from tracker_worker.domain.decide import Outcome
 from tracker_worker.domain.errors import BadMessage, ErrorCode
 

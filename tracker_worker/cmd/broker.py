@@ -6,8 +6,8 @@ from contextlib import contextmanager
 
 import amqp
 
-from tracker_worker.bus.broker import CONNECTION_ERRORS, BrokerSettings, close_connection, connect
-from tracker_worker.bus.permissions import alarm_of
+from tracker_worker.bus.rabbit.connection import CONNECTION_ERRORS, BrokerSettings, close_connection, connect
+from tracker_worker.bus.rabbit.permissions import alarm_of
 from tracker_worker.cmd.failures import CommandFailed
 from tracker_worker.core.urls import driver_text, secrets_of
 

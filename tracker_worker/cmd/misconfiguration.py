@@ -16,7 +16,7 @@ from typing import Any
 import oslo_messaging
 from oslo_config import cfg
 
-from tracker_worker.bus import tls
+from tracker_worker.bus.rabbit import tls
 from tracker_worker.conf import opts
 from tracker_worker.worker.service import RABBIT, rabbit_options
 

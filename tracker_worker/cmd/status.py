@@ -12,11 +12,11 @@ from oslo_config import cfg
 from oslo_upgradecheck import upgradecheck
 from oslo_upgradecheck.upgradecheck import Code, Result
 
-from tracker_worker.bus import inspection, permissions
-from tracker_worker.bus.broker import BrokerSettings
-from tracker_worker.bus.permissions import BrokerAlarm
-from tracker_worker.bus.replies import REPLY_QUEUE_PREFIX
-from tracker_worker.bus.topology import TopologyMismatch, notification_queue
+from tracker_worker.bus.rabbit import inspection, permissions
+from tracker_worker.bus.rabbit.connection import BrokerSettings
+from tracker_worker.bus.rabbit.permissions import BrokerAlarm
+from tracker_worker.bus.rabbit.queues import TopologyMismatch, notification_queue
+from tracker_worker.bus.rabbit.replies import REPLY_QUEUE_PREFIX
 from tracker_worker.cmd import bootstrap, misconfiguration, sharing
 from tracker_worker.cmd.broker import connected
 from tracker_worker.cmd.failures import CommandFailed, exit_code_of, log_to_stderr, reading_options

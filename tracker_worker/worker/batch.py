@@ -13,9 +13,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from tracker_worker.bus.answers import PONG, answer_to, parked_reply, question_error
-from tracker_worker.bus.delivery import Answer, Delivery
-from tracker_worker.bus.notification_body import Header, encode_bounded
-from tracker_worker.bus.redaction import kept_body
+from tracker_worker.core.decode import Event, attempts_key, internal_error
+from tracker_worker.core.delivery import Answer, Delivery
+from tracker_worker.core.notification_body import Header, encode_bounded
+from tracker_worker.core.redaction import kept_body
 from tracker_worker.db.dead_letters import DeadLetter, replayed_letter
 from tracker_worker.db.outbox import OutboxRow
 from tracker_worker.db.receipts import Receipt
@@ -51,7 +52,6 @@ from tracker_worker.domain.origins import (
 from tracker_worker.domain.settings import TrackerSettings
 from tracker_worker.domain.views import claim_view, node_view
 from tracker_worker.exceptions import NodeNotFound
-from tracker_worker.worker.events import Event, attempts_key, internal_error
 
 REBUILD = "rebuild_node"
 """What stands for a method where an operator has a node rebuilt."""

@@ -25,7 +25,8 @@ from tenacity.nap import sleep_using_event
 from tenacity.stop import stop_base, stop_never
 
 from tracker_worker.bus.answers import WORKER_FAULTS
-from tracker_worker.bus.delivery import Answer, Delivery
+from tracker_worker.core.decode import Event, attempts_key, internal_error
+from tracker_worker.core.delivery import Answer, Delivery
 from tracker_worker.db.dead_letters import DeadLetter
 from tracker_worker.db.errors import (
     DATABASE_ERRORS,
@@ -39,7 +40,6 @@ from tracker_worker.domain.errors import BadMessage, ErrorCode
 from tracker_worker.domain.node import Node, rebuilt, shown, sum_fault
 from tracker_worker.exceptions import NodeBroken
 from tracker_worker.worker.batch import Batch, Rules, Snapshot
-from tracker_worker.worker.events import Event, attempts_key, internal_error
 from tracker_worker.worker.held import HeldEvents
 from tracker_worker.worker.repeated import RepeatedErrors
 from tracker_worker.worker.settings import LaneSettings

@@ -4,7 +4,7 @@
 import time
 from collections.abc import Callable, Sequence
 
-from tracker_worker.bus.delivery import Delivery
+from tracker_worker.core.delivery import Delivery
 from tracker_worker.worker.lane import Lane
 from tracker_worker.worker.threads import worker_thread
 

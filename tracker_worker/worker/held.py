@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
-from tracker_worker.bus.delivery import Delivery
+from tracker_worker.core.decode import Event
+from tracker_worker.core.delivery import Delivery
 from tracker_worker.domain.commands import GetNode, UpdateAvailableResource
-from tracker_worker.worker.events import Event
 
 
 class HeldEvent(Struct, frozen=True):

@@ -9,16 +9,9 @@ import logging
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 
-from tracker_worker.bus.delivery import Delivery
-from tracker_worker.db.errors import DATABASE_ERRORS, reason_of
-from tracker_worker.db.unit_of_work import UnitOfWork
-from tracker_worker.domain.errors import BadMessage, ErrorCode
-from tracker_worker.worker.batch import Rules
-from tracker_worker.worker.committer import Committer
-from tracker_worker.worker.events import attempts_key, read_event, read_in_windows, unread_event
-from tracker_worker.worker.held import repairs
-from tracker_worker.worker.settings import LaneSettings
-from tracker_worker.worker.suspects import (
+from tracker_worker.core.decode import attempts_key, read_event, read_in_windows, unread_event
+from tracker_worker.core.delivery import Delivery
+from tracker_worker.core.quarantine import (
     begin,
     deaths_of,
     decoded,
@@ -27,7 +20,14 @@ from tracker_worker.worker.suspects import (
     was_decoded,
     without_the_last,
 )
-from tracker_worker.worker.waiting import Waiting
+from tracker_worker.db.errors import DATABASE_ERRORS, reason_of
+from tracker_worker.db.unit_of_work import UnitOfWork
+from tracker_worker.domain.errors import BadMessage, ErrorCode
+from tracker_worker.worker.batch import Rules
+from tracker_worker.worker.committer import Committer
+from tracker_worker.worker.held import repairs
+from tracker_worker.worker.inbox import Waiting
+from tracker_worker.worker.settings import LaneSettings
 from tracker_worker.worker.watchdog import Activity
 
 LOG = logging.getLogger(__name__)

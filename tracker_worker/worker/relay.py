@@ -25,10 +25,10 @@ from tenacity import (
 )
 from tenacity.nap import sleep_using_event
 
-from tracker_worker.bus.broker import CONNECTION_ERRORS
-from tracker_worker.bus.notification_body import Header, encode_refused
 from tracker_worker.bus.publisher import NotificationRefused, Publisher
-from tracker_worker.bus.topology import TopologyMismatch
+from tracker_worker.bus.rabbit.connection import CONNECTION_ERRORS
+from tracker_worker.bus.rabbit.queues import TopologyMismatch
+from tracker_worker.core.notification_body import Header, encode_refused
 from tracker_worker.db import lease, outbox
 from tracker_worker.db.connection import LazyConnection
 from tracker_worker.db.errors import DATABASE_ERRORS, reason_of

@@ -21,14 +21,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 from oslo_messaging._drivers.common import ConfigOptsProxy
 
-from tracker_worker.bus.broker import BrokerSettings, broker_settings
-from tracker_worker.bus.confirms import ConfirmingPublisher
-from tracker_worker.bus.consumer import Consumer
-from tracker_worker.bus.delivery import BARE_TOPIC, DEAD_LETTERED
-from tracker_worker.bus.endpoint import Endpoint
+from tracker_worker.bus.oslo.endpoint import Endpoint
 from tracker_worker.bus.publisher import Publisher, TransportPublisher
-from tracker_worker.bus.subscription import SubscriptionSettings
-from tracker_worker.bus.topology import TOPIC, Topology
+from tracker_worker.bus.rabbit.connection import BrokerSettings, broker_settings
+from tracker_worker.bus.rabbit.consumer import Consumer
+from tracker_worker.bus.rabbit.publisher import ConfirmingPublisher
+from tracker_worker.bus.rabbit.queues import TOPIC, Topology
+from tracker_worker.bus.rabbit.subscription import SubscriptionSettings
+from tracker_worker.core.delivery import BARE_TOPIC, DEAD_LETTERED
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.numa.pages import parse_reserved_pages
 from tracker_worker.domain.pci.specs import parse_aliases, parse_device_specs

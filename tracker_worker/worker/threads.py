@@ -5,7 +5,7 @@ import logging
 import threading
 from collections.abc import Callable
 
-from tracker_worker.bus.topology import TopologyMismatch
+from tracker_worker.bus.rabbit.queues import TopologyMismatch
 
 LOG = logging.getLogger(__name__)
 

@@ -7,10 +7,10 @@ import msgspec
 from msgspec import Struct
 from oslo_config import cfg
 
-from tracker_worker.bus import inspection
-from tracker_worker.bus.broker import BrokerSettings
-from tracker_worker.bus.inspection import Activity, ManagementUnavailable, QueueDepth
-from tracker_worker.bus.topology import Topology, TopologyMismatch, declare
+from tracker_worker.bus.rabbit import inspection
+from tracker_worker.bus.rabbit.connection import BrokerSettings
+from tracker_worker.bus.rabbit.inspection import Activity, ManagementUnavailable, QueueDepth
+from tracker_worker.bus.rabbit.queues import Topology, TopologyMismatch, declare
 from tracker_worker.cmd import sharing
 from tracker_worker.cmd.broker import connected
 from tracker_worker.cmd.failures import CommandFailed

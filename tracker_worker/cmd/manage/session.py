@@ -8,7 +8,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from oslo_config import cfg
 
-from tracker_worker.bus.broker import BrokerSettings
+from tracker_worker.bus.rabbit.connection import BrokerSettings
 from tracker_worker.cmd import bootstrap
 from tracker_worker.cmd.failures import CommandFailed
 from tracker_worker.db import fitness

@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from oslo_messaging.rpc.dispatcher import NoSuchMethod
 
 from tracker_worker import exceptions
-from tracker_worker.bus.broker import BrokerSettings, connect
-from tracker_worker.bus.topology import Topology, declare
+from tracker_worker.bus.rabbit.connection import BrokerSettings, connect
+from tracker_worker.bus.rabbit.queues import Topology, declare
 from tracker_worker.cmd.replay.report import fullness
 from tracker_worker.cmd.replay.trace import Result, Step, Trace, plain_reason, predecessors
 from tracker_worker.db.unit_of_work import UnitOfWork

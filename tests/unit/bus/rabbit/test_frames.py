@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which messages are collected, decided by their headers; frames are those of a real py-amqp."""
+
+import hashlib
+from struct import pack
+
+import amqp
+import pytest
+from amqp import spec
+from amqp.serialization import dumps
+
+from tracker_worker.bus.rabbit.frames import BodyFilter, Fate
+from tracker_worker.core.delivery import BodyDigest
+
+METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
+
+
+class Receiver:
+    """A connection's handler of frames, and what came of them: channel, method, body and digest."""
+
+    def __init__(self):
+        self.bytes_recv = 0
+        self.beats = 0
+        self.asked = []
+        self.received = []
+        self.fates = {}
+        self.bodies = BodyFilter()
+        self.bodies.admit = self._admit
+        self.on_frame = self.bodies.handler(self, self._receive)
+
+    def heartbeat_tick(self):
+        self.beats += 1
+
+    def feed(self, *frames):
+        return [self.on_frame(frame) for frame in frames]
+
+    def _admit(self, channel, size):
+        self.asked.append((channel, size))
+        return self.fates.get(channel, Fate.TAKE)
+
+    def _receive(self, channel, method, _arguments, content):
+        body = None if content is None else bytes(content.body or b"")
+        self.received.append((channel, method, body, self.bodies.digest))
+
+
+@pytest.fixture
+def receiver():
+    return Receiver()
+
+
+def message(body, channel=1, method=spec.Basic.Deliver, parts=1, **properties):
+    header = pack(">HxxQ", 60, len(body)) + amqp.Message(**properties)._serialize_properties()
+    step = max(-(-len(body) // parts), 1)
+    return [
+        (METHOD, channel, pack(">HH", *method) + dumps("sLbss", ("tag", 7, False, "exchange", "key"))),
+        (HEADER, channel, header),
+        *[(BODY, channel, body[at : at + step]) for at in range(0, len(body), step)],
+    ]
+
+
+def test_message_is_taken_once_it_is_whole(receiver):
+    assert receiver.feed(*message(b"abcdef", parts=3)) == [False, False, False, False, True]
+    assert receiver.received == [(1, spec.Basic.Deliver, b"abcdef", None)]
+    assert receiver.asked == [(1, 6)]
+
+
+def test_empty_message_is_taken(receiver):
+    receiver.feed(*message(b""))
+    assert receiver.received == [(1, spec.Basic.Deliver, b"", None)]
+
+
+def test_skipped_message_is_not_handed_on_and_the_next_one_is(receiver):
+    receiver.fates[1] = Fate.SKIP
+    assert not any(receiver.feed(*message(b"abcdef", parts=3), *message(b"")))
+    receiver.fates[1] = Fate.TAKE
+    receiver.feed(*message(b"next"))
+    assert receiver.received == [(1, spec.Basic.Deliver, b"next", None)]
+
+
+def test_digest_of_a_body_comes_with_an_empty_message(receiver):
+    receiver.fates[1] = Fate.DIGEST
+    body = bytes(range(256)) * 10
+    receiver.feed(*message(body, parts=4, headers={"a": 1}))
+    digest = BodyDigest(2560, hashlib.sha256(body).hexdigest())
+    assert receiver.received == [(1, spec.Basic.Deliver, b"", digest)]
+    receiver.fates.clear()
+    receiver.feed(*message(b"next"))
+    assert receiver.received[1:] == [(1, spec.Basic.Deliver, b"next", None)]
+
+
+def test_messages_of_several_channels_may_be_interleaved(receiver):
+    receiver.fates = {1: Fate.SKIP, 2: Fate.DIGEST}
+    all_frames = [message(b"abcdef", channel, parts=2) for channel in (1, 2, 3)]
+    for frames in zip(*all_frames, strict=True):
+        receiver.feed(*frames)
+    assert [(channel, body) for channel, _, body, _ in receiver.received] == [(2, b""), (3, b"abcdef")]
+
+
+def test_only_deliveries_are_asked_about(receiver):
+    receiver.fates[1] = Fate.SKIP
+    receiver.feed(*message(b"got", method=spec.Basic.GetOk), *message(b"returned", method=spec.Basic.Return))
+    assert [body for _, _, body, _ in receiver.received] == [b"got", b"returned"]
+    assert receiver.asked == []
+
+
+def test_every_frame_counts_as_a_sign_of_life(receiver):
+    receiver.fates[1] = Fate.SKIP
+    for frame in message(b"abcdef", parts=3):
+        before = receiver.bytes_recv
+        receiver.feed(frame)
+        assert receiver.bytes_recv > before

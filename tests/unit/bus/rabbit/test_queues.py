@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is declared: the contract between clients of oslo.messaging, workers and operators."""
+
+import pytest
+
+from tracker_worker.bus.rabbit.queues import DELIVERY_LIMIT, Topology
+
+
+def declared(**settings):
+    made = Topology(**({"exchange": "tracker", "partitions": 2, "quorum": False} | settings))
+    return {queue.name: queue for queue in made.queues()}
+
+
+def test_each_partition_has_the_queue_that_clients_of_oslo_messaging_send_to():
+    queues = declared()
+    assert list(queues) == ["tracker.dead", "tracker", "tracker.p0", "tracker.p1"]
+    assert [queue.routing_key for queue in queues.values()] == list(queues)
+
+
+def test_queues_are_named_after_the_exchange_and_routed_by_the_topic():
+    queues = declared(exchange="cell1")
+    assert {name: queue.routing_key for name, queue in queues.items()} == {
+        "cell1.dead": "tracker.dead",
+        "cell1": "tracker",
+        "cell1.p0": "tracker.p0",
+        "cell1.p1": "tracker.p1",
+    }
+
+
+@pytest.mark.parametrize("quorum", [False, True])
+def test_exchange_and_queues_survive_the_broker(quorum):
+    for queue in declared(quorum=quorum).values():
+        assert (queue.durable, queue.auto_delete, queue.exclusive) == (True, False, False)
+        exchange = queue.exchange
+        assert (exchange.name, exchange.type, exchange.durable, exchange.auto_delete) == (
+            "tracker", "topic", True, False,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("quorum", [False, True])
+def test_every_queue_has_one_active_consumer_and_loses_nothing(quorum):
+    for name, queue in declared(quorum=quorum).items():
+        arguments = dict(queue.queue_arguments)
+        assert arguments.pop("x-single-active-consumer") is True
+        if quorum:
+            assert arguments.pop("x-queue-type") == "quorum"
+            assert arguments.pop("x-delivery-limit") == DELIVERY_LIMIT
+        dead = {"x-dead-letter-exchange": "tracker", "x-dead-letter-routing-key": "tracker.dead"}
+        assert arguments == ({} if name == "tracker.dead" else dead)

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The endpoint for transports without acknowledgement, fake:// above all.
+
+It takes commands through oslo.messaging's own RPC server and hands them to the dispatcher as the same
+bytes that RabbitMQ would bring. At most once: oslo.messaging acknowledges a message before anybody has
+looked at it.
+"""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import oslo_messaging
+from oslo_messaging.rpc.server import RPCServer
+
+from tracker_worker.core import envelope
+from tracker_worker.core.delivery import Answer, Delivery
+from tracker_worker.domain.partitions import server_of
+
+EAGER_POLL_SECONDS = 0.001
+IDLE_POLL_SECONDS = 0.05
+EAGER_POLLS = 100
+
+
+class EndpointDelivery:
+    """A message of an oslo.messaging server; `settle` replies to a call and does nothing for a cast."""
+
+    compression = None
+    redelivered = False
+    live = True
+    dead_lettered = None
+
+    def __init__(self, body: bytes, partition: int, incoming: Any) -> None:
+        self.body = body
+        self.partition = partition
+        self._incoming = incoming
+
+    def settle(self, answer: Answer) -> None:
+        """Reply with the value, or raise the exception in the caller."""
+        if isinstance(answer, Exception):
+            self._incoming.reply(failure=(type(answer), answer, answer.__traceback__))
+        else:
+            self._incoming.reply(answer)
+
+
+class _EagerListener:
+    """A poll-style listener that looks again soon while messages are coming, and is empty when it stops.
+
+    The fake driver sleeps 50 ms whenever its queue is empty, which is what a caller waits who sends one call
+    after the other. After a message it is asked for short polls instead, until it has been idle for
+    EAGER_POLLS of them. And it stops at once, whatever is waiting: here the driver is stopped last, after
+    what was cast before has been handed on.
+    """
+
+    def __init__(self, listener: Any) -> None:
+        self._listener = listener
+        self._eager = 0
+        self._stopping = False
+        self._refused = False
+
+    def poll(self, **bounds: Any) -> Any:
+        """Return the incoming messages, or nothing after a short while without one."""
+        if self._refused:
+            return []
+        bounds["timeout"] = EAGER_POLL_SECONDS if self._eager else IDLE_POLL_SECONDS
+        if self._stopping:
+            bounds["timeout"] = 0
+        incoming = self._listener.poll(**bounds)
+        self._eager = EAGER_POLLS if incoming else max(self._eager - 1, 0)
+        return incoming
+
+    def stop(self) -> None:
+        """Wait for nothing any more."""
+        self._stopping = True
+
+    def refuse(self) -> None:
+        """Take nothing any more: what is waiting stays where it is."""
+        self._refused = True
+
+    def cleanup(self) -> None:
+        """Stop the driver's listener."""
+        self._listener.stop()
+        self._listener.cleanup()
+
+
+class CommandServer(RPCServer):  # type: ignore[misc]
+    """An RPC server that passes messages on instead of dispatching them.
+
+    It works on its listener's own thread: a pool would change the order, and a full lane holds the
+    listener back.
+    """
+
+    def __init__(
+        self,
+        transport: Any,
+        target: Any,
+        dispatcher: Any,
+        executor: Any,
+        *,
+        partition: int,
+        submit: Callable[[Delivery], bool],
+        new_id: Callable[[], str],
+    ) -> None:
+        super().__init__(transport, target, dispatcher, executor)
+        self._partition = partition
+        self._submit = submit
+        self._new_id = new_id
+
+    def _create_listener(self) -> Any:
+        listener = super()._create_listener()
+        listener._poll_style_listener = _EagerListener(listener._poll_style_listener)
+        return listener
+
+    def _on_incoming(self, incoming: Any) -> None:
+        self._process_incoming(incoming)
+
+    def _process_incoming(self, incoming: Any) -> None:
+        message = incoming[0]
+        message.acknowledge()
+        if not self._submit(EndpointDelivery(self._encode(message), self._partition, message)):
+            message.requeue()
+            self.listener._poll_style_listener.refuse()
+
+    def _encode(self, message: Any) -> bytes:
+        content = message.message
+        # A driver's own attribute; the fake driver's queue has no name.
+        waits = getattr(message, "reply_q", None) or getattr(message, "_reply_q", None)
+        return envelope.encode(
+            content.get("method"),
+            content.get("args", {}),
+            content.get("version", "1.0"),
+            namespace=content.get("namespace"),
+            unique_id=getattr(message, "unique_id", None) or self._new_id(),
+            request_id=message.ctxt.get("request_id") if isinstance(message.ctxt, dict) else None,
+            reply_queue=None if waits is None else str(waits),
+        )
+
+
+class Endpoint:
+    """One server for each partition."""
+
+    def __init__(
+        self,
+        transport: Any,
+        exchange: str,
+        topic: str,
+        partitions: Iterable[int],
+        submit: Callable[[Delivery], bool],
+        new_id: Callable[[], str],
+    ) -> None:
+        self._servers = [
+            oslo_messaging.get_rpc_server(
+                transport,
+                oslo_messaging.Target(exchange=exchange, topic=topic, server=server_of(partition)),
+                endpoints=[],
+                server_cls=partial(CommandServer, partition=partition, submit=submit, new_id=new_id),
+            )
+            for partition in partitions
+        ]
+
+    def start(self) -> None:
+        """Start taking messages."""
+        for server in self._servers:
+            server.start(override_pool_size=1)
+
+    def stop(self) -> None:
+        """Take no more; returns once every message taken has been handed on."""
+        for server in self._servers:
+            server.stop()
+        for server in self._servers:
+            server.wait()
+
+    def close(self, _timeout: float) -> bool:
+        """There is nothing left to do: replies are sent by the lanes."""
+        return True

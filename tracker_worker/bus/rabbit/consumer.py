@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The consumer: takes commands from RabbitMQ and acknowledges them after their commit. Nobody else does.
+
+One thread owns the connection: it reads, hands deliveries to the lanes, sends their replies and
+acknowledgements, and keeps the heartbeat, whatever the lanes do. It never waits for a lane: what the broker
+may send before an acknowledgement is what a lane has room for.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from tracker_worker.bus.rabbit.connection import CONNECTION_ERRORS, BrokerSettings, connect
+from tracker_worker.bus.rabbit.frames import BodyFilter
+from tracker_worker.bus.rabbit.queues import Topology, declare
+from tracker_worker.bus.rabbit.replies import Replies
+from tracker_worker.bus.rabbit.subscription import Subscription, SubscriptionSettings
+from tracker_worker.core.delivery import Lanes
+from tracker_worker.core.urls import driver_text
+
+LOG = logging.getLogger(__name__)
+
+NewThread = Callable[[str, Callable[[], None]], threading.Thread]
+
+
+class Counts(Struct):
+    """What became of messages without a trace in the database, since the start."""
+
+    expired_calls: int = 0
+    lost_replies: int = 0
+
+
+class Consumer:
+    """Owns one thread, made by `new_thread`. Connects again for ever, with a growing pause."""
+
+    def __init__(
+        self,
+        settings: BrokerSettings,
+        topology: Topology,
+        subscription: SubscriptionSettings,
+        lanes: Lanes,
+        new_thread: NewThread,
+    ) -> None:
+        self._settings = settings
+        self._topology = topology
+        self._subscription_settings = subscription
+        self._lanes = lanes
+        self._replies = Replies(settings)
+        self._subscription: Subscription | None = None
+        self._stopping = threading.Event()
+        self._closing = threading.Event()
+        self._expired_calls = 0
+        self._thread = new_thread("consumer", self._run)
+
+    @property
+    def counts(self) -> Counts:
+        """What was dropped on purpose so far. Any thread."""
+        subscription = self._subscription
+        here = subscription.expired_calls if subscription is not None else 0
+        return Counts(self._expired_calls + here, self._replies.lost)
+
+    def start(self) -> None:
+        """Start the thread. The broker may still be away."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take no more. What was taken is still answered and acknowledged.
+
+        The queues stay this worker's until `close`: another one that got them now would overtake what is
+        under way here.
+        """
+        self._stopping.set()
+
+    def close(self, timeout: float) -> bool:
+        """Send what the lanes have settled, then give everything else back to the broker.
+
+        Tells whether that was done within `timeout` seconds.
+        """
+        self._stopping.set()
+        self._closing.set()
+        subscription = self._subscription
+        if subscription is not None:
+            subscription.wake()
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        pause = self._settings.retry_initial
+        # What was taken before a stop cannot be acknowledged any more once its connection is lost.
+        while not self._stopping.is_set():
+            started = time.monotonic()
+            failure = None
+            try:
+                self._serve()
+            except CONNECTION_ERRORS as error:
+                failure = driver_text(error)
+            if failure is not None:
+                LOG.error(
+                    "RabbitMQ at %s cannot be used, trying again in %.0f s: %s; see [DEFAULT] transport_url",
+                    self._settings.name, pause, failure,
+                )  # fmt: skip
+            if time.monotonic() - started > self._settings.retry_max:
+                pause = self._settings.retry_initial
+            self._closing.wait(pause)
+            pause = min(pause * 2, self._settings.retry_max)
+        self._replies.close()
+
+    def _serve(self) -> None:
+        """Consume until the worker closes. Raises CONNECTION_ERRORS, TopologyMismatch."""
+        bodies = BodyFilter()
+        connection = connect(self._settings, "consumer", bodies=bodies)
+        subscription = Subscription(
+            connection,
+            bodies,
+            self._topology,
+            self._subscription_settings,
+            self._lanes,
+            self._replies,
+            self._stopping,
+        )
+        self._subscription = subscription
+        try:
+            declare(connection, self._topology)
+            LOG.info("Consuming from %s", self._settings.name)
+            subscription.serve(self._closing)
+        finally:
+            self._subscription = None
+            self._expired_calls += subscription.expired_calls
+            subscription.end()

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decides, before a body is read, what becomes of a message: py-amqp alone collects every body in memory.
+
+AMQP sends a message as a method frame, a header frame with the size of the body, and body frames. The
+method frame of a delivery is kept back until its header is there.
+"""
+
+import hashlib
+from collections.abc import Callable
+from enum import Enum, auto
+from struct import unpack_from
+from typing import Any
+
+import amqp
+from amqp import spec
+from amqp.method_framing import frame_handler
+from msgspec import Struct
+
+from tracker_worker.core.delivery import BodyDigest
+
+_METHOD, _HEADER, _BODY = 1, 2, 3
+_SIZE_AT = 4
+_HEADER_BYTES = 12  # class, weight and size of the body; then come flags and properties
+
+Frame = tuple[int, int, bytes]
+"""Its kind, the number of its channel, its payload."""
+
+
+class Fate(Enum):
+    """What becomes of a delivery."""
+
+    TAKE = auto()
+    DIGEST = auto()
+    """It is handed on with an empty body, and `BodyFilter.digest` tells of the one that it had."""
+    SKIP = auto()
+    """It is not handed on, and stays unacknowledged until its channel is closed."""
+
+
+class _LeftOut(Struct):
+    """A message whose body is not kept: what is handed on in the end, and how much is still to come."""
+
+    frames: list[Frame]
+    size: int
+    left: int
+    sha256: Any
+
+
+class BodyFilter:
+    """What decides for one connection. Belongs to the connection's thread.
+
+    `admit` is asked for each delivery, by the number of its channel and the size of its body in bytes.
+    """
+
+    def __init__(self) -> None:
+        self.admit: Callable[[int, int], Fate] = lambda _channel, _size: Fate.TAKE
+        self.digest: BodyDigest | None = None
+
+    def handler(self, connection: amqp.Connection, callback: Callable[..., Any]) -> Callable[[Frame], Any]:
+        """Return the handler of frames that py-amqp wants of its parameter `frame_handler`."""
+        return _FrameHandler(self, connection, callback)
+
+
+class _FrameHandler:
+    """py-amqp's handler, without what the filter leaves out."""
+
+    def __init__(self, bodies: BodyFilter, connection: amqp.Connection, callback: Callable[..., Any]) -> None:
+        self._bodies = bodies
+        self._connection = connection
+        self._hand_on = frame_handler(connection, callback)
+        self._methods: dict[int, Frame] = {}
+        self._left_out: dict[int, _LeftOut] = {}
+
+    def __call__(self, frame: Frame) -> Any:
+        kind, channel, payload = frame
+        if kind == _METHOD and unpack_from(">HH", payload) == spec.Basic.Deliver:
+            self._methods[channel] = frame
+            return self._keep_back()
+        if kind == _HEADER:
+            return self._header(channel, payload)
+        if kind == _BODY and channel in self._left_out:
+            return self._leave_out(channel, payload)
+        return self._hand_on(frame)
+
+    def _keep_back(self) -> bool:
+        self._connection.bytes_recv += 1  # As py-amqp does, for its heartbeat.
+        return False
+
+    def _header(self, channel: int, payload: bytes) -> Any:
+        """Hand a header on, or begin to leave its body out.
+
+        A message whose properties py-amqp cannot read would end every connection that it is handed out on.
+        It is handed on without properties.
+        """
+        if not _readable(payload):
+            payload = bytes(payload[:_HEADER_BYTES]) + b"\0\0"
+        header = (_HEADER, channel, payload)
+        method = self._methods.pop(channel, None)
+        if method is None:
+            return self._hand_on(header)
+        (size,) = unpack_from(">Q", payload, _SIZE_AT)
+        fate = self._bodies.admit(channel, size)
+        if fate is Fate.TAKE:
+            self._hand_on(method)
+            return self._hand_on(header)
+        frames: list[Frame] = []
+        if fate is Fate.DIGEST:
+            empty = payload[:_SIZE_AT] + bytes(8) + payload[_HEADER_BYTES:]
+            frames = [method, (_HEADER, channel, empty)]
+        self._left_out[channel] = _LeftOut(frames, size, size, hashlib.sha256())
+        return self._leave_out(channel, b"")
+
+    def _leave_out(self, channel: int, payload: bytes) -> Any:
+        message = self._left_out[channel]
+        message.left -= len(payload)
+        if message.frames:
+            message.sha256.update(payload)
+        if message.left > 0:
+            # Whoever closes a channel reads all that was sent on it, for longer than a heartbeat may take.
+            self._connection.heartbeat_tick()
+            return self._keep_back()
+        del self._left_out[channel]
+        if not message.frames:
+            return self._keep_back()
+        self._bodies.digest = BodyDigest(message.size, message.sha256.hexdigest())
+        try:
+            return [self._hand_on(frame) for frame in message.frames][-1]
+        finally:
+            self._bodies.digest = None
+
+
+def _readable(payload: bytes) -> bool:
+    try:
+        amqp.Message().inbound_header(payload)
+    except Exception:  # Its parser raises whatever its own calls do: dates, text, unknown types.
+        return False
+    return True

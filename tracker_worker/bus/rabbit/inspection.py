@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a broker says about the queues, without changing any: over AMQP, and over its management API."""
+
+import ssl
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import SplitResult, quote, unquote, urlsplit
+
+import amqp
+import requests
+from kombu.entity import Exchange, Queue
+from msgspec import Struct
+
+from tracker_worker.bus.rabbit.connection import BrokerSettings
+from tracker_worker.bus.rabbit.queues import Topology, declare, declare_notifications
+
+MANAGEMENT_PORTS = {"http": 15672, "https": 15671}
+_SECONDS = 10.0
+
+
+class ManagementUnavailable(Exception):
+    """The management API did not answer; the text is one line that says why, without its password."""
+
+
+class QueueDepth(Struct, frozen=True):
+    """A queue as AMQP tells of it at this moment; both figures are None where the queue is missing.
+
+    `ready` are the messages that wait for a consumer, not those that one has and did not acknowledge.
+    """
+
+    queue: str
+    ready: int | None
+    consumers: int | None
+
+
+class Activity(Struct):
+    """A queue as the management API tells of it, some seconds late.
+
+    `active` is the tag of the consumer that gets the messages.
+    """
+
+    unacknowledged: int | None = 0
+    active: str | None = None
+
+
+class _Standing(Topology, frozen=True):
+    """The part of a topology that stands on the broker: the exchange and some of the queues."""
+
+    present: frozenset[str]
+
+    def queues(self) -> list[Any]:
+        """What stands there. (The exchange is declared and named as a queue is.)"""
+        queues = super().queues()
+        return [queues[0].exchange, *(queue for queue in queues if queue.name in self.present)]
+
+
+def depths(connection: amqp.Connection, topology: Topology) -> list[QueueDepth]:
+    """Return the depth of every queue. Raises broker.CONNECTION_ERRORS."""
+    found = []
+    for queue in topology.queues():
+        channel = connection.channel()  # The broker closes it when there is no such queue.
+        try:
+            answer = queue(channel).queue_declare(passive=True)
+        except amqp.NotFound:
+            found.append(QueueDepth(queue.name, None, None))
+            continue
+        found.append(QueueDepth(queue.name, answer.message_count, answer.consumer_count))
+        channel.close()
+    return found
+
+
+def compare(connection: amqp.Connection, topology: Topology) -> list[str]:
+    """Return what is missing, as "exchange 'x'" or "queue 'y'"; the rest is declared as it should be.
+
+    Raises TopologyMismatch and broker.CONNECTION_ERRORS.
+    """
+    found = depths(connection, topology)
+    present = frozenset(depth.queue for depth in found if depth.ready is not None)
+    missing = [f"queue '{depth.queue}'" for depth in found if depth.queue not in present]
+    if not _exists(connection, topology.queues()[0].exchange):
+        return [f"exchange '{topology.exchange}'", *missing]
+    declare(connection, _Standing(topology.exchange, topology.partitions, topology.quorum, present))
+    return missing
+
+
+def compare_notifications(connection: amqp.Connection, queues: Iterable[Queue]) -> None:
+    """Compare queues of notifications, and their exchange, with what is there; what is missing stays so.
+
+    Raises TopologyMismatch and broker.CONNECTION_ERRORS.
+    """
+    for queue in queues:
+        if _exists(connection, queue.exchange):
+            declare_notifications(queue.exchange, connection.channel())
+            if _exists(connection, queue):
+                declare_notifications(queue, connection.channel())
+
+
+def _exists(connection: amqp.Connection, thing: Queue | Exchange) -> bool:
+    channel = connection.channel()  # The broker closes it when there is no such thing.
+    try:
+        if isinstance(thing, Queue):
+            thing(channel).queue_declare(passive=True)
+        else:
+            thing(channel).declare(passive=True)
+    except amqp.NotFound:
+        return False
+    channel.close()
+    return True
+
+
+def activity(url: str, virtual_host: str, ca_file: str | None = None) -> dict[str, Activity]:
+    """Return the activity of every queue of a virtual host, from the management API at `url`.
+
+    The URL has the user and the password; `ca_file`, by default the system's authorities, proves an https
+    one. Raises ManagementUnavailable.
+    """
+    parts, where = _split(url)
+    session = requests.Session()
+    session.trust_env = False  # Neither a proxy nor ~/.netrc stands between this program and the broker.
+    system = ssl.get_default_verify_paths()  # Not those of certifi, which the connections do not use either.
+    session.verify = ca_file or system.cafile or system.capath or True
+    session.auth = (unquote(parts.username or "guest"), unquote(parts.password or "guest"))
+    vhost = quote(virtual_host, safe="")
+    api = f"{where}{parts.path.rstrip('/')}/api"
+    with session:
+        queues = _get(session, where, f"{api}/queues/{vhost}?columns=name,messages_unacknowledged")
+        consumers = _get(session, where, f"{api}/consumers/{vhost}")
+    found = {queue["name"]: Activity(queue.get("messages_unacknowledged", 0)) for queue in queues}
+    for consumer in consumers:
+        if consumer.get("active"):
+            found.setdefault(consumer["queue"]["name"], Activity()).active = consumer["consumer_tag"]
+    return found
+
+
+def _split(url: str) -> tuple[SplitResult, str]:
+    """Return a URL's parts, and where it leads without its user and password."""
+    parts = urlsplit(url)
+    try:
+        port = parts.port or MANAGEMENT_PORTS[parts.scheme]
+    except (KeyError, ValueError):  # Their texts would show parts of the password.
+        raise ManagementUnavailable("the URL must look like http://user:password@host:15672") from None
+    return parts, f"{parts.scheme}://{_in_url(parts.hostname)}:{port}"
+
+
+def _in_url(hostname: str | None) -> str:
+    return f"[{hostname}]" if ":" in (hostname or "") else hostname or "localhost"
+
+
+def _get(session: requests.Session, where: str, url: str) -> list[dict[str, Any]]:
+    try:
+        response = session.get(url, timeout=_SECONDS)
+    except requests.Timeout:
+        raise ManagementUnavailable(f"{where} does not answer within {_SECONDS:.0f} s") from None
+    except requests.exceptions.SSLError:
+        raise ManagementUnavailable(
+            f"{where}: its certificate is not accepted, or it speaks no TLS"
+        ) from None
+    except requests.RequestException:
+        raise ManagementUnavailable(
+            f"{where} does not answer: the plugin rabbitmq_management listens there once it is enabled"
+        ) from None
+    if response.status_code in (401, 403):
+        raise ManagementUnavailable(
+            f"{where} refuses the user ({_reason(response)}): it needs the right password and the tag "
+            "'monitoring'"
+        )
+    if response.status_code != 200:
+        raise ManagementUnavailable(f"{where} answers with status {response.status_code}")
+    answer: list[dict[str, Any]] = response.json()
+    return answer
+
+
+def _reason(response: requests.Response) -> str:
+    """Return why the API refuses, in its own words."""
+    try:
+        return str(response.json()["reason"])
+    except (ValueError, KeyError, TypeError):
+        return f"status {response.status_code}"
+
+
+def management_url(settings: BrokerSettings) -> str:
+    """Return where the management API of a broker is by default: on its first host, with its user."""
+    parts = urlsplit(settings.urls[0])
+    scheme = "https" if settings.tls else "http"
+    credentials, _, _ = parts.netloc.rpartition("@")
+    return f"{scheme}://{credentials}@{_in_url(parts.hostname)}:{MANAGEMENT_PORTS[scheme]}"
+
+
+def ca_file(settings: BrokerSettings) -> str | None:
+    """Return the certificates that prove the broker, where some are configured."""
+    return settings.tls.get("ca_certs") if settings.tls is not None else None
+
+
+def virtual_host(settings: BrokerSettings) -> str:
+    """Return the virtual host that a broker's settings name."""
+    return unquote(urlsplit(settings.urls[0]).path.removeprefix("/"))

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A connection to publish on: opened when there is something to publish, kept alive while there is not."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import amqp
+
+from tracker_worker.bus.rabbit.connection import CONNECTION_ERRORS, BrokerSettings, close_connection, connect
+from tracker_worker.bus.rabbit.socket_io import read_waiting, waiting
+from tracker_worker.core.urls import driver_text
+
+LOG = logging.getLogger(__name__)
+
+WAIT_SECONDS = 1.0
+
+
+class OutgoingConnection:
+    """Belongs to one thread, which calls `tend` often. `prepare` is called with each new channel, `blocked`
+    when the broker stops taking, and takes again, what is published.
+    """
+
+    def __init__(
+        self,
+        settings: BrokerSettings,
+        purpose: str,
+        prepare: Callable[[Any], None],
+        blocked: Callable[[bool], None] = lambda _blocked: None,
+    ) -> None:
+        self._settings = settings
+        self._purpose = purpose
+        self._prepare = prepare
+        self._blocked = blocked
+        self._connection: amqp.Connection | None = None
+        self._channel: Any = None
+
+    def channel(self) -> Any:
+        """Return the channel, on a new connection if there is none. Raises CONNECTION_ERRORS."""
+        if self._connection is None:
+            self._connection = connect(self._settings, self._purpose, self._block)
+            try:
+                self._channel = self._connection.channel()
+                self._prepare(self._channel)
+            except CONNECTION_ERRORS:
+                self.close()
+                raise
+        return self._channel
+
+    def wait(self) -> None:
+        """Take in what the broker says, for a moment, and keep the heartbeat. Raises CONNECTION_ERRORS."""
+        assert self._connection is not None
+        waiting(self._connection, WAIT_SECONDS)
+        self._read(self._connection)
+
+    def tend(self) -> None:
+        """Take in what the broker has said, and keep the connection alive, if there is one."""
+        if self._connection is None:
+            return
+        lost = None
+        try:
+            self._read(self._connection)
+        except CONNECTION_ERRORS as error:
+            lost = driver_text(error)
+            self.close()
+        if lost is not None:
+            name = self._settings.name
+            LOG.warning("The connection 'tracker-worker %s' to %s is lost: %s", self._purpose, name, lost)
+
+    def another_channel(self) -> Any:
+        """Return a channel for a declaration: the broker closes it when it refuses."""
+        assert self._connection is not None
+        return self._connection.channel()
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            close_connection(connection)
+
+    def _block(self, reason: str | None) -> None:
+        if reason is None:
+            LOG.info("RabbitMQ at %s takes messages again", self._settings.name)
+        else:
+            LOG.warning("RabbitMQ at %s has an alarm and takes no messages: %s", self._settings.name, reason)
+        self._blocked(reason is not None)
+
+    def _read(self, connection: amqp.Connection) -> None:
+        read_waiting(connection)
+        connection.heartbeat_tick(rate=self._settings.heartbeat_rate)

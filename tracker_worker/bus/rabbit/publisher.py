@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Publishes notifications to RabbitMQ in windows: all are sent, then the confirms are awaited.
+
+A confirm each would bound the rate by the broker's disk; a window of them costs as much as one. Where a queue
+refuses one notification and takes the next, because a policy bounds its length, the refused one comes later.
+A message that the broker refuses for itself, because it is longer than max_message_size, closes the channel.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import amqp
+from msgspec import json
+
+from tracker_worker.bus.publisher import Notification, NotificationRefused
+from tracker_worker.bus.rabbit.connection import CONNECTION_ERRORS, BrokerSettings
+from tracker_worker.bus.rabbit.publish_connection import OutgoingConnection
+from tracker_worker.bus.rabbit.queues import TopologyMismatch, declare_notifications, notification_queue
+from tracker_worker.core.urls import driver_text
+
+LOG = logging.getLogger(__name__)
+
+CONFIRM_SECONDS = 60.0
+"""A broker that confirms nothing for so long is given up, and asked again."""
+
+
+class ConfirmingPublisher:
+    """Has a connection of its own, opened when it is needed. Belongs to the relay's thread.
+
+    `unrouted` counts notifications that no queue took. Raises CONNECTION_ERRORS where the broker cannot be
+    reached, TopologyMismatch where its exchange or queues are not those of oslo.messaging's notifiers.
+    """
+
+    def __init__(self, settings: BrokerSettings, exchange: str, topic: str) -> None:
+        self._settings = settings
+        self._connection = OutgoingConnection(settings, "relay", self._prepare)
+        self._exchange = exchange
+        self._topic = topic
+        self._declared: set[str] = set()
+        self._sent = 0
+        self._confirmed = 0
+        self._early: set[int] = set()
+        self._refused = False
+        self.unrouted = 0
+
+    def publish(self, notifications: Sequence[Notification]) -> int:
+        """Send all, mandatory and persistent, and wait for their confirms.
+
+        Raises NotificationRefused where the broker closed the channel for a message, before it confirmed any.
+        """
+        messages = [(self._key(notification), _message(notification)) for notification in notifications]
+        channel = self._connection.channel()
+        before = self._sent
+        lost = None
+        try:
+            # All queues first: a refused declaration must not repeat what was sent before it.
+            for routing_key in {key for key, _ in messages} - self._declared:
+                self._declare(routing_key)
+            for routing_key, message in messages:
+                self._send(channel, routing_key, message)
+            self._await_confirms()
+        except CONNECTION_ERRORS as error:
+            self.close()
+            if self._confirmed == before:
+                if isinstance(error, amqp.PreconditionFailed):
+                    raise NotificationRefused(error.reply_text) from error
+                raise
+            lost = driver_text(error)
+        if lost is not None:
+            LOG.warning("The connection to %s is lost: %s", self._settings.name, lost)
+        confirmed = self._confirmed - before
+        if confirmed < len(notifications):
+            self.close()
+        return confirmed
+
+    def tend(self) -> None:
+        """Keep the connection alive, if there is one."""
+        self._connection.tend()
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        self._connection.close()
+
+    def _prepare(self, channel: Any) -> None:
+        channel.confirm_select()
+        channel.events["basic_ack"].add(self._acknowledged)
+        channel.events["basic_nack"].add(self._refuse)
+        channel.events["basic_return"].add(self._returned)
+        self._declared.clear()
+        self._sent = self._confirmed = 0
+        self._early.clear()
+        self._refused = False
+
+    def _key(self, notification: Notification) -> str:
+        return f"{self._topic}.{notification.priority.lower()}"
+
+    def _send(self, channel: Any, routing_key: str, message: amqp.Message) -> None:
+        channel.basic_publish(message, exchange=self._exchange, routing_key=routing_key, mandatory=True)
+        self._sent += 1
+
+    def _declare(self, routing_key: str) -> None:
+        """Declare the queue that oslo.messaging's notifier would: nothing is lost before somebody listens."""
+        queue = notification_queue(self._settings, self._exchange, routing_key)
+        try:
+            declare_notifications(queue, self._connection.another_channel())
+        except TopologyMismatch:
+            self.close()
+            raise
+        self._declared.add(routing_key)
+
+    def _await_confirms(self) -> None:
+        deadline = time.monotonic() + CONFIRM_SECONDS
+        while self._confirmed < self._sent and not self._refused:
+            seen = self._confirmed
+            self._connection.wait()
+            if self._confirmed > seen:
+                deadline = time.monotonic() + CONFIRM_SECONDS
+            elif time.monotonic() > deadline:
+                raise TimeoutError(f"nothing was confirmed for {CONFIRM_SECONDS:.0f} s")
+
+    def _acknowledged(self, delivery_tag: int, multiple: bool) -> None:
+        """Count from the first: a confirm out of turn waits for those before it."""
+        if multiple:
+            self._early = {tag for tag in self._early if tag > delivery_tag}
+            self._confirmed = max(self._confirmed, delivery_tag)
+        else:
+            self._early.add(delivery_tag)
+        while self._confirmed + 1 in self._early:
+            self._confirmed += 1
+            self._early.remove(self._confirmed)
+
+    def _refuse(self, _delivery_tag: int, _multiple: bool) -> None:
+        self._refused = True
+
+    def _returned(self, _error: object, _exchange: str, _routing_key: str, _message: object) -> None:
+        self.unrouted += 1
+
+
+def _message(notification: Notification) -> amqp.Message:
+    try:
+        text = notification.body.decode()
+    except UnicodeDecodeError as error:
+        raise NotificationRefused(f"its body is no text: {error}") from None
+    return amqp.Message(
+        json.encode({"oslo.version": "2.0", "oslo.message": text}),
+        content_type="application/json",
+        content_encoding="utf-8",
+        delivery_mode=2,
+        priority=0,
+    )

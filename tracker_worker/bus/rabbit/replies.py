@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Replies to calls over RabbitMQ: sent once, not confirmed, never tried again. The caller has a time-out."""
+
+import logging
+import time
+from typing import Any
+
+import amqp
+import msgspec
+from msgspec import Raw, Struct
+
+from tracker_worker.bus.rabbit.connection import CONNECTION_ERRORS, BrokerSettings
+from tracker_worker.bus.rabbit.publish_connection import OutgoingConnection
+from tracker_worker.core.compression import decompress
+from tracker_worker.core.delivery import Answer, BodyDigest
+from tracker_worker.domain.errors import BadMessage
+
+LOG = logging.getLogger(__name__)
+
+REPLY_QUEUE_PREFIX = "reply_"
+"""Of the queues of replies that oslo.messaging makes: no sender has a reply sent to any other queue."""
+MAX_QUEUE_BYTES = 255
+"""AMQP's bound of a routing key."""
+LEAST_MONITOR_TIMEOUT = 2.0
+"""In seconds: oslo.messaging's servers send no heartbeats to callers with a shorter call_monitor_timeout."""
+
+
+class Reply(Struct, frozen=True):
+    """A reply and the queue that its caller listens on."""
+
+    queue: str
+    body: bytes
+
+
+class Heartbeat(Struct, frozen=True):
+    """What a caller wants to be sent every `interval` seconds until it is answered."""
+
+    reply: Reply
+    interval: float
+
+
+class _Outer(Struct, frozen=True):
+    message: str = msgspec.field(name="oslo.message")
+
+
+class _Caller(Struct, frozen=True):
+    msg_id: str = msgspec.field(name="_msg_id")
+    queue: str = msgspec.field(name="_reply_q")
+    # Its call_monitor_timeout, as it stands there: whatever that is, the caller gets its reply.
+    monitor_timeout: Raw = msgspec.field(name="_timeout", default=Raw(b"null"))
+
+
+_outer = msgspec.json.Decoder(_Outer)
+_caller = msgspec.json.Decoder(_Caller)
+_seconds = msgspec.json.Decoder(float)
+
+
+def is_call(body: bytes | BodyDigest, compression: str | None = None) -> bool:
+    """Tell whether an oslo.messaging client waits for a reply to this message."""
+    return _caller_of(body, compression) is not None
+
+
+def reply_to(body: bytes | BodyDigest, answer: Answer, compression: str | None = None) -> Reply | None:
+    """Return the reply to a message, None where nobody waits for one, or its body was too large.
+
+    A compressed body is decompressed once more here: a delivery that waits keeps the bytes that came.
+    """
+    caller = _caller_of(body, compression)
+    if caller is None:
+        return None
+    failure: str | None = None
+    result: dict[str, Any] | str | None = None
+    if isinstance(answer, Exception):
+        failure = _failure(answer)
+    else:
+        result = answer
+    # The id of a repeated reply is the same, so that the caller's driver drops it.
+    return _reply(caller, result=result, failure=failure, ending=True, _unique_id=caller.msg_id)
+
+
+def heartbeat_for(body: bytes | BodyDigest, compression: str | None = None) -> Heartbeat | None:
+    """Return the heartbeat that the caller of this message asks for with oslo.messaging's
+    call_monitor_timeout; None where it asks for none.
+    """
+    caller = _caller_of(body, compression)
+    if caller is None:
+        return None
+    try:
+        timeout = _seconds.decode(caller.monitor_timeout)
+    except msgspec.DecodeError:
+        return None
+    if timeout < LEAST_MONITOR_TIMEOUT:
+        return None
+    # Without a _unique_id: the same heartbeat is sent again and again, and a driver drops what it knows.
+    return Heartbeat(_reply(caller, result=None, failure=None, ending=False), timeout / 2)
+
+
+def _reply(caller: _Caller, **fields: Any) -> Reply:
+    text = msgspec.json.encode({**fields, "_msg_id": caller.msg_id}).decode()
+    return Reply(caller.queue, msgspec.json.encode({"oslo.version": "2.0", "oslo.message": text}))
+
+
+def _failure(error: Exception) -> str:
+    """Return an exception as oslo.messaging rebuilds it, without a traceback: that is the worker's own."""
+    kind = type(error)
+    failure = {
+        "class": kind.__name__,
+        "module": kind.__module__,
+        "message": str(error),
+        "tb": [],
+        "args": error.args,
+        "kwargs": {},
+    }
+    return msgspec.json.encode(failure).decode()
+
+
+def _caller_of(body: bytes | BodyDigest, compression: str | None) -> _Caller | None:
+    if isinstance(body, BodyDigest):
+        return None
+    try:
+        plain = decompress(body, compression)
+        if b"_msg_id" not in plain:
+            return None
+        caller = _caller.decode(_outer.decode(plain).message)
+    except (BadMessage, msgspec.DecodeError, UnicodeError, RecursionError):
+        return None
+    fits = len(caller.queue.encode(errors="replace")) <= MAX_QUEUE_BYTES
+    return caller if fits and caller.queue.startswith(REPLY_QUEUE_PREFIX) else None
+
+
+class Replies:
+    """Has a connection of its own, opened with the first reply: a broker that is short of memory stops
+    reading from connections that publish, and acknowledgements have to get through.
+
+    Belongs to the consumer's thread, which must not wait here for long: a connection that failed is not tried
+    again for every reply. `lost` counts replies that nobody got.
+    """
+
+    def __init__(self, settings: BrokerSettings) -> None:
+        self._settings = settings
+        self._connection = OutgoingConnection(settings, "replies", self._prepare, self._block)
+        self._blocked = False
+        self._pause = settings.retry_initial
+        self._open_again_at = 0.0
+        self.lost = 0
+
+    def send(self, reply: Reply) -> None:
+        """Send a reply, or count it as lost."""
+        if error := self._publish(reply, mandatory=True):
+            self._lose(error)
+
+    def send_heartbeat(self, heartbeat: Reply) -> None:
+        """Send a heartbeat. One that nobody gets is not counted: the next one, or the reply, follows."""
+        self._publish(heartbeat, mandatory=False)
+
+    def _publish(self, reply: Reply, *, mandatory: bool) -> str | None:
+        """Return why a reply could not be sent, None once it was."""
+        if self._blocked or time.monotonic() < self._open_again_at:
+            return "the broker does not take it"
+        message = amqp.Message(
+            reply.body,
+            content_type="application/json",
+            content_encoding="utf-8",
+            delivery_mode=2,
+        )
+        try:
+            channel = self._connection.channel()
+            channel.basic_publish(message, exchange="", routing_key=reply.queue, mandatory=mandatory)
+        except CONNECTION_ERRORS as error:
+            self._connection.close()
+            self._open_again_at = time.monotonic() + self._pause
+            self._pause = min(self._pause * 2, self._settings.retry_max)
+            return type(error).__name__
+        return None
+
+    def tend(self) -> None:
+        """Take in what the broker returned, and keep the connection alive. To be called often."""
+        self._connection.tend()
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        self._connection.close()
+
+    def _prepare(self, channel: Any) -> None:
+        self._blocked = False
+        self._pause = self._settings.retry_initial
+        channel.events["basic_return"].add(self._returned)
+
+    def _block(self, blocked: bool) -> None:
+        self._blocked = blocked
+
+    def _returned(self, _error: object, _exchange: str, _queue: str, _message: object) -> None:
+        self._lose("its caller is gone")
+
+    def _lose(self, why: str) -> None:
+        self.lost += 1
+        LOG.info("Reply lost: %s; %d lost since the start", why, self.lost)

@@ -1,0 +1,345 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One connection's consumers, a channel a partition. It dies with the connection, deliveries and all."""
+
+import logging
+import math
+import queue
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Container, Iterable
+from contextlib import suppress
+from typing import Any
+
+import amqp
+from msgspec import Struct
+
+from tracker_worker.bus.rabbit.call_monitor import CallMonitor
+from tracker_worker.bus.rabbit.connection import close_connection
+from tracker_worker.bus.rabbit.frames import BodyFilter, Fate
+from tracker_worker.bus.rabbit.queues import Topology
+from tracker_worker.bus.rabbit.replies import Replies, Reply, is_call, reply_to
+from tracker_worker.bus.rabbit.socket_io import read_waiting, waiting
+from tracker_worker.bus.rabbit.unacked import UnackedDeliveries
+from tracker_worker.bus.rabbit.windows import Limits, MemoryBudget, Window
+from tracker_worker.core.compression import compression_of
+from tracker_worker.core.delivery import BARE_TOPIC, DEAD_LETTERED, Answer, BodyDigest, Lanes
+from tracker_worker.core.envelope import MAX_BODY_BYTES
+
+LOG = logging.getLogger(__name__)
+
+EXPIRED = "expired"
+REASONS = ("rejected", EXPIRED, "maxlen", "delivery_limit")
+TURN_SECONDS = 1.0
+"""How long a turn waits for something to do, and how long it reads: heartbeats, and what comes on the
+replies' connection, wait so long at most."""
+
+
+class SubscriptionSettings(Struct, frozen=True):
+    """What is consumed: `first` partitions at once, the others `standby_delay` seconds later.
+
+    `prefetch` messages of each may be under way, and `memory_budget` bytes of bodies of all of them. `name`
+    is how the broker lists the consumers.
+    """
+
+    name: str
+    first: frozenset[int]
+    standby_delay: float = 10.0
+    prefetch: int = 256
+    memory_budget: int = 256 * 1024 * 1024
+    heartbeat_rate: int = 3
+
+
+class RabbitDelivery:
+    """A message of a queue; `settle` may be called from any thread, once."""
+
+    __slots__ = (
+        "_channel",
+        "body",
+        "compression",
+        "dead_lettered",
+        "partition",
+        "redelivered",
+        "reply",
+        "size",
+        "tag",
+    )
+
+    def __init__(
+        self, channel: "_Channel", message: Any, digest: BodyDigest | None, dead_lettered: str | None
+    ) -> None:
+        self._channel = channel
+        body: bytes = message.body or b""  # py-amqp has a text for an empty one
+        self.size = len(body)
+        self.body: bytes | BodyDigest = digest or body
+        self.compression = compression_of(message.properties.get("application_headers"))
+        self.partition = channel.partition
+        self.redelivered: bool = message.delivery_info["redelivered"]
+        self.dead_lettered = dead_lettered
+        self.tag: int = message.delivery_info["delivery_tag"]
+        self.reply: Reply | None = None
+
+    @property
+    def live(self) -> bool:
+        """False once the channel is closed on which alone it can be acknowledged."""
+        return self._channel.open
+
+    def settle(self, answer: Answer) -> None:
+        """Have it answered and acknowledged by the consumer's thread; nothing, when its channel is gone.
+
+        An answer that cannot be encoded is raised, and the message acknowledged all the same.
+        """
+        if not self._channel.open:
+            return
+        try:
+            self.reply = reply_to(self.body, answer, self.compression)
+        finally:
+            self._channel.subscription.settled(self._channel, self)
+
+
+class _Channel:
+    """One partition's channel: which of its deliveries are not acknowledged, and what they take of memory."""
+
+    def __init__(self, subscription: "Subscription", channel: Any, partition: int, window: Window) -> None:
+        self.subscription = subscription
+        self.channel = channel
+        self.partition = partition
+        self.window = window
+        self.open = True
+        self.unacked = UnackedDeliveries()
+
+    def settle(self, delivery: RabbitDelivery) -> None:
+        """Note that a delivery may be acknowledged and needs no memory any more."""
+        self.unacked.settle(delivery.tag)
+        self.window.release(delivery.size)
+
+    def acknowledge(self) -> None:
+        """Acknowledge all that is settled: what is settled in order, in one go."""
+        for tag, multiple in self.unacked.acks():
+            self.channel.basic_ack(tag, multiple=multiple)
+
+
+class Subscription:
+    """Belongs to the consumer's thread, but for `settled` and `wake`. Raises broker.CONNECTION_ERRORS.
+
+    Once `stopping` is set, deliveries are left unanswered: they go back with the connection.
+    """
+
+    def __init__(
+        self,
+        connection: amqp.Connection,
+        bodies: BodyFilter,
+        topology: Topology,
+        settings: SubscriptionSettings,
+        lanes: Lanes,
+        replies: Replies,
+        stopping: threading.Event,
+    ) -> None:
+        self._connection = connection
+        self._bodies = bodies
+        self._bodies.admit = self._admit
+        self._topology = topology
+        self._settings = settings
+        self._lanes = lanes
+        self._replies = replies
+        self._stopping = stopping
+        self._queues = frozenset(queue.name for queue in topology.queues())
+        self._channels: dict[int, _Channel] = {}
+        self._budget = MemoryBudget(settings.memory_budget, len(self._queues))
+        self._tight = False
+        self._calls = CallMonitor()
+        self._settled: queue.SimpleQueue[tuple[_Channel, RabbitDelivery]] = queue.SimpleQueue()
+        self._waker, self._woken_by = socket.socketpair()
+        self._waker.setblocking(False)
+        self._woken_by.setblocking(False)
+        self._woken = False
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(connection.sock, selectors.EVENT_READ)
+        self._selector.register(self._woken_by, selectors.EVENT_READ)
+        self._standby_at: float | None = time.monotonic() + settings.standby_delay
+        self.expired_calls = 0
+
+    def serve(self, closing: threading.Event) -> None:
+        """Consume, hand on and acknowledge until `closing` is set; then acknowledge what is settled."""
+        self._consume([*sorted(self._settings.first), BARE_TOPIC, DEAD_LETTERED])
+        while not closing.is_set():
+            self._turn()
+        self._acknowledge()
+
+    def end(self) -> None:
+        """Forget the deliveries: the broker hands out again what is not acknowledged."""
+        for channel in self._channels.values():
+            channel.open = False
+            self._lanes.drop(channel.partition)
+        close_connection(self._connection)
+        self._selector.close()
+        self._waker.close()
+        self._woken_by.close()
+
+    def settled(self, channel: _Channel, delivery: RabbitDelivery) -> None:
+        """Have a delivery acknowledged. Any thread."""
+        self._settled.put((channel, delivery))
+        if not self._woken:
+            self._woken = True
+            self.wake()
+
+    def wake(self) -> None:
+        """Look whether there is something to do. Any thread."""
+        with suppress(OSError):  # Closed, or full of wake-up calls already.
+            self._waker.send(b"!")
+
+    def _turn(self) -> None:
+        if not waiting(self._connection):
+            self._selector.select(self._seconds_to_wait())
+        with suppress(BlockingIOError):
+            self._woken_by.recv(4096)
+        # Before the queue is read: what is put there from now on wakes this thread again.
+        self._woken = False
+        # No longer than until a lane has settled something: a caller waits for its reply. And however much is
+        # sent, the heartbeat is due.
+        enough_at = time.monotonic() + TURN_SECONDS
+        read_waiting(self._connection, lambda: self._woken or time.monotonic() >= enough_at)
+        self._acknowledge()
+        if (now := time.monotonic()) >= self._calls.look_at:
+            for heartbeat in self._calls.due(now):
+                self._replies.send_heartbeat(heartbeat)
+        if self._tight and not self._stopping.is_set():
+            self._fit_windows()
+        self._replies.tend()
+        self._connection.heartbeat_tick(rate=self._settings.heartbeat_rate)
+        if self._standby_at is not None and time.monotonic() >= self._standby_at:
+            self._standby_at = None
+            if not self._stopping.is_set():
+                self._consume(set(range(self._topology.partitions)) - self._settings.first)
+
+    def _seconds_to_wait(self) -> float:
+        due_at = min(self._calls.look_at, self._standby_at or math.inf)
+        return min(max(due_at - time.monotonic(), 0.0), TURN_SECONDS)
+
+    def _consume(self, partitions: Iterable[int]) -> None:
+        for partition in partitions:
+            full = self._settings.prefetch
+            self._open(partition, Window(self._budget, full, fixed_prefetch=self._topology.quorum))
+
+    def _open(self, partition: int, window: Window) -> None:
+        """Consume a partition on a channel of its own."""
+        channel = _Channel(self, self._connection.channel(), partition, window)
+        self._channels[channel.channel.channel_id] = channel
+        channel.channel.auto_decode = False
+        channel.channel.basic_qos(0, window.limits.prefetch, False)
+        name = self._queue(partition)
+        channel.channel.basic_consume(
+            name,
+            consumer_tag=f"{self._settings.name}.{name}",
+            callback=lambda message: self._deliver(channel, message),
+        )
+
+    def _fit_windows(self) -> None:
+        """Open channels again whose limits do not fit the sizes of their messages.
+
+        First those that hold more than their share, so that the others have room for what they refused.
+        """
+        if any(channel.window.refuses for channel in self._channels.values()):
+            for channel in list(self._channels.values()):
+                if channel.window.is_greedy():
+                    self._reopen(channel, channel.window.narrower())
+        for channel in list(self._channels.values()):
+            if channel.window.has_room():
+                self._reopen(channel, channel.window.narrower())
+            elif channel.window.may_widen():
+                self._reopen(channel, Limits(self._settings.prefetch))
+        windows = [channel.window for channel in self._channels.values()]
+        self._tight = any(window.refuses or window.narrow for window in windows)
+
+    def _reopen(self, channel: _Channel, limits: Limits) -> None:
+        """Give a channel's deliveries back to the broker, and consume its partition within other limits.
+
+        What is under way in a lane is committed, comes again and is known by its receipt.
+        """
+        if limits != channel.window.limits:
+            text = "Queue %s: at most %d messages and %d bytes at once, for [worker] memory_budget"
+            size = limits.size or self._settings.memory_budget
+            LOG.info(text, self._queue(channel.partition), limits.prefetch, size)
+        self._acknowledge()
+        channel.open = False
+        del self._channels[channel.channel.channel_id]
+        self._lanes.drop(channel.partition)
+        channel.channel.close()
+        self._open(channel.partition, channel.window.reopen(limits))
+        # All that was sent on the channel has been read meanwhile.
+        self._connection.heartbeat_tick(rate=self._settings.heartbeat_rate)
+
+    def _queue(self, partition: int) -> str:
+        odd = {BARE_TOPIC: self._topology.bare, DEAD_LETTERED: self._topology.dead}
+        return odd.get(partition) or self._topology.partition(partition)
+
+    def _admit(self, channel_id: int, size: int) -> Fate:
+        """Decide whether a delivery is taken, before its body is read."""
+        channel = self._channels.get(channel_id)
+        # A connection, or a channel, that is being closed is read to its end.
+        if channel is None or self._stopping.is_set():
+            return Fate.SKIP
+        # What is too large is parked by its digest alone.
+        digest = size > MAX_BODY_BYTES
+        if not channel.window.admit(0 if digest else size):
+            self._tight = True
+            return Fate.SKIP
+        return Fate.DIGEST if digest else Fate.TAKE
+
+    def _deliver(self, channel: _Channel, message: Any) -> None:
+        if self._stopping.is_set():
+            return
+        dead_lettered, expired = None, False
+        if channel.partition == DEAD_LETTERED:
+            dead_lettered, expired = _death_of(message, self._queues)
+        delivery = RabbitDelivery(channel, message, self._bodies.digest, dead_lettered)
+        channel.unacked.deliver(delivery.tag)
+        if expired and is_call(delivery.body, delivery.compression):
+            self.expired_calls += 1
+            self.settled(channel, delivery)
+            return
+        if timeout := _call_timeout(message):
+            self._calls.begin(delivery, timeout, time.monotonic())
+        self._lanes.submit(delivery)
+
+    def _acknowledge(self) -> None:
+        """Send the replies of what the lanes have settled, then acknowledge it, partition by partition."""
+        touched: dict[_Channel, None] = {}
+        while True:
+            try:
+                channel, delivery = self._settled.get_nowait()
+            except queue.Empty:
+                break
+            self._calls.end(delivery)
+            # What was settled just before its channel was closed comes again.
+            if channel.open:
+                channel.settle(delivery)
+                touched[channel] = None
+            if delivery.reply is not None:
+                self._replies.send(delivery.reply)
+        for channel in touched:
+            channel.acknowledge()
+
+
+def _call_timeout(message: Any) -> float | None:
+    """Return after how many seconds its caller gives a call up; None for a cast, which never expires."""
+    expiration = message.properties.get("expiration", "")
+    return int(expiration) / 1000 if expiration.isdecimal() else None
+
+
+def _death_of(message: Any, queues: Container[str]) -> tuple[str, bool]:
+    """Return why the broker dead-lettered a message, as its x-death header says, and whether it expired.
+
+    Anybody may publish to that queue, with any header: what the broker would not write is not repeated.
+    """
+    headers = message.properties.get("application_headers")
+    deaths = headers.get("x-death") if isinstance(headers, dict) else None
+    last = deaths[0] if isinstance(deaths, list) and deaths else None
+    if not isinstance(last, dict):
+        return "unknown reason", False
+    reason, name, count = last.get("reason"), last.get("queue"), last.get("count")
+    known = isinstance(reason, str) and reason in REASONS
+    where = name if isinstance(name, str) and name in queues else "an unknown queue"
+    often = count if isinstance(count, int) else 1
+    return f"{reason if known else 'unknown reason'} in {where}, {often} times", reason == EXPIRED

@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""oslo.messaging's envelope to commands and back. Pure; what is no command raises BadMessage and nothing
+else.
+
+Wire format: {"oslo.version": "2.0", "oslo.message": "<json>"}; inside are method, args, version, namespace,
+_unique_id and the sender's context, of which nothing but the request id is read (promise 7).
+"""
+
+import hashlib
+import json
+import re
+from typing import Any, NoReturn
+
+import msgspec
+from msgspec import Raw, Struct
+
+from tracker_worker.core.delivery import BodyDigest
+from tracker_worker.domain.commands import METHODS, VERSION, Command, GetNode
+from tracker_worker.domain.errors import BadMessage, ErrorCode
+from tracker_worker.domain.fields import HOST_NAME, NAME, PATTERN_TEXTS
+
+MAX_BODY_BYTES = 8 * 1024 * 1024
+PING = "oslo_rpc_server_ping"
+"""The method that oslo.messaging's RPC servers answer themselves ([DEFAULT] rpc_ping_enabled)."""
+_NAME_BYTES = 12 * 255 + 2
+"""Of the longest name in JSON: a character outside the first plane has two escapes of six bytes."""
+_NODE = re.compile(HOST_NAME), 255
+_ID = re.compile(NAME), 64
+_NOT_DIGESTED = ("event_id", "origin")
+_NULL = Raw(b"null")
+_REPLY_QUEUE = re.compile(r"reply_([^:]+):.+:[0-9]+")
+
+
+class Envelope(Struct, frozen=True):
+    """A message whose envelope is right; `args` is still the sender's JSON.
+
+    `reply_queue` is the queue on which a caller waits, None for a cast.
+    """
+
+    method: str
+    args: Raw
+    version: str
+    namespace: str | None
+    unique_id: str | None
+    request_id: str | None
+    reply_queue: str | None = None
+
+    @property
+    def is_question(self) -> bool:
+        """Whether it is a call that can change nothing: `get_node`, or a method that does not exist.
+
+        Its caller learns what is wrong with it, and there is nothing to keep.
+        """
+        exists = self.namespace is None and self.method in METHODS
+        return self.reply_queue is not None and not (exists and METHODS[self.method] is not GetNode)
+
+    @property
+    def reply_host(self) -> str | None:
+        """The host that waits for the reply, where its queue tells it.
+
+        Source: oslo.messaging's QManager (use_queue_manager), "reply_<host>:<process>:<number>".
+        """
+        match = _REPLY_QUEUE.fullmatch(self.reply_queue or "")
+        return match and _fitting(match[1], *_NODE)
+
+
+class _Outer(Struct, frozen=True):
+    version: str = msgspec.field(name="oslo.version")
+    message: str = msgspec.field(name="oslo.message")
+
+
+class _Inner(Struct, frozen=True):
+    method: str
+    args: Raw = Raw(b"{}")
+    version: str = "1.0"
+    namespace: str | None = None
+    unique_id: str | None = msgspec.field(name="_unique_id", default=None)
+    request_id: str | None = msgspec.field(name="_context_request_id", default=None)
+    msg_id: Raw = msgspec.field(name="_msg_id", default=_NULL)
+    reply_queue: Raw = msgspec.field(name="_reply_q", default=_NULL)
+
+
+class _Names(Struct, frozen=True):
+    """What can be told of arguments that are otherwise wrong."""
+
+    node: Raw = _NULL
+    event_id: Raw = _NULL
+
+
+_outer = msgspec.json.Decoder(_Outer)
+_inner = msgspec.json.Decoder(_Inner)
+_names = msgspec.json.Decoder(_Names)
+_canonical = msgspec.json.Encoder(order="deterministic")
+
+# Built before there are threads: two that build the same one at once crash the interpreter.
+_commands: dict[str, msgspec.json.Decoder[Command]] = {
+    method: msgspec.json.Decoder(command) for method, command in METHODS.items()
+}
+
+
+def encode(
+    method: str,
+    args: dict[str, Any],
+    version: str = VERSION,
+    *,
+    namespace: str | None = None,
+    unique_id: str | None = None,
+    request_id: str | None = None,
+    reply_queue: str | None = None,
+) -> bytes:
+    """Return the body that oslo.messaging's RabbitMQ driver would send for a cast, or for a call whose reply
+    is awaited on a queue.
+    """
+    inner: dict[str, Any] = {"method": method, "args": args}
+    inner |= {"namespace": namespace} if namespace is not None else {}
+    inner |= {"version": version}
+    call = {"_msg_id": unique_id or "", "_reply_q": reply_queue, "_timeout": None}
+    inner |= call if reply_queue is not None else {}
+    inner |= {"_unique_id": unique_id} if unique_id is not None else {}
+    inner |= {"_context_request_id": request_id} if request_id is not None else {}
+    text = json.dumps({"oslo.version": "2.0", "oslo.message": json.dumps(inner)})
+    return text.encode()
+
+
+def open_envelope(body: bytes | BodyDigest) -> Envelope:
+    """Return what the envelope holds. Raises BadMessage."""
+    if isinstance(body, BodyDigest) or len(body) > MAX_BODY_BYTES:
+        raise BadMessage(
+            ErrorCode.MESSAGE_TOO_LARGE, "$", f"more than {MAX_BODY_BYTES} bytes; send less at once"
+        )
+    try:
+        outer = _outer.decode(body)
+        if outer.version.split(".")[0] != "2":
+            raise BadMessage(ErrorCode.BAD_ENVELOPE, "$", "oslo.version must be 2.x")
+        inner = _inner.decode(outer.message)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        _refuse(error, envelope=True)
+    return Envelope(
+        inner.method,
+        inner.args,
+        inner.version,
+        inner.namespace,
+        inner.unique_id,
+        _fitting(inner.request_id, *_ID),
+        _text(inner.reply_queue) if _text(inner.msg_id) is not None else None,
+    )
+
+
+def read_command(envelope: Envelope) -> Command:
+    """Return the command. Raises BadMessage with the path of the bad field."""
+    if envelope.namespace is not None or envelope.method not in METHODS:
+        raise BadMessage(ErrorCode.UNKNOWN_METHOD, "$", "no such method in version " + VERSION)
+    if not _supported(envelope.version):
+        raise BadMessage(ErrorCode.UNSUPPORTED_VERSION, "$", "this worker speaks " + VERSION)
+    try:
+        return _commands[envelope.method].decode(envelope.args)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        _refuse(error, envelope=False)
+
+
+def event_id_of(envelope: Envelope, command: Command) -> str:
+    """Return the id for de-duplication: the sender's, else the message's own, else one made of its
+    content.
+    """
+    return command.event_id or _fitting(envelope.unique_id, *_ID) or digest_of(envelope.method, command)
+
+
+def names_of(body: bytes | BodyDigest, envelope: Envelope | None) -> tuple[str, str | None]:
+    """Return event id and node name of a message that is no valid command, as far as they can be told.
+
+    A body without any id gets one made of its bytes: a redelivery of it is then still the same event.
+    """
+    fallback = body.sha256 if isinstance(body, BodyDigest) else hashlib.sha256(body).hexdigest()
+    if envelope is None:
+        return fallback, None
+    try:
+        names = _names.decode(envelope.args)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        names = _Names()
+    sent = _fitting(_text(names.event_id), *_ID) or _fitting(envelope.unique_id, *_ID)
+    return sent or fallback, _fitting(_text(names.node), *_NODE)
+
+
+def _text(raw: Raw) -> str | None:
+    """Return a value that is a text of a name's length at most: anything else is not even decoded."""
+    if len(bytes(raw)) > _NAME_BYTES:
+        return None
+    try:
+        return msgspec.json.decode(raw, type=str)
+    except (msgspec.DecodeError, UnicodeError):
+        return None
+
+
+def digest_of(method: str, command: Command) -> str:
+    """Return a digest of method, node and arguments; event id and origin may differ when a client repeats
+    itself.
+    """
+    # What is absent is left out, so that an argument added by a later version leaves older digests alone.
+    given = {
+        field: value
+        for field in command.__struct_fields__
+        if field not in _NOT_DIGESTED
+        and (value := getattr(command, field)) is not None
+        and value is not False
+    }
+    return hashlib.sha256(method.encode() + b"\n" + _canonical.encode(given)).hexdigest()
+
+
+def _fitting(text: str | None, pattern: re.Pattern[str], longest: int) -> str | None:
+    """Return a text that may stand in a column, None for any other."""
+    return text if text and len(text) <= longest and pattern.match(text) else None
+
+
+def _supported(version: str) -> bool:
+    """Same major, minor not above ours."""
+    match = re.fullmatch(r"(\d{1,9})(?:\.(\d{1,9}))?", version)
+    major, minor = (int(part) for part in VERSION.split("."))
+    return match is not None and int(match[1]) == major and int(match[2] or 0) <= minor
+
+
+_PATH = re.compile(r"\$[\w.\[\]]*")
+_MISMATCHES = {f"Expected `str` matching regex {key!r}": text for key, text in PATTERN_TEXTS.items()}
+_CODES = (
+    (re.compile(r"^Object contains unknown field"), ErrorCode.UNKNOWN_ARGUMENT),
+    (re.compile(r"^Object missing required field"), ErrorCode.MISSING_ARGUMENT),
+    (re.compile(r"^Expected `\w+` (?:<|>|of length)"), ErrorCode.OUT_OF_RANGE),
+    (re.compile(r"^(?:Number|Integer value) out of range"), ErrorCode.OUT_OF_RANGE),
+    (re.compile(r"^(?:Invalid |Expected `str` matching)"), ErrorCode.INVALID_VALUE),
+    (re.compile(r"^Expected "), ErrorCode.WRONG_TYPE),
+)
+
+
+def _refuse(error: Exception, *, envelope: bool) -> NoReturn:
+    """Raise the BadMessage of a decoder's error; its text names types and fields, never a value."""
+    if isinstance(error, RecursionError):
+        raise BadMessage(ErrorCode.TOO_DEEP, "$", "nested too deeply") from None
+    if not isinstance(error, msgspec.ValidationError):
+        raise BadMessage(ErrorCode.MALFORMED_JSON, "$", "not valid JSON in UTF-8") from None
+    text, _, path = str(error).rpartition(" - at `")
+    text = text or str(error)
+    code = next((code for pattern, code in _CODES if pattern.match(text)), ErrorCode.INVALID_VALUE)
+    if code is ErrorCode.INVALID_VALUE:
+        text = _MISMATCHES.get(text, "not one of the values allowed here")
+    field = re.search(r"field `(\w{1,64})`$", text)
+    path = path.rstrip("`")
+    where = (path if _PATH.fullmatch(path) else "$") + (f".{field[1]}" if field else "")
+    if code is ErrorCode.UNKNOWN_ARGUMENT:
+        text = "no such field"
+    if envelope:
+        code = ErrorCode.BAD_ENVELOPE
+    raise BadMessage(code, where[:255], text) from None
