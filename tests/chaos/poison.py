@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tracker_worker.cmd.worker import main
-from tracker_worker.core import decode
-from tracker_worker.worker import batch
+from tracker_worker.core import batch, decode
 
 
 class Poisoned(Exception):

@@ -13,6 +13,8 @@ import msgspec
 import sqlalchemy as sa
 
 from tests.builders import NODE, SETTINGS, a_report, args_of, method_of, some_resources
+from tracker_worker.bus.reply_errors import raised_in_caller
+from tracker_worker.core.batch import BatchContext
 from tracker_worker.core.decode import attempts_key
 from tracker_worker.core.delivery import BARE_TOPIC, DEAD_LETTERED, Answer
 from tracker_worker.core.envelope import encode
@@ -22,7 +24,6 @@ from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.commands import Command
 from tracker_worker.domain.partitions import partition_of
 from tracker_worker.domain.settings import TrackerSettings
-from tracker_worker.worker.batch import Rules
 from tracker_worker.worker.lane import Lane, LaneSettings
 
 PARTITIONS = 4
@@ -61,7 +62,9 @@ class Recorded:
     def outcome(self) -> str:
         """The reply's outcome, or the name of the exception."""
         answer = self.answer
-        return type(answer).__name__ if isinstance(answer, Exception) else answer["outcome"]
+        if isinstance(answer, Exception):
+            return type(raised_in_caller(answer)).__name__
+        return answer["outcome"]
 
 
 class LaneBench:
@@ -80,7 +83,7 @@ class LaneBench:
         self.seconds = 0.0
         self.commits = 0
         self.unit_of_work = UnitOfWork(engine)
-        rules = Rules(
+        context = BatchContext(
             tracker=tracker,
             partitions=PARTITIONS,
             publisher_id="tracker-worker:test",
@@ -94,7 +97,7 @@ class LaneBench:
             "lane-0",
             [BARE_TOPIC, DEAD_LETTERED, *range(PARTITIONS)],
             self.unit_of_work,
-            rules,
+            context,
             settings,
             lambda: self.seconds,
             self._committed,

@@ -18,9 +18,9 @@ from tests.functional.statements import (
     reject,
     watched,
 )
+from tracker_worker.core import batch
 from tracker_worker.core.envelope import encode
 from tracker_worker.db.tables import CLAIMS, DEAD_LETTERS, NODES, OUTBOX, RECEIPTS
-from tracker_worker.worker import batch
 
 WRITES = (
     "UPDATE nodes",

@@ -5,11 +5,11 @@ import pytest
 
 from tests.builders import NODE, an_instance, command
 from tests.functional.lanes import OTHER_NODE, PARTITIONS
+from tracker_worker.core import batch
 from tracker_worker.core.delivery import BARE_TOPIC, DEAD_LETTERED
 from tracker_worker.core.envelope import encode
 from tracker_worker.db.tables import ATTEMPTS, CLAIMS, DEAD_LETTERS, NODES, OUTBOX, RECEIPTS
 from tracker_worker.domain.partitions import partition_of
-from tracker_worker.worker import batch
 
 QUEUE = "reply_0123456789abcdef0123456789abcdef"
 WRONG = (partition_of(NODE, PARTITIONS) + 1) % PARTITIONS

@@ -20,17 +20,23 @@ from tests.functional.conftest import a_bench, bench  # noqa: F401
 from tests.functional.lanes import rows
 from tests.functional.statements import watched
 from tests.servers.mariadb import MariaDB
+from tracker_worker.core.records import (
+    NO_ROW,
+    DeadLetter,
+    NodeChange,
+    OutboxRow,
+    Receipt,
+    Transaction,
+    token_of,
+)
 from tracker_worker.db import dead_letter_queries, lease, outbox, receipts, retention, store
 from tracker_worker.db.clock import UtcNow
 from tracker_worker.db.connection import LazyConnection
-from tracker_worker.db.dead_letters import DeadLetter
 from tracker_worker.db.engine import create_engine, sync_schema
 from tracker_worker.db.errors import DATABASE_ERRORS, is_data_error
-from tracker_worker.db.outbox import OutboxRow
-from tracker_worker.db.receipts import Receipt
-from tracker_worker.db.store import NodeChange, StaleNode
+from tracker_worker.db.store import StaleNode
 from tracker_worker.db.tables import ATTEMPTS, DEAD_LETTERS, METADATA, NODES, RECEIPTS
-from tracker_worker.db.unit_of_work import UnitOfWork, Work
+from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.node import Node
 from tracker_worker.domain.objects import Resources
 from tracker_worker.worker.relay import WINDOW_BYTES
@@ -80,9 +86,9 @@ def notification(number: int, body: bytes = b"{}") -> OutboxRow:
     return OutboxRow(NODE, "compute_node.usage", "INFO", f"message-{number}", body)
 
 
-def work(**parts: object) -> Work:
+def work(**parts: object) -> Transaction:
     empty = {"nodes": [], "receipts": [], "dead_letters": [], "notifications": [], "settled_attempts": []}
-    return Work(**(empty | {"unchanged": {}} | parts))
+    return Transaction(**(empty | {"unchanged": {}} | parts))
 
 
 def track(engine: sa.Engine, *names: str) -> None:
@@ -303,7 +309,7 @@ def test_a_reader_is_told_when_another_has_written(engine, a_unit_of_work):
     track(engine, NODE)
     one, other = a_unit_of_work(), a_unit_of_work()
     nodes = one.load([NODE])
-    seen = {NODE: store.token_of(nodes[NODE]), "unknown": store.NO_ROW}
+    seen = {NODE: token_of(nodes[NODE]), "unknown": NO_ROW}
     one.commit(work(unchanged=seen))
     other.commit(work(nodes=[bump(nodes[NODE])]))
     with pytest.raises(StaleNode):

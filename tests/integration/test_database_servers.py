@@ -27,6 +27,7 @@ from tests.integration.test_database import (  # noqa: F401
     work,
 )
 from tests.servers.server import Server
+from tracker_worker.core.records import NodeChange
 from tracker_worker.db import outbox, receipts, sessions, store
 from tracker_worker.db.engine import create_engine, engine_options
 from tracker_worker.db.errors import DATABASE_ERRORS
@@ -134,7 +135,7 @@ def test_a_swap_locks_no_row_that_is_not_its_own(engine, operator):
     with engine.connect() as one, engine.connect() as other:
         for connection, name in ((one, "node-1"), (other, "node-3")):
             (node,) = store.load(connection, [name]).values()
-            change = store.NodeChange(node, store.replace(node, sequence=2), set(), set())
+            change = NodeChange(node, store.replace(node, sequence=2), set(), set())
             store.swap(connection, [change])
         assert [row.name for row in operator("SELECT name FROM nodes FOR UPDATE SKIP LOCKED")] == ["node-2"]
 
@@ -144,7 +145,7 @@ def test_a_swap_that_waited_for_another_writer_fails(engine, operator, a_unit_of
     failed = []
     mine, others = a_unit_of_work(), a_unit_of_work()
     node = mine.load([NODE])[NODE]
-    change = store.NodeChange(node, store.replace(node, sequence=2), set(), set())
+    change = NodeChange(node, store.replace(node, sequence=2), set(), set())
     others.load([NODE])
 
     def write() -> None:

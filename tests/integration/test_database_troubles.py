@@ -19,10 +19,10 @@ from tests.integration.test_database_servers import (  # noqa: F401
     url,
 )
 from tests.servers.server import wait_until
+from tracker_worker.core.batch import Batch, Snapshot
 from tracker_worker.db import queries
 from tracker_worker.db.engine import create_engine
 from tracker_worker.db.tables import CLAIMS, NODES
-from tracker_worker.worker.batch import Batch, Snapshot
 from tracker_worker.worker.watchdog import STALL_SECONDS, Watchdog
 
 TRIES = 6
@@ -87,7 +87,7 @@ def test_deleted_claim_is_noticed_listed_and_rebuilt_on_every_database(any_url):
         node = other.unit_of_work.load([NODE])[NODE]
         batch = Batch(Snapshot({}, {NODE: node}, {}), other.lane._committer._rules)
         batch.rebuild(NODE, "rebuild-1")
-        other.unit_of_work.commit(batch.work())
+        other.unit_of_work.commit(batch.transaction())
         for each in (one, other):
             each.seconds += 60
             each.run()

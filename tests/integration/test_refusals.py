@@ -12,9 +12,9 @@ from tests.integration.rabbit import TOPIC
 from tracker_worker.bus.publisher import NotificationRefused
 from tracker_worker.bus.rabbit.queues import TopologyMismatch
 from tracker_worker.core.notification_body import Header
+from tracker_worker.core.records import OutboxRow
 from tracker_worker.db import outbox
 from tracker_worker.db.engine import create_engine
-from tracker_worker.db.outbox import OutboxRow
 from tracker_worker.db.tables import OUTBOX
 from tracker_worker.domain.notifications import CausePayload, usage_notice
 from tracker_worker.worker.relay import Relay, RelaySettings

@@ -19,7 +19,6 @@ import kombu.compression
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from oslo_messaging.rpc.dispatcher import NoSuchMethod, UnsupportedVersion
 
 from tests.builders import NODE, a_flavor, a_migration, a_report, an_instance, args_of, command, method_of
 from tests.functional.lanes import OTHER_NODE, PARTITIONS, LaneBench, Recorded
@@ -29,6 +28,7 @@ from tracker_worker import exceptions
 from tracker_worker.cmd.bootstrap import database_file
 from tracker_worker.core.compression import decompress
 from tracker_worker.core.envelope import encode, open_envelope, read_command
+from tracker_worker.core.replies import UnknownMethod, UnknownVersion
 from tracker_worker.db.engine import create_engine
 from tracker_worker.db.tables import ATTEMPTS, DEAD_LETTERS, NODES, RECEIPTS
 from tracker_worker.domain.compressions import Compression
@@ -40,7 +40,7 @@ BATCHES = 80
 
 OWN_FAULT = {ErrorCode.INTERNAL_ERROR, ErrorCode.WORKER_DIED, ErrorCode.DATABASE_REJECTS}
 CODES = {code.value for code in ErrorCode}
-REFUSALS = (exceptions.InvalidCommand, NoSuchMethod, UnsupportedVersion)
+REFUSALS = (exceptions.InvalidCommand, UnknownMethod, UnknownVersion)
 
 PLACES = [(method, path) for method in EXAMPLES for path in positions(EXAMPLES[method])]
 LONG = "x" * 70_000

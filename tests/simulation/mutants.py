@@ -15,18 +15,16 @@ from msgspec.structs import replace
 
 from tracker_worker.bus.publisher import NotificationRefused
 from tracker_worker.bus.rabbit.subscription import RabbitDelivery
+from tracker_worker.core.batch import Batch
 from tracker_worker.core.quarantine import deaths_of, without_the_last
+from tracker_worker.core.records import NO_ROW, NodeChange, OutboxRow, Receipt, Transaction
 from tracker_worker.db import outbox, receipts, retention, store
-from tracker_worker.db.outbox import OutboxRow
-from tracker_worker.db.receipts import Receipt
 from tracker_worker.db.retention import Ages
-from tracker_worker.db.store import NodeChange
 from tracker_worker.db.tables import OUTBOX, RECEIPTS
-from tracker_worker.db.unit_of_work import UnitOfWork, Work
+from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain import audit, node
 from tracker_worker.domain.flavors import Amounts
 from tracker_worker.worker import lane
-from tracker_worker.worker.batch import Batch
 from tracker_worker.worker.committer import Committer
 from tracker_worker.worker.inbox import Waiting
 from tracker_worker.worker.lane import Lane
@@ -52,15 +50,15 @@ def mutant(patch: Patch) -> Patch:
 
 @mutant
 def acknowledges_before_the_commit(monkeypatch: pytest.MonkeyPatch) -> None:
-    work = Batch.work
+    transaction = Batch.transaction
 
-    def answer_first(batch: Batch) -> Work:
+    def answer_first(batch: Batch) -> Transaction:
         for delivery, answer in batch.answers():
             delivery.settle(answer)
         batch._answers = []
-        return work(batch)
+        return transaction(batch)
 
-    monkeypatch.setattr(Batch, "work", answer_first)
+    monkeypatch.setattr(Batch, "transaction", answer_first)
 
 
 @mutant
@@ -86,7 +84,7 @@ def swaps_without_comparing(monkeypatch: pytest.MonkeyPatch) -> None:
     def overwrite(connection: sa.Connection, changes: list[NodeChange]) -> None:
         now = store.tokens(connection, [change.after.name for change in changes])
         for change in changes:
-            sequence, commit_id = now.get(change.after.name, store.NO_ROW)
+            sequence, commit_id = now.get(change.after.name, NO_ROW)
             change.before = replace(change.before, sequence=sequence, commit_id=commit_id)
         swap(connection, changes)
 
@@ -104,7 +102,7 @@ def compares_the_sequence_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     def trust(connection: sa.Connection, changes: list[NodeChange]) -> None:
         now = store.tokens(connection, [change.after.name for change in changes])
         for change in changes:
-            sequence, commit_id = now.get(change.after.name, store.NO_ROW)
+            sequence, commit_id = now.get(change.after.name, NO_ROW)
             if sequence == change.before.sequence:
                 change.before = replace(change.before, commit_id=commit_id)
         swap(connection, changes)
@@ -118,7 +116,7 @@ def compares_the_sequence_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 def writes_the_outbox_in_a_second_transaction(monkeypatch: pytest.MonkeyPatch) -> None:
     commit = UnitOfWork.commit
 
-    def commit_twice(unit_of_work: UnitOfWork, work: Work) -> None:
+    def commit_twice(unit_of_work: UnitOfWork, work: Transaction) -> None:
         commit(unit_of_work, replace(work, notifications=[]))
         if work.notifications:
             with unit_of_work._connection.transaction() as connection:
@@ -164,7 +162,7 @@ def refuses_from_a_stale_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     """A refusal changes nothing, so why compare: its receipt is written whatever the node is by now."""
     commit = UnitOfWork.commit
 
-    def commit_refusals(unit_of_work: UnitOfWork, work: Work) -> None:
+    def commit_refusals(unit_of_work: UnitOfWork, work: Transaction) -> None:
         mine = {receipt.node: receipt for receipt in work.receipts}
         outcomes = {(receipt.node, receipt.outcome) for receipt in work.receipts}
         for change in work.nodes:
@@ -193,7 +191,7 @@ def adds_what_it_releases(monkeypatch: pytest.MonkeyPatch) -> None:
         return claimed.plus(claimed.minus(after))
 
     monkeypatch.setattr(node, "_drop", add)
-    monkeypatch.setattr("tracker_worker.worker.batch.assert_sum", lambda _node: None)
+    monkeypatch.setattr("tracker_worker.core.batch.assert_sum", lambda _node: None)
 
 
 @mutant
@@ -335,19 +333,19 @@ def purges_receipts_by_wall_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def dates_receipts_by_the_workers_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    work, add = Batch.work, receipts.add
+    transaction, add = Batch.transaction, receipts.add
     clock: list[datetime] = []
 
-    def note_clock(batch: Batch) -> Work:
-        clock[:] = [batch._rules.clock()]
-        return work(batch)
+    def note_clock(batch: Batch) -> Transaction:
+        clock[:] = [batch._context.clock()]
+        return transaction(batch)
 
     def add_dated(connection: sa.Connection, added: list[Receipt]) -> None:
         add(connection, added)
         mine = RECEIPTS.c.event_id.in_([receipt.event_id for receipt in added])
         connection.execute(sa.update(RECEIPTS).where(mine).values(recorded_at=clock[0]))
 
-    monkeypatch.setattr(Batch, "work", note_clock)
+    monkeypatch.setattr(Batch, "transaction", note_clock)
     monkeypatch.setattr(receipts, "add", add_dated)
 
 
@@ -367,7 +365,7 @@ def answers_reads_from_a_stale_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that has lost its partitions meanwhile: what it forgets then would hide it."""
     commit = UnitOfWork.commit
 
-    def commit_writes(unit_of_work: UnitOfWork, work: Work) -> None:
+    def commit_writes(unit_of_work: UnitOfWork, work: Transaction) -> None:
         commit(unit_of_work, replace(work, unchanged={}))
 
     monkeypatch.setattr(UnitOfWork, "commit", commit_writes)

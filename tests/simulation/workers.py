@@ -15,11 +15,11 @@ from tests.simulation.clients import PARTITIONS
 from tracker_worker.bus.rabbit.connection import CONNECTION_ERRORS
 from tracker_worker.bus.rabbit.queues import Topology
 from tracker_worker.bus.rabbit.subscription import Subscription, SubscriptionSettings
+from tracker_worker.core.batch import BatchContext
 from tracker_worker.core.delivery import BARE_TOPIC, DEAD_LETTERED, Delivery
 from tracker_worker.db.errors import DATABASE_ERRORS
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.settings import TrackerSettings
-from tracker_worker.worker.batch import Rules
 from tracker_worker.worker.dispatcher import Dispatcher
 from tracker_worker.worker.lane import Lane, LaneSettings
 from tracker_worker.worker.purge import Purge, Retention
@@ -82,7 +82,7 @@ class Process:
     def __init__(self, hooks: Any, engine: sa.Engine, number: int) -> None:
         self.hooks = hooks
         self.stopping = threading.Event()
-        rules = Rules(
+        context = BatchContext(
             tracker=TrackerSettings(capacity_check="capacity"),
             partitions=PARTITIONS,
             publisher_id="tracker-worker:simulated",
@@ -92,7 +92,7 @@ class Process:
         )
         self.unit_of_work = UnitOfWork(engine)
         queues = [BARE_TOPIC, DEAD_LETTERED, *range(PARTITIONS)]
-        self.lane = Lane("lane-0", queues, self.unit_of_work, rules, BOUNDS, hooks.monotonic, lambda: None)
+        self.lane = Lane("lane-0", queues, self.unit_of_work, context, BOUNDS, hooks.monotonic, lambda: None)
         self.dispatcher = Dispatcher([self.lane], lambda: None)
         settings = RelaySettings(window=6, lease_seconds=LEASE_SECONDS, retry_max=0.0)
         owner = str(uuid.UUID(int=number))

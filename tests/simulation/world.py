@@ -21,7 +21,7 @@ from tests.simulation.faults import Crash, Rates, Trouble, Violation
 from tests.simulation.standby import Standby
 from tests.simulation.workers import RECEIPT_DAYS, Process
 from tracker_worker.bus.publisher import NotificationRefused
-from tracker_worker.worker import batch
+from tracker_worker.core import batch
 
 START = datetime(2026, 11, 22, 12)
 EPOCH_JULIAN = 2440587.5

@@ -35,6 +35,7 @@ from tests.builders import (
     method_of,
     some_resources,
 )
+from tracker_worker.core.batch import Batch, BatchContext, Snapshot
 from tracker_worker.core.decode import read_event
 from tracker_worker.core.delivery import Answer
 from tracker_worker.core.envelope import encode
@@ -45,7 +46,6 @@ from tracker_worker.domain.errors import ErrorCode
 from tracker_worker.domain.node import Node
 from tracker_worker.domain.objects import Limits
 from tracker_worker.domain.partitions import partition_of
-from tracker_worker.worker.batch import Batch, Rules, Snapshot
 
 DOC = Path(__file__).resolve().parents[2] / "doc"
 SAMPLES = DOC / "notification_samples"
@@ -80,7 +80,7 @@ def fixed_ids() -> Callable[[], str]:
 
 def outbox(node: Node, *sent: tuple[str, Json]) -> list[Json]:
     """The notifications of one batch of commands on one node, as they are published."""
-    rules = Rules(
+    context = BatchContext(
         tracker=SETTINGS,
         partitions=PARTITIONS,
         publisher_id=f"tracker-worker:{HOST}",
@@ -88,12 +88,12 @@ def outbox(node: Node, *sent: tuple[str, Json]) -> list[Json]:
         clock=lambda: NOW,
         new_id=fixed_ids(),
     )
-    batch = Batch(Snapshot(receipts={}, nodes={node.name: node}, uuid_owners={}), rules)
+    batch = Batch(Snapshot(receipts={}, nodes={node.name: node}, uuid_owners={}), context)
     for number, (method, args) in enumerate(sent, 1):
         args = args | {"event_id": f"event-{number}"}
         body = encode(method, args, request_id=f"req-{number}")
         batch.apply(read_event(FixedDelivery(body), PARTITIONS))
-    return [json.loads(row.body) for row in batch.work().notifications]
+    return [json.loads(row.body) for row in batch.transaction().notifications]
 
 
 def sent(a_command: Command) -> tuple[str, Json]:

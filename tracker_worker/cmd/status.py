@@ -22,11 +22,11 @@ from tracker_worker.cmd.broker import connected
 from tracker_worker.cmd.failures import CommandFailed, exit_code_of, log_to_stderr, reading_options
 from tracker_worker.cmd.manage.queues import topology_of
 from tracker_worker.cmd.manage.session import engine_at_head, snapshot
+from tracker_worker.core.records import PARKED
 from tracker_worker.core.terminal import escaped
 from tracker_worker.db import dead_letter_queries, queries
 from tracker_worker.db import permissions as write_permissions
 from tracker_worker.db.dead_letter_queries import Wanted
-from tracker_worker.db.dead_letters import PARKED
 from tracker_worker.db.errors import DATABASE_ERRORS, is_write_refused
 from tracker_worker.worker.service import WorkerSettings
 

@@ -12,10 +12,10 @@ import sqlalchemy as sa
 from msgspec import Struct
 from msgspec.structs import replace
 
+from tracker_worker.core.records import DeadLetter, replay_id, replayed_letter
 from tracker_worker.db import bulk, store
 from tracker_worker.db.bulk import as_ids
 from tracker_worker.db.clock import UtcNow
-from tracker_worker.db.dead_letters import DeadLetter, replay_id, replayed_letter
 from tracker_worker.db.tables import DEAD_LETTERS, RECEIPTS
 
 IDS_AT_ONCE = 500

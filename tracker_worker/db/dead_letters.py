@@ -6,47 +6,22 @@ letter's id, a dot and a number; the transaction that settles that event makes t
 event is parked in its turn, it is a new letter: of one event there is never more than one parked letter.
 """
 
-import re
 from collections.abc import Collection, Iterable
 
 import sqlalchemy as sa
-from msgspec import Struct
 
+from tracker_worker.core.records import (
+    DISCARDED,
+    NO_ROW,
+    PARKED,
+    REPLAYED,
+    DeadLetter,
+    Receipt,
+    replayed_letter,
+)
 from tracker_worker.db import bulk, store
 from tracker_worker.db.clock import UtcNow
-from tracker_worker.db.receipts import Receipt
 from tracker_worker.db.tables import DEAD_LETTERS
-
-PARKED = "parked"
-REPLAYED = "replayed"
-DISCARDED = "discarded"
-
-
-class DeadLetter(Struct, frozen=True, kw_only=True):
-    """One parked event, as it is written.
-
-    `code` is stable; `path` names the bad field; the body is redacted (at most 64 KiB). `sequence` is the
-    node's once the event was parked, 0 where it had none: every event with a higher one came later. None: it
-    is not known, and `add` looks it up. `position` orders the letters of one batch. `request_id` is the
-    sender's, `reply_host` the host that waited for a reply, where its queue has told it.
-    """
-
-    id: str
-    event_id: str
-    code: str
-    path: str
-    message: str
-    node: str | None
-    method: str | None
-    body: str
-    sequence: int | None
-    position: int = 0
-    state: str = PARKED
-    request_id: str | None = None
-    reply_host: str | None = None
-
-
-_REPLAY_ID = re.compile(r"([0-9a-f-]{36})\.[1-9][0-9]{0,9}")
 
 _ADD = bulk.insert(DEAD_LETTERS, DeadLetter.__struct_fields__)
 _SETTLE = bulk.update_ids(DEAD_LETTERS.c.id, state=sa.literal(REPLAYED), settled_at=UtcNow())
@@ -67,19 +42,8 @@ def add(connection: sa.Connection, letters: Iterable[DeadLetter]) -> None:
         known = store.tokens(connection, sorted(names))
         for row in rows:
             if row["sequence"] is None and row["node"] is not None:
-                row["sequence"], _ = known.get(row["node"], store.NO_ROW)
+                row["sequence"], _ = known.get(row["node"], NO_ROW)
     _ADD.execute(connection, rows)
-
-
-def replay_id(letter_id: str, number: int) -> str:
-    """Return the event id of a letter's replay, counted from 1."""
-    return f"{letter_id}.{number}"
-
-
-def replayed_letter(event_id: str) -> str | None:
-    """Return the id of the letter whose replay an event is, None for any other event."""
-    match = _REPLAY_ID.fullmatch(event_id)
-    return match and match[1]
 
 
 def settle(connection: sa.Connection, receipts: Iterable[Receipt]) -> None:

@@ -4,26 +4,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 import sqlalchemy as sa
-from msgspec import Struct
 
+from tracker_worker.core.records import OutboxRow
 from tracker_worker.db import bulk
 from tracker_worker.db.bulk import UUID_IDS, as_ids
 from tracker_worker.db.tables import OUTBOX
-
-
-class OutboxRow(Struct, frozen=True):
-    """A notification as it will be published: its body changes only if the bus refuses it.
-
-    `id` is 0 before the insert.
-    """
-
-    node: str | None
-    event_type: str
-    priority: str
-    message_id: str
-    body: bytes
-    id: int = 0
-
 
 _COLUMNS = ("node", "event_type", "priority", "message_id", "body")
 _ADD = bulk.insert(OUTBOX, _COLUMNS)

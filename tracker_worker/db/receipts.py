@@ -2,32 +2,13 @@
 """Receipts: one row an event, written with its effects; the memory that makes a redelivery harmless."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import sqlalchemy as sa
-from msgspec import Struct
 
+from tracker_worker.core.records import Receipt
 from tracker_worker.db import bulk
 from tracker_worker.db.bulk import as_ids
 from tracker_worker.db.tables import ATTEMPTS, RECEIPTS
-
-
-class Receipt(Struct, frozen=True):
-    """What became of an event. `digest` covers method, node and arguments; `reply` is the first reply.
-
-    `instance_uuid`: the instance that the event was about, where it was about one. When a receipt was written
-    says the database's clock, in the column `recorded_at`.
-    """
-
-    event_id: str
-    digest: str
-    node: str | None
-    sequence: int | None
-    method: str | None
-    outcome: str
-    reply: dict[str, Any]
-    instance_uuid: str | None = None
-
 
 _FIND = bulk.select(RECEIPTS.c.event_id, *(RECEIPTS.c[field] for field in Receipt.__struct_fields__))
 _FIND_ATTEMPTS = bulk.select(ATTEMPTS.c.event_id)

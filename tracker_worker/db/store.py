@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-from msgspec import Struct
 from msgspec.structs import replace
 
+from tracker_worker.core.records import NodeChange, Token
 from tracker_worker.db import bulk
 from tracker_worker.db.bulk import as_ids
 from tracker_worker.db.tables import CLAIMS, NODES, TOUCHED
@@ -69,25 +69,6 @@ class NodesBroken(Exception):
     def __init__(self, reasons: Mapping[str, str]) -> None:
         super().__init__("; ".join(f"{name}: {reason}" for name, reason in reasons.items()))
         self.reasons = reasons
-
-
-Token = tuple[int, str]
-"""What is compared and swapped: sequence and commit id of a node."""
-NO_ROW: Token = (0, "")
-
-
-def token_of(node: Node) -> Token:
-    """Return the token of a node as it was loaded, or committed."""
-    return node.sequence, node.commit_id
-
-
-class NodeChange(Struct):
-    """A node before and after a batch, and which of its rows differ."""
-
-    before: Node
-    after: Node
-    claims: set[tuple[str, Role]]
-    touched: set[str]
 
 
 def load(connection: sa.Connection, names: Iterable[str]) -> dict[str, Node]:

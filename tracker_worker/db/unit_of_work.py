@@ -8,29 +8,12 @@ commit order of each node; two workers take rows in the same order and cannot de
 from collections.abc import Iterable, Mapping
 
 import sqlalchemy as sa
-from msgspec import Struct
 
+from tracker_worker.core.records import NO_ROW, Receipt, Transaction
 from tracker_worker.db import dead_letters, outbox, receipts, store
 from tracker_worker.db.connection import LazyConnection
-from tracker_worker.db.dead_letters import DeadLetter
-from tracker_worker.db.outbox import OutboxRow
-from tracker_worker.db.receipts import Receipt
-from tracker_worker.db.store import NO_ROW, NodeChange, StaleNode, Token
+from tracker_worker.db.store import StaleNode
 from tracker_worker.domain.node import Node
-
-
-class Work(Struct, frozen=True):
-    """Everything that a batch commits.
-
-    `unchanged`: the tokens of nodes that must still hold for its reads to be answered.
-    """
-
-    nodes: list[NodeChange]
-    receipts: list[Receipt]
-    dead_letters: list[DeadLetter]
-    notifications: list[OutboxRow]
-    settled_attempts: list[str]
-    unchanged: Mapping[str, Token]
 
 
 class UnitOfWork:
@@ -89,24 +72,24 @@ class UnitOfWork:
         with self._connection.transaction() as connection:
             receipts.forget_attempts(connection, event_ids)
 
-    def commit(self, work: Work) -> None:
+    def commit(self, transaction: Transaction) -> None:
         """Commit a batch, all or nothing. Raises StaleNode when another writer was here."""
         with self._connection.transaction() as connection:
-            store.swap(connection, work.nodes)
-            if work.receipts:
-                receipts.add(connection, work.receipts)
-                dead_letters.settle(connection, work.receipts)
-            store.save(connection, work.nodes)
-            if work.settled_attempts:
-                receipts.forget_attempts(connection, work.settled_attempts)
-            if work.dead_letters:
-                dead_letters.add(connection, work.dead_letters)
-            if work.unchanged:
-                found = store.tokens(connection, work.unchanged)
-                if any(found.get(name, NO_ROW) != seen for name, seen in work.unchanged.items()):
-                    raise StaleNode(", ".join(work.unchanged))
-            if work.notifications:
-                outbox.add(connection, work.notifications)
+            store.swap(connection, transaction.nodes)
+            if transaction.receipts:
+                receipts.add(connection, transaction.receipts)
+                dead_letters.settle(connection, transaction.receipts)
+            store.save(connection, transaction.nodes)
+            if transaction.settled_attempts:
+                receipts.forget_attempts(connection, transaction.settled_attempts)
+            if transaction.dead_letters:
+                dead_letters.add(connection, transaction.dead_letters)
+            if transaction.unchanged:
+                found = store.tokens(connection, transaction.unchanged)
+                if any(found.get(name, NO_ROW) != seen for name, seen in transaction.unchanged.items()):
+                    raise StaleNode(", ".join(transaction.unchanged))
+            if transaction.notifications:
+                outbox.add(connection, transaction.notifications)
 
     def ping(self) -> None:
         """Raise unless the database answers."""

@@ -24,10 +24,11 @@ from tenacity import (
 from tenacity.nap import sleep_using_event
 from tenacity.stop import stop_base, stop_never
 
-from tracker_worker.bus.answers import WORKER_FAULTS
+from tracker_worker.core.batch import Batch, BatchContext, Snapshot
 from tracker_worker.core.decode import Event, attempts_key, internal_error
 from tracker_worker.core.delivery import Answer, Delivery
-from tracker_worker.db.dead_letters import DeadLetter
+from tracker_worker.core.records import DeadLetter
+from tracker_worker.core.replies import WORKER_FAULTS
 from tracker_worker.db.errors import (
     DATABASE_ERRORS,
     is_data_error,
@@ -39,7 +40,6 @@ from tracker_worker.domain.commands import UpdateAvailableResource
 from tracker_worker.domain.errors import BadMessage, ErrorCode
 from tracker_worker.domain.node import Node, rebuilt, shown, sum_fault
 from tracker_worker.exceptions import NodeBroken
-from tracker_worker.worker.batch import Batch, Rules, Snapshot
 from tracker_worker.worker.held import HeldEvents
 from tracker_worker.worker.repeated import RepeatedErrors
 from tracker_worker.worker.settings import LaneSettings
@@ -64,14 +64,14 @@ class Committer:
     def __init__(
         self,
         unit_of_work: UnitOfWork,
-        rules: Rules,
+        context: BatchContext,
         settings: LaneSettings,
         abandon: threading.Event,
         activity: Activity,
         committed: Callable[[], None],
     ) -> None:
         self._unit_of_work = unit_of_work
-        self._rules = rules
+        self._context = context
         self._settings = settings
         self._abandon = abandon
         self._activity = activity
@@ -188,12 +188,12 @@ class Committer:
         """Hold the events of broken nodes, tell the world of each node once, and settle the others."""
         first = {event.node: event for event in reversed(events) if event.node and event.node in reasons}
         self._held.hold(reasons)
-        batch = Batch(NOTHING, self._rules)
+        batch = Batch(NOTHING, self._context)
         for name, event in first.items():
             LOG.error("Node %s and its events are held: %s", name, reasons[name])
             batch.report_broken(event, reasons[name])
         self._activity.step = f"telling that {named(first)} are held"
-        self.persist(lambda: self._unit_of_work.commit(batch.work()))
+        self.persist(lambda: self._unit_of_work.commit(batch.transaction()))
         self._committed()
         return self.settle(events)
 
@@ -226,9 +226,9 @@ class Committer:
         node = self._readable([name])[name]
         if not _sum_faults([node]):
             return
-        batch = Batch(Snapshot({}, {name: node}, {}), self._rules)
-        batch.rebuild(name, self._rules.new_id())
-        self._unit_of_work.commit(batch.work())
+        batch = Batch(Snapshot({}, {name: node}, {}), self._context)
+        batch.rebuild(name, self._context.new_id())
+        self._unit_of_work.commit(batch.transaction())
         self._activity.progressed()
         self._committed()
         before, after = shown(node.used), shown(rebuilt(node).used)
@@ -273,12 +273,12 @@ class Committer:
     def _commit(self, events: Sequence[Event]) -> None:
         """Decide and commit events, then answer them. On any error their cached nodes are forgotten."""
         try:
-            batch = Batch(self._snapshot(events), self._rules)
+            batch = Batch(self._snapshot(events), self._context)
             for event in events:
                 batch.apply(event)
-            work = batch.work()
+            transaction = batch.transaction()
             self._activity.step = f"committing {named(node.name for node in batch.nodes())}"
-            self._unit_of_work.commit(work)
+            self._unit_of_work.commit(transaction)
         except Exception:
             for event in events:
                 self._nodes.pop(event.node or "", None)
@@ -292,7 +292,7 @@ class Committer:
             _answer(delivery, answer)
         self._activity.progressed()
         self._committed()
-        for letter in work.dead_letters:
+        for letter in transaction.dead_letters:
             _log_dead_letter(letter)
         for event in events:
             if event.is_question and event.bad is not None and event.bad.code in WORKER_FAULTS:

@@ -9,6 +9,7 @@ import logging
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 
+from tracker_worker.core.batch import BatchContext
 from tracker_worker.core.decode import attempts_key, read_event, read_in_windows, unread_event
 from tracker_worker.core.delivery import Delivery
 from tracker_worker.core.quarantine import (
@@ -23,7 +24,6 @@ from tracker_worker.core.quarantine import (
 from tracker_worker.db.errors import DATABASE_ERRORS, reason_of
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.errors import BadMessage, ErrorCode
-from tracker_worker.worker.batch import Rules
 from tracker_worker.worker.committer import Committer
 from tracker_worker.worker.held import repairs
 from tracker_worker.worker.inbox import Waiting
@@ -49,14 +49,14 @@ class Lane:
         name: str,
         partitions: Iterable[int],
         unit_of_work: UnitOfWork,
-        rules: Rules,
+        context: BatchContext,
         settings: LaneSettings,
         monotonic: Callable[[], float],
         committed: Callable[[], None],
     ) -> None:
         self._waiting = Waiting(partitions, settings.prefetch)
         self._unit_of_work = unit_of_work
-        self._partitions = rules.partitions
+        self._partitions = context.partitions
         self._settings = settings
         self._monotonic = monotonic
         self._work = threading.Event()
@@ -67,7 +67,7 @@ class Lane:
         self._recheck_at = 0.0
         self._repairs = False
         self.activity = Activity(name, monotonic)
-        self._committer = Committer(unit_of_work, rules, settings, self._abandon, self.activity, committed)
+        self._committer = Committer(unit_of_work, context, settings, self._abandon, self.activity, committed)
 
     def submit(self, delivery: Delivery) -> bool:
         """Queue a delivery; blocks while its partition already has `prefetch` waiting.

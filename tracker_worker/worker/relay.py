@@ -29,10 +29,10 @@ from tracker_worker.bus.publisher import NotificationRefused, Publisher
 from tracker_worker.bus.rabbit.connection import CONNECTION_ERRORS
 from tracker_worker.bus.rabbit.queues import TopologyMismatch
 from tracker_worker.core.notification_body import Header, encode_refused
+from tracker_worker.core.records import OutboxRow
 from tracker_worker.db import lease, outbox
 from tracker_worker.db.connection import LazyConnection
 from tracker_worker.db.errors import DATABASE_ERRORS, reason_of
-from tracker_worker.db.outbox import OutboxRow
 from tracker_worker.worker.threads import worker_thread
 
 LOG = logging.getLogger(__name__)

@@ -28,12 +28,12 @@ from tracker_worker.bus.rabbit.consumer import Consumer
 from tracker_worker.bus.rabbit.publisher import ConfirmingPublisher
 from tracker_worker.bus.rabbit.queues import TOPIC, Topology
 from tracker_worker.bus.rabbit.subscription import SubscriptionSettings
+from tracker_worker.core.batch import BatchContext
 from tracker_worker.core.delivery import BARE_TOPIC, DEAD_LETTERED
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.numa.pages import parse_reserved_pages
 from tracker_worker.domain.pci.specs import parse_aliases, parse_device_specs
 from tracker_worker.domain.settings import TrackerSettings
-from tracker_worker.worker.batch import Rules
 from tracker_worker.worker.dispatcher import Dispatcher
 from tracker_worker.worker.lane import Lane
 from tracker_worker.worker.purge import Purge, Retention
@@ -188,9 +188,9 @@ def new_id() -> str:
     return str(uuid.uuid4())
 
 
-def rules_of(settings: WorkerSettings) -> Rules:
+def batch_context_of(settings: WorkerSettings) -> BatchContext:
     """Return what a batch needs besides its events, with the real clock and real ids."""
-    return Rules(
+    return BatchContext(
         tracker=settings.tracker,
         partitions=settings.partitions,
         publisher_id=f"tracker-worker:{settings.host}",
@@ -239,8 +239,8 @@ class Worker:
             failed()
 
         publisher = _publisher(settings, notification_transport)
-        rules = rules_of(settings)
-        relay = replace(settings.relay, publisher_id=rules.publisher_id)
+        context = batch_context_of(settings)
+        relay = replace(settings.relay, publisher_id=context.publisher_id)
         # The id besides: in containers, processes of different workers have the same number.
         owner = f"{settings.host}:{os.getpid()}:{new_id()}"
         self._relay = Relay(engine, publisher, relay, owner, utc_now, time.monotonic, fail)
@@ -251,7 +251,7 @@ class Worker:
                 f"lane-{number}",
                 [queue for queue in queues if queue % settings.lanes == number],
                 UnitOfWork(engine),
-                rules,
+                context,
                 settings.lane.for_lane(number),
                 time.monotonic,
                 self._relay.notify,

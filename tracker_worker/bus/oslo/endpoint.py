@@ -13,6 +13,7 @@ from typing import Any
 import oslo_messaging
 from oslo_messaging.rpc.server import RPCServer
 
+from tracker_worker.bus.reply_errors import raised_in_caller
 from tracker_worker.core import envelope
 from tracker_worker.core.delivery import Answer, Delivery
 from tracker_worker.domain.partitions import server_of
@@ -38,7 +39,8 @@ class EndpointDelivery:
     def settle(self, answer: Answer) -> None:
         """Reply with the value, or raise the exception in the caller."""
         if isinstance(answer, Exception):
-            self._incoming.reply(failure=(type(answer), answer, answer.__traceback__))
+            error = raised_in_caller(answer)
+            self._incoming.reply(failure=(type(error), error, error.__traceback__))
         else:
             self._incoming.reply(answer)
 

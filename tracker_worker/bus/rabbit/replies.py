@@ -11,6 +11,7 @@ from msgspec import Raw, Struct
 
 from tracker_worker.bus.rabbit.connection import CONNECTION_ERRORS, BrokerSettings
 from tracker_worker.bus.rabbit.publish_connection import OutgoingConnection
+from tracker_worker.bus.reply_errors import raised_in_caller
 from tracker_worker.core.compression import decompress
 from tracker_worker.core.delivery import Answer, BodyDigest
 from tracker_worker.domain.errors import BadMessage
@@ -71,7 +72,7 @@ def reply_to(body: bytes | BodyDigest, answer: Answer, compression: str | None =
     failure: str | None = None
     result: dict[str, Any] | str | None = None
     if isinstance(answer, Exception):
-        failure = _failure(answer)
+        failure = _failure(raised_in_caller(answer))
     else:
         result = answer
     # The id of a repeated reply is the same, so that the caller's driver drops it.

@@ -15,9 +15,9 @@ from tracker_worker.cmd.failures import CommandFailed
 from tracker_worker.cmd.manage.dead_letters import absent, complain_all, print_results
 from tracker_worker.cmd.manage.selection import accounted, as_of_now, chosen
 from tracker_worker.cmd.manage.session import broker_of, engine_at_head, snapshot_of
+from tracker_worker.core.records import DISCARDED, REPLAYED, replay_id
 from tracker_worker.db import dead_letter_queries
 from tracker_worker.db.dead_letter_queries import Aftermath, StoredLetter, Wanted
-from tracker_worker.db.dead_letters import DISCARDED, REPLAYED, replay_id
 from tracker_worker.domain.commands import (
     METHOD_OF,
     METHODS,

@@ -19,9 +19,9 @@ from tracker_worker.cmd.manage.formatting import (
 )
 from tracker_worker.cmd.manage.selection import accounted, as_of_now, chosen, wanted_of
 from tracker_worker.cmd.manage.session import engine_at_head, snapshot
+from tracker_worker.core.records import DISCARDED, PARKED, REPLAYED
 from tracker_worker.db import dead_letter_queries, dead_letters
 from tracker_worker.db.dead_letter_queries import LetterGroup, SettledEvent, Wanted
-from tracker_worker.db.dead_letters import DISCARDED, PARKED, REPLAYED
 
 ALL_STATES = "all"
 STATES = (PARKED, REPLAYED, DISCARDED, ALL_STATES)

@@ -16,14 +16,14 @@ from tracker_worker.cmd.manage.formatting import (
 )
 from tracker_worker.cmd.manage.hardware import print_devices, print_topology
 from tracker_worker.cmd.manage.session import engine_at_head, settings_of, snapshot
+from tracker_worker.core.batch import Batch, Snapshot
 from tracker_worker.db import queries, store
 from tracker_worker.db.queries import HistoryEntry, NodeSummary
 from tracker_worker.db.store import UNTIL_READABLE, NodesBroken, StaleNode
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.node import Node, rebuilt, sum_fault
 from tracker_worker.domain.views import node_view
-from tracker_worker.worker.batch import Batch, Snapshot
-from tracker_worker.worker.service import new_id, rules_of
+from tracker_worker.worker.service import batch_context_of, new_id
 
 _LIST = "name host uuid vcpus memory_mb local_gb vms disabled conflicts broken"
 _CLAIMS = ("instance_uuid", "role", "migration_uuid", "vcpus", "memory_mb", "disk_mb")
@@ -94,9 +94,9 @@ def rebuild(conf: cfg.ConfigOpts, args: Any) -> int:
             if not node.sequence:
                 raise _untracked(node)
             if sum_fault(node):
-                batch = Batch(Snapshot({}, {node.name: node}, {}), rules_of(settings))
+                batch = Batch(Snapshot({}, {node.name: node}, {}), batch_context_of(settings))
                 batch.rebuild(node.name, event_id)
-                unit_of_work.commit(batch.work())
+                unit_of_work.commit(batch.transaction())
         except (NodesBroken, ValueError) as error:
             raise _unreadable(args.name_of_node, error) from error
         except StaleNode as error:

@@ -19,9 +19,9 @@ from tracker_worker.cmd.failures import INTERRUPTED, WRONG_COMMAND_LINE, Command
 from tracker_worker.cmd.manage.formatting import complain, print_json, print_rows, writing
 from tracker_worker.cmd.manage.session import named_database
 from tracker_worker.cmd.progress import shown_progress
+from tracker_worker.core.records import PARKED
 from tracker_worker.db import dead_letter_queries
 from tracker_worker.db.dead_letter_queries import Wanted
-from tracker_worker.db.dead_letters import PARKED
 from tracker_worker.domain.commands import METHODS
 from tracker_worker.domain.errors import ErrorCode
 

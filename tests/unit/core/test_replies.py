@@ -6,7 +6,8 @@ import pytest
 from oslo_messaging.rpc.dispatcher import NoSuchMethod, UnsupportedVersion
 
 from tracker_worker import exceptions
-from tracker_worker.bus.answers import answer_to, parked_reply
+from tracker_worker.bus.reply_errors import raised_in_caller
+from tracker_worker.core.replies import answer_to, parked_reply
 from tracker_worker.domain.commands import METHODS
 from tracker_worker.domain.errors import BadMessage, ErrorCode
 
@@ -43,7 +44,7 @@ def stored(reply):
 def test_a_parked_event_raises_the_exception_of_its_code(code, kind):
     reply = stored(parked_reply(BadMessage(code, "$.instance.uuid", "the text")))
     answer = answer_to("update_usage", "1.0", reply)
-    assert type(answer) is kind
+    assert type(raised_in_caller(answer)) is kind
 
 
 def test_every_code_that_parks_has_an_exception():

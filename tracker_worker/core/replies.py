@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a caller gets: the stored reply as a value, or the exception that it stands for. Pure."""
+"""What a caller gets: the stored reply as a value, or the exception that it stands for.
+
+Pure: `bus.reply_errors` has the two exceptions that are oslo.messaging's own.
+"""
 
 from typing import Any
 
-from oslo_messaging.rpc.dispatcher import NoSuchMethod, UnsupportedVersion
-
 from tracker_worker import exceptions
 from tracker_worker.core.delivery import Answer
+from tracker_worker.core.records import PARKED
 from tracker_worker.domain.decide import Outcome
 from tracker_worker.domain.errors import BadMessage, ErrorCode
 
-PARKED = "parked"
 PONG = "pong"
 """The answer to a ping: oslo.messaging's own."""
 
@@ -25,6 +26,23 @@ _PARKED_AS: dict[str, type[exceptions.TrackerWorkerException]] = {
     ErrorCode.DATABASE_REJECTS: exceptions.EventParked,
     ErrorCode.INTERNAL_ERROR: exceptions.EventParked,
 }
+
+
+class UnknownMethod(Exception):
+    """The worker has no such method."""
+
+    def __init__(self, method: str) -> None:
+        super().__init__(method)
+        self.method = method
+
+
+class UnknownVersion(Exception):
+    """The method is asked for in a version that the worker does not speak."""
+
+    def __init__(self, version: str, method: str) -> None:
+        super().__init__(version, method)
+        self.version = version
+        self.method = method
 
 
 WORKER_FAULTS = frozenset(code for code, kind in _PARKED_AS.items() if kind is exceptions.EventParked)
@@ -56,11 +74,9 @@ def question_error(method: str, version: str, bad: BadMessage) -> Exception:
 def _parked(method: str, version: str, reply: dict[str, Any]) -> Exception:
     code = reply["code"]
     if code == ErrorCode.UNKNOWN_METHOD:
-        unknown: Exception = NoSuchMethod(method)
-        return unknown
+        return UnknownMethod(method)
     if code == ErrorCode.UNSUPPORTED_VERSION:
-        too_new: Exception = UnsupportedVersion(version, method)
-        return too_new
+        return UnknownVersion(version, method)
     kind = _PARKED_AS.get(code, exceptions.InvalidCommand)
     return kind(f"{code} at {reply['path']}: {reply['message']}")
 

@@ -12,16 +12,21 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from tracker_worker.bus.answers import PONG, answer_to, parked_reply, question_error
 from tracker_worker.core.decode import Event, attempts_key, internal_error
 from tracker_worker.core.delivery import Answer, Delivery
 from tracker_worker.core.notification_body import Header, encode_bounded
+from tracker_worker.core.records import (
+    DeadLetter,
+    NodeChange,
+    OutboxRow,
+    Receipt,
+    Token,
+    Transaction,
+    replayed_letter,
+    token_of,
+)
 from tracker_worker.core.redaction import kept_body
-from tracker_worker.db.dead_letters import DeadLetter, replayed_letter
-from tracker_worker.db.outbox import OutboxRow
-from tracker_worker.db.receipts import Receipt
-from tracker_worker.db.store import NodeChange, Token, token_of
-from tracker_worker.db.unit_of_work import Work
+from tracker_worker.core.replies import PONG, answer_to, parked_reply, question_error
 from tracker_worker.domain.commands import VERSION, Command, GetNode
 from tracker_worker.domain.decide import Decision, Outcome, decide
 from tracker_worker.domain.errors import BadMessage, ErrorCode
@@ -57,7 +62,7 @@ REBUILD = "rebuild_node"
 """What stands for a method where an operator has a node rebuilt."""
 
 
-class Rules(Struct, frozen=True):
+class BatchContext(Struct, frozen=True):
     """What a batch needs besides its events: settings, partition count, clock and ids from outside."""
 
     tracker: TrackerSettings
@@ -86,14 +91,14 @@ class _Progress(Struct):
 
 
 class Batch:
-    """Applies events one after the other to copies of the nodes; `work` and `answers` are the result.
+    """Applies events one after the other to copies of the nodes; `transaction` and `answers` are the result.
 
     Belongs to its lane's thread. An event that raises changes nothing and is parked; its neighbours are
     applied.
     """
 
-    def __init__(self, snapshot: Snapshot, rules: Rules) -> None:
-        self._rules = rules
+    def __init__(self, snapshot: Snapshot, context: BatchContext) -> None:
+        self._context = context
         self._known = snapshot.receipts
         self._nodes = snapshot.nodes
         self._owners = dict(snapshot.uuid_owners)
@@ -126,21 +131,21 @@ class Batch:
         else:
             self._decide(event, event.command)
 
-    def work(self) -> Work:
+    def transaction(self) -> Transaction:
         """Return what to commit; asserts every node's sum first."""
-        commit_id = self._rules.new_id() if self._progress else ""
+        commit_id = self._context.new_id() if self._progress else ""
         for progress in self._progress.values():
             assert_sum(progress.change.after)
             progress.change.after = replace(progress.change.after, commit_id=commit_id)
-            if self._rules.notify:
+            if self._context.notify:
                 self._tell_usage(progress)
         changed = [progress.change for progress in self._progress.values()]
         names = {change.after.name for change in changed}
-        return Work(
+        return Transaction(
             nodes=changed,
             receipts=list(self._receipts.values()),
             dead_letters=self._letters,
-            notifications=self._outbox_rows() if self._rules.notify else [],
+            notifications=self._outbox_rows() if self._context.notify else [],
             settled_attempts=self._settled,
             unchanged={name: token for name, token in self._unchanged.items() if name not in names},
         )
@@ -212,7 +217,7 @@ class Batch:
     def _decide(self, event: Event, command: Command) -> None:
         node = self._node(command.node)
         try:
-            decision = decide(node, command, self._rules.tracker, self._owners)
+            decision = decide(node, command, self._context.tracker, self._owners)
             changes: tuple[Change, ...] = (*decision.changes, *decision.marks)
             # A replay is settled by its receipt.
             recorded = decision.recorded or replayed_letter(event.event_id) is not None
@@ -283,7 +288,7 @@ class Batch:
 
         Its receipt moves the node's sequence if the node has one to move.
         """
-        letter_id = self._rules.new_id()
+        letter_id = self._context.new_id()
         node = self._node(event.node) if event.node is not None and event.owned else None
         sequence = None
         if node is not None and node.sequence:
@@ -352,11 +357,11 @@ class Batch:
         progress.change.after = replace(after, usage_sequence=after.sequence)
 
     def _outbox_rows(self) -> list[OutboxRow]:
-        now = self._rules.clock()
+        now = self._context.clock()
         rows = []
         for node, notice in self._notices:
-            message_id = self._rules.new_id()
-            sent, body = encode_bounded(Header(message_id, self._rules.publisher_id, now), notice)
+            message_id = self._context.new_id()
+            sent, body = encode_bounded(Header(message_id, self._context.publisher_id, now), notice)
             rows.append(OutboxRow(node, sent.event_type, sent.priority, message_id, body))
         return rows
 
