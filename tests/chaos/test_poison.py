@@ -56,10 +56,11 @@ class PoisonTrial(Backlog):
         return died
 
     def progress(self) -> tuple[int, int]:
-        """What a worker leaves behind: receipts, and attempts counted."""
+        """What a worker leaves behind: receipts, and attempts that were begun or came to decoding."""
+        steps = "SELECT sum(2 * begun + CASE WHEN decoded THEN 1 ELSE 0 END) FROM attempts"
         with self.engine.connect() as connection:
-            counted = connection.scalar(sa.text("SELECT coalesce(sum(count), 0) FROM attempts"))
-        return self.settled(), int(counted)
+            recorded = connection.scalar(sa.text(steps))
+        return self.settled(), int(recorded or 0)
 
     def deaths(self) -> Counter[str]:
         """How often each event has killed."""

@@ -4,7 +4,7 @@
 import itertools
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -18,7 +18,7 @@ from tracker_worker.core.batch import BatchContext
 from tracker_worker.core.decode import attempts_key
 from tracker_worker.core.delivery import BARE_TOPIC, DEAD_LETTERED, Answer
 from tracker_worker.core.envelope import encode
-from tracker_worker.core.quarantine import decoded, undecoded
+from tracker_worker.core.quarantine import Attempts
 from tracker_worker.db.tables import ATTEMPTS, CLAIMS, DEAD_LETTERS, NODES, OUTBOX, RECEIPTS
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.commands import Command
@@ -30,7 +30,7 @@ PARTITIONS = 4
 NOW = datetime(2026, 11, 22, 12)
 OTHER_NODE = "node-2"
 SECONDS = 20
-QUICK = {"retry_initial": 0.001, "retry_max": 0.002, "calm_seconds": 0.0}
+QUICK = {"retry_initial": 0.001, "retry_max": 0.002, "min_uptime": 0.0}
 
 _ids = itertools.count(1)
 
@@ -83,7 +83,7 @@ class LaneBench:
         self.seconds = 0.0
         self.commits = 0
         self.unit_of_work = UnitOfWork(engine)
-        context = BatchContext(
+        self.context = BatchContext(
             tracker=tracker,
             partitions=PARTITIONS,
             publisher_id="tracker-worker:test",
@@ -97,7 +97,7 @@ class LaneBench:
             "lane-0",
             [BARE_TOPIC, DEAD_LETTERED, *range(PARTITIONS)],
             self.unit_of_work,
-            context,
+            self.context,
             settings,
             lambda: self.seconds,
             self._committed,
@@ -122,7 +122,7 @@ class LaneBench:
         if partition is None:
             partition = partition_of(node, PARTITIONS)
         delivery = Recorded(body, partition, redelivered, compression)
-        self.lane.submit(delivery)
+        self.lane.inbox.put(delivery)
         return delivery
 
     def run(self) -> None:
@@ -165,7 +165,7 @@ class LaneBench:
     def close(self) -> None:
         self.unit_of_work.close()
 
-    def _committed(self) -> None:
+    def _committed(self, _nodes: Collection[str]) -> None:
         self.commits += 1
 
     def rows(self, table: sa.Table) -> list[dict[str, Any]]:
@@ -193,14 +193,12 @@ class LaneBench:
 
     def attempts(self) -> dict[str, int]:
         """What is kept of the attempts of each event."""
-        return {row["event_id"]: row["count"] for row in self.rows(ATTEMPTS)}
+        return {row["event_id"]: Attempts(row["begun"], row["decoded"]) for row in self.rows(ATTEMPTS)}
 
     def died(self, times: int, *deliveries: Recorded) -> None:
         """So often a worker has counted these deliveries, which wait, and then died while it ran them."""
-        count = undecoded(times)
-        if times > 1 or times >= self.max_attempts:
-            count = decoded(count)
-        self.unit_of_work.count_attempts({attempts_key(delivery): count for delivery in deliveries})
+        attempts = Attempts(times, decoded=times > 1 or times >= self.max_attempts)
+        self.unit_of_work.record_attempts({attempts_key(delivery): attempts for delivery in deliveries})
 
     def notifications(self) -> list[dict[str, Any]]:
         """The messages that wait in the outbox, in order."""

@@ -9,7 +9,7 @@ from tests.functional.statements import Fault, death, disk_full, lost_commits, w
 from tests.servers.server import wait_until
 from tracker_worker.core import decode
 from tracker_worker.core.envelope import encode, open_envelope
-from tracker_worker.core.quarantine import begin, decoded, undecoded
+from tracker_worker.core.quarantine import Attempts
 from tracker_worker.db.tables import ATTEMPTS, DEAD_LETTERS
 from tracker_worker.domain.partitions import partition_of
 from tracker_worker.worker.lane import LaneSettings
@@ -50,7 +50,7 @@ def test_a_redelivered_event_is_counted_and_committed_before_it_runs(bench):
     with Fault(bench.engine, "UPDATE nodes", look, times=1):
         bench.run()
     ((row,),) = counted
-    assert (row["event_id"], row["count"]) == (decode.attempts_key(delivery), undecoded(1))
+    assert (row["event_id"], row["begun"], row["decoded"]) == (decode.attempts_key(delivery), 1, False)
     assert delivery.outcome == "granted"
 
 
@@ -71,7 +71,7 @@ def test_the_count_goes_in_the_transaction_that_settles(a_bench):
     delivery = one.deliver(boot(), "event-a", redelivered=True)
     with death(one, "INSERT INTO outbox"):
         one.run()
-    assert one.attempts() == {decode.attempts_key(delivery): undecoded(1)}
+    assert one.attempts() == {decode.attempts_key(delivery): Attempts(1)}
     assert one.used()[0] == 0
 
 
@@ -132,7 +132,7 @@ def settles(delivery):
 
 def test_what_one_more_death_would_park_waits_until_the_worker_has_lived_for_a_while(a_bench):
     """Kills from outside that follow each other hit the same innocent event again and again."""
-    bench = a_bench(calm_seconds=CALM)
+    bench = a_bench(min_uptime=CALM)
     bench.track(NODE, OTHER_NODE)
     innocent = bench.deliver(boot("innocent"), redelivered=True)
     later = bench.deliver(boot("later"))
@@ -146,7 +146,7 @@ def test_what_one_more_death_would_park_waits_until_the_worker_has_lived_for_a_w
 
 
 def test_everything_goes_on_in_order_when_the_worker_has_lived_for_a_while(a_bench):
-    bench = a_bench(calm_seconds=CALM, batch_size=2)
+    bench = a_bench(min_uptime=CALM, batch_size=2)
     bench.track(NODE, OTHER_NODE)
     deliveries = [bench.deliver(boot(f"i-{n}"), redelivered=n == 1) for n in range(6)]
     other = bench.deliver(boot("other", node=OTHER_NODE))
@@ -160,14 +160,14 @@ def test_everything_goes_on_in_order_when_the_worker_has_lived_for_a_while(a_ben
 
 def test_no_two_lanes_of_a_process_run_last_attempts_at_the_same_moment():
     """Found by a trial with two lanes: one's killer had the other's innocent parked."""
-    settings = LaneSettings(calm_seconds=5.0)
-    assert [settings.for_lane(number).calm_seconds for number in range(3)] == [5.0, 10.0, 15.0]
+    settings = LaneSettings(min_uptime=5.0)
+    assert [settings.for_lane(number).min_uptime for number in range(3)] == [5.0, 10.0, 15.0]
     assert settings.for_lane(0) == settings
 
 
 def test_what_rests_is_finished_by_a_worker_that_is_told_to_end(a_bench):
     """Found by the simulation: it was left to the next worker."""
-    bench = a_bench(calm_seconds=CALM)
+    bench = a_bench(min_uptime=CALM)
     bench.track(NODE, OTHER_NODE)
     innocent = bench.deliver(boot(), redelivered=True)
     bench.died(MAX_ATTEMPTS - 1, innocent)
@@ -180,7 +180,7 @@ def test_what_rests_is_finished_by_a_worker_that_is_told_to_end(a_bench):
 
 def test_what_waits_for_its_last_attempt_and_comes_again_is_dropped(a_bench):
     """The connection was lost meanwhile: the broker hands all of it out once more."""
-    bench = a_bench(calm_seconds=CALM)
+    bench = a_bench(min_uptime=CALM)
     bench.track(NODE, OTHER_NODE)
     lost = bench.deliver(boot(), "event-a", redelivered=True)
     other = bench.deliver(boot("other", node=OTHER_NODE))
@@ -188,7 +188,7 @@ def test_what_waits_for_its_last_attempt_and_comes_again_is_dropped(a_bench):
     with bench.at_work():
         settles(other)
         lost.live = False
-        bench.lane.drop(lost.partition)
+        bench.lane.inbox.drop(lost.partition)
         bench.seconds = CALM
         again = bench.deliver(boot(), "event-a", redelivered=True)
         settles(again)
@@ -303,9 +303,9 @@ def test_a_redelivered_event_with_a_reused_id_leaves_no_count(bench):
 
 def test_counts_are_kept_apart_for_other_events(bench):
     bench.track(NODE, OTHER_NODE)
-    bench.unit_of_work.count_attempts({"another": MAX_ATTEMPTS})
+    bench.unit_of_work.record_attempts({"another": Attempts(1, decoded=True)})
     bench.send(boot(node=OTHER_NODE), "event-a", redelivered=True)
-    assert bench.attempts() == {"another": MAX_ATTEMPTS}
+    assert bench.attempts() == {"another": Attempts(1, decoded=True)}
 
 
 class Death(BaseException):
@@ -323,7 +323,7 @@ def kills_while_decoded(monkeypatch, text):
     monkeypatch.setattr(decode, "open_envelope", die)
 
 
-def test_an_event_that_kills_while_it_is_decoded_is_parked_undecoded(a_bench, monkeypatch):
+def test_an_event_that_kills_while_it_is_decoded_is_parked_Attempts(a_bench, monkeypatch):
     """Its neighbours are applied; it costs the first death, which nobody counts, and three more."""
     first = a_bench()
     first.track()
@@ -349,7 +349,7 @@ def test_an_event_that_was_parked_undecoded_stays_parked_when_its_acknowledgemen
     """Once it was applied late, behind the later events of its node: its own id has no receipt."""
     bench.track()
     first = bench.deliver(boot(), "event-a", redelivered=True)
-    bench.unit_of_work.count_attempts({decode.attempts_key(first): undecoded(MAX_ATTEMPTS)})
+    bench.unit_of_work.record_attempts({decode.attempts_key(first): Attempts(MAX_ATTEMPTS)})
     bench.run()
     kills_while_decoded(monkeypatch, b"event-a")
     again = bench.deliver_body(first.body, redelivered=True)
@@ -377,8 +377,8 @@ def test_a_death_while_decoding_is_no_proof_once_it_was_decoded(bench):
     """A kill from outside hit it there: it is kept with names and body, and can be replayed."""
     bench.track()
     delivery = bench.deliver(boot(), "event-a", redelivered=True)
-    alone_and_decoded = decoded(undecoded(MAX_ATTEMPTS - 1))
-    bench.unit_of_work.count_attempts({decode.attempts_key(delivery): begin(alone_and_decoded)})
+    alone_and_decoded = Attempts(MAX_ATTEMPTS - 1, decoded=True)
+    bench.unit_of_work.record_attempts({decode.attempts_key(delivery): alone_and_decoded.begin()})
     bench.run()
     assert bench.parked() == [("event-a", "worker_died")]
     assert bench.rows(DEAD_LETTERS)[0]["method"] == "instance_claim"
@@ -391,11 +391,11 @@ def test_an_attempt_whose_count_was_reported_lost_is_not_counted_twice(a_bench):
     delivery = bench.deliver(boot(), "event-a", redelivered=True)
     with lost_commits(bench.engine, times=1), death(bench, "INSERT INTO outbox"):
         bench.run()
-    assert bench.attempts() == {decode.attempts_key(delivery): undecoded(1)}
+    assert bench.attempts() == {decode.attempts_key(delivery): Attempts(1)}
 
 
 def test_a_worker_that_was_given_up_takes_no_count_back(bench):
     """Its successor has counted on meanwhile."""
-    bench.unit_of_work.count_attempts({"key": 3})
-    bench.unit_of_work.count_attempts({"key": 2})
-    assert bench.attempts() == {"key": 3}
+    bench.unit_of_work.record_attempts({"key": Attempts(1, decoded=True)})
+    bench.unit_of_work.record_attempts({"key": Attempts(1)})
+    assert bench.attempts() == {"key": Attempts(1, decoded=True)}

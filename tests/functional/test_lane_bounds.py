@@ -232,7 +232,7 @@ def test_what_waits_for_a_queue_that_was_lost_is_dropped(bench):
     lost, kept = node_of(0), node_of(1)
     bench.track(lost, kept)
     dropped, others = boots(bench, 3, lost), boots(bench, 3, kept)
-    bench.lane.drop(0)
+    bench.lane.inbox.drop(0)
     bench.run()
     assert (settled(dropped), settled(others)) == ([0] * 3, [1] * 3)
     assert bench.used(lost)[0] == 0

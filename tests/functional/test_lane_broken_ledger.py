@@ -11,7 +11,7 @@ from tests.functional.manage import Manage
 from tests.functional.statements import Fault, death, disk_full, lost_commits, out_of_range
 from tracker_worker.core.decode import attempts_key
 from tracker_worker.core.envelope import encode
-from tracker_worker.core.quarantine import undecoded
+from tracker_worker.core.quarantine import Attempts
 from tracker_worker.db import queries
 from tracker_worker.db.tables import CLAIMS, NODES
 from tracker_worker.db.unit_of_work import UnitOfWork
@@ -265,7 +265,7 @@ def test_held_event_is_counted_before_it_runs(broken):
     broken.seconds += 60
     with death(broken, "INSERT INTO outbox"):
         broken.run()
-    assert broken.attempts() == {attempts_key(delivery): undecoded(1)}
+    assert broken.attempts() == {attempts_key(delivery): Attempts(1)}
 
 
 def test_held_event_that_met_too_many_deaths_is_parked_once_its_node_is_whole(broken):
@@ -286,13 +286,13 @@ def test_attempts_that_another_worker_has_counted_are_not_given_back(broken):
     key = attempts_key(delivery)
 
     def count_on():
-        successor.count_attempts({key: undecoded(2)})
+        successor.record_attempts({key: Attempts(2)})
         return disk_full()
 
     with Fault(broken.engine, "SELECT nodes", count_on, times=1):
         broken.run()
     successor.close()
-    assert broken.attempts() == {key: undecoded(2)}
+    assert broken.attempts() == {key: Attempts(2)}
 
 
 def test_attempt_whose_giving_back_was_reported_lost_is_given_back_once(broken):
@@ -314,7 +314,7 @@ def test_events_that_were_held_run_before_those_that_came_later(broken):
 def test_held_event_that_the_broker_hands_out_again_is_applied_once(broken):
     first = broken.send(boot("i-1"), "event-a")
     first.live = False
-    broken.lane.drop(first.partition)
+    broken.lane.inbox.drop(first.partition)
     again = broken.send(boot("i-1"), "event-a", redelivered=True)
     mend(broken.engine)
     broken.seconds += 60
@@ -341,7 +341,7 @@ def test_torn_read_of_a_node_is_read_once_more_and_holds_nothing(bench, monkeypa
         reads.append(names)
         return {n: replace(node, claims={}) if len(reads) == 1 else node for n, node in load(names).items()}
 
-    bench.lane._committer.forget_nodes()
+    bench.lane.nodes.clear()
     monkeypatch.setattr(bench.unit_of_work, "load", torn_once)
     assert bench.send(boot("i-1")).outcome == "granted"
     assert len(reads) == 2

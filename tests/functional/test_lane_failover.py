@@ -74,7 +74,7 @@ def test_lost_connection_costs_the_lane_all_its_cached_nodes(bench, beginning):
 
 def test_lost_partition_costs_the_lane_all_its_cached_nodes(bench):
     bench.track()
-    bench.lane.drop(0)
+    bench.lane.inbox.drop(0)
     with watched(bench.engine) as seen:
         bench.send(command("build_failed"))
     assert [s for s in seen if s.sql.startswith("SELECT nodes")], "loaded again"

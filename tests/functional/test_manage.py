@@ -15,7 +15,8 @@ from tests.functional.lanes import NOW, OTHER_NODE, PARTITIONS
 from tests.functional.manage import Manage
 from tracker_worker.cmd.bootstrap import database_file
 from tracker_worker.core.envelope import encode
-from tracker_worker.db import receipts, retention, revisions
+from tracker_worker.core.quarantine import Attempts
+from tracker_worker.db import attempts, retention, revisions
 from tracker_worker.db.tables import ATTEMPTS
 from tracker_worker.domain.objects import Limits
 from tracker_worker.domain.partitions import partition_of
@@ -131,7 +132,7 @@ def test_a_purge_can_be_tried_first(bench, engine, manage):
     bench.send(command("remove_node", force=True), "removed")
     bench.date(datetime(2020, 1, 1), "tracked", "removed")
     with engine.begin() as connection:
-        receipts.count_attempts(connection, {"gone": 1})
+        attempts.record(connection, {"gone": Attempts(1)})
         connection.execute(sa.update(ATTEMPTS).values(counted_at=datetime(2020, 1, 1)))
     expected = {"receipts": 3, "dead_letters": 0, "nodes": 1, "attempts": 1, "days": 7}
     assert manage.json("db", "purge", "--dry-run") == expected | {"dry_run": True}

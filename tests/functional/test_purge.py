@@ -12,7 +12,8 @@ from tests.builders import NODE, command
 from tests.functional.lanes import OTHER_NODE, PARTITIONS, rows
 from tests.functional.statements import Fault, disk_full, watched
 from tracker_worker.core.envelope import encode
-from tracker_worker.db import receipts, retention
+from tracker_worker.core.quarantine import Attempts
+from tracker_worker.db import attempts, retention
 from tracker_worker.db.retention import NAMES_AT_ONCE, ROWS_AT_ONCE, Sequenced
 from tracker_worker.db.tables import ATTEMPTS, DEAD_LETTERS, NODES, RECEIPTS, TOUCHED
 from tracker_worker.domain.partitions import partition_of
@@ -323,7 +324,7 @@ def test_settled_letters_go_and_parked_ones_stay(bench, engine, purge, now):
 def test_attempts_end_with_the_receipts_of_their_time(engine, purge, received, now):
     """What was counted of a message that never came again is deleted by nobody else."""
     with engine.begin() as connection:
-        receipts.count_attempts(connection, {"old": 1, "young": 1})
+        attempts.record(connection, {"old": Attempts(1), "young": Attempts(1)})
     with engine.begin() as connection:
         old = ATTEMPTS.c.event_id == "old"
         connection.execute(sa.update(ATTEMPTS).where(old).values(counted_at=now - timedelta(days=8)))

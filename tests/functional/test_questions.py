@@ -105,7 +105,7 @@ def test_a_question_under_an_id_of_another_command_is_answered(bench):
 
 def test_a_bad_question_about_a_broken_node_is_answered(bench):
     bench.track(NODE, OTHER_NODE)
-    bench.lane._committer._held.hold([NODE])
+    bench.lane.broken.held.hold([NODE])
     delivery = bench.deliver_body(question("reboot"))
     bench.run()
     assert delivery.outcome == "NoSuchMethod"

@@ -13,6 +13,7 @@ from tests.builders import a_flavor, a_migration, a_report, an_instance, command
 from tests.functional.lanes import NOW, PARTITIONS, LaneBench
 from tests.functional.statements import watched
 from tracker_worker.bus.publisher import Notification
+from tracker_worker.core.quarantine import Attempts
 from tracker_worker.db import outbox, receipts, retention, store
 from tracker_worker.db.tables import METADATA
 from tracker_worker.domain.commands import Command
@@ -214,7 +215,7 @@ def executed(a_bench) -> dict[str, object]:
     with watched(bench.engine) as seen:
         for batch in numbers():
             everything(a_cold_lane(a_bench), bench, batch, redelivered=True)
-        bench.unit_of_work.count_attempts({"twice": 2})
+        bench.unit_of_work.record_attempts({"twice": Attempts(1)})
         bench.unit_of_work.show(NODES)
         settings = RelaySettings(window=50)
         relay = Relay(bench.engine, _Nowhere(), settings, "relay", lambda: NOW, time.monotonic, lambda: None)

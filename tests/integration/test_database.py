@@ -20,6 +20,7 @@ from tests.functional.conftest import a_bench, bench  # noqa: F401
 from tests.functional.lanes import rows
 from tests.functional.statements import watched
 from tests.servers.mariadb import MariaDB
+from tracker_worker.core.quarantine import Attempts
 from tracker_worker.core.records import (
     NO_ROW,
     DeadLetter,
@@ -29,7 +30,7 @@ from tracker_worker.core.records import (
     Transaction,
     token_of,
 )
-from tracker_worker.db import dead_letter_queries, lease, outbox, receipts, retention, store
+from tracker_worker.db import attempts, dead_letter_queries, lease, outbox, receipts, retention, store
 from tracker_worker.db.clock import UtcNow
 from tracker_worker.db.connection import LazyConnection
 from tracker_worker.db.engine import create_engine, sync_schema
@@ -128,7 +129,7 @@ def test_a_node_comes_back_as_it_was(bench):  # noqa: F811
     resources = msgspec.convert(RESOURCES, Resources)
     assert bench.send(a_report(resources=resources)).outcome == "applied"
     bench.send(command("instance_claim", instance=an_instance("ü-1", a_flavor(3, 2**31 - 1, 2**31 - 1))))
-    kept = bench.lane._committer._nodes[NODE]
+    kept = bench.lane.nodes.get([NODE])[NODE]
     assert bench.unit_of_work.load([NODE]) == {NODE: kept}
     assert kept.resources == resources
     assert (kept.ratios.cpu, kept.ratios.ram) == (0.1, 1_000_000.0)
@@ -221,7 +222,7 @@ def test_rows_are_dated_by_the_clock_of_the_database(engine, a_unit_of_work):
         before = connection.scalar(sa.select(UtcNow()))
     unit_of_work.commit(work(receipts=[a_receipt(), a_receipt("event-b")], dead_letters=[letter]))
     unit_of_work.commit(work(receipts=[a_receipt("event-c")]))
-    unit_of_work.count_attempts({"event-a": 1})
+    unit_of_work.record_attempts({"event-a": Attempts(1)})
     with engine.begin() as connection:
         after = connection.scalar(sa.select(UtcNow()))
     columns = ((RECEIPTS, "recorded_at"), (DEAD_LETTERS, "recorded_at"), (ATTEMPTS, "counted_at"))
@@ -244,11 +245,13 @@ def test_a_letter_that_does_not_know_its_nodes_sequence_gets_it(engine, a_unit_o
 
 
 def test_attempts_are_counted_and_forgotten(connection):
-    receipts.count_attempts(connection, {"a": 1, "b": 1})
-    receipts.count_attempts(connection, {"b": 2, "c": 1})
-    assert receipts.attempts(connection, ["a", "b", "c", "d"]) == {"a": 1, "b": 2, "c": 1}
-    receipts.forget_attempts(connection, ["a", "b"])
-    assert receipts.attempts(connection, ["a", "b", "c"]) == {"c": 1}
+    one, two = Attempts(1), Attempts(2, decoded=True)
+    attempts.record(connection, {"a": one, "b": one})
+    attempts.record(connection, {"b": two, "c": one})
+    attempts.record(connection, {"b": one})
+    assert attempts.find(connection, ["a", "b", "c", "d"]) == {"a": one, "b": two, "c": one}
+    attempts.forget(connection, ["a", "b"])
+    assert attempts.find(connection, ["a", "b", "c"]) == {"c": one}
 
 
 def test_texts_compare_byte_for_byte_and_may_be_as_long_as_their_columns(connection):
@@ -434,9 +437,9 @@ def test_rows_from_before_revision_0004_get_their_times_and_places(empty_url):
     letters = {row["id"]: (row["sequence"], row["settled_at"]) for row in rows(made, DEAD_LETTERS)}
     settled_at = datetime.fromisoformat(at)
     assert letters == {"e-1": (5, None), "e-2": (None, settled_at), "e-3": (None, settled_at)}
-    (attempts,) = rows(made, ATTEMPTS)
-    assert attempts["count"] == 3
-    assert now - timedelta(minutes=1) < attempts["counted_at"] <= now
+    (row,) = rows(made, ATTEMPTS)
+    assert (row["begun"], row["decoded"]) == (1, True)
+    assert now - timedelta(minutes=1) < row["counted_at"] <= now
     made.dispose()
 
 

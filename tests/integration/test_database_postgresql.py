@@ -12,6 +12,7 @@ from tests.builders import NODE, command
 from tests.functional.conftest import a_bench, bench  # noqa: F401
 from tests.integration.operators import OnPostgreSQL
 from tests.servers.postgresql import PostgreSQL
+from tracker_worker.core.quarantine import Attempts
 from tracker_worker.db.engine import create_engine
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.worker.service import CONNECTIONS_OF_A_LANE
@@ -71,9 +72,9 @@ def test_lane_keeps_two_connections_and_works_with_no_fewer(database_url):
     for size, enough in ((CONNECTIONS_OF_A_LANE, True), (CONNECTIONS_OF_A_LANE - 1, False)):
         made = create_engine(database_url, max_pool_size=size, max_overflow=0, pool_timeout=0.01)
         unit_of_work = UnitOfWork(made)
-        unit_of_work.count_attempts({"event": 1})
+        unit_of_work.record_attempts({"event": Attempts(1)})
         with nullcontext() if enough else pytest.raises(PoolTimeout):
-            assert unit_of_work.attempts(["event"]) == {"event": 1}
+            assert unit_of_work.attempts(["event"]) == {"event": Attempts(1)}
             assert made.pool.checkedout() == size
         unit_of_work.close()
         made.dispose()

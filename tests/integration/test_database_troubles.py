@@ -85,7 +85,7 @@ def test_deleted_claim_is_noticed_listed_and_rebuilt_on_every_database(any_url):
         with made.connect() as connection:
             assert [node.broken for node in queries.nodes(connection)] == [True]
         node = other.unit_of_work.load([NODE])[NODE]
-        batch = Batch(Snapshot({}, {NODE: node}, {}), other.lane._committer._rules)
+        batch = Batch(Snapshot({}, {NODE: node}, {}), other.context)
         batch.rebuild(NODE, "rebuild-1")
         other.unit_of_work.commit(batch.transaction())
         for each in (one, other):

@@ -9,7 +9,7 @@ from tests.servers.server import wait_until
 from tracker_worker.db import sessions
 from tracker_worker.db.engine import create_engine
 
-LOCK = "INSERT INTO attempts VALUES ('one', 1, '2026-11-22')"
+LOCK = "INSERT INTO attempts VALUES ('one', '2026-11-22', 1, false)"
 SETTINGS = "SELECT setting::int FROM pg_settings WHERE name LIKE 'tcp\\_%' ORDER BY name"
 HALF = """
 SELECT count(*) FROM pg_stat_activity

@@ -16,18 +16,19 @@ from msgspec.structs import replace
 from tracker_worker.bus.publisher import NotificationRefused
 from tracker_worker.bus.rabbit.subscription import RabbitDelivery
 from tracker_worker.core.batch import Batch
-from tracker_worker.core.quarantine import deaths_of, without_the_last
+from tracker_worker.core.quarantine import NO_ATTEMPTS, Attempts, defer_last_attempts
 from tracker_worker.core.records import NO_ROW, NodeChange, OutboxRow, Receipt, Transaction
-from tracker_worker.db import outbox, receipts, retention, store
+from tracker_worker.db import attempts, outbox, receipts, retention, store
 from tracker_worker.db.retention import Ages
 from tracker_worker.db.tables import OUTBOX, RECEIPTS
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain import audit, node
 from tracker_worker.domain.flavors import Amounts
-from tracker_worker.worker import lane
-from tracker_worker.worker.committer import Committer
-from tracker_worker.worker.inbox import Waiting
+from tracker_worker.worker import quarantine
+from tracker_worker.worker.broken_nodes import BrokenNodes
+from tracker_worker.worker.inbox import Inbox
 from tracker_worker.worker.lane import Lane
+from tracker_worker.worker.node_cache import NodeCache
 from tracker_worker.worker.purge import Purge, Purged
 from tracker_worker.worker.relay import Relay
 
@@ -108,8 +109,7 @@ def compares_the_sequence_alone(monkeypatch: pytest.MonkeyPatch) -> None:
         swap(connection, changes)
 
     monkeypatch.setattr(store, "swap", trust)
-    monkeypatch.setattr(Committer, "forget_nodes", lambda _committer: None)
-    monkeypatch.setattr(Committer, "_prepare_retry", lambda committer, _: committer._unit_of_work.discard())
+    monkeypatch.setattr(NodeCache, "clear", lambda _nodes: None)
 
 
 @mutant
@@ -143,18 +143,8 @@ def acknowledges_with_a_tag_of_a_closed_channel(monkeypatch: pytest.MonkeyPatch)
 
 @mutant
 def keeps_its_cache_after_a_failed_commit(monkeypatch: pytest.MonkeyPatch) -> None:
-    commit = Committer._commit
-
-    def commit_and_keep(committer: Committer, events: Any) -> None:
-        kept = dict(committer._nodes)
-        try:
-            commit(committer, events)
-        except Exception:
-            committer._nodes.update(kept)
-            raise
-
-    monkeypatch.setattr(Committer, "_commit", commit_and_keep)
-    monkeypatch.setattr(Committer, "forget_nodes", lambda _committer: None)
+    monkeypatch.setattr(NodeCache, "forget", lambda _nodes, _names: None)
+    monkeypatch.setattr(NodeCache, "clear", lambda _nodes: None)
 
 
 @mutant
@@ -196,51 +186,51 @@ def adds_what_it_releases(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def parks_the_events_of_a_broken_node(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tracker_worker.worker.committer._sum_faults", lambda _nodes: {})
+    monkeypatch.setattr("tracker_worker.worker.node_cache.sum_faults", lambda _nodes: {})
 
 
 @mutant
 def forgets_the_events_of_a_broken_node(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "tracker_worker.worker.held.HeldEvents.release", lambda held, node: held._events.pop(node)[:0]
+        "tracker_worker.core.held.HeldEvents.release", lambda held, node: held._events.pop(node)[:0]
     )
 
 
 @mutant
 def never_counts_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(receipts, "count_attempts", lambda _connection, _counts: None)
+    monkeypatch.setattr(attempts, "record", lambda _connection, _attempts: None)
 
 
 @mutant
 def counts_attempts_again_when_a_commit_seems_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    count = receipts.count_attempts
+    record = attempts.record
 
-    def add(connection: sa.Connection, counts: dict[str, int]) -> None:
-        kept = receipts.attempts(connection, counts)
-        count(connection, {key: kept.get(key, 0) + 2 for key in counts})
+    def add(connection: sa.Connection, begun: dict[str, Attempts]) -> None:
+        recorded = attempts.find(connection, begun)
+        record(connection, {key: recorded.get(key, NO_ATTEMPTS).begin() for key in begun})
 
-    monkeypatch.setattr(receipts, "count_attempts", add)
+    monkeypatch.setattr(attempts, "record", add)
 
 
 @mutant
 def forgets_the_deaths_of_events_that_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    def forget(connection: sa.Connection, event_ids: list[str], *_counts: int) -> None:
-        receipts.forget_attempts(connection, event_ids)
+    def forget(connection: sa.Connection, event_ids: list[str], *_attempts: Attempts) -> None:
+        attempts.forget(connection, event_ids)
 
-    monkeypatch.setattr(receipts, "give_back_attempts", forget)
+    monkeypatch.setattr(attempts, "take_back", forget)
 
 
 @mutant
 def counts_no_attempts_of_events_that_were_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    recheck = Committer.recheck
+    recheck = BrokenNodes.recheck
 
-    def release_as_new(committer: Committer) -> Any:
-        released: Any = recheck(committer)
+    def release_as_new(broken: BrokenNodes) -> Any:
+        released: Any = recheck(broken)
         for delivery in released:
             delivery.redelivered = False
         return released
 
-    monkeypatch.setattr(Committer, "recheck", release_as_new)
+    monkeypatch.setattr(BrokenNodes, "recheck", release_as_new)
 
 
 @mutant
@@ -369,24 +359,24 @@ def answers_reads_from_a_stale_cache(monkeypatch: pytest.MonkeyPatch) -> None:
         commit(unit_of_work, replace(work, unchanged={}))
 
     monkeypatch.setattr(UnitOfWork, "commit", commit_writes)
-    monkeypatch.setattr(Committer, "forget_nodes", lambda _committer: None)
+    monkeypatch.setattr(Inbox, "was_dropped", lambda _inbox: False)
 
 
 @mutant
-def forgets_what_rests(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Waiting, "rest", lambda _waiting, _deliveries: None)
+def forgets_what_is_deferred(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Inbox, "defer", lambda _inbox, _deliveries: None)
 
 
 @mutant
-def never_wakes_what_rests(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Waiting, "wake", lambda _waiting: None)
+def never_resumes_what_is_deferred(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Inbox, "resume", lambda _inbox: None)
 
 
 @mutant
-def lets_others_overtake_what_rests(monkeypatch: pytest.MonkeyPatch) -> None:
-    def rest_alone(counted: Any, max_attempts: int) -> tuple[list[Any], list[Any]]:
-        _, later = without_the_last(counted, max_attempts)
-        last = [x for x, count in counted if count and deaths_of(count) == max_attempts - 1 and x in later]
+def lets_others_overtake_what_is_deferred(monkeypatch: pytest.MonkeyPatch) -> None:
+    def defer_alone(counted: Any, max_attempts: int) -> tuple[list[Any], list[Any]]:
+        _, later = defer_last_attempts(counted, max_attempts)
+        last = [x for x, each in counted if each.begun and each.begun == max_attempts - 1 and x in later]
         return [each for each in counted if each[0] not in last], last
 
-    monkeypatch.setattr(lane, "without_the_last", rest_alone)
+    monkeypatch.setattr(quarantine, "defer_last_attempts", defer_alone)

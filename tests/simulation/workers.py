@@ -33,7 +33,7 @@ BOUNDS = LaneSettings(
     prefetch=PREFETCH,
     retry_initial=0.0,
     retry_max=0.0,
-    calm_seconds=0.02,
+    min_uptime=0.02,
     recheck_seconds=0.02,
 )
 """A worker has lived for a while after some batches: the world's clocks hardly go on while it works."""
@@ -92,7 +92,9 @@ class Process:
         )
         self.unit_of_work = UnitOfWork(engine)
         queues = [BARE_TOPIC, DEAD_LETTERED, *range(PARTITIONS)]
-        self.lane = Lane("lane-0", queues, self.unit_of_work, context, BOUNDS, hooks.monotonic, lambda: None)
+        self.lane = Lane(
+            "lane-0", queues, self.unit_of_work, context, BOUNDS, hooks.monotonic, lambda _nodes: None
+        )
         self.dispatcher = Dispatcher([self.lane], lambda: None)
         settings = RelaySettings(window=6, lease_seconds=LEASE_SECONDS, retry_max=0.0)
         owner = str(uuid.UUID(int=number))
@@ -140,17 +142,20 @@ class Process:
         if subscription is not None:
             subscription.end()
 
-    def submit(self, delivery: Delivery) -> bool:
-        if self.lane._waiting._queues[delivery.partition].full():
+    def inbox(self, _partition: int) -> "Process":
+        return self
+
+    def put(self, delivery: Delivery) -> bool:
+        if self.lane.inbox.is_full(delivery.partition):
             # It would wait for the lane, which is on this thread here.
             raise faults.Violation(f"partition {delivery.partition} is sent more than prefetch")
         self._taken.append(delivery)
         seen = Seen(self, delivery)
         self.held.add(seen)
-        return self.dispatcher.submit(seen)
+        return self.dispatcher.inbox(seen.partition).put(seen)
 
     def drop(self, partition: int) -> None:
-        self.dispatcher.drop(partition)
+        self.dispatcher.inbox(partition).drop(partition)
 
     def send(self, reply: Any) -> None:
         self.hooks.replied(reply)
@@ -200,7 +205,7 @@ class Process:
 
     def _held_back(self) -> set[int]:
         """Which deliveries wait until somebody rebuilds their node."""
-        held = self.lane._committer._held._events.values()
+        held = self.lane.broken.held._events.values()
         seen: list[Any] = [event.delivery for events in held for event in events]
         return {id(each._delivery) for each in seen}
 

@@ -63,13 +63,21 @@ class Delivery(Protocol):
         ...
 
 
-class Lanes(Protocol):
-    """Where deliveries go."""
+class EventInbox(Protocol):
+    """Where the deliveries of one lane's partitions wait. Any thread."""
 
-    def submit(self, delivery: Delivery) -> bool:
-        """Queue a delivery; False when nothing is taken any more."""
+    def put(self, delivery: Delivery) -> bool:
+        """Add a delivery; False when nothing is taken any more."""
         ...
 
     def drop(self, partition: int) -> None:
         """Forget what waits for a partition: the broker will hand it out again."""
+        ...
+
+
+class EventSink(Protocol):
+    """Where deliveries go."""
+
+    def inbox(self, partition: int) -> EventInbox:
+        """Return the inbox of a partition's lane."""
         ...

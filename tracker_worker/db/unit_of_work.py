@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping
 
 import sqlalchemy as sa
 
+from tracker_worker.core.quarantine import Attempts
 from tracker_worker.core.records import NO_ROW, Receipt, Transaction
-from tracker_worker.db import dead_letters, outbox, receipts, store
+from tracker_worker.db import attempts, dead_letters, outbox, receipts, store
 from tracker_worker.db.connection import LazyConnection
 from tracker_worker.db.store import StaleNode
 from tracker_worker.domain.node import Node
@@ -52,25 +53,25 @@ class UnitOfWork:
         with self._reads.transaction() as connection:
             return store.uuid_owners(connection, uuids)
 
-    def attempts(self, event_ids: Iterable[str]) -> dict[str, int]:
-        """Return how often each of these events was under way before, where it was."""
+    def attempts(self, event_ids: Iterable[str]) -> dict[str, Attempts]:
+        """Return the attempts of those of these events that have any."""
         with self._reads.transaction() as connection:
-            return receipts.attempts(connection, event_ids)
+            return attempts.find(connection, event_ids)
 
-    def count_attempts(self, counts: Mapping[str, int]) -> None:
-        """Commit how often each of these events was under way, this time included, before they run."""
+    def record_attempts(self, begun: Mapping[str, Attempts]) -> None:
+        """Commit the attempts of events, the one that begins now included."""
         with self._connection.transaction() as connection:
-            receipts.count_attempts(connection, counts)
+            attempts.record(connection, begun)
 
-    def give_back_attempts(self, event_ids: Iterable[str], least: int, most: int, before: int) -> None:
-        """Commit that the last attempts of these events do not count: they did not run."""
+    def take_back_attempts(self, event_ids: Iterable[str], begun: Attempts, before: Attempts) -> None:
+        """Commit that the attempt that was begun last does not count: the events did not run."""
         with self._connection.transaction() as connection:
-            receipts.give_back_attempts(connection, event_ids, least, most, before)
+            attempts.take_back(connection, event_ids, begun, before)
 
     def forget_attempts(self, event_ids: Iterable[str]) -> None:
-        """Commit that these events were never under way."""
+        """Commit that these events have no attempts."""
         with self._connection.transaction() as connection:
-            receipts.forget_attempts(connection, event_ids)
+            attempts.forget(connection, event_ids)
 
     def commit(self, transaction: Transaction) -> None:
         """Commit a batch, all or nothing. Raises StaleNode when another writer was here."""
@@ -81,7 +82,7 @@ class UnitOfWork:
                 dead_letters.settle(connection, transaction.receipts)
             store.save(connection, transaction.nodes)
             if transaction.settled_attempts:
-                receipts.forget_attempts(connection, transaction.settled_attempts)
+                attempts.forget(connection, transaction.settled_attempts)
             if transaction.dead_letters:
                 dead_letters.add(connection, transaction.dead_letters)
             if transaction.unchanged:

@@ -4,13 +4,13 @@
 import time
 from collections.abc import Callable, Sequence
 
-from tracker_worker.core.delivery import Delivery
+from tracker_worker.worker.inbox import Inbox
 from tracker_worker.worker.lane import Lane
 from tracker_worker.worker.threads import worker_thread
 
 
 class Dispatcher:
-    """Hands deliveries to lanes: partition p belongs to lane p mod the number of lanes, for ever.
+    """Knows the lanes: partition p belongs to lane p mod the number of lanes, for ever.
 
     `failed` is called, on the lane's thread, when a lane ends by an error that it does not know.
     """
@@ -24,16 +24,9 @@ class Dispatcher:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, delivery: Delivery) -> bool:
-        """Queue a delivery in its lane; blocks while the partition's queue is full. Any thread.
-
-        False once the lanes are abandoned: the delivery was not taken.
-        """
-        return self._lanes[delivery.partition % len(self._lanes)].submit(delivery)
-
-    def drop(self, partition: int) -> None:
-        """Forget what waits for a partition and is not under way. Any thread."""
-        self._lanes[partition % len(self._lanes)].drop(partition)
+    def inbox(self, partition: int) -> Inbox:
+        """Return where the deliveries of a partition go. Any thread."""
+        return self._lanes[partition % len(self._lanes)].inbox
 
     def drain(self, timeout: float) -> bool:
         """Finish what was submitted within `timeout` seconds, else abandon it; tells whether all was
@@ -50,6 +43,6 @@ class Dispatcher:
         return drained
 
     def abandon(self) -> None:
-        """Give up what is not committed: it stays unanswered. Nobody waits in `submit` any more."""
+        """Give up what is not committed: it stays unanswered. Nobody waits in `Inbox.put` any more."""
         for lane in self._lanes:
             lane.abandon()

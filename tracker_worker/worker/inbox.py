@@ -2,6 +2,7 @@
 """What waits for a lane: a queue for each partition, taken in turn, so that none waits for another."""
 
 import queue
+import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -10,52 +11,85 @@ from tracker_worker.core.delivery import Delivery
 
 SHARES, LEAST_SHARE = 4, 16
 """A partition fills this part of a batch when it waits alone, and less when others wait too."""
+FULL_SECONDS = 0.5
+"""How long a full partition may keep a listener from noticing that its lane was abandoned."""
 
 
-class Waiting:
+class Inbox:
     """Deliveries by partition, at most `prefetch` of each besides what was put back.
 
-    `put` and `drop` may be called from any thread, everything else only from the lane's.
+    `put`, `drop` and `wake` may be called from any thread, everything else only from the lane's. Once
+    `abandoned` is set nothing is taken in any more.
     """
 
-    def __init__(self, partitions: Iterable[int], prefetch: int) -> None:
+    def __init__(self, partitions: Iterable[int], prefetch: int, abandoned: threading.Event) -> None:
         self._queues = {p: queue.Queue[Delivery](prefetch) for p in partitions}
         self._back = {p: deque[Delivery]() for p in self._queues}
         self._turn = deque(self._queues)
-        self._resting: set[int] = set()
+        self._deferred: set[int] = set()
+        self._abandoned = abandoned
+        self._wakeup = threading.Event()
+        self._dropped = threading.Event()
 
     @property
-    def resting(self) -> bool:
-        """Whether some partition rests."""
-        return bool(self._resting)
+    def has_deferred(self) -> bool:
+        """Whether some partition is deferred."""
+        return bool(self._deferred)
 
-    def put(self, delivery: Delivery, seconds: float) -> bool:
-        """Add a delivery; False when its partition stayed full for these seconds."""
-        try:
-            self._queues[delivery.partition].put(delivery, timeout=seconds)
-        except queue.Full:
-            return False
-        return True
+    def put(self, delivery: Delivery) -> bool:
+        """Add a delivery; blocks while its partition has `prefetch` waiting.
+
+        False once the lane is abandoned: the delivery was not taken.
+        """
+        while not self._abandoned.is_set():
+            try:
+                self._queues[delivery.partition].put(delivery, timeout=FULL_SECONDS)
+            except queue.Full:
+                continue
+            self._wakeup.set()
+            return True
+        return False
+
+    def is_full(self, partition: int) -> bool:
+        """Tell whether `put` would wait for the lane now."""
+        return self._queues[partition].full()
 
     def drop(self, partition: int) -> None:
         """Forget what waits for a partition; what was put back is dropped when it is taken."""
         with suppress(queue.Empty):
             while True:
                 self._queues[partition].get_nowait()
+        self._dropped.set()
 
-    def rest(self, deliveries: Sequence[Delivery]) -> None:
-        """Put back what was taken, in its order, and take nothing from its partitions until `wake`."""
+    def wake(self) -> None:
+        """End the lane's wait."""
+        self._wakeup.set()
+
+    def wait(self, seconds: float | None) -> None:
+        """Wait for a delivery, a wake-up, or these seconds."""
+        self._wakeup.wait(seconds)
+        self._wakeup.clear()
+
+    def was_dropped(self) -> bool:
+        """Tell whether a partition was dropped since this was asked last."""
+        if not self._dropped.is_set():
+            return False
+        self._dropped.clear()
+        return True
+
+    def defer(self, deliveries: Sequence[Delivery]) -> None:
+        """Put back what was taken, in its order, and take nothing from its partitions until `resume`."""
         self.put_back(deliveries)
-        self._resting.update(delivery.partition for delivery in deliveries)
+        self._deferred.update(delivery.partition for delivery in deliveries)
 
     def put_back(self, deliveries: Sequence[Delivery]) -> None:
         """Let what was taken be the next, in its order."""
         for delivery in reversed(deliveries):
             self._back[delivery.partition].appendleft(delivery)
 
-    def wake(self) -> None:
+    def resume(self) -> None:
         """Take from all partitions again."""
-        self._resting.clear()
+        self._deferred.clear()
 
     def take(self, most: int, most_bytes: int) -> list[Delivery]:
         """Take from the partitions in turn, from each in order; nothing when nothing waits.
@@ -64,7 +98,7 @@ class Waiting:
         """
         taken: list[Delivery] = []
         size = 0
-        waiting = deque(partition for partition in self._turn if partition not in self._resting)
+        waiting = deque(partition for partition in self._turn if partition not in self._deferred)
         rooms = dict.fromkeys(waiting, self._share(most))
         while waiting and len(taken) < most:
             partition = waiting[0]

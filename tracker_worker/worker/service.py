@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Protocol
@@ -238,6 +238,9 @@ class Worker:
             self._failed.set()
             failed()
 
+        def committed(_nodes: Collection[str]) -> None:
+            self._relay.notify()
+
         publisher = _publisher(settings, notification_transport)
         context = batch_context_of(settings)
         relay = replace(settings.relay, publisher_id=context.publisher_id)
@@ -254,7 +257,7 @@ class Worker:
                 context,
                 settings.lane.for_lane(number),
                 time.monotonic,
-                self._relay.notify,
+                committed,
             )
             for number in range(settings.lanes)
         ]
@@ -308,9 +311,7 @@ def _ingress(
     settings: WorkerSettings, transport: Any, dispatcher: Dispatcher, failed: Callable[[], None]
 ) -> Ingress:
     if settings.broker is None:
-        return Endpoint(
-            transport, settings.exchange, TOPIC, range(settings.partitions), dispatcher.submit, new_id
-        )
+        return Endpoint(transport, settings.exchange, TOPIC, range(settings.partitions), dispatcher, new_id)
     return Consumer(
         settings.broker,
         Topology(settings.exchange, settings.partitions, settings.broker.quorum),

@@ -17,14 +17,15 @@ class LaneSettings(Struct, frozen=True):
     cached_nodes: int = 10_000
     retry_initial: float = 0.05
     retry_max: float = 3.0
-    calm_seconds: float = 5.0
-    """How long a worker has lived before it runs what one more death would park."""
+    min_uptime: float = 5.0
+    """Seconds of uptime before the worker makes the last attempt of an event."""
     recheck_seconds: float = 5.0
     """How often a node whose ledger is broken is loaded again, while its events are held."""
 
     def for_lane(self, number: int) -> "LaneSettings":
-        """Return those of one lane of a process, counted from 0: each has its own moment for last attempts.
+        """Return those of one lane of a process, counted from 0.
 
-        What runs in one lane while another's kills the process would share the blame.
+        Lanes are staggered, so that two lanes do not make a last attempt at the same time and a crash is
+        charged to one event only.
         """
-        return replace(self, calm_seconds=self.calm_seconds * (number + 1))
+        return replace(self, min_uptime=self.min_uptime * (number + 1))

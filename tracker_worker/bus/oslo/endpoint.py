@@ -15,7 +15,7 @@ from oslo_messaging.rpc.server import RPCServer
 
 from tracker_worker.bus.reply_errors import raised_in_caller
 from tracker_worker.core import envelope
-from tracker_worker.core.delivery import Answer, Delivery
+from tracker_worker.core.delivery import Answer, EventInbox, EventSink
 from tracker_worker.domain.partitions import server_of
 
 EAGER_POLL_SECONDS = 0.001
@@ -100,12 +100,12 @@ class CommandServer(RPCServer):  # type: ignore[misc]
         executor: Any,
         *,
         partition: int,
-        submit: Callable[[Delivery], bool],
+        inbox: EventInbox,
         new_id: Callable[[], str],
     ) -> None:
         super().__init__(transport, target, dispatcher, executor)
         self._partition = partition
-        self._submit = submit
+        self._inbox = inbox
         self._new_id = new_id
 
     def _create_listener(self) -> Any:
@@ -119,7 +119,7 @@ class CommandServer(RPCServer):  # type: ignore[misc]
     def _process_incoming(self, incoming: Any) -> None:
         message = incoming[0]
         message.acknowledge()
-        if not self._submit(EndpointDelivery(self._encode(message), self._partition, message)):
+        if not self._inbox.put(EndpointDelivery(self._encode(message), self._partition, message)):
             message.requeue()
             self.listener._poll_style_listener.refuse()
 
@@ -147,7 +147,7 @@ class Endpoint:
         exchange: str,
         topic: str,
         partitions: Iterable[int],
-        submit: Callable[[Delivery], bool],
+        sink: EventSink,
         new_id: Callable[[], str],
     ) -> None:
         self._servers = [
@@ -155,7 +155,9 @@ class Endpoint:
                 transport,
                 oslo_messaging.Target(exchange=exchange, topic=topic, server=server_of(partition)),
                 endpoints=[],
-                server_cls=partial(CommandServer, partition=partition, submit=submit, new_id=new_id),
+                server_cls=partial(
+                    CommandServer, partition=partition, inbox=sink.inbox(partition), new_id=new_id
+                ),
             )
             for partition in partitions
         ]

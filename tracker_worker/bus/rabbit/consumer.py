@@ -18,7 +18,7 @@ from tracker_worker.bus.rabbit.frames import BodyFilter
 from tracker_worker.bus.rabbit.queues import Topology, declare
 from tracker_worker.bus.rabbit.replies import Replies
 from tracker_worker.bus.rabbit.subscription import Subscription, SubscriptionSettings
-from tracker_worker.core.delivery import Lanes
+from tracker_worker.core.delivery import EventSink
 from tracker_worker.core.urls import driver_text
 
 LOG = logging.getLogger(__name__)
@@ -41,13 +41,13 @@ class Consumer:
         settings: BrokerSettings,
         topology: Topology,
         subscription: SubscriptionSettings,
-        lanes: Lanes,
+        sink: EventSink,
         new_thread: NewThread,
     ) -> None:
         self._settings = settings
         self._topology = topology
         self._subscription_settings = subscription
-        self._lanes = lanes
+        self._sink = sink
         self._replies = Replies(settings)
         self._subscription: Subscription | None = None
         self._stopping = threading.Event()
@@ -117,7 +117,7 @@ class Consumer:
             bodies,
             self._topology,
             self._subscription_settings,
-            self._lanes,
+            self._sink,
             self._replies,
             self._stopping,
         )

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Container, Iterable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import amqp
@@ -24,7 +25,7 @@ from tracker_worker.bus.rabbit.socket_io import read_waiting, waiting
 from tracker_worker.bus.rabbit.unacked import UnackedDeliveries
 from tracker_worker.bus.rabbit.windows import Limits, MemoryBudget, Window
 from tracker_worker.core.compression import compression_of
-from tracker_worker.core.delivery import BARE_TOPIC, DEAD_LETTERED, Answer, BodyDigest, Lanes
+from tracker_worker.core.delivery import BARE_TOPIC, DEAD_LETTERED, Answer, BodyDigest, EventInbox, EventSink
 from tracker_worker.core.envelope import MAX_BODY_BYTES
 
 LOG = logging.getLogger(__name__)
@@ -101,8 +102,16 @@ class RabbitDelivery:
 class _Channel:
     """One partition's channel: which of its deliveries are not acknowledged, and what they take of memory."""
 
-    def __init__(self, subscription: "Subscription", channel: Any, partition: int, window: Window) -> None:
+    def __init__(
+        self,
+        subscription: "Subscription",
+        channel: Any,
+        partition: int,
+        inbox: EventInbox,
+        window: Window,
+    ) -> None:
         self.subscription = subscription
+        self.inbox = inbox
         self.channel = channel
         self.partition = partition
         self.window = window
@@ -132,7 +141,7 @@ class Subscription:
         bodies: BodyFilter,
         topology: Topology,
         settings: SubscriptionSettings,
-        lanes: Lanes,
+        sink: EventSink,
         replies: Replies,
         stopping: threading.Event,
     ) -> None:
@@ -141,7 +150,7 @@ class Subscription:
         self._bodies.admit = self._admit
         self._topology = topology
         self._settings = settings
-        self._lanes = lanes
+        self._sink = sink
         self._replies = replies
         self._stopping = stopping
         self._queues = frozenset(queue.name for queue in topology.queues())
@@ -171,7 +180,7 @@ class Subscription:
         """Forget the deliveries: the broker hands out again what is not acknowledged."""
         for channel in self._channels.values():
             channel.open = False
-            self._lanes.drop(channel.partition)
+            channel.inbox.drop(channel.partition)
         close_connection(self._connection)
         self._selector.close()
         self._waker.close()
@@ -224,7 +233,8 @@ class Subscription:
 
     def _open(self, partition: int, window: Window) -> None:
         """Consume a partition on a channel of its own."""
-        channel = _Channel(self, self._connection.channel(), partition, window)
+        inbox = self._sink.inbox(partition)
+        channel = _Channel(self, self._connection.channel(), partition, inbox, window)
         self._channels[channel.channel.channel_id] = channel
         channel.channel.auto_decode = False
         channel.channel.basic_qos(0, window.limits.prefetch, False)
@@ -232,7 +242,7 @@ class Subscription:
         channel.channel.basic_consume(
             name,
             consumer_tag=f"{self._settings.name}.{name}",
-            callback=lambda message: self._deliver(channel, message),
+            callback=partial(self._deliver, channel),
         )
 
     def _fit_windows(self) -> None:
@@ -264,7 +274,7 @@ class Subscription:
         self._acknowledge()
         channel.open = False
         del self._channels[channel.channel.channel_id]
-        self._lanes.drop(channel.partition)
+        channel.inbox.drop(channel.partition)
         channel.channel.close()
         self._open(channel.partition, channel.window.reopen(limits))
         # All that was sent on the channel has been read meanwhile.
@@ -301,7 +311,7 @@ class Subscription:
             return
         if timeout := _call_timeout(message):
             self._calls.begin(delivery, timeout, time.monotonic())
-        self._lanes.submit(delivery)
+        channel.inbox.put(delivery)
 
     def _acknowledge(self) -> None:
         """Send the replies of what the lanes have settled, then acknowledge it, partition by partition."""

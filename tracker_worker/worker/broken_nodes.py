@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nodes whose ledger cannot be used: their events are held until somebody has repaired it."""
+
+import logging
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
+
+from tracker_worker.core.batch import Batch, BatchContext, Snapshot
+from tracker_worker.core.decode import Event, attempts_key
+from tracker_worker.core.delivery import Delivery
+from tracker_worker.core.held import HeldEvents
+from tracker_worker.db.errors import reason_of
+from tracker_worker.db.store import NodesBroken
+from tracker_worker.db.unit_of_work import UnitOfWork
+from tracker_worker.domain.node import rebuilt, shown
+from tracker_worker.exceptions import NodeBroken
+from tracker_worker.worker.answers import send_answer
+from tracker_worker.worker.node_cache import NodeCache, sum_faults
+from tracker_worker.worker.retries import Retries
+from tracker_worker.worker.watchdog import Activity, named
+
+LOG = logging.getLogger(__name__)
+
+NOTHING = Snapshot({}, {}, {})
+
+
+class BrokenNodes:
+    """Belongs to the lane's thread. `committed` is called with the changed nodes after each commit."""
+
+    def __init__(
+        self,
+        unit_of_work: UnitOfWork,
+        nodes: NodeCache,
+        context: BatchContext,
+        retries: Retries,
+        activity: Activity,
+        committed: Callable[[Collection[str]], None],
+    ) -> None:
+        self._unit_of_work = unit_of_work
+        self._nodes = nodes
+        self._context = context
+        self._retries = retries
+        self._activity = activity
+        self._committed = committed
+        self.held = HeldEvents()
+
+    def __bool__(self) -> bool:
+        """Tell whether events are held."""
+        return bool(self.held)
+
+    def drop_dead(self) -> None:
+        """Forget the events that the broker hands out again."""
+        self.held.drop_dead()
+
+    def admit(self, events: Sequence[Event]) -> tuple[list[Event], list[Event]]:
+        """Hold the events of broken nodes and answer the reads of such nodes; return what is held, and all
+        that is neither.
+        """
+        held, reads, others = self.held.admit(events)
+        if reads:
+            self._answer_reads(reads)
+        return held, others
+
+    def hold(self, reasons: Mapping[str, str], events: Sequence[Event]) -> None:
+        """Hold the events of nodes from now on, and report each node once; `events` are the next ones."""
+        first = {event.node: event for event in reversed(events) if event.node and event.node in reasons}
+        self.held.hold(reasons)
+        batch = Batch(NOTHING, self._context)
+        for name, event in first.items():
+            LOG.error("Node %s and its events are held: %s", name, reasons[name])
+            batch.report_broken(event, reasons[name])
+        self._activity.step = f"telling that {named(first)} are held"
+        self._retries.persist(lambda: self._unit_of_work.commit(batch.transaction()))
+        self._committed(())
+
+    def repair(self) -> list[Delivery]:
+        """Rebuild the held nodes for which an audit with `startup` waits.
+
+        Return what was held of them, in order: it runs as if it came now.
+        """
+        self.held.drop_dead()
+        names = self.held.repairable()
+        for name in names:
+            self._try_to_rebuild(name)
+        return self._release(names)
+
+    def recheck(self) -> list[Delivery]:
+        """Do as `repair` does, and load all other held nodes again: somebody may have rebuilt them."""
+        return self.repair() + self._release(self.held.nodes)
+
+    def _answer_reads(self, reads: Sequence[Event]) -> None:
+        """A question need not wait for its node to be rebuilt: it changes nothing, and its caller waits."""
+        if keys := [attempts_key(event.delivery) for event in reads if event.delivery.redelivered]:
+            self._activity.step = "forgetting attempts of reads"
+            self._retries.persist(lambda: self._unit_of_work.forget_attempts(keys))
+        for event in reads:
+            text = f"the ledger of node {event.node} is broken: see 'tracker-worker-manage node rebuild'"
+            send_answer(event.delivery, NodeBroken(text))
+
+    def _release(self, nodes: Iterable[str]) -> list[Delivery]:
+        """Hold those of some nodes no more that are whole; return what was held of them."""
+        names = set(nodes)
+        while names:
+            try:
+                self._retries.persist(partial(self._nodes.load, sorted(names)))
+                break
+            except NodesBroken as broken:
+                names -= broken.reasons.keys()
+        for name in sorted(names):
+            LOG.warning("The ledger of node %s is whole again: its events are applied", name)
+        return [delivery for name in sorted(names) for delivery in self.held.release(name)]
+
+    def _try_to_rebuild(self, name: str) -> None:
+        """Rebuild a node; it stays as it is when its rows cannot be read, or the database refuses them."""
+        try:
+            self._retries.while_the_servers(1)(self._rebuild, name)
+            return
+        except NodesBroken:
+            return
+        except Exception as error:
+            if self._retries.abandoned:
+                raise
+            failure = reason_of(error)
+        LOG.error("Node %s cannot be rebuilt from its claims: %s", name, failure)
+
+    def _rebuild(self, name: str) -> None:
+        """Commit that what is claimed of a node is the sum of its claims, as `node rebuild` does."""
+        self._activity.step = f"rebuilding {name}"
+        node = self._nodes.load_unchecked([name])[name]
+        if not sum_faults([node]):
+            return
+        batch = Batch(Snapshot({}, {name: node}, {}), self._context)
+        batch.rebuild(name, self._context.new_id())
+        self._unit_of_work.commit(batch.transaction())
+        self._activity.progressed()
+        self._committed((name,))
+        before, after = shown(node.used), shown(rebuilt(node).used)
+        LOG.warning("Node %s is rebuilt from its claims: %s used, it was %s", name, after, before)

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The quarantine: events that may have crashed a worker are retried in isolation, and parked at the last.
+
+`core.quarantine` has the rules; this is their memory in the database.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from tracker_worker.core.decode import Event, attempts_key, read_event, read_in_windows, unread_event
+from tracker_worker.core.delivery import Delivery
+from tracker_worker.core.quarantine import (
+    NO_ATTEMPTS,
+    Attempts,
+    Counted,
+    defer_last_attempts,
+    isolate_suspects,
+)
+from tracker_worker.db.unit_of_work import UnitOfWork
+from tracker_worker.domain.errors import BadMessage, ErrorCode
+from tracker_worker.worker.retries import Retries
+from tracker_worker.worker.settings import LaneSettings
+from tracker_worker.worker.watchdog import Activity
+
+
+class Attempt(Struct, frozen=True):
+    """Decoded events that are settled together, with their attempts before this one and with it."""
+
+    events: list[Event]
+    before: Attempts
+    begun: Attempts
+
+
+class Quarantine:
+    """Belongs to the lane's thread. `is_warm` tells whether last attempts need not be deferred any more."""
+
+    def __init__(
+        self,
+        unit_of_work: UnitOfWork,
+        partitions: int,
+        settings: LaneSettings,
+        retries: Retries,
+        activity: Activity,
+    ) -> None:
+        self._unit_of_work = unit_of_work
+        self._partitions = partitions
+        self._settings = settings
+        self._retries = retries
+        self._activity = activity
+
+    def admit(
+        self, deliveries: Sequence[Delivery], defer: Callable[[Sequence[Delivery]], None] | None
+    ) -> Iterator[Attempt]:
+        """Yield the attempts to make, in order; each is recorded before it is yielded.
+
+        `defer` takes the deliveries whose last attempt has to wait, None where none has to.
+        """
+        counted = self._counted(deliveries)
+        if defer is not None:
+            counted, later = defer_last_attempts(counted, self._settings.max_attempts)
+            defer(later)
+        for part, before in isolate_suspects(counted):
+            if before.begun >= self._settings.max_attempts:
+                yield self._crash_loop(part[0], before)
+            else:
+                yield from self._attempts(part, before)
+
+    def take_back(self, attempt: Attempt, held: Iterable[Event]) -> None:
+        """Record that the events that are held were not in flight: a crash meanwhile is not theirs."""
+        keys = _keys(event.delivery for event in held)
+        if keys and attempt.begun != attempt.before:
+            self._activity.step = "taking back attempts of events that are held"
+            self._retries.persist(
+                lambda: self._unit_of_work.take_back_attempts(keys, attempt.begun, attempt.before)
+            )
+
+    def _counted(self, deliveries: Iterable[Delivery]) -> list[Counted]:
+        """Return deliveries with their attempts: only what comes again can have any."""
+        keys = {id(delivery): attempts_key(delivery) for delivery in deliveries if delivery.redelivered}
+        found = self._recorded(keys.values()) if keys else {}
+        return [(delivery, found.get(keys.get(id(delivery), ""), NO_ATTEMPTS)) for delivery in deliveries]
+
+    def _recorded(self, keys: Collection[str]) -> dict[str, Attempts]:
+        """Return the attempts of these deliveries.
+
+        One that was parked undecoded, and comes again because its acknowledgement was lost, must not be
+        decoded now: its receipt is found under the same key.
+        """
+        self._activity.step = "looking up attempts"
+        known = self._retries.persist(lambda: self._unit_of_work.known(keys))
+        parked = dict.fromkeys(known, Attempts(self._settings.max_attempts))
+        return self._retries.persist(lambda: self._unit_of_work.attempts(keys)) | parked
+
+    def _attempts(self, deliveries: Sequence[Delivery], before: Attempts) -> Iterator[Attempt]:
+        """Record that redelivered events are in flight once more, then decode them and yield them.
+
+        An event alone, or at its last attempt, is recorded once more when it was decoded: a crash is then not
+        one of decoding.
+        """
+        begun = before.begin()
+        self._record(_keys(deliveries), begun)
+        is_last = begun.begun >= self._settings.max_attempts
+        records_decoding = not begun.decoded and (before != NO_ATTEMPTS or is_last)
+        for events in read_in_windows(deliveries, self._partitions, self._settings.batch_bytes):
+            if records_decoding:
+                self._record(_keys(event.delivery for event in events), begun.decode())
+            yield Attempt(events, before, begun)
+
+    def _record(self, keys: Collection[str], attempts: Attempts) -> None:
+        if keys:
+            self._activity.step = "recording attempts"
+            recorded = dict.fromkeys(keys, attempts)
+            self._retries.persist(lambda: self._unit_of_work.record_attempts(recorded))
+
+    def _crash_loop(self, delivery: Delivery, attempts: Attempts) -> Attempt:
+        """Return the attempt to park what crashed workers; undecoded if no worker survived decoding it."""
+        most = self._settings.max_attempts
+        text = f"the worker died {most} times while this event was under way"
+        bad = BadMessage(ErrorCode.WORKER_DIED, "$", text)
+        event = unread_event(delivery, bad)
+        if attempts.decoded:
+            event = replace(read_event(delivery, self._partitions), bad=bad)
+        return Attempt([event], attempts, attempts)
+
+
+def _keys(deliveries: Iterable[Delivery]) -> list[str]:
+    """Return under which ids the attempts of these deliveries are recorded: of those that came before."""
+    return [attempts_key(delivery) for delivery in deliveries if delivery.redelivered]

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The retry policy of a lane: try again for ever, with back-off, what the server is to blame for."""
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    stop_any,
+    stop_when_event_set,
+    wait_exponential_jitter,
+)
+from tenacity.nap import sleep_using_event
+from tenacity.stop import stop_base, stop_never
+
+from tracker_worker.db.errors import (
+    DATABASE_ERRORS,
+    is_connection_lost,
+    is_data_error,
+    is_duplicate,
+    is_statement_timeout,
+    reason_of,
+)
+from tracker_worker.db.store import StaleNode
+from tracker_worker.db.unit_of_work import UnitOfWork
+from tracker_worker.worker.node_cache import NodeCache
+from tracker_worker.worker.settings import LaneSettings
+from tracker_worker.worker.watchdog import Activity
+
+T = TypeVar("T")
+
+LOG = logging.getLogger(__name__)
+
+
+def is_the_servers(error: BaseException) -> bool:
+    """Tell whether an error is the database's and says nothing about the data."""
+    return isinstance(error, DATABASE_ERRORS) and not is_data_error(error)
+
+
+class Retries:
+    """Belongs to the lane's thread. `abandoned` ends every retry with the error that it met last."""
+
+    def __init__(
+        self,
+        unit_of_work: UnitOfWork,
+        nodes: NodeCache,
+        settings: LaneSettings,
+        abandoned: threading.Event,
+        activity: Activity,
+    ) -> None:
+        self._unit_of_work = unit_of_work
+        self._nodes = nodes
+        self._settings = settings
+        self._abandoned = abandoned
+        self._activity = activity
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether the lane has been abandoned."""
+        return self._abandoned.is_set()
+
+    def persist(self, action: Callable[[], T]) -> T:
+        """Do something to the database until it works: no error of the database blames an event."""
+        return self._retrying(lambda error: isinstance(error, DATABASE_ERRORS), stop_never)(action)
+
+    def while_the_servers(self, events: int) -> Retrying:
+        """Return the attempts to commit some events: again while the error is the server's.
+
+        Ends with the error when it is repeated although the database answers (RepeatedErrors).
+        """
+        repeated = RepeatedErrors(self._unit_of_work, self._settings.max_attempts, events)
+        return self._retrying(is_the_servers, repeated)
+
+    def for_ever_while_the_servers(self) -> Retrying:
+        """Return the attempts to commit what is parked: again while the error is the server's."""
+        return self._retrying(is_the_servers, stop_never)
+
+    def _retrying(self, passes: Callable[[BaseException], bool], repeated: stop_base) -> Retrying:
+        return Retrying(
+            retry=retry_if_exception(passes),
+            wait=wait_exponential_jitter(
+                multiplier=self._settings.retry_initial,
+                max=self._settings.retry_max,
+                jitter=self._settings.retry_initial,
+            ),
+            stop=stop_any(stop_when_event_set(self._abandoned), repeated),
+            sleep=sleep_using_event(self._abandoned),
+            before_sleep=self._prepare_retry,
+            reraise=True,
+        )
+
+    def _prepare_retry(self, retry_state: RetryCallState) -> None:
+        """Give all connections up: what broke one has broken the others, each of which would cost a pause.
+
+        And all cached nodes, unless it was another writer's commit: a database that was lost may come back
+        without its last commits.
+        """
+        error = retry_state.outcome.exception() if retry_state.outcome else None
+        LOG.warning("Batch is tried again (%d): %s", retry_state.attempt_number, reason_of(error))
+        self._activity.step = f"pause before retry {retry_state.attempt_number}, after {reason_of(error)}"
+        if isinstance(error, StaleNode):
+            self._unit_of_work.close()
+        else:
+            self._unit_of_work.discard()
+            self._nodes.clear()
+
+
+class RepeatedErrors(stop_base):
+    """Counts errors that repeat although the database answers meanwhile, and stops at `most` of a kind.
+
+    Connections that are lost, and rows that exist although everything was read again, speak against an event.
+    Statements that take too long speak against the size of a batch: one event alone is waited for.
+    """
+
+    def __init__(self, unit_of_work: UnitOfWork, most: int, events: int) -> None:
+        self._unit_of_work = unit_of_work
+        self._most = most
+        self._alone = events == 1
+        self._lost = 0
+        self._slow = 0
+
+    def __call__(self, retry_state: RetryCallState) -> bool:
+        """Count the error of an attempt; tell whether it was one too many."""
+        error = retry_state.outcome.exception() if retry_state.outcome else None
+        if is_connection_lost(error):
+            self._lost += self._answers()
+        elif is_statement_timeout(error) and not self._alone:
+            self._slow += self._answers()
+        elif error is not None and is_duplicate(error):
+            self._lost += 1
+        return max(self._lost, self._slow) >= self._most
+
+    def _answers(self) -> bool:
+        try:
+            self._unit_of_work.ping()
+        except DATABASE_ERRORS:
+            return False
+        return True
