@@ -33,7 +33,7 @@ from typing import Any, Self
 import oslo_messaging
 from oslo_config import cfg
 
-from tracker_worker.client.as_of import EventNumbers, Hold
+from tracker_worker.client.as_of import EventClock, SnapshotGuard
 from tracker_worker.client.audit_order import AuditOrder
 from tracker_worker.client.connection import Link
 from tracker_worker.core.urls import ESCAPES, URLRefused, check_transport_url
@@ -60,7 +60,7 @@ class Claim(Json):
     takes it for a mistake. A claim that is never entered holds it back for ten minutes at most.
     """
 
-    def __init__(self, reply: Json, hold: Hold, give_back: Callable[[], None]) -> None:
+    def __init__(self, reply: Json, hold: SnapshotGuard, give_back: Callable[[], None]) -> None:
         super().__init__(reply)
         self._hold = hold
         self._give_back: Callable[[], None] | None = give_back
@@ -126,7 +126,7 @@ class TrackerAPI:
         retry: int = 4,
     ) -> None:
         self._link = Link(transport, exchange, partitions, timeout, retry, lambda: uuid.uuid4().hex)
-        self._events = EventNumbers(str(uuid.uuid4()), time.monotonic)
+        self._events = EventClock(str(uuid.uuid4()), time.monotonic)
         self._audits = AuditOrder(timeout)
 
     @classmethod
@@ -156,7 +156,7 @@ class TrackerAPI:
         """Send any command without waiting for its outcome; the broker has it when this returns."""
         self._send(context, method, node, args, self._link.cast)
 
-    def change(self) -> Hold:
+    def change(self) -> SnapshotGuard:
         """Hold snapshots back below everything that is cast in the block: cast in it, then save in it.
 
         Without a block, save first and cast then: an audit between the two corrects what the cast will find

@@ -63,7 +63,7 @@ class Bus:
             self.some.set()
         return len(notifications)
 
-    def tend(self):
+    def keep_alive(self):
         pass
 
     def close(self):

@@ -202,8 +202,8 @@ class _Nowhere:
         """Take them all."""
         return len(notifications)
 
-    def tend(self) -> None:
-        """There is nothing to tend."""
+    def keep_alive(self) -> None:
+        """There is nothing to keep alive."""
 
     def close(self) -> None:
         """There is nothing to close."""

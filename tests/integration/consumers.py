@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from tests.integration.rabbit import PARTITIONS, SECONDS, TOPOLOGY, HoldingLanes, settings_of
+from tests.integration.rabbit import PARTITIONS, SECONDS, TOPOLOGY, HoldingInboxes, settings_of
 from tracker_worker.bus.rabbit.consumer import Consumer
 from tracker_worker.bus.rabbit.queues import Topology
 from tracker_worker.bus.rabbit.subscription import SubscriptionSettings
@@ -35,7 +35,7 @@ class Running:
         **options,
     ):
         broker = options.pop("broker", None) or settings_of(url, rabbit_quorum_queue=quorum, **options)
-        self.lanes = HoldingLanes()
+        self.lanes = HoldingInboxes()
         self.failed = threading.Event()
         self.consumer = Consumer(
             broker,

@@ -80,14 +80,14 @@ def until(holds: Callable[[], Any], what: str = "") -> Any:
     return found
 
 
-class HoldingLanes:
+class HoldingInboxes:
     """Keeps what it is handed until the test settles it."""
 
     def __init__(self) -> None:
         self.deliveries: queue.Queue[Delivery] = queue.Queue()
         self.dropped: queue.Queue[int] = queue.Queue()
 
-    def inbox(self, _partition: int) -> "HoldingLanes":
+    def inbox(self, _partition: int) -> "HoldingInboxes":
         return self
 
     def put(self, delivery: Delivery) -> bool:

@@ -84,7 +84,7 @@ def test_an_idle_connection_that_is_lost_is_made_again_without_an_error(publishe
     vhost = client.virtual_host
     until(lambda: len(rabbitmq.api("GET", f"vhosts/{vhost}/connections")) == 2)
     rabbitmq.close_connections(vhost)
-    until(lambda: publisher.tend() or "is lost" in caplog.text)
+    until(lambda: publisher.keep_alive() or "is lost" in caplog.text)
     assert publisher.publish(notes(1, first=1)) == 1
 
 

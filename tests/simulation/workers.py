@@ -130,7 +130,7 @@ class Process:
             return
         connection.tick()
         try:
-            subscription._turn()
+            subscription.poll_once()
         except CONNECTION_ERRORS:
             self.disconnect()
         else:
@@ -160,7 +160,7 @@ class Process:
     def send(self, reply: Any) -> None:
         self.hooks.replied(reply)
 
-    def tend(self) -> None:
+    def keep_alive(self) -> None:
         """The replies' and the publisher's connections need no care here."""
 
     # What runs on the threads of relay and purge.

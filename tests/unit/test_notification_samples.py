@@ -36,7 +36,7 @@ from tests.builders import (
     some_resources,
 )
 from tracker_worker.core.batch import Batch, BatchContext, Snapshot
-from tracker_worker.core.decode import read_event
+from tracker_worker.core.decode import decode_event
 from tracker_worker.core.delivery import Answer
 from tracker_worker.core.envelope import encode
 from tracker_worker.core.notification_body import Header, encode_refused
@@ -92,7 +92,7 @@ def outbox(node: Node, *sent: tuple[str, Json]) -> list[Json]:
     for number, (method, args) in enumerate(sent, 1):
         args = args | {"event_id": f"event-{number}"}
         body = encode(method, args, request_id=f"req-{number}")
-        batch.apply(read_event(FixedDelivery(body), PARTITIONS))
+        batch.apply(decode_event(FixedDelivery(body), PARTITIONS))
     return [json.loads(row.body) for row in batch.transaction().notifications]
 
 

@@ -14,7 +14,7 @@ import oslo_messaging
 import pytest
 from oslo_config import cfg
 
-from tracker_worker.client.as_of import EventNumbers
+from tracker_worker.client.as_of import EventClock
 from tracker_worker.domain.compressions import ALIASES, Compression
 from tracker_worker.exceptions import QueuesNotDurable, TrackerUnavailable, UnsupportedCompression
 from tracker_worker.rpcapi import Claim, TrackerAPI
@@ -116,7 +116,7 @@ def test_the_error_that_left_the_block_is_the_one_raised_when_the_room_cannot_be
     def fail() -> None:
         raise TrackerUnavailable("away")
 
-    events = EventNumbers("me", time.monotonic)
+    events = EventClock("me", time.monotonic)
     claim = Claim({"outcome": "granted"}, events.hold("claim"), fail)
     number = events.origin()["sequence"]
     with pytest.raises(RuntimeError, match="no hypervisor"), claim:
@@ -129,14 +129,14 @@ def test_an_abort_by_hand_raises_what_kept_it_from_being_sent():
     def fail() -> None:
         raise TrackerUnavailable("away")
 
-    events = EventNumbers("me", time.monotonic)
+    events = EventClock("me", time.monotonic)
     with pytest.raises(TrackerUnavailable), Claim({}, events.hold("claim"), fail) as claim:
         claim.abort()
 
 
 def test_the_end_of_a_claim_that_was_saved_takes_no_snapshot_back():
     """An audit with an older snapshot than the last one would be taken for one that was overtaken."""
-    events = EventNumbers("me", time.monotonic)
+    events = EventClock("me", time.monotonic)
     seen: list[int] = []
     claim = Claim({}, events.hold("claim"), lambda: seen.append(events.snapshot()))
     with pytest.raises(RuntimeError), claim:

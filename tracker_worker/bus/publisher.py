@@ -40,7 +40,7 @@ class Publisher(Protocol):
         """
         ...
 
-    def tend(self) -> None:
+    def keep_alive(self) -> None:
         """Keep the connection alive. To be called often."""
         ...
 
@@ -77,7 +77,7 @@ class TransportPublisher:
             raise NotificationRefused(f"its body is no JSON: {error}") from None
         return oslo_messaging.Target(exchange=self._exchange, topic=topic), message
 
-    def tend(self) -> None:
+    def keep_alive(self) -> None:
         """The transport does it."""
 
     def close(self) -> None:

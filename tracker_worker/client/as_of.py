@@ -24,14 +24,14 @@ FORGOTTEN_SECONDS = 600
 """How long a hold lasts that nobody uses as a context."""
 
 
-class Hold:
+class SnapshotGuard:
     """Keeps snapshots below every event that is cast while it lasts, by whichever thread.
 
     As a context it lasts until the block ends. One that is never entered lasts until `release`, for at most
     ten minutes.
     """
 
-    def __init__(self, what: str, floor: int, deadline: float, holds: "set[Hold]") -> None:
+    def __init__(self, what: str, floor: int, deadline: float, holds: "set[SnapshotGuard]") -> None:
         self.what = what
         self.floor = floor
         self.deadline = deadline
@@ -55,7 +55,7 @@ class Hold:
         self.release()
 
 
-class EventNumbers:
+class EventClock:
     """The numbers of one source's events, and the holds on them. Any thread.
 
     `source` is the id of the client process; `clock` gives seconds that never go back.
@@ -65,15 +65,15 @@ class EventNumbers:
         self._source = source
         self._clock = clock
         self._numbers = itertools.count(1)
-        self._holds: set[Hold] = set()
+        self._holds: set[SnapshotGuard] = set()
 
     def origin(self) -> dict[str, Any]:
         """Return the origin of a new event, to be asked for while a hold lasts."""
         return {"source": self._source, "sequence": next(self._numbers)}
 
-    def hold(self, what: str) -> Hold:
+    def hold(self, what: str) -> SnapshotGuard:
         """Hold snapshots back from now on; `what` is for the log when it is forgotten."""
-        return Hold(what, next(self._numbers), self._clock() + FORGOTTEN_SECONDS, self._holds)
+        return SnapshotGuard(what, next(self._numbers), self._clock() + FORGOTTEN_SECONDS, self._holds)
 
     def snapshot(self) -> int:
         """Return the highest number up to which every event is cast and saved. It never falls."""

@@ -25,7 +25,7 @@ from tracker_worker.core.records import (
     replayed_letter,
     token_of,
 )
-from tracker_worker.core.redaction import kept_body
+from tracker_worker.core.redaction import redacted_body
 from tracker_worker.core.replies import PONG, answer_to, parked_reply, question_error
 from tracker_worker.domain.commands import VERSION, Command, GetNode
 from tracker_worker.domain.decide import Decision, Outcome, decide
@@ -50,9 +50,9 @@ from tracker_worker.domain.notifications import (
     usage_notice,
 )
 from tracker_worker.domain.origins import (
-    InstanceTouched,
-    TouchEvicted,
-    TouchForgotten,
+    OriginCleared,
+    OriginEvicted,
+    OriginRecorded,
 )
 from tracker_worker.domain.settings import TrackerSettings
 from tracker_worker.domain.views import claim_view, node_view
@@ -124,8 +124,8 @@ class Batch:
             self._answer(event, known.reply)
         elif known is not None:
             self._park_reused(event)
-        elif event.bad is not None or event.command is None:
-            self._park(event, event.bad or BadMessage(ErrorCode.INTERNAL_ERROR, "$", "no command"))
+        elif event.error is not None or event.command is None:
+            self._park(event, event.error or BadMessage(ErrorCode.INTERNAL_ERROR, "$", "no command"))
         elif isinstance(event.command, GetNode):
             self._show(event, event.command)
         else:
@@ -198,10 +198,10 @@ class Batch:
 
     def _answer_question(self, event: Event) -> None:
         """It leaves no receipt: its event id means nothing, and it is answered as often as it comes."""
-        if isinstance(event.command, GetNode) and event.bad is None:
+        if isinstance(event.command, GetNode) and event.error is None:
             self._show(event, event.command)
-        elif event.envelope is not None and event.bad is not None:
-            error = question_error(event.envelope.method, event.envelope.version, event.bad)
+        elif event.envelope is not None and event.error is not None:
+            error = question_error(event.envelope.method, event.envelope.version, event.error)
             self._answers.append((event.delivery, error))
 
     def _show(self, event: Event, command: GetNode) -> None:
@@ -272,7 +272,7 @@ class Batch:
                     record.claims.add((claim.instance_uuid, claim.role))
                 case ClaimDropped(uuid, role):
                     record.claims.add((uuid, role))
-                case InstanceTouched(uuid, _) | TouchForgotten(uuid) | TouchEvicted(uuid):
+                case OriginRecorded(uuid, _) | OriginCleared(uuid) | OriginEvicted(uuid):
                     record.touched.add(uuid)
                 case NodeRemoved():
                     held = record.before.claims
@@ -289,7 +289,7 @@ class Batch:
         Its receipt moves the node's sequence if the node has one to move.
         """
         letter_id = self._context.new_id()
-        node = self._node(event.node) if event.node is not None and event.owned else None
+        node = self._node(event.node) if event.node is not None and event.belongs_here else None
         sequence = None
         if node is not None and node.sequence:
             node = evolve(node, ())
@@ -305,7 +305,7 @@ class Batch:
                 message=bad.message,
                 node=event.node,
                 method=event.method,
-                body=kept_body(event.delivery.body, event.envelope),
+                body=redacted_body(event.delivery.body, event.envelope),
                 sequence=self._sequence_seen(event, sequence),
                 position=len(self._letters),
                 request_id=event.cause.request_id,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Deliveries as far as they can be read: a command, or what is bad about it."""
+"""Deliveries as far as they can be read: a command, or the error that it is parked for."""
 
 import traceback
 from collections.abc import Iterable, Iterator
@@ -25,10 +25,10 @@ from tracker_worker.domain.partitions import partition_of
 
 
 class Event(Struct, frozen=True):
-    """A delivery as far as it could be read: a command, or what is bad about it.
+    """A delivery as far as it could be read: a command, or the error that it is parked for.
 
-    `owned` tells that the node named belongs to the partition that the delivery came from: only then may this
-    lane touch its row. Nothing of a question that cannot be answered needs it.
+    `belongs_here` tells that the node named belongs to the partition that the delivery came from: only then
+    may this lane change its row. Nothing of a question that cannot be answered needs it.
     """
 
     delivery: Delivery
@@ -36,9 +36,9 @@ class Event(Struct, frozen=True):
     digest: str
     envelope: Envelope | None
     node: str | None
-    owned: bool
+    belongs_here: bool
     command: Command | None
-    bad: BadMessage | None
+    error: BadMessage | None
     size: int = 0
     """Bytes of the body, decompressed."""
 
@@ -66,7 +66,7 @@ class Event(Struct, frozen=True):
         return CausePayload(self.method, self.event_id, request_id, uuid)
 
 
-def read_event(delivery: Delivery, partitions: int) -> Event:
+def decode_event(delivery: Delivery, partitions: int) -> Event:
     """Decode a delivery. Never raises: what cannot be read becomes an event that is parked."""
     envelope = None
     try:
@@ -81,15 +81,15 @@ def read_event(delivery: Delivery, partitions: int) -> Event:
         event_id = event_id_of(envelope, command)
         digest = digest_of(envelope.method, command)
     except BadMessage as error:
-        return _bad_event(delivery, envelope, error, partitions)
+        return _invalid_event(delivery, envelope, error, partitions)
     except Exception as error:
-        return _bad_event(delivery, envelope, internal_error(error), partitions)
-    owned = partition_of(command.node, partitions) == delivery.partition
-    bad = None if owned else _misplaced(delivery)
-    return Event(delivery, event_id, digest, envelope, command.node, owned, command, bad, size)
+        return _invalid_event(delivery, envelope, internal_error(error), partitions)
+    belongs_here = partition_of(command.node, partitions) == delivery.partition
+    bad = None if belongs_here else _wrong_partition(delivery)
+    return Event(delivery, event_id, digest, envelope, command.node, belongs_here, command, bad, size)
 
 
-def read_in_windows(
+def decode_in_windows(
     deliveries: Iterable[Delivery], partitions: int, most_bytes: int
 ) -> Iterator[list[Event]]:
     """Decode deliveries in order, and yield the events as soon as their decompressed bodies fill a window.
@@ -99,7 +99,7 @@ def read_in_windows(
     window: list[Event] = []
     size = 0
     for delivery in deliveries:
-        event = read_event(delivery, partitions)
+        event = decode_event(delivery, partitions)
         window.append(event)
         size += event.size
         if size >= most_bytes:
@@ -117,13 +117,13 @@ def attempts_key(delivery: Delivery) -> str:
     return names_of(delivery.body, None)[0]
 
 
-def unread_event(delivery: Delivery, bad: BadMessage) -> Event:
+def undecoded_event(delivery: Delivery, bad: BadMessage) -> Event:
     """Return the event of a delivery that must not be decoded."""
     key = attempts_key(delivery)
     return Event(delivery, key, key, None, None, False, None, bad)
 
 
-def _misplaced(delivery: Delivery) -> BadMessage:
+def _wrong_partition(delivery: Delivery) -> BadMessage:
     """Return why a command is not applied that did not come from its node's queue."""
     if delivery.dead_lettered is not None:
         return BadMessage(ErrorCode.DEAD_LETTERED, "$", f"the broker gave it up: {delivery.dead_lettered}")
@@ -133,12 +133,12 @@ def _misplaced(delivery: Delivery) -> BadMessage:
     return BadMessage(ErrorCode.WRONG_PARTITION, "$.node", text)
 
 
-def _bad_event(delivery: Delivery, envelope: Envelope | None, bad: BadMessage, partitions: int) -> Event:
+def _invalid_event(delivery: Delivery, envelope: Envelope | None, bad: BadMessage, partitions: int) -> Event:
     digest, _ = names_of(delivery.body, None)
     event_id, node = names_of(delivery.body, envelope)
     asked = envelope is not None and envelope.is_question
-    owned = not asked and node is not None and partition_of(node, partitions) == delivery.partition
-    return Event(delivery, event_id, digest, envelope, node, owned, None, bad)
+    belongs_here = not asked and node is not None and partition_of(node, partitions) == delivery.partition
+    return Event(delivery, event_id, digest, envelope, node, belongs_here, None, bad)
 
 
 def internal_error(error: Exception) -> BadMessage:

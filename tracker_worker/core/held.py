@@ -45,7 +45,7 @@ class HeldEvents:
         reads: list[Event] = []
         others: list[Event] = []
         for event in events:
-            if not event.owned or event.node is None or event.node not in self._events:
+            if not event.belongs_here or event.node is None or event.node not in self._events:
                 others.append(event)
             elif isinstance(event.command, GetNode):
                 reads.append(event)

@@ -23,7 +23,7 @@ kept may fit; but a summary of each of a million small values would take gigabyt
 _READ_KEYS_ONLY = ("extra_specs", "image_properties")
 
 
-def kept_body(body: bytes | BodyDigest, envelope: Envelope | None) -> str:
+def redacted_body(body: bytes | BodyDigest, envelope: Envelope | None) -> str:
     """Return the JSON text that a dead letter stores, at most 64 KiB."""
     try:
         readable = envelope is not None and len(bytes(envelope.args)) <= MAX_READ_BYTES

@@ -35,7 +35,7 @@ LOG = logging.getLogger(__name__)
 MIGRATIONS = Path(__file__).parent / "migrations"
 MIGRATION_LOCK = 0x747261636B6572
 """The number of the advisory lock under which PostgreSQL's schema is migrated ("tracker" in ASCII)."""
-PATIENCE_SECONDS = 3600
+MIGRATION_TIMEOUT = 3600
 """How long a migration may wait for a lock, or for another migration. On MariaDB a statement of one may take
 twice as long."""
 
@@ -144,19 +144,19 @@ def sync_schema(engine: sa.Engine, revision: str = "head") -> None:
         return
     with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
-            sessions.lift_limits(connection, PATIENCE_SECONDS)
+            sessions.lift_limits(connection, MIGRATION_TIMEOUT)
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
         command.upgrade(alembic_config(connection), revision)
 
 
 def _sync_mariadb(url: sa.URL, revision: str) -> None:
     """Migrate under a lock of the session: the first change of a table ends a transaction and its locks."""
-    patient = create_engine(url.update_query_dict({"read_timeout": str(2 * PATIENCE_SECONDS)}))
+    patient = create_engine(url.update_query_dict({"read_timeout": str(2 * MIGRATION_TIMEOUT)}))
     lock = sa.func.concat("tracker-worker.", sa.func.md5(sa.func.database()))
     try:
         with patient.begin() as connection:
-            sessions.lift_limits(connection, PATIENCE_SECONDS)
-            if not connection.scalar(sa.select(sa.func.get_lock(lock, PATIENCE_SECONDS))):
+            sessions.lift_limits(connection, MIGRATION_TIMEOUT)
+            if not connection.scalar(sa.select(sa.func.get_lock(lock, MIGRATION_TIMEOUT))):
                 raise TimeoutError("another process has been migrating the schema for too long")
             command.upgrade(alembic_config(connection), revision)
     finally:

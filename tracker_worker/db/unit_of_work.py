@@ -28,7 +28,7 @@ class UnitOfWork:
         # Reads need no transaction, which would cost a server two round trips more than the statement.
         self._reads = LazyConnection(engine.execution_options(isolation_level="AUTOCOMMIT"))
 
-    def known(self, event_ids: Iterable[str]) -> dict[str, Receipt]:
+    def find_receipts(self, event_ids: Iterable[str]) -> dict[str, Receipt]:
         """Return the receipts that exist for these events."""
         with self._reads.transaction() as connection:
             return receipts.find(connection, event_ids)

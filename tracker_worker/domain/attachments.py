@@ -9,7 +9,7 @@ from collections.abc import Collection
 
 from msgspec.structs import replace
 
-from tracker_worker.domain.claims import PCI_REFUSED, Verdict
+from tracker_worker.domain.claims import PCI_REFUSED, ClaimResult
 from tracker_worker.domain.commands import ClaimPciDevices
 from tracker_worker.domain.flavors import Flavor
 from tracker_worker.domain.moves import Changes
@@ -18,7 +18,7 @@ from tracker_worker.domain.pci.requests import choose, taken_for, unmet, with_id
 from tracker_worker.domain.usage import affinity_of, cell_ids, devices_of
 
 
-def judge_devices(node: Node, command: ClaimPciDevices) -> Verdict:
+def check_devices(node: Node, command: ClaimPciDevices) -> ClaimResult:
     """Decide an attachment to what an instance holds here; the devices of a request are taken once.
 
     Requests are the same when their ids are; those without an id when they ask for the same.
@@ -30,16 +30,16 @@ def judge_devices(node: Node, command: ClaimPciDevices) -> Verdict:
     held = here or _devices_only(uuid)
     missing = unmet(with_ids(command.pci_requests), held.pci_devices)
     if here is not None and not missing:
-        return Verdict(here)
+        return ClaimResult(here)
     if not node.resources.available:
-        return Verdict(None, f"Node {node.name} is not available")
+        return ClaimResult(None, f"Node {node.name} is not available")
     cells = cell_ids(command.numa_topology or held.numa_topology)
     affinity = affinity_of(node, cells) if cells else None
     devices = choose(devices_of(node, node.held()), missing, affinity)
     if not devices:
-        return Verdict(None, PCI_REFUSED)
+        return ClaimResult(None, PCI_REFUSED)
     taken = taken_for(missing, devices, allocated=False)
-    return Verdict(replace(held, pci_devices=(*held.pci_devices, *taken)))
+    return ClaimResult(replace(held, pci_devices=(*held.pci_devices, *taken)))
 
 
 def allocate(held: Collection[Claim], addresses: Collection[str] | None) -> Changes:
@@ -49,13 +49,13 @@ def allocate(held: Collection[Claim], addresses: Collection[str] | None) -> Chan
             replace(
                 claim,
                 pci_devices=tuple(
-                    replace(device, allocated=device.allocated or _meant(device.address, addresses))
+                    replace(device, allocated=device.allocated or _intended(device.address, addresses))
                     for device in claim.pci_devices
                 ),
             )
         )
         for claim in held
-        if any(not d.allocated and _meant(d.address, addresses) for d in claim.pci_devices)
+        if any(not d.allocated and _intended(d.address, addresses) for d in claim.pci_devices)
     )
 
 
@@ -66,7 +66,7 @@ def unclaim(held: Collection[Claim], addresses: Collection[str] | None) -> Chang
     """
     changes: list[ClaimPut | ClaimDropped] = []
     for claim in held:
-        kept = tuple(d for d in claim.pci_devices if not _meant(d.address, addresses))
+        kept = tuple(d for d in claim.pci_devices if not _intended(d.address, addresses))
         if len(kept) == len(claim.pci_devices):
             continue
         if not kept and claim.devices_only:
@@ -76,7 +76,7 @@ def unclaim(held: Collection[Claim], addresses: Collection[str] | None) -> Chang
     return tuple(changes)
 
 
-def _meant(address: str, addresses: Collection[str] | None) -> bool:
+def _intended(address: str, addresses: Collection[str] | None) -> bool:
     return addresses is None or address in addresses
 
 

@@ -27,9 +27,9 @@ from tracker_worker.domain.node import (
 )
 from tracker_worker.domain.objects import Instance, Migration, Origin, last_change
 from tracker_worker.domain.origins import (
-    TouchForgotten,
+    OriginCleared,
 )
-from tracker_worker.domain.retained import staying, staying_devices
+from tracker_worker.domain.retained import keep_assigned, kept_devices
 from tracker_worker.domain.views import ClaimView, claim_view
 
 _RESIZE_TASKS = frozenset(
@@ -121,7 +121,7 @@ def audit(node: Node, facts: Facts) -> Audit:
                 corrections.append(correction)
     return Audit(
         changes=tuple(changes),
-        marks=tuple(TouchForgotten(uuid) for uuid in node.touched if uuid not in newer),
+        marks=tuple(OriginCleared(uuid) for uuid in node.touched if uuid not in newer),
         corrections=tuple(corrections),
         migrations_without_instance=sum(m.instance_uuid in unknown for m in facts.migrations),
     )
@@ -174,10 +174,10 @@ def _expected(node: str, uuid: str, here: Mapping[str, Instance], move: _Move | 
         return []
     if move is not None:
         return _expected_of_move(node, instance, move)
-    return [_at_home(instance)] if instance is not None else []
+    return [_on_this_host(instance)] if instance is not None else []
 
 
-def _at_home(instance: Instance) -> Expected:
+def _on_this_host(instance: Instance) -> Expected:
     claim = adopted(instance, Role.INSTANCE, None)
     return Expected(claim, "instance_here", instance.pci_devices is not None)
 
@@ -193,11 +193,11 @@ def _expected_of_move(node: str, here: Instance | None, move: _Move) -> list[Exp
         return _leaving(move) if from_here else []
     if from_here and to_here:
         if _has_old_flavor(move):
-            return [_at_home(here), _arriving(move, Role.INCOMING, "move_to_here")]
+            return [_on_this_host(here), _arriving(move, Role.INCOMING, "move_to_here")]
         return [_arriving(move, Role.INSTANCE, "instance_here"), *_leaving(move)]
     if to_here:
         return [_arriving(move, Role.INSTANCE, "instance_here")]
-    return [_at_home(here)]
+    return [_on_this_host(here)]
 
 
 def _arriving(move: _Move, role: Role, reason: Reason) -> Expected:
@@ -277,13 +277,13 @@ def _keeping(old: Claim, wanted: Expected) -> Claim:
     new = wanted.claim
     reported = new.pci_devices if wanted.devices_known else None
     if old.devices_only:
-        return replace(new, pci_devices=staying_devices(old, reported))
+        return replace(new, pci_devices=kept_devices(old, reported))
     other_move = wanted.arriving and old.migration_uuid != new.migration_uuid
     if not wanted.arriving:
         new = replace(new, migration_uuid=old.migration_uuid)
     if other_move:
         return new
-    return staying(old, new, reported)
+    return keep_assigned(old, new, reported)
 
 
 def _correction(old: Claim | None, new: Claim, reason: Reason) -> Correction | None:

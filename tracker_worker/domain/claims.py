@@ -42,7 +42,7 @@ PCI_REFUSED = "Claim pci failed"
 PAGE_SIZE_REFUSED = "Requested page size is different from current page size"
 
 
-class Verdict(Struct, frozen=True):
+class ClaimResult(Struct, frozen=True):
     """Either the claim to hold from now on, or the reason why there is no room.
 
     `conflict`: what was decided elsewhere takes something that is not free here.
@@ -53,25 +53,25 @@ class Verdict(Struct, frozen=True):
     conflict: bool = False
 
 
-def judge(node: Node, command: AnyClaim, settings: TrackerSettings) -> Verdict:
+def check_claim(node: Node, command: AnyClaim, settings: TrackerSettings) -> ClaimResult:
     """Decide a claim on a tracked node: the same one again, a new one, or a replacement in one step."""
     if command.decided:
         return _record(node, command)
-    return _decide(node, command, settings)
+    return _grant(node, command, settings)
 
 
-def _decide(node: Node, command: AnyClaim, settings: TrackerSettings) -> Verdict:
+def _grant(node: Node, command: AnyClaim, settings: TrackerSettings) -> ClaimResult:
     try:
         wanted = wanted_claim(command, settings)
     except RequestRefused as refused:
-        return Verdict(None, str(refused))
+        return ClaimResult(None, str(refused))
     held = node.claim(wanted.instance_uuid, wanted.role)
     if held is not None and _same(held, wanted, command):
         again = with_states(held, command.instance)
-        return Verdict(replace(again, migration_uuid=wanted.migration_uuid or held.migration_uuid))
+        return ClaimResult(replace(again, migration_uuid=wanted.migration_uuid or held.migration_uuid))
     assert node.resources is not None
     if not node.resources.available:
-        return Verdict(None, f"Node {node.name} is not available")
+        return ClaimResult(None, f"Node {node.name} is not available")
     return _test(node, held, wanted, command, settings)
 
 
@@ -95,7 +95,7 @@ def _same(held: Claim, wanted: Claim, command: AnyClaim) -> bool:
 
 def _test(
     node: Node, held: Claim | None, wanted: Claim, command: AnyClaim, settings: TrackerSettings
-) -> Verdict:
+) -> ClaimResult:
     """Test a claim against a node without the one that it replaces; what is plugged into that one stays."""
     used = node.used.minus(held.amounts) if held is not None else node.used
     requested = requested_amounts(flavor_of(command), wanted.volume_backed)
@@ -103,19 +103,19 @@ def _test(
     others = [claim for claim in node.held() if claim is not held]
     plugged: tuple[HeldDevice, ...] = ()
     if held is not None:
-        plugged = _plugged(held, wanted, command)
+        plugged = _attached(held, wanted, command)
         others.append(replace(held, numa_topology=None, pci_devices=plugged))
     requests = unmet(wanted.pci_requests, plugged)
     if wanted.numa_request is None and not requests:
         claim = replace(wanted, pci_devices=plugged)
-        return Verdict(None, "; ".join(reasons)) if reasons else Verdict(claim)
+        return ClaimResult(None, "; ".join(reasons)) if reasons else ClaimResult(claim)
     room = _Room(node, others, settings)
     topology = room.topology_for(wanted.numa_request, requests, command.limits or Limits())
     if wanted.numa_request is not None and room.cells and topology is None:
         reasons.append(NUMA_AND_PCI_REFUSED if wanted.pci_requests else NUMA_REFUSED)
         if room.devices_for(requests, frozenset()) is None:
             reasons.append(PCI_REFUSED)
-        return Verdict(None, "; ".join(reasons))
+        return ClaimResult(None, "; ".join(reasons))
     devices = room.devices_for(requests, cell_ids(topology))
     if devices is None:
         reasons.append(PCI_REFUSED)
@@ -123,12 +123,12 @@ def _test(
         reasons += _page_size_differs(topology, command.instance.numa_topology)
         devices = ()
     if reasons or devices is None:
-        return Verdict(None, "; ".join(reasons))
+        return ClaimResult(None, "; ".join(reasons))
     devices, assigned = (*plugged, *devices), topology is not None
-    return Verdict(replace(wanted, numa_topology=topology, pci_devices=devices, assigned=assigned))
+    return ClaimResult(replace(wanted, numa_topology=topology, pci_devices=devices, assigned=assigned))
 
 
-def _plugged(held: Claim, wanted: Claim, command: AnyClaim) -> tuple[HeldDevice, ...]:
+def _attached(held: Claim, wanted: Claim, command: AnyClaim) -> tuple[HeldDevice, ...]:
     """Return the devices that claim_pci_devices took for a claim: they stay when it becomes another.
 
     A live migration takes none itself, so that all it has are such; else it is those of requests that the
@@ -196,14 +196,14 @@ class _Room:
         return counts
 
 
-def _record(node: Node, command: AnyClaim) -> Verdict:
+def _record(node: Node, command: AnyClaim) -> ClaimResult:
     """Grant what was decided elsewhere, and tell whether it takes what is not free here."""
     claim = decided_claim(command)
     held = node.claim(claim.instance_uuid, claim.role)
     others = [other for other in node.held() if other is not held]
     if held is not None:
         claim = replace(claim, pci_devices=_with_attached(held, claim, command))
-    return Verdict(claim, conflict=_takes_what_is_not_free(node, claim, others))
+    return ClaimResult(claim, conflict=_takes_what_is_not_free(node, claim, others))
 
 
 def _with_attached(held: Claim, claim: Claim, command: AnyClaim) -> tuple[HeldDevice, ...]:
@@ -213,7 +213,7 @@ def _with_attached(held: Claim, claim: Claim, command: AnyClaim) -> tuple[HeldDe
     """
     attached = held.pci_devices
     if held.pci_requests != claim.pci_requests or isinstance(command, LiveMigrationClaim):
-        attached = _plugged(held, claim, command)
+        attached = _attached(held, claim, command)
     kept = {device.address: device for device in claim.pci_devices}
     kept |= {device.address: device for device in attached if device.request_id is not None}
     in_order = dict.fromkeys([*(device.address for device in held.pci_devices), *kept])

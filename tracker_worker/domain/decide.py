@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from tracker_worker.domain import attachments, moves
 from tracker_worker.domain.audit import Correction, Facts, audit, removable
-from tracker_worker.domain.claims import judge
+from tracker_worker.domain.claims import check_claim
 from tracker_worker.domain.commands import (
     AbortInstanceClaim,
     AllocatePciDevices,
@@ -51,8 +51,8 @@ from tracker_worker.domain.objects import Origin
 from tracker_worker.domain.origins import (
     MOST_TOUCHED,
     AuditSeen,
-    InstanceTouched,
-    TouchEvicted,
+    OriginEvicted,
+    OriginRecorded,
 )
 from tracker_worker.domain.report import conflict_of, report_change
 from tracker_worker.domain.settings import TrackerSettings
@@ -147,7 +147,7 @@ def decide(
 def _touch(node: Node, uuid: str, origin: Origin) -> tuple[Mark, ...]:
     """Return the marks of an event that touches an instance; without room the oldest touches are given up."""
     above = 0 if uuid in node.touched else len(node.touched) - MOST_TOUCHED + 1
-    return (*map(TouchEvicted, islice(node.touched, max(above, 0))), InstanceTouched(uuid, origin))
+    return (*map(OriginEvicted, islice(node.touched, max(above, 0))), OriginRecorded(uuid, origin))
 
 
 def _with_known_devices(node: Node, changes: tuple[LedgerChange, ...]) -> tuple[LedgerChange, ...]:
@@ -189,7 +189,7 @@ def _changes(node: Node, command: Command) -> tuple[LedgerChange, ...]:
             held = moves.held_by(node, instance.uuid)
             if removable(instance):
                 return moves.release_all(held)
-            return moves.take_states(held.instance, instance) if held.instance else ()
+            return moves.update_states(held.instance, instance) if held.instance else ()
         case _:
             return _move_changes(node, command)
 
@@ -234,9 +234,9 @@ def _claim(
     if not node.tracked:
         return _refused(f"Node {node.name} is not tracked")
     if isinstance(command, ClaimPciDevices):
-        verdict = attachments.judge_devices(node, command)
+        verdict = attachments.check_devices(node, command)
     else:
-        verdict = judge(node, command, settings)
+        verdict = check_claim(node, command, settings)
     if verdict.claim is None:
         return _refused(verdict.reason or "")
     claim = with_known_devices(node, verdict.claim)

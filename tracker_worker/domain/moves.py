@@ -17,7 +17,7 @@ from tracker_worker.domain.node import (
     adopted,
 )
 from tracker_worker.domain.objects import Instance
-from tracker_worker.domain.retained import staying
+from tracker_worker.domain.retained import keep_assigned
 
 Changes = tuple[ClaimPut | ClaimDropped, ...]
 
@@ -55,7 +55,7 @@ def with_states(claim: Claim, instance: Instance) -> Claim:
     )
 
 
-def take_states(claim: Claim, instance: Instance) -> Changes:
+def update_states(claim: Claim, instance: Instance) -> Changes:
     """Take over the instance's states, if they differ."""
     updated = with_states(claim, instance)
     return () if updated == claim else (ClaimPut(updated),)
@@ -66,7 +66,7 @@ def release(claim: Claim) -> Changes:
     return (ClaimDropped(claim.instance_uuid, claim.role),)
 
 
-def turn(claim: Claim, role: Role) -> Changes:
+def change_role(claim: Claim, role: Role) -> Changes:
     """Change a claim's role; an older claim of that role is released. The sum changes only by that one."""
     return (
         ClaimDropped(claim.instance_uuid, claim.role),
@@ -95,7 +95,7 @@ def start_move(held: Held, migration_uuid: str) -> Changes:
         return ()
     if claim.migration_uuid == migration_uuid and held.incoming is None:
         return ()
-    return turn(claim, Role.OUTGOING)
+    return change_role(claim, Role.OUTGOING)
 
 
 def finish_move(held: Held, instance: Instance, migration_uuid: str | None) -> Changes:
@@ -105,12 +105,12 @@ def finish_move(held: Held, instance: Instance, migration_uuid: str | None) -> C
     if held.incoming is not None and held.incoming.devices_only:
         return _finish_with_devices(held, held.incoming, instance, migration_uuid)
     if landed is not None:
-        leaving = turn(here, Role.OUTGOING) if here else ()
-        return (*leaving, *turn(with_states(landed, instance), Role.INSTANCE))
+        leaving = change_role(here, Role.OUTGOING) if here else ()
+        return (*leaving, *change_role(with_states(landed, instance), Role.INSTANCE))
     if here is None:
         return (ClaimPut(adopted(instance, Role.INSTANCE, migration_uuid)),)
     if held.outgoing is not None or here.migration_uuid == migration_uuid:
-        return take_states(here, instance)
+        return update_states(here, instance)
     return (ClaimPut(_landed_on(here, instance, migration_uuid)),)
 
 
@@ -120,7 +120,7 @@ def _landed_on(here: Claim, instance: Instance, migration_uuid: str | None) -> C
     Of one that has the same size the pins and devices stay that this worker chose.
     """
     landed = adopted(instance, Role.INSTANCE, migration_uuid)
-    return staying(here, landed, None if instance.pci_devices is None else landed.pci_devices)
+    return keep_assigned(here, landed, None if instance.pci_devices is None else landed.pci_devices)
 
 
 def _finish_with_devices(
@@ -142,7 +142,7 @@ def drop_move_claim_at_source(held: Held, migration_uuid: str) -> Changes:
     while another move to here is under way.
     """
     landed = held.brought_by(migration_uuid)
-    landing = turn(landed, Role.INSTANCE) if landed else ()
+    landing = change_role(landed, Role.INSTANCE) if landed else ()
     if held.outgoing is not None:
         return (*release(held.outgoing), *landing)
     if held.instance is None:
@@ -156,15 +156,15 @@ def drop_move_claim_at_dest(held: Held, migration_uuid: str) -> Changes:
     """Reverted: what the migration brought here goes; on the same node what was here is back."""
     here, outgoing = held.instance, held.outgoing
     if incoming := held.brought_by(migration_uuid):
-        back = turn(outgoing, Role.INSTANCE) if outgoing and here is None else ()
+        back = change_role(outgoing, Role.INSTANCE) if outgoing and here is None else ()
         return (*release(incoming), *back)
     if held.incoming is not None:
         return ()
     if here is None:
-        return turn(outgoing, Role.INSTANCE) if outgoing else ()
+        return change_role(outgoing, Role.INSTANCE) if outgoing else ()
     if here.migration_uuid != migration_uuid:
         return ()
-    return (*release(here), *(turn(outgoing, Role.INSTANCE) if outgoing else ()))
+    return (*release(here), *(change_role(outgoing, Role.INSTANCE) if outgoing else ()))
 
 
 def finish_revert_move(held: Held, instance: Instance, migration_uuid: str) -> Changes:
@@ -176,12 +176,12 @@ def finish_revert_move(held: Held, instance: Instance, migration_uuid: str) -> C
         return (*dropped, ClaimPut(adopted(instance, Role.INSTANCE, None)))
     if outgoing is None:
         assert here is not None
-        return (*dropped, *take_states(here, instance))
+        return (*dropped, *update_states(here, instance))
     if here is None:
-        return (*dropped, *turn(with_states(outgoing, instance), Role.INSTANCE))
+        return (*dropped, *change_role(with_states(outgoing, instance), Role.INSTANCE))
     if here.migration_uuid == migration_uuid:
-        return (*dropped, *turn(with_states(outgoing, instance), Role.INSTANCE))
-    return (*dropped, *release(outgoing), *take_states(here, instance))
+        return (*dropped, *change_role(with_states(outgoing, instance), Role.INSTANCE))
+    return (*dropped, *release(outgoing), *update_states(here, instance))
 
 
 def release_all(held: Held) -> Changes:

@@ -18,12 +18,12 @@ from tracker_worker.domain.numa.topology import request_of
 from tracker_worker.domain.objects import GuestTopology, Instance, Origin, PciRequest, Resources
 from tracker_worker.domain.origins import (
     AuditSeen,
-    InstanceTouched,
     Memory,
+    OriginCleared,
+    OriginEvicted,
     OriginMark,
+    OriginRecorded,
     Source,
-    TouchEvicted,
-    TouchForgotten,
 )
 from tracker_worker.domain.pci.pools import HeldDevice
 
@@ -249,7 +249,7 @@ def _changed(node: Node, changes: Iterable[Change]) -> Node:
             case ClaimDropped(instance_uuid, role):
                 claims = dict(node.claims) if claims is None else claims
                 claimed = _drop(claims, claimed, instance_uuid, role)
-            case InstanceTouched() | TouchForgotten() | TouchEvicted() | AuditSeen():
+            case OriginRecorded() | OriginCleared() | OriginEvicted() | AuditSeen():
                 memory.note(change)
             case NodeRemoved():
                 claims, claimed = {}, Amounts()

@@ -29,20 +29,20 @@ class Source(Struct, frozen=True):
     evicted: int = 0
 
 
-class InstanceTouched(Struct, frozen=True):
+class OriginRecorded(Struct, frozen=True):
     """An event of this origin named the instance."""
 
     instance_uuid: str
     origin: Origin
 
 
-class TouchForgotten(Struct, frozen=True):
+class OriginCleared(Struct, frozen=True):
     """An audit has seen what touched the instance."""
 
     instance_uuid: str
 
 
-class TouchEvicted(Struct, frozen=True):
+class OriginEvicted(Struct, frozen=True):
     """There is no room to remember what touched the instance; its source's audits have to know it."""
 
     instance_uuid: str
@@ -54,7 +54,7 @@ class AuditSeen(Struct, frozen=True):
     origin: Origin
 
 
-OriginMark = InstanceTouched | TouchForgotten | TouchEvicted | AuditSeen
+OriginMark = OriginRecorded | OriginCleared | OriginEvicted | AuditSeen
 
 
 class Memory:
@@ -68,14 +68,14 @@ class Memory:
     def note(self, change: OriginMark) -> None:
         """Apply one mark."""
         match change:
-            case InstanceTouched(instance_uuid, origin):
+            case OriginRecorded(instance_uuid, origin):
                 last = self._instances().pop(instance_uuid, None)
                 # A client's threads may overtake each other: what it numbered higher is the later event.
                 late = last is not None and last.source == origin.source and last.sequence > origin.sequence
                 self._instances()[instance_uuid] = last if late and last is not None else origin
-            case TouchForgotten(instance_uuid):
+            case OriginCleared(instance_uuid):
                 self._instances().pop(instance_uuid, None)
-            case TouchEvicted(instance_uuid):
+            case OriginEvicted(instance_uuid):
                 if (evicted := self._instances().pop(instance_uuid, None)) is not None:
                     self._remember(evicted.source, evicted=evicted.sequence)
             case AuditSeen(origin):

@@ -10,7 +10,7 @@ from tracker_worker.domain.node import Claim
 from tracker_worker.domain.pci.pools import HeldDevice
 
 
-def staying(held: Claim, known: Claim, reported: Sequence[HeldDevice] | None) -> Claim:
+def keep_assigned(held: Claim, known: Claim, reported: Sequence[HeldDevice] | None) -> Claim:
     """Return the claim that is known of an instance, with what stays of the one that is held.
 
     That is what was asked for, and what this worker chose, unless it guessed. In another size it is only
@@ -25,12 +25,12 @@ def staying(held: Claim, known: Claim, reported: Sequence[HeldDevice] | None) ->
     return replace(
         known,
         pci_requests=held.pci_requests,
-        pci_devices=staying_devices(held, reported),
+        pci_devices=kept_devices(held, reported),
         assigned=held.assigned,
     )
 
 
-def staying_devices(held: Claim, reported: Sequence[HeldDevice] | None) -> tuple[HeldDevice, ...]:
+def kept_devices(held: Claim, reported: Sequence[HeldDevice] | None) -> tuple[HeldDevice, ...]:
     """Return the devices of a claim that stays: those that this worker chose, then what else is reported.
 
     A device that is reported too stays as it was taken. What was only guessed makes room for the rest, which

@@ -84,7 +84,7 @@ class Committer:
         if len(events) == 1:
             if isinstance(error, DATABASE_ERRORS):
                 LOG.error("The database refuses event %s: %s", events[0].event_id, reason_of(error))
-            return self._park(replace(events[0], bad=bad))
+            return self._park(replace(events[0], error=bad))
         half = len(events) // 2
         return self.settle(events[:half]) + self.settle(events[half:])
 
@@ -93,7 +93,7 @@ class Committer:
 
         It is held, and returned, if that row is broken.
         """
-        if event.bad is None or event.bad.code is not ErrorCode.DATABASE_REJECTS:
+        if event.error is None or event.error.code is not ErrorCode.DATABASE_REJECTS:
             try:
                 self._retries.for_ever_while_the_servers()(self._commit, [event])
                 return []
@@ -104,7 +104,7 @@ class Committer:
             if isinstance(failure, NodesBroken):
                 return self._hold(failure.reasons, [event])
             LOG.critical("Node %s cannot be used: %s", event.node, internal_error(failure))
-        self._retries.persist(lambda: self._commit([replace(event, owned=False)]))
+        self._retries.persist(lambda: self._commit([replace(event, belongs_here=False)]))
         return []
 
     def _hold(self, reasons: Mapping[str, str], events: Sequence[Event]) -> list[Event]:
@@ -133,17 +133,19 @@ class Committer:
         for letter in transaction.dead_letters:
             _log_dead_letter(letter)
         for event in events:
-            if event.is_question and event.bad is not None and event.bad.code in WORKER_FAULTS:
-                LOG.error("A question about node %s was not answered: %s", event.node, event.bad)
+            if event.is_question and event.error is not None and event.error.code in WORKER_FAULTS:
+                LOG.error("A question about node %s was not answered: %s", event.node, event.error)
 
     def _snapshot(self, events: Sequence[Event]) -> Snapshot:
         """Read what the batch needs and the cache has not: at most six statements, however many events."""
         self._activity.step = "looking up receipts"
-        known = self._unit_of_work.known([event.event_id for event in events])
+        known = self._unit_of_work.find_receipts([event.event_id for event in events])
         reused = [e.digest for e in events if e.event_id in known and known[e.event_id].digest != e.digest]
         if reused:
-            known |= self._unit_of_work.known(reused)
-        nodes = self._nodes.get({event.node for event in events if event.node is not None and event.owned})
+            known |= self._unit_of_work.find_receipts(reused)
+        nodes = self._nodes.get(
+            {event.node for event in events if event.node is not None and event.belongs_here}
+        )
         uuids = [uuid for event in events if (uuid := _new_uuid(event, nodes))]
         owners = self._unit_of_work.uuid_owners(uuids) if uuids else {}
         return Snapshot(known, nodes, owners)
@@ -151,12 +153,12 @@ class Committer:
 
 def _is_crash_loop(event: Event) -> bool:
     """Tell whether an event is parked for the crashes of workers: no error of the database is its fault."""
-    return event.bad is not None and event.bad.code is ErrorCode.WORKER_DIED
+    return event.error is not None and event.error.code is ErrorCode.WORKER_DIED
 
 
 def _new_uuid(event: Event, nodes: Mapping[str, Node]) -> str | None:
     """Return the uuid of a report whose node is not yet known by it."""
-    if not event.owned or not isinstance(event.command, UpdateAvailableResource):
+    if not event.belongs_here or not isinstance(event.command, UpdateAvailableResource):
         return None
     known = nodes[event.command.node].resources
     uuid = event.command.resources.uuid

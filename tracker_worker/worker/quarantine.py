@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
-from tracker_worker.core.decode import Event, attempts_key, read_event, read_in_windows, unread_event
+from tracker_worker.core.decode import Event, attempts_key, decode_event, decode_in_windows, undecoded_event
 from tracker_worker.core.delivery import Delivery
 from tracker_worker.core.quarantine import (
     NO_ATTEMPTS,
@@ -89,7 +89,7 @@ class Quarantine:
         decoded now: its receipt is found under the same key.
         """
         self._activity.step = "looking up attempts"
-        known = self._retries.persist(lambda: self._unit_of_work.known(keys))
+        known = self._retries.persist(lambda: self._unit_of_work.find_receipts(keys))
         parked = dict.fromkeys(known, Attempts(self._settings.max_attempts))
         return self._retries.persist(lambda: self._unit_of_work.attempts(keys)) | parked
 
@@ -103,7 +103,7 @@ class Quarantine:
         self._record(_keys(deliveries), begun)
         is_last = begun.begun >= self._settings.max_attempts
         records_decoding = not begun.decoded and (before != NO_ATTEMPTS or is_last)
-        for events in read_in_windows(deliveries, self._partitions, self._settings.batch_bytes):
+        for events in decode_in_windows(deliveries, self._partitions, self._settings.batch_bytes):
             if records_decoding:
                 self._record(_keys(event.delivery for event in events), begun.decode())
             yield Attempt(events, before, begun)
@@ -119,9 +119,9 @@ class Quarantine:
         most = self._settings.max_attempts
         text = f"the worker died {most} times while this event was under way"
         bad = BadMessage(ErrorCode.WORKER_DIED, "$", text)
-        event = unread_event(delivery, bad)
+        event = undecoded_event(delivery, bad)
         if attempts.decoded:
-            event = replace(read_event(delivery, self._partitions), bad=bad)
+            event = replace(decode_event(delivery, self._partitions), error=bad)
         return Attempt([event], attempts, attempts)
 
 

@@ -53,7 +53,7 @@ the next one would meet the same row."""
 
 WINDOW_BYTES = 8 * 1024 * 1024
 """Of the bodies in a window: what the process holds of the outbox, and what is sent before confirms come."""
-LINGER_SECONDS = 0.03
+COALESCE_SECONDS = 0.03
 """How long commits may join in before a window is read. A caller who waits for one answer after the other
 gets them a fifth sooner, because the relay does not work at the same time."""
 
@@ -230,9 +230,9 @@ class Relay:
             called = self._work.wait(self._settings.poll_interval)
             self._work.clear()
             # A moment for the answers of the commit that called, and for the next commits to join in.
-            self._closing.wait(LINGER_SECONDS)
+            self._closing.wait(COALESCE_SECONDS)
             closing = self._closing.is_set()
-            self._publisher.tend()
+            self._publisher.keep_alive()
             while not self._abandon.is_set() and self._until_it_works(self.publish_window):
                 pass
             if closing or not called:

@@ -55,8 +55,8 @@ OTHER_CONNECTIONS = 2
 class WorkerSettings(Struct, frozen=True):
     """Everything about one worker that is configured.
 
-    No `first_partitions` means all. `memory_budget` is in bytes. `broker` and `notification_broker` are None
-    on transports other than RabbitMQ.
+    No `preferred_partitions` means all. `memory_budget` is in bytes. `broker` and `notification_broker` are
+    None on transports other than RabbitMQ.
     """
 
     host: str
@@ -65,7 +65,7 @@ class WorkerSettings(Struct, frozen=True):
     relay: RelaySettings = RelaySettings()
     exchange: str = "tracker"
     partitions: int = 16
-    first_partitions: frozenset[int] = frozenset()
+    preferred_partitions: frozenset[int] = frozenset()
     standby_delay: float = 10.0
     memory_budget: int = 256 * MEBIBYTE
     broker: BrokerSettings | None = None
@@ -107,7 +107,7 @@ def settings_from(conf: Any) -> WorkerSettings:
         relay=RelaySettings(window=notifications.window),
         exchange=bus.exchange,
         partitions=bus.partitions,
-        first_partitions=own,
+        preferred_partitions=own,
         standby_delay=worker.standby_delay,
         memory_budget=worker.memory_budget * MEBIBYTE,
         broker=rabbit_broker(conf, conf.transport_url),
@@ -317,7 +317,7 @@ def _ingress(
         Topology(settings.exchange, settings.partitions, settings.broker.quorum),
         SubscriptionSettings(
             name=f"{settings.host}:{os.getpid()}",
-            first=settings.first_partitions or frozenset(range(settings.partitions)),
+            first=settings.preferred_partitions or frozenset(range(settings.partitions)),
             standby_delay=settings.standby_delay,
             prefetch=settings.lane.prefetch,
             memory_budget=settings.memory_budget,

@@ -10,7 +10,7 @@ from itertools import accumulate
 
 import pytest
 
-from tracker_worker.client.as_of import FORGOTTEN_SECONDS, EventNumbers
+from tracker_worker.client.as_of import FORGOTTEN_SECONDS, EventClock
 
 
 class Clock:
@@ -27,11 +27,11 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def events(clock) -> EventNumbers:
-    return EventNumbers("me", clock)
+def events(clock) -> EventClock:
+    return EventClock("me", clock)
 
 
-def event(events: EventNumbers) -> int:
+def event(events: EventClock) -> int:
     """An event that is cast and saved at once."""
     with events.hold("event"):
         return events.origin()["sequence"]
@@ -118,14 +118,14 @@ def busy_threads() -> Iterator[None]:
     sys.setswitchinterval(interval)
 
 
-def cast_held(events: EventNumbers, done: Callable[[int], None]) -> None:
+def cast_held(events: EventClock, done: Callable[[int], None]) -> None:
     with events.hold("event"):
         number = events.origin()["sequence"]
         time.sleep(0)
         done(number)
 
 
-def cast_numbered_first(events: EventNumbers, done: Callable[[int], None]) -> None:
+def cast_numbered_first(events: EventClock, done: Callable[[int], None]) -> None:
     """The wrong way round: a snapshot can fall between the number and the hold."""
     number = events.origin()["sequence"]
     time.sleep(0)
@@ -135,7 +135,7 @@ def cast_numbered_first(events: EventNumbers, done: Callable[[int], None]) -> No
 
 def mistakes(cast: Callable[..., None]) -> int:
     """How many snapshots covered an event that was saved only after they were taken."""
-    events = EventNumbers("me", time.monotonic)
+    events = EventClock("me", time.monotonic)
     ticks = itertools.count()
     saved: dict[int, int] = {}
     snapshots: list[tuple[int, int]] = []

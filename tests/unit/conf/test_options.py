@@ -72,7 +72,7 @@ def test_a_number_that_is_none_is_refused(tmp_path, group, option, value):
 )
 def test_partitions_are_numbers_and_ranges(tmp_path, value, numbers):
     conf = a_configuration(tmp_path, f"[worker]\npartitions = {value}\n")
-    assert sorted(settings_from(conf).first_partitions) == numbers
+    assert sorted(settings_from(conf).preferred_partitions) == numbers
 
 
 @pytest.mark.parametrize("value", ["7-0", "1, 3-2"])

@@ -9,7 +9,7 @@ import pytest
 from tests.unit.core.examples import EXAMPLES, FREE, MAPS, at, body, message, positions, with_value
 from tracker_worker.core.delivery import BodyDigest
 from tracker_worker.core.envelope import names_of, open_envelope
-from tracker_worker.core.redaction import MAX_KEPT_BYTES, kept_body
+from tracker_worker.core.redaction import MAX_KEPT_BYTES, redacted_body
 from tracker_worker.domain.commands import METHODS
 from tracker_worker.domain.errors import BadMessage
 
@@ -27,7 +27,7 @@ def kept_text(raw: bytes) -> str:
         envelope = open_envelope(raw)
     except BadMessage:
         envelope = None
-    return kept_body(raw, envelope)
+    return redacted_body(raw, envelope)
 
 
 def kept(method, args, **context):
@@ -166,7 +166,7 @@ def test_a_body_of_8_mib_is_summarised():
 def test_digest_of_a_body_is_kept_as_the_body_itself_would_be():
     raw = b"x" * 100
     digest = BodyDigest(len(raw), hashlib.sha256(raw).hexdigest())
-    assert kept_body(digest, None) == kept_body(raw, None)
+    assert redacted_body(digest, None) == redacted_body(raw, None)
 
 
 MANY = "1," * 100_000
@@ -178,5 +178,5 @@ def test_many_small_values_are_kept_as_one_digest(args):
     inner = '{"method":"update_available_resource","args":' + args % MANY + "}"
     raw = json.dumps({"oslo.version": "2.0", "oslo.message": inner}).encode()
     envelope = open_envelope(raw)
-    assert json.loads(kept_body(raw, envelope)).keys() == {"type", "length", "sha256"}
+    assert json.loads(redacted_body(raw, envelope)).keys() == {"type", "length", "sha256"}
     assert names_of(raw, envelope)[1] is None

@@ -24,9 +24,9 @@ from tracker_worker.domain.origins import (
     MOST_SOURCES,
     MOST_TOUCHED,
     AuditSeen,
-    InstanceTouched,
+    OriginEvicted,
+    OriginRecorded,
     Source,
-    TouchEvicted,
 )
 
 ME, OTHER = "client-1", "client-2"
@@ -110,7 +110,7 @@ def touching(number, uuid, source=ME):
 @pytest.fixture(scope="module")
 def crowded():
     """A node that remembers as many instances as it can: i-1 was touched first."""
-    marks = [InstanceTouched(f"i-{n}", Origin(ME, n)) for n in range(1, MOST_TOUCHED + 1)]
+    marks = [OriginRecorded(f"i-{n}", Origin(ME, n)) for n in range(1, MOST_TOUCHED + 1)]
     return evolve(a_node(a_claim()), marks)
 
 
@@ -128,7 +128,7 @@ def test_instance_that_is_touched_again_is_not_the_oldest_any_more(crowded):
 
 
 def test_node_of_an_older_version_with_more_than_that_is_cut_by_its_next_event(crowded):
-    marks = [InstanceTouched(f"x-{n}", Origin(ME, 3000 + n)) for n in range(200)]
+    marks = [OriginRecorded(f"x-{n}", Origin(ME, 3000 + n)) for n in range(200)]
     node = after(evolve(crowded, marks), touching(5001, "one-more"))
     assert len(node.touched) == MOST_TOUCHED
     assert node.sources == {ME: Source(evicted=201)}
@@ -159,7 +159,7 @@ def test_report_in_an_audit_that_knows_too_little_counts(crowded):
 
 def test_eviction_of_what_is_not_remembered_changes_nothing():
     node = a_node()
-    assert evolve(node, [TouchEvicted(BYSTANDER)]).sources == {}
+    assert evolve(node, [OriginEvicted(BYSTANDER)]).sources == {}
 
 
 def test_numbers_of_a_source_never_fall():

@@ -25,7 +25,7 @@ from tests.builders import (
 )
 from tracker_worker.domain.commands import METHODS, Command
 from tracker_worker.domain.decide import NodeDeleted
-from tracker_worker.domain.node import InstanceTouched, Node, NodeRemoved, evolve
+from tracker_worker.domain.node import Node, NodeRemoved, OriginRecorded, evolve
 from tracker_worker.domain.objects import Limits, Origin, PciRequest
 from tracker_worker.domain.views import usage_view
 
@@ -185,7 +185,7 @@ def test_event_of_an_instance_leaves_its_origin(method: str, before: Node) -> No
     """Whatever came of it: a release, a refusal, and an event that changed nothing, too."""
     node, decision = decided(before, any_command(method, origin=ORIGIN))
     assert node.touched == {INSTANCE: ORIGIN}
-    assert decision.marks == (InstanceTouched(INSTANCE, ORIGIN),)
+    assert decision.marks == (OriginRecorded(INSTANCE, ORIGIN),)
     node, _ = decided(node, any_command(method, origin=Origin("client-2", 1)))
     assert node.touched == {INSTANCE: Origin("client-2", 1)}
     node, _ = decided(node, any_command(method))

@@ -34,15 +34,15 @@ from tracker_worker.domain.node import (
     ClaimPut,
     ConflictNoted,
     ConflictsResolved,
-    InstanceTouched,
     LedgerBroken,
     Node,
     NodeRemoved,
+    OriginCleared,
+    OriginRecorded,
     Ratios,
     Reported,
     Role,
     ServiceStatusSet,
-    TouchForgotten,
     assert_sum,
     claim_for,
     evolve,
@@ -101,8 +101,8 @@ def test_evolve_leaves_the_older_node_as_it_was() -> None:
         [
             ClaimPut(COMING),
             ClaimDropped(INSTANCE, Role.INSTANCE),
-            InstanceTouched(INSTANCE, ORIGIN),
-            TouchForgotten(BYSTANDER),
+            OriginRecorded(INSTANCE, ORIGIN),
+            OriginCleared(BYSTANDER),
         ],
     )
     assert old == a_node(HERE, touched={BYSTANDER: ORIGIN})
@@ -122,8 +122,8 @@ REPORT = Reported(some_resources(vcpus=99), Amounts(1, 2, 3), Ratios(1.0, 2.0, 3
         (ServiceStatusSet(True), {"disabled": True}),
         (ConflictNoted("u"), {"conflicts": ("u",)}),
         (ConflictsResolved(), {"conflicts": ()}),
-        (InstanceTouched(INSTANCE, ORIGIN), {"touched": {INSTANCE: ORIGIN}}),
-        (TouchForgotten(INSTANCE), {"touched": {}}),
+        (OriginRecorded(INSTANCE, ORIGIN), {"touched": {INSTANCE: ORIGIN}}),
+        (OriginCleared(INSTANCE), {"touched": {}}),
     ],
 )
 def test_change_of_the_node_leaves_the_claims(change: Change, fields: dict[str, Any]) -> None:
@@ -259,8 +259,8 @@ def test_second_audit_of_the_same_facts_finds_nothing(commands: list[Command], a
 
 def test_an_event_that_was_overtaken_does_not_hide_the_later_one_of_its_client():
     """Two threads of a client name one instance; an audit between their numbers must not undo the later."""
-    node = evolve(a_node(), [InstanceTouched(INSTANCE, Origin("client-1", 6))])
-    node = evolve(node, [InstanceTouched(INSTANCE, Origin("client-1", 4))])
+    node = evolve(a_node(), [OriginRecorded(INSTANCE, Origin("client-1", 6))])
+    node = evolve(node, [OriginRecorded(INSTANCE, Origin("client-1", 4))])
     assert node.touched == {INSTANCE: Origin("client-1", 6)}
-    node = evolve(node, [InstanceTouched(INSTANCE, Origin("client-2", 1))])
+    node = evolve(node, [OriginRecorded(INSTANCE, Origin("client-2", 1))])
     assert node.touched == {INSTANCE: Origin("client-2", 1)}

@@ -16,9 +16,9 @@ LOG = logging.getLogger(__name__)
 WAIT_SECONDS = 1.0
 
 
-class OutgoingConnection:
-    """Belongs to one thread, which calls `tend` often. `prepare` is called with each new channel, `blocked`
-    when the broker stops taking, and takes again, what is published.
+class PublishConnection:
+    """Belongs to one thread, which calls `keep_alive` often. `prepare` is called with each new channel,
+    `blocked` when the broker stops taking, and takes again, what is published.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class OutgoingConnection:
         waiting(self._connection, WAIT_SECONDS)
         self._read(self._connection)
 
-    def tend(self) -> None:
+    def keep_alive(self) -> None:
         """Take in what the broker has said, and keep the connection alive, if there is one."""
         if self._connection is None:
             return

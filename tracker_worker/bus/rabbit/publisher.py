@@ -16,7 +16,7 @@ from msgspec import json
 
 from tracker_worker.bus.publisher import Notification, NotificationRefused
 from tracker_worker.bus.rabbit.connection import CONNECTION_ERRORS, BrokerSettings
-from tracker_worker.bus.rabbit.publish_connection import OutgoingConnection
+from tracker_worker.bus.rabbit.publish_connection import PublishConnection
 from tracker_worker.bus.rabbit.queues import TopologyMismatch, declare_notifications, notification_queue
 from tracker_worker.core.urls import driver_text
 
@@ -35,7 +35,7 @@ class ConfirmingPublisher:
 
     def __init__(self, settings: BrokerSettings, exchange: str, topic: str) -> None:
         self._settings = settings
-        self._connection = OutgoingConnection(settings, "relay", self._prepare)
+        self._connection = PublishConnection(settings, "relay", self._prepare)
         self._exchange = exchange
         self._topic = topic
         self._declared: set[str] = set()
@@ -75,9 +75,9 @@ class ConfirmingPublisher:
             self.close()
         return confirmed
 
-    def tend(self) -> None:
+    def keep_alive(self) -> None:
         """Keep the connection alive, if there is one."""
-        self._connection.tend()
+        self._connection.keep_alive()
 
     def close(self) -> None:
         """Close the connection, if there is one."""

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from tracker_worker.bus.rabbit.connection import CONNECTION_ERRORS, BrokerSettings
-from tracker_worker.bus.rabbit.publish_connection import OutgoingConnection
+from tracker_worker.bus.rabbit.publish_connection import PublishConnection
 from tracker_worker.bus.reply_errors import raised_in_caller
 from tracker_worker.core.compression import decompress
 from tracker_worker.core.delivery import Answer, BodyDigest
@@ -139,7 +139,7 @@ class Replies:
 
     def __init__(self, settings: BrokerSettings) -> None:
         self._settings = settings
-        self._connection = OutgoingConnection(settings, "replies", self._prepare, self._block)
+        self._connection = PublishConnection(settings, "replies", self._prepare, self._block)
         self._blocked = False
         self._pause = settings.retry_initial
         self._open_again_at = 0.0
@@ -174,9 +174,9 @@ class Replies:
             return type(error).__name__
         return None
 
-    def tend(self) -> None:
+    def keep_alive(self) -> None:
         """Take in what the broker returned, and keep the connection alive. To be called often."""
-        self._connection.tend()
+        self._connection.keep_alive()
 
     def close(self) -> None:
         """Close the connection, if there is one."""

@@ -173,7 +173,7 @@ class Subscription:
         """Consume, hand on and acknowledge until `closing` is set; then acknowledge what is settled."""
         self._consume([*sorted(self._settings.first), BARE_TOPIC, DEAD_LETTERED])
         while not closing.is_set():
-            self._turn()
+            self.poll_once()
         self._acknowledge()
 
     def end(self) -> None:
@@ -198,7 +198,8 @@ class Subscription:
         with suppress(OSError):  # Closed, or full of wake-up calls already.
             self._waker.send(b"!")
 
-    def _turn(self) -> None:
+    def poll_once(self) -> None:
+        """Read what the broker has sent, at most for TURN_SECONDS, and send what is due."""
         if not waiting(self._connection):
             self._selector.select(self._seconds_to_wait())
         with suppress(BlockingIOError):
@@ -215,7 +216,7 @@ class Subscription:
                 self._replies.send_heartbeat(heartbeat)
         if self._tight and not self._stopping.is_set():
             self._fit_windows()
-        self._replies.tend()
+        self._replies.keep_alive()
         self._connection.heartbeat_tick(rate=self._settings.heartbeat_rate)
         if self._standby_at is not None and time.monotonic() >= self._standby_at:
             self._standby_at = None
@@ -302,7 +303,7 @@ class Subscription:
             return
         dead_lettered, expired = None, False
         if channel.partition == DEAD_LETTERED:
-            dead_lettered, expired = _death_of(message, self._queues)
+            dead_lettered, expired = parse_x_death(message, self._queues)
         delivery = RabbitDelivery(channel, message, self._bodies.digest, dead_lettered)
         channel.unacked.deliver(delivery.tag)
         if expired and is_call(delivery.body, delivery.compression):
@@ -338,7 +339,7 @@ def _call_timeout(message: Any) -> float | None:
     return int(expiration) / 1000 if expiration.isdecimal() else None
 
 
-def _death_of(message: Any, queues: Container[str]) -> tuple[str, bool]:
+def parse_x_death(message: Any, queues: Container[str]) -> tuple[str, bool]:
     """Return why the broker dead-lettered a message, as its x-death header says, and whether it expired.
 
     Anybody may publish to that queue, with any header: what the broker would not write is not repeated.
