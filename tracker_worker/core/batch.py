@@ -27,7 +27,7 @@ from tracker_worker.core.records import (
 )
 from tracker_worker.core.redaction import redacted_body
 from tracker_worker.core.replies import PONG, answer_to, parked_reply, question_error
-from tracker_worker.domain.commands import VERSION, Command, GetNode
+from tracker_worker.domain.commands import VERSION, GetNode, LedgerCommand
 from tracker_worker.domain.decide import Decision, Outcome, decide
 from tracker_worker.domain.errors import BadMessage, ErrorCode
 from tracker_worker.domain.node import (
@@ -214,7 +214,7 @@ class Batch:
             answer = self._views[key] = self._views.get(key) or node_view(node)
         self._answers.append((event.delivery, answer))
 
-    def _decide(self, event: Event, command: Command) -> None:
+    def _decide(self, event: Event, command: LedgerCommand) -> None:
         node = self._node(command.node)
         try:
             decision = decide(node, command, self._context.tracker, self._owners)
@@ -370,6 +370,8 @@ def _reply(decision: Decision, sequence: int) -> dict[str, Any]:
     reply: dict[str, Any] = {"outcome": decision.outcome.value, "sequence": sequence}
     if decision.reason is not None:
         reply["reason"] = decision.reason
+    if decision.refusal is not None:
+        reply["code"] = decision.refusal.value
     if decision.claim is not None:
         reply["claim"] = msgspec.to_builtins(claim_view(decision.claim))
     return reply

@@ -18,7 +18,7 @@ from tracker_worker.core.envelope import (
     open_envelope,
     read_command,
 )
-from tracker_worker.domain.commands import METHODS, Command, instance_uuid_of
+from tracker_worker.domain.commands import METHODS, AnyCommand, instance_uuid_of
 from tracker_worker.domain.errors import BadMessage, ErrorCode
 from tracker_worker.domain.notifications import CausePayload
 from tracker_worker.domain.partitions import partition_of
@@ -37,7 +37,7 @@ class Event(Struct, frozen=True):
     envelope: Envelope | None
     node: str | None
     belongs_here: bool
-    command: Command | None
+    command: AnyCommand | None
     error: BadMessage | None
     size: int = 0
     """Bytes of the body, decompressed."""

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from tracker_worker.core.delivery import BodyDigest
-from tracker_worker.domain.commands import METHODS, VERSION, Command, GetNode
+from tracker_worker.domain.commands import METHODS, VERSION, AnyCommand, GetNode
 from tracker_worker.domain.errors import BadMessage, ErrorCode
 from tracker_worker.domain.fields import HOST_NAME, NAME, PATTERN_TEXTS
 
@@ -93,7 +93,7 @@ _names = msgspec.json.Decoder(_Names)
 _canonical = msgspec.json.Encoder(order="deterministic")
 
 # Built before there are threads: two that build the same one at once crash the interpreter.
-_commands: dict[str, msgspec.json.Decoder[Command]] = {
+_commands: dict[str, msgspec.json.Decoder[AnyCommand]] = {
     method: msgspec.json.Decoder(command) for method, command in METHODS.items()
 }
 
@@ -146,7 +146,7 @@ def open_envelope(body: bytes | BodyDigest) -> Envelope:
     )
 
 
-def read_command(envelope: Envelope) -> Command:
+def read_command(envelope: Envelope) -> AnyCommand:
     """Return the command. Raises BadMessage with the path of the bad field."""
     if envelope.namespace is not None or envelope.method not in METHODS:
         raise BadMessage(ErrorCode.UNKNOWN_METHOD, "$", "no such method in version " + VERSION)
@@ -158,7 +158,7 @@ def read_command(envelope: Envelope) -> Command:
         _refuse(error, envelope=False)
 
 
-def event_id_of(envelope: Envelope, command: Command) -> str:
+def event_id_of(envelope: Envelope, command: AnyCommand) -> str:
     """Return the id for de-duplication: the sender's, else the message's own, else one made of its
     content.
     """
@@ -191,7 +191,7 @@ def _text(raw: Raw) -> str | None:
         return None
 
 
-def digest_of(method: str, command: Command) -> str:
+def digest_of(method: str, command: AnyCommand) -> str:
     """Return a digest of method, node and arguments; event id and origin may differ when a client repeats
     itself.
     """

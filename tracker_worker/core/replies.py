@@ -9,15 +9,13 @@ from typing import Any
 from tracker_worker import exceptions
 from tracker_worker.core.delivery import Answer
 from tracker_worker.core.records import PARKED
+from tracker_worker.domain.commands import CLAIM_METHODS
 from tracker_worker.domain.decide import Outcome
-from tracker_worker.domain.errors import BadMessage, ErrorCode
+from tracker_worker.domain.errors import BadMessage, ErrorCode, Refusal
 
 PONG = "pong"
 """The answer to a ping: oslo.messaging's own."""
 
-_CLAIMS = frozenset(
-    ("instance_claim", "resize_claim", "live_migration_claim", "rebuild_claim", "claim_pci_devices")
-)
 _PARKED_AS: dict[str, type[exceptions.TrackerWorkerException]] = {
     ErrorCode.WRONG_PARTITION: exceptions.WrongPartition,
     ErrorCode.EVENT_ID_REUSED: exceptions.EventIdReused,
@@ -26,6 +24,12 @@ _PARKED_AS: dict[str, type[exceptions.TrackerWorkerException]] = {
     ErrorCode.DATABASE_REJECTS: exceptions.EventParked,
     ErrorCode.INTERNAL_ERROR: exceptions.EventParked,
 }
+
+
+_ONLY_REFUSAL = dict.fromkeys(CLAIM_METHODS, Refusal.NO_ROOM) | {
+    "update_available_resource": Refusal.NODE_CONFLICT
+}
+"""Replies that were stored before they had a code: each of these methods was refused for one reason."""
 
 
 class UnknownMethod(Exception):
@@ -61,7 +65,7 @@ def answer_to(method: str | None, version: str, reply: dict[str, Any]) -> Answer
     if reply["outcome"] == PARKED:
         return _parked(method or "", version, reply)
     if reply["outcome"] == Outcome.REFUSED:
-        return _refused(method or "", reply.get("reason", ""))
+        return _refused(method or "", reply)
     return reply
 
 
@@ -81,10 +85,11 @@ def _parked(method: str, version: str, reply: dict[str, Any]) -> Exception:
     return kind(f"{code} at {reply['path']}: {reply['message']}")
 
 
-def _refused(method: str, reason: str) -> Exception:
-    if method in _CLAIMS:
-        text = f"Insufficient compute resources: {reason}."
-        return exceptions.ComputeResourcesUnavailable(text)
-    if reason.startswith(ErrorCode.NODE_CONFLICT):
+def _refused(method: str, reply: dict[str, Any]) -> Exception:
+    reason = reply.get("reason", "")
+    code = reply.get("code") or _ONLY_REFUSAL.get(method, Refusal.OTHER)
+    if code == Refusal.NO_ROOM:
+        return exceptions.ComputeResourcesUnavailable(f"Insufficient compute resources: {reason}.")
+    if code == Refusal.NODE_CONFLICT:
         return exceptions.NodeConflict(reason)
     return exceptions.CommandRefused(reason)

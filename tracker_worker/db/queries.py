@@ -9,6 +9,7 @@ import msgspec
 import sqlalchemy as sa
 from msgspec import Struct
 
+from tracker_worker.core.records import PARKED
 from tracker_worker.db.tables import CLAIMS, NODES, RECEIPTS
 from tracker_worker.domain.flavors import MB_PER_GB
 from tracker_worker.domain.node import Role
@@ -153,7 +154,7 @@ def _summary(row: Any) -> NodeSummary:
 def _entry(row: Any) -> HistoryEntry:
     reply: dict[str, Any] = row.reply
     reason = reply.get("reason")
-    if "code" in reply:
+    if reply["outcome"] == PARKED:
         reason = f"{reply['code']} at {reply['path']}: {reply['message']}"
     return HistoryEntry(
         sequence=row.sequence,

@@ -5,7 +5,7 @@ Instances are immutable and complete: decoding refuses what is unknown, missing,
 range, at any depth, so that no rule has to look twice.
 """
 
-from typing import Annotated
+from typing import Annotated, get_args
 
 from msgspec import Meta, Struct
 from msgspec.structs import force_setattr
@@ -192,7 +192,27 @@ class GetNode(Command, frozen=True):
     """Ask for the node view; leaves no receipt."""
 
 
-METHODS: dict[str, type[Command]] = {
+ClaimCommand = InstanceClaim | ResizeClaim | LiveMigrationClaim | RebuildClaim | ClaimPciDevices
+"""May be refused for want of room."""
+InstanceCommand = (
+    UpdateUsage
+    | AbortInstanceClaim
+    | DropMoveClaim
+    | StartMove
+    | FinishMove
+    | DropMoveClaimAtSource
+    | DropMoveClaimAtDest
+    | FinishRevertMove
+)
+"""Change the claims of one instance, and are never refused."""
+DeviceCommand = AllocatePciDevices | UnclaimPciDevices
+"""Change the devices of an instance's claims, and are never refused."""
+NodeCommand = BuildFailed | BuildSucceeded | SetServiceStatus | RemoveNode
+LedgerCommand = UpdateAvailableResource | ClaimCommand | InstanceCommand | DeviceCommand | NodeCommand
+"""What is decided: every command but a question."""
+AnyCommand = LedgerCommand | GetNode
+
+METHODS: dict[str, type[AnyCommand]] = {
     "update_available_resource": UpdateAvailableResource,
     "instance_claim": InstanceClaim,
     "resize_claim": ResizeClaim,
@@ -216,10 +236,11 @@ METHODS: dict[str, type[Command]] = {
     "get_node": GetNode,
 }
 
-METHOD_OF: dict[type[Command], str] = {command: method for method, command in METHODS.items()}
+METHOD_OF: dict[type[AnyCommand], str] = {command: method for method, command in METHODS.items()}
+CLAIM_METHODS = frozenset(METHOD_OF[claim] for claim in get_args(ClaimCommand))
 
 
-def instance_uuid_of(command: Command) -> str | None:
+def instance_uuid_of(command: AnyCommand) -> str | None:
     """Return the uuid of the instance that a command is about, None when it is about the node."""
     match command:
         case (

@@ -4,7 +4,7 @@
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from itertools import islice
-from typing import Literal
+from typing import Literal, assert_never
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -17,15 +17,16 @@ from tracker_worker.domain.commands import (
     AllocatePciDevices,
     BuildFailed,
     BuildSucceeded,
+    ClaimCommand,
     ClaimPciDevices,
-    Command,
+    DeviceCommand,
     DropMoveClaim,
     DropMoveClaimAtDest,
     DropMoveClaimAtSource,
     FinishMove,
     FinishRevertMove,
-    InstanceClaim,
-    MoveClaim,
+    InstanceCommand,
+    LedgerCommand,
     RemoveNode,
     SetServiceStatus,
     StartMove,
@@ -34,6 +35,7 @@ from tracker_worker.domain.commands import (
     UpdateUsage,
     instance_uuid_of,
 )
+from tracker_worker.domain.errors import Refusal
 from tracker_worker.domain.node import (
     BuildsCounted,
     Claim,
@@ -47,7 +49,7 @@ from tracker_worker.domain.node import (
     Reported,
     ServiceStatusSet,
 )
-from tracker_worker.domain.objects import Origin
+from tracker_worker.domain.objects import Instance, Origin
 from tracker_worker.domain.origins import (
     MOST_TOUCHED,
     AuditSeen,
@@ -111,12 +113,15 @@ Effect = ClaimRefused | NodeCreated | NodeDeleted | Audited | ReportRefused
 class Decision(Struct, frozen=True):
     """What a command does: its outcome, the ledger's changes, housekeeping marks, and what to tell the world.
 
+    `refusal` is the code of a refusal, None with any other outcome.
+
     A usage notification covers `changes`; marks are nobody's business but the worker's. `recorded` tells that
     the event leaves a receipt, and moves the node's sequence if the node has a row.
     """
 
     outcome: Outcome
     reason: str | None = None
+    refusal: Refusal | None = None
     claim: Claim | None = None
     changes: tuple[LedgerChange, ...] = ()
     marks: tuple[Mark, ...] = ()
@@ -133,7 +138,7 @@ class Decision(Struct, frozen=True):
 
 
 def decide(
-    node: Node, command: Command, settings: TrackerSettings, uuid_owners: Mapping[str, str]
+    node: Node, command: LedgerCommand, settings: TrackerSettings, uuid_owners: Mapping[str, str]
 ) -> Decision:
     """Decide a command on a node. `uuid_owners`: names of tracked nodes by uuid, for the uuids reported."""
     decision = _decide(node, command, settings, uuid_owners)
@@ -163,42 +168,40 @@ def _with_known_devices(node: Node, changes: tuple[LedgerChange, ...]) -> tuple[
 
 
 def _decide(
-    node: Node, command: Command, settings: TrackerSettings, uuid_owners: Mapping[str, str]
+    node: Node, command: LedgerCommand, settings: TrackerSettings, uuid_owners: Mapping[str, str]
 ) -> Decision:
+    """Dispatch a command to its rule; mypy proves that each has one."""
     if isinstance(command, UpdateAvailableResource):
         return _report(node, command, settings, uuid_owners)
-    if isinstance(command, (InstanceClaim, MoveClaim, ClaimPciDevices)):
+    if isinstance(command, ClaimCommand):
         return _claim(node, command, settings)
     if not node.tracked:
         return Decision(Outcome.IGNORED, reason=f"Node {node.name} is not tracked")
-    if isinstance(command, RemoveNode):
-        return _remove(node, command)
-    return _applied(_changes(node, command))
-
-
-def _changes(node: Node, command: Command) -> tuple[LedgerChange, ...]:
-    """Return the changes of the commands that cannot be refused."""
+    if isinstance(command, InstanceCommand):
+        return _applied(_instance_changes(node, command))
+    if isinstance(command, DeviceCommand):
+        return _applied(_device_changes(node, command))
     match command:
+        case RemoveNode():
+            return _remove(node, command)
         case BuildFailed():
-            return (BuildsCounted(node.failed_builds + 1),)
+            return _applied((BuildsCounted(node.failed_builds + 1),))
         case BuildSucceeded():
-            return (BuildsCounted(0),) if node.failed_builds else ()
+            return _applied((BuildsCounted(0),) if node.failed_builds else ())
         case SetServiceStatus(disabled=disabled):
-            return (ServiceStatusSet(disabled),) if disabled != node.disabled else ()
-        case UpdateUsage(instance=instance):
-            held = moves.held_by(node, instance.uuid)
-            if removable(instance):
-                return moves.release_all(held)
-            return moves.update_states(held.instance, instance) if held.instance else ()
+            return _applied((ServiceStatusSet(disabled),) if disabled != node.disabled else ())
         case _:
-            return _move_changes(node, command)
+            assert_never(command)
 
 
-def _move_changes(node: Node, command: Command) -> moves.Changes:
+def _instance_changes(node: Node, command: InstanceCommand) -> moves.Changes:
+    """Return the changes of the claims of one instance: DESIGN's table of transitions."""
     uuid = instance_uuid_of(command)
     assert uuid is not None, command
     held = moves.held_by(node, uuid)
     match command:
+        case UpdateUsage(instance=instance):
+            return _update_usage(held, instance)
         case AbortInstanceClaim():
             return moves.abort_instance_claim(held)
         case DropMoveClaim(migration_uuid=migration):
@@ -213,21 +216,32 @@ def _move_changes(node: Node, command: Command) -> moves.Changes:
             return moves.drop_move_claim_at_dest(held, migration)
         case FinishRevertMove(instance=instance, migration_uuid=migration):
             return moves.finish_revert_move(held, instance, migration)
-        case AllocatePciDevices(addresses=addresses):
-            return attachments.allocate(node.claims.get(uuid, ()), addresses)
-        case UnclaimPciDevices(addresses=addresses):
-            return attachments.unclaim(node.claims.get(uuid, ()), addresses)
         case _:
-            raise TypeError(f"no rule for {type(command).__name__}")
+            assert_never(command)
+
+
+def _device_changes(node: Node, command: DeviceCommand) -> moves.Changes:
+    claims = node.claims.get(command.instance_uuid, ())
+    match command:
+        case AllocatePciDevices(addresses=addresses):
+            return attachments.allocate(claims, addresses)
+        case UnclaimPciDevices(addresses=addresses):
+            return attachments.unclaim(claims, addresses)
+        case _:
+            assert_never(command)
+
+
+def _update_usage(held: moves.Held, instance: Instance) -> moves.Changes:
+    if removable(instance):
+        return moves.release_all(held)
+    return moves.update_states(held.instance, instance) if held.instance else ()
 
 
 def _applied(changes: tuple[LedgerChange, ...]) -> Decision:
     return Decision(Outcome.APPLIED if changes else Outcome.IGNORED, changes=changes)
 
 
-def _claim(
-    node: Node, command: InstanceClaim | MoveClaim | ClaimPciDevices, settings: TrackerSettings
-) -> Decision:
+def _claim(node: Node, command: ClaimCommand, settings: TrackerSettings) -> Decision:
     """Source: bug 82deb0ce4b: a claim on a node that nobody reported is refused, it does not silently
     succeed.
     """
@@ -256,7 +270,7 @@ def _conflict(held: Claim | None, claim: Claim) -> Audited:
 
 
 def _refused(reason: str) -> Decision:
-    return Decision(Outcome.REFUSED, reason=reason, effects=(ClaimRefused(reason),))
+    return Decision(Outcome.REFUSED, reason=reason, refusal=Refusal.NO_ROOM, effects=(ClaimRefused(reason),))
 
 
 def _remove(node: Node, command: RemoveNode) -> Decision:
@@ -266,7 +280,7 @@ def _remove(node: Node, command: RemoveNode) -> Decision:
         return Decision(Outcome.IGNORED, reason=f"Node {node.name} belongs to host {host}")
     if node.claims and not command.force:
         reason = f"Node {node.name} has claims of {len(node.claims)} instances; use force"
-        return Decision(Outcome.REFUSED, reason=reason)
+        return Decision(Outcome.REFUSED, reason=reason, refusal=Refusal.OTHER)
     return Decision(
         Outcome.APPLIED,
         changes=(NodeRemoved(),),
@@ -288,7 +302,8 @@ def _report(
         known = conflict.uuid in node.conflicts
         return Decision(
             Outcome.REFUSED,
-            reason=f"node_conflict: {conflict.message}",
+            reason=f"{Refusal.NODE_CONFLICT}: {conflict.message}",
+            refusal=Refusal.NODE_CONFLICT,
             marks=() if known else (ConflictNoted(conflict.uuid),),
             effects=() if known else (ReportRefused(conflict.uuid, conflict.message),),
         )
@@ -358,7 +373,9 @@ def _audit(node: Node, command: UpdateAvailableResource) -> Decision:
     missing = found.migrations_without_instance
     reason = f"migration_without_instance: {missing}" if missing else None
     effects = (Audited(found.corrections, missing),) if found.corrections else ()
-    return Decision(Outcome.IGNORED, reason, None, found.changes, (*seen, *found.marks), effects)
+    return Decision(
+        Outcome.IGNORED, reason, changes=found.changes, marks=(*seen, *found.marks), effects=effects
+    )
 
 
 def _evicted_since(node: Node, command: UpdateAvailableResource) -> int | None:

@@ -37,6 +37,14 @@ class ErrorCode(StrEnum):
     NOTIFICATION_REFUSED = "notification_refused"
 
 
+class Refusal(StrEnum):
+    """Why a command was understood and refused, as the exceptions that a caller gets name it."""
+
+    NO_ROOM = "compute_resources_unavailable"
+    NODE_CONFLICT = "node_conflict"
+    OTHER = "refused"
+
+
 class BadMessage(Exception):
     """A message that is no valid command: its code, the path of the bad field, a text without any payload
     value.

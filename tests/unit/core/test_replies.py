@@ -8,8 +8,8 @@ from oslo_messaging.rpc.dispatcher import NoSuchMethod, UnsupportedVersion
 from tracker_worker import exceptions
 from tracker_worker.bus.reply_errors import raised_in_caller
 from tracker_worker.core.replies import answer_to, parked_reply
-from tracker_worker.domain.commands import METHODS
-from tracker_worker.domain.errors import BadMessage, ErrorCode
+from tracker_worker.domain.commands import CLAIM_METHODS, METHODS
+from tracker_worker.domain.errors import BadMessage, ErrorCode, Refusal
 
 ANSWERS = {
     ErrorCode.MALFORMED_JSON: exceptions.InvalidCommand,
@@ -32,7 +32,7 @@ ANSWERS = {
     ErrorCode.DATABASE_REJECTS: exceptions.EventParked,
     ErrorCode.INTERNAL_ERROR: exceptions.EventParked,
 }
-CLAIMS = ("instance_claim", "resize_claim", "live_migration_claim", "rebuild_claim")
+CLAIMS = ("instance_claim", "resize_claim", "live_migration_claim", "rebuild_claim", "claim_pci_devices")
 
 
 def stored(reply):
@@ -101,6 +101,24 @@ def test_a_refused_report_raises_a_conflict():
     answer = answer_to("update_available_resource", "1.0", reply)
     assert type(answer) is exceptions.NodeConflict
     assert str(answer) == reason
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (Refusal.NO_ROOM, exceptions.ComputeResourcesUnavailable),
+        (Refusal.NODE_CONFLICT, exceptions.NodeConflict),
+        (Refusal.OTHER, exceptions.CommandRefused),
+    ],
+)
+def test_code_of_a_refusal_decides_its_exception_whatever_the_text_says(code, kind):
+    reply = {"outcome": "refused", "code": code.value, "reason": "node_conflict: x", "sequence": 2}
+    answer = answer_to("remove_node", "1.0", stored(reply))
+    assert (type(answer), kind.code) == (kind, code.value)
+
+
+def test_list_of_claim_methods_is_the_commands_own():
+    assert set(CLAIMS) == CLAIM_METHODS
 
 
 def test_another_refusal_raises_with_its_reason():

@@ -21,13 +21,11 @@ from tracker_worker.db.dead_letter_queries import Aftermath, StoredLetter, Wante
 from tracker_worker.domain.commands import (
     METHOD_OF,
     METHODS,
-    ClaimPciDevices,
-    Command,
+    AnyCommand,
+    ClaimCommand,
     FinishMove,
     FinishRevertMove,
     GetNode,
-    InstanceClaim,
-    MoveClaim,
     instance_uuid_of,
 )
 from tracker_worker.domain.flavors import read_keys
@@ -148,14 +146,14 @@ def replay_wanted(
     return account.code
 
 
-def command_of(letter: StoredLetter) -> Command:
+def command_of(letter: StoredLetter) -> AnyCommand:
     """Return the command that a letter keeps. Raises NotReplayable."""
     body = msgspec.json.decode(letter.body)
     method, args = body.get("method"), body.get("args")
     if not isinstance(method, str) or not isinstance(args, dict):
         raise _not_verbatim(letter)
     try:
-        command: Command = msgspec.convert(_read(args), METHODS[method])
+        command: AnyCommand = msgspec.convert(_read(args), METHODS[method])
     except msgspec.ValidationError:
         if _has_summary(args):
             raise _not_verbatim(letter) from None
@@ -241,14 +239,14 @@ def _ask_for_force(letter: StoredLetter, doubts: list[str]) -> None:
         )
 
 
-def _claims_for_nobody(command: Command) -> list[str]:
+def _claims_for_nobody(command: AnyCommand) -> list[str]:
     """Return the doubt about a claim: whoever asked for it has been told that it was not made."""
     if isinstance(command, FinishMove | FinishRevertMove):
         return [
             f"it makes a claim where instance {instance_uuid_of(command)} has none: see that the instance is "
             f"on node {command.node} still"
         ]
-    if not isinstance(command, InstanceClaim | MoveClaim | ClaimPciDevices):
+    if not isinstance(command, ClaimCommand):
         return []
     return [
         "the caller of this claim was told EventParked, or gave up: unless instance "
@@ -257,7 +255,7 @@ def _claims_for_nobody(command: Command) -> list[str]:
     ]
 
 
-def _unknown_events(letter: StoredLetter, known: Aftermath, command: Command) -> list[str]:
+def _unknown_events(letter: StoredLetter, known: Aftermath, command: AnyCommand) -> list[str]:
     """Return the doubt about events whose receipts are gone: whether they came later, nothing tells."""
     if not known.has_receipt(letter):
         what = "its receipt has been purged, and those of later events may have been"
@@ -271,7 +269,7 @@ def _unknown_events(letter: StoredLetter, known: Aftermath, command: Command) ->
 
 
 def _later_events(
-    connection: sa.Connection, letter: StoredLetter, known: Aftermath, command: Command
+    connection: sa.Connection, letter: StoredLetter, known: Aftermath, command: AnyCommand
 ) -> list[str]:
     """Return the doubt about events that are known to have come later."""
     if known.sequences.get(command.node, 0) == letter.sequence:
