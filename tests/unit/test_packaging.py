@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,3 +31,12 @@ def test_exported_tree_has_a_version_for_pip(tmp_path):
         text=True,
     )
     assert (version.returncode, version.stdout) == (0, "0.0.0\n"), version.stderr
+
+
+def test_package_data_names_files_that_exist():
+    """A pattern that matches nothing is a file that is missing from every wheel."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        patterns = tomllib.load(file)["tool"]["setuptools"]["package-data"]["tracker_worker"]
+    assert "py.typed" in patterns
+    for pattern in patterns:
+        assert list((ROOT / "tracker_worker").glob(pattern)), pattern
