@@ -116,7 +116,7 @@ clean: ## remove what these targets made
 	@echo "==> preparing .venv with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv .venv
 	@echo "==> installing tracker-worker and what it needs (a minute, once)"
-	@$(PIP) --editable .
+	@$(PIP) --editable '.[worker]'
 	@touch $@
 
 .venv/installed-%: .venv/installed

@@ -2,12 +2,17 @@
 """What pip makes of a tree without git: one that was exported, or unpacked from an archive."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+WORKERS_OWN = ("SQLAlchemy", "alembic", "brotli", "oslo.db", "oslo.upgradecheck", "requests", "rich")
 ROOT = Path(__file__).resolve().parents[2]
 SET_UP_AND_ASK_PBR = """
 import runpy, setuptools
@@ -33,10 +38,48 @@ def test_exported_tree_has_a_version_for_pip(tmp_path):
     assert (version.returncode, version.stdout) == (0, "0.0.0\n"), version.stderr
 
 
-def test_package_data_names_files_that_exist():
+def test_package_data_names_files_that_exist() -> None:
     """A pattern that matches nothing is a file that is missing from every wheel."""
     with (ROOT / "pyproject.toml").open("rb") as file:
         patterns = tomllib.load(file)["tool"]["setuptools"]["package-data"]["tracker_worker"]
     assert "py.typed" in patterns
     for pattern in patterns:
         assert list((ROOT / "tracker_worker").glob(pattern)), pattern
+
+
+@pytest.fixture(scope="module")
+def project() -> dict[str, Any]:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        table: dict[str, Any] = tomllib.load(file)["project"]
+    return table
+
+
+def run_without(extra: list[str], code: str) -> "subprocess.CompletedProcess[str]":
+    """Run Python in which what an extra brings cannot be imported."""
+    names = [re.split(r"[\[><=;]", requirement)[0].strip() for requirement in extra]
+    modules = [name.lower().replace(".", "_") for name in names]
+    missing = f"import sys; sys.modules |= dict.fromkeys({modules!r}); "
+    return subprocess.run(
+        [sys.executable, "-W", "error::ImportWarning", "-c", missing + code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_client_needs_nothing_of_the_worker(project: dict[str, Any]) -> None:
+    """What oslo.messaging itself brings, cachetools and oslo.log above all, does not count."""
+    extra = [each for each in project["optional-dependencies"]["worker"] if each.startswith(WORKERS_OWN)]
+    assert len(extra) == len(WORKERS_OWN)
+    done = run_without(extra, "import tracker_worker.rpcapi, tracker_worker.exceptions")
+    assert done.returncode == 0, done.stderr
+
+
+def test_program_without_its_extra_names_it(project: dict[str, Any]) -> None:
+    """Without what oslo.messaging brings: oslo.service is there, a half of it."""
+    extra = [each for each in project["optional-dependencies"]["worker"] if each.startswith(WORKERS_OWN)]
+    done = run_without(extra, "import tracker_worker.cmd.worker")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith(
+        "pip install 'tracker-worker[worker]', or its extra of a database"
+    )

@@ -6,8 +6,14 @@ oslo still imports eventlet, which warns whoever does; an operator can do nothin
 """
 
 import warnings
+from importlib.util import find_spec
 
 warnings.filterwarnings("ignore", message=r"\s*Eventlet is deprecated")
+
+if find_spec("sqlalchemy") is None:  # oslo.messaging brings a part of the rest.
+    raise SystemExit(
+        "only the client is installed: pip install 'tracker-worker[worker]', or its extra of a database"
+    )
 
 from oslo_service import backend  # noqa: E402
 
