@@ -49,7 +49,8 @@ from tracker_worker.db.tables import OUTBOX  # noqa: E402
 from tracker_worker.domain.partitions import server_of  # noqa: E402
 from tracker_worker.domain.settings import TrackerSettings  # noqa: E402
 from tracker_worker.rpcapi import EXMODS, TrackerAPI  # noqa: E402
-from tracker_worker.worker.service import Worker, WorkerSettings  # noqa: E402
+from tracker_worker.worker.service import Worker  # noqa: E402
+from tracker_worker.worker.settings import WorkerSettings  # noqa: E402
 
 URL = "fake://"
 NOTIFICATION_TOPIC = "versioned_notifications"

@@ -22,7 +22,8 @@ from tests.servers.mariadb import MariaDB
 from tests.servers.postgresql import PostgreSQL
 from tracker_worker.db.engine import create_engine, sync_schema
 from tracker_worker.db.tables import NODES
-from tracker_worker.worker.purge import Purge, Retention
+from tracker_worker.worker.purge import Purge
+from tracker_worker.worker.settings import Retention
 
 BUSY, IDLE, UNKNOWN = 1000, 8000, 1000
 """How many names of each kind; the unknown ones are those of no node."""

@@ -24,7 +24,8 @@ from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.commands import Command
 from tracker_worker.domain.partitions import partition_of
 from tracker_worker.domain.settings import TrackerSettings
-from tracker_worker.worker.lane import Lane, LaneSettings
+from tracker_worker.worker.lane import Lane
+from tracker_worker.worker.settings import LaneSettings
 
 PARTITIONS = 4
 NOW = datetime(2026, 11, 22, 12)

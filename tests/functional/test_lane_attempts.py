@@ -12,7 +12,7 @@ from tracker_worker.core.envelope import encode, open_envelope
 from tracker_worker.core.quarantine import Attempts
 from tracker_worker.db.tables import ATTEMPTS, DEAD_LETTERS
 from tracker_worker.domain.partitions import partition_of
-from tracker_worker.worker.lane import LaneSettings
+from tracker_worker.worker.settings import LaneSettings
 
 MAX_ATTEMPTS = 3
 CALM = 0.2

@@ -28,7 +28,8 @@ from tracker_worker.core.envelope import encode
 from tracker_worker.db.tables import DEAD_LETTERS, NODES
 from tracker_worker.domain.objects import Origin
 from tracker_worker.domain.partitions import partition_of
-from tracker_worker.worker.purge import Purge, Retention
+from tracker_worker.worker.purge import Purge
+from tracker_worker.worker.settings import Retention
 
 BOOT = command("instance_claim", instance=an_instance())
 STOPPED = command("update_usage", instance=an_instance(vm_state="stopped"))

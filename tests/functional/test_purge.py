@@ -17,7 +17,8 @@ from tracker_worker.db import attempts, retention
 from tracker_worker.db.retention import NAMES_AT_ONCE, ROWS_AT_ONCE, Sequenced
 from tracker_worker.db.tables import ATTEMPTS, DEAD_LETTERS, NODES, RECEIPTS, TOUCHED
 from tracker_worker.domain.partitions import partition_of
-from tracker_worker.worker.purge import Purge, Purged, Retention, last_old
+from tracker_worker.worker.purge import Purge, Purged, last_old
+from tracker_worker.worker.settings import Retention
 
 DAYS = 7
 AHEAD = -365

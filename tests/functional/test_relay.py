@@ -17,7 +17,8 @@ from tests.functional.lanes import NOW, OTHER_NODE, data_of
 from tests.functional.statements import Fault, connection_lost, disk_full, out_of_range
 from tracker_worker.bus.publisher import NotificationRefused
 from tracker_worker.db.tables import OUTBOX
-from tracker_worker.worker.relay import WINDOW_BYTES, NotConfirmed, Relay, RelaySettings
+from tracker_worker.worker.relay import WINDOW_BYTES, NotConfirmed, Relay
+from tracker_worker.worker.settings import RelaySettings
 
 SECONDS = 20
 

@@ -16,7 +16,8 @@ from tracker_worker.domain.commands import METHODS
 from tracker_worker.exceptions import ComputeResourcesUnavailable
 from tracker_worker.rpcapi import TrackerAPI
 from tracker_worker.testing import TrackerWorkerFixture
-from tracker_worker.worker.service import Worker, WorkerSettings
+from tracker_worker.worker.service import Worker
+from tracker_worker.worker.settings import WorkerSettings
 
 NODE = "compute1"
 REPORT = {

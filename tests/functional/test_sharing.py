@@ -12,7 +12,7 @@ from tests.functional.lanes import rows
 from tests.functional.manage import Manage
 from tracker_worker.cmd import bootstrap, sharing
 from tracker_worker.db.tables import SHARED_SETTINGS
-from tracker_worker.worker.service import settings_from
+from tracker_worker.worker.configuration import settings_from
 
 SUCCESS, WARNING, FAILURE = 0, 1, 2
 

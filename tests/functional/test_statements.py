@@ -19,7 +19,8 @@ from tracker_worker.db.tables import METADATA
 from tracker_worker.domain.commands import Command
 from tracker_worker.domain.objects import Limits, Origin
 from tracker_worker.domain.partitions import partition_of
-from tracker_worker.worker.relay import Relay, RelaySettings
+from tracker_worker.worker.relay import Relay
+from tracker_worker.worker.settings import RelaySettings
 
 MOST = 16
 SECONDS = 20

@@ -14,7 +14,8 @@ from tracker_worker.db.tables import CLAIMS, DEAD_LETTERS, NODES, RECEIPTS, TOUC
 from tracker_worker.domain.commands import METHODS
 from tracker_worker.domain.objects import Origin
 from tracker_worker.domain.partitions import partition_of
-from tracker_worker.worker.purge import Purge, Retention
+from tracker_worker.worker.purge import Purge
+from tracker_worker.worker.settings import Retention
 
 ORIGIN = Origin("a client", 5)
 BOOT = command("instance_claim", instance=an_instance(), origin=ORIGIN)

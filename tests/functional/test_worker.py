@@ -26,7 +26,8 @@ from tracker_worker.cmd import bootstrap
 from tracker_worker.db.tables import DEAD_LETTERS, NODES, OUTBOX, RECEIPTS, RELAY_LEASE
 from tracker_worker.domain.partitions import partition_of
 from tracker_worker.rpcapi import TrackerAPI
-from tracker_worker.worker.service import Worker, WorkerSettings
+from tracker_worker.worker.service import Worker
+from tracker_worker.worker.settings import WorkerSettings
 
 SECONDS = 20
 PARTITIONS = 4

@@ -15,7 +15,7 @@ from tests.servers.postgresql import PostgreSQL
 from tracker_worker.core.quarantine import Attempts
 from tracker_worker.db.engine import create_engine
 from tracker_worker.db.unit_of_work import UnitOfWork
-from tracker_worker.worker.service import CONNECTIONS_OF_A_LANE
+from tracker_worker.worker.configuration import CONNECTIONS_OF_A_LANE
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from tests.functional.test_purge import a_node, now, stored  # noqa: F401
 from tracker_worker.db.engine import create_engine
 from tracker_worker.db.retention import NAMES_AT_ONCE
 from tracker_worker.db.tables import RECEIPTS
-from tracker_worker.worker.purge import Purge, Purged, Retention
+from tracker_worker.worker.purge import Purge, Purged
+from tracker_worker.worker.settings import Retention
 
 NODES = NAMES_AT_ONCE + 10
 

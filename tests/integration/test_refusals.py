@@ -17,7 +17,8 @@ from tracker_worker.db import outbox
 from tracker_worker.db.engine import create_engine
 from tracker_worker.db.tables import OUTBOX
 from tracker_worker.domain.notifications import CausePayload, usage_notice
-from tracker_worker.worker.relay import Relay, RelaySettings
+from tracker_worker.worker.relay import Relay
+from tracker_worker.worker.settings import RelaySettings
 
 MOST = 20_000
 INFO, ERROR = f"{TOPIC}.info", f"{TOPIC}.error"

@@ -21,9 +21,10 @@ from tracker_worker.db.errors import DATABASE_ERRORS
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.settings import TrackerSettings
 from tracker_worker.worker.dispatcher import Dispatcher
-from tracker_worker.worker.lane import Lane, LaneSettings
-from tracker_worker.worker.purge import Purge, Retention
-from tracker_worker.worker.relay import RETRIED, Relay, RelaySettings
+from tracker_worker.worker.lane import Lane
+from tracker_worker.worker.purge import Purge
+from tracker_worker.worker.relay import RETRIED, Relay
+from tracker_worker.worker.settings import LaneSettings, RelaySettings, Retention
 
 TOPOLOGY = Topology("tracker", PARTITIONS, quorum=False)
 RECEIPT_DAYS = 7

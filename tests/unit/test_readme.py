@@ -20,7 +20,7 @@ from tracker_worker.cmd.bootstrap import register, transports
 from tracker_worker.cmd.replay.trace import read_trace
 from tracker_worker.domain.settings import TrackerSettings
 from tracker_worker.exceptions import ComputeResourcesUnavailable
-from tracker_worker.worker.service import settings_from
+from tracker_worker.worker.configuration import settings_from
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.rst").read_text()

@@ -33,7 +33,8 @@ from tracker_worker.db import fitness, store
 from tracker_worker.db.engine import create_engine, engine_options, sync_schema
 from tracker_worker.db.fitness import UnfitDatabase
 from tracker_worker.rpcapi import EXMODS
-from tracker_worker.worker.service import WorkerSettings, settings_from
+from tracker_worker.worker.configuration import settings_from
+from tracker_worker.worker.settings import WorkerSettings
 
 DIRECTORY_MODE = 0o750
 FAKE_URL = opts.TRANSPORT_URL

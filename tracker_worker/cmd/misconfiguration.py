@@ -18,7 +18,7 @@ from oslo_config import cfg
 
 from tracker_worker.bus.rabbit import tls
 from tracker_worker.conf import opts
-from tracker_worker.worker.service import RABBIT, rabbit_options
+from tracker_worker.worker.configuration import RABBIT, rabbit_options
 
 LOG = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from oslo_config import cfg
 from tracker_worker.conf import bus, pci, tracker
 from tracker_worker.db import shared_settings
 from tracker_worker.db.errors import DATABASE_ERRORS, is_duplicate
-from tracker_worker.worker.service import WorkerSettings
+from tracker_worker.worker.settings import WorkerSettings
 
 LOG = logging.getLogger(__name__)
 

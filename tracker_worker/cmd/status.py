@@ -28,7 +28,7 @@ from tracker_worker.db import dead_letter_queries, queries
 from tracker_worker.db import permissions as write_permissions
 from tracker_worker.db.dead_letter_queries import Wanted
 from tracker_worker.db.errors import DATABASE_ERRORS, is_write_refused
-from tracker_worker.worker.service import WorkerSettings
+from tracker_worker.worker.settings import WorkerSettings
 
 
 def _shown(check: Callable[["Checks"], Result]) -> Callable[["Checks"], Result]:

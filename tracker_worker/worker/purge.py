@@ -18,6 +18,7 @@ from msgspec import Struct
 from tracker_worker.db import retention
 from tracker_worker.db.errors import DATABASE_ERRORS, reason_of
 from tracker_worker.db.retention import ROWS_AT_ONCE, Ages, ByTime, Sequenced
+from tracker_worker.worker.settings import Retention
 from tracker_worker.worker.threads import worker_thread
 
 LOG = logging.getLogger(__name__)
@@ -26,19 +27,6 @@ INTERVAL_SECONDS = 3600.0
 
 T = TypeVar("T")
 Rows = Callable[[sa.Connection, Sequence[str]], None]
-
-
-class Retention(Struct, frozen=True):
-    """How long rows are kept, in days, and how many of a node's newest receipts whatever their age.
-
-    A redelivery is of a recent event: with `newest_receipts` kept, a clock of the database that was wrong for
-    a while makes none of them be applied again.
-    """
-
-    receipt_days: int = 7
-    dead_letter_days: int = 30
-    removed_node_days: int = 30
-    newest_receipts: int = 1000
 
 
 class Purged(Struct):

@@ -13,7 +13,6 @@ from datetime import datetime
 from typing import TypeVar
 
 import sqlalchemy as sa
-from msgspec import Struct
 from msgspec.structs import replace
 from oslo_messaging.exceptions import MessagingException
 from tenacity import (
@@ -33,6 +32,7 @@ from tracker_worker.core.records import OutboxRow
 from tracker_worker.db import lease, outbox
 from tracker_worker.db.connection import LazyConnection
 from tracker_worker.db.errors import DATABASE_ERRORS, reason_of
+from tracker_worker.worker.settings import RelaySettings
 from tracker_worker.worker.threads import worker_thread
 
 LOG = logging.getLogger(__name__)
@@ -56,19 +56,6 @@ WINDOW_BYTES = 8 * 1024 * 1024
 COALESCE_SECONDS = 0.03
 """How long commits may join in before a window is read. A caller who waits for one answer after the other
 gets them a fifth sooner, because the relay does not work at the same time."""
-
-
-class RelaySettings(Struct, frozen=True):
-    """Rows that may be published and not yet removed; seconds between looks when no lane of this process
-    called; seconds after which another relay may publish if this one says nothing more; in whose name it
-    tells that a row was refused.
-    """
-
-    window: int = 200
-    poll_interval: float = 1.0
-    retry_max: float = 5.0
-    lease_seconds: float = 10.0
-    publisher_id: str = "tracker-worker"
 
 
 class Relay:

@@ -8,7 +8,8 @@ from oslo_db import options as db_options
 
 from tracker_worker.conf import opts
 from tracker_worker.domain.settings import TrackerSettings
-from tracker_worker.worker.service import WorkerSettings, settings_from
+from tracker_worker.worker.configuration import settings_from
+from tracker_worker.worker.settings import WorkerSettings
 
 ALL = [(group, option) for group, options in opts.list_opts() for option in options]
 NUMBERS = [(group, option) for group, option in ALL if isinstance(option, cfg.IntOpt | cfg.FloatOpt)]

@@ -14,8 +14,8 @@ from tracker_worker.cmd.manage.formatting import print_fields, print_json
 from tracker_worker.cmd.manage.session import database_of, engine_at_head, named_database
 from tracker_worker.core.urls import shown_url
 from tracker_worker.db import revisions
+from tracker_worker.worker.configuration import retention_of
 from tracker_worker.worker.purge import Purge
-from tracker_worker.worker.service import retention_of
 
 
 def sync(conf: cfg.ConfigOpts, args: Any) -> int:

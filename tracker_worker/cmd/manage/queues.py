@@ -18,7 +18,7 @@ from tracker_worker.cmd.manage.formatting import complain, print_json, print_row
 from tracker_worker.cmd.manage.session import broker_of, snapshot
 from tracker_worker.cmd.urls import url_of
 from tracker_worker.core.urls import URLRefused, check_url
-from tracker_worker.worker.service import WorkerSettings
+from tracker_worker.worker.settings import WorkerSettings
 
 
 class QueueState(Struct, frozen=True):

@@ -13,7 +13,7 @@ from tracker_worker.cmd import bootstrap
 from tracker_worker.cmd.failures import CommandFailed
 from tracker_worker.db import fitness
 from tracker_worker.db.engine import create_engine, engine_options
-from tracker_worker.worker.service import WorkerSettings
+from tracker_worker.worker.settings import WorkerSettings
 
 
 def database_of(conf: cfg.ConfigOpts) -> sa.Engine:

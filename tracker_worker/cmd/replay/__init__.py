@@ -39,7 +39,8 @@ from tracker_worker.db.engine import create_engine
 from tracker_worker.domain.numa.pages import parse_reserved_pages
 from tracker_worker.domain.pci.specs import parse_aliases, parse_device_specs
 from tracker_worker.domain.settings import TrackerSettings
-from tracker_worker.worker.service import Worker, settings_from
+from tracker_worker.worker.configuration import settings_from
+from tracker_worker.worker.service import Worker
 
 PROGRAM = "tracker-worker-replay"
 TRACES_AT_ONCE = 8

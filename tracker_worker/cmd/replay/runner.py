@@ -19,7 +19,8 @@ from tracker_worker.cmd.replay.trace import Result, Step, Trace, plain_reason, p
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.views import node_view
 from tracker_worker.rpcapi import TrackerAPI
-from tracker_worker.worker.service import Worker, WorkerSettings
+from tracker_worker.worker.service import Worker
+from tracker_worker.worker.settings import WorkerSettings
 
 NODES_AT_ONCE = 64
 TIMEOUT_SECONDS = 120

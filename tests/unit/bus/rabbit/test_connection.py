@@ -8,7 +8,7 @@ from oslo_config import cfg
 from oslo_messaging._drivers import impl_rabbit
 
 from tracker_worker.bus.rabbit.connection import broker_settings
-from tracker_worker.worker.service import rabbit_broker
+from tracker_worker.worker.configuration import rabbit_broker
 
 SECRET = "s3cret/&@:"
 URL = "rabbit://tracker:s3cret%2F%26%40%3A@one:5673,tracker:s3cret%2F%26%40%3A@[fd00::2]/a%2Fvhost"
