@@ -23,7 +23,7 @@ from tests.functional.statements import Fault, disk_full
 from tests.servers.server import wait_until
 from tracker_worker import exceptions
 from tracker_worker.cmd import bootstrap
-from tracker_worker.db.tables import DEAD_LETTERS, NODES, OUTBOX, RECEIPTS, RELAY_LEASE
+from tracker_worker.db.tables import DEAD_LETTERS, LEASES, NODES, OUTBOX, RECEIPTS
 from tracker_worker.domain.partitions import partition_of
 from tracker_worker.rpcapi import TrackerAPI
 from tracker_worker.worker.service import Worker
@@ -109,8 +109,8 @@ def track(api: TrackerAPI, *nodes: str) -> None:
 
 def test_lease_of_the_relay_names_host_and_process_of_its_worker(a_worker, engine):
     a_worker()
-    wait_until(lambda: rows(engine, RELAY_LEASE), "a lease")
-    host, pid, own = rows(engine, RELAY_LEASE)[0]["owner"].split(":")
+    wait_until(lambda: rows(engine, LEASES), "a lease")
+    host, pid, own = rows(engine, LEASES)[0]["owner"].split(":")
     assert (host, pid) == ("test", str(os.getpid()))
     assert uuid.UUID(own)
 
@@ -362,7 +362,7 @@ def test_a_stop_that_cannot_finish_says_so_in_time(a_worker, engine, caplog):
 
 def test_stop_that_leaves_notifications_behind_says_so(a_worker, engine, caplog):
     running = a_worker(graceful_shutdown_timeout=1)
-    with Fault(engine, "UPDATE relay_lease", disk_full):
+    with Fault(engine, "UPDATE leases", disk_full):
         track(running.api, "node-1")
         assert not running.stop()
     assert len(rows(engine, OUTBOX)) > 0

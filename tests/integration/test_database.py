@@ -30,11 +30,12 @@ from tracker_worker.core.records import (
     Transaction,
     token_of,
 )
-from tracker_worker.db import attempts, dead_letter_queries, lease, outbox, receipts, retention, store
+from tracker_worker.db import attempts, dead_letter_queries, leases, outbox, receipts, retention, store
 from tracker_worker.db.clock import UtcNow
 from tracker_worker.db.connection import LazyConnection
 from tracker_worker.db.engine import create_engine, sync_schema
 from tracker_worker.db.errors import DATABASE_ERRORS, is_data_error
+from tracker_worker.db.leases import RELAY
 from tracker_worker.db.store import StaleNode
 from tracker_worker.db.tables import ATTEMPTS, DEAD_LETTERS, METADATA, NODES, RECEIPTS
 from tracker_worker.db.unit_of_work import UnitOfWork
@@ -359,7 +360,7 @@ def test_two_writers_of_the_same_nodes_never_deadlock(engine, a_unit_of_work):
     assert sum(row["sequence"] for row in rows(engine, NODES)) == 80 + 50 * sum(commits)
 
 
-# The relay's lease.
+# Leases.
 
 
 def test_the_lease_belongs_to_one_until_it_is_given_back(engine):
@@ -367,14 +368,14 @@ def test_the_lease_belongs_to_one_until_it_is_given_back(engine):
 
     def ask(who: LazyConnection, owner: str, seconds: float = 60) -> bool:
         with who.transaction() as connection:
-            return lease.acquire(connection, owner, seconds)
+            return leases.acquire(connection, RELAY, owner, seconds)
 
     assert [ask(one, "one"), ask(other, "other"), ask(one, "one"), ask(other, "other")] == [1, 0, 1, 0]
     with other.transaction() as connection:
-        lease.release(connection, "other")
+        leases.release(connection, RELAY, "other")
     assert not ask(other, "other")
     with one.transaction() as connection:
-        lease.release(connection, "one")
+        leases.release(connection, RELAY, "one")
     assert ask(other, "other")
     assert not ask(one, "one")
     one.close()
@@ -382,15 +383,22 @@ def test_the_lease_belongs_to_one_until_it_is_given_back(engine):
 
 
 def test_a_lease_runs_out(connection):
-    assert lease.acquire(connection, "one", -0.001)
-    assert lease.acquire(connection, "other", 60)
-    assert not lease.acquire(connection, "one", 60)
+    assert leases.acquire(connection, RELAY, "one", -0.001)
+    assert leases.acquire(connection, RELAY, "other", 60)
+    assert not leases.acquire(connection, RELAY, "one", 60)
+
+
+def test_leases_of_two_names_do_not_know_each_other(connection):
+    assert leases.acquire(connection, RELAY, "one", 60)
+    assert leases.acquire(connection, "other", "two", 60)
+    leases.release(connection, "other", "two")
+    assert not leases.acquire(connection, RELAY, "two", 60)
 
 
 def test_a_lease_is_as_long_as_was_asked_by_the_clock_of_the_database(connection):
     before = datetime.now().timestamp()
-    assert lease.acquire(connection, "one", 100)
-    until = connection.scalar(sa.text("SELECT until FROM relay_lease"))
+    assert leases.acquire(connection, RELAY, "one", 100)
+    until = connection.scalar(sa.text("SELECT until FROM leases"))
     assert before + 99.9 <= until <= datetime.now().timestamp() + 100.1
 
 

@@ -682,7 +682,7 @@ class World:
 
 def _is_relays(text: str) -> bool:
     """Whether a statement is one of the relay's, or begins a transaction that may be."""
-    return text == "BEGIN" or " relay_lease" in text or (" outbox" in text and "INSERT" not in text)
+    return text == "BEGIN" or " leases" in text or (" outbox" in text and "INSERT" not in text)
 
 
 @contextmanager

@@ -125,9 +125,9 @@ ATTEMPTS = sa.Table(
     "attempts",
     METADATA,
     sa.Column("event_id", EVENT_ID, primary_key=True),
+    sa.Column("counted_at", TIME, nullable=False, default=UtcNow()),
     sa.Column("begun", sa.Integer, nullable=False),
     sa.Column("decoded", sa.Boolean, nullable=False),
-    sa.Column("counted_at", TIME, nullable=False, default=UtcNow()),
     sa.Index(None, "counted_at"),
     **MARIADB,
 )
@@ -169,10 +169,10 @@ DEAD_LETTERS = sa.Table(
     **MARIADB,
 )
 
-RELAY_LEASE = sa.Table(
-    "relay_lease",
+LEASES = sa.Table(
+    "leases",
     METADATA,
-    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("name", sa.String(32), primary_key=True),
     sa.Column("owner", NAME, nullable=False),
     sa.Column("until", sa.Double, nullable=False),
     **MARIADB,

@@ -29,7 +29,7 @@ from tracker_worker.bus.rabbit.connection import CONNECTION_ERRORS
 from tracker_worker.bus.rabbit.queues import TopologyMismatch
 from tracker_worker.core.notification_body import Header, encode_refused
 from tracker_worker.core.records import OutboxRow
-from tracker_worker.db import lease, outbox
+from tracker_worker.db import leases, outbox
 from tracker_worker.db.connection import LazyConnection
 from tracker_worker.db.errors import DATABASE_ERRORS, reason_of
 from tracker_worker.worker.settings import RelaySettings
@@ -198,7 +198,7 @@ class Relay:
         if now < self._ask_again_at:
             return False
         with self._transaction() as connection:
-            owned: bool = lease.acquire(connection, self._owner, self._settings.lease_seconds)
+            owned: bool = leases.acquire(connection, leases.RELAY, self._owner, self._settings.lease_seconds)
         # Counted from before the statement: here it ends no later than there.
         self._owned_until = now + self._settings.lease_seconds if owned else 0.0
         if not owned and not self._ask_again_at:
@@ -209,7 +209,7 @@ class Relay:
     def _give_lease_back(self) -> None:
         if self._owned_until:
             with self._transaction() as connection:
-                lease.release(connection, self._owner)
+                leases.release(connection, leases.RELAY, self._owner)
             self._owned_until = 0.0
 
     def _run(self) -> None:
