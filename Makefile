@@ -92,6 +92,11 @@ $(NOVA)/installed:
 benchmark: .venv/installed-test ## time the fitting of topologies
 	@$(BIN)/python -m tests.benchmarks.fitting $(BENCHMARKFLAGS)
 
+.PHONY: benchmark-latency
+benchmark-latency: .venv/installed-test ## time a claim, from the call to its answer, on RabbitMQ and PostgreSQL
+	@$(TEST_PACKAGES)
+	@$(BIN)/python -m tests.benchmarks.latency $(BENCHMARKFLAGS)
+
 .PHONY: benchmark-purge
 benchmark-purge: .venv/installed-test ## time the purge at 5 million receipts on each database: some minutes, some GB
 	@$(TEST_PACKAGES)

@@ -131,7 +131,7 @@ def test_a_server_that_is_away_is_no_end_of_the_proxy(echo):
 
 def test_answers_come_later_in_order_and_others_are_not_held_up(echo):
     with Proxy(echo) as proxy, Caller(proxy.port) as slow, Caller(proxy.port) as other:
-        proxy.delay(0.3)
+        proxy.delay(2)
         started = time.monotonic()
         slow.says(b"1")
         with pytest.raises(TimeoutError):
@@ -140,9 +140,10 @@ def test_answers_come_later_in_order_and_others_are_not_held_up(echo):
         slow.says(b"2")
         other.says(b"3")
         assert other.hears(1) == b"3"
-        assert time.monotonic() - started < 0.3
+        with pytest.raises(TimeoutError):
+            slow.hears(1, 0.01)
         assert slow.hears(2) == b"12"
-        assert time.monotonic() - started >= 0.3
+        assert time.monotonic() - started >= 2
 
 
 def connected(proxy: Proxy, url: str) -> psycopg.Connection:
@@ -175,10 +176,10 @@ def test_a_connection_is_cut_when_only_the_server_knows_that_it_committed(postgr
 
 def test_a_slow_commit_leaves_the_rest_fast(postgresql, database_url):
     with Proxy(postgresql.port, PostgreSQLTraffic) as proxy, connected(proxy, database_url) as client:
+        proxy.delay(3600, commits_only=True)
+        client.execute("SELECT 1")
         proxy.delay(0.3, commits_only=True)
         started = time.monotonic()
-        client.execute("SELECT 1")
-        assert time.monotonic() - started < 0.3
         client.commit()
         assert time.monotonic() - started >= 0.3
 
