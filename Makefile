@@ -35,10 +35,19 @@ demo: .venv/installed ## replay the small traces through a worker of its own: no
 	@$(BIN)/tracker-worker-replay tracker_worker/traces/*.jsonl.gz
 
 .PHONY: test
-test: .venv/installed-test ## run all tests: about 15 minutes
+test: .venv/installed-test ## run all tests but the faults: about 10 minutes
 	@$(TEST_PACKAGES)
-	@echo "==> running all tests: about 15 minutes on two processors"
-	@$(PYTEST)
+	@echo "==> running all tests but the faults: about 10 minutes on two processors"
+	@$(PYTEST) --ignore tests/chaos
+
+.PHONY: quick
+quick: .venv/installed-test ## run the tests that need no server
+	@$(PYTEST) tests/unit tests/properties tests/functional
+
+.PHONY: faults
+faults: .venv/installed-test ## run faults under load on real servers, in CI's sizes
+	@$(TEST_PACKAGES)
+	@$(PYTEST) tests/chaos
 
 .PHONY: integration
 integration: .venv/installed-test ## run the tests against real servers only
@@ -66,9 +75,9 @@ lint: .venv/installed-lint ## check style, types, layers and spelling
 	$(BIN)/doc8 --quiet $(RST)
 
 .PHONY: cover
-cover: .venv/installed-test ## run all tests; fail where branches of domain/ are not covered
+cover: .venv/installed-test ## run what `make test` does; fail where branches of domain/ are not covered
 	@$(TEST_PACKAGES)
-	@$(PYTEST) --cov --cov-report=
+	@$(PYTEST) --ignore tests/chaos --cov --cov-report=
 	@$(BIN)/coverage report --include 'tracker_worker/domain/*' --fail-under=95
 
 .PHONY: compare-delivery
