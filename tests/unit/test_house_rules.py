@@ -5,6 +5,7 @@ Each rule is tested twice: on the tree, where it finds none, and on a few lines 
 """
 
 import ast
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -109,6 +110,17 @@ def locks(modules: Iterable[Module]) -> list[str]:
         for module in modules
         for node in module.all(ast.Name, ast.Attribute, ast.alias)
         for name in sorted(names_in(node) & LOCKS)
+    ]
+
+
+def queues_of_one(modules: Iterable[Module]) -> list[str]:
+    """A queue with room for one thing is a lock: whoever has the thing holds it."""
+    return [
+        module.at(node, "a queue of one")
+        for module in modules
+        for node in module.all(ast.Call)
+        if re.search(r"\bQueue\b", ast.unparse(node.func))
+        and "1" in [ast.unparse(value) for value in (*node.args, *(each.value for each in node.keywords))]
     ]
 
 
@@ -243,6 +255,7 @@ TREE_RULES: dict[Rule, str] = {
     long_functions: f"functions of more than {FUNCTION_LINES} lines",
     wide_classes: f"classes of more than {PUBLIC_METHODS} public methods",
     locks: "one writer a node: no locks",
+    queues_of_one: "one writer a node: no locks, in disguise either",
     impure_domain: "the domain imports the pure part of the standard library and itself",
     global_conf: "options are passed in, not read from the global CONF",
     vague_modules: "module names that say nothing",
@@ -290,6 +303,8 @@ CLASSES = "".join(f"class E{i}(Exception): pass\n" for i in range(EXCEPTION_CLAS
         (locks, "any.py", "import threading\nheld = threading.RLock()", "any.py:2: RLock"),
         (locks, "any.py", "from threading import Condition as Signal", "any.py:1: Condition"),
         (locks, "any.py", "from oslo_concurrency import lockutils", "any.py:1: lockutils"),
+        (queues_of_one, "any.py", "held = queue.Queue(1)", "any.py:1: a queue of one"),
+        (queues_of_one, "any.py", "held = Queue[int](maxsize=1)", "any.py:1: a queue of one"),
         (impure_domain, f"{PACKAGE}/domain/any.py", "import os.path", "imports os.path"),
         (impure_domain, f"{PACKAGE}/domain/any.py", "from time import sleep", "imports time"),
         (impure_domain, f"{PACKAGE}/domain/any.py", "import sqlalchemy", "imports sqlalchemy"),
@@ -332,7 +347,8 @@ def test_rule_finds_an_offender(rule: Rule, path: str, text: str, found: str) ->
         (doubled_errors, "any.py", SAYS_THE_ERROR.replace("    LOG", "    x = error\nLOG").format("warning")),
         (wide_classes, f"{PACKAGE}/rpcapi.py", f"class Client:\n{METHODS}"),
         (wide_classes, "any.py", "class Narrow:\n" + METHODS.replace("method0", "_own")),
-        (locks, "any.py", "import queue, threading\nthreading.Event()\nqueue.Queue(1)"),
+        (locks, "any.py", "import queue, threading\nthreading.Event()\nqueue.Queue(2)"),
+        (queues_of_one, "any.py", "queue.Queue[int](prefetch)\nqueue.SimpleQueue()\nrange(1)"),
         (impure_domain, f"{PACKAGE}/bus/any.py", "import threading"),
         (
             impure_domain,

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Audits of one node go in the order in which they were read; nodes do not wait for each other."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from tracker_worker.client.audit_order import AuditOrder
@@ -33,3 +35,41 @@ def test_audit_without_as_of_waits_for_nothing():
     order = AuditOrder(0.01)
     with order.newest("node-1", 5), order.newest("node-1", None) as newest:
         assert newest
+
+
+def test_audit_that_gave_up_does_not_let_the_next_overtake_the_one_on_its_way():
+    order = AuditOrder(0.01)
+    with order.newest("node-1", 5):
+        for _ in range(2):
+            with pytest.raises(TrackerUnavailable), order.newest("node-1", 6):
+                pass
+    with order.newest("node-1", 4) as newest:
+        assert not newest
+
+
+def test_audits_of_a_node_are_sent_one_after_the_other_by_many_threads():
+    order = AuditOrder(30)
+    sending = []
+    overlaps = []
+    sent = []
+
+    def audit(as_of: int) -> None:
+        with order.newest("node-1", as_of) as newest:
+            overlaps.extend(sending)
+            sending.append(as_of)
+            if newest:
+                sent.append(as_of)
+            sending.remove(as_of)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(audit, range(1, 301)))
+    assert overlaps == []
+    assert sent == sorted(sent)
+
+
+def test_turns_that_ended_are_forgotten():
+    order = AuditOrder(1)
+    for as_of in range(1, 100):
+        with order.newest("node-1", as_of):
+            pass
+    assert len(order._nodes["node-1"]._turns) == 1
