@@ -37,6 +37,8 @@ def constraints_of(flavor: Flavor, image_properties: Mapping[str, str]) -> Guest
     RequestRefused for an invalid value, for an image that contradicts its flavor, for more than NODES_MAX
     nodes or GUEST_CPUS_MAX vcpus.
     """
+    if not flavor.extra_specs and not image_properties:
+        return None
     policies = policies_of(flavor, image_properties)
     nodes = _node_count(flavor, image_properties)
     pagesize = _page_size(flavor, image_properties)
@@ -65,6 +67,8 @@ def pci_numa_policy_of(flavor: Flavor, image_properties: Mapping[str, str]) -> s
     Raises RequestRefused when flavor and image differ, and for an unknown policy.
     Source: nova.virt.hardware.get_pci_numa_policy_constraint.
     """
+    if not flavor.extra_specs and not image_properties:
+        return None
     of_flavor, of_image = asked(flavor, image_properties, "pci_numa_affinity_policy")
     if of_flavor and of_image and of_flavor != of_image:
         raise RequestRefused(

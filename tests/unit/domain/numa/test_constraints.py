@@ -770,3 +770,11 @@ def test_any_text_is_taken_or_refused(specs: Specs, image: Specs, vcpus: int, me
         cpus = [cpu for cell in topology.cells for cpu in (*cell.cpuset, *cell.pcpuset)]
         assert sorted(cpus) == list(range(vcpus))
         assert sum(cell.memory for cell in topology.cells) == memory_mb
+
+
+def test_plain_flavor_and_image_end_before_the_rules_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nearly every boot: with neither extra specs nor properties there is nothing to read."""
+    for rule in ("policies_of", "asked", "refuse_memory_contradictions"):
+        monkeypatch.setattr(f"tracker_worker.domain.numa.constraints.{rule}", None)
+    assert constraints_of(a_flavor(), {}) is None
+    assert pci_numa_policy_of(a_flavor(), {}) is None
