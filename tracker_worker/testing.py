@@ -186,7 +186,7 @@ class TrackerWorkerFixture(fixtures.Fixture):
         with self._engine.connect() as connection:
             waiting = set(connection.scalars(sa.select(OUTBOX.c.message_id)))
         # Read after the outbox: what has left it meanwhile is counted here.
-        published = self._worker.published
+        published = self._worker.stats.published_notifications
         heard = {each["message_id"] for each in self.notifications}
         return len(heard) >= published and waiting <= heard
 

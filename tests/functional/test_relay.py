@@ -16,6 +16,7 @@ from tests.builders import NODE, a_flavor, an_instance, command
 from tests.functional.lanes import NOW, OTHER_NODE, data_of
 from tests.functional.statements import Fault, connection_lost, disk_full, out_of_range
 from tracker_worker.bus.publisher import NotificationRefused
+from tracker_worker.core.stats import Stats
 from tracker_worker.db.tables import OUTBOX
 from tracker_worker.worker.relay import WINDOW_BYTES, NotConfirmed, Relay
 from tracker_worker.worker.settings import RelaySettings
@@ -75,10 +76,9 @@ class Bus:
         return [message["message_id"] for message in self.taken]
 
 
-def relay(bench, bus, owner="one", **settings):
-    return Relay(
-        bench.engine, bus, RelaySettings(**settings), owner, lambda: NOW, time.monotonic, lambda: None
-    )
+def relay(bench, bus, owner="one", *, stats=None, **settings):
+    bounds, counters = RelaySettings(**settings), stats or Stats()
+    return Relay(bench.engine, bus, bounds, owner, lambda: NOW, time.monotonic, lambda: None, counters)
 
 
 def filled(bench, count=10):
@@ -264,13 +264,13 @@ def test_what_a_bus_refuses_is_published_again_from_there_on(bench):
 def test_row_that_the_bus_refuses_is_replaced_and_the_others_go_on_in_order(bench, caplog, unfit):
     ids = filled(bench)
     bus = Bus(unfit=[ids[number] for number in unfit])
-    one = relay(bench, bus, window=4)
-    publish_all(one)
+    stats = Stats()
+    publish_all(relay(bench, bus, window=4, stats=stats))
     assert bus.ids == ids
     replaced = [message for message in bus.taken if message["event_type"] == "compute_node.event.error"]
     assert [message["message_id"] for message in replaced] == [ids[number] for number in unfit]
     assert {data_of(message)["code"] for message in replaced} == {"notification_refused"}
-    assert one.refused == len(unfit)
+    assert stats.refused_notifications == len(unfit)
     assert caplog.text.count("is sent in its place: unfit") == len(unfit)
     assert bench.rows(OUTBOX) == []
 
@@ -278,14 +278,13 @@ def test_row_that_the_bus_refuses_is_replaced_and_the_others_go_on_in_order(benc
 def test_replaced_row_is_not_replaced_again_after_a_crash(bench):
     ids = filled(bench, 2)
     bus = Bus(unfit=ids[1:2])
-    one = relay(bench, bus)
+    one, another = Stats(), Stats()
     bus.fail_after = 1
     with pytest.raises(MessageDeliveryFailure):
-        publish_all(one)
-    another = relay(bench, bus)
-    publish_all(another)
+        publish_all(relay(bench, bus, stats=one))
+    publish_all(relay(bench, bus, stats=another))
     assert list(dict.fromkeys(bus.ids)) == ids
-    assert (one.refused, another.refused) == (1, 0)
+    assert (one.refused_notifications, another.refused_notifications) == (1, 0)
 
 
 def test_refused_row_that_a_failover_brings_back_is_replaced_again(bench):

@@ -14,6 +14,7 @@ from tests.functional.lanes import NOW, PARTITIONS, LaneBench
 from tests.functional.statements import watched
 from tracker_worker.bus.publisher import Notification
 from tracker_worker.core.quarantine import Attempts
+from tracker_worker.core.stats import Stats
 from tracker_worker.db import outbox, receipts, retention, store
 from tracker_worker.db.tables import METADATA
 from tracker_worker.domain.commands import Command
@@ -219,7 +220,9 @@ def executed(a_bench) -> dict[str, object]:
         bench.unit_of_work.record_attempts({"twice": Attempts(1)})
         bench.unit_of_work.show(NODES)
         settings = RelaySettings(window=50)
-        relay = Relay(bench.engine, _Nowhere(), settings, "relay", lambda: NOW, time.monotonic, lambda: None)
+        relay = Relay(
+            bench.engine, _Nowhere(), settings, "relay", lambda: NOW, time.monotonic, lambda: None, Stats()
+        )
         relay.start()
         assert relay.drain(SECONDS)
     return {s.sql: s.parameters[0] if s.many else s.parameters for s in seen}

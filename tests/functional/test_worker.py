@@ -410,6 +410,6 @@ def test_without_notifications_nothing_is_published(a_worker, engine):
     track(running.api, "node-1")
     running.api.instance_claim({}, "node-1", instance("i-1"))
     assert running.stop()
-    assert running.worker.published == 0
+    assert running.worker.stats.published_notifications == 0
     with engine.connect() as connection:
         assert connection.scalar(sa.select(sa.func.count()).select_from(OUTBOX)) == 0

@@ -9,6 +9,7 @@ from kombu.connection import Connection
 from tests.integration.rabbit import EXCHANGE, TOPIC, TOPOLOGY, connected, settings_of
 from tracker_worker.bus.rabbit.publisher import ConfirmingPublisher
 from tracker_worker.bus.rabbit.queues import declare
+from tracker_worker.core.stats import Stats
 
 
 @pytest.fixture
@@ -26,8 +27,14 @@ def declared_client(client: Connection) -> Connection:
 
 
 @pytest.fixture
-def publisher(vhost_url: str) -> Iterator[ConfirmingPublisher]:
+def stats() -> Stats:
+    """What the parts of one worker add to."""
+    return Stats()
+
+
+@pytest.fixture
+def publisher(vhost_url: str, stats: Stats) -> Iterator[ConfirmingPublisher]:
     """A publisher of notifications."""
-    made = ConfirmingPublisher(settings_of(vhost_url), EXCHANGE, TOPIC)
+    made = ConfirmingPublisher(settings_of(vhost_url), EXCHANGE, TOPIC, stats)
     yield made
     made.close()

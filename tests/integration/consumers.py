@@ -13,6 +13,7 @@ from tests.integration.rabbit import PARTITIONS, SECONDS, TOPOLOGY, HoldingInbox
 from tracker_worker.bus.rabbit.consumer import Consumer
 from tracker_worker.bus.rabbit.queues import Topology
 from tracker_worker.bus.rabbit.subscription import SubscriptionSettings
+from tracker_worker.core.stats import Stats
 from tracker_worker.worker.threads import worker_thread
 
 ALL = frozenset(range(PARTITIONS))
@@ -37,12 +38,14 @@ class Running:
         broker = options.pop("broker", None) or settings_of(url, rabbit_quorum_queue=quorum, **options)
         self.lanes = HoldingInboxes()
         self.failed = threading.Event()
+        self.stats = Stats()
         self.consumer = Consumer(
             broker,
             Topology(TOPOLOGY.exchange, PARTITIONS, quorum),
             SubscriptionSettings(name, first, standby_delay, prefetch, memory_budget, broker.heartbeat_rate),
             self.lanes,
             partial(worker_thread, failed=self.failed.set),
+            self.stats,
         )
         self.consumer.start()
 

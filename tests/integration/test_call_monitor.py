@@ -52,7 +52,7 @@ def test_caller_that_asks_gets_heartbeats_until_its_reply_and_nobody_else_does(s
         (each["ending"], each["result"], each["failure"]) == (False, None, None) for each in heartbeats
     )
     assert (reply["ending"], reply["_msg_id"]) == (True, "id-1")
-    assert one.consumer.counts.lost_replies == 0
+    assert one.stats.lost_replies == 0
 
 
 def test_heartbeat_that_nobody_gets_is_no_lost_reply(start, declared_client):
@@ -61,4 +61,4 @@ def test_heartbeat_that_nobody_gets_is_no_lost_reply(start, declared_client):
     publish(declared_client, calls, expiration="20000")
     one = start()
     until(lambda: len(caller.listen()) >= 2)
-    assert one.consumer.counts.lost_replies == 0
+    assert one.stats.lost_replies == 0

@@ -32,11 +32,11 @@ def received(client, queue=QUEUE):
     return [msgspec.json.decode(envelope["oslo.message"])["message_id"] for envelope in outer]
 
 
-def test_windows_are_confirmed_and_kept_in_order_before_anybody_listens(publisher, client):
+def test_windows_are_confirmed_and_kept_in_order_before_anybody_listens(publisher, client, stats):
     assert publisher.publish(notes(200)) == 200
     assert publisher.publish(notes(50, first=200)) == 50
     assert received(client) == [str(number) for number in range(250)]
-    assert publisher.unrouted == 0
+    assert stats.unrouted_notifications == 0
 
 
 def test_each_priority_has_its_queue(publisher, client):
@@ -45,12 +45,12 @@ def test_each_priority_has_its_queue(publisher, client):
     assert received(client) == ["0"]
 
 
-def test_what_no_queue_takes_is_counted(publisher, client):
+def test_what_no_queue_takes_is_counted(publisher, client, stats):
     publisher.publish(notes(1))
     with client.channel() as channel:
         channel.queue_delete(QUEUE)
     assert publisher.publish(notes(3)) == 3
-    assert publisher.unrouted == 3
+    assert stats.unrouted_notifications == 3
 
 
 def test_what_a_full_queue_refuses_is_told_and_can_be_sent_again(publisher, client, rabbitmq):
@@ -89,13 +89,15 @@ def test_an_idle_connection_that_is_lost_is_made_again_without_an_error(publishe
 
 
 @pytest.mark.parametrize("thing", ["exchange", "queue"])
-def test_what_consumers_declared_otherwise_is_told_in_one_line_with_the_way_out(vhost_url, client, thing):
+def test_what_consumers_declared_otherwise_is_told_in_one_line_with_the_way_out(
+    vhost_url, client, thing, stats
+):
     with client.channel() as channel:
         if thing == "exchange":
             channel.exchange_declare(EXCHANGE, "topic", durable=True, auto_delete=False)
         else:
             channel.queue_declare(QUEUE, durable=True, auto_delete=False)
-    publisher = ConfirmingPublisher(settings_of(vhost_url), EXCHANGE, TOPIC)
+    publisher = ConfirmingPublisher(settings_of(vhost_url), EXCHANGE, TOPIC, stats)
     with pytest.raises(TopologyMismatch, match="amqp_durable_queues") as raised:
         publisher.publish(notes(1))
     assert "\n" not in str(raised.value)
@@ -106,8 +108,8 @@ def test_what_consumers_declared_otherwise_is_told_in_one_line_with_the_way_out(
     publisher.close()
 
 
-def test_queues_are_those_of_the_options(vhost_url, client, rabbitmq):
-    publisher = ConfirmingPublisher(settings_of(vhost_url, rabbit_quorum_queue=True), EXCHANGE, TOPIC)
+def test_queues_are_those_of_the_options(vhost_url, client, rabbitmq, stats):
+    publisher = ConfirmingPublisher(settings_of(vhost_url, rabbit_quorum_queue=True), EXCHANGE, TOPIC, stats)
     publisher.publish(notes(1))
     publisher.close()
     queue = until(lambda: rabbitmq.api("GET", f"queues/{client.virtual_host}/{QUEUE}"))

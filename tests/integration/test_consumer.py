@@ -193,7 +193,7 @@ def test_a_reply_that_nobody_waits_for_is_counted_and_the_call_acknowledged(star
     publish(declared_client, [a_call(0, "reply_gone")])
     one = start()
     settle(one.lanes.take(1))
-    until(lambda: one.consumer.counts.lost_replies == 1)
+    until(lambda: one.stats.lost_replies == 1)
     one.close()
     assert depth(declared_client, "tracker.p0") == 0
 
@@ -215,7 +215,7 @@ def test_a_broker_short_of_memory_still_gets_acknowledgements(start, declared_cl
     publish(declared_client, [a_call(n, "reply_gone") for n in range(4)])
     one = start(prefetch=2)
     settle(one.lanes.take(2))
-    until(lambda: one.consumer.counts.lost_replies == 2)
+    until(lambda: one.stats.lost_replies == 2)
     rabbitmq.ctl("set_vm_memory_high_watermark", "0")
     try:
         settle(one.lanes.take(2))
@@ -253,7 +253,7 @@ def test_calls_whose_caller_gave_up_are_counted_and_gone(start, declared_client)
     one = start(first=frozenset([1]))
     (delivery,) = one.lanes.take(1)
     assert ids_of([delivery]) == ["2"]
-    until(lambda: one.consumer.counts.expired_calls == 2)
+    until(lambda: one.stats.expired_calls == 2)
     settle([delivery])
     one.close()
     assert depth(declared_client, "tracker.dead") == 0

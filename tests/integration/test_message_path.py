@@ -21,6 +21,7 @@ from tracker_worker.bus.rabbit.queues import Topology, declare
 from tracker_worker.bus.rabbit.subscription import SubscriptionSettings
 from tracker_worker.cmd.bootstrap import embedded_engine
 from tracker_worker.core.envelope import encode
+from tracker_worker.core.stats import Stats
 from tracker_worker.db.tables import RECEIPTS
 from tracker_worker.domain.decide import decide
 from tracker_worker.domain.partitions import partition_of
@@ -83,6 +84,7 @@ def test_message_path_has_few_functions_in_few_files(
         SubscriptionSettings("one", frozenset(range(PARTITIONS)), 3600.0),
         Dispatcher([bench.lane], lambda: None),
         partial(worker_thread, failed=lambda: None),
+        Stats(),
     )
     with bench.at_work():
         consumer.start()

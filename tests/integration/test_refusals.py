@@ -55,8 +55,9 @@ def filled(engine, *given):
         outbox.add(connection, given)
 
 
-def relay(engine, publisher):
-    return Relay(engine, publisher, RelaySettings(), "one", lambda: NOW, time.monotonic, lambda: None)
+def relay(engine, publisher, stats):
+    settings = RelaySettings()
+    return Relay(engine, publisher, settings, "one", lambda: NOW, time.monotonic, lambda: None, stats)
 
 
 def publish_all(one):
@@ -89,11 +90,11 @@ def test_message_above_max_message_size_is_refused_and_others_are_taken(publishe
 
 @pytest.mark.parametrize("large", [{1}, {200}, {1, 2, 100, 101, 200}], ids=["first", "last", "some"])
 def test_refused_rows_are_replaced_and_the_others_published_in_order(
-    engine, publisher, client, large, caplog
+    engine, publisher, client, large, caplog, stats
 ):
     """An outbox that an older version has left."""
     filled(engine, *(row(number, MOST * (number in large)) for number in range(1, 251)))
-    one = relay(engine, publisher)
+    one = relay(engine, publisher, stats)
     publish_all(one)
     assert numbers(received(client, INFO)) == [n for n in range(1, 251) if n not in large]
     errors = received(client, ERROR)
@@ -106,41 +107,41 @@ def test_refused_rows_are_replaced_and_the_others_published_in_order(
         assert data["cause"]["nova_object.data"]["event_id"] == "event-1"
         assert "compute_node.usage of 21" in data["message"]
         assert "PRECONDITION_FAILED" in data["message"]
-    assert one.refused == len(large)
+    assert stats.refused_notifications == len(large)
     assert sum(record.levelname == "ERROR" for record in caplog.records) == len(large)
     assert rows(engine, OUTBOX) == []
 
 
-def test_row_whose_body_is_no_text_is_replaced(engine, publisher, client):
+def test_row_whose_body_is_no_text_is_replaced(engine, publisher, client, stats):
     filled(engine, row(1), row(2, body=b"\xff{"), row(3))
-    one = relay(engine, publisher)
+    one = relay(engine, publisher, stats)
     publish_all(one)
     assert numbers(received(client, INFO)) == [1, 3]
     (error,) = received(client, ERROR)
     data = error["payload"]["nova_object.data"]
     assert (data["code"], data["node"], data["cause"]) == ("notification_refused", "node-1", None)
-    assert one.refused == 1
+    assert stats.refused_notifications == 1
 
 
-def test_substitute_is_replaced_once_where_the_broker_refuses_everything(engine, publisher, rabbitmq):
+def test_substitute_is_replaced_once_where_the_broker_refuses_everything(engine, publisher, rabbitmq, stats):
     filled(engine, row(1))
     rabbitmq.ctl("eval", "application:set_env(rabbit, max_message_size, 100).")
-    one = relay(engine, publisher)
+    one = relay(engine, publisher, stats)
     for _ in range(3):
         with pytest.raises(NotificationRefused):
             one.publish_window()
-    assert one.refused == 1
+    assert stats.refused_notifications == 1
     rabbitmq.ctl("eval", f"application:set_env(rabbit, max_message_size, {MOST}).")
     publish_all(one)
     assert rows(engine, OUTBOX) == []
 
 
-def test_queue_declared_otherwise_is_no_refusal_of_a_row(engine, publisher, client):
+def test_queue_declared_otherwise_is_no_refusal_of_a_row(engine, publisher, client, stats):
     with client.channel() as channel:
         channel.queue_declare(INFO, durable=True, auto_delete=False)
     filled(engine, row(1))
-    one = relay(engine, publisher)
+    one = relay(engine, publisher, stats)
     with pytest.raises(TopologyMismatch):
         one.publish_window()
-    assert one.refused == 0
+    assert stats.refused_notifications == 0
     assert rows(engine, OUTBOX)[0]["event_type"] == "compute_node.usage"

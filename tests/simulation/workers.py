@@ -17,6 +17,7 @@ from tracker_worker.bus.rabbit.queues import Topology
 from tracker_worker.bus.rabbit.subscription import Subscription, SubscriptionSettings
 from tracker_worker.core.batch import BatchContext
 from tracker_worker.core.delivery import BARE_TOPIC, DEAD_LETTERED, Delivery
+from tracker_worker.core.stats import Stats
 from tracker_worker.db.errors import DATABASE_ERRORS
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.settings import TrackerSettings
@@ -99,7 +100,7 @@ class Process:
         self.dispatcher = Dispatcher([self.lane], lambda: None)
         settings = RelaySettings(window=6, lease_seconds=LEASE_SECONDS, retry_max=0.0)
         owner = str(uuid.UUID(int=number))
-        self.relay = Relay(engine, self, settings, owner, hooks.clock, hooks.monotonic, lambda: None)
+        self.relay = Relay(engine, self, settings, owner, hooks.clock, hooks.monotonic, lambda: None, Stats())
         retention = Retention(receipt_days=RECEIPT_DAYS, newest_receipts=hooks.newest_receipts)
         self.purge = Purge(engine, retention, lambda: None)
         self.subscription: Subscription | None = None
@@ -120,7 +121,7 @@ class Process:
         self.connection = connection
         self.held.clear()
         self.subscription = Subscription(
-            connection, connection.bodies, TOPOLOGY, settings, self, self, self.stopping
+            connection, connection.bodies, TOPOLOGY, settings, self, self, self.stopping, Stats()
         )
         self.subscription._consume([*sorted(settings.first), BARE_TOPIC, DEAD_LETTERED])
 

@@ -29,6 +29,7 @@ from tracker_worker.bus.rabbit.connection import CONNECTION_ERRORS
 from tracker_worker.bus.rabbit.queues import TopologyMismatch
 from tracker_worker.core.notification_body import Header, encode_refused
 from tracker_worker.core.records import OutboxRow
+from tracker_worker.core.stats import Stats
 from tracker_worker.db import leases, outbox
 from tracker_worker.db.connection import LazyConnection
 from tracker_worker.db.errors import DATABASE_ERRORS, reason_of
@@ -70,7 +71,6 @@ class Relay:
     go on.
 
     `owner` is an id that no other relay has; `clock` is UTC, `monotonic` is in seconds and never set.
-    `published` counts what the bus has taken, repetitions included; `refused` the rows that were replaced.
     """
 
     def __init__(
@@ -82,6 +82,7 @@ class Relay:
         clock: Callable[[], datetime],
         monotonic: Callable[[], float],
         failed: Callable[[], None],
+        stats: Stats,
     ) -> None:
         self._database = LazyConnection(engine)
         self._publisher = publisher
@@ -97,8 +98,7 @@ class Relay:
         self._closing = threading.Event()
         self._abandon = threading.Event()
         self._thread = worker_thread("relay", self._run, failed)
-        self.published = 0
-        self.refused = 0
+        self._stats = stats
 
     def start(self) -> None:
         """Start the thread; it begins with what an earlier process left."""
@@ -160,7 +160,7 @@ class Relay:
 
     def _send(self, rows: Sequence[OutboxRow]) -> None:
         confirmed = self._publisher.publish(rows)
-        self.published += confirmed
+        self._stats.published_notifications += confirmed
         self._unremoved |= {row.message_id: row.id for row in rows[:confirmed]}
         if confirmed < len(rows):
             raise NotConfirmed(f"{confirmed} of {len(rows)} notifications were confirmed")
@@ -173,7 +173,7 @@ class Relay:
         with self._transaction() as connection:
             outbox.replace(connection, substitute)
         self._substitute = body
-        self.refused += 1
+        self._stats.refused_notifications += 1
         LOG.error(
             "The bus refuses notification %s of node %s (%s, %d bytes), an error is sent in its place: %s",
             row.message_id, row.node, row.event_type, len(row.body), reason,

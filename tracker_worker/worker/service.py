@@ -24,6 +24,7 @@ from tracker_worker.bus.rabbit.queues import TOPIC, Topology
 from tracker_worker.bus.rabbit.subscription import SubscriptionSettings
 from tracker_worker.core.batch import BatchContext
 from tracker_worker.core.delivery import BARE_TOPIC, DEAD_LETTERED
+from tracker_worker.core.stats import Stats
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.worker.dispatcher import Dispatcher
 from tracker_worker.worker.lane import Lane
@@ -91,6 +92,7 @@ class Worker:
     ) -> None:
         self._timeout = settings.graceful_shutdown_timeout
         self._failed = threading.Event()
+        self._stats = Stats()
 
         def fail() -> None:
             self._failed.set()
@@ -99,12 +101,12 @@ class Worker:
         def committed(_nodes: Collection[str]) -> None:
             self._relay.notify()
 
-        publisher = _publisher(settings, notification_transport)
+        publisher = _publisher(settings, notification_transport, self._stats)
         context = batch_context_of(settings)
         relay = replace(settings.relay, publisher_id=context.publisher_id)
         # The id besides: in containers, processes of different workers have the same number.
         owner = f"{settings.host}:{os.getpid()}:{new_id()}"
-        self._relay = Relay(engine, publisher, relay, owner, utc_now, time.monotonic, fail)
+        self._relay = Relay(engine, publisher, relay, owner, utc_now, time.monotonic, fail, self._stats)
         self._purge = Purge(engine, settings.retention, fail)
         queues = [BARE_TOPIC, DEAD_LETTERED, *range(settings.partitions)]
         lanes = [
@@ -121,12 +123,12 @@ class Worker:
         ]
         self._dispatcher = Dispatcher(lanes, fail)
         self._watchdog = Watchdog([lane.activity for lane in lanes], fail)
-        self._ingress = _ingress(settings, transport, self._dispatcher, fail)
+        self._ingress = _ingress(settings, transport, self._dispatcher, fail, self._stats)
 
     @property
-    def published(self) -> int:
-        """How many notifications the bus has taken since the start."""
-        return self._relay.published
+    def stats(self) -> Stats:
+        """A snapshot of the counters. Any thread."""
+        return self._stats.snapshot()
 
     def start(self) -> None:
         """Start: what an earlier process left is published first, commands are taken last."""
@@ -166,7 +168,7 @@ class Worker:
 
 
 def _ingress(
-    settings: WorkerSettings, transport: Any, dispatcher: Dispatcher, failed: Callable[[], None]
+    settings: WorkerSettings, transport: Any, dispatcher: Dispatcher, failed: Callable[[], None], stats: Stats
 ) -> Ingress:
     if settings.broker is None:
         return Endpoint(transport, settings.exchange, TOPIC, range(settings.partitions), dispatcher, new_id)
@@ -183,11 +185,12 @@ def _ingress(
         ),
         dispatcher,
         partial(worker_thread, failed=failed),
+        stats,
     )
 
 
-def _publisher(settings: WorkerSettings, transport: Any) -> Publisher:
+def _publisher(settings: WorkerSettings, transport: Any, stats: Stats) -> Publisher:
     exchange, topic = settings.notification_exchange, settings.notification_topic
     if settings.notification_broker is None:
         return TransportPublisher(transport, exchange, topic)
-    return ConfirmingPublisher(settings.notification_broker, exchange, topic)
+    return ConfirmingPublisher(settings.notification_broker, exchange, topic, stats)

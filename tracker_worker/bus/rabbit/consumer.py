@@ -11,26 +11,18 @@ import threading
 import time
 from collections.abc import Callable
 
-from msgspec import Struct
-
 from tracker_worker.bus.rabbit.connection import CONNECTION_ERRORS, BrokerSettings, connect
 from tracker_worker.bus.rabbit.frames import BodyFilter
 from tracker_worker.bus.rabbit.queues import Topology, declare
 from tracker_worker.bus.rabbit.replies import Replies
 from tracker_worker.bus.rabbit.subscription import Subscription, SubscriptionSettings
 from tracker_worker.core.delivery import EventSink
+from tracker_worker.core.stats import Stats
 from tracker_worker.core.urls import driver_text
 
 LOG = logging.getLogger(__name__)
 
 NewThread = Callable[[str, Callable[[], None]], threading.Thread]
-
-
-class Counts(Struct):
-    """What became of messages without a trace in the database, since the start."""
-
-    expired_calls: int = 0
-    lost_replies: int = 0
 
 
 class Consumer:
@@ -43,24 +35,18 @@ class Consumer:
         subscription: SubscriptionSettings,
         sink: EventSink,
         new_thread: NewThread,
+        stats: Stats,
     ) -> None:
         self._settings = settings
         self._topology = topology
         self._subscription_settings = subscription
         self._sink = sink
-        self._replies = Replies(settings)
+        self._stats = stats
+        self._replies = Replies(settings, stats)
         self._subscription: Subscription | None = None
         self._stopping = threading.Event()
         self._closing = threading.Event()
-        self._expired_calls = 0
         self._thread = new_thread("consumer", self._run)
-
-    @property
-    def counts(self) -> Counts:
-        """What was dropped on purpose so far. Any thread."""
-        subscription = self._subscription
-        here = subscription.expired_calls if subscription is not None else 0
-        return Counts(self._expired_calls + here, self._replies.lost)
 
     def start(self) -> None:
         """Start the thread. The broker may still be away."""
@@ -120,6 +106,7 @@ class Consumer:
             self._sink,
             self._replies,
             self._stopping,
+            self._stats,
         )
         self._subscription = subscription
         try:
@@ -128,5 +115,4 @@ class Consumer:
             subscription.serve(self._closing)
         finally:
             self._subscription = None
-            self._expired_calls += subscription.expired_calls
             subscription.end()

@@ -18,6 +18,7 @@ from tracker_worker.bus.publisher import Notification, NotificationRefused
 from tracker_worker.bus.rabbit.connection import CONNECTION_ERRORS, BrokerSettings
 from tracker_worker.bus.rabbit.publish_connection import PublishConnection
 from tracker_worker.bus.rabbit.queues import TopologyMismatch, declare_notifications, notification_queue
+from tracker_worker.core.stats import Stats
 from tracker_worker.core.urls import driver_text
 
 LOG = logging.getLogger(__name__)
@@ -29,11 +30,11 @@ CONFIRM_SECONDS = 60.0
 class ConfirmingPublisher:
     """Has a connection of its own, opened when it is needed. Belongs to the relay's thread.
 
-    `unrouted` counts notifications that no queue took. Raises CONNECTION_ERRORS where the broker cannot be
+    Raises CONNECTION_ERRORS where the broker cannot be
     reached, TopologyMismatch where its exchange or queues are not those of oslo.messaging's notifiers.
     """
 
-    def __init__(self, settings: BrokerSettings, exchange: str, topic: str) -> None:
+    def __init__(self, settings: BrokerSettings, exchange: str, topic: str, stats: Stats) -> None:
         self._settings = settings
         self._connection = PublishConnection(settings, "relay", self._prepare)
         self._exchange = exchange
@@ -43,7 +44,7 @@ class ConfirmingPublisher:
         self._confirmed = 0
         self._early: set[int] = set()
         self._refused = False
-        self.unrouted = 0
+        self._stats = stats
 
     def publish(self, notifications: Sequence[Notification]) -> int:
         """Send all, mandatory and persistent, and wait for their confirms.
@@ -135,7 +136,7 @@ class ConfirmingPublisher:
         self._refused = True
 
     def _returned(self, _error: object, _exchange: str, _routing_key: str, _message: object) -> None:
-        self.unrouted += 1
+        self._stats.unrouted_notifications += 1
 
 
 def _message(notification: Notification) -> amqp.Message:

@@ -14,6 +14,7 @@ from tracker_worker.bus.rabbit.publish_connection import PublishConnection
 from tracker_worker.bus.reply_errors import raised_in_caller
 from tracker_worker.core.compression import decompress
 from tracker_worker.core.delivery import Answer, BodyDigest
+from tracker_worker.core.stats import Stats
 from tracker_worker.domain.errors import BadMessage
 
 LOG = logging.getLogger(__name__)
@@ -134,16 +135,16 @@ class Replies:
     reading from connections that publish, and acknowledgements have to get through.
 
     Belongs to the consumer's thread, which must not wait here for long: a connection that failed is not tried
-    again for every reply. `lost` counts replies that nobody got.
+    again for every reply.
     """
 
-    def __init__(self, settings: BrokerSettings) -> None:
+    def __init__(self, settings: BrokerSettings, stats: Stats) -> None:
         self._settings = settings
         self._connection = PublishConnection(settings, "replies", self._prepare, self._block)
         self._blocked = False
         self._pause = settings.retry_initial
         self._open_again_at = 0.0
-        self.lost = 0
+        self._stats = stats
 
     def send(self, reply: Reply) -> None:
         """Send a reply, or count it as lost."""
@@ -194,5 +195,5 @@ class Replies:
         self._lose("its caller is gone")
 
     def _lose(self, why: str) -> None:
-        self.lost += 1
-        LOG.info("Reply lost: %s; %d lost since the start", why, self.lost)
+        self._stats.lost_replies += 1
+        LOG.info("Reply lost: %s; %d lost since the start", why, self._stats.lost_replies)

@@ -27,6 +27,7 @@ from tracker_worker.bus.rabbit.windows import Limits, MemoryBudget, Window
 from tracker_worker.core.compression import compression_of
 from tracker_worker.core.delivery import BARE_TOPIC, DEAD_LETTERED, Answer, BodyDigest, EventInbox, EventSink
 from tracker_worker.core.envelope import MAX_BODY_BYTES
+from tracker_worker.core.stats import Stats
 
 LOG = logging.getLogger(__name__)
 
@@ -144,6 +145,7 @@ class Subscription:
         sink: EventSink,
         replies: Replies,
         stopping: threading.Event,
+        stats: Stats,
     ) -> None:
         self._connection = connection
         self._bodies = bodies
@@ -153,6 +155,7 @@ class Subscription:
         self._sink = sink
         self._replies = replies
         self._stopping = stopping
+        self._stats = stats
         self._queues = frozenset(queue.name for queue in topology.queues())
         self._channels: dict[int, _Channel] = {}
         self._budget = MemoryBudget(settings.memory_budget, len(self._queues))
@@ -167,7 +170,6 @@ class Subscription:
         self._selector.register(connection.sock, selectors.EVENT_READ)
         self._selector.register(self._woken_by, selectors.EVENT_READ)
         self._standby_at: float | None = time.monotonic() + settings.standby_delay
-        self.expired_calls = 0
 
     def serve(self, closing: threading.Event) -> None:
         """Consume, hand on and acknowledge until `closing` is set; then acknowledge what is settled."""
@@ -307,7 +309,7 @@ class Subscription:
         delivery = RabbitDelivery(channel, message, self._bodies.digest, dead_lettered)
         channel.unacked.deliver(delivery.tag)
         if expired and is_call(delivery.body, delivery.compression):
-            self.expired_calls += 1
+            self._stats.expired_calls += 1
             self.settled(channel, delivery)
             return
         if timeout := _call_timeout(message):

@@ -149,7 +149,7 @@ class Session:
             delete_queues(self._settings.notification_broker, self._name, queues)
 
     def _count(self, worker: Worker) -> None:
-        self.published += worker.published
+        self.published += worker.stats.published_notifications
 
 
 class Databases:
