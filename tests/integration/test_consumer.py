@@ -3,6 +3,7 @@
 
 import logging
 import queue
+import threading
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -172,6 +173,38 @@ def test_a_standby_gets_a_partition_as_soon_as_its_worker_is_gone(start, declare
     settle(two.lanes.take(1))
     one.close()
     assert ids_of(two.lanes.take(1)) == ["0"]
+
+
+def test_released_partition_is_drained_and_the_others_go_on(start, declared_client):
+    """What was taken of it is settled here; what comes from then on waits for another worker."""
+    publish(declared_client, commands(3))
+    one = start(prefetch=2)
+    first, second = one.lanes.take(2)
+    released = threading.Event()
+    one.consumer.release(0, released.set)
+    settle([first])
+    publish(declared_client, commands(2), partition=1)
+    settle(one.lanes.take(2))
+    assert not released.is_set(), "one of its deliveries is not settled"
+    settle([second])
+    assert released.wait(SECONDS)
+    assert one.lanes.dropped.get(timeout=SECONDS) == 0
+    other = start(name="two")
+    (third,) = other.lanes.take(1)
+    assert (ids_of([third]), third.redelivered) == (["2"], False)
+    publish(declared_client, commands(1, first=9), partition=1)
+    assert ids_of(one.lanes.take(1)) == ["9"]
+
+
+def test_idle_partition_is_released_at_once_and_another_one_is_not(start, declared_client):
+    one, released = start(), threading.Event()
+    until(lambda: declared_client.default_channel.queue_declare("tracker.p1", passive=True).consumer_count)
+    one.consumer.release(1, released.set)
+    assert released.wait(SECONDS)
+    publish(declared_client, commands(1), partition=1)
+    publish(declared_client, commands(1, first=5))
+    assert ids_of(one.lanes.take(1)) == ["5"]
+    assert depth(declared_client, "tracker.p1") == 1
 
 
 def test_the_heartbeat_is_kept_while_nothing_is_settled(start, declared_client):

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from msgspec.structs import replace
 
 from tracker_worker.bus.publisher import NotificationRefused
-from tracker_worker.bus.rabbit.subscription import RabbitDelivery
+from tracker_worker.bus.rabbit.channel import RabbitDelivery
 from tracker_worker.core.batch import Batch
 from tracker_worker.core.quarantine import NO_ATTEMPTS, Attempts, defer_last_attempts
 from tracker_worker.core.records import NO_ROW, NodeChange, OutboxRow, Receipt, Transaction
@@ -130,7 +130,7 @@ def acknowledges_with_a_tag_of_a_closed_channel(monkeypatch: pytest.MonkeyPatch)
     settle = RabbitDelivery.settle
 
     def settle_anywhere(delivery: RabbitDelivery, answer: Any) -> None:
-        process: Any = delivery._channel.subscription._lanes
+        process: Any = delivery._channel.subscription._sink
         if delivery.live or process.subscription is None:
             settle(delivery, answer)
             return

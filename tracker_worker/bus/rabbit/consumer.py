@@ -60,6 +60,15 @@ class Consumer:
         """
         self._stopping.set()
 
+    def release(self, partition: int, released: Callable[[], None]) -> None:
+        """Give a partition to another worker, once what was taken of it is settled (Subscription.release).
+
+        Nothing happens while there is no connection: the partition is nobody's then. Any thread.
+        """
+        subscription = self._subscription
+        if subscription is not None:
+            subscription.release(partition, released)
+
     def close(self, timeout: float) -> bool:
         """Send what the lanes have settled, then give everything else back to the broker.
 

@@ -8,7 +8,7 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -17,15 +17,14 @@ import amqp
 from msgspec import Struct
 
 from tracker_worker.bus.rabbit.call_monitor import CallMonitor
+from tracker_worker.bus.rabbit.channel import Channel, RabbitDelivery
 from tracker_worker.bus.rabbit.connection import close_connection
 from tracker_worker.bus.rabbit.frames import BodyFilter, Fate
 from tracker_worker.bus.rabbit.queues import Topology
-from tracker_worker.bus.rabbit.replies import Replies, Reply, is_call, reply_to
+from tracker_worker.bus.rabbit.replies import Replies, is_call
 from tracker_worker.bus.rabbit.socket_io import read_waiting, waiting
-from tracker_worker.bus.rabbit.unacked import UnackedDeliveries
 from tracker_worker.bus.rabbit.windows import Limits, MemoryBudget, Window
-from tracker_worker.core.compression import compression_of
-from tracker_worker.core.delivery import BARE_TOPIC, DEAD_LETTERED, Answer, BodyDigest, EventInbox, EventSink
+from tracker_worker.core.delivery import BARE_TOPIC, DEAD_LETTERED, EventSink
 from tracker_worker.core.envelope import MAX_BODY_BYTES
 from tracker_worker.core.stats import Stats
 
@@ -51,83 +50,6 @@ class SubscriptionSettings(Struct, frozen=True):
     prefetch: int = 256
     memory_budget: int = 256 * 1024 * 1024
     heartbeat_rate: int = 3
-
-
-class RabbitDelivery:
-    """A message of a queue; `settle` may be called from any thread, once."""
-
-    __slots__ = (
-        "_channel",
-        "body",
-        "compression",
-        "dead_lettered",
-        "partition",
-        "redelivered",
-        "reply",
-        "size",
-        "tag",
-    )
-
-    def __init__(
-        self, channel: "_Channel", message: Any, digest: BodyDigest | None, dead_lettered: str | None
-    ) -> None:
-        self._channel = channel
-        body: bytes = message.body or b""  # py-amqp has a text for an empty one
-        self.size = len(body)
-        self.body: bytes | BodyDigest = digest or body
-        self.compression = compression_of(message.properties.get("application_headers"))
-        self.partition = channel.partition
-        self.redelivered: bool = message.delivery_info["redelivered"]
-        self.dead_lettered = dead_lettered
-        self.tag: int = message.delivery_info["delivery_tag"]
-        self.reply: Reply | None = None
-
-    @property
-    def live(self) -> bool:
-        """False once the channel is closed on which alone it can be acknowledged."""
-        return self._channel.open
-
-    def settle(self, answer: Answer) -> None:
-        """Have it answered and acknowledged by the consumer's thread; nothing, when its channel is gone.
-
-        An answer that cannot be encoded is raised, and the message acknowledged all the same.
-        """
-        if not self._channel.open:
-            return
-        try:
-            self.reply = reply_to(self.body, answer, self.compression)
-        finally:
-            self._channel.subscription.settled(self._channel, self)
-
-
-class _Channel:
-    """One partition's channel: which of its deliveries are not acknowledged, and what they take of memory."""
-
-    def __init__(
-        self,
-        subscription: "Subscription",
-        channel: Any,
-        partition: int,
-        inbox: EventInbox,
-        window: Window,
-    ) -> None:
-        self.subscription = subscription
-        self.inbox = inbox
-        self.channel = channel
-        self.partition = partition
-        self.window = window
-        self.open = True
-        self.unacked = UnackedDeliveries()
-
-    def settle(self, delivery: RabbitDelivery) -> None:
-        """Note that a delivery may be acknowledged and needs no memory any more."""
-        self.unacked.settle(delivery.tag)
-        self.window.release(delivery.size)
-
-    def acknowledge(self) -> None:
-        """Acknowledge all that is settled: what is settled in order, in one go."""
-        for tag, multiple in self.unacked.acks():
-            self.channel.basic_ack(tag, multiple=multiple)
 
 
 class Subscription:
@@ -157,11 +79,12 @@ class Subscription:
         self._stopping = stopping
         self._stats = stats
         self._queues = frozenset(queue.name for queue in topology.queues())
-        self._channels: dict[int, _Channel] = {}
+        self._channels: dict[int, Channel] = {}
         self._budget = MemoryBudget(settings.memory_budget, len(self._queues))
         self._tight = False
         self._calls = CallMonitor()
-        self._settled: queue.SimpleQueue[tuple[_Channel, RabbitDelivery]] = queue.SimpleQueue()
+        self._settled: queue.SimpleQueue[tuple[Channel, RabbitDelivery]] = queue.SimpleQueue()
+        self._releases: queue.SimpleQueue[tuple[int, Callable[[], None]]] = queue.SimpleQueue()
         self._waker, self._woken_by = socket.socketpair()
         self._waker.setblocking(False)
         self._woken_by.setblocking(False)
@@ -188,12 +111,21 @@ class Subscription:
         self._waker.close()
         self._woken_by.close()
 
-    def settled(self, channel: _Channel, delivery: RabbitDelivery) -> None:
+    def settled(self, channel: Channel, delivery: RabbitDelivery) -> None:
         """Have a delivery acknowledged. Any thread."""
         self._settled.put((channel, delivery))
         if not self._woken:
             self._woken = True
             self.wake()
+
+    def release(self, partition: int, released: Callable[[], None]) -> None:
+        """Take no more of a partition, and go on with the others. Any thread.
+
+        Call `released`, on the consumer's thread, once all that was taken of it is acknowledged: another
+        worker may have it then. An event that is held for a broken node keeps the partition here.
+        """
+        self._releases.put((partition, released))
+        self.wake()
 
     def wake(self) -> None:
         """Look whether there is something to do. Any thread."""
@@ -212,7 +144,9 @@ class Subscription:
         # sent, the heartbeat is due.
         enough_at = time.monotonic() + TURN_SECONDS
         read_waiting(self._connection, lambda: self._woken or time.monotonic() >= enough_at)
+        self._begin_releases()
         self._acknowledge()
+        self._end_releases()
         if (now := time.monotonic()) >= self._calls.look_at:
             for heartbeat in self._calls.due(now):
                 self._replies.send_heartbeat(heartbeat)
@@ -237,27 +171,43 @@ class Subscription:
     def _open(self, partition: int, window: Window) -> None:
         """Consume a partition on a channel of its own."""
         inbox = self._sink.inbox(partition)
-        channel = _Channel(self, self._connection.channel(), partition, inbox, window)
+        channel = Channel(self, self._connection.channel(), partition, inbox, window)
         self._channels[channel.channel.channel_id] = channel
         channel.channel.auto_decode = False
         channel.channel.basic_qos(0, window.limits.prefetch, False)
-        name = self._queue(partition)
         channel.channel.basic_consume(
-            name,
-            consumer_tag=f"{self._settings.name}.{name}",
+            self._queue(partition),
+            consumer_tag=self._consumer_tag(partition),
             callback=partial(self._deliver, channel),
         )
+
+    def _begin_releases(self) -> None:
+        """Have the broker send no more of the partitions that are to be released."""
+        while not self._releases.empty():
+            partition, released = self._releases.get_nowait()
+            for channel in list(self._channels.values()):
+                if channel.partition == partition and channel.released is None:
+                    channel.channel.basic_cancel(self._consumer_tag(partition))
+                    channel.released = released
+
+    def _end_releases(self) -> None:
+        """Give up the channels of released partitions that have nothing left to settle."""
+        for channel in list(self._channels.values()):
+            if channel.released is not None and channel.unacked.is_empty:
+                self._close(channel)
+                channel.released()
 
     def _fit_windows(self) -> None:
         """Open channels again whose limits do not fit the sizes of their messages.
 
         First those that hold more than their share, so that the others have room for what they refused.
         """
-        if any(channel.window.refuses for channel in self._channels.values()):
-            for channel in list(self._channels.values()):
+        channels = [channel for channel in self._channels.values() if channel.released is None]
+        if any(channel.window.refuses for channel in channels):
+            for channel in channels:
                 if channel.window.is_greedy():
                     self._reopen(channel, channel.window.narrower())
-        for channel in list(self._channels.values()):
+        for channel in [each for each in self._channels.values() if each.released is None]:
             if channel.window.has_room():
                 self._reopen(channel, channel.window.narrower())
             elif channel.window.may_widen():
@@ -265,7 +215,7 @@ class Subscription:
         windows = [channel.window for channel in self._channels.values()]
         self._tight = any(window.refuses or window.narrow for window in windows)
 
-    def _reopen(self, channel: _Channel, limits: Limits) -> None:
+    def _reopen(self, channel: Channel, limits: Limits) -> None:
         """Give a channel's deliveries back to the broker, and consume its partition within other limits.
 
         What is under way in a lane is committed, comes again and is known by its receipt.
@@ -275,13 +225,19 @@ class Subscription:
             size = limits.size or self._settings.memory_budget
             LOG.info(text, self._queue(channel.partition), limits.prefetch, size)
         self._acknowledge()
+        self._close(channel)
+        self._open(channel.partition, channel.window.reopen(limits))
+        # All that was sent on the channel has been read meanwhile.
+        self._connection.heartbeat_tick(rate=self._settings.heartbeat_rate)
+
+    def _close(self, channel: Channel) -> None:
         channel.open = False
         del self._channels[channel.channel.channel_id]
         channel.inbox.drop(channel.partition)
         channel.channel.close()
-        self._open(channel.partition, channel.window.reopen(limits))
-        # All that was sent on the channel has been read meanwhile.
-        self._connection.heartbeat_tick(rate=self._settings.heartbeat_rate)
+
+    def _consumer_tag(self, partition: int) -> str:
+        return f"{self._settings.name}.{self._queue(partition)}"
 
     def _queue(self, partition: int) -> str:
         odd = {BARE_TOPIC: self._topology.bare, DEAD_LETTERED: self._topology.dead}
@@ -300,7 +256,7 @@ class Subscription:
             return Fate.SKIP
         return Fate.DIGEST if digest else Fate.TAKE
 
-    def _deliver(self, channel: _Channel, message: Any) -> None:
+    def _deliver(self, channel: Channel, message: Any) -> None:
         if self._stopping.is_set():
             return
         dead_lettered, expired = None, False
@@ -318,7 +274,7 @@ class Subscription:
 
     def _acknowledge(self) -> None:
         """Send the replies of what the lanes have settled, then acknowledge it, partition by partition."""
-        touched: dict[_Channel, None] = {}
+        touched: dict[Channel, None] = {}
         while True:
             try:
                 channel, delivery = self._settled.get_nowait()

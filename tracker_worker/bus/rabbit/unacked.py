@@ -15,6 +15,11 @@ class UnackedDeliveries:
         self._unsettled: dict[int, None] = {}  # In the order of their tags.
         self._settled: list[int] = []
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether every delivery is acknowledged."""
+        return not self._unsettled and not self._settled
+
     def deliver(self, tag: int) -> None:
         """Note a delivery; its tag is above all earlier ones."""
         self._unsettled[tag] = None

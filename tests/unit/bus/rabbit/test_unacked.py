@@ -20,6 +20,15 @@ def settle(unacked, *tags):
     return list(unacked.acks())
 
 
+def test_nothing_is_left_once_all_is_acknowledged_and_not_before():
+    unacked = delivered(1)
+    assert not unacked.is_empty
+    unacked.settle(1)
+    assert not unacked.is_empty
+    assert list(unacked.acks()) == [(1, True)]
+    assert unacked.is_empty
+
+
 def test_settled_prefix_takes_one_multiple_ack():
     assert settle(delivered(256), *range(1, 257)) == [(256, True)]
 
