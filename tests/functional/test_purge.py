@@ -403,6 +403,7 @@ def test_an_error_ends_this_hours_purge_and_no_more(engine, caplog, monkeypatch,
     received(8, "old")
     received(0, "newest")
     failed = []
+    monkeypatch.setattr("tracker_worker.worker.purge.INTERVAL_SECONDS", 0.01)
     purge = Purge(engine, Retention(newest_receipts=0), lambda: failed.append(True))
     done = []
     run_once = purge.run_once
@@ -414,10 +415,9 @@ def test_an_error_ends_this_hours_purge_and_no_more(engine, caplog, monkeypatch,
         return run_once()
 
     monkeypatch.setattr(purge, "run_once", run_and_stop)
-    monkeypatch.setattr("tracker_worker.worker.purge.INTERVAL_SECONDS", 0.01)
     with Fault(engine, "DELETE", error, times=1):
         purge.start()
-        purge._thread.join(20)
+        assert purge.loop.join(20)
     assert (len(done), failed) == (2, [])
     assert caplog.text.count("Old rows stay until the next purge") == 1
 

@@ -201,9 +201,8 @@ class Process:
             sum(d.tag in d._channel.channel.unacknowledged and id(d) not in held for d in self._taken)
         )
         self.disconnect()
-        self.relay._closing.set()
-        self.relay.notify()
-        self.relay._run()
+        self.relay.loop.stop()
+        self.relay.loop.run()
 
     def _held_back(self) -> set[int]:
         """Which deliveries wait until somebody rebuilds their node."""

@@ -18,8 +18,8 @@ from msgspec import Struct
 from tracker_worker.db import retention
 from tracker_worker.db.errors import DATABASE_ERRORS, reason_of
 from tracker_worker.db.retention import ROWS_AT_ONCE, Ages, ByTime, Sequenced
+from tracker_worker.worker.loop import Loop
 from tracker_worker.worker.settings import Retention
-from tracker_worker.worker.threads import worker_thread
 
 LOG = logging.getLogger(__name__)
 
@@ -44,16 +44,15 @@ class Purge:
     def __init__(self, engine: sa.Engine, settings: Retention, failed: Callable[[], None]) -> None:
         self._engine = engine
         self._settings = settings
-        self._stop = threading.Event()
-        self._thread = worker_thread("purge", self._run, failed)
+        self.loop = Loop("purge", self._step, INTERVAL_SECONDS, failed)
 
     def start(self) -> None:
         """Start the thread; the first purge is an interval away, so that a start is never slowed by it."""
-        self._thread.start()
+        self.loop.start()
 
     def stop(self) -> None:
-        """Tell the thread to end after the statement that is under way. Nobody has to wait for it."""
-        self._stop.set()
+        """Tell the thread to end after the statement that is running. Nobody has to wait for it."""
+        self.loop.stop()
 
     def run_once(self, *, dry_run: bool = False) -> Purged:
         """Delete what is too old, each transaction at most ROWS_AT_ONCE rows; return how many rows.
@@ -62,19 +61,18 @@ class Purge:
         was deleted by then stays deleted.
         """
         with self._engine.connect() as connection:
-            run = _Run(connection, self._settings, self._stop, dry_run=dry_run)
+            run = _Run(connection, self._settings, self.loop.stopping, dry_run=dry_run)
             run.purge()
         return run.purged
 
-    def _run(self) -> None:
-        while not self._stop.wait(INTERVAL_SECONDS):
-            failure = None
-            try:
-                self.run_once()
-            except DATABASE_ERRORS as error:
-                failure = reason_of(error)
-            if failure is not None:
-                LOG.warning("Old rows stay until the next purge: %s", failure)
+    def _step(self, _woken: bool) -> None:
+        failure = None
+        try:
+            self.run_once()
+        except DATABASE_ERRORS as error:
+            failure = reason_of(error)
+        if failure is not None:
+            LOG.warning("Old rows stay until the next purge: %s", failure)
 
 
 class _Run:

@@ -15,14 +15,7 @@ from typing import TypeVar
 import sqlalchemy as sa
 from msgspec.structs import replace
 from oslo_messaging.exceptions import MessagingException
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception_type,
-    stop_when_event_set,
-    wait_exponential_jitter,
-)
-from tenacity.nap import sleep_using_event
+from tenacity import RetryCallState, retry_if_exception_type
 
 from tracker_worker.bus.publisher import NotificationRefused, Publisher
 from tracker_worker.bus.rabbit.connection import CONNECTION_ERRORS
@@ -33,8 +26,9 @@ from tracker_worker.core.stats import Stats
 from tracker_worker.db import leases, outbox
 from tracker_worker.db.connection import LazyConnection
 from tracker_worker.db.errors import DATABASE_ERRORS, reason_of
+from tracker_worker.worker.loop import Loop
+from tracker_worker.worker.retries import retrying_with_back_off
 from tracker_worker.worker.settings import RelaySettings
-from tracker_worker.worker.threads import worker_thread
 
 LOG = logging.getLogger(__name__)
 
@@ -54,6 +48,7 @@ the next one would meet the same row."""
 
 WINDOW_BYTES = 8 * 1024 * 1024
 """Of the bodies in a window: what the process holds of the outbox, and what is sent before confirms come."""
+RETRY_INITIAL = 0.05
 COALESCE_SECONDS = 0.03
 """How long commits may join in before a window is read. A caller who waits for one answer after the other
 gets them a fifth sooner, because the relay does not work at the same time."""
@@ -94,28 +89,24 @@ class Relay:
         self._ask_again_at = 0.0
         self._unremoved: dict[str, int] = {}
         self._substitute: bytes | None = None
-        self._work = threading.Event()
-        self._closing = threading.Event()
-        self._abandon = threading.Event()
-        self._thread = worker_thread("relay", self._run, failed)
+        self._abandoned = threading.Event()
+        self.loop = Loop("relay", self._step, settings.poll_interval, failed, self._finish)
         self._stats = stats
 
     def start(self) -> None:
         """Start the thread; it begins with what an earlier process left."""
-        self._work.set()
-        self._thread.start()
+        self.loop.wake()
+        self.loop.start()
 
     def notify(self) -> None:
         """Tell that a lane has committed. Any thread."""
-        self._work.set()
+        self.loop.wake()
 
     def drain(self, timeout: float) -> bool:
         """Publish what is committed within `timeout` seconds; tells whether all was published."""
-        self._closing.set()
-        self._work.set()
-        self._thread.join(timeout)
-        drained = not self._thread.is_alive()
-        self._abandon.set()
+        self.loop.stop()
+        drained = self.loop.join(timeout)
+        self._abandoned.set()
         return drained
 
     def publish_window(self) -> bool:
@@ -212,35 +203,42 @@ class Relay:
                 leases.release(connection, leases.RELAY, self._owner)
             self._owned_until = 0.0
 
-    def _run(self) -> None:
-        while not self._abandon.is_set():
-            called = self._work.wait(self._settings.poll_interval)
-            self._work.clear()
-            # A moment for the answers of the commit that called, and for the next commits to join in.
-            self._closing.wait(COALESCE_SECONDS)
-            closing = self._closing.is_set()
-            self._publisher.keep_alive()
-            while not self._abandon.is_set() and self._until_it_works(self.publish_window):
-                pass
-            if closing or not called:
-                self._until_it_works(self.remove_published)
-            if closing:
-                self._until_it_works(self._give_lease_back)
-                break
+    def _step(self, woken: bool) -> None:
+        # A moment for the answers of the commit that woke it, and for the next commits to join in.
+        self.loop.stopping.wait(COALESCE_SECONDS)
+        self._publisher.keep_alive()
+        self._publish_all()
+        if not woken:
+            self._until_it_works(self.remove_published)
+
+    def _finish(self) -> None:
+        """Publish what is left, and give up what this relay holds."""
+        self._publish_all()
+        self._until_it_works(self.remove_published)
+        self._until_it_works(self._give_lease_back)
         self._publisher.close()
         self._database.close()
 
+    def _publish_all(self) -> None:
+        while not self._abandoned.is_set() and self._until_it_works(self.publish_window):
+            pass
+
     def _until_it_works(self, action: Callable[[], T]) -> T | None:
-        """Broker or database away: try again until they are back, notifications wait in the outbox."""
-        retrying = Retrying(
-            retry=retry_if_exception_type(RETRIED),
-            wait=wait_exponential_jitter(multiplier=0.05, max=self._settings.retry_max, jitter=0.05),
-            stop=stop_when_event_set(self._abandon),
-            sleep=sleep_using_event(self._abandon),
+        """Broker or database away: try again until they are back, notifications wait in the outbox.
+
+        Return None where the relay is abandoned.
+        """
+        retrying = retrying_with_back_off(
+            retry_if_exception_type(RETRIED),
+            self._abandoned,
+            initial=RETRY_INITIAL,
+            most=self._settings.retry_max,
             before_sleep=_log_retry,
-            retry_error_callback=lambda _: None,
         )
-        return retrying(action)
+        try:
+            return retrying(action)
+        except RETRIED:
+            return None
 
 
 def _log_retry(retry_state: RetryCallState) -> None:

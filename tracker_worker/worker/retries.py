@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The retry policy of a lane: try again for ever, with back-off, what the server is to blame for."""
+"""The retry policy: what the server is to blame for is tried again for ever, with back-off."""
 
 import logging
 import threading
@@ -15,6 +15,7 @@ from tenacity import (
     wait_exponential_jitter,
 )
 from tenacity.nap import sleep_using_event
+from tenacity.retry import retry_base
 from tenacity.stop import stop_base, stop_never
 
 from tracker_worker.db.errors import (
@@ -34,6 +35,29 @@ from tracker_worker.worker.watchdog import Activity
 T = TypeVar("T")
 
 LOG = logging.getLogger(__name__)
+
+
+def retrying_with_back_off(
+    retry: retry_base,
+    abandoned: threading.Event,
+    *,
+    initial: float,
+    most: float,
+    before_sleep: Callable[[RetryCallState], None],
+    stop: stop_base = stop_never,
+) -> Retrying:
+    """Return attempts with pauses that double from `initial` to `most` seconds, with jitter.
+
+    Ends with the error met last, as soon as `abandoned` is set or `stop` says so.
+    """
+    return Retrying(
+        retry=retry,
+        wait=wait_exponential_jitter(multiplier=initial, max=most, jitter=initial),
+        stop=stop_any(stop_when_event_set(abandoned), stop),
+        sleep=sleep_using_event(abandoned),
+        before_sleep=before_sleep,
+        reraise=True,
+    )
 
 
 def is_the_servers(error: BaseException) -> bool:
@@ -80,17 +104,13 @@ class Retries:
         return self._retrying(is_the_servers, stop_never)
 
     def _retrying(self, passes: Callable[[BaseException], bool], repeated: stop_base) -> Retrying:
-        return Retrying(
-            retry=retry_if_exception(passes),
-            wait=wait_exponential_jitter(
-                multiplier=self._settings.retry_initial,
-                max=self._settings.retry_max,
-                jitter=self._settings.retry_initial,
-            ),
-            stop=stop_any(stop_when_event_set(self._abandoned), repeated),
-            sleep=sleep_using_event(self._abandoned),
+        return retrying_with_back_off(
+            retry_if_exception(passes),
+            self._abandoned,
+            initial=self._settings.retry_initial,
+            most=self._settings.retry_max,
             before_sleep=self._prepare_retry,
-            reraise=True,
+            stop=repeated,
         )
 
     def _prepare_retry(self, retry_state: RetryCallState) -> None:

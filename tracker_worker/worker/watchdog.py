@@ -2,11 +2,10 @@
 """The watchdog: it names in the log each lane that makes no progress, and what that lane waits for."""
 
 import logging
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from tracker_worker.worker.threads import worker_thread
+from tracker_worker.worker.loop import Loop
 
 LOG = logging.getLogger(__name__)
 
@@ -58,16 +57,15 @@ class Watchdog:
     def __init__(self, activities: Sequence[Activity], failed: Callable[[], None]) -> None:
         self._activities = activities
         self._told: dict[str, float] = {}
-        self._stop = threading.Event()
-        self._thread = worker_thread("watchdog", self._run, failed)
+        self._loop = Loop("watchdog", lambda _woken: self.look(), INTERVAL_SECONDS, failed)
 
     def start(self) -> None:
         """Start the thread."""
-        self._thread.start()
+        self._loop.start()
 
     def stop(self) -> None:
         """Tell the thread to end. It need not be waited for."""
-        self._stop.set()
+        self._loop.stop()
 
     def look(self) -> None:
         """Log each lane that is stalled, every STALL_SECONDS; and once that it goes on."""
@@ -81,10 +79,6 @@ class Watchdog:
             if seconds - told >= STALL_SECONDS:
                 self._told[activity.name] = seconds
                 LOG.warning("%s has made no progress for %.0f s: %s", activity.name, seconds, what)
-
-    def _run(self) -> None:
-        while not self._stop.wait(INTERVAL_SECONDS):
-            self.look()
 
 
 def named(nodes: Iterable[str]) -> str:
