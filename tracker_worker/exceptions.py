@@ -16,8 +16,9 @@ class TrackerWorkerException(Exception):
 
 
 class InvalidCommand(TrackerWorkerException):
-    """The command was not understood: mend the field that the text names. It is kept as a dead letter, unless
-    it was a question.
+    """The command was not understood: correct the field that the text names.
+
+    It is kept as a dead letter, unless it was a question.
     """
 
     code = "invalid_command"

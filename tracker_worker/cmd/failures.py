@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a program fails: what a user can mend is one line on standard error, without a traceback."""
+"""How a program fails: what a user can correct is one line on standard error, without a traceback."""
 
 import errno
 import logging

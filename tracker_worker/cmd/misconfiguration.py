@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a configuration says that nobody can have meant, and that oslo.config takes without a word.
+"""Mistakes in a configuration that oslo.config accepts silently.
 
 A worker logs it as warnings when it starts and when it reads its files again; the upgrade check reports it.
 """

@@ -43,7 +43,7 @@ def _shown(check: Callable[["Checks"], Result]) -> Callable[["Checks"], Result]:
 
 
 class Checks(upgradecheck.UpgradeCommands):
-    """The checks, in the order in which an operator mends what they find."""
+    """The checks, in the order in which an operator repairs what they find."""
 
     def __init__(self, conf: cfg.ConfigOpts) -> None:
         self._conf = conf

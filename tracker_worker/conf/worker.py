@@ -40,8 +40,8 @@ Threads that apply events, each with its own nodes and two connections to the da
 max_pool_size`` and ``max_overflow`` must allow two for each, and two more. SQLite allows only 1.
 
 Raise it when the database's latency, not this process's cpu, bounds the rate; start more workers otherwise.
-An event that kills the process takes part in the deaths of what other lanes try alone: leave it at 1 where
-that matters.
+With more than one lane, a crash that one lane's event causes also counts as an attempt of the event that
+another lane is isolating. Keep the default of 1 if poison messages are a concern.
 """,
     ),
     cfg.IntOpt(
@@ -112,10 +112,10 @@ takes about 2 KB, and 1 KB more for each instance on it.
         min=1,
         max=100,
         help="""
-How often an event may be under way while the worker dies, or lose the database connection, before it is
-parked.
+Maximum delivery attempts. An event that is in flight this many times when the worker crashes or loses its
+database connection is moved to the dead letters.
 
-Raise it where workers are killed often for reasons of their own.
+Raise it if workers are often killed for unrelated reasons (for example by the OOM killer).
 """,
     ),
     cfg.IntOpt(

@@ -50,7 +50,7 @@ class UnknownVersion(Exception):
 
 
 WORKER_FAULTS = frozenset(code for code, kind in _PARKED_AS.items() if kind is exceptions.EventParked)
-"""The codes of what no sender can mend."""
+"""The codes of faults that no sender can correct."""
 
 
 def parked_reply(bad: BadMessage) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which errors speak of the data. Every other error is the server's trouble, and passes.
+"""Which errors are data errors. Every other one is the server's, and is retried.
 
-The list names what blames an event, not what does not: an error that no list knows (a bad page, a pooler's
-confusion, a limit of the operating system) says nothing about the rows that were written. Drivers and oslo.db
-sort errors into classes by their messages, in which there may be anything; SQLSTATEs and numbers decide here.
+The lists name data errors, not the server's: an error that no list has (a corrupt page, a pooler's protocol
+error, a limit of the operating system) says nothing about the rows that were written. Drivers and oslo.db
+classify errors by their messages, which may contain anything; SQLSTATEs and error numbers decide here.
 """
 
 from typing import Any

@@ -8,13 +8,13 @@
 * A statement and a wait for a lock end with an error in bounded time, so that a thread that is stuck says
   so and tries again. A smaller limit of the server, database or role stays. `lift_limits` is for migrations.
   SQLite bounds the wait for its lock; a statement runs in this process, on a local file.
-* A server that is gone without a word is noticed in half a minute. The URL may say otherwise.
+* TCP keepalives detect a dead server within 30 s. Parameters of the URL override them.
 * READ COMMITTED on MariaDB, whose default keeps locks between rows and would swap what it had read before.
 * No statement is prepared on PostgreSQL. A pooler gives each transaction another session, with other prepared
   statements; and a plan kept from when a table was empty would read all of it.
 * What a session keeps is set in sessions that are ours alone. Behind a pooler, PostgreSQL has to give every
   session the limits and the durable commits by itself: a connection is refused where it does not.
-* A text that is too long is refused, not cut; all texts are UTF-8, all of it; the clock knows no summer.
+* A text that is too long is refused, not cut; all texts are UTF-8, all of it; the session's time zone is UTC.
 * A file of SQLite that is missing is made for its user alone.
 """
 

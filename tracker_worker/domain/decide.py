@@ -111,12 +111,11 @@ Effect = ClaimRefused | NodeCreated | NodeDeleted | Audited | ReportRefused
 
 
 class Decision(Struct, frozen=True):
-    """What a command does: its outcome, the ledger's changes, housekeeping marks, and what to tell the world.
+    """What a command does: its outcome, the ledger's changes, housekeeping marks, notifications to send.
 
-    `refusal` is the code of a refusal, None with any other outcome.
-
-    A usage notification covers `changes`; marks are nobody's business but the worker's. `recorded` tells that
-    the event leaves a receipt, and moves the node's sequence if the node has a row.
+    `refusal` is the code of a refusal, None with any other outcome. A usage notification covers `changes`;
+    marks are internal to the worker. `recorded`: the event leaves a receipt, and moves the node's sequence if
+    the node has a row.
     """
 
     outcome: Outcome

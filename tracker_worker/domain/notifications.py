@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the world is told: payloads in Nova's versioned shape, namespace `tracker_worker`.
+"""Notifications: payloads in Nova's versioned shape, namespace `tracker_worker`.
 
 Event types are new ones: Nova's own names would become billing samples in ceilometer.
 """

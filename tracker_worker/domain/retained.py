@@ -11,10 +11,10 @@ from tracker_worker.domain.pci.pools import HeldDevice
 
 
 def keep_assigned(held: Claim, known: Claim, reported: Sequence[HeldDevice] | None) -> Claim:
-    """Return the claim that is known of an instance, with what stays of the one that is held.
+    """Merge the reported claim with the stored one.
 
-    That is what was asked for, and what this worker chose, unless it guessed. In another size it is only
-    devices of which nothing is known: `reported` is None then.
+    The request, and assignments made by this worker (but not inferred ones), are kept. If the size differs,
+    only devices are kept, and only where none are reported: `reported` is None then.
     """
     if not same_numbers(held.flavor, known.flavor):
         if reported is not None:

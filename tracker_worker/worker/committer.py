@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The committer: one lane's batches, each in one transaction, tried until it is committed, parked or held.
 
-Errors are told apart once: what speaks of the data splits a batch until the event at fault is alone, and
-parks it; everything else is the server's trouble, and is waited for.
+Errors are classified once: a data error splits the batch until the event at fault is alone, and parks it;
+every other error is the server's, and is retried.
 """
 
 import logging

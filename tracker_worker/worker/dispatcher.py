@@ -10,7 +10,7 @@ from tracker_worker.worker.threads import worker_thread
 
 
 class Dispatcher:
-    """Knows the lanes: partition p belongs to lane p mod the number of lanes, for ever.
+    """Knows the lanes: partition p always belongs to lane p mod the number of lanes.
 
     `failed` is called, on the lane's thread, when a lane ends by an error that it does not know.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The retry policy: what the server is to blame for is tried again for ever, with back-off."""
+"""The retry policy: errors of the server are retried without limit, with back-off."""
 
 import logging
 import threading
@@ -88,7 +88,7 @@ class Retries:
         return self._abandoned.is_set()
 
     def persist(self, action: Callable[[], T]) -> T:
-        """Do something to the database until it works: no error of the database blames an event."""
+        """Run an action on the database and retry every error of the database: none is an event's fault."""
         return self._retrying(lambda error: isinstance(error, DATABASE_ERRORS), stop_never)(action)
 
     def while_the_servers(self, events: int) -> Retrying:

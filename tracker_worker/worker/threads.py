@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The worker's own threads: one that ends by an error nobody expected is told, never missed."""
+"""Background threads. An unhandled exception in one is logged and stops the worker."""
 
 import logging
 import threading

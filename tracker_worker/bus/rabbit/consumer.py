@@ -26,7 +26,7 @@ NewThread = Callable[[str, Callable[[], None]], threading.Thread]
 
 
 class Consumer:
-    """Owns one thread, made by `new_thread`. Connects again for ever, with a growing pause."""
+    """Owns one thread, made by `new_thread`. Reconnects without limit, with back-off."""
 
     def __init__(
         self,

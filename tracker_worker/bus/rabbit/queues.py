@@ -20,7 +20,7 @@ DELIVERY_LIMIT = 1_000_000
 
 
 class TopologyMismatch(Exception):
-    """An exchange or queue is declared otherwise; the text is one line with the commands that mend it."""
+    """An exchange or queue is declared otherwise; the text is one line with the commands that repair it."""
 
 
 class Topology(Struct, frozen=True):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Takes in what a connection has received, a buffer at a time.
 
-py-amqp asks the system three times for each frame, and a message is three frames. Each time another thread
-may go on, and this one has to wait for it: whoever calls would wait for hundreds of such turns.
+py-amqp makes three recv() calls a frame, and a message is three frames. Each call releases the GIL: under
+load a caller would wait for hundreds of thread switches, so this reads in large chunks.
 """
 
 import select
