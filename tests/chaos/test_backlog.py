@@ -120,11 +120,7 @@ def make_slow(trial: Backlog) -> None:
             connection.execute(sa.text(f"ALTER DATABASE {name} SET {setting} = {value}"))
     trial.engine.dispose()
     with trial.engine.begin() as connection:
-        connection.execute(
-            sa.text(
-                "INSERT INTO attempts VALUES ('', '2026-11-22', 1, false)"
-            )
-        )
+        connection.execute(sa.text("INSERT INTO attempts VALUES ('', '2026-11-22', 1, false)"))
         started = time.monotonic()
     assert time.monotonic() - started >= COMMIT_SECONDS, "commits are not slow"
     with trial.engine.begin() as connection:

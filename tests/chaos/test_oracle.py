@@ -121,9 +121,7 @@ def test_events_applied_in_another_order_are_an_inversion(applied):
 
 
 def test_an_attempt_that_is_left_is_half_an_event(applied):
-    applied.execute(
-        "INSERT INTO attempts VALUES ('node-01.2', '2026-11-22', 1, false)"
-    )
+    applied.execute("INSERT INTO attempts VALUES ('node-01.2', '2026-11-22', 1, false)")
     assert applied.verdict == replace(CLEAN, half=1)
 
 
