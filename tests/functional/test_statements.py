@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from tests.builders import a_flavor, a_migration, a_report, an_instance, command, some_resources
 from tests.functional.lanes import NOW, PARTITIONS, LaneBench
 from tests.functional.statements import watched
-from tracker_worker.bus.publisher import Notification
+from tracker_worker.bus.publisher import EncodedNotification
 from tracker_worker.core.quarantine import Attempts
 from tracker_worker.core.stats import Stats
 from tracker_worker.db import outbox, receipts, retention, store
@@ -200,7 +200,7 @@ def test_without_notifications_a_batch_costs_no_more(a_bench):
 
 
 class _Nowhere:
-    def publish(self, notifications: list[Notification]) -> int:
+    def publish(self, notifications: list[EncodedNotification]) -> int:
         """Take them all."""
         return len(notifications)
 

@@ -16,7 +16,7 @@ from tracker_worker.core.records import OutboxRow
 from tracker_worker.db import outbox
 from tracker_worker.db.engine import create_engine
 from tracker_worker.db.tables import OUTBOX
-from tracker_worker.domain.notifications import CausePayload, usage_notice
+from tracker_worker.domain.notifications import CausePayload, usage_notification
 from tracker_worker.worker.relay import Relay
 from tracker_worker.worker.settings import RelaySettings
 
@@ -43,10 +43,10 @@ def engine(sqlite_url):
 
 def row(number, size=0, **changes):
     """A usage notification of node-1 at a sequence, larger by `size` bytes."""
-    notice = usage_notice(a_node(sequence=number), number - 1, CAUSE, 1)
-    notice.payload["nova_object.data"]["stats"]["large"] = "x" * size
-    body = Header(f"message-{number}", "tracker-worker:older", NOW).encode(notice)
-    made = OutboxRow("node-1", notice.event_type, notice.priority, f"message-{number}", body)
+    notification = usage_notification(a_node(sequence=number), number - 1, CAUSE, 1)
+    notification.payload["nova_object.data"]["stats"]["large"] = "x" * size
+    body = Header(f"message-{number}", "tracker-worker:older", NOW).encode(notification)
+    made = OutboxRow("node-1", notification.event_type, notification.priority, f"message-{number}", body)
     return msgspec.structs.replace(made, **changes)
 
 

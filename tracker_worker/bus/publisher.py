@@ -15,7 +15,7 @@ class NotificationRefused(Exception):
     """
 
 
-class Notification(Protocol):
+class EncodedNotification(Protocol):
     """A notification as the outbox holds it."""
 
     @property
@@ -32,7 +32,7 @@ class Notification(Protocol):
 class Publisher(Protocol):
     """What the relay needs of a bus. The relay's thread."""
 
-    def publish(self, notifications: Sequence[Notification]) -> int:
+    def publish(self, notifications: Sequence[EncodedNotification]) -> int:
         """Return how many, counted from the first, the bus has.
 
         Fewer than all when it took no more or was lost; any number of the others may have been sent. Raises
@@ -60,7 +60,7 @@ class TransportPublisher:
         self._exchange = exchange
         self._topic = topic
 
-    def publish(self, notifications: Sequence[Notification]) -> int:
+    def publish(self, notifications: Sequence[EncodedNotification]) -> int:
         """Send each with the message that was stored. Raises oslo.messaging's errors.
 
         All are decoded first, so that one that cannot be has no others sent again.
@@ -69,7 +69,7 @@ class TransportPublisher:
             self._transport._send_notification(target, {}, message, version=2.0, retry=0)
         return len(notifications)
 
-    def _decoded(self, notification: Notification) -> tuple[oslo_messaging.Target, Any]:
+    def _decoded(self, notification: EncodedNotification) -> tuple[oslo_messaging.Target, Any]:
         topic = f"{self._topic}.{notification.priority.lower()}"
         try:
             message = json.decode(notification.body)

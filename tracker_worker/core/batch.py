@@ -44,10 +44,10 @@ from tracker_worker.domain.node import (
 )
 from tracker_worker.domain.notifications import (
     CausePayload,
-    Notice,
-    effect_notice,
-    event_error_notice,
-    usage_notice,
+    Notification,
+    effect_notification,
+    event_error_notification,
+    usage_notification,
 )
 from tracker_worker.domain.origins import (
     OriginCleared,
@@ -105,7 +105,7 @@ class Batch:
         self._progress: dict[str, _Progress] = {}
         self._receipts: dict[str, Receipt] = {}
         self._letters: list[DeadLetter] = []
-        self._notices: list[tuple[str | None, Notice]] = []
+        self._notifications: list[tuple[str | None, Notification]] = []
         self._settled: list[str] = []
         self._unchanged: dict[str, Token] = {}
         self._views: dict[tuple[str, int], dict[str, Any]] = {}
@@ -138,7 +138,7 @@ class Batch:
             assert_sum(progress.change.after)
             progress.change.after = replace(progress.change.after, commit_id=commit_id)
             if self._context.notify:
-                self._tell_usage(progress)
+                self._notify_usage(progress)
         changed = [progress.change for progress in self._progress.values()]
         names = {change.after.name for change in changed}
         return Transaction(
@@ -171,8 +171,8 @@ class Batch:
     def report_broken(self, event: Event, reason: str) -> None:
         """Tell that a node's ledger is broken, and that its events are held: `event` is the first of them."""
         node = Node(event.node or "")
-        notice = event_error_notice(node, event.cause, ErrorCode.LEDGER_BROKEN, "$.node", reason)
-        self._notices.append((event.node, notice))
+        notification = event_error_notification(node, event.cause, ErrorCode.LEDGER_BROKEN, "$.node", reason)
+        self._notifications.append((event.node, notification))
 
     def answers(self) -> list[tuple[Delivery, Answer]]:
         """Return what each delivery gets, in the order of the deliveries."""
@@ -224,7 +224,7 @@ class Batch:
             moved = recorded and (node.known or decision.makes_row)
             marks = decision.marks if node.known or moved else ()
             after = evolve(node, changes) if moved else remember(node, marks)
-            notices = [effect_notice(effect, after, event.cause) for effect in decision.effects]
+            notifications = [effect_notification(effect, after, event.cause) for effect in decision.effects]
             reply = _reply(decision, after.sequence)
         except Exception as error:
             self._park(event, internal_error(error))
@@ -239,7 +239,7 @@ class Batch:
         else:
             self._remember(after, marks)
         if recorded:
-            self._notices += [(node.name, notice) for notice in notices]
+            self._notifications += [(node.name, notification) for notification in notifications]
             sequence = after.sequence if moved else None
             self._receive(event, node.name, sequence, decision.outcome.value, reply)
         else:
@@ -313,8 +313,10 @@ class Batch:
             )
         )
         about = node or (Node(event.node) if event.node is not None else None)
-        notice = event_error_notice(about, event.cause, bad.code, bad.path, bad.message, letter_id)
-        self._notices.append((event.node, notice))
+        notification = event_error_notification(
+            about, event.cause, bad.code, bad.path, bad.message, letter_id
+        )
+        self._notifications.append((event.node, notification))
         self._receive(event, event.node, sequence, reply["outcome"], reply)
 
     def _sequence_seen(self, event: Event, own: int | None) -> int | None:
@@ -348,20 +350,20 @@ class Batch:
         version = event.envelope.version if event.envelope else VERSION
         self._answers.append((event.delivery, answer_to(method, version, reply)))
 
-    def _tell_usage(self, progress: _Progress) -> None:
+    def _notify_usage(self, progress: _Progress) -> None:
         after = progress.change.after
         if not progress.visible or not after.tracked or progress.cause is None:
             return
-        notice = usage_notice(after, after.usage_sequence, progress.cause, progress.events)
-        self._notices.append((after.name, notice))
+        notification = usage_notification(after, after.usage_sequence, progress.cause, progress.events)
+        self._notifications.append((after.name, notification))
         progress.change.after = replace(after, usage_sequence=after.sequence)
 
     def _outbox_rows(self) -> list[OutboxRow]:
         now = self._context.clock()
         rows = []
-        for node, notice in self._notices:
+        for node, notification in self._notifications:
             message_id = self._context.new_id()
-            sent, body = encode_bounded(Header(message_id, self._context.publisher_id, now), notice)
+            sent, body = encode_bounded(Header(message_id, self._context.publisher_id, now), notification)
             rows.append(OutboxRow(node, sent.event_type, sent.priority, message_id, body))
         return rows
 

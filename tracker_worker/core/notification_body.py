@@ -13,7 +13,7 @@ from msgspec import Struct, json
 from msgspec.structs import replace
 
 from tracker_worker.domain.errors import ErrorCode
-from tracker_worker.domain.notifications import DATA, Notice, substitute_notice
+from tracker_worker.domain.notifications import DATA, Notification, substitute_notification
 
 MAX_BODY_BYTES = 1024 * 1024
 """Far below what brokers take (RabbitMQ's max_message_size is 16 MiB or more), as the text in its envelope is
@@ -23,7 +23,7 @@ _READ_NODE = "read the node with get_node, or with: tracker-worker-manage node s
 
 
 class Header(Struct, frozen=True):
-    """What a body has besides its notice; `now` is UTC.
+    """What a body has besides its notification; `now` is UTC.
 
     The ids are the same however often it is sent, so that consumers can drop repetitions.
     """
@@ -32,53 +32,55 @@ class Header(Struct, frozen=True):
     publisher_id: str
     now: datetime
 
-    def encode(self, notice: Notice) -> bytes:
+    def encode(self, notification: Notification) -> bytes:
         """Return the JSON of a messagingv2 message, without oslo.messaging's outer envelope."""
         return json.encode(
             {
                 "message_id": self.message_id,
                 "publisher_id": self.publisher_id,
-                "event_type": notice.event_type,
-                "priority": notice.priority,
-                "payload": notice.payload,
+                "event_type": notification.event_type,
+                "priority": notification.priority,
+                "payload": notification.payload,
                 "timestamp": self.now.isoformat(sep=" ", timespec="microseconds"),
                 "_unique_id": self.message_id.replace("-", ""),
             }
         )
 
 
-def encode_bounded(header: Header, notice: Notice) -> tuple[Notice, bytes]:
-    """Return the notice that can be sent for `notice`, and its body of at most MAX_BODY_BYTES.
+def encode_bounded(header: Header, notification: Notification) -> tuple[Notification, bytes]:
+    """Return the notification that can be sent for `notification`, and its body of at most MAX_BODY_BYTES.
 
     An audit keeps as many corrections as fit, in their order, and counts the others in
     `corrections_omitted`. In place of anything else that is larger comes a `compute_node.event.error` of code
     `notification_too_large`. Each correction is encoded once.
     """
-    if "corrections" in notice.payload[DATA]:
-        notice = _with_corrections_that_fit(header, notice)
-    body = header.encode(notice)
+    if "corrections" in notification.payload[DATA]:
+        notification = _with_corrections_that_fit(header, notification)
+    body = header.encode(notification)
     if len(body) <= MAX_BODY_BYTES:
-        return notice, body
-    text = f"{notice.event_type} has {len(body)} bytes, at most {MAX_BODY_BYTES} are sent: {_READ_NODE}"
-    substitute = substitute_notice(notice.payload[DATA], ErrorCode.NOTIFICATION_TOO_LARGE, text)
+        return notification, body
+    text = f"{notification.event_type} has {len(body)} bytes, at most {MAX_BODY_BYTES} are sent: {_READ_NODE}"
+    substitute = substitute_notification(notification.payload[DATA], ErrorCode.NOTIFICATION_TOO_LARGE, text)
     return substitute, header.encode(substitute)
 
 
 def encode_refused(
     header: Header, event_type: str, node: str | None, body: bytes, reason: str
-) -> tuple[Notice, bytes]:
+) -> tuple[Notification, bytes]:
     """Return what is sent in place of a stored body that the bus refuses, and the body of that.
 
     It names what can still be read of the stored body. `reason` is the bus' own text.
     """
     text = f"{event_type} of {len(body)} bytes was refused ({reason}): {_READ_NODE}"
-    substitute = substitute_notice({"node": node, **_known_data(body)}, ErrorCode.NOTIFICATION_REFUSED, text)
+    substitute = substitute_notification(
+        {"node": node, **_known_data(body)}, ErrorCode.NOTIFICATION_REFUSED, text
+    )
     return substitute, header.encode(substitute)
 
 
-def _with_corrections_that_fit(header: Header, notice: Notice) -> Notice:
-    corrections = notice.payload[DATA]["corrections"]
-    room = MAX_BODY_BYTES - len(header.encode(_with_corrections(notice, [], len(corrections))))
+def _with_corrections_that_fit(header: Header, notification: Notification) -> Notification:
+    corrections = notification.payload[DATA]["corrections"]
+    room = MAX_BODY_BYTES - len(header.encode(_with_corrections(notification, [], len(corrections))))
     kept = []
     for correction in corrections:
         encoded = json.encode(correction)
@@ -86,12 +88,14 @@ def _with_corrections_that_fit(header: Header, notice: Notice) -> Notice:
         if room < 0:
             break
         kept.append(msgspec.Raw(encoded))
-    return _with_corrections(notice, kept, len(corrections) - len(kept))
+    return _with_corrections(notification, kept, len(corrections) - len(kept))
 
 
-def _with_corrections(notice: Notice, corrections: list[msgspec.Raw], omitted: int) -> Notice:
-    data = notice.payload[DATA] | {"corrections": corrections, "corrections_omitted": omitted}
-    return replace(notice, payload=notice.payload | {DATA: data})
+def _with_corrections(
+    notification: Notification, corrections: list[msgspec.Raw], omitted: int
+) -> Notification:
+    data = notification.payload[DATA] | {"corrections": corrections, "corrections_omitted": omitted}
+    return replace(notification, payload=notification.payload | {DATA: data})
 
 
 class _Data(Struct, frozen=True):

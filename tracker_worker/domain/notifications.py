@@ -44,7 +44,7 @@ class CausePayload(Struct, frozen=True):
     instance_uuid: str | None
 
 
-class Notice(Struct, frozen=True):
+class Notification(Struct, frozen=True):
     """A notification before it gets its envelope."""
 
     event_type: str
@@ -52,20 +52,20 @@ class Notice(Struct, frozen=True):
     payload: dict[str, Any]
 
 
-def usage_notice(node: Node, since: int, cause: CausePayload, events: int) -> Notice:
+def usage_notification(node: Node, since: int, cause: CausePayload, events: int) -> Notification:
     """The node after a batch of `events` events; `since` is the sequence of its previous usage
     notification.
     """
     figures = usage_view(node)
     figures["node"] = figures.pop("name")
-    return Notice(
+    return Notification(
         "compute_node.usage",
         "INFO",
         _wrap("ComputeNodeUsagePayload", {**figures, "since": since, "events": events}, cause),
     )
 
 
-def effect_notice(effect: Effect, node: Node, cause: CausePayload) -> Notice:
+def effect_notification(effect: Effect, node: Node, cause: CausePayload) -> Notification:
     """Tell one effect of a decision; `node` is the node after it."""
     match effect:
         case ClaimRefused(reason):
@@ -82,19 +82,19 @@ def effect_notice(effect: Effect, node: Node, cause: CausePayload) -> Notice:
                 migrations_without_instance=missing,
             )  # fmt: skip
         case ReportRefused(_, message):
-            return event_error_notice(node, cause, ErrorCode.NODE_CONFLICT, "$.resources.uuid", message)
+            return event_error_notification(node, cause, ErrorCode.NODE_CONFLICT, "$.resources.uuid", message)
         case _:
             assert_never(effect)
 
 
-def event_error_notice(
+def event_error_notification(
     node: Node | None,
     cause: CausePayload,
     code: ErrorCode,
     path: str,
     message: str,
     dead_letter_id: str | None = None,
-) -> Notice:
+) -> Notification:
     """Tell that an event could not be applied; with `dead_letter_id` it is kept as a dead letter."""
     return _about(
         node or Node(""), "event.error", "ERROR", "ComputeNodeEventErrorPayload", cause,
@@ -102,7 +102,7 @@ def event_error_notice(
     )  # fmt: skip
 
 
-def substitute_notice(data: Mapping[str, Any], code: ErrorCode, message: str) -> Notice:
+def substitute_notification(data: Mapping[str, Any], code: ErrorCode, message: str) -> Notification:
     """Tell that a notification cannot be sent as it is; `data` is what its payload says, as far as known.
 
     `cause` is null where nothing is known of it.
@@ -111,7 +111,7 @@ def substitute_notice(data: Mapping[str, Any], code: ErrorCode, message: str) ->
     kept |= {name: data.get(name) or 0 for name in ("sequence", "since")}
     error = {"code": code.value, "path": "$", "message": message}
     kept |= error | {name: data.get(name) for name in ("dead_letter_id", "cause")}
-    return Notice("compute_node.event.error", "ERROR", _object("ComputeNodeEventErrorPayload", kept))
+    return Notification("compute_node.event.error", "ERROR", _object("ComputeNodeEventErrorPayload", kept))
 
 
 def _about(
@@ -121,7 +121,7 @@ def _about(
     name: str,
     cause: CausePayload,
     **fields: Any,
-) -> Notice:
+) -> Notification:
     report = node.resources
     data = {
         "node": node.name or None,
@@ -131,7 +131,7 @@ def _about(
         "since": node.usage_sequence,
         **fields,
     }
-    return Notice(f"compute_node.{action}", priority, _wrap(name, data, cause))
+    return Notification(f"compute_node.{action}", priority, _wrap(name, data, cause))
 
 
 def _wrap(name: str, data: dict[str, Any], cause: CausePayload) -> dict[str, Any]:

@@ -159,8 +159,10 @@ class Relay:
     def _replace(self, row: OutboxRow, reason: str) -> OutboxRow:
         """Put what can be sent in the place of a row that the bus refuses, under the same message id."""
         header = Header(row.message_id, self._settings.publisher_id, self._clock())
-        notice, body = encode_refused(header, row.event_type, row.node, row.body, reason)
-        substitute = replace(row, event_type=notice.event_type, priority=notice.priority, body=body)
+        notification, body = encode_refused(header, row.event_type, row.node, row.body, reason)
+        substitute = replace(
+            row, event_type=notification.event_type, priority=notification.priority, body=body
+        )
         with self._transaction() as connection:
             outbox.replace(connection, substitute)
         self._substitute = body

@@ -15,9 +15,9 @@ from tracker_worker.domain.errors import ErrorCode
 from tracker_worker.domain.notifications import (
     DATA,
     CausePayload,
-    effect_notice,
-    event_error_notice,
-    usage_notice,
+    effect_notification,
+    event_error_notification,
+    usage_notification,
 )
 
 HEADER = Header("00000000-0000-4000-8000-000000000001", "tracker-worker:host", datetime(2026, 11, 22, 12))
@@ -30,13 +30,13 @@ def correction(number, size=36):
 
 
 def audit(*corrections):
-    return effect_notice(Audited(corrections, 2), NODE, CAUSE)
+    return effect_notification(Audited(corrections, 2), NODE, CAUSE)
 
 
 def usage(size):
-    notice = usage_notice(NODE, 5, CAUSE, 1)
-    notice.payload[DATA]["stats"]["driver"] = "x" * size
-    return notice
+    notification = usage_notification(NODE, 5, CAUSE, 1)
+    notification.payload[DATA]["stats"]["driver"] = "x" * size
+    return notification
 
 
 def data_of(body):
@@ -48,11 +48,11 @@ def numbers(data):
 
 
 def test_audit_that_fits_is_complete():
-    notice, body = encode_bounded(HEADER, audit(*map(correction, range(100))))
+    notification, body = encode_bounded(HEADER, audit(*map(correction, range(100))))
     data = data_of(body)
     assert numbers(data) == list(range(100))
     assert data["corrections_omitted"] == 0
-    assert notice.event_type == "compute_node.audit"
+    assert notification.event_type == "compute_node.audit"
 
 
 def test_audit_above_the_bound_keeps_the_first_corrections_and_counts_the_others():
@@ -108,7 +108,9 @@ def test_notification_that_is_one_byte_too_large_is_replaced(over):
 
 
 def test_substitute_for_an_error_keeps_its_dead_letter():
-    error = event_error_notice(NODE, CAUSE, ErrorCode.INTERNAL_ERROR, "$", "x" * MAX_BODY_BYTES, "letter-1")
+    error = event_error_notification(
+        NODE, CAUSE, ErrorCode.INTERNAL_ERROR, "$", "x" * MAX_BODY_BYTES, "letter-1"
+    )
     data = data_of(encode_bounded(HEADER, error)[1])
     assert (data["code"], data["dead_letter_id"]) == ("notification_too_large", "letter-1")
 

@@ -24,10 +24,10 @@ from tracker_worker.domain.errors import ErrorCode
 from tracker_worker.domain.node import Node
 from tracker_worker.domain.notifications import (
     CausePayload,
-    Notice,
-    effect_notice,
-    event_error_notice,
-    usage_notice,
+    Notification,
+    effect_notification,
+    event_error_notification,
+    usage_notification,
 )
 from tracker_worker.domain.objects import Limits
 from tracker_worker.domain.views import usage_view
@@ -38,9 +38,9 @@ VERSIONS = {"ComputeNodeAuditPayload": "1.2", "ComputeNodeEventErrorPayload": "1
 CONFLICT = a_report(resources=some_resources(uuid="another"))
 
 
-def data_of(notice: Notice, name: str) -> dict[str, Any]:
+def data_of(notification: Notification, name: str) -> dict[str, Any]:
     """The fields of a payload, whose wrapping and whose cause are checked."""
-    payload = msgspec.json.decode(msgspec.json.encode(notice.payload))
+    payload = msgspec.json.decode(msgspec.json.encode(notification.payload))
     data: dict[str, Any] = payload.pop("nova_object.data")
     assert payload == {
         "nova_object.name": name,
@@ -63,11 +63,11 @@ def data_of(notice: Notice, name: str) -> dict[str, Any]:
 
 def test_usage_is_the_node_after_a_batch() -> None:
     node = a_node(a_claim(), sequence=7)
-    notice = usage_notice(node, 4, CAUSE, 3)
-    assert (notice.event_type, notice.priority) == ("compute_node.usage", "INFO")
+    notification = usage_notification(node, 4, CAUSE, 3)
+    assert (notification.event_type, notification.priority) == ("compute_node.usage", "INFO")
     figures = usage_view(node)
     figures["node"] = figures.pop("name")
-    data = data_of(notice, "ComputeNodeUsagePayload")
+    data = data_of(notification, "ComputeNodeUsagePayload")
     assert data == {**figures, "since": 4, "events": 3}
     assert (data["node"], data["uuid"], data["host"], data["sequence"]) == (
         NODE,
@@ -77,11 +77,11 @@ def test_usage_is_the_node_after_a_batch() -> None:
     )
 
 
-def effect_of(before: Node, asked: Command) -> tuple[Notice, Node]:
-    """The notice of the one effect that a command has."""
+def effect_of(before: Node, asked: Command) -> tuple[Notification, Node]:
+    """The notification of the one effect that a command has."""
     node, decision = decided(before, asked)
     (effect,) = decision.effects
-    return effect_notice(effect, node, CAUSE), node
+    return effect_notification(effect, node, CAUSE), node
 
 
 @pytest.mark.parametrize(
@@ -121,29 +121,29 @@ def effect_of(before: Node, asked: Command) -> tuple[Notice, Node]:
 def test_effect_tells_which_node_it_is_about(
     before: Node, asked: Command, event_type: str, priority: str, name: str
 ) -> None:
-    notice, node = effect_of(before, asked)
-    assert (notice.event_type, notice.priority) == (event_type, priority)
-    data = data_of(notice, name)
+    notification, node = effect_of(before, asked)
+    assert (notification.event_type, notification.priority) == (event_type, priority)
+    data = data_of(notification, name)
     assert (data["node"], data["host"], data["uuid"]) == (NODE, HOST, NODE_UUID)
     assert (data["sequence"], data["since"]) == (node.sequence, before.usage_sequence)
 
 
 def test_refused_claim_tells_its_reason() -> None:
-    notice, _ = effect_of(a_node(), FULL)
-    reason = data_of(notice, "ComputeNodeClaimErrorPayload")["reason"]
+    notification, _ = effect_of(a_node(), FULL)
+    reason = data_of(notification, "ComputeNodeClaimErrorPayload")["reason"]
     assert reason == "Free vcpu 1.00 VCPU < requested 2 VCPU"
 
 
 def test_claim_refused_by_an_unknown_node_has_neither_host_nor_uuid() -> None:
-    notice, _ = effect_of(Node(NODE), FULL)
-    data = data_of(notice, "ComputeNodeClaimErrorPayload")
+    notification, _ = effect_of(Node(NODE), FULL)
+    data = data_of(notification, "ComputeNodeClaimErrorPayload")
     assert (data["node"], data["host"], data["uuid"]) == (NODE, None, None)
 
 
 def test_audit_tells_each_correction_with_old_and_new_values() -> None:
     before = a_node(a_claim(uuid="gone"))
-    notice, _ = effect_of(before, a_report([an_instance()]))
-    data = data_of(notice, "ComputeNodeAuditPayload")
+    notification, _ = effect_of(before, a_report([an_instance()]))
+    data = data_of(notification, "ComputeNodeAuditPayload")
     assert data["migrations_without_instance"] == 0
     assert {c["nova_object.name"] for c in data["corrections"]} == {"CorrectionPayload"}
     corrections = [c["nova_object.data"] for c in data["corrections"]]
@@ -155,8 +155,8 @@ def test_audit_tells_each_correction_with_old_and_new_values() -> None:
 
 
 def test_conflict_tells_the_code_and_the_field() -> None:
-    notice, _ = effect_of(a_node(), CONFLICT)
-    data = data_of(notice, "ComputeNodeEventErrorPayload")
+    notification, _ = effect_of(a_node(), CONFLICT)
+    data = data_of(notification, "ComputeNodeEventErrorPayload")
     assert (data["code"], data["path"]) == ("node_conflict", "$.resources.uuid")
     assert "remove_node" in data["message"]
     assert data["dead_letter_id"] is None
@@ -172,9 +172,9 @@ def test_conflict_tells_the_code_and_the_field() -> None:
     ids=["tracked", "removed", "not even a name"],
 )
 def test_parked_event_tells_why_and_where_it_is_kept(node: Node | None, names: tuple[Any, ...]) -> None:
-    notice = event_error_notice(node, CAUSE, ErrorCode.WRONG_TYPE, "$.a", "text", "letter-1")
-    assert (notice.event_type, notice.priority) == ("compute_node.event.error", "ERROR")
-    data = data_of(notice, "ComputeNodeEventErrorPayload")
+    notification = event_error_notification(node, CAUSE, ErrorCode.WRONG_TYPE, "$.a", "text", "letter-1")
+    assert (notification.event_type, notification.priority) == ("compute_node.event.error", "ERROR")
+    data = data_of(notification, "ComputeNodeEventErrorPayload")
     assert (data["node"], data["host"], data["uuid"], data["sequence"]) == names
     assert (data["code"], data["path"], data["message"]) == ("wrong_type", "$.a", "text")
     assert data["dead_letter_id"] == "letter-1"
@@ -182,8 +182,8 @@ def test_parked_event_tells_why_and_where_it_is_kept(node: Node | None, names: t
 
 def test_cause_may_be_unknown() -> None:
     cause = CausePayload(None, "event-1", None, None)
-    notice = event_error_notice(None, cause, ErrorCode.BAD_ENVELOPE, "$", "text")
-    told = notice.payload["nova_object.data"]["cause"]["nova_object.data"]
+    notification = event_error_notification(None, cause, ErrorCode.BAD_ENVELOPE, "$", "text")
+    told = notification.payload["nova_object.data"]["cause"]["nova_object.data"]
     assert told == {
         "method": None,
         "event_id": "event-1",

@@ -14,7 +14,7 @@ from typing import Any
 import amqp
 from msgspec import json
 
-from tracker_worker.bus.publisher import Notification, NotificationRefused
+from tracker_worker.bus.publisher import EncodedNotification, NotificationRefused
 from tracker_worker.bus.rabbit.connection import CONNECTION_ERRORS, BrokerSettings
 from tracker_worker.bus.rabbit.publish_connection import PublishConnection
 from tracker_worker.bus.rabbit.queues import TopologyMismatch, declare_notifications, notification_queue
@@ -46,7 +46,7 @@ class ConfirmingPublisher:
         self._refused = False
         self._stats = stats
 
-    def publish(self, notifications: Sequence[Notification]) -> int:
+    def publish(self, notifications: Sequence[EncodedNotification]) -> int:
         """Send all, mandatory and persistent, and wait for their confirms.
 
         Raises NotificationRefused where the broker closed the channel for a message, before it confirmed any.
@@ -94,7 +94,7 @@ class ConfirmingPublisher:
         self._early.clear()
         self._refused = False
 
-    def _key(self, notification: Notification) -> str:
+    def _key(self, notification: EncodedNotification) -> str:
         return f"{self._topic}.{notification.priority.lower()}"
 
     def _send(self, channel: Any, routing_key: str, message: amqp.Message) -> None:
@@ -139,7 +139,7 @@ class ConfirmingPublisher:
         self._stats.unrouted_notifications += 1
 
 
-def _message(notification: Notification) -> amqp.Message:
+def _message(notification: EncodedNotification) -> amqp.Message:
     try:
         text = notification.body.decode()
     except UnicodeDecodeError as error:
