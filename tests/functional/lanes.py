@@ -16,7 +16,7 @@ from tests.builders import NODE, SETTINGS, a_report, args_of, method_of, some_re
 from tracker_worker.bus.reply_errors import raised_in_caller
 from tracker_worker.core.batch import BatchContext
 from tracker_worker.core.decode import attempts_key
-from tracker_worker.core.delivery import BARE_TOPIC, DEAD_LETTERED, Answer
+from tracker_worker.core.delivery import Answer, OtherQueue
 from tracker_worker.core.envelope import encode
 from tracker_worker.core.quarantine import Attempts
 from tracker_worker.db.tables import ATTEMPTS, CLAIMS, DEAD_LETTERS, NODES, OUTBOX, RECEIPTS
@@ -96,7 +96,7 @@ class LaneBench:
         self.max_attempts = settings.max_attempts
         self.lane = Lane(
             "lane-0",
-            [BARE_TOPIC, DEAD_LETTERED, *range(PARTITIONS)],
+            [OtherQueue.BARE_TOPIC, OtherQueue.DEAD_LETTERS, *range(PARTITIONS)],
             self.unit_of_work,
             self.context,
             settings,

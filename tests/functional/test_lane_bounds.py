@@ -9,7 +9,7 @@ import pytest
 from tests.builders import NODE, a_flavor, an_instance, command
 from tests.functional.lanes import PARTITIONS, names_of_partition, rows
 from tests.functional.statements import Fault, disk_full
-from tracker_worker.core.delivery import BARE_TOPIC, DEAD_LETTERED, BodyDigest
+from tracker_worker.core.delivery import BodyDigest, OtherQueue
 from tracker_worker.core.envelope import encode
 from tracker_worker.db.tables import DEAD_LETTERS
 from tracker_worker.worker.dispatcher import Dispatcher
@@ -252,7 +252,10 @@ def test_what_the_broker_will_hand_out_again_is_not_begun(a_bench):
 
 @pytest.mark.parametrize(
     ("place", "why", "code"),
-    [(BARE_TOPIC, None, "wrong_partition"), (DEAD_LETTERED, "maxlen in queue tracker.p0", "dead_lettered")],
+    [
+        (OtherQueue.BARE_TOPIC, None, "wrong_partition"),
+        (OtherQueue.DEAD_LETTERS, "maxlen in queue tracker.p0", "dead_lettered"),
+    ],
 )
 def test_what_came_by_another_way_than_its_nodes_queue_is_parked(a_bench, place, why, code):
     bench = a_bench()
@@ -270,7 +273,7 @@ def test_what_was_applied_before_the_broker_gave_it_up_is_not_parked(bench):
     body = encode("build_failed", {"node": NODE, "event_id": "e"})
     bench.deliver_body(body)
     bench.run()
-    delivery = bench.deliver_body(body, partition=DEAD_LETTERED)
+    delivery = bench.deliver_body(body, partition=OtherQueue.DEAD_LETTERS)
     delivery.dead_lettered = "delivery_limit in queue tracker.p0"
     bench.run()
     assert (delivery.outcome, bench.parked()) == ("applied", [])

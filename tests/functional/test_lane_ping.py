@@ -6,7 +6,7 @@ import pytest
 from oslo_config import cfg
 
 from tests.builders import NODE
-from tracker_worker.core.delivery import BARE_TOPIC, DEAD_LETTERED
+from tracker_worker.core.delivery import OtherQueue
 from tracker_worker.core.envelope import PING, encode
 from tracker_worker.testing import TrackerWorkerFixture
 
@@ -17,7 +17,7 @@ def tables(bench):
     return (bench.receipts(), bench.parked(), bench.notifications(), bench.attempts())
 
 
-@pytest.mark.parametrize("partition", [0, 3, BARE_TOPIC, DEAD_LETTERED])
+@pytest.mark.parametrize("partition", [0, 3, OtherQueue.BARE_TOPIC, OtherQueue.DEAD_LETTERS])
 def test_ping_is_answered_pong_on_every_queue_and_leaves_no_row(bench, partition):
     ping = bench.deliver_body(BODY, partition=partition)
     bench.run()

@@ -6,7 +6,7 @@ import pytest
 from tests.builders import NODE, an_instance, command
 from tests.functional.lanes import OTHER_NODE, PARTITIONS
 from tracker_worker.core import batch
-from tracker_worker.core.delivery import BARE_TOPIC, DEAD_LETTERED
+from tracker_worker.core.delivery import OtherQueue
 from tracker_worker.core.envelope import encode
 from tracker_worker.db.tables import ATTEMPTS, CLAIMS, DEAD_LETTERS, NODES, OUTBOX, RECEIPTS
 from tracker_worker.domain.partitions import partition_of
@@ -48,7 +48,11 @@ def test_a_question_that_cannot_be_answered_is_not_parked(bench, raw, error):
 
 @pytest.mark.parametrize(
     ("partition", "error"),
-    [(WRONG, "WrongPartition"), (BARE_TOPIC, "WrongPartition"), (DEAD_LETTERED, "WrongPartition")],
+    [
+        (WRONG, "WrongPartition"),
+        (OtherQueue.BARE_TOPIC, "WrongPartition"),
+        (OtherQueue.DEAD_LETTERS, "WrongPartition"),
+    ],
 )
 def test_get_node_on_another_queue_is_not_parked(bench, partition, error):
     bench.track()
@@ -61,7 +65,7 @@ def test_get_node_on_another_queue_is_not_parked(bench, partition, error):
 
 def test_a_question_that_the_broker_gave_up_is_not_parked(bench):
     before = kept(bench)
-    delivery = bench.deliver_body(question(), partition=DEAD_LETTERED)
+    delivery = bench.deliver_body(question(), partition=OtherQueue.DEAD_LETTERS)
     delivery.dead_lettered = "maxlen in tracker.p1, 1 times"
     bench.run()
     assert delivery.outcome == "TrackerWorkerException"

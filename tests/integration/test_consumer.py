@@ -23,7 +23,7 @@ from tests.integration.rabbit import (
     until,
 )
 from tests.servers.proxy import Proxy
-from tracker_worker.core.delivery import BARE_TOPIC, DEAD_LETTERED
+from tracker_worker.core.delivery import OtherQueue
 from tracker_worker.core.envelope import encode
 
 
@@ -117,7 +117,7 @@ def test_deliveries_of_a_lost_connection_are_dropped_and_never_acknowledged(
     rabbitmq.close_connections(declared_client.virtual_host)
     again = one.lanes.take(5)
     assert ids_of(again) == ["0", "1", "2", "3", "4"]
-    assert sorted(one.lanes.dropped.queue) == [DEAD_LETTERED, BARE_TOPIC, 0, 1]
+    assert sorted(one.lanes.dropped.queue) == [OtherQueue.DEAD_LETTERS, OtherQueue.BARE_TOPIC, 0, 1]
     assert (any(d.live for d in lost), all(d.live and d.redelivered for d in again)) == (False, True)
     settle(lost)
     settle(again[:2])
@@ -264,7 +264,7 @@ def test_a_command_without_a_partition_is_taken_from_the_bare_topic(start, decla
         message = amqp.Message(commands(1)[0], content_encoding="utf-8")
         channel.basic_publish_confirm(message, exchange="tracker", routing_key="tracker")
     (delivery,) = start().lanes.take(1)
-    assert (delivery.partition, delivery.dead_lettered) == (BARE_TOPIC, None)
+    assert (delivery.partition, delivery.dead_lettered) == (OtherQueue.BARE_TOPIC, None)
 
 
 def test_what_the_broker_dead_letters_is_taken_with_its_reason(start, declared_client):
@@ -272,7 +272,7 @@ def test_what_the_broker_dead_letters_is_taken_with_its_reason(start, declared_c
     one = start(first=frozenset([1]))
     (delivery,) = one.lanes.take(1)
     assert (delivery.partition, delivery.dead_lettered) == (
-        DEAD_LETTERED,
+        OtherQueue.DEAD_LETTERS,
         "expired in tracker.p0, 1 times",
     )
     settle([delivery])
@@ -388,7 +388,11 @@ def test_a_broker_that_stands_still_is_left(start, declared_client, rabbitmq, vh
         publish(declared_client, commands(1))
         one.lanes.take(1)
         proxy.freeze()
-        assert one.lanes.dropped.get(timeout=SECONDS) in (*ALL, BARE_TOPIC, DEAD_LETTERED)
+        assert one.lanes.dropped.get(timeout=SECONDS) in (
+            *ALL,
+            OtherQueue.BARE_TOPIC,
+            OtherQueue.DEAD_LETTERS,
+        )
         proxy.thaw()
         assert ids_of(one.lanes.take(1)) == ["0"]
         one.close()

@@ -16,7 +16,7 @@ from tracker_worker.bus.rabbit.connection import CONNECTION_ERRORS
 from tracker_worker.bus.rabbit.queues import Topology
 from tracker_worker.bus.rabbit.subscription import Subscription, SubscriptionSettings
 from tracker_worker.core.batch import BatchContext
-from tracker_worker.core.delivery import BARE_TOPIC, DEAD_LETTERED, Delivery
+from tracker_worker.core.delivery import Delivery, OtherQueue
 from tracker_worker.core.stats import Stats
 from tracker_worker.db.errors import DATABASE_ERRORS
 from tracker_worker.db.unit_of_work import UnitOfWork
@@ -93,7 +93,7 @@ class Process:
             new_id=hooks.new_id,
         )
         self.unit_of_work = UnitOfWork(engine)
-        queues = [BARE_TOPIC, DEAD_LETTERED, *range(PARTITIONS)]
+        queues = [OtherQueue.BARE_TOPIC, OtherQueue.DEAD_LETTERS, *range(PARTITIONS)]
         self.lane = Lane(
             "lane-0", queues, self.unit_of_work, context, BOUNDS, hooks.monotonic, lambda _nodes: None
         )
@@ -123,7 +123,7 @@ class Process:
         self.subscription = Subscription(
             connection, connection.bodies, TOPOLOGY, settings, self, self, self.stopping, Stats()
         )
-        self.subscription._consume([*sorted(settings.first), BARE_TOPIC, DEAD_LETTERED])
+        self.subscription._consume([*sorted(settings.first), OtherQueue.BARE_TOPIC, OtherQueue.DEAD_LETTERS])
 
     def turn(self) -> None:
         """Take in what was delivered, acknowledge what is settled; notice that the connection is gone."""

@@ -8,7 +8,7 @@ from pathlib import PurePath
 from msgspec import Struct
 
 from tracker_worker.core.compression import decompress
-from tracker_worker.core.delivery import BARE_TOPIC, BodyDigest, Delivery
+from tracker_worker.core.delivery import BodyDigest, Delivery, OtherQueue
 from tracker_worker.core.envelope import (
     PING,
     Envelope,
@@ -128,7 +128,7 @@ def _wrong_partition(delivery: Delivery) -> BadMessage:
     if delivery.dead_lettered is not None:
         return BadMessage(ErrorCode.DEAD_LETTERED, "$", f"the broker gave it up: {delivery.dead_lettered}")
     text = "client and worker differ in [bus] partitions"
-    if delivery.partition == BARE_TOPIC:
+    if delivery.partition == OtherQueue.BARE_TOPIC:
         text = "sent to the topic alone: the client has to name the partition as server"
     return BadMessage(ErrorCode.WRONG_PARTITION, "$.node", text)
 

@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the bus hands to the worker, and how the worker answers it."""
 
+from enum import IntEnum
 from typing import Any, Protocol
 
 from msgspec import Struct
 
 Answer = dict[str, Any] | str | Exception
 
-BARE_TOPIC = -1
-"""In place of a partition: the queue of commands that were sent to no partition."""
-DEAD_LETTERED = -2
-"""In place of a partition: the queue of what the broker dead-lettered."""
+
+class OtherQueue(IntEnum):
+    """Stands in place of a partition for a queue that is no partition's."""
+
+    BARE_TOPIC = -1
+    """Commands that were sent to no partition."""
+    DEAD_LETTERS = -2
+    """What the broker dead-lettered."""
 
 
 class BodyDigest(Struct, frozen=True):
@@ -40,7 +45,7 @@ class Delivery(Protocol):
 
     @property
     def partition(self) -> int:
-        """The partition whose queue it came from, or BARE_TOPIC or DEAD_LETTERED."""
+        """The partition whose queue it came from, or OtherQueue."""
         ...
 
     @property

@@ -23,7 +23,7 @@ from tracker_worker.bus.rabbit.publisher import ConfirmingPublisher
 from tracker_worker.bus.rabbit.queues import TOPIC, Topology
 from tracker_worker.bus.rabbit.subscription import SubscriptionSettings
 from tracker_worker.core.batch import BatchContext
-from tracker_worker.core.delivery import BARE_TOPIC, DEAD_LETTERED
+from tracker_worker.core.delivery import OtherQueue
 from tracker_worker.core.stats import Stats
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.worker.dispatcher import Dispatcher
@@ -108,7 +108,7 @@ class Worker:
         owner = f"{settings.host}:{os.getpid()}:{new_id()}"
         self._relay = Relay(engine, publisher, relay, owner, utc_now, time.monotonic, fail, self._stats)
         self._purge = Purge(engine, settings.retention, fail)
-        queues = [BARE_TOPIC, DEAD_LETTERED, *range(settings.partitions)]
+        queues = [OtherQueue.BARE_TOPIC, OtherQueue.DEAD_LETTERS, *range(settings.partitions)]
         lanes = [
             Lane(
                 f"lane-{number}",

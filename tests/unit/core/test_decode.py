@@ -8,7 +8,7 @@ import pytest
 from tests.builders import NODE, an_instance, command
 from tests.unit.core.deliveries import PARTITIONS, Came, delivery_of
 from tracker_worker.core.decode import attempts_key, decode_event, decode_in_windows, undecoded_event
-from tracker_worker.core.delivery import BARE_TOPIC, DEAD_LETTERED
+from tracker_worker.core.delivery import OtherQueue
 from tracker_worker.core.envelope import PING, encode
 from tracker_worker.domain.errors import BadMessage, ErrorCode
 
@@ -45,14 +45,18 @@ def test_what_is_no_command_has_a_code(delivery: Came, code: ErrorCode) -> None:
     assert code_of(delivery) is code
 
 
-@pytest.mark.parametrize("partition", [BARE_TOPIC, (delivery_of(CLAIM).partition + 1) % PARTITIONS])
+@pytest.mark.parametrize(
+    "partition", [OtherQueue.BARE_TOPIC, (delivery_of(CLAIM).partition + 1) % PARTITIONS]
+)
 def test_command_from_another_queue_than_its_nodes_does_not_belong_here(partition: int) -> None:
     event = decode_event(delivery_of(CLAIM, partition=partition), PARTITIONS)
     assert (event.belongs_here, event.error and event.error.code) == (False, ErrorCode.WRONG_PARTITION)
 
 
 def test_dead_lettered_command_says_why_the_broker_gave_it_up() -> None:
-    delivery = delivery_of(CLAIM, partition=DEAD_LETTERED, dead_lettered="maxlen in tracker.p0, 1 times")
+    delivery = delivery_of(
+        CLAIM, partition=OtherQueue.DEAD_LETTERS, dead_lettered="maxlen in tracker.p0, 1 times"
+    )
     error = decode_event(delivery, PARTITIONS).error
     assert error is not None
     assert (error.code, "maxlen in tracker.p0" in error.message) == (ErrorCode.DEAD_LETTERED, True)

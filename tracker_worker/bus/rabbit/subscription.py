@@ -24,7 +24,7 @@ from tracker_worker.bus.rabbit.queues import Topology
 from tracker_worker.bus.rabbit.replies import Replies, is_call
 from tracker_worker.bus.rabbit.socket_io import read_waiting, waiting
 from tracker_worker.bus.rabbit.windows import Limits, MemoryBudget, Window
-from tracker_worker.core.delivery import BARE_TOPIC, DEAD_LETTERED, EventSink
+from tracker_worker.core.delivery import EventSink, OtherQueue
 from tracker_worker.core.envelope import MAX_BODY_BYTES
 from tracker_worker.core.stats import Stats
 
@@ -96,7 +96,7 @@ class Subscription:
 
     def serve(self, closing: threading.Event) -> None:
         """Consume, hand on and acknowledge until `closing` is set; then acknowledge what is settled."""
-        self._consume([*sorted(self._settings.first), BARE_TOPIC, DEAD_LETTERED])
+        self._consume([*sorted(self._settings.first), OtherQueue.BARE_TOPIC, OtherQueue.DEAD_LETTERS])
         while not closing.is_set():
             self.poll_once()
         self._acknowledge()
@@ -240,8 +240,13 @@ class Subscription:
         return f"{self._settings.name}.{self._queue(partition)}"
 
     def _queue(self, partition: int) -> str:
-        odd = {BARE_TOPIC: self._topology.bare, DEAD_LETTERED: self._topology.dead}
-        return odd.get(partition) or self._topology.partition(partition)
+        match partition:
+            case OtherQueue.BARE_TOPIC:
+                return self._topology.bare
+            case OtherQueue.DEAD_LETTERS:
+                return self._topology.dead
+            case _:
+                return self._topology.partition(partition)
 
     def _admit(self, channel_id: int, size: int) -> Fate:
         """Decide whether a delivery is taken, before its body is read."""
@@ -260,7 +265,7 @@ class Subscription:
         if self._stopping.is_set():
             return
         dead_lettered, expired = None, False
-        if channel.partition == DEAD_LETTERED:
+        if channel.partition == OtherQueue.DEAD_LETTERS:
             dead_lettered, expired = parse_x_death(message, self._queues)
         delivery = RabbitDelivery(channel, message, self._bodies.digest, dead_lettered)
         channel.unacked.deliver(delivery.tag)
