@@ -55,10 +55,9 @@ def resident(worker: Daemon, field: str) -> int:
     return int(re.search(rf"{field}:\s*(\d+) kB", status)[1]) // 1024
 
 
-def taken(connection: kombu.Connection) -> int:
-    """How many audits the worker has."""
-    ready = sum(depth(connection, f"tracker.p{partition}") for partition in range(PARTITIONS))
-    return AUDITS * PARTITIONS - ready
+def taken(connection: kombu.Connection, partition: int) -> int:
+    """How many audits of a partition the broker has sent the worker."""
+    return AUDITS - depth(connection, f"tracker.p{partition}")
 
 
 def rows(url: str, table: sa.Table) -> Any:
@@ -85,7 +84,9 @@ def test_worker_holds_its_budget_of_audits_while_its_database_is_locked(vhost_ur
             publish(connection, each, partition)
         if budget == BUDGET:
             worker.wait_for_line("for [worker] memory_budget")
-            until(lambda: PARTITIONS <= taken(connection) <= BUDGET)
+            # What was sent before the others filled the budget may stay unacknowledged, unread: it is not
+            # in memory, and goes back once there is room to ask for it again.
+            until(lambda: all(taken(connection, partition) for partition in range(PARTITIONS)))
             locker.close()
             until(lambda: rows(sqlite_url, RECEIPTS) >= PARTITIONS)
             assert resident(worker, "VmHWM") - before <= BUDGET + MARGIN
