@@ -75,8 +75,8 @@ lint: .venv/installed-lint ## check style, types, layers and spelling
 	$(BIN)/doc8 --quiet $(RST)
 
 .PHONY: cover
-cover: .venv/installed-test ## run the tests of the rules; fail where branches of domain/ are not covered
-	@$(PYTEST) tests/unit tests/properties --cov=tracker_worker/domain --cov-report=
+cover: .venv/installed-test ## run the unit tests; fail where branches of domain/ are not covered
+	@$(PYTEST) tests/unit --cov=tracker_worker/domain --cov-report=
 	@$(BIN)/coverage report --include 'tracker_worker/domain/*' --fail-under=95
 
 .PHONY: compare-delivery
