@@ -34,7 +34,7 @@ class Attempt(Struct, frozen=True):
 
 
 class Quarantine:
-    """Belongs to the lane's thread. `is_warm` tells whether last attempts need not be deferred any more."""
+    """Belongs to the lane's thread."""
 
     def __init__(
         self,
