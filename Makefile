@@ -58,8 +58,7 @@ integration: .venv/installed-test ## run the tests against real servers only
 chaos: .venv/installed-test ## run simulation and faults in their full sizes: more than an hour
 	@$(TEST_PACKAGES)
 	@$(PYTEST) tests/simulation --chaos --timeout 3600
-	@# One fault after the other: some measure how long a call takes where nothing else runs.
-	@$(BIN)/pytest tests/chaos --chaos --timeout 3600 $(PYTESTFLAGS)
+	@$(PYTEST) tests/chaos --chaos --timeout 3600
 
 .PHONY: test-packages
 test-packages: .venv/installed-test ## install the Debian packages of the servers, as root

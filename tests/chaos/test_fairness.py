@@ -9,8 +9,8 @@ from tests.chaos.backlog import Backlog
 from tests.delivery.load import server_of
 
 BUSY_NODE, CALLED_NODE = "node-00", "node-01"
-MOST_SECONDS = 0.1
-WITH_OTHERS_SECONDS = 0.5
+MOST_EVENTS = 1_000
+"""Of the backlog, while one call waits: a few batches, whatever waits behind them."""
 CALLER_LOG = "caller.log"
 
 
@@ -33,14 +33,15 @@ def test_a_backlog_of_one_node_does_not_delay_calls_for_another(
         caller = trial.processes.start(order, "-m", "tests.chaos.caller", log=CALLER_LOG)
         trial.start()
         seconds = trial.processes.result(caller, CALLER_LOG)
-        left = waiting - trial.settled()
+        settled = trial.settled()
         row = trial.finish(f"{waiting} waiting events of one node, {trial.engine.dialect.name}", calls)
     p50, p99 = statistics.median(seconds), statistics.quantiles(seconds, n=100, method="inclusive")[98]
+    # Events and not seconds: what else the processors do slows down both.
+    events = size(p50, p99) * settled / sum(seconds)
     with capsys.disabled():
         figures = [f"{value * 1000:.0f} ms" for value in (p50, p99, max(seconds))]
-        print("\n{}: calls p50 {}, p99 {}, most {}".format(trial.engine.dialect.name, *figures))
-    assert left > 0, "the backlog was worked off before the last call"
+        line = "\n{}: calls p50 {}, p99 {}, most {}; {:.0f} events of the backlog a call"
+        print(line.format(trial.engine.dialect.name, *figures, events))
+    assert settled < waiting, "the backlog was worked off before the last call"
     report(row)
-    # CI's share runs beside other tests on the same processors: there it tells only that calls do not wait
-    # for the backlog. The promise is measured with --chaos, where nothing else runs.
-    assert size(p50, p99) < size(WITH_OTHERS_SECONDS, MOST_SECONDS), sorted(seconds)
+    assert events < MOST_EVENTS, (settled, sorted(seconds))
