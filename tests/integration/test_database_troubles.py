@@ -60,7 +60,7 @@ def test_lane_that_waits_for_a_lock_is_named_with_what_it_waits_for(bench, engin
             (delivery,) = boots(bench, 1)
             operator.wait_until_somebody_waits()
             bench.seconds += STALL_SECONDS
-            watchdog.look()
+            watchdog.check()
         wait_until(lambda: delivery.answers, "the lock is free again", SECONDS)
     (line,) = [r.getMessage() for r in caplog.records if "no progress" in r.getMessage()]
     assert line == "lane-0 has made no progress for 10 s: a batch of 1, at: committing node-1"

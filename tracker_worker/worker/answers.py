@@ -9,8 +9,8 @@ LOG = logging.getLogger(__name__)
 
 
 def send_answer(delivery: Delivery, answer: Answer) -> None:
-    """Settle a delivery. A reply that cannot be sent is the caller's time-out; the event is committed all the
-    same. The lane's thread.
+    """Settle a delivery on the lane's thread. If the reply cannot be sent the caller times out: the event is
+    committed all the same.
     """
     try:
         delivery.settle(answer)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nodes whose ledger cannot be used: their events are held until somebody has repaired it."""
+"""Broken nodes: the events of a node whose ledger is inconsistent are held until the ledger is repaired."""
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -25,7 +25,10 @@ NOTHING = Snapshot({}, {}, {})
 
 
 class BrokenNodes:
-    """Belongs to the lane's thread. `committed` is called with the changed nodes after each commit."""
+    """Belongs to the lane's thread.
+
+    Calls `committed` with the names of the changed nodes after each commit.
+    """
 
     def __init__(
         self,
@@ -49,12 +52,13 @@ class BrokenNodes:
         return bool(self.held)
 
     def drop_dead(self) -> None:
-        """Forget the events that the broker hands out again."""
+        """Drop held events whose channel is closed: the broker redelivers them."""
         self.held.drop_dead()
 
     def admit(self, events: Sequence[Event]) -> tuple[list[Event], list[Event]]:
-        """Hold the events of broken nodes and answer the reads of such nodes; return what is held, and all
-        that is neither.
+        """Hold the events of broken nodes and answer the reads of such nodes with NodeBroken.
+
+        Return the events that are held, and the events of other nodes.
         """
         held, reads, others = self.held.admit(events)
         if reads:
@@ -62,21 +66,24 @@ class BrokenNodes:
         return held, others
 
     def hold(self, reasons: Mapping[str, str], events: Sequence[Event]) -> None:
-        """Hold the events of nodes from now on, and report each node once; `events` are the next ones."""
+        """Hold the events of these nodes from now on, and publish one error for each node.
+
+        `reasons` says why, by node; `events` are the batch in which the fault was found.
+        """
         first = {event.node: event for event in reversed(events) if event.node and event.node in reasons}
         self.held.hold(reasons)
         batch = Batch(NOTHING, self._context)
         for name, event in first.items():
             LOG.error("Node %s and its events are held: %s", name, reasons[name])
             batch.report_broken(event, reasons[name])
-        self._activity.step = f"telling that {named(first)} are held"
+        self._activity.step = f"reporting that {named(first)} are held"
         self._retries.persist(lambda: self._unit_of_work.commit(batch.transaction()))
         self._committed(())
 
     def repair(self) -> list[Delivery]:
-        """Rebuild the held nodes for which an audit with `startup` waits.
+        """Rebuild the broken nodes that have a held audit with `startup`.
 
-        Return what was held of them, in order: it runs as if it came now.
+        Return the held deliveries of the nodes that are consistent now, in order.
         """
         self.held.drop_dead()
         names = self.held.repairable()
@@ -85,20 +92,20 @@ class BrokenNodes:
         return self._release(names)
 
     def recheck(self) -> list[Delivery]:
-        """Do as `repair` does, and load all other held nodes again: somebody may have rebuilt them."""
+        """Do what `repair` does, then load the other broken nodes again: an operator may have rebuilt them."""
         return self.repair() + self._release(self.held.nodes)
 
     def _answer_reads(self, reads: Sequence[Event]) -> None:
-        """A question need not wait for its node to be rebuilt: it changes nothing, and its caller waits."""
+        """Answer reads with an error instead of holding them: a read changes nothing, and its caller waits."""
         if keys := [attempts_key(event.delivery) for event in reads if event.delivery.redelivered]:
-            self._activity.step = "forgetting attempts of reads"
+            self._activity.step = "deleting attempts of reads"
             self._retries.persist(lambda: self._unit_of_work.forget_attempts(keys))
         for event in reads:
             text = f"the ledger of node {event.node} is broken: see 'tracker-worker-manage node rebuild'"
             send_answer(event.delivery, NodeBroken(text))
 
     def _release(self, nodes: Iterable[str]) -> list[Delivery]:
-        """Hold those of some nodes no more that are whole; return what was held of them."""
+        """Return the held deliveries of those nodes whose ledger is consistent, and hold these nodes no more."""
         names = set(nodes)
         while names:
             try:
@@ -107,11 +114,14 @@ class BrokenNodes:
             except NodesBroken as broken:
                 names -= broken.reasons.keys()
         for name in sorted(names):
-            LOG.warning("The ledger of node %s is whole again: its events are applied", name)
+            LOG.warning("The ledger of node %s is consistent again: its events are applied", name)
         return [delivery for name in sorted(names) for delivery in self.held.release(name)]
 
     def _try_to_rebuild(self, name: str) -> None:
-        """Rebuild a node; it stays as it is when its rows cannot be read, or the database refuses them."""
+        """Rebuild a node.
+
+        It stays broken if its rows cannot be read, or the database refuses the new ones.
+        """
         try:
             self._retries.while_the_servers(1)(self._rebuild, name)
             return
@@ -124,7 +134,7 @@ class BrokenNodes:
         LOG.error("Node %s cannot be rebuilt from its claims: %s", name, failure)
 
     def _rebuild(self, name: str) -> None:
-        """Commit that what is claimed of a node is the sum of its claims, as `node rebuild` does."""
+        """Set the usage of a node to the sum of its claims and commit it, as `node rebuild` does."""
         self._activity.step = f"rebuilding {name}"
         node = self._nodes.load_unchecked([name])[name]
         if not sum_faults([node]):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The committer: one lane's batches, each in one transaction, tried until it is committed, parked or held.
+"""The committer: commits each batch of a lane in one transaction.
 
-Errors are classified once: a data error splits the batch until the event at fault is alone, and parks it;
-every other error is the server's, and is retried.
+It classifies errors, and nothing below it does: a data error splits the batch until the event that causes it
+is alone, and that event is parked; every other error is the server's, and the transaction is retried.
 """
 
 import logging
@@ -30,8 +30,9 @@ LOG = logging.getLogger(__name__)
 
 
 class Committer:
-    """Belongs to the lane's thread. `committed` is called with the names of the changed nodes after each
-    commit.
+    """Belongs to the lane's thread.
+
+    Calls `committed` with the names of the changed nodes after each commit.
     """
 
     def __init__(
@@ -52,9 +53,11 @@ class Committer:
         self._activity = activity
         self._committed = committed
 
-    def settle(self, events: Sequence[Event]) -> list[Event]:
-        """Commit events together; if the data is at fault halve them until the one at fault is alone and
-        parked. Those of a node whose ledger is broken are held, and returned.
+    def commit(self, events: Sequence[Event]) -> list[Event]:
+        """Commit events in one transaction, or park or hold them; return the events that are held.
+
+        A data error splits the batch until the event that causes it is alone, and parks that event. Events of
+        a node whose ledger is broken are held. Raises the database's errors once the lane is abandoned.
         """
         held, events = self._broken.admit(events)
         if not events:
@@ -64,7 +67,7 @@ class Committer:
         try:
             for attempt in self._retries.while_the_servers(len(events)):
                 with attempt:
-                    self._commit(events)
+                    self._commit_batch(events)
             return held
         except Exception as error:
             failure = error
@@ -74,7 +77,7 @@ class Committer:
         return held + self._split(events, failure)
 
     def _split(self, events: Sequence[Event], error: Exception) -> list[Event]:
-        """Find the event at fault: alone it is parked, a half of a batch is settled as a batch is."""
+        """Park a single event that causes an error; commit each half of a larger batch on its own."""
         bad = internal_error(error)
         if not is_data_error(error):
             if self._retries.abandoned:
@@ -85,17 +88,17 @@ class Committer:
             if isinstance(error, DATABASE_ERRORS):
                 LOG.error("The database refuses event %s: %s", events[0].event_id, reason_of(error))
             return self._park(replace(events[0], error=bad))
-        half = len(events) // 2
-        return self.settle(events[:half]) + self.settle(events[half:])
+        middle = len(events) // 2
+        return self.commit(events[:middle]) + self.commit(events[middle:])
 
     def _park(self, event: Event) -> list[Event]:
-        """Keep an event as a dead letter; without its node's row where that cannot be read or written.
+        """Park an event as a dead letter. If the row of its node is broken, hold the event and return it.
 
-        It is held, and returned, if that row is broken.
+        If the row of its node cannot be read or written, only the dead letter and the receipt are written.
         """
         if event.error is None or event.error.code is not ErrorCode.DATABASE_REJECTS:
             try:
-                self._retries.for_ever_while_the_servers()(self._commit, [event])
+                self._retries.for_ever_while_the_servers()(self._commit_batch, [event])
                 return []
             except Exception as error:
                 failure = error
@@ -104,16 +107,16 @@ class Committer:
             if isinstance(failure, NodesBroken):
                 return self._hold(failure.reasons, [event])
             LOG.critical("Node %s cannot be used: %s", event.node, internal_error(failure))
-        self._retries.persist(lambda: self._commit([replace(event, belongs_here=False)]))
+        self._retries.persist(lambda: self._commit_batch([replace(event, belongs_here=False)]))
         return []
 
     def _hold(self, reasons: Mapping[str, str], events: Sequence[Event]) -> list[Event]:
-        """Hold the events of broken nodes, and settle the others."""
+        """Hold the events of broken nodes, and commit the others."""
         self._broken.hold(reasons, events)
-        return self.settle(events)
+        return self.commit(events)
 
-    def _commit(self, events: Sequence[Event]) -> None:
-        """Decide and commit events, then answer them. On any error their cached nodes are forgotten."""
+    def _commit_batch(self, events: Sequence[Event]) -> None:
+        """Decide events, commit them, then answer them. On any error, drop their nodes from the cache."""
         try:
             batch = Batch(self._snapshot(events), self._context)
             for event in events:
@@ -137,7 +140,9 @@ class Committer:
                 LOG.error("A question about node %s was not answered: %s", event.node, event.error)
 
     def _snapshot(self, events: Sequence[Event]) -> Snapshot:
-        """Read what the batch needs and the cache has not: at most six statements, however many events."""
+        """Read receipts, nodes that are not cached, and owners of uuids: at most six statements for any
+        batch.
+        """
         self._activity.step = "looking up receipts"
         known = self._unit_of_work.find_receipts([event.event_id for event in events])
         reused = [e.digest for e in events if e.event_id in known and known[e.event_id].digest != e.digest]
@@ -152,12 +157,12 @@ class Committer:
 
 
 def _is_crash_loop(event: Event) -> bool:
-    """Tell whether an event is parked for the crashes of workers: no error of the database is its fault."""
+    """Tell whether an event is to be parked because workers crashed while it was in flight."""
     return event.error is not None and event.error.code is ErrorCode.WORKER_DIED
 
 
 def _new_uuid(event: Event, nodes: Mapping[str, Node]) -> str | None:
-    """Return the uuid of a report whose node is not yet known by it."""
+    """Return the uuid that an audit reports, if its node does not have that uuid yet."""
     if not event.belongs_here or not isinstance(event.command, UpdateAvailableResource):
         return None
     known = nodes[event.command.node].resources

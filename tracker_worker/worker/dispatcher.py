@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The dispatcher: which lane owns which partition, and the lanes' threads."""
+"""The dispatcher: maps partitions to lanes, and runs the lanes' threads."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -10,9 +10,9 @@ from tracker_worker.worker.threads import worker_thread
 
 
 class Dispatcher:
-    """Knows the lanes: partition p always belongs to lane p mod the number of lanes.
+    """Owns the lanes' threads. Partition p belongs to lane p mod the number of lanes.
 
-    `failed` is called, on the lane's thread, when a lane ends by an error that it does not know.
+    `failed` is called on a lane's thread if an unhandled exception ends it.
     """
 
     def __init__(self, lanes: Sequence[Lane], failed: Callable[[], None]) -> None:
@@ -25,12 +25,12 @@ class Dispatcher:
             thread.start()
 
     def inbox(self, partition: int) -> Inbox:
-        """Return where the deliveries of a partition go. Any thread."""
+        """Return the inbox of a partition. Any thread."""
         return self._lanes[partition % len(self._lanes)].inbox
 
     def drain(self, timeout: float) -> bool:
-        """Finish what was submitted within `timeout` seconds, else abandon it; tells whether all was
-        finished.
+        """Commit what the inboxes hold within `timeout` seconds, else abandon it; tells whether all was
+        committed.
         """
         deadline = time.monotonic() + timeout
         for lane in self._lanes:
@@ -43,6 +43,6 @@ class Dispatcher:
         return drained
 
     def abandon(self) -> None:
-        """Give up what is not committed: it stays unanswered. Nobody waits in `Inbox.put` any more."""
+        """Abandon all lanes: what is not committed is not answered, and `Inbox.put` no longer blocks."""
         for lane in self._lanes:
             lane.abandon()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What waits for a lane: a queue for each partition, taken in turn, so that none waits for another."""
+"""The inbox of a lane: one queue for each partition. Batches take from the partitions in turn."""
 
 import queue
 import threading
@@ -12,14 +12,14 @@ from tracker_worker.core.delivery import Delivery
 SHARES, LEAST_SHARE = 4, 16
 """A partition fills this part of a batch when it waits alone, and less when others wait too."""
 FULL_SECONDS = 0.5
-"""How long a full partition may keep a listener from noticing that its lane was abandoned."""
+"""Interval at which `put` checks for an abandoned lane while its partition is full."""
 
 
 class Inbox:
-    """Deliveries by partition, at most `prefetch` of each besides what was put back.
+    """Deliveries by partition: at most `prefetch` of each, and those that were put back.
 
     `put`, `drop` and `wake` may be called from any thread, everything else only from the lane's. Once
-    `abandoned` is set nothing is taken in any more.
+    `abandoned` is set `put` accepts nothing.
     """
 
     def __init__(self, partitions: Iterable[int], prefetch: int, abandoned: threading.Event) -> None:
@@ -55,7 +55,7 @@ class Inbox:
         return self._queues[partition].full()
 
     def drop(self, partition: int) -> None:
-        """Forget what waits for a partition; what was put back is dropped when it is taken."""
+        """Drop the deliveries of a partition; those that were put back are dropped by `take`."""
         with suppress(queue.Empty):
             while True:
                 self._queues[partition].get_nowait()
@@ -71,19 +71,19 @@ class Inbox:
         self._wakeup.clear()
 
     def was_dropped(self) -> bool:
-        """Tell whether a partition was dropped since this was asked last."""
+        """Tell whether a partition was dropped since the last call."""
         if not self._dropped.is_set():
             return False
         self._dropped.clear()
         return True
 
     def defer(self, deliveries: Sequence[Delivery]) -> None:
-        """Put back what was taken, in its order, and take nothing from its partitions until `resume`."""
+        """Put deliveries back in their order, and take none of their partitions until `resume`."""
         self.put_back(deliveries)
         self._deferred.update(delivery.partition for delivery in deliveries)
 
     def put_back(self, deliveries: Sequence[Delivery]) -> None:
-        """Let what was taken be the next, in its order."""
+        """Put deliveries back in front of their partitions, in their order."""
         for delivery in reversed(deliveries):
             self._back[delivery.partition].appendleft(delivery)
 
@@ -92,9 +92,10 @@ class Inbox:
         self._deferred.clear()
 
     def take(self, most: int, most_bytes: int) -> list[Delivery]:
-        """Take from the partitions in turn, from each in order; nothing when nothing waits.
+        """Take at most `most` deliveries and `most_bytes` bytes, from the partitions in turn, from each in
+        order.
 
-        What would make the batch too large begins the next one.
+        A delivery that would exceed `most_bytes` begins the next batch.
         """
         taken: list[Delivery] = []
         size = 0
@@ -128,8 +129,8 @@ class Inbox:
     def _share(self, most: int) -> int:
         """Return how many events of one partition a batch may have.
 
-        Who calls a node of an idle partition waits for a batch under way and for his own: both are short,
-        however much waits for another node.
+        The caller of a node in an idle partition waits for the batch in flight and for its own. This share
+        keeps both short, however large the backlog of another partition is.
         """
         waiting = sum(not partition.empty() for partition in self._queues.values())
         return max(most // (SHARES * max(waiting, 1)), LEAST_SHARE)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A lane: ONE thread that owns the nodes of its partitions, so that nothing needs a lock.
 
-It takes what is waiting, never waits for more, and holds a batch until it is committed: nothing is answered
-before that, nothing is dropped, order is kept.
+It takes the deliveries that are waiting, up to a batch, never waits for more, and keeps a batch until it is
+committed. Nothing is answered before the commit, nothing is dropped, and order is kept.
 """
 
 import logging
@@ -29,9 +29,9 @@ LOG = logging.getLogger(__name__)
 class Lane:
     """Applies the events of its partitions in order: inbox -> quarantine -> committer.
 
-    `close` and `abandon` may be called from any thread, and so may `inbox`'s methods that say so; the rest is
-    the lane's own. `monotonic` is a clock in seconds that is never set. `committed` is called with the names
-    of the changed nodes after each commit. `activity` is what the lane is doing now, for the watchdog.
+    `close`, `abandon` and those methods of `inbox` that say so may be called from any thread, everything else
+    from the lane's only. `monotonic` is a clock in seconds that is never set back. The lane calls `committed`
+    with the names of the changed nodes after each commit. `activity` is what the lane is doing now.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Lane:
         self._unit_of_work.close()
 
     def step(self) -> bool:
-        """Take what is waiting, at most a batch, and settle it; False when nothing was waiting."""
+        """Take the deliveries that are waiting, at most a batch, and commit them; False if none was waiting."""
         is_warm = self._closing.is_set() or self._monotonic() >= self._warm_at
         if is_warm:
             self.inbox.resume()
@@ -81,7 +81,7 @@ class Lane:
                 self.inbox.put_back(self.broken.recheck())
             self._recheck_at = self._monotonic() + self._settings.recheck_seconds
         deliveries = self.inbox.take(self._settings.batch_size, self._settings.batch_bytes)
-        if self.inbox.was_dropped():  # Another worker may have had these partitions since.
+        if self.inbox.was_dropped():  # Another worker may have consumed these partitions since.
             self.nodes.clear()
             self.broken.drop_dead()
         if not deliveries:
@@ -89,7 +89,7 @@ class Lane:
         with self._given_up_when_abandoned(f"a batch of {len(deliveries)}"):
             has_repairs = False
             for attempt in self._quarantine.admit(deliveries, None if is_warm else self.inbox.defer):
-                held = self._committer.settle(attempt.events)
+                held = self._committer.commit(attempt.events)
                 self._quarantine.take_back(attempt, held)
                 has_repairs |= any(map(repairs, held))
             if has_repairs:
@@ -97,26 +97,27 @@ class Lane:
         return True
 
     def close(self) -> None:
-        """Finish what is waiting, then end. Nothing may be put into the inbox any more."""
+        """Commit what is in the inbox, then end. Nothing may be put into the inbox after this call."""
         self._closing.set()
         self.inbox.wake()
 
     def abandon(self) -> None:
-        """End as soon as possible: what is not committed stays unanswered, for the broker to hand out
-        again.
-        """
+        """End as soon as possible. What is not committed is not answered, and the broker redelivers it."""
         self._abandoned.set()
         self.close()
 
     def _seconds_to_wait(self) -> float | None:
-        """Return when there is something to do although nothing comes; None when there is not."""
+        """Return the seconds until deferred or held events are due; None if there are none."""
         times = [self._warm_at] if self.inbox.has_deferred else []
         times += [self._recheck_at] if self.broken else []
         return max(min(times) - self._monotonic(), 0.0) if times else None
 
     @contextmanager
     def _given_up_when_abandoned(self, what: str) -> Iterator[None]:
-        """Do something in sight of the watchdog; an abandoned lane gives it up."""
+        """Run the block as the lane's activity.
+
+        Once the lane is abandoned, an error of the database ends it.
+        """
         failure = None
         try:
             with self.activity.on(what):

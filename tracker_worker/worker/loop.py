@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Background threads: a step that is repeated until the worker stops."""
+"""The loop of a background thread: a step that is repeated until the worker stops."""
 
 import threading
 from collections.abc import Callable
@@ -10,8 +10,8 @@ from tracker_worker.worker.threads import worker_thread
 class Loop:
     """Owns one thread, which runs `step` every `interval` seconds and whenever it is woken.
 
-    `step` is told whether it was woken. `finish` runs once the loop is stopped. Both run on its thread;
-    `failed` is called on it when one of them raises: the worker needs all of its threads.
+    `step` gets whether it was woken. `finish` runs once the loop is stopped. Both run on the loop's thread,
+    and `failed` is called on it if one of them raises: a worker cannot do without any of its threads.
     """
 
     def __init__(
@@ -27,7 +27,7 @@ class Loop:
         self._finish = finish
         self._wakeup = threading.Event()
         self.stopping = threading.Event()
-        """A step that takes long ends early when this is set."""
+        """Long steps check this event and end early when it is set."""
         self._thread = worker_thread(name, self.run, failed)
 
     def start(self) -> None:
@@ -44,7 +44,7 @@ class Loop:
         self._wakeup.set()
 
     def join(self, timeout: float) -> bool:
-        """Wait for the end of the loop; tells whether it came within `timeout` seconds."""
+        """Wait for the end of the loop; tells whether it ended within `timeout` seconds."""
         self._thread.join(timeout)
         return not self._thread.is_alive()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The nodes of a lane, cached as their last commit left them, and loaded when they are not."""
+"""The cache of a lane's nodes, as of their last commit. Nodes that are not cached are loaded."""
 
 from collections.abc import Collection, Iterable
 
@@ -48,19 +48,19 @@ class NodeCache:
                 self._nodes.pop(node.name, None)
 
     def forget(self, names: Iterable[str]) -> None:
-        """Load these nodes again when they are needed."""
+        """Drop nodes from the cache: they are loaded again when they are needed."""
         for name in names:
             self._nodes.pop(name, None)
 
     def clear(self) -> None:
-        """Load every node again: what is cached may be another history than the database's."""
+        """Drop all nodes: the database may have lost commits, or another worker may have made some."""
         self._nodes.clear()
 
     def load(self, names: Collection[str]) -> dict[str, Node]:
-        """Return nodes from the database whose sums are right.
+        """Return nodes from the database whose usage equals the sum of their claims.
 
-        They are read by several statements, between which another writer may commit: a broken one is loaded
-        once more before it is believed.
+        Several statements read a node, and another writer may commit between them: a node that is
+        inconsistent is loaded once more before NodesBroken is raised.
         """
         self._activity.step = f"loading {named(names)}"
         nodes = self.load_unchecked(names)
@@ -71,8 +71,9 @@ class NodeCache:
         return nodes
 
     def load_unchecked(self, names: Collection[str]) -> dict[str, Node]:
-        """Return nodes from the database whatever their sums; those that the driver cannot read are found
-        one by one.
+        """Return nodes from the database without checking their sums.
+
+        If the driver cannot read a row, the nodes are loaded one by one to find it.
         """
         try:
             return self._unit_of_work.load(names)
@@ -99,14 +100,14 @@ class NodeCache:
 
 
 def sum_faults(nodes: Iterable[Node]) -> dict[str, str]:
-    """Return why nodes are broken, by name: their running sums are not those of their claims."""
+    """Return why nodes are broken, by name: their stored usage is not the sum of their claims."""
     return {node.name: reason for node in nodes if (reason := _why_broken(node)) is not None}
 
 
 def _why_broken(node: Node) -> str | None:
     try:
         fault = sum_fault(node)
-    except Exception as error:  # SQLite stores a text in a column of numbers.
+    except Exception as error:  # SQLite stores a text in a column of numbers without an error.
         return _unreadable(error)
     return None if fault is None else f"{fault}; {_UNTIL_REPAIRED}"
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The purge: deletes what has outlived its retention in small steps, on a thread of its own.
+"""The purge: deletes rows that are older than their retention, in small transactions, on its own thread.
 
-The age of a receipt is counted back from the newest receipt of the same node, not from now: a worker that was
-down for a month still knows every event that may come again. Both times are the database's. Where its clock
-was wrong, the node's sequence decides: receipts go in its order only, and never the newest ones.
+The age of a receipt is counted back from the newest receipt of the same node, not from now, so that a worker
+that was down for a month still has the receipt of every event that may be redelivered. Both times come from
+the database. Where its clock was wrong the node's sequence decides: receipts are deleted in the order of the
+sequence only, and the newest ones never.
 """
 
 import logging
@@ -51,14 +52,14 @@ class Purge:
         self.loop.start()
 
     def stop(self) -> None:
-        """Tell the thread to end after the statement that is running. Nobody has to wait for it."""
+        """Have the thread end after the statement that is running. The caller need not wait for it."""
         self.loop.stop()
 
     def run_once(self, *, dry_run: bool = False) -> Purged:
-        """Delete what is too old, each transaction at most ROWS_AT_ONCE rows; return how many rows.
+        """Delete expired rows, at most ROWS_AT_ONCE a transaction; return how many.
 
-        `dry_run`: read and count in the same steps, and delete nothing. Raises what the database raises; what
-        was deleted by then stays deleted.
+        With `dry_run` it reads and counts the same rows and deletes none. Raises the database's errors; what
+        was deleted before stays deleted.
         """
         with self._engine.connect() as connection:
             run = _Run(connection, self._settings, self.loop.stopping, dry_run=dry_run)
@@ -100,7 +101,7 @@ class _Run:
             after = names[-1]
         self._purge_name(self._in_transaction(retention.ages_of_nameless))
         if self._newest is not None:
-            # Counted back from the newest receipt of all: attempts, too, do not age while nobody works.
+            # Counted back from the newest receipt of all: attempts, too, do not age while no worker runs.
             cutoff = self._newest - timedelta(days=self._settings.receipt_days)
             self.purged.attempts = self._remove_older(
                 retention.ATTEMPTS_BY_TIME, cutoff, retention.remove_attempts
@@ -131,13 +132,13 @@ class _Run:
                 self._purge_sequenced(ages.node, self._before_lowest(ages.node, ages), last, cutoff)
 
     def _may_have_old(self, ages: Ages, last: int, cutoff: datetime) -> bool:
-        """Tell whether to look at the receipts of a node: that its oldest is neither young nor to be kept."""
+        """Tell whether the oldest receipt of a node may be expired, so that the node must be read."""
         if ages.lowest is None or ages.oldest_at is None:
             return last > 0
         return ages.lowest <= last and not cutoff <= ages.oldest_at <= self._now
 
     def _before_lowest(self, node: str, ages: Ages) -> int:
-        """Return the sequence behind which the receipts of a node begin."""
+        """Return the sequence before that of the first receipt of a node."""
         lowest = ages.lowest or self._in_transaction(retention.lowest, node) or 1
         return lowest - 1
 
@@ -153,12 +154,12 @@ class _Run:
         """Remove receipts up to the last old one before the first young one, at most up to `last`."""
         removed = after
         for rows in self._sequenced(node, after, last):
-            old, goes_on = last_old(rows, cutoff, self._now)
+            old, all_old = last_old(rows, cutoff, self._now)
             if old is not None:
                 for some in self._sequenced(node, removed, old):
                     self._remove_receipts(some)
                 removed = old
-            if not goes_on:
+            if not all_old:
                 return
 
     def _remove_node(self, node: str, after: int, sequence: int) -> None:
@@ -194,7 +195,7 @@ class _Run:
             if len(rows) < ROWS_AT_ONCE:
                 break
             last = rows[-1][1]
-            if self._dry_run:  # Those of the same moment are still there.
+            if self._dry_run:  # Rows of the same time are still there.
                 skip = sum(time == last for _, time in rows) + (skip if last == since else 0)
             since = last
         return removed
@@ -211,7 +212,7 @@ class _Run:
 def last_old(rows: Sequence[Sequenced], cutoff: datetime, now: datetime) -> tuple[int | None, bool]:
     """Return the sequence of the last old receipt before the first young one, and whether none is young.
 
-    One that is dated later than now tells nothing of its age: it goes with an old one behind it.
+    A receipt dated later than now has no known age: it is deleted together with an old one behind it.
     """
     old = None
     for row in rows:

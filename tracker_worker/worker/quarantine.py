@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The quarantine: events that may have crashed a worker are retried in isolation, and parked at the last.
+"""The quarantine: isolates events that were in flight when a worker crashed, and parks poison messages.
 
-`core.quarantine` has the rules; this is their memory in the database.
+`core.quarantine` has the rules; this class keeps the attempts in the database.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -26,7 +26,7 @@ from tracker_worker.worker.watchdog import Activity
 
 
 class Attempt(Struct, frozen=True):
-    """Decoded events that are settled together, with their attempts before this one and with it."""
+    """Decoded events that are committed together. `begun` are their attempts including this one."""
 
     events: list[Event]
     before: Attempts
@@ -68,7 +68,7 @@ class Quarantine:
                 yield from self._attempts(part, before)
 
     def take_back(self, attempt: Attempt, held: Iterable[Event]) -> None:
-        """Record that the events that are held were not in flight: a crash meanwhile is not theirs."""
+        """Take back the attempt of held events: a crash while they are held is not charged to them."""
         keys = _keys(event.delivery for event in held)
         if keys and attempt.begun != attempt.before:
             self._activity.step = "taking back attempts of events that are held"
@@ -77,7 +77,7 @@ class Quarantine:
             )
 
     def _counted(self, deliveries: Iterable[Delivery]) -> list[Counted]:
-        """Return deliveries with their attempts: only what comes again can have any."""
+        """Return deliveries with their attempts. Only redelivered events can have any."""
         keys = {id(delivery): attempts_key(delivery) for delivery in deliveries if delivery.redelivered}
         found = self._recorded(keys.values()) if keys else {}
         return [(delivery, found.get(keys.get(id(delivery), ""), NO_ATTEMPTS)) for delivery in deliveries]
@@ -115,9 +115,9 @@ class Quarantine:
             self._retries.persist(lambda: self._unit_of_work.record_attempts(recorded))
 
     def _crash_loop(self, delivery: Delivery, attempts: Attempts) -> Attempt:
-        """Return the attempt to park what crashed workers; undecoded if no worker survived decoding it."""
+        """Return the attempt that parks a poison message; it stays undecoded if decoding may be what crashes."""
         most = self._settings.max_attempts
-        text = f"the worker died {most} times while this event was under way"
+        text = f"the worker died {most} times while this event was in flight"
         bad = BadMessage(ErrorCode.WORKER_DIED, "$", text)
         event = undecoded_event(delivery, bad)
         if attempts.decoded:
@@ -126,5 +126,5 @@ class Quarantine:
 
 
 def _keys(deliveries: Iterable[Delivery]) -> list[str]:
-    """Return under which ids the attempts of these deliveries are recorded: of those that came before."""
+    """Return the keys of the attempts of those deliveries that are redelivered."""
     return [attempts_key(delivery) for delivery in deliveries if delivery.redelivered]

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The relay: publishes the outbox in id order and forgets a notification once the bus has it.
+"""The relay: publishes the outbox in id order and deletes each row once the broker has confirmed it.
 
-One relay at a time for a database, the one that holds the lease. One that lost it without noticing, because
-its process stood still, may repeat notifications; it cannot skip one or overtake another relay.
+One relay at a time publishes for a database: the one that holds the lease. A relay that lost its lease
+without noticing, because its process was stopped, may repeat notifications; it cannot skip one or publish one
+for the first time out of order.
 """
 
 import logging
@@ -36,36 +37,36 @@ T = TypeVar("T")
 
 
 class NotConfirmed(Exception):
-    """The bus refused a notification, or was lost before it confirmed all: what is left is sent again."""
+    """The broker did not confirm all notifications of a window: the rest is published again."""
 
 
 RETRIED = (
     *DATABASE_ERRORS, *CONNECTION_ERRORS, MessagingException, TopologyMismatch, NotConfirmed,
     NotificationRefused,
 )  # fmt: skip
-"""The relay waits for its database and its broker whatever they say: if it ended, the process would end, and
-the next one would meet the same row."""
+"""The relay retries whatever the database and the broker answer: if it ended, the process would end, and the
+next process would meet the same row."""
 
 WINDOW_BYTES = 8 * 1024 * 1024
-"""Of the bodies in a window: what the process holds of the outbox, and what is sent before confirms come."""
+"""Most bytes of bodies in a window: it bounds the memory of the relay, and what is in flight unconfirmed."""
 RETRY_INITIAL = 0.05
 COALESCE_SECONDS = 0.03
-"""How long commits may join in before a window is read. A caller who waits for one answer after the other
-gets them a fifth sooner, because the relay does not work at the same time."""
+"""How long the relay waits for further commits before it reads a window. Sequential calls are a fifth faster
+for it, because the relay does not run at the same time as the answer."""
 
 
 class Relay:
     """Owns one thread and one connection. A crash repeats at most a window of rows, and skips none.
 
-    Rows are removed a window at a time, or when there is nothing to publish: a lane's commit should not
-    have to wait for a delete after each of its batches. Which rows were published is forgotten together with
-    the database connection: the next one may reach a server that lost the last commits and gives their row
-    ids out again. The relay then repeats at most a window.
+    Rows are deleted a window at a time, or when there is nothing to publish, so that commits of a lane do not
+    wait for a delete after each batch. When the database connection is lost the relay forgets which rows it
+    has published, and repeats at most a window: the next connection may reach a server that lost the last
+    commits and assigns their row ids again.
 
-    A row that the bus refuses for itself is replaced by a `compute_node.event.error`, so that those behind it
-    go on.
+    A row that the broker refuses is replaced by a `compute_node.event.error`, so that it does not block the
+    rows behind it.
 
-    `owner` is an id that no other relay has; `clock` is UTC, `monotonic` is in seconds and never set.
+    `owner` is an id that no other relay has; `clock` is UTC, `monotonic` is in seconds and never set back.
     """
 
     def __init__(
@@ -94,12 +95,12 @@ class Relay:
         self._stats = stats
 
     def start(self) -> None:
-        """Start the thread; it begins with what an earlier process left."""
+        """Start the thread; it first publishes what an earlier process left in the outbox."""
         self.loop.wake()
         self.loop.start()
 
     def notify(self) -> None:
-        """Tell that a lane has committed. Any thread."""
+        """Wake the relay after a commit. Any thread."""
         self.loop.wake()
 
     def drain(self, timeout: float) -> bool:
@@ -110,9 +111,9 @@ class Relay:
         return drained
 
     def publish_window(self) -> bool:
-        """Publish what is waiting, at most a window; False when nothing was, or it is another relay's turn.
+        """Publish at most a window of the outbox; False if it is empty, or another relay holds the lease.
 
-        Raises NotConfirmed after a part of it.
+        Raises NotConfirmed if the broker confirmed only a part of the window.
         """
         if not self._owns_lease():
             return False
@@ -127,14 +128,14 @@ class Relay:
         return True
 
     def remove_published(self) -> None:
-        """Remove the rows that the bus has taken."""
+        """Delete the rows that the broker has confirmed."""
         if self._unremoved:
             with self._transaction() as connection:
                 outbox.remove(connection, self._unremoved)
             self._unremoved.clear()
 
     def _publish(self, rows: Sequence[OutboxRow]) -> None:
-        """Publish rows; halve them when the bus refuses one, until that one is alone, and replace it."""
+        """Publish rows. If the broker refuses one, split them until that one is alone, and replace it."""
         try:
             self._send(rows)
             return
@@ -143,9 +144,9 @@ class Relay:
                 raise
             reason = str(refusal)
         if len(rows) > 1:
-            half = len(rows) // 2
-            self._publish(rows[:half])
-            self._publish(rows[half:])
+            middle = len(rows) // 2
+            self._publish(rows[:middle])
+            self._publish(rows[middle:])
         else:
             self._send([self._replace(rows[0], reason)])
 
@@ -157,7 +158,7 @@ class Relay:
             raise NotConfirmed(f"{confirmed} of {len(rows)} notifications were confirmed")
 
     def _replace(self, row: OutboxRow, reason: str) -> OutboxRow:
-        """Put what can be sent in the place of a row that the bus refuses, under the same message id."""
+        """Replace a row that the broker refuses by an error notification with the same message id."""
         header = Header(row.message_id, self._settings.publisher_id, self._clock())
         notification, body = encode_refused(header, row.event_type, row.node, row.body, reason)
         substitute = replace(
@@ -175,7 +176,7 @@ class Relay:
 
     @contextmanager
     def _transaction(self) -> Iterator[sa.Connection]:
-        """Run the block in a transaction; forget what was published if the connection is given up."""
+        """Run the block in a transaction; forget which rows were published if it fails."""
         try:
             with self._database.transaction() as connection:
                 yield connection
@@ -206,7 +207,7 @@ class Relay:
             self._owned_until = 0.0
 
     def _step(self, woken: bool) -> None:
-        # A moment for the answers of the commit that woke it, and for the next commits to join in.
+        # Time for the answers of the commit that woke the relay, and for the next commits to join the window.
         self.loop.stopping.wait(COALESCE_SECONDS)
         self._publisher.keep_alive()
         self._publish_all()
@@ -214,7 +215,7 @@ class Relay:
             self._until_it_works(self.remove_published)
 
     def _finish(self) -> None:
-        """Publish what is left, and give up what this relay holds."""
+        """Publish what is left, then give back the lease and close the connections."""
         self._publish_all()
         self._until_it_works(self.remove_published)
         self._until_it_works(self._give_lease_back)
@@ -226,9 +227,9 @@ class Relay:
             pass
 
     def _until_it_works(self, action: Callable[[], T]) -> T | None:
-        """Broker or database away: try again until they are back, notifications wait in the outbox.
+        """Run an action and retry it while broker or database fail; notifications wait in the outbox.
 
-        Return None where the relay is abandoned.
+        Return None once the relay is abandoned.
         """
         retrying = retrying_with_back_off(
             retry_if_exception_type(RETRIED),

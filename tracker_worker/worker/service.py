@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The composition root: the one place that knows concrete classes, the clock, the ids and the
-configuration.
-"""
+"""The composition root: the only module that knows concrete classes, clocks, ids and the configuration."""
 
 import logging
 import os
@@ -63,23 +61,23 @@ class Ingress(Protocol):
     """Where deliveries come from."""
 
     def start(self) -> None:
-        """Take what comes."""
+        """Begin to take deliveries."""
         ...
 
     def stop(self) -> None:
-        """Take no more; what was taken is still answered."""
+        """Take no more deliveries; those that were taken are still answered."""
         ...
 
     def close(self, timeout: float) -> bool:
-        """Send what is answered, give back the rest; tells whether `timeout` seconds were enough."""
+        """Send the answers, give the rest back to the broker; tells whether `timeout` seconds were enough."""
         ...
 
 
 class Worker:
-    """One worker: ingress, lanes, relay, purge, watchdog on one engine. The transports and the engine stay
-    the caller's.
+    """One worker: ingress, lanes, relay, purge and watchdog on one engine. The caller closes the transports
+    and the engine.
 
-    `failed` is called when one of its threads ends by an error that it does not know.
+    `failed` is called when an unhandled exception ends one of the worker's threads.
     """
 
     def __init__(
@@ -104,7 +102,7 @@ class Worker:
         publisher = _publisher(settings, notification_transport, self._stats)
         context = batch_context_of(settings)
         relay = replace(settings.relay, publisher_id=context.publisher_id)
-        # The id besides: in containers, processes of different workers have the same number.
+        # With an id: in containers, processes of different workers have the same pid.
         owner = f"{settings.host}:{os.getpid()}:{new_id()}"
         self._relay = Relay(engine, publisher, relay, owner, utc_now, time.monotonic, fail, self._stats)
         self._purge = Purge(engine, settings.retention, fail)
@@ -131,7 +129,7 @@ class Worker:
         return self._stats.snapshot()
 
     def start(self) -> None:
-        """Start: what an earlier process left is published first, commands are taken last."""
+        """Start: the relay publishes what an earlier process left first, commands are taken last."""
         self._relay.start()
         self._purge.start()
         self._watchdog.start()

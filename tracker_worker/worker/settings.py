@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is configured about a worker and its parts: frozen values, which `configuration` makes."""
+"""Settings of a worker and its parts: frozen values, which `configuration` makes from the options."""
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -11,8 +11,8 @@ MEBIBYTE = 1024 * 1024
 
 
 class LaneSettings(Struct, frozen=True):
-    """Bounds of a lane: events and bytes of a batch, attempts of an event, cached nodes; seconds between
-    retries, of uptime before last attempts, between looks at held nodes.
+    """Settings of a lane: events and bytes of a batch, deliveries of a partition in the inbox, attempts of an
+    event, cached nodes, seconds of the first and the longest pause between retries.
     """
 
     batch_size: int = 256
@@ -25,10 +25,10 @@ class LaneSettings(Struct, frozen=True):
     min_uptime: float = 5.0
     """Seconds of uptime before the worker makes the last attempt of an event."""
     recheck_seconds: float = 5.0
-    """How often a node whose ledger is broken is loaded again, while its events are held."""
+    """Interval at which a broken node is loaded again while its events are held, in seconds."""
 
     def for_lane(self, number: int) -> "LaneSettings":
-        """Return those of one lane of a process, counted from 0.
+        """Return the settings of one lane of a process, counted from 0.
 
         Lanes are staggered, so that two lanes do not make a last attempt at the same time and a crash is
         charged to one event only.
@@ -37,9 +37,9 @@ class LaneSettings(Struct, frozen=True):
 
 
 class RelaySettings(Struct, frozen=True):
-    """Rows that may be published and not yet removed; seconds between looks when no lane of this process
-    called; seconds after which another relay may publish if this one says nothing more; in whose name it
-    tells that a row was refused.
+    """Settings of the relay: rows that may be published and not yet deleted (`window`), seconds between polls
+    when no lane wakes it, longest pause between retries, seconds that a lease lasts without renewal, and the
+    publisher id of the errors that replace refused rows.
     """
 
     window: int = 200
@@ -50,10 +50,10 @@ class RelaySettings(Struct, frozen=True):
 
 
 class Retention(Struct, frozen=True):
-    """How long rows are kept, in days, and how many of a node's newest receipts whatever their age.
+    """Days that rows are kept, and how many of a node's newest receipts are kept whatever their age.
 
-    A redelivery is of a recent event: with `newest_receipts` kept, a clock of the database that was wrong for
-    a while makes none of them be applied again.
+    Redelivered events are recent: `newest_receipts` keeps them from being applied twice even where the clock
+    of the database was wrong for a while.
     """
 
     receipt_days: int = 7

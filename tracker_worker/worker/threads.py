@@ -11,7 +11,7 @@ LOG = logging.getLogger(__name__)
 
 
 def worker_thread(name: str, run: Callable[[], None], failed: Callable[[], None]) -> threading.Thread:
-    """Return a thread, not started. `failed` is called on it when `run` raises: the worker needs them all."""
+    """Return a thread that is not started. If `run` raises, the thread logs it and calls `failed`."""
 
     def guarded() -> None:
         mismatch = None
@@ -22,7 +22,7 @@ def worker_thread(name: str, run: Callable[[], None], failed: Callable[[], None]
             mismatch = str(error)
         except BaseException:
             LOG.critical("Thread %s ended by an unexpected error", name, exc_info=True)
-        if mismatch is not None:  # Said out here: oslo.log adds the error that is being handled.
+        if mismatch is not None:  # Logged outside of `except`: oslo.log adds the error that is being handled.
             LOG.critical("%s", mismatch)
         failed()
 

@@ -37,7 +37,7 @@ class Activity:
             self._current = None
 
     def progressed(self) -> None:
-        """A part of it is committed: a long piece of work is no stall."""
+        """Note that a part of the work is committed: a long piece of work is not a stall."""
         current = self._current
         if current is not None:
             self._current = (self._monotonic(), current[1])
@@ -52,32 +52,32 @@ class Activity:
 
 
 class Watchdog:
-    """Owns one thread, which looks at the activities of all lanes once a second."""
+    """Owns one thread, which checks the activities of all lanes once a second."""
 
     def __init__(self, activities: Sequence[Activity], failed: Callable[[], None]) -> None:
         self._activities = activities
-        self._told: dict[str, float] = {}
-        self._loop = Loop("watchdog", lambda _woken: self.look(), INTERVAL_SECONDS, failed)
+        self._reported: dict[str, float] = {}
+        self._loop = Loop("watchdog", lambda _woken: self.check(), INTERVAL_SECONDS, failed)
 
     def start(self) -> None:
         """Start the thread."""
         self._loop.start()
 
     def stop(self) -> None:
-        """Tell the thread to end. It need not be waited for."""
+        """Have the thread end. The caller need not wait for it."""
         self._loop.stop()
 
-    def look(self) -> None:
-        """Log each lane that is stalled, every STALL_SECONDS; and once that it goes on."""
+    def check(self) -> None:
+        """Log each stalled lane every STALL_SECONDS, and once that it makes progress again."""
         for activity in self._activities:
             stalled = activity.stalled()
             seconds, what = stalled if stalled is not None else (0.0, "")
-            told = self._told.get(activity.name, 0.0)
-            if seconds < told:
-                LOG.warning("%s goes on", activity.name)
-                told = self._told[activity.name] = 0.0
-            if seconds - told >= STALL_SECONDS:
-                self._told[activity.name] = seconds
+            reported = self._reported.get(activity.name, 0.0)
+            if seconds < reported:
+                LOG.warning("%s makes progress again", activity.name)
+                reported = self._reported[activity.name] = 0.0
+            if seconds - reported >= STALL_SECONDS:
+                self._reported[activity.name] = seconds
                 LOG.warning("%s has made no progress for %.0f s: %s", activity.name, seconds, what)
 
 

@@ -24,11 +24,11 @@ def watchdog(activity):
 def test_stalled_lane_is_named_with_its_step_again_and_again(clock, activity, watchdog, caplog):
     with activity.on("a batch of 3"):
         activity.step = "committing node-1"
-        watchdog.look()
+        watchdog.check()
         assert caplog.messages == []
         for second in range(35):
             clock[0] = 100.0 + second
-            watchdog.look()
+            watchdog.check()
     assert caplog.messages == [
         f"lane-0 has made no progress for {seconds} s: a batch of 3, at: committing node-1"
         for seconds in (10, 20, 30)
@@ -38,11 +38,11 @@ def test_stalled_lane_is_named_with_its_step_again_and_again(clock, activity, wa
 def test_lane_that_goes_on_after_a_stall_says_so_once(clock, activity, watchdog, caplog):
     with activity.on("a batch of 3"):
         clock[0] += STALL_SECONDS
-        watchdog.look()
+        watchdog.check()
         activity.progressed()
-        watchdog.look()
-        watchdog.look()
-    assert caplog.messages[1:] == ["lane-0 goes on"]
+        watchdog.check()
+        watchdog.check()
+    assert caplog.messages[1:] == ["lane-0 makes progress again"]
 
 
 def test_long_batch_that_commits_in_parts_is_no_stall(clock, activity, watchdog, caplog):
@@ -50,13 +50,13 @@ def test_long_batch_that_commits_in_parts_is_no_stall(clock, activity, watchdog,
         for _ in range(10):
             clock[0] += STALL_SECONDS - 1
             activity.progressed()
-            watchdog.look()
+            watchdog.check()
     assert caplog.messages == []
 
 
 def test_idle_lane_is_no_stall(clock, watchdog, caplog):
     clock[0] += 10 * STALL_SECONDS
-    watchdog.look()
+    watchdog.check()
     assert caplog.messages == []
 
 
