@@ -5,7 +5,7 @@ import sqlite3
 
 from sqlalchemy.exc import NoSuchModuleError
 
-from tracker_worker.core.urls import driver_error
+from tracker_worker.core.error_text import driver_error
 from tracker_worker.db.errors import is_right_missing
 
 SUPPORTED = "supported are postgresql://, mysql:// (MariaDB too) and sqlite:///"

@@ -19,12 +19,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from tracker_worker.cmd.advice import way_out
 from tracker_worker.cmd.urls import checked_url, hide_secrets, url_of
 from tracker_worker.conf import opts
+from tracker_worker.core.error_text import driver_text
 from tracker_worker.core.urls import (
     ESCAPES,
     URLRefused,
     check_transport_url,
     check_url,
-    driver_text,
     redacted,
     secrets_of,
     shown_url,

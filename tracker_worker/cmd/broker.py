@@ -9,7 +9,8 @@ import amqp
 from tracker_worker.bus.rabbit.connection import CONNECTION_ERRORS, BrokerSettings, close_connection, connect
 from tracker_worker.bus.rabbit.permissions import alarm_of
 from tracker_worker.cmd.failures import CommandFailed
-from tracker_worker.core.urls import driver_text, secrets_of
+from tracker_worker.core.error_text import driver_text
+from tracker_worker.core.urls import secrets_of
 
 
 @contextmanager

@@ -16,7 +16,8 @@ from tracker_worker.cmd import bootstrap, misconfiguration, sharing
 from tracker_worker.cmd.failures import CommandFailed, exit_code_of, reading_options
 from tracker_worker.cmd.reload import reload_options
 from tracker_worker.cmd.signals import FAILED, Signals
-from tracker_worker.core.urls import error_text, shown_url
+from tracker_worker.core.error_text import error_text
+from tracker_worker.core.urls import shown_url
 from tracker_worker.worker.service import Worker
 from tracker_worker.worker.settings import WorkerSettings
 

@@ -156,31 +156,3 @@ def redacted(text: str, secrets: Iterable[str]) -> str:
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, MASK)
     return text
-
-
-def error_text(error: BaseException, secrets: Iterable[str] = ()) -> str:
-    """Return the type of an error and the first line of what it says, without secrets."""
-    return redacted(f"{type(error).__name__}: {_said(error)}", secrets)
-
-
-def driver_text(error: BaseException, secrets: Iterable[str] = ()) -> str:
-    """Return the first line of what a server or a driver says, without secrets; the type if that is empty."""
-    return redacted(_said(error) or type(error).__name__, secrets)
-
-
-def driver_error(error: BaseException) -> BaseException:
-    """Return the driver's error: those of SQLAlchemy and oslo.db around it quote the statement."""
-    while (inner := getattr(error, "orig", None) or getattr(error, "inner_exception", None)) is not None:
-        error = inner
-    return error
-
-
-def _said(error: BaseException) -> str:
-    """Return the first line of an error's own text: py-amqp and PyMySQL put numbers around theirs."""
-    said = driver_error(error)
-    match said.args:
-        case (int(number), str(text)) if not isinstance(said, OSError):
-            text = f"{text} ({number})"
-        case _:
-            text = getattr(said, "reply_text", None) or str(said)
-    return next(iter(text.splitlines()), "")

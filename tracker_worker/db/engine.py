@@ -26,7 +26,8 @@ from tenacity import (
 )
 from tenacity.stop import stop_never
 
-from tracker_worker.core.urls import error_text, secrets_of, shown_url
+from tracker_worker.core.error_text import error_text
+from tracker_worker.core.urls import secrets_of, shown_url
 from tracker_worker.db import sessions
 from tracker_worker.db.errors import DATABASE_ERRORS
 

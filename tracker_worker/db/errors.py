@@ -11,7 +11,7 @@ from typing import Any
 from oslo_db import exception as db_exception
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError, StatementError
 
-from tracker_worker.core.urls import driver_error, error_text
+from tracker_worker.core.error_text import driver_error
 from tracker_worker.db.bulk import RowsTooLarge
 from tracker_worker.db.store import StaleNode
 
@@ -134,11 +134,6 @@ def is_write_refused(error: BaseException) -> bool:
         or _number(original) in _READ_ONLY_NUMBERS
         or getattr(original, "sqlite_errorname", "").startswith("SQLITE_READONLY")
     )
-
-
-def reason_of(error: BaseException | None) -> str:
-    """Return what the driver said, in one line without the statement or its values."""
-    return error_text(error) if error is not None else ""
 
 
 def _state(original: Any) -> str:

@@ -8,8 +8,8 @@ from functools import partial
 from tracker_worker.core.batch import Batch, BatchContext, Snapshot
 from tracker_worker.core.decode import Event, attempts_key
 from tracker_worker.core.delivery import Delivery
+from tracker_worker.core.error_text import error_text
 from tracker_worker.core.held import HeldEvents
-from tracker_worker.db.errors import reason_of
 from tracker_worker.db.store import NodesBroken
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.node import rebuilt, shown
@@ -92,11 +92,11 @@ class BrokenNodes:
         return self._release(names)
 
     def recheck(self) -> list[Delivery]:
-        """Do what `repair` does, then load the other broken nodes again: an operator may have rebuilt them."""
+        """Do what `repair` does, then load the other broken nodes: an operator may have rebuilt them."""
         return self.repair() + self._release(self.held.nodes)
 
     def _answer_reads(self, reads: Sequence[Event]) -> None:
-        """Answer reads with an error instead of holding them: a read changes nothing, and its caller waits."""
+        """Answer reads with an error instead of holding them: a read changes nothing, its caller waits."""
         if keys := [attempts_key(event.delivery) for event in reads if event.delivery.redelivered]:
             self._activity.step = "deleting attempts of reads"
             self._retries.persist(lambda: self._unit_of_work.forget_attempts(keys))
@@ -105,7 +105,7 @@ class BrokenNodes:
             send_answer(event.delivery, NodeBroken(text))
 
     def _release(self, nodes: Iterable[str]) -> list[Delivery]:
-        """Return the held deliveries of those nodes whose ledger is consistent, and hold these nodes no more."""
+        """Return the held deliveries of nodes whose ledger is consistent now, and stop holding them."""
         names = set(nodes)
         while names:
             try:
@@ -130,7 +130,7 @@ class BrokenNodes:
         except Exception as error:
             if self._retries.abandoned:
                 raise
-            failure = reason_of(error)
+            failure = error_text(error)
         LOG.error("Node %s cannot be rebuilt from its claims: %s", name, failure)
 
     def _rebuild(self, name: str) -> None:

@@ -12,9 +12,10 @@ from msgspec.structs import replace
 
 from tracker_worker.core.batch import Batch, BatchContext, Snapshot
 from tracker_worker.core.decode import Event, internal_error
+from tracker_worker.core.error_text import error_text
 from tracker_worker.core.records import DeadLetter
 from tracker_worker.core.replies import WORKER_FAULTS
-from tracker_worker.db.errors import DATABASE_ERRORS, is_data_error, reason_of
+from tracker_worker.db.errors import DATABASE_ERRORS, is_data_error
 from tracker_worker.db.store import NodesBroken
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.commands import UpdateAvailableResource
@@ -86,7 +87,7 @@ class Committer:
             bad = BadMessage(ErrorCode.DATABASE_REJECTS, "$", text)
         if len(events) == 1:
             if isinstance(error, DATABASE_ERRORS):
-                LOG.error("The database refuses event %s: %s", events[0].event_id, reason_of(error))
+                LOG.error("The database refuses event %s: %s", events[0].event_id, error_text(error))
             return self._park(replace(events[0], error=bad))
         middle = len(events) // 2
         return self.commit(events[:middle]) + self.commit(events[middle:])

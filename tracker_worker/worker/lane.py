@@ -11,8 +11,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 
 from tracker_worker.core.batch import BatchContext
+from tracker_worker.core.error_text import error_text
 from tracker_worker.core.held import repairs
-from tracker_worker.db.errors import DATABASE_ERRORS, reason_of
+from tracker_worker.db.errors import DATABASE_ERRORS
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.worker.broken_nodes import BrokenNodes
 from tracker_worker.worker.committer import Committer
@@ -72,7 +73,7 @@ class Lane:
         self._unit_of_work.close()
 
     def step(self) -> bool:
-        """Take the deliveries that are waiting, at most a batch, and commit them; False if none was waiting."""
+        """Take the waiting deliveries, at most a batch, and commit them; False if there were none."""
         is_warm = self._closing.is_set() or self._monotonic() >= self._warm_at
         if is_warm:
             self.inbox.resume()
@@ -125,6 +126,6 @@ class Lane:
         except DATABASE_ERRORS as error:
             if not self._abandoned.is_set():
                 raise
-            failure = reason_of(error)
+            failure = error_text(error)
         if failure is not None:
             LOG.warning("Gave up on %s, it was not answered: %s", what, failure)

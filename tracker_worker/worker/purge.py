@@ -16,8 +16,9 @@ from typing import TypeVar
 import sqlalchemy as sa
 from msgspec import Struct
 
+from tracker_worker.core.error_text import error_text
 from tracker_worker.db import retention
-from tracker_worker.db.errors import DATABASE_ERRORS, reason_of
+from tracker_worker.db.errors import DATABASE_ERRORS
 from tracker_worker.db.retention import ROWS_AT_ONCE, Ages, ByTime, Sequenced
 from tracker_worker.worker.loop import Loop
 from tracker_worker.worker.settings import Retention
@@ -71,7 +72,7 @@ class Purge:
         try:
             self.run_once()
         except DATABASE_ERRORS as error:
-            failure = reason_of(error)
+            failure = error_text(error)
         if failure is not None:
             LOG.warning("Old rows stay until the next purge: %s", failure)
 

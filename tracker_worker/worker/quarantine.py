@@ -115,7 +115,7 @@ class Quarantine:
             self._retries.persist(lambda: self._unit_of_work.record_attempts(recorded))
 
     def _crash_loop(self, delivery: Delivery, attempts: Attempts) -> Attempt:
-        """Return the attempt that parks a poison message; it stays undecoded if decoding may be what crashes."""
+        """Return the attempt that parks a poison message, undecoded if decoding may cause the crashes."""
         most = self._settings.max_attempts
         text = f"the worker died {most} times while this event was in flight"
         bad = BadMessage(ErrorCode.WORKER_DIED, "$", text)

@@ -21,12 +21,13 @@ from tenacity import RetryCallState, retry_if_exception_type
 from tracker_worker.bus.publisher import NotificationRefused, Publisher
 from tracker_worker.bus.rabbit.connection import CONNECTION_ERRORS
 from tracker_worker.bus.rabbit.queues import TopologyMismatch
+from tracker_worker.core.error_text import error_text
 from tracker_worker.core.notification_body import Header, encode_refused
 from tracker_worker.core.records import OutboxRow
 from tracker_worker.core.stats import Stats
 from tracker_worker.db import leases, outbox
 from tracker_worker.db.connection import LazyConnection
-from tracker_worker.db.errors import DATABASE_ERRORS, reason_of
+from tracker_worker.db.errors import DATABASE_ERRORS
 from tracker_worker.worker.loop import Loop
 from tracker_worker.worker.retries import retrying_with_back_off
 from tracker_worker.worker.settings import RelaySettings
@@ -246,4 +247,4 @@ class Relay:
 
 def _log_retry(retry_state: RetryCallState) -> None:
     error = retry_state.outcome.exception() if retry_state.outcome else None
-    LOG.warning("Notifications wait (%d): %s", retry_state.attempt_number, reason_of(error))
+    LOG.warning("Notifications wait (%d): %s", retry_state.attempt_number, error_text(error))

@@ -18,13 +18,13 @@ from tenacity.nap import sleep_using_event
 from tenacity.retry import retry_base
 from tenacity.stop import stop_base, stop_never
 
+from tracker_worker.core.error_text import error_text
 from tracker_worker.db.errors import (
     DATABASE_ERRORS,
     is_connection_lost,
     is_data_error,
     is_duplicate,
     is_statement_timeout,
-    reason_of,
 )
 from tracker_worker.db.store import StaleNode
 from tracker_worker.db.unit_of_work import UnitOfWork
@@ -120,8 +120,8 @@ class Retries:
         without its last commits.
         """
         error = retry_state.outcome.exception() if retry_state.outcome else None
-        LOG.warning("Batch is tried again (%d): %s", retry_state.attempt_number, reason_of(error))
-        self._activity.step = f"pause before retry {retry_state.attempt_number}, after {reason_of(error)}"
+        LOG.warning("Batch is tried again (%d): %s", retry_state.attempt_number, error_text(error))
+        self._activity.step = f"pause before retry {retry_state.attempt_number}, after {error_text(error)}"
         if isinstance(error, StaleNode):
             self._unit_of_work.close()
         else:

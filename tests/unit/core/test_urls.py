@@ -1,10 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which URLs are refused, and what is shown of the others."""
 
-import amqp
-import pymysql
 import pytest
-from sqlalchemy.exc import OperationalError
 
 from tracker_worker.core.urls import (
     MASK,
@@ -12,8 +9,6 @@ from tracker_worker.core.urls import (
     URLRefused,
     check_transport_url,
     check_url,
-    driver_text,
-    error_text,
     redacted,
     secrets_of,
     shown_url,
@@ -148,23 +143,3 @@ def test_secrets_leave_out_what_may_be_shown_and_what_is_in_every_word():
     assert (
         secrets_of(None, "fake://", "rabbit://guest:guest@host", "mysql://user:nova@host/nova") == frozenset()
     )
-
-
-def test_error_text_is_the_driver_s_first_line_without_secrets():
-    driver = RuntimeError("failed to resolve host 'PART9@127.0.0.1'\nmore")
-    error = OperationalError("SELECT 1", {"bound": "value"}, driver)
-    assert error_text(error, ["PART9"]) == "OperationalError: failed to resolve host '***@127.0.0.1'"
-    assert error_text(ValueError()) == "ValueError: "
-
-
-@pytest.mark.parametrize(
-    ("error", "said"),
-    [
-        (amqp.AccessRefused("ACCESS_REFUSED - Login was refused"), "ACCESS_REFUSED - Login was refused"),
-        (pymysql.OperationalError(1045, "Access denied"), "Access denied (1045)"),
-        (ConnectionRefusedError(111, "Connection refused"), "[Errno 111] Connection refused"),
-        (TimeoutError(), "TimeoutError"),
-    ],
-)
-def test_driver_text_is_what_the_server_says_without_numbers_around_it(error, said):
-    assert driver_text(error) == said

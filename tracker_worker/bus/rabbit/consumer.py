@@ -17,8 +17,8 @@ from tracker_worker.bus.rabbit.queues import Topology, declare
 from tracker_worker.bus.rabbit.replies import Replies
 from tracker_worker.bus.rabbit.subscription import Subscription, SubscriptionSettings
 from tracker_worker.core.delivery import EventSink
+from tracker_worker.core.error_text import driver_text
 from tracker_worker.core.stats import Stats
-from tracker_worker.core.urls import driver_text
 
 LOG = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ import amqp
 
 from tracker_worker.bus.rabbit.connection import CONNECTION_ERRORS, BrokerSettings, close_connection, connect
 from tracker_worker.bus.rabbit.socket_io import read_waiting, waiting
-from tracker_worker.core.urls import driver_text
+from tracker_worker.core.error_text import driver_text
 
 LOG = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ from tracker_worker.bus.publisher import EncodedNotification, NotificationRefuse
 from tracker_worker.bus.rabbit.connection import CONNECTION_ERRORS, BrokerSettings
 from tracker_worker.bus.rabbit.publish_connection import PublishConnection
 from tracker_worker.bus.rabbit.queues import TopologyMismatch, declare_notifications, notification_queue
+from tracker_worker.core.error_text import driver_text
 from tracker_worker.core.stats import Stats
-from tracker_worker.core.urls import driver_text
 
 LOG = logging.getLogger(__name__)
 
