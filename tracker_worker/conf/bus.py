@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""[bus]: where commands come from."""
+"""[bus]: the exchange and the queues of commands."""
 
 from oslo_config import cfg
 
@@ -13,9 +13,9 @@ OPTS = [
         default=EXCHANGE,
         regex=r"^[A-Za-z0-9._-]{1,127}\Z",
         help="""
-Exchange that compute managers cast to.
+Exchange on which compute managers publish commands.
 
-Change it only to run several independent trackers on one virtual host; clients need the same value.
+Change it only to run several independent trackers on one virtual host. Clients need the same value.
 """,
     ),
     cfg.IntOpt(
@@ -24,21 +24,21 @@ Change it only to run several independent trackers on one virtual host; clients 
         min=1,
         max=1024,
         help="""
-Number of partitions, each a queue with one active consumer; a node belongs to crc32(name) modulo this.
+Number of partitions. Each is a queue with one active consumer. A node belongs to partition crc32(name)
+modulo this number.
 
 Clients and all workers need the same value: an event on the wrong partition is kept as a dead letter.
-Raise it, with everything stopped and the queues empty, when more than this many workers shall share the
-load.
+Raise it to share the load between more workers than this, with everything stopped and the queues empty.
 """,
     ),
     cfg.StrOpt(
         "management_url",
         secret=True,
         help="""
-RabbitMQ's management API with user and password, as in http://user:password@host:15672.
+URL of RabbitMQ's management API with user and password, as in http://user:password@host:15672.
 
-``tracker-worker-manage queues list`` asks it which worker is active; nothing else uses it. Set it where the
-API is not at the first host of transport_url, with that user, on port 15672 (with TLS 15671).
+Only ``tracker-worker-manage queues list`` uses it, to tell which worker is active. By default the API is
+expected on the first host of ``transport_url``, with its user, on port 15672 (with TLS 15671).
 """,
     ),
 ]

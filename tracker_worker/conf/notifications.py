@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""[notifications]: where notifications go.
+"""[notifications]: where notifications are published.
 
-What sends them, or nothing, is [oslo_messaging_notifications] driver.
+[oslo_messaging_notifications] driver turns them on or off.
 """
 
 from oslo_config import cfg
@@ -14,9 +14,9 @@ OPTS = [
         default="nova",
         regex=r"^[A-Za-z0-9._-]{1,127}\Z",
         help="""
-Exchange that notifications are published on; the default is where consumers of Nova's notifications listen.
+Exchange on which notifications are published. The default is the exchange of Nova's notifications.
 
-Change it when the consumers listen elsewhere.
+Change it when the consumers bind their queues to another exchange.
 """,
     ),
     cfg.StrOpt(
@@ -24,7 +24,7 @@ Change it when the consumers listen elsewhere.
         default="versioned_notifications",
         regex=r"^[A-Za-z0-9._-]{1,127}\Z",
         help="""
-Topic of notifications; the queues are topic.info and topic.error.
+Topic of notifications. Their queues are ``<topic>.info`` and ``<topic>.error``.
 
 Change it when Nova's [notifications] versioned_notifications_topics was changed.
 """,
@@ -35,9 +35,9 @@ Change it when Nova's [notifications] versioned_notifications_topics was changed
         min=1,
         max=10000,
         help="""
-Notifications that are published before their rows are removed from the outbox.
+Maximum number of notifications that are published before their rows are deleted from the outbox.
 
-A crash repeats at most this many of them. Lower it where consumers cannot drop repetitions by message_id.
+A crash repeats at most this many. Lower it where consumers cannot drop duplicates by ``message_id``.
 """,
     ),
 ]

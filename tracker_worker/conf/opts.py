@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All options of the project, and the defaults that options of libraries have here.
+"""All options of the project, and its defaults for options of libraries.
 
 Both are entry points for oslo-config-generator, so that the sample shows what a worker does by default.
 """
@@ -19,15 +19,15 @@ from tracker_worker.conf import bus, notifications, pci, tracker, worker
 _GROUPS: tuple[ModuleType, ...] = (bus, notifications, pci, tracker, worker)
 
 TRANSPORT_URL = "fake://"
-"""What stays within the process: a worker without a broker may be started, to see whether it starts."""
+"""The in-memory transport: a worker can be started without a broker, to try it."""
 _LEVELS = {
     **dict.fromkeys(
         ("alembic", "amqp", "kombu", "oslo_db", "oslo_messaging", "sqlalchemy", "urllib3"), "WARNING"
     ),
-    # These log a traceback of what they raise as well: whoever catches it says what is wrong.
+    # These also log a traceback of each error that they raise; the caller logs that error in one line.
     **dict.fromkeys(("oslo_db.sqlalchemy.exc_filters", "stevedore"), "CRITICAL"),
 }
-"""Of libraries' loggers, the least that they say."""
+"""Minimum levels of libraries' loggers."""
 _LIBRARIES = ("oslo.config", "oslo.db", "oslo.log", "oslo.messaging")
 
 STATE_PATH = cfg.StrOpt(
@@ -37,7 +37,7 @@ STATE_PATH = cfg.StrOpt(
     help="""
 Directory of the embedded SQLite database, used while [database] connection is not set.
 
-Change it where the service's user may write elsewhere only.
+Change it where the service's user cannot write there.
 """,
 )
 
@@ -66,13 +66,13 @@ def list_opts() -> list[tuple[str | cfg.OptGroup, list[cfg.Opt]]]:
 def known_options(conf: cfg.ConfigOpts) -> dict[str, set[str]]:
     """Return the names that configuration files may have, by group, former names included.
 
-    They are what is registered and what the sample shows besides: options of transports that are not in use.
+    They are the registered options and those of the sample, which has options of unused transports too.
     """
     known = defaultdict(set, {"DEFAULT": set(conf)})
     for name in conf:
         try:
             value = conf[name]
-        except (cfg.Error, ValueError):  # An option's wrong value, which is told where it is used.
+        except (cfg.Error, ValueError):  # A wrong value is reported where it is used.
             continue
         if isinstance(value, cfg.ConfigOpts.GroupAttr):
             known[name] |= set(value)

@@ -12,22 +12,23 @@ OPTS = [
         "capacity_check",
         default="limits",
         choices=[
-            ("limits", "test a claim against the limits that came with it, as Nova's tracker did"),
-            ("capacity", "where no limit came, also test what Placement would"),
+            ("limits", "test a claim against the limits that it carries, as Nova's tracker did"),
+            ("capacity", "where it carries no limit, also test what Placement would"),
             ("none", "test nothing; the scheduler alone decides"),
         ],
         help="""
 How strictly a claim's memory, disk and vcpus are tested.
 
-With ``limits`` a claim that comes without limits is granted, whatever it asks for and the node has.
+With ``limits`` a claim that carries no limits is granted, whatever it requests and whatever is free.
 
-Change it to ``capacity`` when claims reach the worker without limits and nobody else (Placement) guards the
-capacity; change it to ``none`` when the worker only mirrors another tracker.
+Change it to ``capacity`` when claims carry no limits and Placement does not guard the capacity. Change it to
+``none`` when the worker only mirrors another tracker.
 
-With ``capacity`` a claim is granted when all claims with it are not above (total - reserved) * ratio, and it
-alone is not above the total, whatever the ratio. ``resources:VCPU``, ``resources:MEMORY_MB`` and
-``resources:DISK_GB`` in the flavor's extra specs are tested instead of the flavor's amounts; what is 0 is not
-tested, as on nodes of Ironic. What is counted as used is the flavor's in any case.
+With ``capacity`` a claim is granted if the sum of all claims, including it, does not exceed
+(total - reserved) * ratio, and the claim alone does not exceed the total. ``resources:VCPU``,
+``resources:MEMORY_MB`` and ``resources:DISK_GB`` in the flavor's extra specs are tested instead of the
+flavor's amounts; an amount of 0 is not tested, as on nodes of Ironic. The usage of
+the claim is that of the flavor in any case.
 """,
     ),
     cfg.IntOpt(
@@ -36,9 +37,9 @@ tested, as on nodes of Ironic. What is counted as used is the flavor's in any ca
         min=0,
         max=2**31 - 1,
         help="""
-Memory in MB that a node keeps for itself, for reports that bring no value of their own.
+Memory in MB that is reserved for the host, for reports without a value of their own.
 
-Change it when compute managers do not send reserved_host_memory_mb and their hosts need another amount;
+Change it when compute managers do not send reserved_host_memory_mb and their hosts need another amount. It
 must be the same for all workers. It takes effect at each node's next report.
 """,
     ),
@@ -48,9 +49,9 @@ must be the same for all workers. It takes effect at each node's next report.
         min=0,
         max=2**31 - 1,
         help="""
-Disk in MB that a node keeps for itself, for reports that bring no value of their own.
+Disk in MB that is reserved for the host, for reports without a value of their own.
 
-Change it when compute managers do not send reserved_host_disk_mb and their hosts keep disk for themselves.
+Change it when compute managers do not send reserved_host_disk_mb and their hosts need disk for themselves.
 """,
     ),
     cfg.IntOpt(
@@ -59,9 +60,9 @@ Change it when compute managers do not send reserved_host_disk_mb and their host
         min=0,
         max=65536,
         help="""
-Number of vcpus that a node keeps for itself, for reports that bring no value of their own.
+Number of vcpus that are reserved for the host, for reports without a value of their own.
 
-Change it when compute managers do not send reserved_host_cpus and their hosts keep cpus for themselves.
+Change it when compute managers do not send reserved_host_cpus and their hosts need cpus for themselves.
 """,
     ),
     cfg.Opt(
@@ -69,9 +70,9 @@ Change it when compute managers do not send reserved_host_cpus and their hosts k
         type=FiniteFloat(min=0.01, max=1000.0),
         default=4.0,
         help="""
-Virtual to physical cpus, for reports that bring no ratio of their own (0.0 counts as none).
+Ratio of virtual to physical cpus, for reports without a ratio of their own (0.0 counts as none).
 
-Used with ``capacity_check = capacity`` and shown in the node view. Change it together with Placement's.
+Used with ``capacity_check = capacity`` and shown in the node view. Keep it equal to the ratio in Placement.
 """,
     ),
     cfg.Opt(
@@ -79,9 +80,9 @@ Used with ``capacity_check = capacity`` and shown in the node view. Change it to
         type=FiniteFloat(min=0.01, max=1000.0),
         default=1.0,
         help="""
-Virtual to physical memory, for reports that bring no ratio of their own (0.0 counts as none).
+Ratio of virtual to physical memory, for reports without a ratio of their own (0.0 counts as none).
 
-Used with ``capacity_check = capacity`` and shown in the node view. Change it together with Placement's.
+Used with ``capacity_check = capacity`` and shown in the node view. Keep it equal to the ratio in Placement.
 """,
     ),
     cfg.Opt(
@@ -89,22 +90,22 @@ Used with ``capacity_check = capacity`` and shown in the node view. Change it to
         type=FiniteFloat(min=0.01, max=1000.0),
         default=1.0,
         help="""
-Virtual to physical disk, for reports that bring no ratio of their own (0.0 counts as none).
+Ratio of virtual to physical disk, for reports without a ratio of their own (0.0 counts as none).
 
-Used with ``capacity_check = capacity`` and shown in the node view. Change it together with Placement's.
+Used with ``capacity_check = capacity`` and shown in the node view. Keep it equal to the ratio in Placement.
 """,
     ),
     cfg.MultiOpt(
         "reserved_huge_pages",
         item_type=types.Dict(),
         help="""
-Memory pages that a node keeps for itself, by NUMA cell and size, for reports that bring none of their own.
+Huge pages that are reserved for the host, by NUMA cell and size, for reports without values of their own.
 
 Change it when compute managers do not send reserved_huge_pages and their hosts use some of their huge pages
-themselves. A cell's own ``mempages.reserved`` in a report wins. It must be the same for all workers, and
-takes effect at each node's next report.
+themselves. ``mempages.reserved`` of a cell in a report takes precedence. It must be the same for all workers.
+It takes effect at each node's next report.
 
-A value has Nova's form; the size is in KiB, or has a unit. For example::
+A value has the same form as in Nova; the size is in KiB, or has a unit. For example::
 
     reserved_huge_pages = node:0,size:2048,count:64
     reserved_huge_pages = node:1,size:1GB,count:1
@@ -116,9 +117,9 @@ A value has Nova's form; the size is in KiB, or has a unit. For example::
         help="""
 Whether instances fill one NUMA cell of a host before the next; by default they spread over the cells.
 
-Change it to the value that nova-compute has under this name in ``[compute]``. It takes effect where a host
-has more cells than an instance asks for: packed, it gets those with the least free cpus and memory, spread,
-those with the most.
+Set it to the value of nova-compute's option of this name in ``[compute]``. It takes effect where a host has
+more cells than an instance requests: with packing the instance gets the cells with the least free cpus and
+memory, without it those with the most.
 """,
     ),
     cfg.IntOpt(
@@ -129,8 +130,8 @@ those with the most.
         help="""
 Days for which receipts of events are kept, counted back from the newest receipt of the same node.
 
-A receipt makes a repeated event harmless and is the node's history. Raise it when events may be repeated
-after more than a week, or for a longer history; the table grows by one row an event. The newest 1,000
+Receipts de-duplicate events and are the history of the node. Raise it when events may be repeated after more
+than a week, or for a longer history. The table grows by one row an event. The newest 1,000
 receipts of a node are kept whatever their age.
 """,
     ),
@@ -140,10 +141,10 @@ receipts of a node are kept whatever their age.
         min=1,
         max=3650,
         help="""
-Days for which dead letters are kept once they are replayed or discarded.
+Days for which dead letters are kept after they were replayed or discarded.
 
-Lower it where bodies of messages must not be kept for so long, raise it where their history is wanted. A
-letter that is parked is kept until it is replayed or discarded.
+Lower it where bodies of messages must not be kept for so long, raise it for a longer history. Parked letters
+are kept until they are replayed or discarded.
 """,
     ),
     cfg.IntOpt(
@@ -154,9 +155,9 @@ letter that is parked is kept until it is replayed or discarded.
         help="""
 Days for which a removed node's row and receipts are kept, counted from its newest receipt.
 
-After them the node's sequence starts again at 1 should it be reported again. Raise it where nodes come back
-after more than a month and events from before may still be repeated. Receipts of parked events whose node is
-not tracked are kept no longer either.
+If the node is reported again later, its sequence starts at 1. Raise it where nodes return after more than a
+month and earlier events may still be repeated. Receipts of parked events whose node is not tracked are kept
+as long.
 """,
     ),
 ]

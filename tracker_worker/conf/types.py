@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Types of options that oslo.config does not have."""
+"""Option types that oslo.config lacks."""
 
 import math
 from typing import Any
@@ -8,7 +8,7 @@ from oslo_config import types
 
 
 class FiniteFloat(types.Float):
-    """A float with bounds that is no NaN: every comparison with one is false, those of the bounds too."""
+    """A float with bounds that rejects NaN: comparisons of NaN with the bounds are false."""
 
     def __call__(self, value: object) -> int | float | None:
         """Return the number. Raises ValueError."""
@@ -19,7 +19,7 @@ class FiniteFloat(types.Float):
 
 
 class AscendingRange(types.Range):
-    """A number or a range of numbers, from the smaller to the larger one."""
+    """A number or an ascending range of numbers."""
 
     def __call__(self, value: object) -> Any:
         """Return the range. Raises ValueError."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""[worker]: one worker process."""
+"""[worker]: settings of one worker process."""
 
 from oslo_config import cfg
 
@@ -14,10 +14,10 @@ OPTS = [
         item_type=AscendingRange(min=0, max=1023),
         sample_default=["0-7"],
         help="""
-Partitions that this worker consumes at once, as numbers and ranges; not set, all of them.
+Partitions that this worker consumes from its start, as numbers and ranges; if it is not set, all of them.
 
-It consumes the others after ``standby_delay``, so that RabbitMQ hands them over as soon as their own worker
-is gone. Change it to share the load between workers: give each a part of the partitions.
+The worker stands by for the others after ``standby_delay``: RabbitMQ fails a partition over as soon as its
+active worker disconnects. Set it to share the load between workers: give each a part of the partitions.
 """,
     ),
     cfg.Opt(
@@ -25,9 +25,9 @@ is gone. Change it to share the load between workers: give each a part of the pa
         type=FiniteFloat(min=0.0, max=3600.0),
         default=10.0,
         help="""
-Seconds after which this worker stands by for the partitions that are not its own.
+Seconds after which this worker stands by for partitions other than those in ``partitions``.
 
-Raise it where workers take long to start: the first one to consume a partition keeps it.
+Raise it where workers take long to start: the first worker to consume a partition stays the active one.
 """,
     ),
     cfg.IntOpt(
@@ -36,10 +36,10 @@ Raise it where workers take long to start: the first one to consume a partition 
         min=1,
         max=64,
         help="""
-Threads that apply events, each with its own nodes and two connections to the database: ``[database]
-max_pool_size`` and ``max_overflow`` must allow two for each, and two more. SQLite allows only 1.
+Number of threads that apply events. Each owns its nodes and uses two connections to the database:
+``[database] max_pool_size`` and ``max_overflow`` must allow two for each, and two more. SQLite allows only 1.
 
-Raise it when the database's latency, not this process's cpu, bounds the rate; start more workers otherwise.
+Raise it if the latency of the database bounds the rate; if the cpu of this process does, start more workers.
 With more than one lane, a crash that one lane's event causes also counts as an attempt of the event that
 another lane is isolating. Keep the default of 1 if poison messages are a concern.
 """,
@@ -50,9 +50,10 @@ another lane is isolating. Keep the default of 1 if poison messages are a concer
         min=1,
         max=10000,
         help="""
-Most events that one transaction commits. A lane takes what is waiting and never waits for more.
+Maximum number of events that one transaction commits. A lane takes the events that are waiting and never
+waits for more.
 
-Lower it when transactions of this size hold the database's locks for too long.
+Lower it if transactions of this size hold locks of the database for too long.
 """,
     ),
     cfg.IntOpt(
@@ -61,7 +62,7 @@ Lower it when transactions of this size hold the database's locks for too long.
         min=1024,
         max=64 * 1024 * 1024,
         help="""
-Most bytes of messages that one transaction commits; one larger message is a batch of its own.
+Maximum bytes of messages that one transaction commits; a larger message is a batch of its own.
 
 Lower it where the database limits the size of a statement.
 """,
@@ -72,10 +73,10 @@ Lower it where the database limits the size of a statement.
         min=1,
         max=10000,
         help="""
-Messages of one partition that wait in memory. The same for all workers of a cluster.
+Maximum number of messages of one partition that wait in memory. It must be the same for all workers.
 
-Raise it with batch_size; ``memory_budget`` bounds the bytes. Do not lower it while quorum queues hold
-messages that were handed out before: RabbitMQ would hand those out in another order.
+Raise it together with ``batch_size``; ``memory_budget`` bounds the bytes. Do not lower it while quorum queues
+hold messages that were delivered before: RabbitMQ would redeliver them in another order.
 """,
     ),
     cfg.IntOpt(
@@ -84,14 +85,13 @@ messages that were handed out before: RabbitMQ would hand those out in another o
         min=1,
         max=1024 * 1024,
         help="""
-Mebibytes of messages (the bytes of their bodies) that wait in the memory of one worker, of all partitions
-together. A larger message is taken when it is the only one.
+Maximum memory in MiB for the bodies of messages that wait in one worker, over all partitions. A larger
+message is accepted when it is the only one.
 
-When it is used up, the worker gives messages back to RabbitMQ and takes less of each partition at once, as
-much as fits an equal share of the budget. Other workers may take such a partition over. The process needs
-about 100 MiB more, and several times ``batch_bytes`` for each of its lanes. Raise it when the log says often
-that queues get less at once, and the machine has the memory. No effect on ``fake://``, which keeps all that
-is cast in memory.
+When the budget is used up, the worker returns messages to RabbitMQ and reduces the prefetch of each partition
+to an equal share of the budget. Another worker may take over such a partition. The process needs about
+100 MiB more, and several times ``batch_bytes`` for each lane. Raise it if the log often reports a reduced
+prefetch. It has no effect on ``fake://``, which keeps all messages in memory.
 """,
     ),
     cfg.IntOpt(
@@ -100,10 +100,10 @@ is cast in memory.
         min=1,
         max=1_000_000,
         help="""
-Number of nodes that a lane keeps in memory between batches; the least recently used is dropped first.
+Maximum number of nodes that a lane caches between batches; the least recently used is dropped first.
 
-A node that is not cached costs three statements when its next event comes. Lower it to save memory: a node
-takes about 2 KB, and 1 KB more for each instance on it.
+Loading nodes that are not cached costs a batch three statements. Lower it to save memory: a node takes about
+2 KB, and 1 KB more for each instance on it.
 """,
     ),
     cfg.IntOpt(
@@ -124,9 +124,9 @@ Raise it if workers are often killed for unrelated reasons (for example by the O
         min=1,
         max=3600,
         help="""
-Seconds in which a stopping worker finishes what it has taken: commit, reply, publish, close.
+Seconds that a stopping worker has to commit what it has taken, reply, publish notifications and disconnect.
 
-Keep it below the service supervisor's own limit.
+Keep it below the timeout of the service supervisor (``TimeoutStopSec`` of systemd).
 """,
     ),
 ]

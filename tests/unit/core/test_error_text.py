@@ -26,7 +26,5 @@ def test_error_text_is_the_driver_s_first_line_without_secrets() -> None:
         (TimeoutError(), "TimeoutError"),
     ],
 )
-def test_driver_text_omits_numbers_around_it(
-    error: BaseException, said: str
-) -> None:
+def test_driver_text_omits_numbers_around_it(error: BaseException, said: str) -> None:
     assert driver_text(error) == said
