@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sends notifications from the outbox to the bus, with the message ids that they were committed with."""
+"""What the relay needs of a bus: it publishes notifications under the message ids of their commit.
+
+``bus/rabbit/publisher`` does it on RabbitMQ, ``bus/oslo/publisher`` on any other transport.
+"""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
-
-import oslo_messaging
-from msgspec import DecodeError, json
+from typing import Protocol
 
 
 class NotificationRefused(Exception):
@@ -47,38 +47,3 @@ class Publisher(Protocol):
     def close(self) -> None:
         """Give the connection up."""
         ...
-
-
-class TransportPublisher:
-    """Publishes through any oslo.messaging transport, one message after the other.
-
-    Not through a Notifier: that makes a new message id for every try and swallows every error.
-    """
-
-    def __init__(self, transport: Any, exchange: str, topic: str) -> None:
-        self._transport = transport
-        self._exchange = exchange
-        self._topic = topic
-
-    def publish(self, notifications: Sequence[EncodedNotification]) -> int:
-        """Send each with the message that was stored. Raises oslo.messaging's errors.
-
-        All are decoded first, so that one that cannot be has no others sent again.
-        """
-        for target, message in [self._decoded(notification) for notification in notifications]:
-            self._transport._send_notification(target, {}, message, version=2.0, retry=0)
-        return len(notifications)
-
-    def _decoded(self, notification: EncodedNotification) -> tuple[oslo_messaging.Target, Any]:
-        topic = f"{self._topic}.{notification.priority.lower()}"
-        try:
-            message = json.decode(notification.body)
-        except (DecodeError, UnicodeError, RecursionError) as error:
-            raise NotificationRefused(f"its body is no JSON: {error}") from None
-        return oslo_messaging.Target(exchange=self._exchange, topic=topic), message
-
-    def keep_alive(self) -> None:
-        """The transport does it."""
-
-    def close(self) -> None:
-        """The transport is its owner's."""

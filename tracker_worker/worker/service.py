@@ -15,7 +15,8 @@ import sqlalchemy as sa
 from msgspec.structs import replace
 
 from tracker_worker.bus.oslo.endpoint import Endpoint
-from tracker_worker.bus.publisher import Publisher, TransportPublisher
+from tracker_worker.bus.oslo.publisher import TransportPublisher
+from tracker_worker.bus.publisher import Publisher
 from tracker_worker.bus.rabbit.consumer import Consumer
 from tracker_worker.bus.rabbit.publisher import ConfirmingPublisher
 from tracker_worker.bus.rabbit.queues import TOPIC, Topology
