@@ -38,6 +38,7 @@ from tracker_worker.client.audit_order import AuditOrder
 from tracker_worker.client.connection import Link
 from tracker_worker.core.urls import ESCAPES, URLRefused, check_transport_url
 from tracker_worker.exceptions import TrackerWorkerException
+from tracker_worker.private_apis.oslo_messaging import hosts_of
 
 LOG = logging.getLogger(__name__)
 
@@ -371,7 +372,7 @@ class TrackerAPI:
 
 def _refuse_slashes(option: str, transport: Any) -> None:
     """Refuse what oslo.messaging does not escape when it connects to RabbitMQ. Raises URLRefused."""
-    for host in transport._driver._url.hosts:
+    for host in hosts_of(transport):
         if "/" in f"{host.username}{host.password}":
             raise URLRefused(
                 f"{option}: oslo.messaging cannot connect with a / in a user name or a password, escaped or "

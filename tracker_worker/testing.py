@@ -48,6 +48,7 @@ from tracker_worker.db.engine import create_engine, sync_schema  # noqa: E402
 from tracker_worker.db.tables import OUTBOX  # noqa: E402
 from tracker_worker.domain.partitions import server_of  # noqa: E402
 from tracker_worker.domain.settings import TrackerSettings  # noqa: E402
+from tracker_worker.private_apis.oslo_messaging import process_on_listener_thread  # noqa: E402
 from tracker_worker.rpcapi import EXMODS, TrackerAPI  # noqa: E402
 from tracker_worker.worker.service import Worker  # noqa: E402
 from tracker_worker.worker.settings import WorkerSettings  # noqa: E402
@@ -167,8 +168,7 @@ class TrackerWorkerFixture(fixtures.Fixture):
     def _listen(self, transport: Any) -> None:
         target = oslo_messaging.Target(exchange=self.exchange, topic=NOTIFICATION_TOPIC)
         listener = oslo_messaging.get_notification_listener(transport, [target], [_Endpoint(self._heard.put)])
-        # On the listener's own thread: in order, and a pool of threads would take a second to shut down.
-        listener._on_incoming = listener._process_incoming
+        process_on_listener_thread(listener)  # In order, and without the pool, which is slow to shut down.
         self.addCleanup(listener.wait)
         self.addCleanup(listener.stop)
         listener.start()

@@ -30,6 +30,11 @@ GLOBAL_CONF_ALLOWED = (
     f"{PACKAGE}/cmd/",
     f"{PACKAGE}/worker/service.py",
 )
+PRIVATE_APIS = f"{PACKAGE}/private_apis/"
+WITHOUT_PUBLIC_BASES = {"amqp", "kombu", "oslo_messaging"}
+"""Libraries whose classes are not made to be derived from: whoever does overrides what is private."""
+PUBLIC_ALL_THE_SAME = {"_mapping"}
+"""Of SQLAlchemy's rows: the underscore keeps the names of columns free."""
 LOCKS = {"Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition", "lockutils"}
 LOUD = {"warning", "error", "critical"}
 VAGUE_NAMES = {"base", "common", "helper", "helpers", "manager", "util", "utils"}
@@ -145,6 +150,62 @@ def global_conf(modules: Iterable[Module]) -> list[str]:
     ]
 
 
+def private_apis(modules: Iterable[Module]) -> list[str]:
+    """A private name belongs to the module that defines it; those of libraries have one room."""
+    return [
+        module.at(node, what)
+        for module in modules
+        if not module.path.startswith(PRIVATE_APIS)
+        for node in module.all(ast.Attribute, ast.Call, ast.Import, ast.ImportFrom, ast.ClassDef)
+        for what in private_uses(module, node)
+    ]
+
+
+def private_uses(module: Module, node: ast.AST) -> Iterator[str]:
+    match node:
+        case ast.Attribute(value=ast.Call(func=ast.Name(id="super")), attr=name) if is_private(name):
+            yield f"super().{name}"
+        case ast.Attribute(value=value, attr=name) if is_private(name):
+            own = ast.unparse(value) in ("self", "cls") or name in private_names_of(module)
+            if not own and name not in PUBLIC_ALL_THE_SAME:
+                yield name
+        case ast.Call(func=ast.Name(id="getattr" | "setattr" | "hasattr" | "delattr"), args=args):
+            names = [each.value for each in args[1:2] if isinstance(each, ast.Constant)]
+            yield from (name for name in names if is_private(name))
+        case ast.Import(names=names) | ast.ImportFrom(names=names):
+            parts = ".".join([*imported(node), *(alias.name for alias in names)]).split(".")
+            yield from filter(is_private, parts)
+        case ast.ClassDef(bases=bases):
+            for base in bases:
+                library = imported_names(module).get(ast.unparse(base).split(".")[0], "").split(".")[0]
+                if library in WITHOUT_PUBLIC_BASES:
+                    yield f"derives from {ast.unparse(base)}"
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def private_names_of(module: Module) -> set[str]:
+    """The private names that a module's own classes have: set on self, or defined in their bodies."""
+    set_on_self = {
+        node.attr
+        for node in module.all(ast.Attribute)
+        if isinstance(node.ctx, ast.Store) and ast.unparse(node.value) == "self"
+    }
+    return set_on_self | {node.name for node in module.all(*FUNCTIONS)}
+
+
+def imported_names(module: Module) -> dict[str, str]:
+    """From where the names come that a module imports."""
+    found = {}
+    for node in module.all(ast.Import, ast.ImportFrom):
+        for alias in node.names:
+            source = alias.name if isinstance(node, ast.Import) else node.module or ""
+            found[(alias.asname or alias.name).split(".")[0]] = source
+    return found
+
+
 def vague_modules(modules: Iterable[Module]) -> list[str]:
     return [
         module.path
@@ -258,6 +319,7 @@ TREE_RULES: dict[Rule, str] = {
     queues_of_one: "one writer a node: no locks, in disguise either",
     impure_domain: "the domain imports the pure part of the standard library and itself",
     global_conf: "options are passed in, not read from the global CONF",
+    private_apis: f"what is private to a library is used in {PRIVATE_APIS} alone",
     vague_modules: "module names that say nothing",
     undocumented: "public names without a docstring",
     unlicensed: f"files whose first line is not {SPDX!r}",
@@ -317,6 +379,19 @@ CLASSES = "".join(f"class E{i}(Exception): pass\n" for i in range(EXCEPTION_CLAS
         ),
         (global_conf, f"{PACKAGE}/bus/any.py", "host = cfg.CONF.host", "any.py:1: the global"),
         (global_conf, f"{PACKAGE}/bus/any.py", "from oslo_config.cfg import CONF", "the global"),
+        (private_apis, "any.py", "driver = transport._driver", "any.py:1: _driver"),
+        (private_apis, "any.py", "getattr(message, '_reply_q', None)", "any.py:1: _reply_q"),
+        (private_apis, "any.py", "class A:\n  def _f(self): super()._f()", "any.py:2: super()._f"),
+        (private_apis, "any.py", "import oslo_messaging._drivers.common", "any.py:1: _drivers"),
+        (private_apis, "any.py", "from oslo_messaging._drivers import amqp", "any.py:1: _drivers"),
+        (private_apis, "any.py", "from oslo_messaging.transport import _transport_opts", "_transport_opts"),
+        (private_apis, "any.py", "import amqp\nclass A(amqp.Connection): pass", "derives from amqp.Conn"),
+        (
+            private_apis,
+            "any.py",
+            "from oslo_messaging.transport import RPCTransport as T\nclass A(T): pass",
+            "any.py:2: derives from T",
+        ),
         (vague_modules, f"{PACKAGE}/db/utils.py", "", f"{PACKAGE}/db/utils.py"),
         (vague_modules, f"{PACKAGE}/common/any.py", "", f"{PACKAGE}/common/any.py"),
         (undocumented, "any.py", "x = 1", "any.py: no docstring"),
@@ -356,6 +431,10 @@ def test_rule_finds_an_offender(rule: Rule, path: str, text: str, found: str) ->
             f"import msgspec, zlib\nfrom {DOMAIN} import node\nfrom {PACKAGE} import domain",
         ),
         (global_conf, f"{PACKAGE}/cmd/any.py", "host = cfg.CONF.host"),
+        (private_apis, f"{PRIVATE_APIS}any.py", "driver = transport._driver"),
+        (private_apis, "any.py", "row._mapping, self._own, cls._own, __name__, error.__cause__"),
+        (private_apis, "any.py", "class A:\n  def f(self, other):\n    self._x = other._x"),
+        (private_apis, "any.py", "from oslo_config import types\nclass A(types.Float): pass"),
         (undocumented, "any.py", '"""Doc."""\ndef _own(): pass'),
         (
             exceptions_without_code,

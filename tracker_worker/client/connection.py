@@ -9,8 +9,6 @@ import amqp
 import oslo_messaging
 from kombu.compression import get_encoder
 from kombu.exceptions import OperationalError
-from oslo_messaging._drivers.common import PURPOSE_LISTEN
-from oslo_messaging._drivers.impl_rabbit import RabbitDriver
 
 from tracker_worker.client.sending import BoundedTransport, DeadlineExceeded
 from tracker_worker.domain.commands import VERSION
@@ -23,6 +21,7 @@ from tracker_worker.exceptions import (
     UnsupportedCompression,
     WrongPartition,
 )
+from tracker_worker.private_apis.oslo_messaging import CallReplies, open_connection, rabbit_driver_of
 
 TOPIC = "tracker"
 
@@ -50,7 +49,7 @@ class Link:
         self._partitions = partitions
         self._timeout = timeout
         self._retry = retry
-        self._rabbit = _rabbit_of(transport)
+        self._rabbit = rabbit_driver_of(transport)
         self._bounded: BoundedTransport | None = None
         self._partitions_agree = False
         if self._rabbit is not None:
@@ -139,10 +138,9 @@ class Link:
         oslo.messaging opens its queue of replies, once, without a bound. Sender threads.
         """
         assert self._rabbit is not None
-        if self._partitions_agree and not (is_call and self._rabbit._reply_q is None):
+        if self._partitions_agree and not (is_call and not CallReplies(self._rabbit).is_open):
             return
-        # One that listens has no heartbeat thread, so nobody else uses it.
-        connection = self._rabbit._connection_pool.create(PURPOSE_LISTEN, retry=self._retry)
+        connection = open_connection(self._rabbit, self._retry)
         try:
             if not self._partitions_agree:
                 self._compare_partitions(connection.connection)
@@ -183,13 +181,6 @@ def _exists(connection: Any, queue: str) -> bool:
         return "is down or inaccessible" in str(error.reply_text)
     channel.close()
     return True
-
-
-def _rabbit_of(transport: Any) -> Any:
-    """Return the driver of a transport to RabbitMQ, None for one of another kind or in memory."""
-    driver = transport._driver
-    in_memory = isinstance(driver, RabbitDriver) and driver._url.transport.endswith("+memory")
-    return driver if isinstance(driver, RabbitDriver) and not in_memory else None
 
 
 def _plain(context: Any) -> Json:

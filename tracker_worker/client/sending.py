@@ -18,7 +18,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Self
 
-from oslo_messaging.transport import RPCTransport
+from tracker_worker.private_apis.oslo_messaging import CallReplies, InterposedTransport
 
 LOG = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class _Senders:
             self._slots.put(None)
 
 
-class BoundedTransport(RPCTransport):  # type: ignore[misc]
+class BoundedTransport(InterposedTransport):
     """Sends through oslo.messaging's RabbitMQ driver, for oslo.messaging's own RPCClient. Any thread.
 
     `timeout` is the deadline of a cast in seconds; a call has its own, over its reply too. `prepare` is
@@ -109,6 +109,7 @@ class BoundedTransport(RPCTransport):  # type: ignore[misc]
     ) -> None:
         super().__init__(driver)
         options = driver.conf.oslo_messaging_rabbit
+        self._replies = CallReplies(driver)
         self._timeout = timeout
         self._prepare = prepare
         self._new_id = new_id
@@ -129,7 +130,7 @@ class BoundedTransport(RPCTransport):  # type: ignore[misc]
         undoing._undo = undo
         return undoing
 
-    def _send(
+    def send(
         self,
         target: Any,
         ctxt: Any,
@@ -142,19 +143,18 @@ class BoundedTransport(RPCTransport):  # type: ignore[misc]
     ) -> Any:
         """What RPCClient calls. Raises DeadlineExceeded, MessagingTimeout, and what the driver raises."""
         deadline = time.monotonic() + (timeout or self._timeout)
-        send = partial(self._driver.send, target, ctxt, retry=retry, transport_options=transport_options)
+        send = partial(self.driver.send, target, ctxt, retry=retry, transport_options=transport_options)
         if not wait_for_reply:
             self._in_time(target.server, deadline, partial(self._publish_cast, send, message))
             return None
         waiter_id = self._new_id()
         publish = partial(self._publish_call, send, message, waiter_id, deadline)
         reply_queue = self._in_time(target.server, deadline, publish, waiter_id)
-        waiter = self._driver._waiter
         try:
             left = max(deadline - time.monotonic(), 0.0)
-            reply = waiter.wait(waiter_id, left, call_monitor_timeout, reply_queue)
+            reply = self._replies.wait(waiter_id, left, call_monitor_timeout, reply_queue)
         finally:
-            waiter.unlisten(waiter_id)
+            self._replies.forget(waiter_id)
         if isinstance(reply, Exception):
             raise reply
         return reply
@@ -168,8 +168,8 @@ class BoundedTransport(RPCTransport):  # type: ignore[misc]
     ) -> str:
         """Publish as the driver does when it waits for the reply itself; return the queue of replies."""
         self._prepare(True)
-        reply_queue: str = self._driver._get_reply_q()
-        self._driver._waiter.listen(waiter_id)
+        reply_queue = self._replies.queue()
+        self._replies.expect(waiter_id)
         # The driver takes its timeout for the socket's too. One below the heartbeat would make it give up
         # connections to a broker in alarm and leave a copy of the command in each, to come in any order.
         expiration = max(deadline - time.monotonic(), self._heartbeat)
@@ -177,7 +177,7 @@ class BoundedTransport(RPCTransport):  # type: ignore[misc]
             call = {"_msg_id": waiter_id, "_reply_q": reply_queue, "_timeout": None}
             send(message | call, timeout=expiration)
         except BaseException:
-            self._driver._waiter.unlisten(waiter_id)
+            self._replies.forget(waiter_id)
             raise
         return reply_queue
 
@@ -236,6 +236,6 @@ class BoundedTransport(RPCTransport):  # type: ignore[misc]
     def _abandoned(self, waiter_id: str | None, published: bool) -> None:
         """Do what is left to do for a send without a caller."""
         if waiter_id is not None and published:
-            self._driver._waiter.unlisten(waiter_id)
+            self._replies.forget(waiter_id)
         if self._undo is not None:
             self._undo()

@@ -18,7 +18,8 @@ from oslo_config import cfg
 
 from tracker_worker.bus.rabbit import tls
 from tracker_worker.conf import opts
-from tracker_worker.worker.configuration import RABBIT, rabbit_options
+from tracker_worker.private_apis.oslo_messaging import rabbit_options
+from tracker_worker.worker.configuration import RABBIT
 
 LOG = logging.getLogger(__name__)
 

@@ -10,6 +10,7 @@ from oslo_config import cfg
 
 from tracker_worker.cmd.bootstrap import configuration_text
 from tracker_worker.cmd.misconfiguration import unknown_options
+from tracker_worker.private_apis.oslo_config import check_files, mutated_values, restore_mutated_values
 
 LOG = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ def reload_options(conf: cfg.ConfigOpts) -> None:
         # oslo.config prints what is wrong with an option that the command line has too, and exits. Only the
         # reading is redirected: a new logging configuration may take sys.stderr for a handler.
         with redirect_stderr(said):
-            conf._reload_config_files()
+            check_files(conf)
         unknown = unknown_options(conf)
         with _all_or_nothing(conf):
             changed = conf.mutate_config_files()
@@ -46,15 +47,14 @@ def _all_or_nothing(conf: cfg.ConfigOpts) -> Iterator[None]:
     oslo.config takes the new values before it calls its hooks. That of oslo.log takes all handlers away
     before it parses the file of log_config_append.
     """
-    values = conf._mutable_ns
+    values = mutated_values(conf)
     loggers = [
         (logger, logger.level, logger.handlers[:], logger.propagate, logger.disabled) for logger in _loggers()
     ]
     try:
         yield
     except BaseException:
-        conf._mutable_ns = values
-        conf.register_opts([])  # Forgets the new values that were looked up.
+        restore_mutated_values(conf, values)
         for logger, level, handlers, propagate, disabled in loggers:
             logger.setLevel(level)
             logger.handlers[:] = handlers

@@ -11,10 +11,9 @@ from types import ModuleType
 import oslo_messaging
 from oslo_config import cfg
 from oslo_log import log
-from oslo_messaging import transport
-from oslo_messaging.notify import notifier
 
 from tracker_worker.conf import bus, notifications, pci, tracker, worker
+from tracker_worker.private_apis.oslo_messaging import set_option_defaults
 
 _GROUPS: tuple[ModuleType, ...] = (bus, notifications, pci, tracker, worker)
 
@@ -54,8 +53,7 @@ def set_defaults() -> None:
     """Set the defaults of libraries' options, for the whole process: only programs may do so."""
     log.set_defaults(default_log_levels=[f"{name}={level}" for name, level in _LEVELS.items()])
     oslo_messaging.set_transport_defaults(bus.EXCHANGE)
-    cfg.set_defaults(transport._transport_opts, transport_url=TRANSPORT_URL)
-    cfg.set_defaults(notifier._notifier_opts, driver=["messagingv2"])
+    set_option_defaults(transport_url=TRANSPORT_URL, notification_drivers=["messagingv2"])
 
 
 def list_opts() -> list[tuple[str | cfg.OptGroup, list[cfg.Opt]]]:

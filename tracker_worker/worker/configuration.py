@@ -6,12 +6,12 @@ import socket
 from typing import Any
 
 import oslo_messaging
-from oslo_messaging._drivers.common import ConfigOptsProxy
 
 from tracker_worker.bus.rabbit.connection import BrokerSettings, broker_settings
 from tracker_worker.domain.numa.pages import parse_reserved_pages
 from tracker_worker.domain.pci.specs import parse_aliases, parse_device_specs
 from tracker_worker.domain.settings import TrackerSettings
+from tracker_worker.private_apis.oslo_messaging import rabbit_options
 from tracker_worker.worker.settings import MEBIBYTE, LaneSettings, RelaySettings, Retention, WorkerSettings
 
 RABBIT = "rabbit"
@@ -114,8 +114,3 @@ def rabbit_broker(conf: Any, transport_url: str) -> BrokerSettings | None:
         return None
     random.shuffle(url.hosts)  # As oslo.messaging does: not all workers on the first host.
     return broker_settings(url, rabbit_options(conf, url))
-
-
-def rabbit_options(conf: Any, url: oslo_messaging.TransportURL) -> Any:
-    """Return [oslo_messaging_rabbit]; options behind the ? of the URL override it, as in oslo.messaging."""
-    return ConfigOptsProxy(conf, url, "oslo_messaging_rabbit").oslo_messaging_rabbit

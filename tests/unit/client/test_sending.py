@@ -57,7 +57,7 @@ def a_transport(driver: Driver) -> BoundedTransport:
 
 def cast(transport: BoundedTransport, message: str, server: str = "p0", seconds: float = SECONDS) -> None:
     target = oslo_messaging.Target(topic="tracker", server=server)
-    transport._send(target, {}, message, timeout=seconds)
+    transport.send(target, {}, message, timeout=seconds)
 
 
 def test_a_cast_returns_once_it_is_published(driver):

@@ -11,12 +11,12 @@ from functools import partial
 from typing import Any
 
 import oslo_messaging
-from oslo_messaging.rpc.server import RPCServer
 
 from tracker_worker.bus.reply_errors import raised_in_caller
 from tracker_worker.core import envelope
 from tracker_worker.core.delivery import Answer, EventInbox, EventSink
 from tracker_worker.domain.partitions import server_of
+from tracker_worker.private_apis.oslo_messaging import UndispatchedServer, reply_queue_of
 
 EAGER_POLL_SECONDS = 0.001
 IDLE_POLL_SECONDS = 0.05
@@ -85,48 +85,32 @@ class _EagerListener:
         self._listener.cleanup()
 
 
-class CommandServer(RPCServer):  # type: ignore[misc]
-    """An RPC server that passes messages on instead of dispatching them.
-
-    It works on its listener's own thread: a pool would change the order, and a full lane holds the
-    listener back.
+class _Receiver:
+    """Hands the messages of one partition to its inbox. It works on its listener's own thread: a full lane
+    holds the listener back.
     """
 
-    def __init__(
-        self,
-        transport: Any,
-        target: Any,
-        dispatcher: Any,
-        executor: Any,
-        *,
-        partition: int,
-        inbox: EventInbox,
-        new_id: Callable[[], str],
-    ) -> None:
-        super().__init__(transport, target, dispatcher, executor)
+    def __init__(self, partition: int, inbox: EventInbox, new_id: Callable[[], str]) -> None:
         self._partition = partition
         self._inbox = inbox
         self._new_id = new_id
+        self._listener: _EagerListener | None = None
 
-    def _create_listener(self) -> Any:
-        listener = super()._create_listener()
-        listener._poll_style_listener = _EagerListener(listener._poll_style_listener)
-        return listener
+    def wrap(self, listener: Any) -> _EagerListener:
+        """Return what stands in place of the driver's listener."""
+        self._listener = _EagerListener(listener)
+        return self._listener
 
-    def _on_incoming(self, incoming: Any) -> None:
-        self._process_incoming(incoming)
-
-    def _process_incoming(self, incoming: Any) -> None:
-        message = incoming[0]
+    def take(self, message: Any) -> None:
+        """Hand a message on, or give it back once the inbox takes nothing any more."""
         message.acknowledge()
         if not self._inbox.put(EndpointDelivery(self._encode(message), self._partition, message)):
             message.requeue()
-            self.listener._poll_style_listener.refuse()
+            assert self._listener is not None
+            self._listener.refuse()
 
     def _encode(self, message: Any) -> bytes:
         content = message.message
-        # A driver's own attribute; the fake driver's queue has no name.
-        waits = getattr(message, "reply_q", None) or getattr(message, "_reply_q", None)
         return envelope.encode(
             content.get("method"),
             content.get("args", {}),
@@ -134,7 +118,7 @@ class CommandServer(RPCServer):  # type: ignore[misc]
             namespace=content.get("namespace"),
             unique_id=getattr(message, "unique_id", None) or self._new_id(),
             request_id=message.ctxt.get("request_id") if isinstance(message.ctxt, dict) else None,
-            reply_queue=None if waits is None else str(waits),
+            reply_queue=reply_queue_of(message),
         )
 
 
@@ -150,17 +134,17 @@ class Endpoint:
         sink: EventSink,
         new_id: Callable[[], str],
     ) -> None:
-        self._servers = [
-            oslo_messaging.get_rpc_server(
-                transport,
-                oslo_messaging.Target(exchange=exchange, topic=topic, server=server_of(partition)),
-                endpoints=[],
-                server_cls=partial(
-                    CommandServer, partition=partition, inbox=sink.inbox(partition), new_id=new_id
-                ),
+        self._servers = []
+        for partition in partitions:
+            receiver = _Receiver(partition, sink.inbox(partition), new_id)
+            self._servers.append(
+                oslo_messaging.get_rpc_server(
+                    transport,
+                    oslo_messaging.Target(exchange=exchange, topic=topic, server=server_of(partition)),
+                    endpoints=[],
+                    server_cls=partial(UndispatchedServer, take=receiver.take, wrap=receiver.wrap),
+                )
             )
-            for partition in partitions
-        ]
 
     def start(self) -> None:
         """Start taking messages."""

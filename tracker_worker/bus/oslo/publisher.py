@@ -8,6 +8,7 @@ import oslo_messaging
 from msgspec import DecodeError, json
 
 from tracker_worker.bus.publisher import EncodedNotification, NotificationRefused
+from tracker_worker.private_apis.oslo_messaging import send_notification
 
 
 class TransportPublisher:
@@ -27,7 +28,7 @@ class TransportPublisher:
         All are decoded first, so that one that cannot be has no others sent again.
         """
         for target, message in [self._decoded(notification) for notification in notifications]:
-            self._transport._send_notification(target, {}, message, version=2.0, retry=0)
+            send_notification(self._transport, target, message)
         return len(notifications)
 
     def _decoded(self, notification: EncodedNotification) -> tuple[oslo_messaging.Target, Any]:

@@ -8,14 +8,14 @@ from urllib.parse import quote, urlsplit
 
 import amqp
 import oslo_messaging
-from amqp import spec
 from kombu.connection import Connection
 from kombu.exceptions import KombuError
 from msgspec import Struct
-from oslo_messaging._drivers import impl_rabbit
 
 from tracker_worker.bus.rabbit import tls
 from tracker_worker.bus.rabbit.frames import BodyFilter
+from tracker_worker.private_apis.amqp import report_blocked
+from tracker_worker.private_apis.oslo_messaging import queue_arguments
 
 CONNECTION_ERRORS = (amqp.AMQPError, KombuError, OSError)
 """What a lost or refused connection, or a channel that the broker closed, is raised as."""
@@ -74,17 +74,7 @@ def broker_settings(url: Any, options: Any) -> BrokerSettings:
         quorum=options.rabbit_quorum_queue,
         durable=options.amqp_durable_queues or options.rabbit_quorum_queue,
         auto_delete=options.amqp_auto_delete,
-        queue_arguments=impl_rabbit._get_queue_arguments(
-            options.rabbit_ha_queues,
-            0,
-            options.rabbit_quorum_queue,
-            impl_rabbit.QuorumMemConfig(
-                options.rabbit_quorum_delivery_limit,
-                options.rabbit_quorum_max_memory_length,
-                options.rabbit_quorum_max_memory_bytes,
-            ),
-            False,
-        ),
+        queue_arguments=queue_arguments(options),
     )
 
 
@@ -129,20 +119,11 @@ def connect(
             connection = host.transport.establish_connection()
             _limit_waits(connection, settings.heartbeat or DEFAULT_HEARTBEAT)
             if blocked is not None:
-                _report_blocked(connection, blocked)
+                report_blocked(connection, blocked)
             return connection
         except CONNECTION_ERRORS as error:
             failure = tls.explained(error, hostname, port, tls=settings.tls is not None)
     raise failure
-
-
-def _report_blocked(connection: amqp.Connection, blocked: Callable[[str | None], None]) -> None:
-    """Have a connection call `blocked`. Its own callback would not get the reason, which it does not read."""
-    connection._METHODS = connection._METHODS | {
-        spec.Connection.Blocked: spec.method(spec.Connection.Blocked, "s")
-    }
-    connection._callbacks[spec.Connection.Blocked] = blocked
-    connection._callbacks[spec.Connection.Unblocked] = lambda: blocked(None)
 
 
 def _limit_waits(connection: amqp.Connection, seconds: float) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 
 import amqp
 
+from tracker_worker.private_apis.amqp import fill_buffer, is_buffered
+
 BUFFER_BYTES = 16 * 1024
 """What is read at once. py-amqp copies the rest of its buffer whenever it takes something out of it."""
 
@@ -21,9 +23,7 @@ def read_waiting(connection: amqp.Connection, enough: Callable[[], bool] = lambd
     Raises CONNECTION_ERRORS. Belongs to the connection's thread.
     """
     while waiting(connection) and not enough():
-        transport = connection.transport
-        if not transport._read_buffer:
-            transport._read_buffer = transport.sock.recv(BUFFER_BYTES)
+        fill_buffer(connection, BUFFER_BYTES)
         connection.blocking_read()
 
 
@@ -31,7 +31,7 @@ def waiting(connection: amqp.Connection, seconds: float = 0.0) -> bool:
     """Tell whether there is something to read, within some seconds. Raises CONNECTION_ERRORS."""
     if not connection.connected:
         raise amqp.RecoverableConnectionError("the connection is closed")
-    if connection.transport._read_buffer:
+    if is_buffered(connection):
         return True
     sock = connection.sock
     if isinstance(sock, ssl.SSLSocket) and sock.pending():

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from oslo_messaging._drivers import impl_rabbit
+from tracker_worker.private_apis.oslo_messaging import tls_versions
 
 _GROUP = "[oslo_messaging_rabbit]"
 _FILES = ("ssl_ca_file", "ssl_cert_file", "ssl_key_file")
@@ -26,13 +26,14 @@ def parameters(options: Any) -> dict[str, Any]:
     """
     found: dict[str, Any] = {"cert_reqs": ssl.CERT_REQUIRED}
     if options.ssl_version:
-        try:
-            found["ssl_version"] = impl_rabbit.Connection.validate_ssl_version(options.ssl_version)
-        except RuntimeError:
-            known = ", ".join(impl_rabbit.Connection._SSL_PROTOCOLS)
+        versions = tls_versions()
+        version = options.ssl_version.lower()
+        if version not in versions:
             raise ValueError(
-                f"{_GROUP} ssl_version = {options.ssl_version} is unknown: unset it, or set one of {known}"
-            ) from None
+                f"{_GROUP} ssl_version = {options.ssl_version} is unknown: unset it, or set one of "
+                f"{', '.join(versions)}"
+            )
+        found["ssl_version"] = versions[version]
     for name in _FILES:
         if path := getattr(options, name):
             with _named(f"{name} = {path}"), open(path, "rb"):
