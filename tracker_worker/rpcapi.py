@@ -126,9 +126,10 @@ class TrackerAPI:
         timeout: float = 60,
         retry: int = 4,
     ) -> None:
-        self._link = Link(transport, exchange, partitions, timeout, retry, lambda: uuid.uuid4().hex)
-        self._events = EventClock(str(uuid.uuid4()), time.monotonic)
-        self._audits = AuditOrder(timeout)
+        new_id, monotonic = (lambda: uuid.uuid4().hex), time.monotonic
+        self._link = Link(transport, exchange, partitions, timeout, retry, new_id, monotonic)
+        self._events = EventClock(str(uuid.uuid4()), monotonic)
+        self._audits = AuditOrder(timeout, monotonic)
 
     @classmethod
     def from_conf(cls, conf: Any, url: str | None = None, **settings: Any) -> Self:

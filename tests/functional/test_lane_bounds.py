@@ -3,6 +3,7 @@
 
 import json
 import threading
+import time
 
 import pytest
 
@@ -198,7 +199,7 @@ def test_abandon_does_not_wait_for_the_next_try(a_bench):
 
 def test_a_dispatcher_drains_what_was_submitted(bench):
     failed = threading.Event()
-    dispatcher = Dispatcher([bench.lane], failed.set)
+    dispatcher = Dispatcher([bench.lane], time.monotonic, failed.set)
     dispatcher.start()
     deliveries = boots(bench, 20)
     assert dispatcher.drain(SECONDS)
@@ -207,7 +208,7 @@ def test_a_dispatcher_drains_what_was_submitted(bench):
 
 
 def test_a_dispatcher_that_cannot_drain_in_time_abandons_and_says_so(bench):
-    dispatcher = Dispatcher([bench.lane], lambda: None)
+    dispatcher = Dispatcher([bench.lane], time.monotonic, lambda: None)
     deliveries = boots(bench, 2)
     with Fault(bench.engine, "", disk_full):
         dispatcher.start()
@@ -219,7 +220,7 @@ def test_a_dispatcher_that_cannot_drain_in_time_abandons_and_says_so(bench):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_lane_that_ends_by_an_unknown_error_is_told(bench):
     failed = threading.Event()
-    dispatcher = Dispatcher([bench.lane], failed.set)
+    dispatcher = Dispatcher([bench.lane], time.monotonic, failed.set)
     with Fault(bench.engine, "", ValueError):
         dispatcher.start()
         (delivery,) = boots(bench, 1)

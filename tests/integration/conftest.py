@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What tests of the bus begin with: a connection and a publisher on the test's virtual host."""
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -35,6 +36,6 @@ def stats() -> Stats:
 @pytest.fixture
 def publisher(vhost_url: str, stats: Stats) -> Iterator[ConfirmingPublisher]:
     """A publisher of notifications."""
-    made = ConfirmingPublisher(settings_of(vhost_url), EXCHANGE, TOPIC, stats)
+    made = ConfirmingPublisher(settings_of(vhost_url), EXCHANGE, TOPIC, time.monotonic, stats)
     yield made
     made.close()

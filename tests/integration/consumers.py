@@ -2,6 +2,7 @@
 """Consumers on a real broker, with lanes that only hold, and what their tests do with deliveries."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -45,6 +46,7 @@ class Running:
             SubscriptionSettings(name, first, standby_delay, prefetch, memory_budget, broker.heartbeat_rate),
             self.lanes,
             partial(worker_thread, failed=self.failed.set),
+            time.monotonic,
             self.stats,
         )
         self.consumer.start()

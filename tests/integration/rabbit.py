@@ -14,12 +14,14 @@ from oslo_config import cfg
 from oslo_messaging._drivers.amqp import amqp_opts
 from oslo_messaging._drivers.impl_rabbit import rabbit_opts
 
+from tests.servers.rabbitmq import RabbitMQ
 from tracker_worker.bus.rabbit.connection import BrokerSettings, broker_settings
 from tracker_worker.bus.rabbit.queues import Topology
 from tracker_worker.core.delivery import Delivery
 from tracker_worker.core.envelope import encode
 
 SECONDS = 30
+ALARM, NO_ALARM = "0", "0.4"
 PARTITIONS = 2
 TOPOLOGY = Topology("tracker", PARTITIONS, quorum=False)
 EXCHANGE, TOPIC = "nova", "versioned_notifications"
@@ -43,6 +45,16 @@ def connected(url: str) -> Iterator[Connection]:
     with Connection(list(settings_of(url).urls)) as connection:
         connection.connect()
         yield connection
+
+
+@contextmanager
+def alarm(rabbitmq: RabbitMQ) -> Iterator[None]:
+    """The broker takes nothing from publishers, as when its memory is full."""
+    rabbitmq.ctl("set_vm_memory_high_watermark", ALARM)
+    try:
+        yield
+    finally:
+        rabbitmq.ctl("set_vm_memory_high_watermark", NO_ALARM)
 
 
 def publish(

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Notifications on a real broker: confirmed, in order, kept before anybody listens."""
 
+import itertools
+import time
 from typing import NamedTuple
 
 import msgspec
 import pytest
 
-from tests.integration.rabbit import EXCHANGE, TOPIC, connected, depth, settings_of, until
+from tests.integration.rabbit import EXCHANGE, TOPIC, alarm, connected, depth, settings_of, until
 from tracker_worker.bus.rabbit.connection import CONNECTION_ERRORS
-from tracker_worker.bus.rabbit.publisher import ConfirmingPublisher
+from tracker_worker.bus.rabbit.publisher import CONFIRM_SECONDS, ConfirmingPublisher
 from tracker_worker.bus.rabbit.queues import TopologyMismatch
 
 QUEUE = "versioned_notifications.info"
@@ -79,6 +81,19 @@ def test_a_lost_connection_is_raised_and_made_again(publisher, client, rabbitmq,
         assert received(again)[-1] == "1"
 
 
+def test_broker_that_confirms_nothing_for_a_minute_is_given_up(vhost_url, rabbitmq, stats):
+    """The minute passes on the publisher's clock alone, which goes on by half of one at each look."""
+    half_minutes = itertools.count(step=CONFIRM_SECONDS / 2)
+    publisher = ConfirmingPublisher(
+        settings_of(vhost_url), EXCHANGE, TOPIC, lambda: next(half_minutes), stats
+    )
+    assert publisher.publish(notes(1)) == 1
+    with alarm(rabbitmq), pytest.raises(TimeoutError, match="nothing was confirmed for 60 s"):
+        publisher.publish(notes(1, first=1))
+    assert publisher.publish(notes(1, first=1)) == 1
+    publisher.close()
+
+
 def test_an_idle_connection_that_is_lost_is_made_again_without_an_error(publisher, client, rabbitmq, caplog):
     publisher.publish(notes(1))
     vhost = client.virtual_host
@@ -97,7 +112,7 @@ def test_what_consumers_declared_otherwise_is_told_in_one_line_with_the_way_out(
             channel.exchange_declare(EXCHANGE, "topic", durable=True, auto_delete=False)
         else:
             channel.queue_declare(QUEUE, durable=True, auto_delete=False)
-    publisher = ConfirmingPublisher(settings_of(vhost_url), EXCHANGE, TOPIC, stats)
+    publisher = ConfirmingPublisher(settings_of(vhost_url), EXCHANGE, TOPIC, time.monotonic, stats)
     with pytest.raises(TopologyMismatch, match="amqp_durable_queues") as raised:
         publisher.publish(notes(1))
     assert "\n" not in str(raised.value)
@@ -109,7 +124,9 @@ def test_what_consumers_declared_otherwise_is_told_in_one_line_with_the_way_out(
 
 
 def test_queues_are_those_of_the_options(vhost_url, client, rabbitmq, stats):
-    publisher = ConfirmingPublisher(settings_of(vhost_url, rabbit_quorum_queue=True), EXCHANGE, TOPIC, stats)
+    publisher = ConfirmingPublisher(
+        settings_of(vhost_url, rabbit_quorum_queue=True), EXCHANGE, TOPIC, time.monotonic, stats
+    )
     publisher.publish(notes(1))
     publisher.close()
     queue = until(lambda: rabbitmq.api("GET", f"queues/{client.virtual_host}/{QUEUE}"))

@@ -3,6 +3,7 @@
 
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -82,8 +83,9 @@ def test_message_path_has_few_functions_in_few_files(
         settings_of(vhost_url),
         TOPOLOGY,
         SubscriptionSettings("one", frozenset(range(PARTITIONS)), 3600.0),
-        Dispatcher([bench.lane], lambda: None),
+        Dispatcher([bench.lane], time.monotonic, lambda: None),
         partial(worker_thread, failed=lambda: None),
+        time.monotonic,
         Stats(),
     )
     with bench.at_work():

@@ -5,14 +5,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import oslo_messaging
 import pytest
 from oslo_config import cfg
 
-from tests.integration.rabbit import connected, depth, until
+from tests.integration.rabbit import alarm, connected, depth, until
 from tests.integration.test_rpcapi import INSTANCE, declare_queue
 from tests.servers.proxy import Proxy
 from tests.servers.rabbitmq import RabbitMQ
@@ -20,7 +19,6 @@ from tracker_worker.exceptions import TrackerUnavailable
 from tracker_worker.rpcapi import EXMODS, TrackerAPI
 
 NODE = "compute1"
-ALARM, NO_ALARM = "0", "0.4"
 SECONDS = 4
 """A deadline that is passed in an alarm and kept right after one."""
 MIGRATION = {"uuid": "m-1", "type": "resize", "status": "migrating", "instance_uuid": "i-1"}
@@ -56,16 +54,6 @@ def a_client(vhost_url, rabbitmq: RabbitMQ, queue) -> Iterator[Callable[..., Tra
     yield make
     for transport in transports:
         transport.cleanup()
-
-
-@contextmanager
-def alarm(rabbitmq: RabbitMQ) -> Iterator[None]:
-    """The broker takes nothing from publishers, as when its memory is full."""
-    rabbitmq.ctl("set_vm_memory_high_watermark", ALARM)
-    try:
-        yield
-    finally:
-        rabbitmq.ctl("set_vm_memory_high_watermark", NO_ALARM)
 
 
 def taken(vhost_url: str, queue: Any, count: int) -> list[tuple[str, str]]:

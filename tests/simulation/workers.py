@@ -97,7 +97,7 @@ class Process:
         self.lane = Lane(
             "lane-0", queues, self.unit_of_work, context, BOUNDS, hooks.monotonic, lambda _nodes: None
         )
-        self.dispatcher = Dispatcher([self.lane], lambda: None)
+        self.dispatcher = Dispatcher([self.lane], hooks.monotonic, lambda: None)
         settings = RelaySettings(window=6, lease_seconds=LEASE_SECONDS, retry_max=0.0)
         owner = str(uuid.UUID(int=number))
         self.relay = Relay(engine, self, settings, owner, hooks.clock, hooks.monotonic, lambda: None, Stats())
@@ -121,7 +121,15 @@ class Process:
         self.connection = connection
         self.held.clear()
         self.subscription = Subscription(
-            connection, connection.bodies, TOPOLOGY, settings, self, self, self.stopping, Stats()
+            connection,
+            connection.bodies,
+            TOPOLOGY,
+            settings,
+            self,
+            self,
+            self.stopping,
+            self.hooks.monotonic,
+            Stats(),
         )
         self.subscription._consume([*sorted(settings.first), OtherQueue.BARE_TOPIC, OtherQueue.DEAD_LETTERS])
 

@@ -6,7 +6,6 @@ The newer one made the worker forget what has been touched since the older was r
 
 import itertools
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -49,7 +48,7 @@ class AuditOrder:
     `timeout` is in seconds, `monotonic` a clock in seconds that is never set.
     """
 
-    def __init__(self, timeout: float, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, timeout: float, monotonic: Callable[[], float]) -> None:
         self._timeout = timeout
         self._monotonic = monotonic
         self._nodes: dict[str, _Node] = {}

@@ -33,7 +33,8 @@ class Link:
 
     A command has `timeout` seconds: to be published and confirmed, and for the reply of a call. Raises
     QueuesNotDurable where a broker would forget commands that it has confirmed or refuse them all, and
-    UnsupportedCompression where no worker could read them. `new_id` makes ids of calls.
+    UnsupportedCompression where no worker could read them. `new_id` makes ids of calls,
+    `monotonic` is a clock in seconds that is never set.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Link:
         timeout: float,
         retry: int,
         new_id: Callable[[], str],
+        monotonic: Callable[[], float],
     ) -> None:
         self._exchange = exchange
         self._partitions = partitions
@@ -55,7 +57,7 @@ class Link:
         if self._rabbit is not None:
             _require_durable(self._rabbit.conf.oslo_messaging_rabbit)
             _require_readable(self._rabbit.conf.oslo_messaging_rabbit.kombu_compression)
-            self._bounded = BoundedTransport(self._rabbit, timeout, self._prepare, new_id)
+            self._bounded = BoundedTransport(self._rabbit, timeout, self._prepare, new_id, monotonic)
         self._unbounded_client = self._client_on(transport)
         self._client = self._client_on(self._bounded or transport)
 

@@ -13,7 +13,6 @@ import copy
 import logging
 import queue
 import threading
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Self
@@ -101,11 +100,17 @@ class BoundedTransport(InterposedTransport):
     """Sends through oslo.messaging's RabbitMQ driver, for oslo.messaging's own RPCClient. Any thread.
 
     `timeout` is the deadline of a cast in seconds; a call has its own, over its reply too. `prepare` is
-    called before each send on the sender thread, with True for a call. `new_id` makes ids of calls.
+    called before each send on the sender thread, with True for a call. `new_id` makes ids of calls,
+    `monotonic` is a clock in seconds that is never set.
     """
 
     def __init__(
-        self, driver: Any, timeout: float, prepare: Callable[[bool], None], new_id: Callable[[], str]
+        self,
+        driver: Any,
+        timeout: float,
+        prepare: Callable[[bool], None],
+        new_id: Callable[[], str],
+        monotonic: Callable[[], float],
     ) -> None:
         super().__init__(driver)
         options = driver.conf.oslo_messaging_rabbit
@@ -113,6 +118,7 @@ class BoundedTransport(InterposedTransport):
         self._timeout = timeout
         self._prepare = prepare
         self._new_id = new_id
+        self._monotonic = monotonic
         self._undo: Callable[[], None] | None = None
         self._senders = _Senders(options.rpc_conn_pool_size)
         self._overdue: set[_Send] = set()
@@ -142,7 +148,7 @@ class BoundedTransport(InterposedTransport):
         transport_options: Any = None,
     ) -> Any:
         """What RPCClient calls. Raises DeadlineExceeded, MessagingTimeout, and what the driver raises."""
-        deadline = time.monotonic() + (timeout or self._timeout)
+        deadline = self._monotonic() + (timeout or self._timeout)
         send = partial(self.driver.send, target, ctxt, retry=retry, transport_options=transport_options)
         if not wait_for_reply:
             self._in_time(target.server, deadline, partial(self._publish_cast, send, message))
@@ -151,7 +157,7 @@ class BoundedTransport(InterposedTransport):
         publish = partial(self._publish_call, send, message, waiter_id, deadline)
         reply_queue = self._in_time(target.server, deadline, publish, waiter_id)
         try:
-            left = max(deadline - time.monotonic(), 0.0)
+            left = max(deadline - self._monotonic(), 0.0)
             reply = self._replies.wait(waiter_id, left, call_monitor_timeout, reply_queue)
         finally:
             self._replies.forget(waiter_id)
@@ -172,7 +178,7 @@ class BoundedTransport(InterposedTransport):
         self._replies.expect(waiter_id)
         # The driver takes its timeout for the socket's too. One below the heartbeat would make it give up
         # connections to a broker in alarm and leave a copy of the command in each, to come in any order.
-        expiration = max(deadline - time.monotonic(), self._heartbeat)
+        expiration = max(deadline - self._monotonic(), self._heartbeat)
         try:
             call = {"_msg_id": waiter_id, "_reply_q": reply_queue, "_timeout": None}
             send(message | call, timeout=expiration)
@@ -186,11 +192,11 @@ class BoundedTransport(InterposedTransport):
     ) -> Any:
         """Run `publish` on a sender thread and return its result. Raises DeadlineExceeded."""
         for earlier in [send for send in self._overdue.copy() if send.server == server]:
-            if not earlier.ended.wait(max(deadline - time.monotonic(), 0.0)):
+            if not earlier.ended.wait(max(deadline - self._monotonic(), 0.0)):
                 raise DeadlineExceeded(sent=False)
         send = _Send(server, publish, partial(self._abandoned, waiter_id))
         try:
-            self._senders.start(partial(self._run, send), max(deadline - time.monotonic(), 0.0))
+            self._senders.start(partial(self._run, send), max(deadline - self._monotonic(), 0.0))
         except queue.Empty:
             raise DeadlineExceeded(sent=False) from None
         value, failure = self._outcome(send, deadline)
@@ -201,7 +207,7 @@ class BoundedTransport(InterposedTransport):
     def _outcome(self, send: _Send, deadline: float) -> tuple[Any, Exception | None]:
         """Wait for what became of a send. A caller that is interrupted meanwhile abandons it too."""
         try:
-            return send.outcome.get(timeout=max(deadline - time.monotonic(), 0.0))
+            return send.outcome.get(timeout=max(deadline - self._monotonic(), 0.0))
         except BaseException as error:
             self._overdue.add(send)  # Before it is abandoned: nothing may overtake it.
             late = isinstance(error, queue.Empty)

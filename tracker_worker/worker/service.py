@@ -120,7 +120,7 @@ class Worker:
             )
             for number in range(settings.lanes)
         ]
-        self._dispatcher = Dispatcher(lanes, fail)
+        self._dispatcher = Dispatcher(lanes, time.monotonic, fail)
         self._watchdog = Watchdog([lane.activity for lane in lanes], fail)
         self._ingress = _ingress(settings, transport, self._dispatcher, fail, self._stats)
 
@@ -184,6 +184,7 @@ def _ingress(
         ),
         dispatcher,
         partial(worker_thread, failed=failed),
+        time.monotonic,
         stats,
     )
 
@@ -192,4 +193,4 @@ def _publisher(settings: WorkerSettings, transport: Any, stats: Stats) -> Publis
     exchange, topic = settings.notification_exchange, settings.notification_topic
     if settings.notification_broker is None:
         return TransportPublisher(transport, exchange, topic)
-    return ConfirmingPublisher(settings.notification_broker, exchange, topic, stats)
+    return ConfirmingPublisher(settings.notification_broker, exchange, topic, time.monotonic, stats)

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Audits of one node go in the order in which they were read; nodes do not wait for each other."""
 
+import itertools
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -8,9 +11,16 @@ import pytest
 from tracker_worker.client.audit_order import AuditOrder
 from tracker_worker.exceptions import TrackerUnavailable
 
+SECONDS = 30
+
+
+def passing() -> Callable[[], float]:
+    """A clock on which every timeout has passed at the next look."""
+    return itertools.count(step=2.0 * SECONDS).__next__
+
 
 def test_older_audit_of_a_node_is_told_after_a_newer_one():
-    order = AuditOrder(1)
+    order = AuditOrder(SECONDS, time.monotonic)
     with order.newest("node-1", 5) as newest:
         assert newest
     with order.newest("node-1", 4) as newest:
@@ -23,7 +33,7 @@ def test_older_audit_of_a_node_is_told_after_a_newer_one():
 
 def test_audit_of_another_node_does_not_wait_and_one_of_the_same_waits_no_longer_than_the_timeout():
     """Found by a review: a broker in alarm made the sixth audit wait for six time-outs."""
-    order = AuditOrder(0.01)
+    order = AuditOrder(SECONDS, passing())
     with order.newest("node-1", 5):
         with order.newest("node-2", 5) as newest:
             assert newest
@@ -32,13 +42,13 @@ def test_audit_of_another_node_does_not_wait_and_one_of_the_same_waits_no_longer
 
 
 def test_audit_without_as_of_waits_for_nothing():
-    order = AuditOrder(0.01)
+    order = AuditOrder(SECONDS, passing())
     with order.newest("node-1", 5), order.newest("node-1", None) as newest:
         assert newest
 
 
 def test_audit_that_gave_up_does_not_let_the_next_overtake_the_one_on_its_way():
-    order = AuditOrder(0.01)
+    order = AuditOrder(SECONDS, passing())
     with order.newest("node-1", 5):
         for _ in range(2):
             with pytest.raises(TrackerUnavailable), order.newest("node-1", 6):
@@ -48,7 +58,7 @@ def test_audit_that_gave_up_does_not_let_the_next_overtake_the_one_on_its_way():
 
 
 def test_audits_of_a_node_are_sent_one_after_the_other_by_many_threads():
-    order = AuditOrder(30)
+    order = AuditOrder(SECONDS, time.monotonic)
     sending = []
     overlaps = []
     sent = []
@@ -68,7 +78,7 @@ def test_audits_of_a_node_are_sent_one_after_the_other_by_many_threads():
 
 
 def test_turns_that_ended_are_forgotten():
-    order = AuditOrder(1)
+    order = AuditOrder(SECONDS, time.monotonic)
     for as_of in range(1, 100):
         with order.newest("node-1", as_of):
             pass

@@ -52,7 +52,7 @@ def driver() -> Iterator[Driver]:
 
 
 def a_transport(driver: Driver) -> BoundedTransport:
-    return BoundedTransport(driver, SECONDS, lambda _is_call: None, lambda: "id")
+    return BoundedTransport(driver, SECONDS, lambda _is_call: None, lambda: "id", time.monotonic)
 
 
 def cast(transport: BoundedTransport, message: str, server: str = "p0", seconds: float = SECONDS) -> None:

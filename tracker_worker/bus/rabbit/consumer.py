@@ -8,7 +8,6 @@ may send before an acknowledgement is what a lane has room for.
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 
 from tracker_worker.bus.rabbit.connection import CONNECTION_ERRORS, BrokerSettings, connect
@@ -26,7 +25,10 @@ NewThread = Callable[[str, Callable[[], None]], threading.Thread]
 
 
 class Consumer:
-    """Owns one thread, made by `new_thread`. Reconnects without limit, with back-off."""
+    """Owns one thread, made by `new_thread`. Reconnects without limit, with back-off.
+
+    `monotonic` is a clock in seconds that is never set.
+    """
 
     def __init__(
         self,
@@ -35,6 +37,7 @@ class Consumer:
         subscription: SubscriptionSettings,
         sink: EventSink,
         new_thread: NewThread,
+        monotonic: Callable[[], float],
         stats: Stats,
     ) -> None:
         self._settings = settings
@@ -42,7 +45,8 @@ class Consumer:
         self._subscription_settings = subscription
         self._sink = sink
         self._stats = stats
-        self._replies = Replies(settings, stats)
+        self._monotonic = monotonic
+        self._replies = Replies(settings, monotonic, stats)
         self._subscription: Subscription | None = None
         self._stopping = threading.Event()
         self._closing = threading.Event()
@@ -86,7 +90,7 @@ class Consumer:
         pause = self._settings.retry_initial
         # What was taken before a stop cannot be acknowledged any more once its connection is lost.
         while not self._stopping.is_set():
-            started = time.monotonic()
+            started = self._monotonic()
             failure = None
             try:
                 self._serve()
@@ -97,7 +101,7 @@ class Consumer:
                     "RabbitMQ at %s cannot be used, trying again in %.0f s: %s; see [DEFAULT] transport_url",
                     self._settings.name, pause, failure,
                 )  # fmt: skip
-            if time.monotonic() - started > self._settings.retry_max:
+            if self._monotonic() - started > self._settings.retry_max:
                 pause = self._settings.retry_initial
             self._closing.wait(pause)
             pause = min(pause * 2, self._settings.retry_max)
@@ -115,6 +119,7 @@ class Consumer:
             self._sink,
             self._replies,
             self._stopping,
+            self._monotonic,
             self._stats,
         )
         self._subscription = subscription

@@ -7,8 +7,7 @@ A message that the broker refuses for itself, because it is longer than max_mess
 """
 
 import logging
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import amqp
@@ -30,11 +29,18 @@ CONFIRM_SECONDS = 60.0
 class ConfirmingPublisher:
     """Has a connection of its own, opened when it is needed. Belongs to the relay's thread.
 
-    Raises CONNECTION_ERRORS where the broker cannot be
+    `monotonic` is a clock in seconds that is never set. Raises CONNECTION_ERRORS where the broker cannot be
     reached, TopologyMismatch where its exchange or queues are not those of oslo.messaging's notifiers.
     """
 
-    def __init__(self, settings: BrokerSettings, exchange: str, topic: str, stats: Stats) -> None:
+    def __init__(
+        self,
+        settings: BrokerSettings,
+        exchange: str,
+        topic: str,
+        monotonic: Callable[[], float],
+        stats: Stats,
+    ) -> None:
         self._settings = settings
         self._connection = PublishConnection(settings, "relay", self._prepare)
         self._exchange = exchange
@@ -44,6 +50,7 @@ class ConfirmingPublisher:
         self._confirmed = 0
         self._early: set[int] = set()
         self._refused = False
+        self._monotonic = monotonic
         self._stats = stats
 
     def publish(self, notifications: Sequence[EncodedNotification]) -> int:
@@ -112,13 +119,13 @@ class ConfirmingPublisher:
         self._declared.add(routing_key)
 
     def _await_confirms(self) -> None:
-        deadline = time.monotonic() + CONFIRM_SECONDS
+        deadline = self._monotonic() + CONFIRM_SECONDS
         while self._confirmed < self._sent and not self._refused:
             seen = self._confirmed
             self._connection.wait()
             if self._confirmed > seen:
-                deadline = time.monotonic() + CONFIRM_SECONDS
-            elif time.monotonic() > deadline:
+                deadline = self._monotonic() + CONFIRM_SECONDS
+            elif self._monotonic() > deadline:
                 raise TimeoutError(f"nothing was confirmed for {CONFIRM_SECONDS:.0f} s")
 
     def _acknowledged(self, delivery_tag: int, multiple: bool) -> None:

@@ -2,7 +2,7 @@
 """Replies to calls over RabbitMQ: sent once, not confirmed, never tried again. The caller has a time-out."""
 
 import logging
-import time
+from collections.abc import Callable
 from typing import Any
 
 import amqp
@@ -135,15 +135,16 @@ class Replies:
     reading from connections that publish, and acknowledgements have to get through.
 
     Belongs to the consumer's thread, which must not wait here for long: a connection that failed is not tried
-    again for every reply.
+    again for every reply. `monotonic` is a clock in seconds that is never set.
     """
 
-    def __init__(self, settings: BrokerSettings, stats: Stats) -> None:
+    def __init__(self, settings: BrokerSettings, monotonic: Callable[[], float], stats: Stats) -> None:
         self._settings = settings
         self._connection = PublishConnection(settings, "replies", self._prepare, self._block)
         self._blocked = False
         self._pause = settings.retry_initial
         self._open_again_at = 0.0
+        self._monotonic = monotonic
         self._stats = stats
 
     def send(self, reply: Reply) -> None:
@@ -157,7 +158,7 @@ class Replies:
 
     def _publish(self, reply: Reply, *, mandatory: bool) -> str | None:
         """Return why a reply could not be sent, None once it was."""
-        if self._blocked or time.monotonic() < self._open_again_at:
+        if self._blocked or self._monotonic() < self._open_again_at:
             return "the broker does not take it"
         message = amqp.Message(
             reply.body,
@@ -170,7 +171,7 @@ class Replies:
             channel.basic_publish(message, exchange="", routing_key=reply.queue, mandatory=mandatory)
         except CONNECTION_ERRORS as error:
             self._connection.close()
-            self._open_again_at = time.monotonic() + self._pause
+            self._open_again_at = self._monotonic() + self._pause
             self._pause = min(self._pause * 2, self._settings.retry_max)
             return type(error).__name__
         return None

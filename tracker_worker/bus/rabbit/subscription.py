@@ -7,7 +7,6 @@ import queue
 import selectors
 import socket
 import threading
-import time
 from collections.abc import Callable, Container, Iterable
 from contextlib import suppress
 from functools import partial
@@ -55,7 +54,8 @@ class SubscriptionSettings(Struct, frozen=True):
 class Subscription:
     """Belongs to the consumer's thread, but for `settled` and `wake`. Raises broker.CONNECTION_ERRORS.
 
-    Once `stopping` is set, deliveries are left unanswered: they go back with the connection.
+    Once `stopping` is set, deliveries are left unanswered: they go back with the connection. `monotonic` is a
+    clock in seconds that is never set.
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class Subscription:
         sink: EventSink,
         replies: Replies,
         stopping: threading.Event,
+        monotonic: Callable[[], float],
         stats: Stats,
     ) -> None:
         self._connection = connection
@@ -77,6 +78,7 @@ class Subscription:
         self._sink = sink
         self._replies = replies
         self._stopping = stopping
+        self._monotonic = monotonic
         self._stats = stats
         self._queues = frozenset(queue.name for queue in topology.queues())
         self._channels: dict[int, Channel] = {}
@@ -92,7 +94,7 @@ class Subscription:
         self._selector = selectors.DefaultSelector()
         self._selector.register(connection.sock, selectors.EVENT_READ)
         self._selector.register(self._woken_by, selectors.EVENT_READ)
-        self._standby_at: float | None = time.monotonic() + settings.standby_delay
+        self._standby_at: float | None = self._monotonic() + settings.standby_delay
 
     def serve(self, closing: threading.Event) -> None:
         """Consume, hand on and acknowledge until `closing` is set; then acknowledge what is settled."""
@@ -142,26 +144,26 @@ class Subscription:
         self._woken = False
         # No longer than until a lane has settled something: a caller waits for its reply. And however much is
         # sent, the heartbeat is due.
-        enough_at = time.monotonic() + TURN_SECONDS
-        read_waiting(self._connection, lambda: self._woken or time.monotonic() >= enough_at)
+        enough_at = self._monotonic() + TURN_SECONDS
+        read_waiting(self._connection, lambda: self._woken or self._monotonic() >= enough_at)
         self._begin_releases()
         self._acknowledge()
         self._end_releases()
-        if (now := time.monotonic()) >= self._calls.look_at:
+        if (now := self._monotonic()) >= self._calls.look_at:
             for heartbeat in self._calls.due(now):
                 self._replies.send_heartbeat(heartbeat)
         if self._tight and not self._stopping.is_set():
             self._fit_windows()
         self._replies.keep_alive()
         self._connection.heartbeat_tick(rate=self._settings.heartbeat_rate)
-        if self._standby_at is not None and time.monotonic() >= self._standby_at:
+        if self._standby_at is not None and self._monotonic() >= self._standby_at:
             self._standby_at = None
             if not self._stopping.is_set():
                 self._consume(set(range(self._topology.partitions)) - self._settings.first)
 
     def _seconds_to_wait(self) -> float:
         due_at = min(self._calls.look_at, self._standby_at or math.inf)
-        return min(max(due_at - time.monotonic(), 0.0), TURN_SECONDS)
+        return min(max(due_at - self._monotonic(), 0.0), TURN_SECONDS)
 
     def _consume(self, partitions: Iterable[int]) -> None:
         for partition in partitions:
@@ -274,7 +276,7 @@ class Subscription:
             self.settled(channel, delivery)
             return
         if timeout := _call_timeout(message):
-            self._calls.begin(delivery, timeout, time.monotonic())
+            self._calls.begin(delivery, timeout, self._monotonic())
         channel.inbox.put(delivery)
 
     def _acknowledge(self) -> None:

@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Replies as a caller's oslo.messaging reads them."""
 
+import socket
+
 import kombu.compression
 import pytest
 from oslo_messaging._drivers.common import deserialize_remote_exception
 
 from tests.unit.bus.rabbit.calls import a_call, received
 from tracker_worker import exceptions, rpcapi
-from tracker_worker.bus.rabbit.replies import heartbeat_for, is_call, reply_to
+from tracker_worker.bus.rabbit.connection import BrokerSettings
+from tracker_worker.bus.rabbit.replies import Replies, Reply, heartbeat_for, is_call, reply_to
 from tracker_worker.core.delivery import BodyDigest
 from tracker_worker.core.envelope import encode
+from tracker_worker.core.stats import Stats
 from tracker_worker.domain.compressions import Compression
 
 
@@ -76,6 +80,26 @@ def test_the_caller_of_a_compressed_call_is_found(name):
 def test_nobody_waits_for_a_body_that_cannot_be_decompressed(header):
     assert not is_call(a_call(), header)
     assert reply_to(a_call(), {}, header) is None
+
+
+def test_broker_that_is_away_is_asked_again_after_a_pause_that_doubles(caplog):
+    """And not for every reply: the thread that sends them keeps the heartbeat of another connection."""
+    caplog.set_level("INFO")
+    now = 1000.0
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # Nobody listens there, and nobody else takes it.
+        url = f"amqp://user:password@127.0.0.1:{closed.getsockname()[1]}//"
+        settings = BrokerSettings("broker", (url,), retry_initial=2.0, retry_max=3.0)
+        stats = Stats()
+        replies = Replies(settings, lambda: now, stats)
+        asked = []
+        for seconds in (0.0, 1.9, 0.1, 2.9, 0.1, 2.9, 0.1):
+            now += seconds
+            caplog.clear()
+            replies.send(Reply("reply_1", b"{}"))
+            asked.append("ConnectionRefusedError" in caplog.text)
+    assert asked == [True, False, True, False, True, False, True]
+    assert stats.lost_replies == len(asked)
 
 
 def test_text_is_the_result():
