@@ -39,14 +39,13 @@ with suppress(BackendAlreadySelected):
 import oslo_messaging  # noqa: E402
 import sqlalchemy as sa  # noqa: E402
 
-from tracker_worker.client.connection import TOPIC  # noqa: E402
 from tracker_worker.core.envelope import PING  # noqa: E402
 from tracker_worker.core.records import PARKED  # noqa: E402
 from tracker_worker.db import dead_letter_queries, dead_letters  # noqa: E402
 from tracker_worker.db.dead_letter_queries import Wanted  # noqa: E402
 from tracker_worker.db.engine import create_engine, sync_schema  # noqa: E402
 from tracker_worker.db.tables import OUTBOX  # noqa: E402
-from tracker_worker.domain.partitions import server_of  # noqa: E402
+from tracker_worker.domain.partitions import TOPIC, server_of  # noqa: E402
 from tracker_worker.domain.settings import TrackerSettings  # noqa: E402
 from tracker_worker.private_apis.oslo_messaging import process_on_listener_thread  # noqa: E402
 from tracker_worker.rpcapi import EXMODS, TrackerAPI  # noqa: E402

@@ -13,7 +13,7 @@ from kombu.exceptions import OperationalError
 from tracker_worker.client.sending import BoundedTransport, DeadlineExceeded
 from tracker_worker.domain.commands import VERSION
 from tracker_worker.domain.compressions import ALIASES, Compression
-from tracker_worker.domain.partitions import partition_of, server_of
+from tracker_worker.domain.partitions import TOPIC, partition_of, server_of
 from tracker_worker.exceptions import (
     NoWorker,
     QueuesNotDurable,
@@ -22,8 +22,6 @@ from tracker_worker.exceptions import (
     WrongPartition,
 )
 from tracker_worker.private_apis.oslo_messaging import CallReplies, open_connection, rabbit_driver_of
-
-TOPIC = "tracker"
 
 Json = dict[str, Any]
 

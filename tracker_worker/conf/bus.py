@@ -3,14 +3,14 @@
 
 from oslo_config import cfg
 
-GROUP = cfg.OptGroup("bus", title="Commands from the message bus")
+from tracker_worker.domain.partitions import DEFAULT_EXCHANGE, DEFAULT_PARTITIONS
 
-EXCHANGE = "tracker"
+GROUP = cfg.OptGroup("bus", title="Commands from the message bus")
 
 OPTS = [
     cfg.StrOpt(
         "exchange",
-        default=EXCHANGE,
+        default=DEFAULT_EXCHANGE,
         regex=r"^[A-Za-z0-9._-]{1,127}\Z",
         help="""
 Exchange on which compute managers publish commands.
@@ -20,7 +20,7 @@ Change it only to run several independent trackers on one virtual host. Clients 
     ),
     cfg.IntOpt(
         "partitions",
-        default=16,
+        default=DEFAULT_PARTITIONS,
         min=1,
         max=1024,
         help="""

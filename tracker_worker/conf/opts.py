@@ -13,6 +13,7 @@ from oslo_config import cfg
 from oslo_log import log
 
 from tracker_worker.conf import bus, notifications, pci, tracker, worker
+from tracker_worker.domain.partitions import DEFAULT_EXCHANGE
 from tracker_worker.private_apis.oslo_messaging import set_option_defaults
 
 _GROUPS: tuple[ModuleType, ...] = (bus, notifications, pci, tracker, worker)
@@ -52,7 +53,7 @@ def register_opts(conf: cfg.ConfigOpts) -> None:
 def set_defaults() -> None:
     """Set the defaults of libraries' options, for the whole process: only programs may do so."""
     log.set_defaults(default_log_levels=[f"{name}={level}" for name, level in _LEVELS.items()])
-    oslo_messaging.set_transport_defaults(bus.EXCHANGE)
+    oslo_messaging.set_transport_defaults(DEFAULT_EXCHANGE)
     set_option_defaults(transport_url=TRANSPORT_URL, notification_drivers=["messagingv2"])
 
 

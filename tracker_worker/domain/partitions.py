@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which partition a node belongs to: the one number that clients and workers must agree on."""
+"""Where a node's commands go, on which clients and workers must agree: exchange, topic and partition."""
 
 from zlib import crc32
+
+TOPIC = "tracker"
+"""Of every command; a routing key is topic.server."""
+DEFAULT_EXCHANGE = "tracker"
+DEFAULT_PARTITIONS = 16
 
 
 def partition_of(node: str, partitions: int) -> int:

@@ -19,12 +19,13 @@ from tracker_worker.bus.oslo.publisher import TransportPublisher
 from tracker_worker.bus.publisher import Publisher
 from tracker_worker.bus.rabbit.consumer import Consumer
 from tracker_worker.bus.rabbit.publisher import ConfirmingPublisher
-from tracker_worker.bus.rabbit.queues import TOPIC, Topology
+from tracker_worker.bus.rabbit.queues import Topology
 from tracker_worker.bus.rabbit.subscription import SubscriptionSettings
 from tracker_worker.core.batch import BatchContext
 from tracker_worker.core.delivery import OtherQueue
 from tracker_worker.core.stats import Stats
 from tracker_worker.db.unit_of_work import UnitOfWork
+from tracker_worker.domain.partitions import TOPIC
 from tracker_worker.worker.dispatcher import Dispatcher
 from tracker_worker.worker.lane import Lane
 from tracker_worker.worker.purge import Purge

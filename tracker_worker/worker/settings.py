@@ -5,6 +5,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from tracker_worker.bus.rabbit.connection import BrokerSettings
+from tracker_worker.domain.partitions import DEFAULT_EXCHANGE, DEFAULT_PARTITIONS
 from tracker_worker.domain.settings import TrackerSettings
 
 MEBIBYTE = 1024 * 1024
@@ -73,8 +74,8 @@ class WorkerSettings(Struct, frozen=True):
     tracker: TrackerSettings = TrackerSettings()
     lane: LaneSettings = LaneSettings()
     relay: RelaySettings = RelaySettings()
-    exchange: str = "tracker"
-    partitions: int = 16
+    exchange: str = DEFAULT_EXCHANGE
+    partitions: int = DEFAULT_PARTITIONS
     preferred_partitions: frozenset[int] = frozenset()
     standby_delay: float = 10.0
     memory_budget: int = 256 * MEBIBYTE

@@ -12,9 +12,8 @@ from kombu.entity import Exchange, Queue
 from msgspec import Struct
 
 from tracker_worker.bus.rabbit.connection import BrokerSettings
-from tracker_worker.domain.partitions import server_of
+from tracker_worker.domain.partitions import TOPIC, server_of
 
-TOPIC = "tracker"
 DELIVERY_LIMIT = 1_000_000
 """Of quorum queues. Above RabbitMQ's default of 20, so that the broker judges no event: the worker does."""
 
