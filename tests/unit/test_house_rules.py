@@ -35,6 +35,8 @@ WITHOUT_PUBLIC_BASES = {"amqp", "kombu", "oslo_messaging"}
 """Libraries whose classes are not made to be derived from: whoever does overrides what is private."""
 PUBLIC_ALL_THE_SAME = {"_mapping"}
 """Of SQLAlchemy's rows: the underscore keeps the names of columns free."""
+ENVELOPE = f"{PACKAGE}/core/envelope.py"
+ENVELOPE_KEYS = {"oslo.message", "oslo.version", "_unique_id", "_msg_id", "_reply_q", "_context_request_id"}
 LOCKS = {"Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition", "lockutils"}
 LOUD = {"warning", "error", "critical"}
 VAGUE_NAMES = {"base", "common", "helper", "helpers", "manager", "util", "utils"}
@@ -206,6 +208,16 @@ def imported_names(module: Module) -> dict[str, str]:
     return found
 
 
+def envelope_keys(modules: Iterable[Module]) -> list[str]:
+    return [
+        module.at(node, node.value)
+        for module in modules
+        if module.path != ENVELOPE and not module.path.startswith(PRIVATE_APIS)
+        for node in module.all(ast.Constant)
+        if node.value in ENVELOPE_KEYS
+    ]
+
+
 def vague_modules(modules: Iterable[Module]) -> list[str]:
     return [
         module.path
@@ -320,6 +332,7 @@ TREE_RULES: dict[Rule, str] = {
     impure_domain: "the domain imports the pure part of the standard library and itself",
     global_conf: "options are passed in, not read from the global CONF",
     private_apis: f"what is private to a library is used in {PRIVATE_APIS} alone",
+    envelope_keys: f"the keys of oslo.messaging's envelope are written in {ENVELOPE} alone",
     vague_modules: "module names that say nothing",
     undocumented: "public names without a docstring",
     unlicensed: f"files whose first line is not {SPDX!r}",
@@ -392,6 +405,7 @@ CLASSES = "".join(f"class E{i}(Exception): pass\n" for i in range(EXCEPTION_CLAS
             "from oslo_messaging.transport import RPCTransport as T\nclass A(T): pass",
             "any.py:2: derives from T",
         ),
+        (envelope_keys, "any.py", "{'oslo.message': text}", "any.py:1: oslo.message"),
         (vague_modules, f"{PACKAGE}/db/utils.py", "", f"{PACKAGE}/db/utils.py"),
         (vague_modules, f"{PACKAGE}/common/any.py", "", f"{PACKAGE}/common/any.py"),
         (undocumented, "any.py", "x = 1", "any.py: no docstring"),
@@ -435,6 +449,7 @@ def test_rule_finds_an_offender(rule: Rule, path: str, text: str, found: str) ->
         (private_apis, "any.py", "row._mapping, self._own, cls._own, __name__, error.__cause__"),
         (private_apis, "any.py", "class A:\n  def f(self, other):\n    self._x = other._x"),
         (private_apis, "any.py", "from oslo_config import types\nclass A(types.Float): pass"),
+        (envelope_keys, ENVELOPE, "{'oslo.message': text}"),
         (undocumented, "any.py", '"""Doc."""\ndef _own(): pass'),
         (
             exceptions_without_code,

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Self
 
+from tracker_worker.core.envelope import call_fields
 from tracker_worker.private_apis.oslo_messaging import CallReplies, InterposedTransport
 
 LOG = logging.getLogger(__name__)
@@ -180,8 +181,7 @@ class BoundedTransport(InterposedTransport):
         # connections to a broker in alarm and leave a copy of the command in each, to come in any order.
         expiration = max(deadline - self._monotonic(), self._heartbeat)
         try:
-            call = {"_msg_id": waiter_id, "_reply_q": reply_queue, "_timeout": None}
-            send(message | call, timeout=expiration)
+            send(message | call_fields(waiter_id, reply_queue), timeout=expiration)
         except BaseException:
             self._replies.forget(waiter_id)
             raise

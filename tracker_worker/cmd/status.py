@@ -16,12 +16,12 @@ from tracker_worker.bus.rabbit import inspection, permissions
 from tracker_worker.bus.rabbit.connection import BrokerSettings
 from tracker_worker.bus.rabbit.permissions import BrokerAlarm
 from tracker_worker.bus.rabbit.queues import TopologyMismatch, notification_queue
-from tracker_worker.bus.rabbit.replies import REPLY_QUEUE_PREFIX
 from tracker_worker.cmd import bootstrap, misconfiguration, sharing
 from tracker_worker.cmd.broker import connected
 from tracker_worker.cmd.failures import CommandFailed, exit_code_of, log_to_stderr, reading_options
 from tracker_worker.cmd.manage.queues import topology_of
 from tracker_worker.cmd.manage.session import engine_at_head, snapshot
+from tracker_worker.core.envelope import REPLY_QUEUE_PREFIX
 from tracker_worker.core.records import PARKED
 from tracker_worker.core.terminal import escaped
 from tracker_worker.db import dead_letter_queries, queries

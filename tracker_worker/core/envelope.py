@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""oslo.messaging's envelope to commands and back. Pure; what is no command raises BadMessage and nothing
-else.
+"""oslo.messaging's envelope: how commands are read, and how commands, replies and notifications look. Pure.
 
-Wire format: {"oslo.version": "2.0", "oslo.message": "<json>"}; inside are method, args, version, namespace,
-_unique_id and the sender's context, of which nothing but the request id is read (promise 7).
+Wire format: {"oslo.version": "2.0", "oslo.message": "<json>"}; inside a command are method, args, version,
+namespace, _unique_id and the sender's context, of which nothing but the request id is read. A call has
+_msg_id, _reply_q and _timeout besides. No other module spells these keys.
 """
 
 import hashlib
@@ -20,6 +20,16 @@ from tracker_worker.domain.errors import BadMessage, ErrorCode
 from tracker_worker.domain.fields import HOST_NAME, NAME, PATTERN_TEXTS
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
+UNIQUE_ID = "_unique_id"
+"""The key of a message's own id, by which its receiver drops repetitions."""
+REPLY_QUEUE_PREFIX = "reply_"
+"""Of the queues of replies that oslo.messaging makes."""
+_VERSION, _MESSAGE = "oslo.version", "oslo.message"
+_CALL_ID, _REPLY_QUEUE, _MONITOR_TIMEOUT = "_msg_id", "_reply_q", "_timeout"
+_CALL_ID_BYTES = _CALL_ID.encode()
+_REQUEST_ID = "_context_request_id"
+_UNVERSIONED = "1.0"
+"""The version of a command that names none."""
 PING = "oslo_rpc_server_ping"
 """The method that oslo.messaging's RPC servers answer themselves ([DEFAULT] rpc_ping_enabled)."""
 _NAME_BYTES = 12 * 255 + 2
@@ -28,7 +38,7 @@ _NODE = re.compile(HOST_NAME), 255
 _ID = re.compile(NAME), 64
 _NOT_DIGESTED = ("event_id", "origin")
 _NULL = Raw(b"null")
-_REPLY_QUEUE = re.compile(r"reply_([^:]+):.+:[0-9]+")
+_HOST_OF_REPLIES = re.compile(rf"{REPLY_QUEUE_PREFIX}([^:]+):.+:[0-9]+")
 
 
 class Envelope(Struct, frozen=True):
@@ -60,24 +70,39 @@ class Envelope(Struct, frozen=True):
 
         Source: oslo.messaging's QManager (use_queue_manager), "reply_<host>:<process>:<number>".
         """
-        match = _REPLY_QUEUE.fullmatch(self.reply_queue or "")
+        match = _HOST_OF_REPLIES.fullmatch(self.reply_queue or "")
         return match and _fitting(match[1], *_NODE)
 
 
+class Caller(Struct, frozen=True):
+    """Who waits for the reply to a call: the id of the call and the queue, as the message says them.
+
+    `monitor_timeout` is JSON, whatever stands there: every caller gets its reply.
+    """
+
+    call_id: str = msgspec.field(name=_CALL_ID)
+    queue: str = msgspec.field(name=_REPLY_QUEUE)
+    monitor_timeout: Raw = msgspec.field(name=_MONITOR_TIMEOUT, default=_NULL)
+
+
 class _Outer(Struct, frozen=True):
-    version: str = msgspec.field(name="oslo.version")
-    message: str = msgspec.field(name="oslo.message")
+    version: str = msgspec.field(name=_VERSION)
+    message: str = msgspec.field(name=_MESSAGE)
+
+
+class _AnyVersion(Struct, frozen=True):
+    message: str = msgspec.field(name=_MESSAGE)
 
 
 class _Inner(Struct, frozen=True):
     method: str
     args: Raw = Raw(b"{}")
-    version: str = "1.0"
+    version: str = _UNVERSIONED
     namespace: str | None = None
-    unique_id: str | None = msgspec.field(name="_unique_id", default=None)
-    request_id: str | None = msgspec.field(name="_context_request_id", default=None)
-    msg_id: Raw = msgspec.field(name="_msg_id", default=_NULL)
-    reply_queue: Raw = msgspec.field(name="_reply_q", default=_NULL)
+    unique_id: str | None = msgspec.field(name=UNIQUE_ID, default=None)
+    request_id: str | None = msgspec.field(name=_REQUEST_ID, default=None)
+    call_id: Raw = msgspec.field(name=_CALL_ID, default=_NULL)
+    reply_queue: Raw = msgspec.field(name=_REPLY_QUEUE, default=_NULL)
 
 
 class _Names(Struct, frozen=True):
@@ -89,6 +114,8 @@ class _Names(Struct, frozen=True):
 
 _outer = msgspec.json.Decoder(_Outer)
 _inner = msgspec.json.Decoder(_Inner)
+_any_version = msgspec.json.Decoder(_AnyVersion)
+_caller = msgspec.json.Decoder(Caller)
 _names = msgspec.json.Decoder(_Names)
 _canonical = msgspec.json.Encoder(order="deterministic")
 
@@ -114,12 +141,61 @@ def encode(
     inner: dict[str, Any] = {"method": method, "args": args}
     inner |= {"namespace": namespace} if namespace is not None else {}
     inner |= {"version": version}
-    call = {"_msg_id": unique_id or "", "_reply_q": reply_queue, "_timeout": None}
-    inner |= call if reply_queue is not None else {}
-    inner |= {"_unique_id": unique_id} if unique_id is not None else {}
-    inner |= {"_context_request_id": request_id} if request_id is not None else {}
-    text = json.dumps({"oslo.version": "2.0", "oslo.message": json.dumps(inner)})
-    return text.encode()
+    inner |= call_fields(unique_id or "", reply_queue) if reply_queue is not None else {}
+    inner |= {UNIQUE_ID: unique_id} if unique_id is not None else {}
+    inner |= {_REQUEST_ID: request_id} if request_id is not None else {}
+    return json.dumps(_outer_fields(json.dumps(inner))).encode()
+
+
+def encode_again(message: dict[str, Any], **fields: str | None) -> bytes:
+    """Return the body of a command that oslo.messaging took out of its envelope. `fields` are `encode`'s."""
+    method: Any = message.get("method")
+    version, namespace = message.get("version", _UNVERSIONED), message.get("namespace")
+    return encode(method, message.get("args", {}), version, namespace=namespace, **fields)
+
+
+def encode_reply(call_id: str, result: Any, failure: str | None) -> bytes:
+    """Return the body of the reply to a call; `failure` is the JSON of an exception.
+
+    Its own id is that of the call, so that the caller's driver drops a repetition.
+    """
+    return seal(_reply_text(call_id, result=result, failure=failure, ending=True, **{UNIQUE_ID: call_id}))
+
+
+def encode_heartbeat(call_id: str) -> bytes:
+    """Return the body of a heartbeat for a call.
+
+    It has no id of its own: the same one is sent repeatedly, and a driver drops what it knows.
+    """
+    return seal(_reply_text(call_id, result=None, failure=None, ending=False))
+
+
+def _reply_text(call_id: str, **fields: Any) -> str:
+    return msgspec.json.encode({**fields, _CALL_ID: call_id}).decode()
+
+
+def call_fields(call_id: str, reply_queue: str) -> dict[str, Any]:
+    """Return what a message needs to be a call without heartbeats: who waits for the reply, and where."""
+    return {_CALL_ID: call_id, _REPLY_QUEUE: reply_queue, _MONITOR_TIMEOUT: None}
+
+
+def seal(message: str) -> bytes:
+    """Return the body of a message, which is a text of JSON."""
+    return msgspec.json.encode(_outer_fields(message))
+
+
+def _outer_fields(message: str) -> dict[str, str]:
+    return {_VERSION: "2.0", _MESSAGE: message}
+
+
+def caller_of(body: bytes) -> Caller | None:
+    """Return who waits for the reply to a message in an envelope of any version; None for anything else."""
+    if _CALL_ID_BYTES not in body:
+        return None
+    try:
+        return _caller.decode(_any_version.decode(body).message)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return None
 
 
 def open_envelope(body: bytes | BodyDigest) -> Envelope:
@@ -142,7 +218,7 @@ def open_envelope(body: bytes | BodyDigest) -> Envelope:
         inner.namespace,
         inner.unique_id,
         _fitting(inner.request_id, *_ID),
-        _text(inner.reply_queue) if _text(inner.msg_id) is not None else None,
+        _text(inner.reply_queue) if _text(inner.call_id) is not None else None,
     )
 
 

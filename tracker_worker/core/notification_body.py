@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct, json
 from msgspec.structs import replace
 
+from tracker_worker.core.envelope import UNIQUE_ID
 from tracker_worker.domain.errors import ErrorCode
 from tracker_worker.domain.notifications import DATA, Notification, substitute_notification
 
@@ -42,7 +43,7 @@ class Header(Struct, frozen=True):
                 "priority": notification.priority,
                 "payload": notification.payload,
                 "timestamp": self.now.isoformat(sep=" ", timespec="microseconds"),
-                "_unique_id": self.message_id.replace("-", ""),
+                UNIQUE_ID: self.message_id.replace("-", ""),
             }
         )
 

@@ -110,12 +110,8 @@ class _Receiver:
             self._listener.refuse()
 
     def _encode(self, message: Any) -> bytes:
-        content = message.message
-        return envelope.encode(
-            content.get("method"),
-            content.get("args", {}),
-            content.get("version", "1.0"),
-            namespace=content.get("namespace"),
+        return envelope.encode_again(
+            message.message,
             unique_id=getattr(message, "unique_id", None) or self._new_id(),
             request_id=message.ctxt.get("request_id") if isinstance(message.ctxt, dict) else None,
             reply_queue=reply_queue_of(message),

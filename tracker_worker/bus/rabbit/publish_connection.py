@@ -16,6 +16,13 @@ LOG = logging.getLogger(__name__)
 WAIT_SECONDS = 1.0
 
 
+def json_message(body: bytes) -> amqp.Message:
+    """Return a message that survives a restart of the broker, with the properties of oslo.messaging's own."""
+    return amqp.Message(
+        body, content_type="application/json", content_encoding="utf-8", delivery_mode=2, priority=0
+    )
+
+
 class PublishConnection:
     """Belongs to one thread, which calls `keep_alive` often. `prepare` is called with each new channel,
     `blocked` when the broker stops taking, and takes again, what is published.

@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import amqp
-from msgspec import json
 
 from tracker_worker.bus.publisher import EncodedNotification, NotificationRefused
 from tracker_worker.bus.rabbit.connection import CONNECTION_ERRORS, BrokerSettings
-from tracker_worker.bus.rabbit.publish_connection import PublishConnection
+from tracker_worker.bus.rabbit.publish_connection import PublishConnection, json_message
 from tracker_worker.bus.rabbit.queues import TopologyMismatch, declare_notifications, notification_queue
 from tracker_worker.core.error_text import driver_text
+from tracker_worker.core.envelope import seal
 from tracker_worker.core.stats import Stats
 
 LOG = logging.getLogger(__name__)
@@ -151,10 +151,4 @@ def _message(notification: EncodedNotification) -> amqp.Message:
         text = notification.body.decode()
     except UnicodeDecodeError as error:
         raise NotificationRefused(f"its body is no text: {error}") from None
-    return amqp.Message(
-        json.encode({"oslo.version": "2.0", "oslo.message": text}),
-        content_type="application/json",
-        content_encoding="utf-8",
-        delivery_mode=2,
-        priority=0,
-    )
+    return json_message(seal(text))

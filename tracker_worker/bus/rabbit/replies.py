@@ -5,22 +5,26 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-import amqp
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 from tracker_worker.bus.rabbit.connection import CONNECTION_ERRORS, BrokerSettings
-from tracker_worker.bus.rabbit.publish_connection import PublishConnection
+from tracker_worker.bus.rabbit.publish_connection import PublishConnection, json_message
 from tracker_worker.bus.reply_errors import raised_in_caller
 from tracker_worker.core.compression import decompress
 from tracker_worker.core.delivery import Answer, BodyDigest
+from tracker_worker.core.envelope import (
+    REPLY_QUEUE_PREFIX,
+    Caller,
+    caller_of,
+    encode_heartbeat,
+    encode_reply,
+)
 from tracker_worker.core.stats import Stats
 from tracker_worker.domain.errors import BadMessage
 
 LOG = logging.getLogger(__name__)
 
-REPLY_QUEUE_PREFIX = "reply_"
-"""Of the queues of replies that oslo.messaging makes: no sender has a reply sent to any other queue."""
 MAX_QUEUE_BYTES = 255
 """AMQP's bound of a routing key."""
 LEAST_MONITOR_TIMEOUT = 2.0
@@ -41,19 +45,6 @@ class Heartbeat(Struct, frozen=True):
     interval: float
 
 
-class _Outer(Struct, frozen=True):
-    message: str = msgspec.field(name="oslo.message")
-
-
-class _Caller(Struct, frozen=True):
-    msg_id: str = msgspec.field(name="_msg_id")
-    queue: str = msgspec.field(name="_reply_q")
-    # Its call_monitor_timeout, as it stands there: whatever that is, the caller gets its reply.
-    monitor_timeout: Raw = msgspec.field(name="_timeout", default=Raw(b"null"))
-
-
-_outer = msgspec.json.Decoder(_Outer)
-_caller = msgspec.json.Decoder(_Caller)
 _seconds = msgspec.json.Decoder(float)
 
 
@@ -76,8 +67,7 @@ def reply_to(body: bytes | BodyDigest, answer: Answer, compression: str | None =
         failure = _failure(raised_in_caller(answer))
     else:
         result = answer
-    # The id of a repeated reply is the same, so that the caller's driver drops it.
-    return _reply(caller, result=result, failure=failure, ending=True, _unique_id=caller.msg_id)
+    return Reply(caller.queue, encode_reply(caller.call_id, result, failure))
 
 
 def heartbeat_for(body: bytes | BodyDigest, compression: str | None = None) -> Heartbeat | None:
@@ -93,13 +83,7 @@ def heartbeat_for(body: bytes | BodyDigest, compression: str | None = None) -> H
         return None
     if timeout < LEAST_MONITOR_TIMEOUT:
         return None
-    # Without a _unique_id: the same heartbeat is sent again and again, and a driver drops what it knows.
-    return Heartbeat(_reply(caller, result=None, failure=None, ending=False), timeout / 2)
-
-
-def _reply(caller: _Caller, **fields: Any) -> Reply:
-    text = msgspec.json.encode({**fields, "_msg_id": caller.msg_id}).decode()
-    return Reply(caller.queue, msgspec.json.encode({"oslo.version": "2.0", "oslo.message": text}))
+    return Heartbeat(Reply(caller.queue, encode_heartbeat(caller.call_id)), timeout / 2)
 
 
 def _failure(error: Exception) -> str:
@@ -116,15 +100,15 @@ def _failure(error: Exception) -> str:
     return msgspec.json.encode(failure).decode()
 
 
-def _caller_of(body: bytes | BodyDigest, compression: str | None) -> _Caller | None:
+def _caller_of(body: bytes | BodyDigest, compression: str | None) -> Caller | None:
+    """Return the caller of a message: no sender has a reply sent to a queue that is not one for replies."""
     if isinstance(body, BodyDigest):
         return None
     try:
-        plain = decompress(body, compression)
-        if b"_msg_id" not in plain:
-            return None
-        caller = _caller.decode(_outer.decode(plain).message)
-    except (BadMessage, msgspec.DecodeError, UnicodeError, RecursionError):
+        caller = caller_of(decompress(body, compression))
+    except BadMessage:
+        return None
+    if caller is None:
         return None
     fits = len(caller.queue.encode(errors="replace")) <= MAX_QUEUE_BYTES
     return caller if fits and caller.queue.startswith(REPLY_QUEUE_PREFIX) else None
@@ -160,12 +144,7 @@ class Replies:
         """Return why a reply could not be sent, None once it was."""
         if self._blocked or self._monotonic() < self._open_again_at:
             return "the broker does not take it"
-        message = amqp.Message(
-            reply.body,
-            content_type="application/json",
-            content_encoding="utf-8",
-            delivery_mode=2,
-        )
+        message = json_message(reply.body)
         try:
             channel = self._connection.channel()
             channel.basic_publish(message, exchange="", routing_key=reply.queue, mandatory=mandatory)
