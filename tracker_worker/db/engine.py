@@ -7,6 +7,7 @@ which PostgreSQL may have by default, fails where these would, and is tried agai
 """
 
 import logging
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,17 +19,16 @@ from oslo_db.sqlalchemy import engines
 from sqlalchemy.exc import ArgumentError
 from tenacity import (
     RetryCallState,
-    Retrying,
     retry_if_exception_type,
     retry_if_not_exception_type,
     stop_after_attempt,
-    wait_fixed,
 )
 from tenacity.stop import stop_never
 
 from tracker_worker.core.error_text import error_text
 from tracker_worker.core.urls import secrets_of, shown_url
 from tracker_worker.db import sessions
+from tracker_worker.db.back_off import retrying_with_back_off
 from tracker_worker.db.errors import DATABASE_ERRORS
 
 LOG = logging.getLogger(__name__)
@@ -116,12 +116,13 @@ def _wait_for(
         said = text_of(error) if error is not None else ""
         LOG.warning("The database %s cannot be used yet (%d): %s", where, state.attempt_number, said)
 
-    retrying = Retrying(
-        retry=retry_if_exception_type(DATABASE_ERRORS) & retry_if_not_exception_type(sessions.PooledSessions),
-        stop=stop_never if max_retries < 0 else stop_after_attempt(max_retries),
-        wait=wait_fixed(retry_interval),
+    retrying = retrying_with_back_off(
+        retry_if_exception_type(DATABASE_ERRORS) & retry_if_not_exception_type(sessions.PooledSessions),
+        threading.Event(),  # Nothing but a signal ends a start.
+        initial=retry_interval,
+        most=retry_interval,
         before_sleep=log,
-        reraise=True,
+        stop=stop_never if max_retries < 0 else stop_after_attempt(max_retries),
     )
     retrying(lambda: engine.connect().close())
 

@@ -123,7 +123,7 @@ class BrokenNodes:
         It stays broken if its rows cannot be read, or the database refuses the new ones.
         """
         try:
-            self._retries.while_the_servers(1)(self._rebuild, name)
+            self._retries.attempts_to_commit(1)(self._rebuild, name)
             return
         except NodesBroken:
             return

@@ -66,7 +66,7 @@ class Committer:
         if len(events) == 1 and _is_crash_loop(events[0]):
             return held + self._park(events[0])
         try:
-            for attempt in self._retries.while_the_servers(len(events)):
+            for attempt in self._retries.attempts_to_commit(len(events)):
                 with attempt:
                     self._commit_batch(events)
             return held
@@ -99,7 +99,7 @@ class Committer:
         """
         if event.error is None or event.error.code is not ErrorCode.DATABASE_REJECTS:
             try:
-                self._retries.for_ever_while_the_servers()(self._commit_batch, [event])
+                self._retries.attempts_to_park()(self._commit_batch, [event])
                 return []
             except Exception as error:
                 failure = error

@@ -26,10 +26,10 @@ from tracker_worker.core.notification_body import Header, encode_refused
 from tracker_worker.core.records import OutboxRow
 from tracker_worker.core.stats import Stats
 from tracker_worker.db import leases, outbox
+from tracker_worker.db.back_off import retrying_with_back_off
 from tracker_worker.db.connection import LazyConnection
 from tracker_worker.db.errors import DATABASE_ERRORS
 from tracker_worker.worker.loop import Loop
-from tracker_worker.worker.retries import retrying_with_back_off
 from tracker_worker.worker.settings import RelaySettings
 
 LOG = logging.getLogger(__name__)

@@ -1,24 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The retry policy: errors of the server are retried without limit, with back-off."""
+"""What a lane retries, and when that ends; `db.back_off` has the pauses."""
 
 import logging
 import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception,
-    stop_any,
-    stop_when_event_set,
-    wait_exponential_jitter,
-)
-from tenacity.nap import sleep_using_event
-from tenacity.retry import retry_base
+from tenacity import RetryCallState, Retrying, retry_if_exception
 from tenacity.stop import stop_base, stop_never
 
 from tracker_worker.core.error_text import error_text
+from tracker_worker.db.back_off import retrying_with_back_off
 from tracker_worker.db.errors import (
     DATABASE_ERRORS,
     is_connection_lost,
@@ -37,30 +29,7 @@ T = TypeVar("T")
 LOG = logging.getLogger(__name__)
 
 
-def retrying_with_back_off(
-    retry: retry_base,
-    abandoned: threading.Event,
-    *,
-    initial: float,
-    most: float,
-    before_sleep: Callable[[RetryCallState], None],
-    stop: stop_base = stop_never,
-) -> Retrying:
-    """Return attempts with pauses that double from `initial` to `most` seconds, with jitter.
-
-    Ends with the error met last, as soon as `abandoned` is set or `stop` says so.
-    """
-    return Retrying(
-        retry=retry,
-        wait=wait_exponential_jitter(multiplier=initial, max=most, jitter=initial),
-        stop=stop_any(stop_when_event_set(abandoned), stop),
-        sleep=sleep_using_event(abandoned),
-        before_sleep=before_sleep,
-        reraise=True,
-    )
-
-
-def is_the_servers(error: BaseException) -> bool:
+def is_server_error(error: BaseException) -> bool:
     """Tell whether an error is the database's and says nothing about the data."""
     return isinstance(error, DATABASE_ERRORS) and not is_data_error(error)
 
@@ -91,17 +60,17 @@ class Retries:
         """Run an action on the database and retry every error of the database: none is an event's fault."""
         return self._retrying(lambda error: isinstance(error, DATABASE_ERRORS), stop_never)(action)
 
-    def while_the_servers(self, events: int) -> Retrying:
-        """Return the attempts to commit some events: again while the error is the server's.
+    def attempts_to_commit(self, events: int) -> Retrying:
+        """Return the attempts to commit some events: server errors are tried again.
 
         Ends with the error when it is repeated although the database answers (RepeatedErrors).
         """
         repeated = RepeatedErrors(self._unit_of_work, self._settings.max_attempts, events)
-        return self._retrying(is_the_servers, repeated)
+        return self._retrying(is_server_error, repeated)
 
-    def for_ever_while_the_servers(self) -> Retrying:
-        """Return the attempts to commit what is parked: again while the error is the server's."""
-        return self._retrying(is_the_servers, stop_never)
+    def attempts_to_park(self) -> Retrying:
+        """Return the attempts to commit a parked event: server errors are tried again for ever."""
+        return self._retrying(is_server_error, stop_never)
 
     def _retrying(self, passes: Callable[[BaseException], bool], repeated: stop_base) -> Retrying:
         return retrying_with_back_off(
