@@ -156,7 +156,7 @@ class Process:
         return self
 
     def put(self, delivery: Delivery) -> bool:
-        if self.lane.inbox.is_full(delivery.partition):
+        if self.lane.inbox._queues[delivery.partition].full():
             # It would wait for the lane, which is on this thread here.
             raise faults.Violation(f"partition {delivery.partition} is sent more than prefetch")
         self._taken.append(delivery)

@@ -50,10 +50,6 @@ class Inbox:
             return True
         return False
 
-    def is_full(self, partition: int) -> bool:
-        """Tell whether `put` would wait for the lane now."""
-        return self._queues[partition].full()
-
     def drop(self, partition: int) -> None:
         """Drop the deliveries of a partition; those that were put back are dropped by `take`."""
         with suppress(queue.Empty):

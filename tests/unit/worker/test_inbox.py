@@ -99,7 +99,7 @@ def test_abandoned_inbox_takes_nothing() -> None:
     abandoned = threading.Event()
     inbox = Inbox([0], 1, abandoned)
     put(inbox, [came("a")])
-    assert inbox.is_full(0)
+    assert inbox._queues[0].full()
     waiting = threading.Thread(target=inbox.put, args=[came("b")])
     waiting.start()
     abandoned.set()
