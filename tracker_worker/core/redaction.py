@@ -13,14 +13,13 @@ from msgspec import inspect
 from tracker_worker.core.delivery import BodyDigest
 from tracker_worker.core.envelope import Envelope
 from tracker_worker.domain.commands import METHODS
-from tracker_worker.domain.flavors import read_keys
+from tracker_worker.domain.extra_specs import READ_KEYS_ONLY, read_keys
 from tracker_worker.domain.shapes import branch
 
 MAX_KEPT_BYTES = 64 * 1024
 MAX_READ_BYTES = 2 * MAX_KEPT_BYTES
 """Of arguments that are looked at field by field. What replaces a field may be shorter, so that more than is
 kept may fit; but a summary of each of a million small values would take gigabytes."""
-_READ_KEYS_ONLY = ("extra_specs", "image_properties")
 
 
 def redacted_body(body: bytes | BodyDigest, envelope: Envelope | None) -> str:
@@ -72,7 +71,7 @@ def _kept(value: Any, shape: inspect.Type | None) -> Any:
 def _kept_field(key: str, value: Any, fields: dict[str, inspect.Type]) -> Any:
     if key not in fields:
         return _summary(value)
-    if key in _READ_KEYS_ONLY and isinstance(value, dict):
+    if key in READ_KEYS_ONLY and isinstance(value, dict):
         read = {inner for inner in read_keys(value) if isinstance(value[inner], str)}
         return {name: inner if name in read else _summary(inner) for name, inner in value.items()}
     return _kept(value, fields[key])

@@ -10,8 +10,9 @@ from typing import Annotated, get_args
 from msgspec import Meta, Struct
 from msgspec.structs import force_setattr
 
+from tracker_worker.domain.extra_specs import read_keys
 from tracker_worker.domain.fields import EventId, HostName, Label, Sequence, Text, Uuid
-from tracker_worker.domain.flavors import Flavor, read_keys
+from tracker_worker.domain.flavors import Flavor
 from tracker_worker.domain.objects import (
     GuestTopology,
     Instance,

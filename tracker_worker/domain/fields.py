@@ -4,6 +4,7 @@
 All bounds are closed. A number above COUNT_MAX cannot be a real host's and would overflow a SQL column.
 """
 
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from msgspec import Meta
@@ -100,3 +101,51 @@ TaskState = Literal[
 
 MigrationType = Literal["resize", "migration", "live-migration", "evacuation"]
 """nova.objects.fields.MigrationType"""
+
+
+class CpuPolicy(StrEnum):
+    """nova.objects.fields.CPUAllocationPolicy; messages list the values of each policy in Nova's order."""
+
+    DEDICATED = "dedicated"
+    SHARED = "shared"
+    MIXED = "mixed"
+
+
+class CpuThreadPolicy(StrEnum):
+    """nova.objects.fields.CPUThreadAllocationPolicy"""
+
+    PREFER = "prefer"
+    ISOLATE = "isolate"
+    REQUIRE = "require"
+
+
+class EmulatorThreadsPolicy(StrEnum):
+    """nova.objects.fields.CPUEmulatorThreadsPolicy"""
+
+    SHARE = "share"
+    ISOLATE = "isolate"
+
+
+class PciNumaPolicy(StrEnum):
+    """nova.objects.fields.PCINUMAAffinityPolicy"""
+
+    REQUIRED = "required"
+    PREFERRED = "preferred"
+    LEGACY = "legacy"
+    SOCKET = "socket"
+
+
+class PciDeviceType(StrEnum):
+    """nova.objects.fields.PciDeviceType"""
+
+    STANDARD = "type-PCI"
+    PF = "type-PF"
+    VF = "type-VF"
+    VDPA = "vdpa"
+
+
+class RequestSource(StrEnum):
+    """Who asks for devices: an alias of the flavor, or a port."""
+
+    ALIAS = "flavor_alias"
+    PORT = "neutron_port"

@@ -1,24 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an instance asks for: the flavor, and the amounts that it counts for on a node."""
 
-import re
-
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
+from tracker_worker.domain.extra_specs import RESOURCES_KEY, read_keys
 from tracker_worker.domain.fields import COUNT_MAX, Count, Label, Name, Text
 
 MB_PER_GB = 1024
-
-_READ = re.compile(r"(hw[:_]|(resources|trait)[a-zA-Z0-9_-]{0,64}:|pci_passthrough:)")
-"""Groups of resources and traits may have a suffix."""
-
-_RESOURCE = re.compile(r"resources[a-zA-Z0-9_-]{0,64}:(.+)")
-
-
-def read_keys(mapping: dict[str, str]) -> dict[str, str]:
-    """Return the extra specs or image properties that a rule reads; the rest is never kept (promise 7)."""
-    return {key: value for key, value in mapping.items() if _READ.match(key)}
 
 
 class Flavor(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -80,7 +69,7 @@ def requested_amounts(flavor: Flavor, volume_backed: bool) -> Amounts:
     """
     named: dict[str, int] = {}
     for key, text in flavor.extra_specs.items():
-        resource, amount = _RESOURCE.fullmatch(key), _amount(text)
+        resource, amount = RESOURCES_KEY.fullmatch(key), _amount(text)
         if resource is not None and amount is not None:
             named[resource[1]] = min(named.get(resource[1], 0) + amount, COUNT_MAX)
     amounts = amounts_of(flavor, volume_backed)

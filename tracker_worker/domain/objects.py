@@ -6,14 +6,18 @@ Names and values are Nova's. Memory in MB, disks as named, huge pages in KiB. Un
 
 import math
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated
 
 from msgspec import Meta, Struct
 from msgspec.structs import force_setattr
 
+from tracker_worker.domain.extra_specs import read_keys
 from tracker_worker.domain.fields import (
     Count,
+    CpuPolicy,
     CpuSet,
+    CpuThreadPolicy,
+    EmulatorThreadsPolicy,
     Finite,
     HostCpuSet,
     HostName,
@@ -22,7 +26,10 @@ from tracker_worker.domain.fields import (
     MigrationType,
     Name,
     Pages,
+    PciDeviceType,
+    PciNumaPolicy,
     Ratio,
+    RequestSource,
     Sequence,
     TaskState,
     Text,
@@ -32,7 +39,7 @@ from tracker_worker.domain.fields import (
     WholeAboveZero,
     WholeOrMinusOne,
 )
-from tracker_worker.domain.flavors import Flavor, read_keys
+from tracker_worker.domain.flavors import Flavor
 
 Scalar = Text | int | float | bool | None
 
@@ -62,8 +69,8 @@ class GuestCell(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
     pcpuset: CpuSet
     memory: Count
     pagesize: Annotated[int, Meta(ge=-3, le=2**31 - 1)] | None = None
-    cpu_policy: Literal["shared", "dedicated", "mixed"] | None = None
-    cpu_thread_policy: Literal["prefer", "isolate", "require"] | None = None
+    cpu_policy: CpuPolicy | None = None
+    cpu_thread_policy: CpuThreadPolicy | None = None
     cpu_pinning: dict[Name, Count] | None = None
     cpuset_reserved: CpuSet | None = None
 
@@ -72,7 +79,7 @@ class GuestTopology(Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     """An instance's NUMA topology."""
 
     cells: Annotated[list[GuestCell], Meta(max_length=128)]
-    emulator_threads_policy: Literal["share", "isolate"] | None = None
+    emulator_threads_policy: EmulatorThreadsPolicy | None = None
 
 
 class PciRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -81,9 +88,9 @@ class PciRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=
     count: Annotated[int, Meta(ge=0, le=4096)]
     spec: Annotated[list[dict[Label, Scalar | list[Scalar]]], Meta(max_length=1024)]
     request_id: Name | None = None
-    numa_policy: Literal["required", "preferred", "legacy", "socket"] | None = None
+    numa_policy: PciNumaPolicy | None = None
     alias_name: Name | None = None
-    source: Literal["flavor_alias", "neutron_port"] | None = None
+    source: RequestSource | None = None
 
 
 PciRequests = Annotated[list[PciRequest], Meta(max_length=1024)]
@@ -235,7 +242,7 @@ class PciDevice(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
     address: Name
     vendor_id: Name
     product_id: Name
-    dev_type: Literal["type-PCI", "type-PF", "type-VF", "vdpa"]
+    dev_type: PciDeviceType
     numa_node: WholeOrMinusOne | None = None
     parent_addr: Label | None = None
     tags: dict[Label, Label | None] | None = None

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from msgspec.structs import replace
 
 from tracker_worker.domain.commands import InstanceClaim, MoveClaim, ResizeClaim
+from tracker_worker.domain.extra_specs import PCI_ALIAS
+from tracker_worker.domain.fields import RequestSource
 from tracker_worker.domain.flavors import Flavor
 from tracker_worker.domain.node import Claim, Role, claim_for, with_reported
 from tracker_worker.domain.numa.constraints import constraints_of, pci_numa_policy_of
@@ -15,9 +17,6 @@ from tracker_worker.domain.pci.specs import requests_of
 from tracker_worker.domain.settings import TrackerSettings
 
 AnyClaim = InstanceClaim | MoveClaim
-
-ALIAS = "pci_passthrough:alias"
-PORT = "neutron_port"
 
 
 def wanted_claim(command: AnyClaim, settings: TrackerSettings) -> Claim:
@@ -69,14 +68,14 @@ def _images(command: MoveClaim) -> Mapping[str, str]:
 def _boot_requests(instance: Instance, settings: TrackerSettings) -> tuple[PciRequest, ...]:
     """Return the requests that an instance brings, after the flavor's unless they are among them."""
     brought = instance.pci_requests
-    if any(request.source != PORT for request in brought):
+    if any(request.source != RequestSource.PORT for request in brought):
         return tuple(brought)
     policy = pci_numa_policy_of(instance.flavor, instance.image_properties)
     return (*_alias_requests(instance.flavor, policy, settings), *brought)
 
 
 def _ports(instance: Instance) -> list[PciRequest]:
-    return [request for request in instance.pci_requests if request.source == PORT]
+    return [request for request in instance.pci_requests if request.source == RequestSource.PORT]
 
 
 def _alias_requests(
@@ -86,7 +85,7 @@ def _alias_requests(
 
     Source: Nova has the policy of flavor and image at a boot only (get_pci_requests_from_flavor).
     """
-    alias = flavor.extra_specs.get(ALIAS)
+    alias = flavor.extra_specs.get(PCI_ALIAS)
     if not alias:
         return ()
     return requests_of(alias, settings.aliases, numa_policy)

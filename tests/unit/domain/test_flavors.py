@@ -8,7 +8,6 @@ from tracker_worker.domain.flavors import (
     Amounts,
     Flavor,
     amounts_of,
-    read_keys,
     requested_amounts,
     same_numbers,
 )
@@ -80,21 +79,3 @@ def test_flavors_differ_by_any_number(other: Flavor) -> None:
 def test_flavors_of_other_names_have_the_same_numbers() -> None:
     named = a_flavor(name="one", id="1", extra_specs={"hw:numa_nodes": "1"})
     assert same_numbers(named, a_flavor(name="two", id="2"))
-
-
-KEPT = {
-    "hw:numa_nodes": "2",
-    "hw_mem_page_size": "large",
-    "resources:PCPU": "1",
-    "resources2:VGPU": "1",
-    "resources_net-A:CUSTOM_BANDWIDTH": "1",
-    "trait_net-A:CUSTOM_FAST": "required",
-    "trait:HW_CPU_X86_AVX2": "required",
-    "pci_passthrough:alias": "gpu:1",
-}
-DROPPED = {"quota:vif_outbound_average": "1", "secret": "x", "aggregate:hw:a": "1", "os_type": "x"}
-
-
-def test_only_keys_that_a_rule_reads_are_kept() -> None:
-    assert read_keys(KEPT | DROPPED) == KEPT
-    assert a_flavor(extra_specs=KEPT | DROPPED).extra_specs == KEPT

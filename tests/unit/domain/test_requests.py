@@ -33,8 +33,8 @@ from tests.unit.domain.claiming import (
     refused,
     the_claim,
 )
+from tracker_worker.domain.fields import RequestSource
 from tracker_worker.domain.objects import PciRequest
-from tracker_worker.domain.requests import PORT
 from tracker_worker.domain.settings import TrackerSettings
 
 # Which topology
@@ -159,7 +159,7 @@ def test_devices_of_the_flavor_are_chosen_before_those_of_ports(method: str) -> 
     net = {"physical_network": "net"}
     devices = [a_device("gpu1", tags=net, **GPU), a_device("nic1", tags=net)]
     instance = an_instance(
-        flavor=a_flavor(extra_specs=WITH_GPU), pci_requests=[a_request(source=PORT, **net)]
+        flavor=a_flavor(extra_specs=WITH_GPU), pci_requests=[a_request(source=RequestSource.PORT, **net)]
     )
     node = granted(a_numa_node(devices=devices), asks(method, instance.flavor, instance))
     assert addresses_of(the_claim(node)) == ["gpu1", "nic1"]

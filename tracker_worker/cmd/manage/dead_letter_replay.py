@@ -28,13 +28,12 @@ from tracker_worker.domain.commands import (
     GetNode,
     instance_uuid_of,
 )
-from tracker_worker.domain.flavors import read_keys
+from tracker_worker.domain.extra_specs import READ_KEYS_ONLY, read_keys
 from tracker_worker.exceptions import TrackerWorkerException
 from tracker_worker.rpcapi import TrackerAPI
 
 _SUMMARY = {"type", "length", "sha256"}
 """The keys of what a letter keeps in place of a value that it does not keep."""
-_READ_KEYS_ONLY = ("extra_specs", "image_properties")
 _NAMED = 3
 
 
@@ -310,7 +309,7 @@ def _read(value: Any) -> Any:
     match value:
         case dict():
             return {
-                key: read_keys(inner) if key in _READ_KEYS_ONLY and isinstance(inner, dict) else _read(inner)
+                key: read_keys(inner) if key in READ_KEYS_ONLY and isinstance(inner, dict) else _read(inner)
                 for key, inner in value.items()
             }
         case list():

@@ -10,12 +10,16 @@ from collections.abc import Mapping, Sequence
 from itertools import takewhile
 
 from tracker_worker.domain.errors import RequestRefused
+from tracker_worker.domain.extra_specs import shown
+from tracker_worker.domain.fields import PciNumaPolicy
 from tracker_worker.domain.flavors import Flavor
-from tracker_worker.domain.numa.extra_specs import asked, cpu_numbers, guest_cpus, shown
+from tracker_worker.domain.numa.extra_specs import asked, cpu_numbers, guest_cpus
 from tracker_worker.domain.numa.memory import refuse_memory_contradictions
-from tracker_worker.domain.numa.pages import page_size_kb
+from tracker_worker.domain.numa.pages import ANY, LARGE, SIZE_CODES, page_size_kb
 from tracker_worker.domain.numa.policies import policies_of
+from tracker_worker.domain.numa.topology import PINNED_POLICIES
 from tracker_worker.domain.objects import GuestCell, GuestTopology
+from tracker_worker.domain.pci.specs import pci_numa_policy
 
 NODES_MAX = 128
 """nova.objects.ImageMetaProps.NUMA_NODES_MAX"""
@@ -23,8 +27,6 @@ NODES_MAX = 128
 _NODE_COUNT = re.compile(r"[1-9][0-9]*")
 _NO_SIZE = re.compile(r"0+B?")
 _MEMORY = re.compile(r"[0-9]{1,10}")
-_ANY_SIZE = {"small": -1, "large": -2, "any": -3}
-_PCI_NUMA_POLICIES = ("required", "preferred", "legacy", "socket")
 
 _Share = tuple[frozenset[int], int]
 """The CPUs and the memory in MB of a guest cell."""
@@ -43,7 +45,7 @@ def constraints_of(flavor: Flavor, image_properties: Mapping[str, str]) -> Guest
     nodes = _node_count(flavor, image_properties)
     pagesize = _page_size(flavor, image_properties)
     refuse_memory_contradictions(flavor, image_properties)
-    pinned = policies.cpu in ("dedicated", "mixed")
+    pinned = policies.cpu in PINNED_POLICIES
     if not (nodes or pagesize or pinned or _asks_persistent_memory(flavor)):
         return None
     cells = [
@@ -61,7 +63,7 @@ def constraints_of(flavor: Flavor, image_properties: Mapping[str, str]) -> Guest
     return GuestTopology(cells, policies.emulator_threads)
 
 
-def pci_numa_policy_of(flavor: Flavor, image_properties: Mapping[str, str]) -> str | None:
+def pci_numa_policy_of(flavor: Flavor, image_properties: Mapping[str, str]) -> PciNumaPolicy | None:
     """Return the NUMA affinity that is asked for of PCI devices, None when none is.
 
     Raises RequestRefused when flavor and image differ, and for an unknown policy.
@@ -75,10 +77,7 @@ def pci_numa_policy_of(flavor: Flavor, image_properties: Mapping[str, str]) -> s
             "Image property 'hw_pci_numa_affinity_policy' is not permitted to override the "
             "'hw:pci_numa_affinity_policy' flavor extra spec."
         )
-    policy = of_flavor or of_image
-    if policy and policy not in _PCI_NUMA_POLICIES:
-        raise RequestRefused(f"Invalid PCI NUMA affinity configured: {shown(policy)}")
-    return policy
+    return pci_numa_policy(of_flavor or of_image)
 
 
 def _node_count(flavor: Flavor, image_properties: Mapping[str, str]) -> int | None:
@@ -108,14 +107,14 @@ def _page_size(flavor: Flavor, image_properties: Mapping[str, str]) -> int | Non
     size = _size_of(of_flavor)
     if of_image is None:
         return size or None
-    if size not in (_ANY_SIZE["any"], _ANY_SIZE["large"]):
+    if size not in (ANY, LARGE):
         raise _page_size_forbidden(of_image, of_flavor)
     return _size_of(of_image) or None
 
 
 def _size_of(text: str) -> int:
-    if text in _ANY_SIZE:
-        return _ANY_SIZE[text]
+    if text in SIZE_CODES:
+        return SIZE_CODES[text]
     if _NO_SIZE.fullmatch(text):
         return 0
     try:

@@ -5,21 +5,18 @@ Nothing here trusts a text: what it may cost is bounded, and it raises RequestRe
 """
 
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import TypeVar
 
 from tracker_worker.domain.errors import RequestRefused
+from tracker_worker.domain.extra_specs import bool_from_string, shown
 from tracker_worker.domain.flavors import Flavor
 
 CPU_NUMBER_END = 65_536
 GUEST_CPUS_MAX = 4_096
 """The largest guest with a topology: each of its cells is a CpuSet, and no hypervisor has larger ones."""
 
-_SHOWN = 64
-
-_TRUE = ("1", "t", "true", "on", "y", "yes")
-"""oslo_utils.strutils.TRUE_STRINGS"""
-
-Choice = TypeVar("Choice", bound=str)
+Choice = TypeVar("Choice", bound=StrEnum)
 
 
 def asked(flavor: Flavor, image_properties: Mapping[str, str], name: str) -> tuple[str | None, str | None]:
@@ -27,25 +24,17 @@ def asked(flavor: Flavor, image_properties: Mapping[str, str], name: str) -> tup
     return flavor.extra_specs.get(f"hw:{name}") or None, image_properties.get(f"hw_{name}") or None
 
 
-def shown(text: str) -> str:
-    """Return a text as a reason quotes it: printable, and cut when it is longer than any valid value."""
-    printable = "".join(char if char.isprintable() else "?" for char in text[:_SHOWN])
-    return printable if len(text) <= _SHOWN else f"{printable}..."
-
-
-def is_true(text: str) -> bool:
-    """Read oslo's texts for true; all others are false."""
-    return text.strip().lower() in _TRUE
-
-
-def one_of(text: str | None, choices: tuple[Choice, ...], what: str) -> Choice | None:
-    """Return the choice that a text names, None for none; refuse any other."""
+def one_of(text: str | None, choices: type[Choice], what: str) -> Choice | None:
+    """Return the choice that a text names, None for none; refuse any other, in Nova's words."""
     if text is None:
         return None
-    for choice in choices:
-        if choice == text:
-            return choice
-    raise RequestRefused(f"{what} is invalid, given: '{shown(text)}', available: '{choices}'.")
+    try:
+        return choices(text)
+    except ValueError:
+        available = tuple(choice.value for choice in choices)
+        raise RequestRefused(
+            f"{what} is invalid, given: '{shown(text)}', available: '{available}'."
+        ) from None
 
 
 def guest_cpus(flavor: Flavor) -> frozenset[int]:
@@ -86,7 +75,7 @@ def realtime_cpus(flavor: Flavor, image_properties: Mapping[str, str], *, offloa
     Refuses a mask of none, of CPUs that the flavor has not, and of all unless the emulator's threads run
     elsewhere. Source: nova.virt.hardware.get_realtime_cpu_constraint.
     """
-    if not is_true(flavor.extra_specs.get("hw:cpu_realtime", "")):
+    if not bool_from_string(flavor.extra_specs.get("hw:cpu_realtime", "")):
         return frozenset()
     of_flavor, of_image = asked(flavor, image_properties, "cpu_realtime_mask")
     mask = of_image or of_flavor

@@ -11,6 +11,8 @@ from functools import cache
 from msgspec import Struct
 from msgspec.structs import replace
 
+from tracker_worker.domain.fields import CpuPolicy, EmulatorThreadsPolicy
+from tracker_worker.domain.numa.pages import ANY, LARGE, SMALL
 from tracker_worker.domain.numa.pinning import Core, Pins, free_cores, pin
 from tracker_worker.domain.numa.topology import (
     KIB_PER_MB,
@@ -20,7 +22,6 @@ from tracker_worker.domain.numa.topology import (
 )
 from tracker_worker.domain.objects import GuestCell, GuestTopology, NumaLimits, PageSize
 
-SMALL, LARGE, ANY = -1, -2, -3
 """Nova's page sizes without a number."""
 
 
@@ -55,7 +56,7 @@ def fit(
         return None
     pinned = any(cell.cpu_policy in PINNED_POLICIES for cell in guest.cells)
     ordered = _in_order(host, guest, preference, pinned)
-    isolated = guest.emulator_threads_policy == "isolate"
+    isolated = guest.emulator_threads_policy == EmulatorThreadsPolicy.ISOLATE
     cores = [free_cores(usage) if pinned else [] for usage in ordered]
     fitted = [
         [
@@ -111,7 +112,7 @@ def _fit_cell(
         guest = replace(guest, pagesize=page.size_kb)
     elif not _has_memory(usage, guest, pinned):
         return None
-    if guest.cpu_policy != "dedicated" and not _may_float(usage, guest, limits):
+    if guest.cpu_policy != CpuPolicy.DEDICATED and not _may_float(usage, guest, limits):
         return None
     pins: Pins | None = None
     if pinned:

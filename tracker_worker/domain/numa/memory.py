@@ -7,15 +7,26 @@ wording, but for the names of flavor and image.
 """
 
 from collections.abc import Mapping
+from enum import StrEnum
 
 from tracker_worker.domain.errors import RequestRefused
+from tracker_worker.domain.extra_specs import bool_from_string, shown
 from tracker_worker.domain.flavors import Flavor
-from tracker_worker.domain.numa.extra_specs import asked, is_true, one_of, shown
+from tracker_worker.domain.numa.extra_specs import asked, one_of
 
-_DEFAULT_MODEL = "amd-sev"
-_MODELS = (_DEFAULT_MODEL, "amd-sev-es", "amd-sev-snp", "intel-tdx")
-_STATELESS = ("amd-sev-snp", "intel-tdx")
 _FIRMWARE, _MACHINE = "uefi", "q35"
+
+
+class _Model(StrEnum):
+    """nova.objects.fields.MemEncryptionModel"""
+
+    AMD_SEV = "amd-sev"
+    AMD_SEV_ES = "amd-sev-es"
+    AMD_SEV_SNP = "amd-sev-snp"
+    INTEL_TDX = "intel-tdx"
+
+
+_STATELESS = (_Model.AMD_SEV_SNP, _Model.INTEL_TDX)
 
 
 def refuse_memory_contradictions(flavor: Flavor, image_properties: Mapping[str, str]) -> None:
@@ -64,7 +75,7 @@ def _refuse_encryption(flavor: Flavor, image_properties: Mapping[str, str]) -> N
         )
 
 
-def _model(flavor: Flavor, image_properties: Mapping[str, str]) -> str:
+def _model(flavor: Flavor, image_properties: Mapping[str, str]) -> _Model:
     of_flavor, of_image = asked(flavor, image_properties, "mem_encryption_model")
     if of_flavor is not None and of_image is not None and of_flavor != of_image:
         raise RequestRefused(
@@ -72,8 +83,8 @@ def _model(flavor: Flavor, image_properties: Mapping[str, str]) -> str:
             "conflicting with the image which has hw_mem_encryption_model property explicitly set to "
             f"{shown(of_image)}"
         )
-    return one_of(of_flavor or of_image, _MODELS, "Memory encryption model requested") or _DEFAULT_MODEL
+    return one_of(of_flavor or of_image, _Model, "Memory encryption model requested") or _Model.AMD_SEV
 
 
 def _boolean(text: str | None) -> bool | None:
-    return None if text is None else is_true(text)
+    return None if text is None else bool(bool_from_string(text))

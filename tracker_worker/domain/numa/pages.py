@@ -8,6 +8,10 @@ from fractions import Fraction
 from tracker_worker.domain.fields import COUNT_MAX
 from tracker_worker.domain.objects import ReservedPages
 
+SMALL, LARGE, ANY = -1, -2, -3
+SIZE_CODES = {"small": SMALL, "large": LARGE, "any": ANY}
+"""What Nova writes in place of a size: nova.virt.hardware.MEMPAGES_SMALL and the like."""
+
 _PREFIXES = ("K", "M", "G", "T", "P", "E")
 _SIZE = re.compile(r"([0-9]*\.?[0-9]+)(?:([KMGTPE])i?)?(B|b|bit)")
 _KIBIBYTES = re.compile(r"[0-9]+")

@@ -10,6 +10,7 @@ from itertools import chain
 
 from msgspec import Struct
 
+from tracker_worker.domain.fields import CpuThreadPolicy
 from tracker_worker.domain.numa.topology import CellUsage
 from tracker_worker.domain.objects import GuestCell, HostCell
 
@@ -45,12 +46,12 @@ def pin(cell: HostCell, cores: Sequence[Core], guest: GuestCell, reserved: int) 
     None when there are not enough.
     """
     wanted = len(guest.pcpuset)
-    isolated = guest.cpu_thread_policy == "isolate"
+    isolated = guest.cpu_thread_policy == CpuThreadPolicy.ISOLATE
     match guest.cpu_thread_policy:
-        case "isolate":
+        case CpuThreadPolicy.ISOLATE:
             cores = _whole(cell, cores)
             chosen = _isolated(cell, cores, wanted)
-        case "require":
+        case CpuThreadPolicy.REQUIRE:
             chosen = _on_siblings(cores, wanted, 2)
         case _:
             chosen = _on_siblings(cores, wanted, 1) or _first(cores, wanted)

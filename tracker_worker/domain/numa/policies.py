@@ -7,11 +7,11 @@ exceptions.
 
 import re
 from collections.abc import Mapping
-from typing import Literal
 
 from msgspec import Struct
 
 from tracker_worker.domain.errors import RequestRefused
+from tracker_worker.domain.fields import CpuPolicy, CpuThreadPolicy, EmulatorThreadsPolicy
 from tracker_worker.domain.flavors import Flavor
 from tracker_worker.domain.numa.extra_specs import (
     Choice,
@@ -22,33 +22,25 @@ from tracker_worker.domain.numa.extra_specs import (
     realtime_cpus,
 )
 
-CpuPolicy = Literal["dedicated", "shared", "mixed"]
-ThreadPolicy = Literal["prefer", "isolate", "require"]
-EmulatorPolicy = Literal["share", "isolate"]
-
-# In Nova's order: its messages show these tuples.
-_CPU_POLICIES: tuple[CpuPolicy, ...] = ("dedicated", "shared", "mixed")
-_THREAD_POLICIES: tuple[ThreadPolicy, ...] = ("prefer", "isolate", "require")
-_EMULATOR_POLICIES: tuple[EmulatorPolicy, ...] = ("share", "isolate")
-
 _NOT_OVER: dict[CpuPolicy, tuple[CpuPolicy, ...]] = {
-    "dedicated": (),
-    "mixed": ("dedicated",),
-    "shared": ("dedicated", "mixed"),
+    CpuPolicy.DEDICATED: (),
+    CpuPolicy.MIXED: (CpuPolicy.DEDICATED,),
+    CpuPolicy.SHARED: (CpuPolicy.DEDICATED, CpuPolicy.MIXED),
 }
 """What an image may not ask for when the flavor has a policy."""
 
 _HYPERTHREADING = "trait:HW_CPU_HYPERTHREADING"
 _NUMBERED_HYPERTHREADING = re.compile(r"trait(?:[1-9][0-9]*)?:HW_CPU_HYPERTHREADING")
-_POLICY_OF_TRAIT: dict[str, ThreadPolicy] = {"forbidden": "isolate", "required": "require"}
+_REQUIRED, _FORBIDDEN = "required", "forbidden"
+_POLICY_OF_TRAIT = {_FORBIDDEN: CpuThreadPolicy.ISOLATE, _REQUIRED: CpuThreadPolicy.REQUIRE}
 
 
 class Policies(Struct, frozen=True):
     """What is asked for of an instance's CPUs, None where nothing is; `dedicated` are the pinned ones."""
 
     cpu: CpuPolicy | None
-    threads: ThreadPolicy | None
-    emulator_threads: EmulatorPolicy | None
+    threads: CpuThreadPolicy | None
+    emulator_threads: EmulatorThreadsPolicy | None
     dedicated: frozenset[int]
 
 
@@ -65,12 +57,12 @@ def policies_of(flavor: Flavor, image_properties: Mapping[str, str]) -> Policies
     cpu = _explicit_policy(flavor, implied, emulator)
     threads = _trait_policy(flavor, image_properties, threads)
     _refuse_contradictions(cpu, threads, emulator, masked=bool(masked), realtime=bool(realtime))
-    dedicated = guest_cpus(flavor) if cpu == "dedicated" else masked or realtime
+    dedicated = guest_cpus(flavor) if cpu == CpuPolicy.DEDICATED else masked or realtime
     return Policies(cpu, threads, emulator, dedicated)
 
 
 def _cpu_policy(flavor: Flavor, image_properties: Mapping[str, str]) -> CpuPolicy | None:
-    of_flavor, of_image = _both(flavor, image_properties, "cpu_policy", _CPU_POLICIES, "CPU policy")
+    of_flavor, of_image = _both(flavor, image_properties, "cpu_policy", CpuPolicy, "CPU policy")
     if of_flavor is None:
         return of_image
     if of_image in _NOT_OVER[of_flavor]:
@@ -81,11 +73,11 @@ def _cpu_policy(flavor: Flavor, image_properties: Mapping[str, str]) -> CpuPolic
     return of_flavor
 
 
-def _thread_policy(flavor: Flavor, image_properties: Mapping[str, str]) -> ThreadPolicy | None:
+def _thread_policy(flavor: Flavor, image_properties: Mapping[str, str]) -> CpuThreadPolicy | None:
     of_flavor, of_image = _both(
-        flavor, image_properties, "cpu_thread_policy", _THREAD_POLICIES, "CPU thread policy"
+        flavor, image_properties, "cpu_thread_policy", CpuThreadPolicy, "CPU thread policy"
     )
-    if of_flavor is None or of_flavor == "prefer":
+    if of_flavor is None or of_flavor == CpuThreadPolicy.PREFER:
         return of_flavor or of_image
     if of_image not in (None, of_flavor):
         raise RequestRefused(
@@ -96,7 +88,7 @@ def _thread_policy(flavor: Flavor, image_properties: Mapping[str, str]) -> Threa
 
 
 def _both(
-    flavor: Flavor, image_properties: Mapping[str, str], name: str, choices: tuple[Choice, ...], what: str
+    flavor: Flavor, image_properties: Mapping[str, str], name: str, choices: type[Choice], what: str
 ) -> tuple[Choice | None, Choice | None]:
     of_flavor, of_image = asked(flavor, image_properties, name)
     return (
@@ -105,17 +97,17 @@ def _both(
     )
 
 
-def _emulator_policy(flavor: Flavor) -> EmulatorPolicy | None:
+def _emulator_policy(flavor: Flavor) -> EmulatorThreadsPolicy | None:
     """Return the policy of the flavor: no image has one, for it would take CPUs of the host.
 
     Source: nova.virt.hardware.get_emulator_thread_policy_constraint.
     """
     text = flavor.extra_specs.get("hw:emulator_threads_policy") or None
-    return one_of(text, _EMULATOR_POLICIES, "CPU emulator threads option requested")
+    return one_of(text, EmulatorThreadsPolicy, "CPU emulator threads option requested")
 
 
 def _explicit_policy(
-    flavor: Flavor, implied: CpuPolicy | None, emulator: EmulatorPolicy | None
+    flavor: Flavor, implied: CpuPolicy | None, emulator: EmulatorThreadsPolicy | None
 ) -> CpuPolicy | None:
     """Return the policy that resources:VCPU or resources:PCPU ask for, else the implied one."""
     shared, dedicated = _amount(flavor, "VCPU"), _amount(flavor, "PCPU")
@@ -132,8 +124,8 @@ def _explicit_policy(
         )
     if dedicated:
         _refuse_other_amount(flavor, dedicated, emulator)
-        return "dedicated"
-    return "shared" if shared else implied
+        return CpuPolicy.DEDICATED
+    return CpuPolicy.SHARED if shared else implied
 
 
 def _amount(flavor: Flavor, resource_class: str) -> int:
@@ -149,14 +141,14 @@ def _integer(text: str) -> int:
         return 0
 
 
-def _refuse_other_amount(flavor: Flavor, dedicated: int, emulator: EmulatorPolicy | None) -> None:
+def _refuse_other_amount(flavor: Flavor, dedicated: int, emulator: EmulatorThreadsPolicy | None) -> None:
     """Refuse an amount of PCPUs that is not the guest's CPUs, and one for isolated emulator threads."""
-    if emulator == "isolate" and dedicated != flavor.vcpus + 1:
+    if emulator == EmulatorThreadsPolicy.ISOLATE and dedicated != flavor.vcpus + 1:
         raise RequestRefused(
             "You have requested 'hw:emulator_threads_policy=isolate' but have not requested sufficient PCPUs "
             "to handle this policy; you must allocate exactly flavor.vcpus + 1 PCPUs."
         )
-    if emulator != "isolate" and dedicated != flavor.vcpus:
+    if emulator != EmulatorThreadsPolicy.ISOLATE and dedicated != flavor.vcpus:
         raise RequestRefused(
             "There is a mismatch between the number of PCPUs requested via 'resourcesNN:PCPU' and the "
             "flavor); you must allocate exactly flavor.vcpus PCPUs"
@@ -164,8 +156,8 @@ def _refuse_other_amount(flavor: Flavor, dedicated: int, emulator: EmulatorPolic
 
 
 def _trait_policy(
-    flavor: Flavor, image_properties: Mapping[str, str], threads: ThreadPolicy | None
-) -> ThreadPolicy | None:
+    flavor: Flavor, image_properties: Mapping[str, str], threads: CpuThreadPolicy | None
+) -> CpuThreadPolicy | None:
     """Return the thread policy that the hyperthreading trait stands for, else the one asked for by name."""
     trait = _hyperthreading(flavor, image_properties)
     if trait and threads:
@@ -183,34 +175,34 @@ def _hyperthreading(flavor: Flavor, image_properties: Mapping[str, str]) -> str:
     for name, value in sorted(flavor.extra_specs.items()):
         if _NUMBERED_HYPERTHREADING.fullmatch(name):
             return value
-    return "required" if image_properties.get(_HYPERTHREADING) == "required" else ""
+    return _REQUIRED if image_properties.get(_HYPERTHREADING) == _REQUIRED else ""
 
 
 def _refuse_contradictions(
     cpu: CpuPolicy | None,
-    threads: ThreadPolicy | None,
-    emulator: EmulatorPolicy | None,
+    threads: CpuThreadPolicy | None,
+    emulator: EmulatorThreadsPolicy | None,
     *,
     masked: bool,
     realtime: bool,
 ) -> None:
-    floating = cpu in (None, "shared")
+    floating = cpu in (None, CpuPolicy.SHARED)
     contradictions = (
         (
             floating and threads is not None,
             "Cannot set cpu thread pinning policy in a non dedicated cpu pinning policy",
         ),
         (
-            floating and emulator == "isolate",
+            floating and emulator == EmulatorThreadsPolicy.ISOLATE,
             "An isolated CPU emulator threads option requires a dedicated CPU policy option.",
         ),
         (
-            masked and cpu != "mixed",
+            masked and cpu != CpuPolicy.MIXED,
             "Cannot specify 'hw:cpu_dedicated_mask' without the 'mixed' policy.",
         ),
         (floating and realtime, "Cannot set realtime policy in a non dedicated cpu pinning policy"),
         (
-            cpu == "mixed" and masked == realtime,
+            cpu == CpuPolicy.MIXED and masked == realtime,
             "Dedicated CPU set can be specified from either 'hw:cpu_dedicated_mask' or "
             "'hw:cpu_realtime_mask' when using 'mixed' CPU policy. 'hw:cpu_dedicated_mask' and "
             "'hw:cpu_realtime_mask' can not be specified at the same time, or be specified with none of "

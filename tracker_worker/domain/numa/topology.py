@@ -10,10 +10,11 @@ from collections.abc import Iterable, Mapping
 from msgspec import Struct
 from msgspec.structs import replace
 
+from tracker_worker.domain.fields import CpuPolicy, CpuThreadPolicy
 from tracker_worker.domain.objects import GuestCell, GuestTopology, HostCell, HostTopology, PageSize
 
 KIB_PER_MB = 1024
-PINNED_POLICIES = ("dedicated", "mixed")
+PINNED_POLICIES = (CpuPolicy.DEDICATED, CpuPolicy.MIXED)
 
 
 class CellUsage(Struct, frozen=True):
@@ -69,7 +70,7 @@ def cpus_of(guest: GuestCell, cell: HostCell) -> frozenset[int]:
     if guest.cpu_policy not in PINNED_POLICIES:
         return frozenset()
     own = frozenset((*(guest.cpu_pinning or {}).values(), *(guest.cpuset_reserved or ())))
-    if guest.cpu_thread_policy != "isolate":
+    if guest.cpu_thread_policy != CpuThreadPolicy.ISOLATE:
         return own
     return own.union(*(siblings for siblings in cell.siblings if not own.isdisjoint(siblings)))
 

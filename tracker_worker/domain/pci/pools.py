@@ -11,12 +11,11 @@ from typing import Literal
 
 from msgspec import Struct
 
-from tracker_worker.domain.fields import Name
+from tracker_worker.domain.fields import Name, PciDeviceType
 from tracker_worker.domain.objects import PciDevice
 
-PF, VF, VDPA = "type-PF", "type-VF", "vdpa"
-CHILDREN = (VF, VDPA)
-NETWORK = (PF, VF, VDPA)
+CHILDREN = (PciDeviceType.VF, PciDeviceType.VDPA)
+NETWORK = (PciDeviceType.PF, *CHILDREN)
 REMOTE_MANAGED = "remote_managed"
 
 Status = Literal["available", "claimed", "allocated", "unclaimable", "unavailable"]

@@ -12,24 +12,22 @@ from uuid import NAMESPACE_OID, uuid5
 from msgspec import Struct, json
 from msgspec.structs import replace
 
+from tracker_worker.domain.extra_specs import bool_from_string
+from tracker_worker.domain.fields import PciDeviceType, PciNumaPolicy, RequestSource
 from tracker_worker.domain.objects import PciDevice, PciRequest
 from tracker_worker.domain.pci.pools import (
     CHILDREN,
-    PF,
     REMOTE_MANAGED,
-    VDPA,
     HeldDevice,
     TrackedDevice,
     free_devices,
     pool_key,
     tags_of,
 )
-from tracker_worker.domain.pci.specs import ALIAS_SOURCE
 
 _FIELDS = ("address", "vendor_id", "product_id", "numa_node", "dev_type", "parent_addr", "label")
 _PLACEMENT_KEYS = ("resource_class", "traits", "rp_uuids")
 """Keys of a spec that Placement has matched already, by what the report of a device does not tell."""
-_TRUE = ("1", "t", "true", "on", "y", "yes")
 
 
 class Affinity(Struct, frozen=True):
@@ -56,7 +54,7 @@ def with_ids(requests: Iterable[PciRequest]) -> list[PciRequest]:
 def without_alias_ids(requests: Iterable[PciRequest]) -> list[PciRequest]:
     """Return requests to be compared: Nova makes new ids for those of a flavor at each move."""
     return [
-        replace(request, request_id=None) if request.source == ALIAS_SOURCE else request
+        replace(request, request_id=None) if request.source == RequestSource.ALIAS else request
         for request in requests
     ]
 
@@ -128,12 +126,12 @@ def are_there(
 
 
 def _is_allowed(device: PciDevice, request: PciRequest, affinity: Affinity | None) -> bool:
-    policy = request.numa_policy or "legacy"
-    if affinity is None or policy == "preferred" or device.numa_node in affinity.cells:
+    policy = request.numa_policy or PciNumaPolicy.LEGACY
+    if affinity is None or policy == PciNumaPolicy.PREFERRED or device.numa_node in affinity.cells:
         return True
-    if policy == "socket":
+    if policy == PciNumaPolicy.SOCKET:
         return device.numa_node in _cells_of_sockets(affinity)
-    return policy == "legacy" and device.numa_node is None
+    return policy == PciNumaPolicy.LEGACY and device.numa_node is None
 
 
 def taken_for(
@@ -193,14 +191,14 @@ def _folded(value: Any) -> Any:
 
 def _near(devices: Sequence[PciDevice], request: PciRequest, affinity: Affinity) -> list[PciDevice]:
     """Return the devices that a request's NUMA policy allows; the nearest alone where these suffice."""
-    policy = request.numa_policy or "legacy"
+    policy = request.numa_policy or PciNumaPolicy.LEGACY
     near = _on(devices, affinity.cells)
-    if policy == "required" or len(near) >= request.count:
+    if policy == PciNumaPolicy.REQUIRED or len(near) >= request.count:
         return near
-    if policy == "socket":
+    if policy == PciNumaPolicy.SOCKET:
         return _on(devices, _cells_of_sockets(affinity))
     near_or_unknown = _on(devices, {*affinity.cells, None})
-    if policy == "legacy" or len(near_or_unknown) >= request.count:
+    if policy == PciNumaPolicy.LEGACY or len(near_or_unknown) >= request.count:
         return near_or_unknown
     others = [device for device in devices if device.numa_node not in {*affinity.cells, None}]
     return [*near_or_unknown, *others]
@@ -220,17 +218,13 @@ def _cells_of_sockets(affinity: Affinity) -> frozenset[int]:
 
 def _is_asked_for(device: PciDevice, request: PciRequest) -> bool:
     """Tell whether a request means such a device: PFs, vdpa and remote managed ones it has to name."""
-    if device.dev_type in (PF, VDPA) and device.dev_type not in [
+    if device.dev_type in (PciDeviceType.PF, PciDeviceType.VDPA) and device.dev_type not in [
         spec.get("dev_type") for spec in request.spec
     ]:
         return False
-    if not _is_true(tags_of(device).get(REMOTE_MANAGED)):
+    if not bool_from_string(tags_of(device).get(REMOTE_MANAGED)):
         return True
-    return any(_is_true(spec.get(REMOTE_MANAGED)) for spec in request.spec)
-
-
-def _is_true(value: object) -> bool:
-    return str(value).lower() in _TRUE
+    return any(bool_from_string(spec.get(REMOTE_MANAGED)) for spec in request.spec)
 
 
 class _Family:

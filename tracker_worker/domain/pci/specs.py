@@ -6,23 +6,22 @@ Source: nova.pci.devspec, nova.pci.whitelist and nova.pci.request, without what 
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, Literal, get_args
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
 from tracker_worker.domain.errors import RequestRefused
-from tracker_worker.domain.fields import Label, Name
+from tracker_worker.domain.extra_specs import PCI_ALIAS, bool_from_string, shown
+from tracker_worker.domain.fields import Label, Name, PciDeviceType, PciNumaPolicy, RequestSource
 from tracker_worker.domain.objects import PciDevice, PciRequest, Scalar
+from tracker_worker.domain.pci.pools import REMOTE_MANAGED
 
-NumaPolicy = Literal["required", "preferred", "legacy", "socket"]
 Expressions = tuple[str, str, str, str]
 """Regular expressions of domain, bus, slot and function; each is matched from the beginning, as Nova does."""
 
 ANY = "*"
-ALIAS_SOURCE: Final = "flavor_alias"
-"""Where a request comes from that a flavor's alias made."""
 MAX_DEVICES = 4096
 MAX_REQUESTS = 1024
 
@@ -34,19 +33,16 @@ _ALIAS_ID = re.compile(r"[0-9a-f]{4}", re.IGNORECASE)
 _COUNT = re.compile(r"0*[0-9]{1,4}")
 
 _PLACEMENT_TAGS = ("resource_class", "traits")
-_BOOLEAN_TAGS = ("remote_managed", "live_migratable", "managed")
-_TRUE = ("1", "t", "true", "on", "y", "yes")
-_FALSE = ("0", "f", "false", "off", "n", "no")
+_BOOLEAN_TAGS = (REMOTE_MANAGED, "live_migratable", "managed")
 
-_NUMA_POLICIES: dict[str, NumaPolicy] = {policy: policy for policy in get_args(NumaPolicy)}
 _ALIAS_KEYS = (
     "name", "capability_type", "vendor_id", "product_id", "device_type", "numa_policy",
     "resource_class", "traits", "live_migratable",
 )  # fmt: skip
 _ALIAS_CHOICES = {
     "capability_type": ("pci",),
-    "device_type": ("type-PCI", "type-PF", "type-VF"),
-    "numa_policy": tuple(_NUMA_POLICIES),
+    "device_type": (PciDeviceType.STANDARD, PciDeviceType.PF, PciDeviceType.VF),
+    "numa_policy": tuple(PciNumaPolicy),
 }
 
 
@@ -67,7 +63,7 @@ class Alias(Struct, frozen=True):
 
     name: str
     specs: tuple[dict[str, Scalar | list[Scalar]], ...]
-    numa_policy: NumaPolicy = "legacy"
+    numa_policy: PciNumaPolicy = PciNumaPolicy.LEGACY
 
 
 def parse_device_specs(texts: Iterable[str]) -> tuple[DeviceSpec, ...]:
@@ -132,13 +128,21 @@ def requests_of(
 
     Source: nova.pci.request._translate_alias_to_requests.
     """
-    if numa_policy is not None and numa_policy not in _NUMA_POLICIES:
-        raise RequestRefused(f"Invalid PCI NUMA affinity configured: {numa_policy[:100]}")
-    policy = None if numa_policy is None else _NUMA_POLICIES[numa_policy]
+    policy = pci_numa_policy(numa_policy)
     asked = alias_spec.split(",")
     if len(asked) > MAX_REQUESTS:
-        raise RequestRefused(f"pci_passthrough:alias names more than {MAX_REQUESTS} aliases")
+        raise RequestRefused(f"{PCI_ALIAS} names more than {MAX_REQUESTS} aliases")
     return tuple(_request(each, aliases, policy) for each in asked)
+
+
+def pci_numa_policy(text: str | None) -> PciNumaPolicy | None:
+    """Return the NUMA policy that a text names, None for none. Raises RequestRefused for an unknown one."""
+    if text is None:
+        return None
+    try:
+        return PciNumaPolicy(text)
+    except ValueError:
+        raise RequestRefused(f"Invalid PCI NUMA affinity configured: {shown(text)}") from None
 
 
 def _json(text: str) -> Any:
@@ -175,11 +179,10 @@ def _labelled(what: str, text: str) -> str:
 
 
 def _boolean(key: str, text: str) -> str:
-    """Read oslo's texts for true and false, as Nova does."""
-    lowered = text.strip().lower()
-    if lowered not in _TRUE + _FALSE:
+    value = bool_from_string(text)
+    if value is None:
         raise ValueError(f"{key} {_shown(text)} must be true or false")
-    return "true" if lowered in _TRUE else "false"
+    return str(value).lower()
 
 
 def _hexadecimal(what: str, text: str, digits: int, maximum: int) -> str:
@@ -298,10 +301,10 @@ def _matches(spec: DeviceSpec, device: PciDevice, address: Expressions, parent: 
     # The full address of a PF stands for its VFs; equality says that it is full.
     if spec.address != parent and not all(map(re.match, spec.address, address)):
         return False
-    if spec.tags.get("remote_managed") != "true":
+    if spec.tags.get(REMOTE_MANAGED) != "true":
         return True
     # Nova refuses to start with the full address of a PF here; without one it does not look for PFs.
-    is_named_pf = device.dev_type == "type-PF" and spec.address == address
+    is_named_pf = device.dev_type == PciDeviceType.PF and spec.address == address
     return _has_serial_number(device) and not is_named_pf
 
 
@@ -324,7 +327,7 @@ def _alias(entry: dict[str, Any]) -> Alias:
     if not ({"vendor_id", "product_id"} <= spec.keys() or "resource_class" in spec):
         raise ValueError("needs vendor_id and product_id, or resource_class")
     name = _named("name", entry.get("name", "").strip())
-    return Alias(name, (spec,), _NUMA_POLICIES[entry.get("numa_policy", "legacy")])
+    return Alias(name, (spec,), PciNumaPolicy(entry.get("numa_policy", PciNumaPolicy.LEGACY)))
 
 
 def _alias_spec(entry: dict[str, str]) -> dict[str, Scalar | list[Scalar]]:
@@ -349,11 +352,11 @@ def _both(known: Alias, more: Alias) -> Alias:
     return replace(known, specs=known.specs + more.specs)
 
 
-def _request(asked: str, aliases: Mapping[str, Alias], policy: NumaPolicy | None) -> PciRequest:
+def _request(asked: str, aliases: Mapping[str, Alias], policy: PciNumaPolicy | None) -> PciRequest:
     name, _, count = (text.strip() for text in asked.partition(":"))
     if not name or _COUNT.fullmatch(count) is None or int(count) > MAX_DEVICES:
         raise RequestRefused(
-            f"pci_passthrough:alias {_shown(asked)} is not NAME:COUNT with a count from 0 to {MAX_DEVICES}"
+            f"{PCI_ALIAS} {_shown(asked)} is not NAME:COUNT with a count from 0 to {MAX_DEVICES}"
         )
     if name not in aliases:
         raise RequestRefused(f"PCI alias {name[:100]} is not defined")
@@ -363,5 +366,5 @@ def _request(asked: str, aliases: Mapping[str, Alias], policy: NumaPolicy | None
         spec=list(alias.specs),
         numa_policy=policy or alias.numa_policy,
         alias_name=name,
-        source=ALIAS_SOURCE,
+        source=RequestSource.ALIAS,
     )

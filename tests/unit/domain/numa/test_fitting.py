@@ -10,7 +10,8 @@ from msgspec.structs import replace
 
 from tests.benchmarks.fitting import anywhere, nowhere, refused_guests, seconds_of
 from tracker_worker.domain.numa import fitting
-from tracker_worker.domain.numa.fitting import ANY, LARGE, SMALL, Preference, fit
+from tracker_worker.domain.numa.fitting import Preference, fit
+from tracker_worker.domain.numa.pages import ANY, LARGE, SMALL
 from tracker_worker.domain.numa.pinning import free_cores
 from tracker_worker.domain.numa.topology import CellUsage, cpus_of, pages_of
 from tracker_worker.domain.objects import (
