@@ -13,6 +13,7 @@ from tracker_worker.domain import attachments, moves
 from tracker_worker.domain.audit import Correction, Facts, audit, removable
 from tracker_worker.domain.claims import check_claim
 from tracker_worker.domain.commands import (
+    METHOD_OF,
     AbortInstanceClaim,
     AllocatePciDevices,
     BuildFailed,
@@ -25,6 +26,7 @@ from tracker_worker.domain.commands import (
     DropMoveClaimAtSource,
     FinishMove,
     FinishRevertMove,
+    InstanceClaim,
     InstanceCommand,
     LedgerCommand,
     RemoveNode,
@@ -49,7 +51,7 @@ from tracker_worker.domain.node import (
     Reported,
     ServiceStatusSet,
 )
-from tracker_worker.domain.objects import Instance, Origin
+from tracker_worker.domain.objects import Origin
 from tracker_worker.domain.origins import (
     MOST_TOUCHED,
     AuditSeen,
@@ -58,6 +60,7 @@ from tracker_worker.domain.origins import (
 )
 from tracker_worker.domain.report import conflict_of, report_change
 from tracker_worker.domain.settings import TrackerSettings
+from tracker_worker.domain.transitions import Action
 from tracker_worker.domain.usage import with_known_devices
 from tracker_worker.domain.views import claim_view
 
@@ -194,27 +197,26 @@ def _decide(
 
 
 def _instance_changes(node: Node, command: InstanceCommand) -> moves.Changes:
-    """Return the changes of the claims of one instance: DESIGN's table of transitions."""
+    """Return the changes of the claims of one instance, by the table of transitions."""
     uuid = instance_uuid_of(command)
     assert uuid is not None, command
-    held = moves.held_by(node, uuid)
+    action, given = _action_of(command)
+    return moves.changes_of(moves.held_by(node, uuid), action, given)
+
+
+def _action_of(command: InstanceCommand) -> tuple[Action, moves.Given]:
     match command:
         case UpdateUsage(instance=instance):
-            return _update_usage(held, instance)
+            action = Action.REMOVE if removable(instance) else Action.UPDATE_USAGE
+            return action, moves.Given(None, instance)
         case AbortInstanceClaim():
-            return moves.abort_instance_claim(held)
-        case DropMoveClaim(migration_uuid=migration):
-            return moves.drop_move_claim(held, migration)
-        case StartMove(migration_uuid=migration):
-            return moves.start_move(held, migration)
-        case FinishMove(instance=instance, migration_uuid=migration):
-            return moves.finish_move(held, instance, migration)
-        case DropMoveClaimAtSource(migration_uuid=migration):
-            return moves.drop_move_claim_at_source(held, migration)
-        case DropMoveClaimAtDest(migration_uuid=migration):
-            return moves.drop_move_claim_at_dest(held, migration)
-        case FinishRevertMove(instance=instance, migration_uuid=migration):
-            return moves.finish_revert_move(held, instance, migration)
+            return Action.ABORT_INSTANCE_CLAIM, moves.Given()
+        case DropMoveClaim(migration_uuid=None):
+            return Action.DROP_ANY_MOVE_CLAIM, moves.Given()
+        case FinishMove(instance=instance) | FinishRevertMove(instance=instance):
+            return Action(METHOD_OF[type(command)]), moves.Given(command.migration_uuid, instance)
+        case DropMoveClaim() | StartMove() | DropMoveClaimAtSource() | DropMoveClaimAtDest():
+            return Action(METHOD_OF[type(command)]), moves.Given(command.migration_uuid)
         case _:
             assert_never(command)
 
@@ -230,12 +232,6 @@ def _device_changes(node: Node, command: DeviceCommand) -> moves.Changes:
             assert_never(command)
 
 
-def _update_usage(held: moves.Held, instance: Instance) -> moves.Changes:
-    if removable(instance):
-        return moves.release_all(held)
-    return moves.update_states(held.instance, instance) if held.instance else ()
-
-
 def _applied(changes: tuple[LedgerChange, ...]) -> Decision:
     return Decision(Outcome.APPLIED if changes else Outcome.IGNORED, changes=changes)
 
@@ -247,17 +243,19 @@ def _claim(node: Node, command: ClaimCommand, settings: TrackerSettings) -> Deci
     if not node.tracked:
         return _refused(f"Node {node.name} is not tracked")
     if isinstance(command, ClaimPciDevices):
-        verdict = attachments.check_devices(node, command)
+        action = Action.CLAIM_PCI_DEVICES
+        result = attachments.check_devices(node, command)
     else:
-        verdict = check_claim(node, command, settings)
-    if verdict.claim is None:
-        return _refused(verdict.reason or "")
-    claim = with_known_devices(node, verdict.claim)
-    held = node.claim(claim.instance_uuid, claim.role)
-    if held == claim:
-        return Decision(Outcome.GRANTED, claim=claim)
-    effects = (_conflict(held, claim),) if verdict.conflict else ()
-    return Decision(Outcome.GRANTED, claim=claim, changes=(ClaimPut(claim),), effects=effects)
+        action = Action.INSTANCE_CLAIM if isinstance(command, InstanceClaim) else Action.MOVE_CLAIM
+        result = check_claim(node, command, settings)
+    if result.claim is None:
+        return _refused(result.reason or "")
+    claim = with_known_devices(node, result.claim)
+    changes = moves.changes_of(moves.held_by(node, claim.instance_uuid), action, moves.Given(claimed=claim))
+    effects: tuple[Effect, ...] = ()
+    if result.conflict and changes:
+        effects = (_conflict(node.claim(claim.instance_uuid, claim.role), claim),)
+    return Decision(Outcome.GRANTED, claim=claim, changes=changes, effects=effects)
 
 
 def _conflict(held: Claim | None, claim: Claim) -> Audited:

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the events of a move do to the claims that an instance holds on one node (the transition table).
+"""What a command does to the claims that an instance holds on one node, by the table of `transitions`.
 
-Each function takes what is held and returns the changes; no changes means that the event was ignored.
-I, N, O are the claims of role instance, incoming and outgoing; X(m) is one that migration m brought.
+Changes are the difference between what is held before and afterwards: none means that the command was
+ignored, or that a claim is held already.
 """
+
+from typing import assert_never
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -18,31 +20,55 @@ from tracker_worker.domain.node import (
 )
 from tracker_worker.domain.objects import Instance
 from tracker_worker.domain.retained import keep_assigned
+from tracker_worker.domain.transitions import Action, Label, Source, State, Transition, transition
 
 Changes = tuple[ClaimPut | ClaimDropped, ...]
+Held = tuple[Claim | None, Claim | None, Claim | None]
+"""The claims of one instance on one node: I, N and O, in the order of the roles."""
 
 
-class Held(Struct, frozen=True):
-    """The claims of one instance on one node."""
+class Given(Struct, frozen=True):
+    """What a command brings: its migration M, its instance, or the claim that was granted to it."""
 
-    instance: Claim | None
-    incoming: Claim | None
-    outgoing: Claim | None
-
-    def brought_by(self, migration_uuid: str | None) -> Claim | None:
-        """Return the incoming claim if it belongs to the migration: N(M)."""
-        if self.incoming is not None and self.incoming.migration_uuid == migration_uuid:
-            return self.incoming
-        return None
+    migration_uuid: str | None = None
+    instance: Instance | None = None
+    claimed: Claim | None = None
 
 
 def held_by(node: Node, instance_uuid: str) -> Held:
     """Return what an instance holds on a node."""
-    return Held(
+    return (
         node.claim(instance_uuid, Role.INSTANCE),
         node.claim(instance_uuid, Role.INCOMING),
         node.claim(instance_uuid, Role.OUTGOING),
     )
+
+
+def state_of(held: Held, migration_uuid: str | None) -> State:
+    """Return what is held as a command of the migration M sees it."""
+    here, incoming, outgoing = held
+    return (
+        _label(here, migration_uuid),
+        _label(incoming, migration_uuid),
+        _label(outgoing, migration_uuid),
+    )
+
+
+def changes_of(held: Held, action: Action, given: Given) -> Changes:
+    """Return the changes that a command makes: those of its row in the table."""
+    row = transition(action, state_of(held, given.migration_uuid))
+    changes: list[ClaimPut | ClaimDropped] = []
+    for role, before, source in zip(Role, held, row.after, strict=True):
+        after = _claim_from(source, held, given)
+        if after is not None and after.role is not role:
+            after = replace(after, role=role)
+        if after is not None and role is Role.INSTANCE:
+            after = _with_taken(after, row, held, given)
+        if before is not None and after is None:
+            changes.append(ClaimDropped(before.instance_uuid, role))
+        elif after is not None and after != before:
+            changes.append(ClaimPut(after))
+    return tuple(changes)
 
 
 def with_states(claim: Claim, instance: Instance) -> Claim:
@@ -55,140 +81,59 @@ def with_states(claim: Claim, instance: Instance) -> Claim:
     )
 
 
-def update_states(claim: Claim, instance: Instance) -> Changes:
-    """Take over the instance's states, if they differ."""
-    updated = with_states(claim, instance)
-    return () if updated == claim else (ClaimPut(updated),)
+def _label(claim: Claim | None, migration_uuid: str | None) -> Label:
+    if claim is None:
+        return Label.NONE
+    if claim.devices_only:
+        return Label.DEVICES
+    return Label.M if claim.migration_uuid == migration_uuid else Label.OTHER
 
 
-def release(claim: Claim) -> Changes:
-    """Let a claim go."""
-    return (ClaimDropped(claim.instance_uuid, claim.role),)
+def _claim_from(source: Source, held: Held, given: Given) -> Claim | None:
+    here, incoming, outgoing = held
+    match source:
+        case Source.NONE:
+            return None
+        case Source.I:
+            return here
+        case Source.N:
+            return incoming
+        case Source.O:
+            return outgoing
+        case Source.ARRIVED:
+            return _arrived(given)
+        case Source.RETURNED:
+            return replace(_arrived(given), migration_uuid=None)
+        case Source.RESIZED:
+            return _resized(here, given)
+        case Source.CLAIMED:
+            return given.claimed
+        case _:
+            assert_never(source)
 
 
-def change_role(claim: Claim, role: Role) -> Changes:
-    """Change a claim's role; an older claim of that role is released. The sum changes only by that one."""
-    return (
-        ClaimDropped(claim.instance_uuid, claim.role),
-        ClaimPut(replace(claim, role=role)),
-    )
+def _arrived(given: Given) -> Claim:
+    assert given.instance is not None, "the rows that adopt are of commands with an instance"
+    return adopted(given.instance, Role.INSTANCE, given.migration_uuid)
 
 
-def abort_instance_claim(held: Held) -> Changes:
-    """The boot failed: its claim goes."""
-    return release(held.instance) if held.instance else ()
-
-
-def drop_move_claim(held: Held, migration_uuid: str | None) -> Changes:
-    """The move to here was aborted or rolled back; without a migration any incoming claim is meant."""
-    incoming = held.incoming if migration_uuid is None else held.brought_by(migration_uuid)
-    return release(incoming) if incoming else ()
-
-
-def start_move(held: Held, migration_uuid: str) -> Changes:
-    """Handed over to the destination: keep the room for a revert.
-
-    An instance that this very migration brought here is not leaving: the event is late.
-    """
-    claim = held.instance
-    if claim is None or held.outgoing is not None:
-        return ()
-    if claim.migration_uuid == migration_uuid and held.incoming is None:
-        return ()
-    return change_role(claim, Role.OUTGOING)
-
-
-def finish_move(held: Held, instance: Instance, migration_uuid: str | None) -> Changes:
-    """The instance has landed: what came in is the instance; what was here waits for the confirm."""
-    landed = held.brought_by(migration_uuid)
-    here = held.instance
-    if held.incoming is not None and held.incoming.devices_only:
-        return _finish_with_devices(held, held.incoming, instance, migration_uuid)
-    if landed is not None:
-        leaving = change_role(here, Role.OUTGOING) if here else ()
-        return (*leaving, *change_role(with_states(landed, instance), Role.INSTANCE))
-    if here is None:
-        return (ClaimPut(adopted(instance, Role.INSTANCE, migration_uuid)),)
-    if held.outgoing is not None or here.migration_uuid == migration_uuid:
-        return update_states(here, instance)
-    return (ClaimPut(_landed_on(here, instance, migration_uuid)),)
-
-
-def _landed_on(here: Claim, instance: Instance, migration_uuid: str | None) -> Claim:
+def _resized(here: Claim | None, given: Given) -> Claim:
     """Return the claim of an instance that was seen here before its landing was told: in its size.
 
     Of one that has the same size the pins and devices stay that this worker chose.
     """
-    landed = adopted(instance, Role.INSTANCE, migration_uuid)
-    return keep_assigned(here, landed, None if instance.pci_devices is None else landed.pci_devices)
+    landed = _arrived(given)
+    assert here is not None and given.instance is not None
+    reported = None if given.instance.pci_devices is None else landed.pci_devices
+    return keep_assigned(here, landed, reported)
 
 
-def _finish_with_devices(
-    held: Held, devices: Claim, instance: Instance, migration_uuid: str | None
-) -> Changes:
-    """What came in were devices alone: whatever else the landing means, they are the instance's."""
-    landed = finish_move(replace(held, incoming=None), instance, migration_uuid)
-    here = next((change.claim for change in landed if isinstance(change, ClaimPut)), held.instance)
-    assert here is not None, "without an incoming claim a landing never leaves nothing"
-    own = held.instance.pci_devices if held.instance else ()
-    merged = replace(here, pci_devices=(*own, *devices.pci_devices))
-    return (*release(devices), ClaimPut(merged))
-
-
-def drop_move_claim_at_source(held: Held, migration_uuid: str) -> Changes:
-    """Confirmed, or gone for good: what waited for a revert goes; on the same node what came in stays.
-
-    An instance that this very migration brought here is where it should be: the confirm is a repeat, even
-    while another move to here is under way.
-    """
-    landed = held.brought_by(migration_uuid)
-    landing = change_role(landed, Role.INSTANCE) if landed else ()
-    if held.outgoing is not None:
-        return (*release(held.outgoing), *landing)
-    if held.instance is None:
-        return landing
-    if held.instance.migration_uuid == migration_uuid and landed is None:
-        return ()
-    return (*release(held.instance), *landing)
-
-
-def drop_move_claim_at_dest(held: Held, migration_uuid: str) -> Changes:
-    """Reverted: what the migration brought here goes; on the same node what was here is back."""
-    here, outgoing = held.instance, held.outgoing
-    if incoming := held.brought_by(migration_uuid):
-        back = change_role(outgoing, Role.INSTANCE) if outgoing and here is None else ()
-        return (*release(incoming), *back)
-    if held.incoming is not None:
-        return ()
-    if here is None:
-        return change_role(outgoing, Role.INSTANCE) if outgoing else ()
-    if here.migration_uuid != migration_uuid:
-        return ()
-    return (*release(here), *(change_role(outgoing, Role.INSTANCE) if outgoing else ()))
-
-
-def finish_revert_move(held: Held, instance: Instance, migration_uuid: str) -> Changes:
-    """The instance is back at the source: what waited for it is the instance again."""
-    incoming = held.brought_by(migration_uuid)
-    dropped = release(incoming) if incoming else ()
-    here, outgoing = held.instance, held.outgoing
-    if here is None and outgoing is None:
-        return (*dropped, ClaimPut(adopted(instance, Role.INSTANCE, None)))
-    if outgoing is None:
-        assert here is not None
-        return (*dropped, *update_states(here, instance))
-    if here is None:
-        return (*dropped, *change_role(with_states(outgoing, instance), Role.INSTANCE))
-    if here.migration_uuid == migration_uuid:
-        return (*dropped, *change_role(with_states(outgoing, instance), Role.INSTANCE))
-    return (*dropped, *release(outgoing), *update_states(here, instance))
-
-
-def release_all(held: Held) -> Changes:
-    """The instance is removable: nothing of it stays."""
-    return tuple(
-        change
-        for claim in (held.instance, held.incoming, held.outgoing)
-        if claim is not None
-        for change in release(claim)
-    )
+def _with_taken(claim: Claim, row: Transition, held: Held, given: Given) -> Claim:
+    """Return the instance's claim with what its row lets it take: states, devices of the incoming claim."""
+    here, incoming, _ = held
+    if row.states and given.instance is not None:
+        claim = with_states(claim, given.instance)
+    if row.devices and incoming is not None:
+        own = here.pci_devices if here is not None else ()
+        claim = replace(claim, pci_devices=(*own, *incoming.pci_devices))
+    return claim
