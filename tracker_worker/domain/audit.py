@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The audit: which claims should be here by the sender's facts, and what differs from the ledger.
 
-Source: nova.compute.resource_tracker._update_available_resource, without the faults that its review found
-(hazards 1 to 3 and 9 of the Nova inventory; bugs 1953359, 1600304, 1611458, 1834349).
+Source: nova.compute.resource_tracker._update_available_resource, without its bugs 1953359, 1600304, 1611458
+and 1834349. doc/source/admin/audits.rst has the reasons of corrections.
 The cost grows with the instances of the node and with nothing else.
 """
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ledger of one node: its claims, the sum of them, and the changes that can happen to it.
 
-A node is a value. `evolve` makes the next one from a list of changes and cannot fail; who decides which
-changes are right is `node.decide`. Usage is never added up anywhere else: used = reserve + sum of claims.
+A node is a value. `evolve` makes the next one from a list of changes and cannot fail; `decide.decide` says
+which changes a command makes. Usage is never added up anywhere else: used = reserve + sum of claims.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

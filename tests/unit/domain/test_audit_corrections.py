@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DESIGN section 8: how an audit explains what it changes, and what it leaves alone."""
+"""Audits: how an audit explains what it changes, and what it leaves alone."""
 
 import pytest
 

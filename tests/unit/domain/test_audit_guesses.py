@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DESIGN section 8: a device for a resource class is a guess, until an audit knows which one was meant."""
+"""Audits: a device for a resource class is a guess, until an audit knows which one was meant."""
 
 import pytest
 from msgspec.structs import replace

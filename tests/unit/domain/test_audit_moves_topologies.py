@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DESIGN section 8: whose word counts for the pins and devices of an instance that moves."""
+"""Audits: whose word counts for the pins and devices of an instance that moves."""
 
 from datetime import UTC, datetime
 from typing import Any

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DESIGN section 8: whose word counts for pins and devices, the worker's or that of the facts."""
+"""Audits: whose word counts for pins and devices, the worker's or that of the facts."""
 
 from typing import Any
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""decide: the worked example of DESIGN, removal of nodes, builds, service status, origins."""
+"""decide: a resize from boot to deletion, removal of nodes, builds, service status, origins."""
 
 from typing import Any
 

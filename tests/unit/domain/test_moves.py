@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The transition table of DESIGN section 7: one instance on one node, each command in each column.
+"""The transitions of one instance on one node: each command on each combination of roles.
 
-The table below was written from the text of DESIGN, not from the code. A line is
+The table below was written by hand, apart from the one that the rules work from
+(`test_transitions` compares that one with what is decided in every state). A line is
 
     command[.option]  what is held before  outcome  what is held afterwards
 
@@ -12,7 +13,7 @@ A star says that the claim took the states and the project of the command's inst
 
 Options: `same` asks for the numbers that are held already (and sends limits that nothing passes),
 `full` sends such limits only, `absent` sends no migration, `removable` sends a deleted instance.
-Where DESIGN does not say what a cell does with N(K), the line is marked `silent` and tells why.
+Where the roles alone do not say what happens with N(K), the line is marked `silent` and tells why.
 """
 
 from typing import NamedTuple
@@ -346,7 +347,7 @@ def test_the_table_has_a_line_for_each_cell() -> None:
 @pytest.mark.parametrize("label", ["M", "K"])
 @pytest.mark.parametrize(("method", "option"), dict.fromkeys(case[:2] for case in CASES))
 def test_all_three_roles_keep_the_sum(method: str, option: str, label: str) -> None:
-    """A claim on N+O or I+O leads here: DESIGN has no column for it, but its rules hold."""
+    """A claim on N+O or I+O leads here: the table above has no column for it, but its rules hold."""
     case = Case(method, option, ("I:-", f"N:{label}", "O:Q"), "", ())
     node, _ = decided(node_before(case), command_of(case))
     claims_of(node)

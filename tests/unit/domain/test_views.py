@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is shown of nodes and claims: the keys of DESIGN sections 6, 7 and 11, with Nova's figures."""
+"""What is shown of nodes and claims: keys and figures are Nova's."""
 
 import msgspec
 import pytest
