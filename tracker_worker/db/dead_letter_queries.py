@@ -17,6 +17,7 @@ from tracker_worker.db import bulk, store
 from tracker_worker.db.bulk import as_ids
 from tracker_worker.db.clock import UtcNow
 from tracker_worker.db.tables import DEAD_LETTERS, RECEIPTS
+from tracker_worker.domain.decide import Outcome
 
 IDS_AT_ONCE = 500
 LETTERS_AT_ONCE = 100
@@ -108,7 +109,7 @@ class Aftermath(Struct, frozen=True):
         return self.lowest.get(letter.node, now + 1) <= letter.sequence + 1
 
 
-_CHANGED = ("applied", "granted")
+_CHANGED = (Outcome.APPLIED.value, Outcome.GRANTED.value)
 _MOST_LATER_EVENTS = 1000
 _MOST_REPLAYS = 10
 

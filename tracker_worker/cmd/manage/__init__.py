@@ -14,6 +14,7 @@ from tracker_worker.cmd.failures import complain, exit_code_of, log_to_stderr, r
 from tracker_worker.cmd.manage import database, dead_letter_replay, dead_letters, nodes, queues, settings
 from tracker_worker.cmd.manage.formatting import PROGRAM
 from tracker_worker.cmd.manage.selection import add_choice, add_filters
+from tracker_worker.core.records import PARKED
 
 Run = Callable[[cfg.ConfigOpts, Any], int]
 
@@ -79,7 +80,7 @@ def _add_commands(parsers: Any) -> None:
     listed = _command(letter, "list", dead_letters.show_list)
     _add_limit(listed)
     for parser in (listed, _command(letter, "summary", dead_letters.summary)):
-        parser.add_argument("--state", choices=dead_letters.STATES, default="parked")
+        parser.add_argument("--state", choices=dead_letters.STATES, default=PARKED)
         add_filters(parser)
     _command(letter, "show", dead_letters.show).add_argument("id", metavar="ID")
     replay = _command(letter, "replay", dead_letter_replay.replay)

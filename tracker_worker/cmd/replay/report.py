@@ -12,10 +12,12 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from tracker_worker.cmd.replay.trace import Result, Trace
+from tracker_worker.core.records import PARKED
 from tracker_worker.core.terminal import escaped
+from tracker_worker.domain.decide import Outcome
 
 MOST_ROWS = 10
-_OUTCOMES = ("applied", "granted", "refused", "ignored", "parked")
+_OUTCOMES = (*(outcome.value for outcome in Outcome), PARKED)
 
 
 class ReplayedTrace(Protocol):
@@ -56,7 +58,7 @@ def print_summary(
     console.print(_outcomes(replayed))
     console.print(_fullest(replayed))
     refusals = Counter(
-        result.reason or "" for one in replayed for result in one.results if result.outcome == "refused"
+        result.reason or "" for one in replayed for result in one.results if result.outcome == Outcome.REFUSED
     )
     if refusals:
         console.print(_counted("Refusals", ("reason",), {(r,): n for r, n in refusals.items()}))

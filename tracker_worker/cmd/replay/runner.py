@@ -16,7 +16,9 @@ from tracker_worker.bus.rabbit.connection import BrokerSettings, connect
 from tracker_worker.bus.rabbit.queues import Topology, declare
 from tracker_worker.cmd.replay.report import fullness
 from tracker_worker.cmd.replay.trace import Result, Step, Trace, plain_reason, predecessors
+from tracker_worker.core.records import PARKED
 from tracker_worker.db.unit_of_work import UnitOfWork
+from tracker_worker.domain.decide import Outcome
 from tracker_worker.domain.views import node_view
 from tracker_worker.rpcapi import TrackerAPI
 from tracker_worker.worker.service import Worker
@@ -121,11 +123,11 @@ class Replay:
         node = args.pop("node", "")
         try:
             reply = self._api.call({}, step.method, node, **args)
-            return reply.get("outcome", "applied"), reply.get("reason")
+            return reply.get("outcome", Outcome.APPLIED.value), reply.get("reason")
         except exceptions.CommandRefused as error:
-            return "refused", plain_reason(_text(error))
+            return Outcome.REFUSED.value, plain_reason(_text(error))
         except (exceptions.TrackerWorkerException, NoSuchMethod) as error:
-            return "parked", _text(error)
+            return PARKED, _text(error)
 
 
 def _text(error: Exception) -> str:
