@@ -11,6 +11,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from tests.builders import a_node, claims_of, some_resources
+from tracker_worker.domain.fields import CpuPolicy, PciDeviceType, PciNumaPolicy, RequestSource
 from tracker_worker.domain.node import Claim, Node
 from tracker_worker.domain.numa.topology import cpus_of, request_of
 from tracker_worker.domain.objects import (
@@ -36,11 +37,16 @@ PAGES = {SMALL_KB: 524288, HUGE_KB: 1024}
 
 GPU: dict[str, Any] = {"vendor_id": "10de", "product_id": "20b5"}
 WITH_GPU = {"pci_passthrough:alias": "gpu:1"}
-GPU_REQUEST = PciRequest(1, [GPU], numa_policy="legacy", alias_name="gpu", source="flavor_alias")
+GPU_REQUEST = PciRequest(
+    1, [GPU], numa_policy=PciNumaPolicy.LEGACY, alias_name="gpu", source=RequestSource.ALIAS
+)
 """What a flavor asks for with WITH_GPU."""
 
 WITH_ALIASES = TrackerSettings(
-    aliases={"gpu": Alias("gpu", (GPU,)), "near": Alias("near", ({"vendor_id": "10de"},), "required")}
+    aliases={
+        "gpu": Alias("gpu", (GPU,)),
+        "near": Alias("near", ({"vendor_id": "10de"},), PciNumaPolicy.REQUIRED),
+    }
 )
 
 
@@ -85,7 +91,7 @@ def a_guest(
                 cpuset=[] if pinned else numbers[cell],
                 pcpuset=numbers[cell] if pinned else [],
                 memory=memory,
-                cpu_policy=policy,
+                cpu_policy=None if policy is None else CpuPolicy(policy),
                 **of_each,
             )
             for cell in range(cells)
@@ -118,7 +124,7 @@ def a_pinned_guest(places: Mapping[int, Sequence[int]], memory: int = 1024) -> G
 def a_device(address: str = "d1", dev_type: str = "type-PCI", **more: Any) -> PciDevice:
     """A device that does not tell on which cell it is."""
     fields: dict[str, Any] = {"vendor_id": "8086", "product_id": "1572", **more}
-    return PciDevice(address=address, dev_type=dev_type, **fields)
+    return PciDevice(address=address, dev_type=PciDeviceType(dev_type), **fields)
 
 
 def a_vf(address: str = "vf1", parent: str = "pf", **more: Any) -> PciDevice:
@@ -140,7 +146,13 @@ def a_request(
     **spec: Any,
 ) -> PciRequest:
     """A request for devices; without a spec for any that need not be named."""
-    return PciRequest(count, [spec], request_id=request_id, numa_policy=policy, source=source)
+    return PciRequest(
+        count,
+        [spec],
+        request_id=request_id,
+        numa_policy=None if policy is None else PciNumaPolicy(policy),
+        source=None if source is None else RequestSource(source),
+    )
 
 
 def a_port(request_id: str = "port-1", **more: Any) -> PciRequest:

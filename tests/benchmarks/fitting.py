@@ -14,6 +14,7 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table
 
+from tracker_worker.domain.fields import CpuPolicy
 from tracker_worker.domain.numa.fitting import Preference, fit
 from tracker_worker.domain.numa.topology import CellUsage
 from tracker_worker.domain.objects import GuestCell, GuestTopology, HostCell, PageSize
@@ -77,7 +78,7 @@ def a_guest(cpus: int, memory: Sequence[int]) -> GuestTopology:
                 cpuset=[],
                 pcpuset=list(range(number * cpus, (number + 1) * cpus)),
                 memory=wanted,
-                cpu_policy="dedicated",
+                cpu_policy=CpuPolicy.DEDICATED,
             )
             for number, wanted in enumerate(memory)
         ]

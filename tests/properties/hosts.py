@@ -9,6 +9,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from tests.builders import HOST, NODE_UUID
+from tracker_worker.domain.fields import PciNumaPolicy
 from tracker_worker.domain.pci.specs import Alias
 from tracker_worker.domain.settings import TrackerSettings
 
@@ -344,7 +345,9 @@ def aliased(wish: Wish) -> list[Json]:
 
 def tracker_settings(pack: bool) -> TrackerSettings:
     """The settings under which all of this is decided."""
-    aliases = {name: Alias(name, tuple(specs), policy) for name, (specs, policy) in ALIASES.items()}
+    aliases = {
+        name: Alias(name, tuple(specs), PciNumaPolicy(policy)) for name, (specs, policy) in ALIASES.items()
+    }
     return TrackerSettings(aliases=aliases, packing_host_numa_cells_allocation_strategy=pack)
 
 

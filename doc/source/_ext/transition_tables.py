@@ -100,7 +100,7 @@ def _effects(action: Action, row: Transition) -> Iterator[str]:
     for role, source, label in zip(ROLES, row.after, row.before, strict=True):
         replaced = source in (Source.CLAIMED, Source.RESIZED)
         if label != Label.NONE and role not in row.after and not replaced:
-            yield f"{role} is released" if Label.NONE not in label else f"{role} is released, if held"
+            yield f"{role} is released, if held" if label & Label.NONE else f"{role} is released"
     if row.states:
         yield "I takes the instance's states"
     if row.devices:

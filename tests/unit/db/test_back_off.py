@@ -70,9 +70,13 @@ def test_abandoned_retry_ends_with_the_error_met_last() -> None:
         retrying(failing())
 
 
+def never(state: RetryCallState) -> None:
+    pytest.fail(f"tried again after {state.outcome}")
+
+
 def test_other_errors_are_not_tried_again() -> None:
     retrying = retrying_with_back_off(
-        retry_if_exception_type(Away), threading.Event(), initial=1, most=1, before_sleep=pytest.fail
+        retry_if_exception_type(Away), threading.Event(), initial=1, most=1, before_sleep=never
     )
     with pytest.raises(KeyError):
         retrying({}.__getitem__, "absent")

@@ -110,7 +110,7 @@ def test_contradiction_does_not_matter_to_a_topology_that_is_carried() -> None:
 
 GPUS = [a_device("gpu1", **GPU), a_device("gpu2", **GPU)]
 CARD = a_card("pf", ("vf1", "vf2"))
-OLD_ALIAS = PciRequest(1, [{"vendor_id": "old"}], source="flavor_alias")
+OLD_ALIAS = PciRequest(1, [{"vendor_id": "old"}], source=RequestSource.ALIAS)
 
 
 @pytest.mark.parametrize(

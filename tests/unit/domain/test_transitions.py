@@ -101,7 +101,7 @@ def commands_of(
     for method in METHODS_OF[action]:
         size = ASKED if method in ("instance_claim", "live_migration_claim", "rebuild_claim") else a_flavor(9)
         instance = an_instance(flavor=size, **states)
-        may_send = {
+        may_send: dict[str, Any] = {
             "instance": replace(instance, vm_state="deleted") if action is Action.REMOVE else instance,
             "instance_uuid": INSTANCE,
             "flavor": ASKED,

@@ -15,6 +15,7 @@ from tests.builders import (
     a_node,
     some_resources,
 )
+from tracker_worker.domain.fields import PciDeviceType
 from tracker_worker.domain.flavors import Amounts
 from tracker_worker.domain.node import Ratios
 from tracker_worker.domain.objects import HostCell, HostTopology, PageSize, PciDevice
@@ -110,7 +111,9 @@ def test_node_shows_every_claim() -> None:
 def test_node_shows_cells_and_devices() -> None:
     pages = [PageSize(size_kb=4, total=1000), PageSize(size_kb=2048, total=8, reserved=2)]
     cell = HostCell(id=1, cpuset=[0, 1], pcpuset=[2], memory=4096, siblings=[[0, 1]], mempages=pages)
-    device = PciDevice(address="0000:81:00.0", vendor_id="8086", product_id="1572", dev_type="type-PCI")
+    device = PciDevice(
+        address="0000:81:00.0", vendor_id="8086", product_id="1572", dev_type=PciDeviceType.STANDARD
+    )
     resources = some_resources(numa_topology=HostTopology([cell]), pci_devices=[device])
     view = node_view(a_node(resources=resources))
     assert view["numa_topology"] == {

@@ -15,6 +15,7 @@ from msgspec.structs import force_setattr
 
 from tests.builders import a_flavor
 from tracker_worker.domain.errors import RequestRefused
+from tracker_worker.domain.fields import CpuPolicy, EmulatorThreadsPolicy
 from tracker_worker.domain.flavors import Flavor
 from tracker_worker.domain.numa.constraints import constraints_of, pci_numa_policy_of
 from tracker_worker.domain.objects import GuestCell, GuestTopology
@@ -351,7 +352,7 @@ def test_image_does_not_ask_for_more_dedicated_cpus(of_flavor: str, of_image: st
 
 
 def test_dedicated_cpus_ask_for_a_topology() -> None:
-    wanted = GuestCell(id=0, cpuset=[], pcpuset=[0, 1, 2, 3], memory=4096, cpu_policy="dedicated")
+    wanted = GuestCell(id=0, cpuset=[], pcpuset=[0, 1, 2, 3], memory=4096, cpu_policy=CpuPolicy.DEDICATED)
     assert asked(DEDICATED) == asked({}, of_an_image(DEDICATED)) == GuestTopology([wanted])
 
 
@@ -649,13 +650,13 @@ def test_threads_are_asked_for_in_one_way(specs: Specs, image: Specs) -> None:
 
 def test_all_cells_have_the_policies_of_the_guest() -> None:
     specs = LISTED | MIXED | MASK | {"hw:cpu_thread_policy": "isolate", "hw:mem_page_size": "1GB"}
-    policies = {"pagesize": 1024**2, "cpu_policy": "mixed", "cpu_thread_policy": "isolate"}
+    policies: Any = {"pagesize": 1024**2, "cpu_policy": "mixed", "cpu_thread_policy": "isolate"}
     assert asked(specs | ISOLATE) == GuestTopology(
         [
             GuestCell(id=0, cpuset=[2], pcpuset=[0, 1], memory=3072, **policies),
             GuestCell(id=1, cpuset=[3], pcpuset=[], memory=1024, **policies),
         ],
-        emulator_threads_policy="isolate",
+        emulator_threads_policy=EmulatorThreadsPolicy.ISOLATE,
     )
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from tests.benchmarks.fitting import anywhere, nowhere, refused_guests, seconds_of
+from tracker_worker.domain.fields import CpuPolicy, CpuThreadPolicy, EmulatorThreadsPolicy
 from tracker_worker.domain.numa import fitting
 from tracker_worker.domain.numa.fitting import Preference, fit
 from tracker_worker.domain.numa.pages import ANY, LARGE, SMALL
@@ -85,10 +86,10 @@ def test_a_floating_guest_gets_host_cells_alone():
     found = fitted([a_host_cell(7), a_host_cell(3)], *guest, emulator="share")
     assert found == GuestTopology(
         [
-            GuestCell(id=7, cpuset=[0], pcpuset=[], memory=1, cpu_policy="shared"),
+            GuestCell(id=7, cpuset=[0], pcpuset=[], memory=1, cpu_policy=CpuPolicy.SHARED),
             GuestCell(id=3, cpuset=[0], pcpuset=[], memory=1),
         ],
-        "share",
+        EmulatorThreadsPolicy.SHARE,
     )
 
 
@@ -103,13 +104,13 @@ def test_a_pinned_guest_gets_cpus_and_pages_of_its_host_cell():
                 pcpuset=[0, 1],
                 memory=2,
                 pagesize=2048,
-                cpu_policy="dedicated",
-                cpu_thread_policy="prefer",
+                cpu_policy=CpuPolicy.DEDICATED,
+                cpu_thread_policy=CpuThreadPolicy.PREFER,
                 cpu_pinning={"0": 201, "1": 202},
                 cpuset_reserved=[203],
             )
         ],
-        "isolate",
+        EmulatorThreadsPolicy.ISOLATE,
     )
 
 

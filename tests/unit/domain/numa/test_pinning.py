@@ -8,6 +8,7 @@ from itertools import chain
 
 import pytest
 
+from tracker_worker.domain.fields import CpuPolicy
 from tracker_worker.domain.numa.pinning import Pins, free_cores, pin
 from tracker_worker.domain.numa.topology import CellUsage
 from tracker_worker.domain.objects import GuestCell, HostCell
@@ -34,7 +35,7 @@ def a_cell(cores, shared=None, siblings=None):
 def a_guest(wanted, threads=None):
     cpus = list(range(wanted)) if isinstance(wanted, int) else wanted
     return GuestCell(
-        id=0, cpuset=[], pcpuset=cpus, memory=1, cpu_policy="dedicated", cpu_thread_policy=threads
+        id=0, cpuset=[], pcpuset=cpus, memory=1, cpu_policy=CpuPolicy.DEDICATED, cpu_thread_policy=threads
     )
 
 

@@ -3,6 +3,7 @@
 
 import pytest
 
+from tracker_worker.domain.fields import EmulatorThreadsPolicy
 from tracker_worker.domain.numa.topology import CellUsage, request_of, usage_of
 from tracker_worker.domain.objects import GuestCell, GuestTopology, HostCell, HostTopology, PageSize
 
@@ -176,12 +177,12 @@ def test_a_request_is_a_topology_without_its_place():
         pinned_to(2, 3, id=5, pagesize=2048, cpu_thread_policy="prefer", cpuset_reserved=[4]),
         a_cell(2, cpuset=[2], cpu_policy="dedicated"),
     ]
-    assert request_of(GuestTopology(cells, "isolate")) == GuestTopology(
+    assert request_of(GuestTopology(cells, EmulatorThreadsPolicy.ISOLATE)) == GuestTopology(
         [
             a_cell(0, pcpuset=[0, 1], pagesize=2048, cpu_policy="dedicated", cpu_thread_policy="prefer"),
             a_cell(1, cpuset=[2], cpu_policy="dedicated"),
         ],
-        "isolate",
+        EmulatorThreadsPolicy.ISOLATE,
     )
 
 

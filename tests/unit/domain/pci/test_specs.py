@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from tracker_worker.domain.errors import RequestRefused
+from tracker_worker.domain.fields import PciNumaPolicy
 from tracker_worker.domain.objects import PciDevice, PciRequests
 from tracker_worker.domain.pci.specs import (
     MAX_DEVICES,
@@ -365,12 +366,12 @@ def test_an_alias_becomes_what_a_request_has():
         "resource_class": "CUSTOM_GPU",
         "traits": "A,B",
     }
-    assert parse_aliases([text]) == {"a1": Alias("a1", (spec,), "required")}
+    assert parse_aliases([text]) == {"a1": Alias("a1", (spec,), PciNumaPolicy.REQUIRED)}
 
 
 def test_an_alias_needs_little():
     ids = {"vendor_id": "8086", "product_id": "1515"}
-    assert parse_aliases([an_alias()]) == {"a1": Alias("a1", (ids,), "legacy")}
+    assert parse_aliases([an_alias()]) == {"a1": Alias("a1", (ids,), PciNumaPolicy.LEGACY)}
     by_class = an_alias(vendor_id=None, product_id=None, resource_class="CUSTOM_GPU")
     assert parse_aliases([by_class])["a1"].specs == ({"resource_class": "CUSTOM_GPU"},)
     assert parse_aliases([]) == {}
