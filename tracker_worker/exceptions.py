@@ -2,82 +2,110 @@
 """What a caller of the worker may catch. Importable without the worker.
 
 `code` is stable and may be matched on. An RPC transport needs `allowed_remote_exmods=rpcapi.EXMODS`, so that
-the worker's errors are raised as themselves; TrackerAPI.from_conf makes one that has it.
+the client raises the worker's errors as themselves; TrackerAPI.from_conf makes one that has it. The
+docstrings are the documentation's table of exceptions: what happened, and the way out.
 """
 
 
 class TrackerWorkerException(Exception):
-    """Base of all errors that the worker, or its client, raises in a caller.
+    """Base of all errors of the worker and its client. Raised itself when the worker failed to answer a
+    question.
 
-    Raised itself where the worker failed to answer a question: its log has the reason, nothing else is kept.
+    Way out: read the worker's log, which has the reason. No dead letter is kept.
     """
 
     code = "error"
 
 
 class InvalidCommand(TrackerWorkerException):
-    """The command was not understood: correct the field that the text names.
+    """The command is invalid; the text names the field. It is kept as a dead letter, unless it was a
+    question.
 
-    It is kept as a dead letter, unless it was a question.
+    Way out: correct the field.
     """
 
     code = "invalid_command"
 
 
 class WrongPartition(TrackerWorkerException):
-    """The node belongs to another partition: give client and worker the same [bus] partitions."""
+    """The node belongs to another partition. The client sent nothing, or the worker keeps a dead letter.
+
+    Way out: give client and workers the same `[bus] partitions`.
+    """
 
     code = "wrong_partition"
 
 
 class EventIdReused(TrackerWorkerException):
-    """The event id was used before for another command: ids must be unique."""
+    """The event id was used before for another command.
+
+    Way out: make ids unique, and send the command again with a new one.
+    """
 
     code = "event_id_reused"
 
 
 class EventParked(TrackerWorkerException):
-    """The worker could not apply the event and keeps it as a dead letter: see its log for the reason."""
+    """The worker could not apply the event and keeps it as a dead letter.
+
+    Way out: read the dead letter or the worker's log, remove the cause, and have an operator replay the
+    letter.
+    """
 
     code = "event_parked"
 
 
 class CommandRefused(TrackerWorkerException):
-    """The command was understood and refused; the text says why."""
+    """The command was understood and refused; the text says why.
+
+    Way out: do what the text says.
+    """
 
     code = "refused"
 
 
 class ComputeResourcesUnavailable(CommandRefused):
-    """There is no room for the claim; the text is Nova's."""
+    """The claim does not fit on the node; the text is Nova's.
+
+    Way out: try another node.
+    """
 
     code = "compute_resources_unavailable"
 
 
 class NodeConflict(CommandRefused):
-    """Another node has the uuid, or the name another uuid: remove_node with force, then report again."""
+    """Another node has the uuid of the report, or the node's name is known with another uuid.
+
+    Way out: send `remove_node` with `force` for the wrong node, then report again.
+    """
 
     code = "node_conflict"
 
 
 class NodeNotFound(TrackerWorkerException):
-    """The node is not tracked: its next update_available_resource creates it."""
+    """The node is not tracked.
+
+    Way out: report the node: its next `update_available_resource` creates it.
+    """
 
     code = "node_not_found"
 
 
 class NodeBroken(TrackerWorkerException):
-    """The node's ledger cannot be used; its events are held until an operator has rebuilt it."""
+    """The node's ledger cannot be used: its claims and its used amounts disagree. Its events are held.
+
+    Way out: have an operator run `tracker-worker-manage node rebuild NODE`, or send an audit with `startup`.
+    """
 
     code = "ledger_broken"
 
 
 class TrackerUnavailable(TrackerWorkerException):
-    """The broker did not confirm the command within the timeout or the retries.
+    """The broker did not confirm the command within the timeout or the retries. It may have the command all
+    the same, or get it later. `event_id`, also in the text, is the command's.
 
-    It may have it all the same, or get it later. So send it again with the same event id, which is in
-    `event_id` and in the text, or leave the rest to the next audit. A claim is made anew: the client aborts
-    what comes late.
+    Way out: send the command again with the same event id, or wait for the next audit, which corrects what is
+    missing. Make a claim anew instead: the client aborts one whose confirm comes late.
     """
 
     code = "tracker_unavailable"
@@ -88,18 +116,27 @@ class TrackerUnavailable(TrackerWorkerException):
 
 
 class NoWorker(TrackerUnavailable):
-    """The broker has no queue for the node: no worker ever ran with this exchange and these partitions."""
+    """The broker has no queue for the node: no worker ever ran with this exchange and these partitions.
+
+    Way out: start a worker with the same `[bus] exchange` and `[bus] partitions`.
+    """
 
     code = "no_worker"
 
 
 class QueuesNotDurable(TrackerWorkerException):
-    """The client is configured for queues that a broker forgets: the text says which option to change."""
+    """The client is configured for queues that a broker deletes when it restarts.
+
+    Way out: change the option that the text names.
+    """
 
     code = "queues_not_durable"
 
 
 class UnsupportedCompression(TrackerWorkerException):
-    """The client is configured for a compression that no worker reads: the text says what to set."""
+    """The client is configured for a compression that no worker reads.
+
+    Way out: set the option that the text names to one of the values that it lists.
+    """
 
     code = "unsupported_compression"

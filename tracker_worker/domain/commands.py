@@ -28,24 +28,29 @@ VERSION = "1.0"
 
 
 class Command(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What every command has: the hypervisor's hostname, an id for de-duplication, where it was cast."""
+    """Arguments of every command."""
 
-    node: HostName
+    node: HostName  #: the hypervisor's hostname; it chooses the partition
+    #: id of the event, unique; a repetition of it changes nothing and gets the first reply
     event_id: EventId | None = None
-    origin: Origin | None = None
+    origin: Origin | None = None  #: the client process that sent the command, and its count
 
 
 class UpdateAvailableResource(Command, frozen=True):
-    """The hypervisor's view; creates or refreshes the node; with `instances`, an audit.
-
-    `disabled` is the sender's compute service; without it the node keeps what it had of the same host.
+    """Report the hypervisor's view of a node, which creates or updates it. With `instances` it is an audit:
+    the claims are compared with these lists and corrected.
     """
 
-    resources: Resources
+    resources: Resources  #: the hypervisor's report
+    #: all instances on the node, as the sender's database has them; makes the report an audit
     instances: Annotated[list[Instance], Meta(max_length=100_000)] | None = None
+    #: current migrations from or to the node; read by an audit alone
     migrations: Annotated[list[Migration], Meta(max_length=100_000)] | None = None
+    #: the sender's count up to which the lists are complete; later changes are left alone [count]
     as_of: Sequence | None = None
+    #: the compute service has just started: failed_builds becomes 0, a broken node is rebuilt
     startup: bool = False
+    #: whether the sender's compute service is disabled; absent: unchanged, enabled on a new host
     disabled: bool | None = None
 
     def __post_init__(self) -> None:
@@ -55,21 +60,27 @@ class UpdateAvailableResource(Command, frozen=True):
 
 
 class InstanceClaim(Command, frozen=True):
-    """A boot or unshelve wants room."""
+    """Claim resources for a boot or an unshelve."""
 
-    instance: Instance
+    instance: Instance  #: the instance, whose flavor is claimed
+    #: the scheduler's ceilings; what has none: `[tracker] capacity_check`
     limits: Limits | None = None
+    #: another tracker has granted the claim: nothing is tested, pins and devices come as carried
     decided: bool = False
 
 
 class MoveClaim(Command, frozen=True, kw_only=True):
-    """What the claims of a move to this node share."""
+    """Arguments that the claims of moves to this node share."""
 
-    instance: Instance
-    migration: Migration
+    instance: Instance  #: the instance as it is before the move
+    migration: Migration  #: the migration, whose uuid labels the claim
+    #: the scheduler's ceilings; what has none: `[tracker] capacity_check`
     limits: Limits | None = None
+    #: properties of the (new) image, without `image_`; absent: the instance's
     image_properties: dict[Label, Text] | None = None
+    #: all PCI requests of the move; absent: those of the instance's ports and the flavor's alias
     pci_requests: PciRequests | None = None
+    #: another tracker has granted the claim: nothing is tested, pins and devices come as carried
     decided: bool = False
 
     def __post_init__(self) -> None:
@@ -79,122 +90,127 @@ class MoveClaim(Command, frozen=True, kw_only=True):
 
 
 class ResizeClaim(MoveClaim, frozen=True, kw_only=True):
-    """A resize, or a cold migration (same flavor), to this node wants room."""
+    """Claim resources for a resize or a cold migration to this node."""
 
-    flavor: Flavor
+    flavor: Flavor  #: the flavor after the move; equal to the instance's for a cold migration
 
 
 class LiveMigrationClaim(MoveClaim, frozen=True):
-    """A live migration to this node wants room."""
+    """Claim resources for a live migration to this node. Devices are tested, and taken by
+    `claim_pci_devices`.
+    """
 
 
 class RebuildClaim(MoveClaim, frozen=True):
-    """An evacuation to this node wants room."""
+    """Claim resources for an evacuation to this node."""
 
 
 class AbortInstanceClaim(Command, frozen=True):
-    """The boot failed."""
+    """The boot has failed: release the instance's claim."""
 
-    instance_uuid: Uuid
+    instance_uuid: Uuid  #: the instance whose claim is released
 
 
 class DropMoveClaim(Command, frozen=True):
-    """The move to here was aborted or rolled back."""
+    """The move to this node was aborted or rolled back: release its claim."""
 
-    instance_uuid: Uuid
-    migration_uuid: Uuid | None = None
+    instance_uuid: Uuid  #: the instance whose incoming claim is released
+    migration_uuid: Uuid | None = None  #: release only a claim of this migration; absent: of any
 
 
 class StartMove(Command, frozen=True):
-    """Source: handed over, keep room for a revert."""
+    """Source: the instance was handed over; its claim stays, as `outgoing`, for a revert."""
 
-    instance_uuid: Uuid
-    migration_uuid: Uuid
+    instance_uuid: Uuid  #: the instance that moves away
+    migration_uuid: Uuid  #: the migration that moves it
 
 
 class FinishMove(Command, frozen=True):
-    """Destination: the instance has landed."""
+    """Destination: the instance has arrived; its claim becomes `instance`."""
 
-    instance: Instance
-    migration_uuid: Uuid | None = None
+    instance: Instance  #: the instance after the move: its states, and its size where nothing was claimed
+    migration_uuid: Uuid | None = None  #: the migration that has ended; absent: none is recorded
 
 
 class DropMoveClaimAtSource(Command, frozen=True):
-    """Source: confirmed; or a live migration or evacuation has left."""
+    """Source: the move was confirmed, or a live migration or evacuation has left: release the old claim."""
 
-    instance_uuid: Uuid
-    migration_uuid: Uuid
+    instance_uuid: Uuid  #: the instance that has left
+    migration_uuid: Uuid  #: the migration that was confirmed
 
 
 class DropMoveClaimAtDest(Command, frozen=True):
-    """Destination: reverted."""
+    """Destination: the move was reverted: release its claim."""
 
-    instance_uuid: Uuid
-    migration_uuid: Uuid
+    instance_uuid: Uuid  #: the instance that went back
+    migration_uuid: Uuid  #: the migration that was reverted
 
 
 class FinishRevertMove(Command, frozen=True):
-    """Source: the instance is back after a revert."""
+    """Source: the instance is back after a revert; its claim becomes `instance` again."""
 
-    instance: Instance
-    migration_uuid: Uuid
+    instance: Instance  #: the instance after the revert: its states, and its size where nothing was claimed
+    migration_uuid: Uuid  #: the migration that was reverted
 
 
 class UpdateUsage(Command, frozen=True):
-    """A new vm_state or task_state; in a removable state, released."""
+    """Record new states. An instance that is deleted, or shelved and offloaded, is released."""
 
-    instance: Instance
+    instance: Instance  #: the instance with its new states
 
 
 class ClaimPciDevices(Command, frozen=True):
-    """An attachment or a live migration wants devices; they are claimed until they are allocated."""
+    """Claim devices for an attachment or a live migration; they are claimed until they are allocated."""
 
-    instance_uuid: Uuid
-    pci_requests: PciRequests
+    instance_uuid: Uuid  #: the instance that gets the devices
+    pci_requests: PciRequests  #: the devices that are asked for
+    #: host cells of the guest, for the requests' numa_policy; absent: those of its claim
     numa_topology: GuestTopology | None = None
 
 
 class AllocatePciDevices(Command, frozen=True):
-    """Claimed devices are in use; without addresses all that the instance has here."""
+    """Record that claimed devices are in use."""
 
-    instance_uuid: Uuid
+    instance_uuid: Uuid  #: the instance that uses the devices
+    #: PCI addresses of the devices; absent: all that the instance has on the node
     addresses: PciAddresses | None = None
 
 
 class UnclaimPciDevices(Command, frozen=True):
-    """Devices are free again; without addresses all that the instance has here."""
+    """Release devices of an instance."""
 
-    instance_uuid: Uuid
+    instance_uuid: Uuid  #: the instance that gives the devices back
+    #: PCI addresses of the devices; absent: all that the instance has on the node
     addresses: PciAddresses | None = None
 
 
 class BuildFailed(Command, frozen=True):
-    """One more failed build in a row."""
+    """Count one more failed build in a row (`failed_builds` in `stats`)."""
 
 
 class BuildSucceeded(Command, frozen=True):
-    """No failed builds in a row."""
+    """Set the count of failed builds in a row to 0."""
 
 
 class SetServiceStatus(Command, frozen=True):
-    """The compute service was enabled or disabled."""
+    """Record that the compute service was enabled or disabled."""
 
-    disabled: bool
+    disabled: bool  #: whether the compute service is disabled
 
 
 class RemoveNode(Command, frozen=True):
-    """The node is no longer tracked."""
+    """Stop tracking the node. Refused while it has claims, unless `force`."""
 
-    host: HostName | None = None
-    force: bool = False
+    host: HostName | None = None  #: remove the node only if it belongs to this host; absent: of any
+    force: bool = False  #: remove the node although it has claims
 
 
 class GetNode(Command, frozen=True):
-    """Ask for the node view; leaves no receipt."""
+    """Return the node view. A question: it changes nothing and leaves no receipt."""
 
 
 ClaimCommand = InstanceClaim | ResizeClaim | LiveMigrationClaim | RebuildClaim | ClaimPciDevices
-"""May be refused for want of room."""
+"""May be refused because they do not fit."""
 InstanceCommand = (
     UpdateUsage
     | AbortInstanceClaim
@@ -210,7 +226,7 @@ DeviceCommand = AllocatePciDevices | UnclaimPciDevices
 """Change the devices of an instance's claims, and are never refused."""
 NodeCommand = BuildFailed | BuildSucceeded | SetServiceStatus | RemoveNode
 LedgerCommand = UpdateAvailableResource | ClaimCommand | InstanceCommand | DeviceCommand | NodeCommand
-"""What is decided: every command but a question."""
+"""Commands that are decided: all but questions."""
 AnyCommand = LedgerCommand | GetNode
 
 METHODS: dict[str, type[AnyCommand]] = {

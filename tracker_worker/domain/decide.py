@@ -73,10 +73,10 @@ AS_OF_TOO_OLD = "as_of_too_old"
 class Outcome(StrEnum):
     """What became of an event. A refusal is a normal, counted outcome."""
 
-    APPLIED = "applied"
-    GRANTED = "granted"
-    REFUSED = "refused"
-    IGNORED = "ignored"
+    APPLIED = "applied"  #: the ledger has changed
+    GRANTED = "granted"  #: the claim is held; `claim` has it
+    REFUSED = "refused"  #: nothing has changed; `reason` says why, `code` is the code of the exception
+    IGNORED = "ignored"  #: nothing had to change; `reason` may say why
 
 
 class ClaimRefused(Struct, frozen=True):

@@ -13,14 +13,14 @@ MB_PER_GB = 1024
 class Flavor(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Nova's flavor; memory and swap in MB, disks in GB."""
 
-    vcpus: Count
-    memory_mb: Count
-    root_gb: Count
-    ephemeral_gb: Count = 0
-    swap_mb: Count = 0
-    extra_specs: dict[Label, Text] = {}
-    name: Label | None = None
-    id: Name | None = None
+    vcpus: Count  #: virtual CPUs [vCPUs]
+    memory_mb: Count  #: RAM [MB]
+    root_gb: Count  #: root disk; counts as 0 when the instance is volume backed [GB]
+    ephemeral_gb: Count = 0  #: ephemeral disks together [GB]
+    swap_mb: Count = 0  #: swap disk [MB]
+    extra_specs: dict[Label, Text] = {}  #: extra specs; keys that no rule reads are dropped
+    name: Label | None = None  #: name of the flavor, shown only
+    id: Name | None = None  #: flavor id (Nova's `flavorid`), shown only
 
     def __post_init__(self) -> None:
         """Drop the extra specs that no rule reads."""

@@ -55,42 +55,49 @@ def _cut(part: Struct, *fields: str) -> None:
 
 
 class Origin(Struct, frozen=True, forbid_unknown_fields=True):
-    """Where an event was cast: the id of the client process and its counter."""
+    """The client process that sent an event, and its counter."""
 
-    source: Name
-    sequence: Sequence
+    source: Name  #: id of the client process
+    sequence: Sequence  #: the client's counter of commands [count]
 
 
 class GuestCell(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A cell of an instance's topology; memory in MB, pagesize in KiB (Nova's -1 small, -2 large, -3 any)."""
 
-    id: Count
-    cpuset: CpuSet
-    pcpuset: CpuSet
-    memory: Count
+    id: Count  #: number of the host's cell; before placement, of the guest's [number]
+    cpuset: CpuSet  #: guest CPUs that float over the host cell's shared CPUs [CPU numbers]
+    pcpuset: CpuSet  #: guest CPUs that are pinned [CPU numbers]
+    memory: Count  #: memory of the cell [MB]
+    #: page size; -1 small, -2 large, -3 any; absent: ordinary pages [KiB]
     pagesize: Annotated[int, Meta(ge=-3, le=2**31 - 1)] | None = None
+    #: policy of the guest's CPUs (`hw:cpu_policy`)
     cpu_policy: CpuPolicy | None = None
+    #: policy of hardware threads (`hw:cpu_thread_policy`)
     cpu_thread_policy: CpuThreadPolicy | None = None
+    #: host CPU by guest CPU, whose number is a text in JSON [CPU numbers]
     cpu_pinning: dict[Name, Count] | None = None
-    cpuset_reserved: CpuSet | None = None
+    cpuset_reserved: CpuSet | None = None  #: host CPUs for the emulator's threads [CPU numbers]
 
 
 class GuestTopology(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """An instance's NUMA topology."""
 
-    cells: Annotated[list[GuestCell], Meta(max_length=128)]
+    cells: Annotated[list[GuestCell], Meta(max_length=128)]  #: cells of the guest
+    #: policy of the emulator's threads (`hw:emulator_threads_policy`)
     emulator_threads_policy: EmulatorThreadsPolicy | None = None
 
 
 class PciRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A request for PCI devices, one of whose specs must match (nova.objects.InstancePCIRequest)."""
 
-    count: Annotated[int, Meta(ge=0, le=4096)]
+    count: Annotated[int, Meta(ge=0, le=4096)]  #: number of devices [devices]
+    #: alternatives, of which one must match: each key equals the device's field or tag
     spec: Annotated[list[dict[Label, Scalar | list[Scalar]]], Meta(max_length=1024)]
-    request_id: Name | None = None
+    request_id: Name | None = None  #: id of the request; devices are taken once for it
+    #: how near to the guest's cells the devices must be (`hw:pci_numa_affinity_policy`)
     numa_policy: PciNumaPolicy | None = None
-    alias_name: Name | None = None
-    source: RequestSource | None = None
+    alias_name: Name | None = None  #: the `[pci] alias` that the request came from
+    source: RequestSource | None = None  #: where the request came from
 
 
 PciRequests = Annotated[list[PciRequest], Meta(max_length=1024)]
@@ -100,20 +107,22 @@ PciAddresses = Annotated[list[Name], Meta(max_length=4096)]
 class Instance(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """An instance as its compute manager knows it (nova.objects.Instance)."""
 
-    uuid: Uuid
-    project_id: Name
-    vm_state: VmState
-    flavor: Flavor
-    os_type: Label | None = None
-    task_state: TaskState | None = None
-    volume_backed: bool = False
-    host: HostNameOrEmpty | None = None
-    node: HostNameOrEmpty | None = None
-    numa_topology: GuestTopology | None = None
-    pci_requests: PciRequests = []
+    uuid: Uuid  #: id of the instance
+    project_id: Name  #: id of the project
+    vm_state: VmState  #: state of the instance
+    flavor: Flavor  #: flavor of the instance
+    os_type: Label | None = None  #: operating system, counted in `stats` as `num_os_type_*`
+    task_state: TaskState | None = None  #: task that is running
+    volume_backed: bool = False  #: the root disk is a volume, so it needs no local disk
+    host: HostNameOrEmpty | None = None  #: compute host that has the instance
+    node: HostNameOrEmpty | None = None  #: node that has the instance
+    numa_topology: GuestTopology | None = None  #: the guest's NUMA topology, asked for or assigned
+    pci_requests: PciRequests = []  #: PCI devices that the instance asks for
+    #: PCI addresses that the instance has on this node; for adoption by an audit
     pci_devices: PciAddresses | None = None
+    #: image properties without `image_`; keys that no rule reads are dropped
     image_properties: dict[Label, Text] = {}
-    deleted: bool = False
+    deleted: bool = False  #: the instance is deleted
 
     def __post_init__(self) -> None:
         """Drop the image properties that no rule reads."""
@@ -124,29 +133,29 @@ class Instance(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
 class NetworkMetadata(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Networks that a host cell is near to, or that a guest has: physical networks, and tunnels."""
 
-    physnets: Annotated[list[Name], Meta(max_length=1024)] = []
-    tunneled: bool = False
+    physnets: Annotated[list[Name], Meta(max_length=1024)] = []  #: names of physical networks
+    tunneled: bool = False  #: tunnelled networks too
 
 
 class NumaLimits(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Over-commit ratios of host cells, and the networks that they have to be near to."""
 
-    cpu_allocation_ratio: Ratio
-    ram_allocation_ratio: Ratio
-    network_metadata: NetworkMetadata | None = None
+    cpu_allocation_ratio: Ratio  #: over-commit of a host cell's shared CPUs [ratio]
+    ram_allocation_ratio: Ratio  #: over-commit of a host cell's memory [ratio]
+    network_metadata: NetworkMetadata | None = None  #: networks that the guest's host cells must be near to
 
 
 class Limits(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Absolute ceilings that the scheduler computed; an absent one is not tested. MB, GB, vcpus.
+    """Absolute ceilings that the scheduler computed; an absent one is not tested.
 
-    `network_metadata` may stand here or in `numa_topology`, as in Nova's; there it goes first.
+    `network_metadata` may be here or in `numa_topology`, which takes precedence, as in Nova.
     """
 
-    memory_mb: Count | None = None
-    disk_gb: Count | None = None
-    vcpu: Count | None = None
-    numa_topology: NumaLimits | None = None
-    network_metadata: NetworkMetadata | None = None
+    memory_mb: Count | None = None  #: ceiling of reserve, claims and the requested memory together [MB]
+    disk_gb: Count | None = None  #: ceiling of reserve, claims and the requested disk together [GB]
+    vcpu: Count | None = None  #: ceiling of reserve, claims and the requested vCPUs together [vCPUs]
+    numa_topology: NumaLimits | None = None  #: ratios and networks for host cells
+    network_metadata: NetworkMetadata | None = None  #: networks, where `numa_topology` has none
 
     @property
     def networks(self) -> NetworkMetadata | None:
@@ -156,26 +165,27 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
 
 
 class Migration(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A move of an instance (nova.objects.Migration), with the instance when it is on no list."""
+    """A move of an instance (nova.objects.Migration)."""
 
-    uuid: Uuid
-    type: MigrationType
-    status: Name
-    instance_uuid: Uuid
-    source_node: HostNameOrEmpty | None = None
-    dest_node: HostNameOrEmpty | None = None
-    source_host: HostNameOrEmpty | None = None
-    dest_host: HostNameOrEmpty | None = None
-    old_flavor: Flavor | None = None
-    new_flavor: Flavor | None = None
-    old_numa_topology: GuestTopology | None = None
-    new_numa_topology: GuestTopology | None = None
-    old_pci_devices: PciAddresses | None = None
-    new_pci_devices: PciAddresses | None = None
-    instance: Instance | None = None
-    current: bool = True
+    uuid: Uuid  #: id of the migration
+    type: MigrationType  #: kind of move (nova.objects.fields.MigrationType)
+    status: Name  #: Nova's status of the migration; only `reverted` is read
+    instance_uuid: Uuid  #: instance that moves
+    source_node: HostNameOrEmpty | None = None  #: node that the instance leaves
+    dest_node: HostNameOrEmpty | None = None  #: node that the instance goes to
+    source_host: HostNameOrEmpty | None = None  #: compute host that the instance leaves
+    dest_host: HostNameOrEmpty | None = None  #: compute host that the instance goes to
+    old_flavor: Flavor | None = None  #: flavor before the move
+    new_flavor: Flavor | None = None  #: flavor after the move
+    old_numa_topology: GuestTopology | None = None  #: topology at the source
+    new_numa_topology: GuestTopology | None = None  #: topology at the destination
+    old_pci_devices: PciAddresses | None = None  #: PCI addresses at the source
+    new_pci_devices: PciAddresses | None = None  #: PCI addresses at the destination
+    instance: Instance | None = None  #: the instance, when it is not in `instances`
+    current: bool = True  #: false: the instance's migration context names another migration
+    #: last change; the newest migration of an instance counts [ISO 8601, UTC]
     updated_at: datetime | None = None
-    created_at: datetime | None = None
+    created_at: datetime | None = None  #: creation; used where `updated_at` is absent [ISO 8601, UTC]
 
     def __post_init__(self) -> None:
         """Refuse a move that comes with another instance than its own."""
@@ -195,14 +205,14 @@ def last_change(migration: Migration) -> datetime:
 
 
 class PageSize(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Memory pages of one size in a host cell; size in KiB, the rest in pages.
+    """Memory pages of one size in a host cell.
 
-    Without `reserved` the reserved_huge_pages of the report or the configuration hold.
+    Without `reserved` the `reserved_huge_pages` of the report, else of the configuration, hold.
     """
 
-    size_kb: WholeAboveZero
-    total: Pages
-    reserved: Pages | None = None
+    size_kb: WholeAboveZero  #: size of a page [KiB]
+    total: Pages  #: pages that the cell has [pages]
+    reserved: Pages | None = None  #: pages that the host keeps; absent: `reserved_huge_pages` [pages]
 
     def __post_init__(self) -> None:
         """Cut fractions."""
@@ -210,16 +220,17 @@ class PageSize(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
 
 
 class HostCell(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A host's NUMA cell; memory in MB. A socket of -1 is one that the host does not tell."""
+    """A host's NUMA cell; memory in MB."""
 
-    id: Whole
-    cpuset: HostCpuSet
-    pcpuset: HostCpuSet
-    memory: Whole
+    id: Whole  #: number of the cell [number]
+    cpuset: HostCpuSet  #: CPUs for guests with shared CPUs [CPU numbers]
+    pcpuset: HostCpuSet  #: CPUs for guests with pinned CPUs [CPU numbers]
+    memory: Whole  #: memory of the cell [MB]
+    #: hardware threads of each core [CPU numbers]
     siblings: Annotated[list[HostCpuSet], Meta(max_length=4096)] = []
-    socket: WholeOrMinusOne | None = None
-    mempages: Annotated[list[PageSize], Meta(max_length=64)] = []
-    network_metadata: NetworkMetadata | None = None
+    socket: WholeOrMinusOne | None = None  #: number of the socket; -1: unknown [number]
+    mempages: Annotated[list[PageSize], Meta(max_length=64)] = []  #: memory pages by size
+    network_metadata: NetworkMetadata | None = None  #: networks that the cell is near to
 
     def __post_init__(self) -> None:
         """Cut fractions."""
@@ -233,20 +244,23 @@ class HostCell(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
 class HostTopology(Struct, frozen=True, forbid_unknown_fields=True):
     """A host's NUMA topology."""
 
-    cells: Annotated[list[HostCell], Meta(max_length=1024)]
+    cells: Annotated[list[HostCell], Meta(max_length=1024)]  #: cells of the host
 
 
 class PciDevice(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A PCI device that the hypervisor reports."""
 
-    address: Name
-    vendor_id: Name
-    product_id: Name
+    address: Name  #: PCI address
+    vendor_id: Name  #: vendor, four hexadecimal digits
+    product_id: Name  #: product, four hexadecimal digits
+    #: kind of function: device, physical function, virtual function or vDPA
     dev_type: PciDeviceType
+    #: number of the host cell that the device is near to; -1: none [number]
     numa_node: WholeOrMinusOne | None = None
-    parent_addr: Label | None = None
-    tags: dict[Label, Label | None] | None = None
-    label: Label | None = None
+    parent_addr: Label | None = None  #: PCI address of a virtual function's physical function
+    tags: dict[Label, Label | None] | None = None  #: tags of `[pci] device_spec`, such as `physical_network`
+    label: Label | None = None  #: libvirt's name of the device
+    #: capabilities as the driver reports them; `vpd` has the card's serial number
     capabilities: dict[str, Scalar | list[Scalar] | dict[str, Scalar | list[Scalar]]] | None = None
 
     def __post_init__(self) -> None:
@@ -257,9 +271,9 @@ class PciDevice(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
 class ReservedPages(Struct, frozen=True, forbid_unknown_fields=True):
     """Huge pages that the host keeps for itself; size in KiB."""
 
-    node: Whole
-    size_kb: Whole
-    count: Pages
+    node: Whole  #: number of the host cell [number]
+    size_kb: Whole  #: size of a page [KiB]
+    count: Pages  #: pages that the host keeps [pages]
 
     def __post_init__(self) -> None:
         """Cut fractions."""
@@ -273,36 +287,47 @@ _WHOLE_FIELDS = (
 
 
 class Resources(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """The hypervisor's view of a node. Fractions are cut; disk_available_least is rounded down.
+    """The hypervisor's view of a node. Fractions are cut; `disk_available_least` is rounded down.
 
-    Its own *_used figures are shown and never added up (bug 1519001).
+    The driver's own `*_used` figures are stored and never added up (bug 1519001).
     """
 
-    uuid: Uuid
-    host: HostName
-    vcpus: Whole
-    memory_mb: Whole
-    local_gb: Whole
-    available: bool = True
+    uuid: Uuid  #: id of the node
+    host: HostName  #: compute host that reports the node
+    vcpus: Whole  #: CPUs of the node [vCPUs]
+    memory_mb: Whole  #: RAM of the node [MB]
+    local_gb: Whole  #: local disk of the node [GB]
+    available: bool = True  #: false: the node keeps its totals and claims, refuses claims and is not audited
+    #: local disk that over-committed images leave free, may be negative [GB]
     disk_available_least: Finite | None = None
-    hypervisor_type: Label | None = None
-    hypervisor_version: Whole | None = None
+    hypervisor_type: Label | None = None  #: kind of hypervisor, stored
+    hypervisor_version: Whole | None = None  #: version of the hypervisor in Nova's encoding, stored [version]
+    #: model and features of the CPU, stored
     cpu_info: Text | dict[str, Scalar | list[Scalar] | dict[str, Scalar]] | None = None
-    host_ip: Label | None = None
-    vcpus_used: Finite | None = None
-    memory_mb_used: Finite | None = None
-    local_gb_used: Finite | None = None
-    numa_topology: HostTopology | None = None
-    pci_devices: Annotated[list[PciDevice], Meta(max_length=65535)] | None = None
-    stats: dict[Label, Scalar] | None = None
+    host_ip: Label | None = None  #: address of the host, stored
+    vcpus_used: Finite | None = None  #: the driver's own figure, stored and never added up [vCPUs]
+    memory_mb_used: Finite | None = None  #: the driver's own figure, stored and never added up [MB]
+    local_gb_used: Finite | None = None  #: the driver's own figure, stored and never added up [GB]
+    numa_topology: HostTopology | None = None  #: NUMA topology of the host
+    pci_devices: Annotated[list[PciDevice], Meta(max_length=65535)] | None = None  #: PCI devices of the host
+    stats: dict[Label, Scalar] | None = None  #: further figures of the driver, shown in the node's `stats`
+    #: Placement inventories of the driver by resource class, stored [Placement's units]
     inventories: dict[Name, dict[Name, int | float | None]] | None = None
+    #: Placement traits of the driver, stored
     traits: Annotated[list[Name], Meta(max_length=4096)] | None = None
+    #: over-commit of CPUs; absent or 0: the option of the same name [ratio]
     cpu_allocation_ratio: Ratio | None = None
+    #: over-commit of memory; absent or 0: the option of the same name [ratio]
     ram_allocation_ratio: Ratio | None = None
+    #: over-commit of disk; absent or 0: the option of the same name [ratio]
     disk_allocation_ratio: Ratio | None = None
+    #: RAM that the host keeps; absent: the option of the same name [MB]
     reserved_host_memory_mb: Whole | None = None
+    #: disk that the host keeps; absent: the option of the same name [MB]
     reserved_host_disk_mb: Whole | None = None
+    #: CPUs that the host keeps; absent: the option of the same name [vCPUs]
     reserved_host_cpus: Whole | None = None
+    #: huge pages that the host keeps; absent: the option of the same name
     reserved_huge_pages: Annotated[list[ReservedPages], Meta(max_length=4096)] | None = None
 
     def __post_init__(self) -> None:

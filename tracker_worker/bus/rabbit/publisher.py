@@ -16,8 +16,8 @@ from tracker_worker.bus.publisher import EncodedNotification, NotificationRefuse
 from tracker_worker.bus.rabbit.connection import CONNECTION_ERRORS, BrokerSettings
 from tracker_worker.bus.rabbit.publish_connection import PublishConnection, json_message
 from tracker_worker.bus.rabbit.queues import TopologyMismatch, declare_notifications, notification_queue
-from tracker_worker.core.error_text import driver_text
 from tracker_worker.core.envelope import seal
+from tracker_worker.core.error_text import driver_text
 from tracker_worker.core.stats import Stats
 
 LOG = logging.getLogger(__name__)
