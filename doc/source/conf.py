@@ -7,5 +7,5 @@ sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 project = "tracker-worker"
 copyright = "tracker-worker contributors"
 
-extensions = ["openstackdocstheme", "oslo_config.sphinxext", "transitions"]
+extensions = ["openstackdocstheme", "oslo_config.sphinxext", "reference", "transitions"]
 html_theme = "openstackdocs"

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from reference_text import expanded
 
 from tests.builders import (
     BYSTANDER,
@@ -299,7 +300,7 @@ def test_schemas_list_the_codes_and_reasons_that_there_are() -> None:
     ],
 )
 def test_the_administrator_finds_every_word_explained(page: str, words: list[str]) -> None:
-    text = (DOC / "source" / "admin" / f"{page}.rst").read_text()
+    text = expanded((DOC / "source" / "admin" / f"{page}.rst").read_text())
     assert [word for word in words if f"``{word}``" not in text] == []
 
 
