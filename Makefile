@@ -8,7 +8,8 @@ SAMPLE := etc/tracker-worker/tracker-worker.conf.sample
 RST := doc/source $(wildcard *.rst)
 
 # The theme of the documentation asks git, and warns in an exported tree or one that git distrusts: warnings
-# are errors only where git answers.
+# are errors only where git answers. (doc/source/conf.py leaves the release notes out where git's history is
+# not whole.)
 ifeq ($(shell git describe --always >/dev/null 2>&1 && echo yes),yes)
 SPHINX := $(BIN)/sphinx-build -q -W
 else

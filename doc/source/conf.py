@@ -1,11 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
+import subprocess
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE / "_ext"))
 
 project = "tracker-worker"
 copyright = "tracker-worker contributors"
 
 extensions = ["openstackdocstheme", "oslo_config.sphinxext", "reference", "transitions"]
 html_theme = "openstackdocs"
+
+# reno reads the notes from git's whole history, which a shallow clone and an exported tree do not have. (An
+# exported tree may stand in a directory of another repository: then the prefix is not empty.)
+history = subprocess.run(
+    ["git", "rev-parse", "--is-shallow-repository", "--show-prefix"],
+    cwd=HERE.parents[1],
+    capture_output=True,
+    text=True,
+).stdout
+extensions.append("reno.sphinxext" if history == "false\n\n" else "release_notes_left_out")
