@@ -28,7 +28,7 @@ SETTINGS = TrackerSettings()
 
 
 def a_flavor(vcpus: int = 2, memory_mb: int = 2048, root_gb: int = 20, **more: Any) -> Flavor:
-    """A flavor; by default the one of instance A in DESIGN's worked example."""
+    """A flavor; by default 2 vcpus, 2048 MB and 20 GB."""
     return Flavor(vcpus=vcpus, memory_mb=memory_mb, root_gb=root_gb, **more)
 
 

@@ -3,7 +3,7 @@
 
 Claims and get_node are calls; everything else is a cast that the broker has confirmed on return. Every
 command is stamped with an event id and with its origin (this client and its counter). Arguments are plain
-dicts in the forms of `domain.objects`.
+dicts in the forms of doc/source/user/commands.rst.
 
 Claims are contexts, as Nova's are::
 

@@ -300,7 +300,7 @@ def test_a_uuid_goes_from_a_removed_node_to_another_in_one_batch(bench):
 
 
 def test_a_change_of_a_move_counts_both_sides_until_it_ends(bench):
-    """DESIGN section 7's worked example, through SQL."""
+    """Boot, resize on the same node, confirm, delete: the sums after each step, through SQL."""
     bench.track()
     small, large = a_flavor(2, 2048, 20), a_flavor(4, 4096, 40)
     resized = an_instance(flavor=large, vm_state="resized")

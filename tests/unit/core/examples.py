@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One valid set of arguments for each method, with every field of DESIGN section 6 set, as plain JSON."""
+"""One valid set of arguments for each method, with every field set, as plain JSON."""
 
 import copy
 import json
@@ -198,7 +198,7 @@ EXAMPLES: dict[str, Json] = json.loads(
 )
 
 FREE = ("extra_specs", "image_properties", "stats", "cpu_info", "spec", "inventories")
-"""Objects whose keys are the sender's own (DESIGN section 6)."""
+"""Objects whose keys are the sender's own (doc/source/user/commands.rst)."""
 MAPS = ("cpu_pinning", "tags", "capabilities")
 """Objects whose keys are names and not fields."""
 

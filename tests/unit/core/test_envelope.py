@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The envelope on the wire: read and written byte for byte as oslo.messaging does."""
+"""oslo.messaging's envelope on the wire: read and written byte for byte."""
 
 import json
 

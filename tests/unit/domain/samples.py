@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every command of this version as a client sends it, with all the arguments that DESIGN section 6 has."""
+"""Every command as a client sends it, with all the arguments of doc/source/user/commands.rst."""
 
 from typing import Any
 

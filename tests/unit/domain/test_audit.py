@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Audits: which claims should be on a node by the facts that an audit brings."""
+"""Which claims should be on a node by the facts that an audit brings."""
 
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, get_args

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Audits: how an audit explains what it changes, and what it leaves alone."""
+"""How an audit explains what it changes, and what it leaves alone."""
 
 import pytest
 

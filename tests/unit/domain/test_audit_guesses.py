@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Audits: a device for a resource class is a guess, until an audit knows which one was meant."""
+"""Audits: a device for a resource class is tentative, until an audit reports the device that was meant."""
 
 import pytest
 from msgspec.structs import replace

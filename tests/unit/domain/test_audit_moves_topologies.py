@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Audits: whose word counts for the pins and devices of an instance that moves."""
+"""Audits: which pins and devices of an instance that moves are kept, the worker's or the reported ones."""
 
 from datetime import UTC, datetime
 from typing import Any

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Audits: whose word counts for pins and devices, the worker's or that of the facts."""
+"""Audits: which pins and devices are kept, the worker's or the reported ones."""
 
 from typing import Any
 

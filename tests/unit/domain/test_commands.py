@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands on the wire: what decodes, what is refused, what is made of it."""
+"""Commands on the wire: what decodes, what is refused, what is made of it (doc/source/user/commands.rst)."""
 
 import copy
 from typing import Any

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""decide: a resize from boot to deletion, removal of nodes, builds, service status, origins."""
+"""decide: a worked example of a move, removal of nodes, builds, service status, origins."""
 
 from typing import Any
 
@@ -89,7 +89,7 @@ def test_worked_example_of_the_design() -> None:
 
 
 def test_swap_does_not_drift() -> None:
-    """Nova truncates at each step: three aborted boots end at -1 GB (hazard 7 of the inventory)."""
+    """Nova truncates at each step: three aborted boots end at -1 GB."""
     boot = command("instance_claim", instance=an_instance(flavor=a_flavor(swap_mb=512)))
     node = after(a_node(), *[boot, command("abort_instance_claim", instance_uuid=INSTANCE)] * 3)
     assert node.used == a_node().used
@@ -97,7 +97,7 @@ def test_swap_does_not_drift() -> None:
 
 @pytest.mark.parametrize("claim", ["resize_claim", "live_migration_claim", "rebuild_claim"])
 def test_instance_that_has_just_landed_can_be_deleted_at_once(claim: str) -> None:
-    """Nova ignores the delete until its next audit (hazard 6 of the inventory)."""
+    """Nova ignores the delete until its next audit."""
     finish = command("finish_move", instance=an_instance(), migration_uuid=MOVE)
     delete = command("update_usage", instance=an_instance(vm_state="deleted"))
     node = after(a_node(), any_command(claim), finish)

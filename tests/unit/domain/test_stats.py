@@ -85,7 +85,7 @@ def test_what_the_driver_sent_is_kept_and_novas_keys_win() -> None:
 
 
 def test_finished_move_counts_at_once() -> None:
-    """Nova counts it at the next audit only (hazard 8 of the inventory)."""
+    """Nova counts it at the next audit only."""
     node = a_node(a_claim("incoming", MOVE))
     landed = an_instance(vm_state="resized")
     node = after(node, command("finish_move", instance=landed, migration_uuid=MOVE))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is shown of nodes and claims: keys and figures are Nova's."""
+"""Views of nodes and claims: the keys of doc/reply_schemas and replies, with Nova's figures."""
 
 import msgspec
 import pytest
