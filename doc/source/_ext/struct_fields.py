@@ -111,6 +111,8 @@ def type_words(kind: mi.Type) -> str:
         case mi.LiteralType(values=values):
             titles = [title for title, states in STATES.items() if set(states) == set(values)]
             return f"one of the :ref:`{titles[0]}`" if titles else " | ".join(f"``{v}``" for v in values)
+        case mi.EnumType(cls=cls):
+            return " | ".join(f"``{member.value}``" for member in cls)
         case mi.ListType(item_type=item, max_length=most):
             bound = f" (at most {most:,})" if most else ""
             return f"list{bound} of {type_words(item)}"
