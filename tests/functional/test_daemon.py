@@ -207,7 +207,7 @@ def test_usr_signal_is_one_line_and_changes_nothing(a_daemon, tmp_path, number):
     daemon = a_daemon(f"state_path = {tmp_path}/state\n")
     daemon.wait_for(b"Started")
     daemon.process.send_signal(number)
-    daemon.wait_for(number.name.encode() + b" changes nothing: there is no report yet")
+    daemon.wait_for(number.name.encode() + b" is ignored: there is no Guru Meditation Report yet")
     assert daemon.end(signal.SIGTERM) == 0
 
 
@@ -221,14 +221,14 @@ def test_worker_that_waits_for_its_database_reacts_to_signals(a_daemon, tmp_path
     file = tmp_path / "tracker-worker.conf"
     file.write_text(file.read_text().replace("[DEFAULT]\n", "[DEFAULT]\ndebug = true\n"))
     for each, answer in (
-        (signal.SIGUSR1, b"SIGUSR1 changes nothing"),
-        (signal.SIGUSR2, b"SIGUSR2 changes nothing"),
+        (signal.SIGUSR1, b"SIGUSR1 is ignored"),
+        (signal.SIGUSR2, b"SIGUSR2 is ignored"),
         (signal.SIGHUP, b"Options changed: debug"),
     ):
         daemon.process.send_signal(each)
         daemon.wait_for(answer)
     assert daemon.end(number) == 0
-    assert b"Stopped before the database could be used" in daemon.log
+    assert b"Stopped before the database was reached" in daemon.log
     assert b"Traceback" not in daemon.log
 
 

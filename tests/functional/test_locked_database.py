@@ -58,4 +58,4 @@ def test_commands_read_what_is_committed(bench, tmp_path, capsys):
     assert checks["Nodes"] == (SUCCESS, None)
     result, details = checks["Database schema"]
     assert result == WARNING
-    assert "may write is not known" in details and "database is locked" in details
+    assert "unknown whether the user may write" in details and "database is locked" in details

@@ -168,7 +168,7 @@ def test_transport_that_cannot_be_used_is_named(programs, program, arguments, co
     [
         (["--transport-url", "kafka://broker"], "--transport-url = kafka://broker cannot be used: "),
         (["--transport-url", "rabbit://x:planted-secret@127.0.0.1:1"], "; see --transport-url"),
-        (["--database", "sqlite:////nowhere/file"], "its directory has to exist"),
+        (["--database", "sqlite:////nowhere/file"], "its directory must exist"),
         (["--output", "/nowhere/out"], "--output /nowhere/out: No such file or directory; name a file"),
         (["--output", "/"], "--output /: Is a directory; name a file"),
     ],
@@ -193,7 +193,7 @@ def test_shell_completion_that_is_not_installed_is_a_line(programs, program):
 @pytest.mark.parametrize(("program", "arguments"), [("worker", []), ("manage", ["db", "version"])])
 def test_shell_completion_behind_another_option_starts_nothing(programs, program, arguments):
     code, line = programs.mistake(program, "--debug", "--shell_completion", "bash", *arguments)
-    assert (code, "--shell_completion has to be the first option" in line) == (1, True)
+    assert (code, "--shell_completion must be the first option" in line) == (1, True)
     assert not programs.state.exists()
 
 
@@ -305,7 +305,7 @@ DATABASES = [
     ("mysql://h/x", WITHOUT.format("pymysql"), "pip install 'tracker-worker[mariadb]'"),
     ("mysql+mysqldb://h/x", "", "supported are postgresql://, mysql:// (MariaDB too) and sqlite:///"),
     ("oracle://h/x", "", "supported are postgresql://, mysql:// (MariaDB too) and sqlite:///"),
-    ("sqlite:////nowhere/file", "", "unable to open database file; its directory has to exist"),
+    ("sqlite:////nowhere/file", "", "unable to open database file; its directory must exist"),
     (f"sqlite:///{ROOT}/README.rst", "", "file is not a database; name another file"),
 ]
 

@@ -81,5 +81,5 @@ def test_program_without_its_extra_names_it(project: dict[str, Any]) -> None:
     done = run_without(extra, "import tracker_worker.cmd.worker")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].endswith(
-        "pip install 'tracker-worker[worker]', or its extra of a database"
+        "pip install 'tracker-worker[worker]', or the extra of the database"
     )

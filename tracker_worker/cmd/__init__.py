@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The commands.
 
-oslo.service binds its threading model at the first import of oslo.messaging: it is chosen here, before that.
-oslo still imports eventlet, which warns whoever does; an operator can do nothing about it.
+The first import of oslo.messaging fixes the threading backend of oslo.service, so the backend is chosen here,
+before that import. oslo.service also imports eventlet; operators need not see its deprecation warning.
 """
 
 import warnings
@@ -10,9 +10,9 @@ from importlib.util import find_spec
 
 warnings.filterwarnings("ignore", message=r"\s*Eventlet is deprecated")
 
-if find_spec("sqlalchemy") is None:  # oslo.messaging brings a part of the rest.
+if find_spec("sqlalchemy") is None:  # oslo.messaging installs some of the other dependencies.
     raise SystemExit(
-        "only the client is installed: pip install 'tracker-worker[worker]', or its extra of a database"
+        "only the client is installed: pip install 'tracker-worker[worker]', or the extra of the database"
     )
 
 from oslo_service import backend  # noqa: E402

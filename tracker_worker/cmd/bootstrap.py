@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the commands share to start a worker: configuration, transports, engine."""
+"""Bootstrap of the commands: configuration, transports, engine."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,7 @@ from oslo_db.exception import DBError
 from oslo_log import log
 from sqlalchemy.exc import SQLAlchemyError
 
-from tracker_worker.cmd.advice import way_out
+from tracker_worker.cmd.advice import advice_for
 from tracker_worker.cmd.urls import checked_url, hide_secrets, url_of
 from tracker_worker.conf import opts
 from tracker_worker.core.error_text import driver_text
@@ -42,17 +42,18 @@ NOTIFICATIONS = "oslo_messaging_notifications"
 
 _FOR_RABBITMQ = "for RabbitMQ it begins with rabbit://"
 _NOT_RABBIT = {"kombu": _FOR_RABBITMQ, "": f"it is empty; {_FOR_RABBITMQ}"}
-"""Schemes that oslo.messaging takes for RabbitMQ's as well, and the worker does not."""
+"""Schemes that oslo.messaging accepts for RabbitMQ and the worker refuses, with the reason."""
 _LOCATION = re.compile(r"LocationInfo\(location=.*?, detail='(.*?)'\)")
-"""How oslo.config's errors say where a value stands."""
+"""The location of a value in the texts of oslo.config's errors."""
 
 DATABASE_ERRORS = (OSError, ImportError, DBError, SQLAlchemyError, UnfitDatabase)
-"""What a database that cannot be used is raised as."""
+"""The errors of a database that cannot be used."""
 
 
 def register(conf: cfg.ConfigOpts) -> None:
-    """Register all options on cfg.CONF, the only object on which oslo.messaging finds its own (it loses
-    casts else).
+    """Register all options on `conf`.
+
+    Programs pass cfg.CONF: oslo.messaging reads some of its options there only, and loses casts without them.
     """
     opts.register_opts(conf)
     log.register_options(conf)
@@ -63,8 +64,8 @@ def register(conf: cfg.ConfigOpts) -> None:
 def transports(conf: cfg.ConfigOpts, url: str | None = None) -> tuple[Any, Any]:
     """Return the RPC and the notification transport; notifications are on unless their driver is noop.
 
-    A `url` given is taken for both, and its queues are durable. Raises ValueError, in words, for a transport
-    that cannot be used.
+    A `url` overrides the configured URL of both, and makes their queues durable. Raises ValueError for a
+    transport that cannot be used; its text is for the user.
     """
     # These register oslo.messaging's options.
     oslo_messaging.get_rpc_transport(conf, url=FAKE_URL)
@@ -93,7 +94,7 @@ def _scheme(url: str) -> str:
 
 @contextmanager
 def _named_transport(option: str, url: str) -> Iterator[None]:
-    """Turn the errors of oslo.messaging into ValueError: those about a URL quote it."""
+    """Convert oslo.messaging's errors about a URL to ValueError, because their text quotes the URL."""
     where = f"{option} = {shown_url(url)} cannot be used"
     try:
         yield
@@ -104,15 +105,15 @@ def _named_transport(option: str, url: str) -> Iterator[None]:
         raise ValueError(f"{where}: {error}; {_FOR_RABBITMQ}") from None
     except (oslo_messaging.InvalidTransportURL, ValueError, cfg.Error):
         raise ValueError(
-            f"{where}: behind a ? are options of [oslo_messaging_rabbit] only, and in a user name or a "
+            f"{where}: only options of [oslo_messaging_rabbit] may follow a ?, and in a user name or a "
             f"password write {ESCAPES}"
         ) from None
 
 
 def configuration_text(error: BaseException) -> str:
-    """Return what is wrong with the configuration, in one line.
+    """Return the text of a configuration error, in one line.
 
-    Without the line of a file that cannot be parsed: it may be any option's, a password included.
+    A file that cannot be parsed is named with the number of the line only: the line may contain a password.
     """
     cause = error.__context__
     if isinstance(error, cfg.ConfigFileParseError) and isinstance(cause, ParseError):
@@ -121,16 +122,16 @@ def configuration_text(error: BaseException) -> str:
 
 
 def database_file(directory: Path) -> Path:
-    """Return where the embedded database lies in a directory."""
+    """Return the path of the embedded database in a directory."""
     return directory / "tracker-worker.sqlite"
 
 
 def configured_engine(conf: cfg.ConfigOpts) -> sa.Engine:
     """Return the engine of `[database] connection`, else of the embedded database under the state path.
 
-    Waits for a server as `[database] max_retries` says. SQLite's schema is brought to the head; that of a
-    server, which other workers may be using, is the operator's. Raises ValueError, in words, for a database
-    that cannot be used.
+    Retries the connection to a server up to `[database] max_retries` times. Migrates SQLite to the head
+    revision. The schema of a server, which other workers may be using, is only checked: the operator migrates
+    it. Raises ValueError for a database that cannot be used; its text is for the user.
     """
     url = database_url(conf)
     try:
@@ -149,7 +150,7 @@ def configured_engine(conf: cfg.ConfigOpts) -> sa.Engine:
 
 
 def settings_of(conf: cfg.ConfigOpts) -> WorkerSettings:
-    """Return the worker's settings. Raises ValueError, in words, where options or their URLs are wrong."""
+    """Return the worker's settings. Raises ValueError for invalid options and URLs."""
     database_url(conf)
     if wrong := _wrong_values("DEFAULT", conf):
         raise ValueError("; ".join(wrong))
@@ -157,14 +158,17 @@ def settings_of(conf: cfg.ConfigOpts) -> WorkerSettings:
 
 
 def _wrong_values(group: str, values: Mapping[str, Any]) -> list[str]:
-    """Return a line for each registered option whose value is wrong: oslo.config names no group."""
+    """Return a line for each registered option with an invalid value.
+
+    The line names the group, which oslo.config's error does not.
+    """
     found = []
     for name in values:
         try:
             value = values[name]
         except cfg.ConfigSourceValueError as error:
             found.append(f"[{group}] {configuration_text(error).removeprefix('Value for option ')}")
-        except (cfg.Error, ValueError):  # It is told, without its value, where it is used.
+        except (cfg.Error, ValueError):  # The code that uses the option reports it, without its value.
             continue
         else:
             if isinstance(value, cfg.ConfigOpts.GroupAttr):
@@ -173,13 +177,13 @@ def _wrong_values(group: str, values: Mapping[str, Any]) -> list[str]:
 
 
 def database_url(conf: cfg.ConfigOpts) -> str | None:
-    """Return `[database] connection`, checked. Raises URLRefused."""
+    """Return `[database] connection` after checking it. Raises URLRefused."""
     hide_secrets(_secrets_of_parameters(conf))
     return url_of(conf, "database", "connection", check_url)
 
 
 def database_text(conf: cfg.ConfigOpts, error: BaseException) -> str:
-    """Return which database cannot be used and what its driver says, in one line without a password."""
+    """Return which database cannot be used, its driver's error and advice, in one line without a password."""
     url = conf.database.connection
     where = (
         f"[database] connection = {shown_url(url)}" if url else f"[DEFAULT] state_path = {conf.state_path}"
@@ -188,15 +192,15 @@ def database_text(conf: cfg.ConfigOpts, error: BaseException) -> str:
 
 
 def _unusable(where: str, error: BaseException, secrets: frozenset[str]) -> str:
-    advice = way_out(error)
+    advice = advice_for(error)
     return f"{where} cannot be used: {driver_text(error, secrets)}" + (f"; {advice}" if advice else "")
 
 
 def _secrets_of_parameters(conf: cfg.ConfigOpts) -> frozenset[str]:
-    """Return the secrets of `[database] connection_parameters`, which are added to the URL's own."""
+    """Return the secrets in `[database] connection_parameters`, which oslo.db appends to the URL."""
     try:
         return secrets_of(f"{FAKE_URL}?{conf.database.connection_parameters}")
-    except cfg.Error:  # oslo.config quotes what stands behind a $.
+    except cfg.Error:  # oslo.config's error quotes the text after a $.
         raise URLRefused("[database] connection_parameters: write $ as $$") from None
 
 
@@ -204,18 +208,20 @@ def _refuse_memory(url: str) -> None:
     parsed = sa.make_url(url)
     in_memory = ":memory:" in url or "mode=memory" in url or not parsed.database
     if parsed.get_backend_name() == "sqlite" and in_memory:
-        raise ValueError("[database] connection: threads would share one transaction in memory; name a file")
+        raise ValueError(
+            "[database] connection: in memory, all threads would share one transaction; name a file"
+        )
 
 
 def migrate(engine: sa.Engine, revision: str = "head") -> None:
-    """Bring a schema to a revision. Raises UnfitDatabase where that would not help."""
+    """Migrate a schema to a revision. Raises UnfitDatabase for a database that no migration makes usable."""
     with engine.connect() as connection:
         fitness.check_before_migration(connection)
     sync_schema(engine, revision)
 
 
 def embedded_engine(directory: Path) -> sa.Engine:
-    """Return the engine of the embedded database in a directory, made if missing, its schema at the head."""
+    """Create or migrate the embedded database in a directory; return its engine."""
     directory.mkdir(DIRECTORY_MODE, parents=True, exist_ok=True)
     engine = create_engine(f"sqlite:///{database_file(directory)}")
     migrate(engine)
@@ -223,9 +229,9 @@ def embedded_engine(directory: Path) -> sa.Engine:
 
 
 def empty_engine(url: str) -> sa.Engine:
-    """Return an engine on a database that has no nodes, its schema at the head.
+    """Migrate a database that has no nodes to the head revision; return its engine.
 
-    Raises ValueError, in words, for another database.
+    Raises ValueError if the database has nodes or cannot be used; its text is for the user.
     """
     checked_url("--database", url, check_url)
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands' way to RabbitMQ: one attempt, whose failure is a line."""
+"""Connections of the commands to RabbitMQ: one attempt, whose failure is one line on standard error."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ def connected(
 ) -> Iterator[amqp.Connection]:
     """Yield a connection to the broker that an option names.
 
-    Raises CommandFailed, and BrokerAlarm where the broker takes no messages.
+    Raises CommandFailed if the broker cannot be used, and BrokerAlarm while it blocks publishers.
     """
     try:
         connection = connect(settings, purpose, alarm_of(settings.name))

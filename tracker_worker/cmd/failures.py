@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a program fails: what a user can correct is one line on standard error, without a traceback."""
+"""Failures of the programs: an error that a user can correct is one line on standard error, no traceback."""
 
 import errno
 import logging
@@ -15,64 +15,68 @@ from tracker_worker.core.terminal import escaped
 
 _OUTPUT_ERRORS = frozenset([errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE])
 WRONG_COMMAND_LINE = 2
-"""What argparse ends a program with."""
+"""Exit code of argparse."""
 INTERRUPTED = 130
-"""128 and the number of SIGINT, as shells have it."""
+"""128 + SIGINT, as shells have it."""
 
 
 class CommandFailed(Exception):
-    """The command could not be done; the text is one line that names the thing and the way out."""
+    """The command failed; the text is one line that says what is wrong and how to correct it."""
 
 
 class OutputFailed(Exception):
-    """The results cannot be written; the cause is the OSError, which is no error of a database."""
+    """The results cannot be written to standard output; the cause is the OSError.
+
+    Commands convert other OSErrors to errors of the database, but not this one.
+    """
 
 
 def exit_code_of(program: str, run: Callable[[], int], *, failed: int) -> int:
-    """Run a program; return its exit code, `failed` where it says why it cannot go on."""
-    _open_what_is_closed()
+    """Run a program; return its exit code, or `failed` after an error that was printed."""
+    _open_closed_streams()
     try:
         code = run()
-        sys.stdout.flush()  # Here whoever has stopped reading is noticed.
+        sys.stdout.flush()  # Raises BrokenPipeError if the reader has closed the pipe.
         return code
     except OutputFailed as output:
         error = output.__cause__
         assert isinstance(error, OSError)
-        _complain_of_output(program, error)
+        _fail_output(program, error)
     except (CommandFailed, cfg.Error) as error:
-        complain(program, configuration_text(error))
+        print_diagnostic(program, configuration_text(error))
     except OSError as error:
         if error.errno not in _OUTPUT_ERRORS:
             raise
-        _complain_of_output(program, error)
+        _fail_output(program, error)
     except KeyboardInterrupt:
-        complain(program, "interrupted")
+        print_diagnostic(program, "interrupted")
         return INTERRUPTED
     except SystemExit as end:
         if end.code != 1:
             raise
-        # oslo.config has said which option is wrong.
+        # oslo.config has printed which option is wrong.
     return failed
 
 
-def _open_what_is_closed() -> None:
-    """Whoever starts a program with standard output or error closed wants to read neither."""
+def _open_closed_streams() -> None:
+    """Redirect standard output and error to /dev/null if the program was started with them closed."""
     if sys.stdout is None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
 
 
-def _complain_of_output(program: str, error: OSError) -> None:
-    # Python would complain when it flushes standard output at its end.
+def _fail_output(program: str, error: OSError) -> None:
+    """Print why the results cannot be written, unless the reader has closed the pipe."""
+    # Python flushes standard output at exit, and would print the same error again.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    if not isinstance(error, BrokenPipeError):  # Whoever read the results has gone.
-        complain(program, f"the results cannot be written: {error.strerror}")
+    if not isinstance(error, BrokenPipeError):
+        print_diagnostic(program, f"the results cannot be written: {error.strerror}")
 
 
 @contextmanager
 def reading_options(conf: cfg.ConfigOpts) -> Iterator[None]:
-    """Refuse --shell_completion where oslo.config does not answer it. Raises CommandFailed."""
+    """Refuse --shell_completion if oslo.config cannot handle it. Raises CommandFailed."""
     try:
         yield
     except FileNotFoundError as error:
@@ -80,16 +84,16 @@ def reading_options(conf: cfg.ConfigOpts) -> Iterator[None]:
             f"--shell_completion: oslo.config was installed without its template {error.filename}"
         ) from error
     if conf.shell_completion:
-        raise CommandFailed("--shell_completion has to be the first option")
+        raise CommandFailed("--shell_completion must be the first option")
 
 
-def complain(program: str, text: str) -> None:
-    """Print one line on standard error."""
+def print_diagnostic(program: str, text: str) -> None:
+    """Print a message as one line on standard error."""
     line = escaped(" ".join(text.split()))
     print(f"{program}: {line}", file=sys.stderr)
 
 
 def log_to_stderr(*, debug: bool) -> None:
-    """Log on standard error with `debug`, else nothing: what a command has to say, it says itself."""
-    # oslo.log has given the root logger a handler: without force nothing would be changed.
+    """Log to standard error with `debug`, else not at all: a command prints its results and errors itself."""
+    # oslo.log has added a handler to the root logger: without force basicConfig has no effect.
     logging.basicConfig(level=logging.DEBUG if debug else logging.CRITICAL, force=True)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Mistakes in a configuration that oslo.config accepts silently.
 
-A worker logs it as warnings when it starts and when it reads its files again; the upgrade check reports it.
+A worker logs them as warnings at start and at a reload. The upgrade check reports them.
 """
 
 import logging
@@ -28,15 +28,15 @@ RABBIT_GROUP = "oslo_messaging_rabbit"
 
 
 def log_warnings(conf: cfg.ConfigOpts) -> None:
-    """Log everything that this module finds. After the transports were made."""
+    """Log a warning for each mistake that this module finds. Call it after the transports are created."""
     for text in (*unknown_options(conf), *unreachable(conf), *without_effect(conf)):
         LOG.warning("%s", text)
 
 
 def unknown_options(conf: cfg.ConfigOpts) -> list[str]:
-    """Return a line for each option in the configuration files that nothing reads, with its file.
+    """Return a line for each option in the configuration files that no code reads, with its file.
 
-    No value is shown. Raises cfg.Error for a file that cannot be read.
+    No line contains a value. Raises cfg.Error for a file that cannot be read.
     """
     known = opts.known_options(conf)
     found = []
@@ -44,15 +44,15 @@ def unknown_options(conf: cfg.ConfigOpts) -> list[str]:
         sections: dict[str, dict[str, Any]] = {}
         cfg.ConfigParser(str(file), sections).parse()
         for section, options in sections.items():
-            # Names of groups, unlike those of options, may be written in capitals.
+            # oslo.config accepts names of groups in capitals, but not names of options.
             names = known.get(section) or known.get(section.lower())
             if names is None:
                 found.append(_line(file, f"the group [{section}]", _similar(section, known)))
                 continue
             for name in options.keys() - names:
                 others = [f"[{group}] {name}" for group in known if name in known[group]]
-                meant = _similar(name, names) or others
-                found.append(_line(file, f"the option {name} of [{section}]", meant))
+                suggestions = _similar(name, names) or others
+                found.append(_line(file, f"the option {name} of [{section}]", suggestions))
     return sorted(found)
 
 
@@ -63,8 +63,8 @@ def _files(conf: cfg.ConfigOpts) -> Iterator[Path]:
         yield from sorted(Path(directory).expanduser().glob("*.conf"))
 
 
-def _line(file: Path, what: str, meant: list[str]) -> str:
-    hint = f"did you mean {meant[0]}?" if meant else "it is misspelt, or was removed"
+def _line(file: Path, what: str, suggestions: list[str]) -> str:
+    hint = f"did you mean {suggestions[0]}?" if suggestions else "it is misspelt, or was removed"
     return f"{file}: {what} is unknown and has no effect; {hint}"
 
 
@@ -73,13 +73,13 @@ def _similar(name: str, names: Iterable[str]) -> list[str]:
 
 
 def is_transport_configured(conf: cfg.ConfigOpts) -> bool:
-    """Tell whether somebody has said what the transport is. After the transports were made."""
+    """Tell whether the user has set `transport_url`. Call it after the transports are created."""
     location = conf.get_location("transport_url")
     return location is not None and location.location.is_user_controlled
 
 
 def unreachable(conf: cfg.ConfigOpts) -> list[str]:
-    """Return why no compute manager reaches a worker with this configuration, if that is so."""
+    """Return a line if compute managers cannot reach a worker with this configuration, with the reason."""
     if not conf.transport_url.startswith(opts.TRANSPORT_URL):
         return []
     said = f"[DEFAULT] transport_url = {opts.TRANSPORT_URL}"
@@ -90,9 +90,9 @@ def unreachable(conf: cfg.ConfigOpts) -> list[str]:
 
 
 def unwritable_log(conf: cfg.ConfigOpts, program: str) -> list[str]:
-    """Return why a program could not write its log, as far as that shows without writing it.
+    """Return a line for each reason why a program cannot write its log.
 
-    A log file that this program made would be its user's.
+    Nothing is written: a log file that the upgrade check created would belong to the wrong user.
     """
     found = []
     if name := conf.log_config_append:
@@ -117,7 +117,7 @@ def unwritable_log(conf: cfg.ConfigOpts, program: str) -> list[str]:
 
 
 def endless_rotation(conf: cfg.ConfigOpts) -> list[str]:
-    """Return why a program would rotate its log for ever, if it would: the standard library has no check."""
+    """Return a line if log rotation would loop for ever: the standard library does not check the interval."""
     if conf.log_rotation_type == "interval" and conf.log_rotate_interval < 1:
         return ["[DEFAULT] log_rotate_interval: must be 1 or more"]
     return []
@@ -131,7 +131,7 @@ def _bad_levels(conf: cfg.ConfigOpts) -> Iterator[str]:
 
 
 def without_effect(conf: cfg.ConfigOpts) -> list[str]:
-    """Return which options have no effect because of the value of another one."""
+    """Return a line for options that have no effect because of the value of another option."""
     url = oslo_messaging.TransportURL.parse(conf, conf.transport_url)
     names = tls.ignored_options(rabbit_options(conf, url)) if url.transport == RABBIT else []
     if not names:

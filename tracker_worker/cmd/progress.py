@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A progress bar on a terminal, a line every ten seconds elsewhere."""
+"""Progress of a command: a bar on a terminal, elsewhere a line every ten seconds."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -12,20 +12,19 @@ LINE_SECONDS = 10.0
 
 
 @contextmanager
-def shown_progress(console: Console, total: int, doing: str, things: str) -> Iterator[Callable[[int], None]]:
-    """Show how many of `total` things are done; the function yielded takes the number of new ones.
-
-    Any thread.
-    """
+def progress_bar(
+    console: Console, total: int, description: str, unit: str
+) -> Iterator[Callable[[int], None]]:
+    """Show how many of `total` units are done. Yield a function that adds to them. Any thread."""
     columns = (
-        TextColumn(doing),
+        TextColumn(description),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn(things),
+        TextColumn(unit),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task(doing, total=total)
+        task = progress.add_task(description, total=total)
         next_line = time.monotonic() + LINE_SECONDS
 
         def advance(count: int) -> None:
@@ -34,6 +33,6 @@ def shown_progress(console: Console, total: int, doing: str, things: str) -> Ite
             if not console.is_terminal and time.monotonic() >= next_line:
                 next_line = time.monotonic() + LINE_SECONDS
                 done = int(progress.tasks[task].completed)
-                console.print(f"{done} of {total} {things}")
+                console.print(f"{done} of {total} {unit}")
 
         yield advance

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading the configuration again while the program runs: all of it takes effect, or nothing."""
+"""Reload of the configuration in a running program: all changes take effect, or none."""
 
 import io
 import logging
@@ -16,14 +16,14 @@ LOG = logging.getLogger(__name__)
 
 
 def reload_options(conf: cfg.ConfigOpts) -> None:
-    """Apply the mutable options of the files as they are now, and log what has changed.
+    """Read the files again, apply the mutable options and log which have changed.
 
-    Whatever goes wrong is one line of the log; options and loggers stay as they were. Never raises.
+    An error is logged in one line, and all options and loggers keep their state. Never raises.
     """
     said = io.StringIO()
     try:
-        # oslo.config prints what is wrong with an option that the command line has too, and exits. Only the
-        # reading is redirected: a new logging configuration may take sys.stderr for a handler.
+        # oslo.config prints the error of an option that the command line has too, and exits. Only this call
+        # is redirected: a new logging configuration may create a handler on sys.stderr.
         with redirect_stderr(said):
             check_files(conf)
         unknown = unknown_options(conf)
@@ -36,16 +36,16 @@ def reload_options(conf: cfg.ConfigOpts) -> None:
         for text in unknown:
             LOG.warning("%s", text)
         return
-    # Out here: oslo.log adds the error that is being handled.
+    # Outside of the except clause: oslo.log appends an exception that is being handled to the line.
     LOG.error("The configuration was not read again, everything stays as it was: %s", text)
 
 
 @contextmanager
 def _all_or_nothing(conf: cfg.ConfigOpts) -> Iterator[None]:
-    """On an error put back what oslo.config and oslo.log change before they find it.
+    """Restore the options and the loggers on an error.
 
-    oslo.config takes the new values before it calls its hooks. That of oslo.log takes all handlers away
-    before it parses the file of log_config_append.
+    oslo.config applies the new values before it calls the mutate hooks. The hook of oslo.log removes all
+    handlers before it parses the file of log_config_append.
     """
     values = mutated_values(conf)
     loggers = [

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the workers of one database have to agree on: compared at every start, by option name.
+"""Shared settings: options that must be equal on all workers of one database. Each worker compares at start.
 
-The first worker writes its values down. `[bus]` and the kind of the queues decide where an event is found, so
-a worker with other values would park the events of all: it does not start. Rules may be changed worker by
-worker: one that starts with others says so, and its values are the ones that the next is compared with.
+The first worker stores its values in the database. The options of `[bus]` and the type of the queues are
+fixed: they determine the queue of an event, so a worker with other values would park the events of all
+workers, and does not start. The rules of `[tracker]` and `[pci]` may be changed worker by worker: a worker
+whose rules differ logs a warning and stores its own, and the next worker compares with those.
 """
 
 import logging
@@ -27,7 +28,7 @@ ACCEPT = "tracker-worker-manage settings accept"
 
 
 class Difference(Struct, frozen=True):
-    """A setting that the database has otherwise; values are JSON texts, `stored` None for none yet."""
+    """A setting that is not stored with its configured value. Values are JSON; `stored` may be None."""
 
     name: str
     stored: str | None
@@ -38,14 +39,14 @@ class Difference(Struct, frozen=True):
 
 
 class SharedSettings(Struct, frozen=True):
-    """The configured values by option name, as JSON texts: those that never differ, and the rules."""
+    """The configured values by option name, as JSON. `fixed` must equal the stored ones, `rules` should."""
 
     fixed: dict[str, str]
     rules: dict[str, str]
 
 
 def shared_settings_of(conf: cfg.ConfigOpts, settings: WorkerSettings) -> SharedSettings:
-    """Return what a configuration says of the settings that workers share."""
+    """Return the shared settings of a configuration."""
     fixed = {f"[{bus.GROUP.name}] {name}": _text(conf.bus[name]) for name in _FIXED}
     if settings.broker is not None:
         fixed[QUORUM] = _text(settings.broker.quorum)
@@ -58,7 +59,7 @@ def shared_settings_of(conf: cfg.ConfigOpts, settings: WorkerSettings) -> Shared
 
 
 def differences(connection: sa.Connection, configured: dict[str, str]) -> list[Difference]:
-    """Return where the database differs from a configuration, names that it does not have yet included."""
+    """Return the differences from the stored settings, including those that are not stored yet."""
     stored = shared_settings.load(connection)
     return [
         Difference(name, stored.get(name), value)
@@ -68,16 +69,16 @@ def differences(connection: sa.Connection, configured: dict[str, str]) -> list[D
 
 
 def agree(engine: sa.Engine, shared: SharedSettings) -> None:
-    """Write down what is not known yet; log the rules that differ, and keep them as they are here.
+    """Store new settings. Log the rules that differ, and store their configured values.
 
-    Raises ValueError, in words, when a fixed setting differs. May be called by several workers at once.
+    Raises ValueError if a fixed setting differs, with a text for the user. Workers may call it concurrently.
     """
     try:
         _agree(engine, shared)
     except DATABASE_ERRORS as error:
         if not is_duplicate(error):
             raise
-        # Another worker was the first, a moment ago: now there is something to compare.
+        # Another worker has stored its values since this one read: compare with those.
         _agree(engine, shared)
 
 
@@ -89,7 +90,7 @@ def _agree(engine: sa.Engine, shared: SharedSettings) -> None:
         raise ValueError(refusal(wrong))
     for difference in differing:
         LOG.warning("%s: give all workers of this database the same value", difference)
-    # Another transaction than the one that has read: SQLite lets no reader become a writer.
+    # A second transaction: SQLite may refuse to upgrade a read transaction to a write transaction.
     with engine.begin() as connection:
         if new := {each.name: each.configured for each in found if each.stored is None}:
             shared_settings.add(connection, new)
@@ -98,12 +99,12 @@ def _agree(engine: sa.Engine, shared: SharedSettings) -> None:
 
 
 def refusal(wrong: list[Difference]) -> str:
-    """Return why a worker does not start, and the way out."""
+    """Return why a worker does not start, and how to correct it."""
     said = "; ".join(map(str, wrong))
     return (
-        f"{said}: events would be looked for in other queues than they are in. Give this worker the value of "
-        f"the database. To change it for all: stop all workers and clients, let the queues run empty, set it "
-        f"everywhere and run '{ACCEPT}'"
+        f"{said}: this worker would consume other queues than the clients publish to. Give this worker the "
+        f"value of the database. To change the value for all: stop the clients, let the workers empty the "
+        f"queues, stop the workers, set the new value everywhere and run '{ACCEPT}'"
     )
 
 

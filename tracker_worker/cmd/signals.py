@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Signals of the daemon: noted by a handler wherever the program is, handled by the main thread in order."""
+"""Signals of the daemon: a handler queues them at any time, and the main thread handles them in order."""
 
 import queue
 import signal
@@ -14,43 +14,42 @@ T = TypeVar("T")
 ENDING = frozenset([signal.SIGTERM, signal.SIGINT])
 HANDLED = (*ENDING, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 FAILED = 0
-"""Stands among the signals for a thread that ended by an error."""
+"""Queued like a signal when an unhandled exception has ended a thread."""
 _DONE = -1
 _END = ENDING | {FAILED}
 
-
 WAKE_SECONDS = 0.5
-"""How long a signal may wait that the kernel has given to another thread."""
+"""Maximum delay of a signal that the kernel has delivered to another thread."""
 
 
 class Signals:
-    """Takes the signals of the process from its creation on. The main thread's, but for `post`.
+    """Installs handlers for the signals of the process. Belongs to the main thread, except for `post`.
 
-    `react` is called with each signal that does not end the program.
+    Calls `react` with each signal that does not end the program.
     """
 
     def __init__(self, react: Callable[[int], None]) -> None:
         self._react = react
-        # Not an Event: a handler that interrupts its wait would deadlock; this queue may be put to anywhere.
+        # Not an Event: a handler that interrupts its wait would deadlock. SimpleQueue.put is reentrant.
         self._received: queue.SimpleQueue[int] = queue.SimpleQueue()
         for number in HANDLED:
-            signal.signal(number, self._note)
+            signal.signal(number, self._enqueue)
 
     def post(self, number: int) -> None:
-        """Add what stands among the signals. Any thread."""
+        """Queue a number like a signal. Any thread."""
         self._received.put(number)
 
     def wait_for_end(self) -> int:
-        """React until a signal ends the program or something failed; returns which."""
+        """Handle signals until one ends the program, or FAILED is posted; return that number."""
         while (number := self._next()) not in _END:
             self._react(number)
         return number
 
     def run(self, name: str, action: Callable[[], T], *, abandon: bool) -> T | None:
-        """Run an action in a thread of this name and react until it is done; returns or raises what it does.
+        """Run an action in a thread of this name, and handle signals until it is done; return its result.
 
-        With `abandon` a signal that ends the program ends the wait, too: returns None, and the action is left
-        to its daemon thread. Without, such a signal is ignored.
+        With `abandon`, a signal that ends the program also ends the wait: `run` returns None, and the action
+        goes on in its daemon thread. Without `abandon`, such a signal is ignored. Raises the action's errors.
         """
         result: Future[T] = Future()
 
@@ -70,8 +69,10 @@ class Signals:
         return result.result()
 
     def _next(self) -> int:
-        """Return the next signal. The kernel may give one to another thread while this one handles the last:
-        Python then notes it, and only a main thread that runs calls its handler. So it never waits for long.
+        """Return the next signal.
+
+        The kernel may deliver a signal to another thread. Python then runs the handler as soon as the main
+        thread executes bytecode, so the main thread must not block for long.
         """
         while True:
             try:
@@ -79,5 +80,5 @@ class Signals:
             except queue.Empty:
                 continue
 
-    def _note(self, number: int, _frame: FrameType | None) -> None:
+    def _enqueue(self, number: int, _frame: FrameType | None) -> None:
         self._received.put(number)

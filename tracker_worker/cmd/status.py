@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""tracker-worker-status: whether this version can run with the database, the broker and the configuration as
-they are. Changes nothing.
+"""tracker-worker-status: checks whether this version can run with the configuration, database and broker.
+
+It changes nothing.
 """
 
 import sys
@@ -31,19 +32,19 @@ from tracker_worker.db.errors import DATABASE_ERRORS, is_write_refused
 from tracker_worker.worker.settings import WorkerSettings
 
 
-def _shown(check: Callable[["Checks"], Result]) -> Callable[["Checks"], Result]:
-    """Return a check whose details drive no terminal: they have names and errors from elsewhere."""
+def _escape_details(check: Callable[["Checks"], Result]) -> Callable[["Checks"], Result]:
+    """Escape control characters in the details of a check: they quote names and errors from elsewhere."""
 
     @wraps(check)
-    def shown(checks: "Checks") -> Result:
+    def with_escaped_details(checks: "Checks") -> Result:
         result = check(checks)
         return Result(result.code, result.details and escaped(result.details))
 
-    return shown
+    return with_escaped_details
 
 
 class Checks(upgradecheck.UpgradeCommands):
-    """The checks, in the order in which an operator repairs what they find."""
+    """The checks, in the order in which an operator corrects what they find."""
 
     def __init__(self, conf: cfg.ConfigOpts) -> None:
         self._conf = conf
@@ -54,7 +55,7 @@ class Checks(upgradecheck.UpgradeCommands):
         return super().check()
 
     def configuration(self) -> Result:
-        """All options are known and fit each other, and compute managers can reach the worker."""
+        """All options are known and consistent, and compute managers can reach the worker."""
         try:
             settings = self._settings()
             failures = misconfiguration.unknown_options(self._conf)
@@ -72,7 +73,7 @@ class Checks(upgradecheck.UpgradeCommands):
         return Result(Code.SUCCESS)
 
     def schema(self) -> Result:
-        """The database has the schema of this version, its encoding is UTF-8, and its user may write."""
+        """The schema is that of this version, the encoding is UTF-8, and the user may write."""
         try:
             with engine_at_head(self._conf) as engine:
                 try:
@@ -80,15 +81,15 @@ class Checks(upgradecheck.UpgradeCommands):
                 except DATABASE_ERRORS as error:
                     if is_write_refused(error):
                         raise
-                    # Somebody has locked a table, above all: workers wait for that.
+                    # Most likely a session has locked a table: workers wait for the lock.
                     said = bootstrap.database_text(self._conf, error)
-                    return Result(Code.WARNING, f"Whether its user may write is not known: {said}")
+                    return Result(Code.WARNING, f"It is unknown whether the user may write: {said}")
         except CommandFailed as error:
             return Result(Code.FAILURE, str(error))
         return Result(Code.SUCCESS)
 
     def queues(self) -> Result:
-        """Exchange and queues of commands are declared as the workers declare them, who may use them."""
+        """Exchange and queues of commands are declared as workers declare them, and a worker may use them."""
 
         def check(settings: WorkerSettings) -> Result:
             if settings.broker is None:
@@ -101,7 +102,7 @@ class Checks(upgradecheck.UpgradeCommands):
             if missing:
                 return Result(
                     Code.WARNING,
-                    f"Missing: {', '.join(missing)}. A worker declares them when it starts, or "
+                    f"Missing: {', '.join(missing)}. A worker declares them when it starts, and so does "
                     "'tracker-worker-manage queues declare'",
                 )
             return Result(Code.SUCCESS)
@@ -109,12 +110,12 @@ class Checks(upgradecheck.UpgradeCommands):
         return self._on_broker(check)
 
     def notifications(self) -> Result:
-        """Exchange and queues of notifications are declared as configured, and a worker may use them."""
+        """The exchange and queues of notifications are declared as configured, and a worker may publish."""
 
         def check(settings: WorkerSettings) -> Result:
             broker, exchange = settings.notification_broker, settings.notification_exchange
             if broker is None or not settings.notify:
-                return Result(Code.SUCCESS, "There are none, or no RabbitMQ for them")
+                return Result(Code.SUCCESS, "Notifications are off, or their transport_url names no RabbitMQ")
             keys = [f"{settings.notification_topic}.{priority}" for priority in ("info", "error")]
             own = self._conf[bootstrap.NOTIFICATIONS].transport_url
             option = f"[{bootstrap.NOTIFICATIONS if own else 'DEFAULT'}] transport_url"
@@ -137,7 +138,7 @@ class Checks(upgradecheck.UpgradeCommands):
             return Result(Code.WARNING, str(alarm))
 
     def parked(self) -> Result:
-        """Nothing waits for a decision of the operator."""
+        """No dead letter is parked."""
         try:
             with snapshot(self._conf) as connection:
                 parked = dead_letter_queries.count(connection, Wanted(PARKED))
@@ -152,7 +153,7 @@ class Checks(upgradecheck.UpgradeCommands):
         return Result(Code.SUCCESS)
 
     def shared(self) -> Result:
-        """The settings that workers share are those of the database."""
+        """The shared settings are equal to those in the database."""
         try:
             shared = sharing.shared_settings_of(self._conf, self._settings())
             with snapshot(self._conf) as connection:
@@ -170,7 +171,7 @@ class Checks(upgradecheck.UpgradeCommands):
         return Result(Code.SUCCESS)
 
     def nodes(self) -> Result:
-        """No node's events are held because its ledger is broken, and the nodes can be read."""
+        """The nodes can be read, and none is broken."""
         try:
             with snapshot(self._conf) as connection:
                 broken = [node.name for node in queries.nodes(connection) if node.broken]
@@ -185,13 +186,13 @@ class Checks(upgradecheck.UpgradeCommands):
         return Result(Code.SUCCESS)
 
     _upgrade_checks = (
-        ("Configuration", _shown(configuration)),
-        ("Database schema", _shown(schema)),
-        ("Shared settings", _shown(shared)),
-        ("Exchange and queues", _shown(queues)),
-        ("Notifications", _shown(notifications)),
-        ("Nodes", _shown(nodes)),
-        ("Dead letters", _shown(parked)),
+        ("Configuration", _escape_details(configuration)),
+        ("Database schema", _escape_details(schema)),
+        ("Shared settings", _escape_details(shared)),
+        ("Exchange and queues", _escape_details(queues)),
+        ("Notifications", _escape_details(notifications)),
+        ("Nodes", _escape_details(nodes)),
+        ("Dead letters", _escape_details(parked)),
     )
 
     def _settings(self) -> WorkerSettings:
@@ -200,28 +201,28 @@ class Checks(upgradecheck.UpgradeCommands):
 
 
 def _refused_clients(broker: BrokerSettings) -> list[str]:
-    """Return why clients with the same file refuse to start, if they do."""
+    """Return the options with which clients refuse to start, with the reason."""
     found = []
     if not broker.durable:
         found.append(
-            "Set [oslo_messaging_rabbit] amqp_durable_queues or rabbit_quorum_queue: without, the queues "
-            "of notifications are lost with the broker, and clients with this file refuse to start"
+            "Set [oslo_messaging_rabbit] amqp_durable_queues or rabbit_quorum_queue: otherwise the queues of "
+            "notifications are lost when the broker restarts, and clients with this file refuse to start"
         )
     if broker.auto_delete:
         found.append(
-            "Unset [oslo_messaging_rabbit] amqp_auto_delete: with it the exchange of notifications goes with "
-            "its last queue, and clients with this file refuse to start"
+            "Unset [oslo_messaging_rabbit] amqp_auto_delete: the broker would delete the exchange of "
+            "notifications together with its last queue, and clients with this file refuse to start"
         )
     return found
 
 
 def main() -> int:
-    """Run the checks: 0 all well, 1 a warning, 2 a failure, 130 interrupted, 255 an error in a check."""
+    """Run the checks; exit code 0 success, 1 warning, 2 failure, 130 interrupted, 255 unexpected error."""
     return run(cfg.CONF, sys.argv[1:])
 
 
 def run(conf: cfg.ConfigOpts, arguments: list[str]) -> int:
-    """Run the checks with a configuration of its own; the exit code."""
+    """Run the checks with this configuration; return the exit code."""
     bootstrap.register(conf)
 
     def check() -> int:

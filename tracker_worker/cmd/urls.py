@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The URLs that a program is given. Each is checked, and hidden from all logs, before anything uses it."""
+"""URLs of the configuration and the command line. Before a URL is used it is checked, and its secrets are
+hidden from all logs.
+"""
 
 import logging
 import sys
@@ -17,48 +19,46 @@ Check = Callable[[str, str], None]
 
 
 def url_of(conf: cfg.ConfigOpts, group: str, name: str, check: Check, option: str = "") -> str | None:
-    """Return the URL that an option holds, checked, None where it holds none.
+    """Return the URL of an option after checking it; None or "" if the option is not set.
 
-    `option` is what an error calls it, by default "[group] name". Raises URLRefused.
+    `option` is the name of the option in errors, by default "[group] name". Raises URLRefused.
     """
     option = option or f"[{group}] {name}"
     try:
         url: str | None = (conf if group == "DEFAULT" else conf[group])[name]
-    except cfg.Error:  # oslo.config looks for an option of the name behind a $, and its errors say that name.
+    except cfg.Error:  # oslo.config substitutes $name, and its error quotes the name, a part of the URL.
         raise URLRefused(f"{option}: write $ as $$") from None
     return url and checked_url(option, url, check)
 
 
 def checked_url(option: str, url: str, check: Check) -> str:
-    """Return a URL that `check` lets pass, its secrets hidden. Raises URLRefused."""
+    """Hide the secrets of a URL, check it and return it. Raises URLRefused."""
     hide_secrets(secrets_of(url))
     check(option, url)
     return url
 
 
 def hide_secrets(secrets: frozenset[str]) -> None:
-    """Show these texts in no log record and no traceback of this process from now on.
+    """Redact these texts in all log records and tracebacks of this process from now on.
 
-    The last line of defence, for what a library may say of a URL: the program's own texts have no secrets.
+    It is the last line of defence, for libraries that log a URL: the program itself logs no secrets.
     """
     records: Any = logging.getLogRecordFactory()
     if not isinstance(records, _RedactedRecords):
         records = _RedactedRecords(records)
-        # Not a filter of a handler: a logging configuration that is read again has new handlers.
+        # Not a filter of a handler: a reloaded logging configuration creates new handlers.
         logging.setLogRecordFactory(records)
-        if sys.excepthook is sys.__excepthook__:  # oslo.log's makes a log record.
+        if sys.excepthook is sys.__excepthook__:  # oslo.log's hook logs: the record is redacted.
             sys.excepthook = records.print_error
     records.secrets |= secrets
 
 
 class RedactedError(Exception):
-    """Stands in a log record for an error whose traceback must not be shown as it is; its text is what may be
-    shown of it.
-    """
+    """Replaces an error in a log record if its traceback has secrets; the text is the redacted traceback."""
 
 
 class _RedactedRecords:
-    """Makes the log records of the process. Any thread."""
+    """The factory of the process's log records. Any thread."""
 
     def __init__(self, make: Callable[..., logging.LogRecord]) -> None:
         self._make = make
@@ -67,28 +67,28 @@ class _RedactedRecords:
     def __call__(self, *args: Any, **more: Any) -> logging.LogRecord:
         record = self._make(*args, **more)
         message = _message_of(record)
-        if (shown := self._shown(message)) != message:
-            record.msg, record.args = shown, ()
-        # oslo.log adds the error that is being handled to what is logged meanwhile.
+        if (printable := self._printable(message)) != message:
+            record.msg, record.args = printable, ()
+        # oslo.log appends an exception that is being handled to each record.
         error = record.exc_info[1] if record.exc_info else sys.exc_info()[1]
         trace = "".join(traceback.format_exception(error)) if error is not None else ""
-        if (shown := self._shown(trace)) != trace:
-            record.exc_info = (RedactedError, RedactedError(shown.rstrip()), None)
+        if (printable := self._printable(trace)) != trace:
+            record.exc_info = (RedactedError, RedactedError(printable.rstrip()), None)
         return record
 
     def print_error(
         self, _kind: type[BaseException], error: BaseException, _trace: TracebackType | None
     ) -> None:
         """Print the traceback of an error that ends the program (sys.excepthook)."""
-        print(self._shown("".join(traceback.format_exception(error))), end="", file=sys.stderr)
+        print(self._printable("".join(traceback.format_exception(error))), end="", file=sys.stderr)
 
-    def _shown(self, text: str) -> str:
-        """Return a text without secrets, and without what drives the terminal of whoever reads the log."""
+    def _printable(self, text: str) -> str:
+        """Return a text with its secrets redacted and its control characters escaped."""
         return escaped_lines(redacted(text, self.secrets))
 
 
 def _message_of(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
-    except Exception:  # The arguments do not fit: logging prints both on standard error.
+    except Exception:  # The arguments do not match the format: logging prints both on standard error.
         return f"{record.msg} {record.args}"

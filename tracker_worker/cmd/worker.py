@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""tracker-worker: the daemon. TERM and INT drain, HUP applies the options that may change while it runs."""
+"""tracker-worker: the daemon. TERM and INT drain and stop it, HUP reloads the mutable options."""
 
 import logging
 import os
@@ -24,21 +24,21 @@ from tracker_worker.worker.settings import WorkerSettings
 LOG = log.getLogger(__name__)
 
 PROGRAM = "tracker-worker"
-OTHERS = 0o027
-"""What the worker's umask has at least."""
+UMASK = 0o027
+"""Bits that are always set in the worker's umask."""
 
 
 def main() -> int:
-    """Run a worker until TERM or INT; 0 when all that was taken was finished, 1 otherwise.
+    """Run a worker until TERM or INT; exit code 0 if it has drained, 1 otherwise.
 
-    Its log files are not for everybody: others than their user and group cannot read them.
+    Only the worker's user and group can read its log files.
     """
-    os.umask(os.umask(OTHERS) | OTHERS)
+    os.umask(os.umask(UMASK) | UMASK)
     return run(cfg.CONF, sys.argv[1:])
 
 
 def run(conf: cfg.ConfigOpts, arguments: list[str]) -> int:
-    """Run a worker with a configuration of its own; the exit code. The main thread's."""
+    """Run a worker with this configuration; return the exit code. Call it on the main thread."""
     bootstrap.register(conf)
     signals = Signals(lambda number: _react(conf, number))
     return exit_code_of(PROGRAM, lambda: _run(conf, arguments, signals), failed=1)
@@ -53,15 +53,15 @@ def _run(conf: cfg.ConfigOpts, arguments: list[str], signals: Signals) -> int:
         rpc, notifications = bootstrap.transports(conf)
         settings = bootstrap.settings_of(conf)
         misconfiguration.log_warnings(conf)
-        # It may wait for a server for ever.
+        # A signal abandons it: it may retry the connection to a server for ever.
         engine = signals.run("database", lambda: _database(conf, settings), abandon=True)
     except (ValueError, cfg.Error) as error:
         reason = bootstrap.configuration_text(error)
-    if reason is not None:  # Said out here: oslo.log adds the error that is being handled.
+    if reason is not None:  # Outside of the except clause: oslo.log appends a handled exception.
         LOG.critical("Not started: %s", reason)
         raise CommandFailed(reason)
     if engine is None:
-        LOG.info("Stopped before the database could be used")
+        LOG.info("Stopped before the database was reached")
         return 0
     database = shown_url(engine.url.render_as_string(hide_password=False))
     broker = (
@@ -72,13 +72,13 @@ def _run(conf: cfg.ConfigOpts, arguments: list[str], signals: Signals) -> int:
 
 
 def _set_up_log(conf: cfg.ConfigOpts) -> None:
-    """Log as the options say. Raises CommandFailed."""
+    """Configure logging from the options. Raises CommandFailed."""
     for text in misconfiguration.endless_rotation(conf):
         raise CommandFailed(text)
     try:
         log.setup(conf, PROGRAM)
         _try_formats()
-    except Exception as error:  # logging evaluates what its configuration says: it may raise anything.
+    except Exception as error:  # logging evaluates expressions in its configuration: they may raise anything.
         raise CommandFailed(
             f"the log cannot be written: {error_text(error)}; see [DEFAULT] log_file, log_dir, "
             "log_config_append, default_log_levels, logging_*_format_string, use_journal and use_syslog"
@@ -86,14 +86,17 @@ def _set_up_log(conf: cfg.ConfigOpts) -> None:
 
 
 def _try_formats() -> None:
-    """Format a record of each kind: logging prints a traceback for each that its format does not fit."""
+    """Format one record of each kind.
+
+    With an invalid format, logging would print a traceback for each record instead of raising the error.
+    """
     for handler in logging.root.handlers:
         for level in (logging.DEBUG, logging.INFO, logging.CRITICAL):
             handler.format(logging.LogRecord(PROGRAM, level, __file__, 1, "", (), None))
 
 
 def _database(conf: cfg.ConfigOpts, settings: WorkerSettings) -> Engine:
-    """Return the engine, once this worker agrees with the others of its database. Raises ValueError."""
+    """Return the engine after comparing the shared settings with the database. Raises ValueError."""
     engine = bootstrap.configured_engine(conf)
     try:
         sharing.agree(engine, sharing.shared_settings_of(conf, settings))
@@ -112,13 +115,13 @@ def _serve(signals: Signals, settings: WorkerSettings, engine: Engine, rpc: Any,
     if drained and ended_by != FAILED:
         LOG.info("Stopped")
         return 0
-    LOG.info("Stopped, exit code 1: see above what failed")
+    LOG.info("Stopped with exit code 1: the error is logged above")
     return 1
 
 
 def _react(conf: cfg.ConfigOpts, number: int) -> None:
-    """HUP reloads. USR1 and USR2, which ask other services for a report, must not end this one."""
+    """Reload on HUP. USR1 and USR2 ask other OpenStack services for a Guru Meditation Report; ignore them."""
     if number == signal.SIGHUP:
         reload_options(conf)
     else:
-        LOG.info("%s changes nothing: there is no report yet", signal.Signals(number).name)
+        LOG.info("%s is ignored: there is no Guru Meditation Report yet", signal.Signals(number).name)

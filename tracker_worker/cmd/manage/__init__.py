@@ -10,7 +10,7 @@ from typing import Any
 from oslo_config import cfg
 
 from tracker_worker.cmd import bootstrap, misconfiguration
-from tracker_worker.cmd.failures import complain, exit_code_of, log_to_stderr, reading_options
+from tracker_worker.cmd.failures import exit_code_of, log_to_stderr, print_diagnostic, reading_options
 from tracker_worker.cmd.manage import database, dead_letter_replay, dead_letters, nodes, queues, settings
 from tracker_worker.cmd.manage.formatting import PROGRAM
 from tracker_worker.cmd.manage.selection import add_choice, add_filters
@@ -42,7 +42,7 @@ def _run(conf: cfg.ConfigOpts, arguments: list[str]) -> int:
     # The worker's log file is the worker's.
     log_to_stderr(debug=conf.debug)
     for text in misconfiguration.unknown_options(conf):
-        complain(PROGRAM, text)
+        print_diagnostic(PROGRAM, text)
     code: int = conf.command.run(conf, conf.command)
     return code
 

@@ -12,7 +12,7 @@ from msgspec import Struct
 from oslo_config import cfg
 
 from tracker_worker.cmd.failures import CommandFailed
-from tracker_worker.cmd.manage.dead_letters import absent, complain_all, print_results
+from tracker_worker.cmd.manage.dead_letters import absent, print_problems, print_results
 from tracker_worker.cmd.manage.selection import accounted, as_of_now, chosen
 from tracker_worker.cmd.manage.session import broker_of, engine_at_head, snapshot_of
 from tracker_worker.core.records import DISCARDED, REPLAYED, replay_id
@@ -85,7 +85,7 @@ def replay(conf: cfg.ConfigOpts, args: Any) -> int:
         with snapshot_of(engine) as connection:
             replays, problems = examine(connection, args.ids, force=args.force)
     if problems:
-        return complain_all(problems)
+        return print_problems(problems)
     return _replay_named(args, replays, publish)
 
 
@@ -112,7 +112,7 @@ def _replay_named(args: Any, replays: list[Replay], publish: Publish) -> int:
     except TrackerWorkerException as error:
         problems.append(f"{len(replays) - len(results)} of {len(replays)} not published: {error}")
     print_results(args, results)
-    return complain_all(problems)
+    return print_problems(problems)
 
 
 def replay_wanted(

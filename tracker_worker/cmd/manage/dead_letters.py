@@ -10,11 +10,11 @@ from oslo_config import cfg
 
 from tracker_worker.cmd.failures import CommandFailed
 from tracker_worker.cmd.manage.formatting import (
-    complain,
-    complain_of_limit,
     json_text,
+    print_diagnostic,
     print_fields,
     print_json,
+    print_limit_note,
     print_rows,
 )
 from tracker_worker.cmd.manage.selection import accounted, as_of_now, chosen, wanted_of
@@ -43,7 +43,7 @@ def show_list(conf: cfg.ConfigOpts, args: Any) -> int:
         print_json(rows)
     else:
         print_rows(_IN_TABLE, ([row[key] for key in _IN_TABLE] for row in rows))
-    complain_of_limit(len(found), total, "letters")
+    print_limit_note(len(found), total, "letters")
     return 0
 
 
@@ -117,7 +117,7 @@ def _discard_named(args: Any, engine: sa.Engine) -> int:
         else:
             results.append({"id": letter_id, "result": DISCARDED if changed else "discarded before"})
     print_results(args, results)
-    return complain_all(problems)
+    return print_problems(problems)
 
 
 def absent(letter_id: str) -> str:
@@ -133,11 +133,11 @@ def print_results(args: Any, results: list[dict[str, Any]]) -> None:
         print_rows(list(results[0]), (list(result.values()) for result in results))
 
 
-def complain_all(problems: Iterable[str]) -> int:
+def print_problems(problems: Iterable[str]) -> int:
     """Print problems, one a line; return the exit code."""
     code = 0
     for problem in problems:
-        complain(problem)
+        print_diagnostic(problem)
         code = 1
     return code
 

@@ -79,15 +79,15 @@ def print_fields(fields: dict[str, Any], title: str | None = None) -> None:
         _console().print(table)
 
 
-def complain(text: str) -> None:
+def print_diagnostic(text: str) -> None:
     """Print one line on standard error."""
-    failures.complain(PROGRAM, text)
+    failures.print_diagnostic(PROGRAM, text)
 
 
-def complain_of_limit(shown: int, total: int, things: str) -> None:
+def print_limit_note(shown: int, total: int, things: str) -> None:
     """Say that a list does not show all that there is."""
     if shown < total:
-        complain(f"the newest {shown} of {total} {things}: --limit shows more")
+        print_diagnostic(f"the newest {shown} of {total} {things}: --limit shows more")
 
 
 def _console() -> Console:

@@ -8,10 +8,10 @@ from oslo_config import cfg
 
 from tracker_worker.cmd.failures import CommandFailed
 from tracker_worker.cmd.manage.formatting import (
-    complain,
-    complain_of_limit,
+    print_diagnostic,
     print_fields,
     print_json,
+    print_limit_note,
     print_rows,
 )
 from tracker_worker.cmd.manage.hardware import print_devices, print_topology
@@ -50,7 +50,7 @@ def show(conf: cfg.ConfigOpts, args: Any) -> int:
     if not node.tracked:
         raise _untracked(node)
     if fault := sum_fault(node):
-        complain(f"node '{node.name}' is broken, its events are held: {fault}; see 'node rebuild'")
+        print_diagnostic(f"node '{node.name}' is broken, its events are held: {fault}; see 'node rebuild'")
     view = node_view(node)
     if args.format == "json":
         print_json(view)
@@ -79,7 +79,7 @@ def history(conf: cfg.ConfigOpts, args: Any) -> int:
     else:
         fields = HistoryEntry.__struct_fields__
         print_rows(fields, (msgspec.structs.astuple(entry) for entry in found))
-    complain_of_limit(len(found), total, "events")
+    print_limit_note(len(found), total, "events")
     return 0
 
 

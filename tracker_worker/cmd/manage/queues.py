@@ -14,7 +14,7 @@ from tracker_worker.bus.rabbit.queues import Topology, TopologyMismatch, declare
 from tracker_worker.cmd import sharing
 from tracker_worker.cmd.broker import connected
 from tracker_worker.cmd.failures import CommandFailed
-from tracker_worker.cmd.manage.formatting import complain, print_json, print_rows
+from tracker_worker.cmd.manage.formatting import print_diagnostic, print_json, print_rows
 from tracker_worker.cmd.manage.session import broker_of, snapshot
 from tracker_worker.cmd.urls import url_of
 from tracker_worker.core.urls import URLRefused, check_url
@@ -82,11 +82,11 @@ def show_list(conf: cfg.ConfigOpts, args: Any) -> int:
         url = url_of(conf, "bus", "management_url", check_url) or inspection.management_url(broker)
         activity = inspection.activity(url, inspection.virtual_host(broker), inspection.ca_file(broker))
     except (ManagementUnavailable, URLRefused) as error:
-        complain(f"who is active is not known: {error}; see [bus] management_url")
+        print_diagnostic(f"who is active is not known: {error}; see [bus] management_url")
     states = [_state(depth, activity) for depth in depths]
     missing = [state.queue for state in states if state.ready is None]
     if missing:
-        complain(
+        print_diagnostic(
             f"missing: {', '.join(missing)}; a worker that starts declares them, and so does "
             "'tracker-worker-manage queues declare'"
         )

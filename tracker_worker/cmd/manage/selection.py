@@ -16,9 +16,9 @@ from oslo_config import cfg
 from rich.console import Console
 
 from tracker_worker.cmd.failures import INTERRUPTED, WRONG_COMMAND_LINE, CommandFailed
-from tracker_worker.cmd.manage.formatting import complain, print_json, print_rows, writing
+from tracker_worker.cmd.manage.formatting import print_diagnostic, print_json, print_rows, writing
 from tracker_worker.cmd.manage.session import named_database
-from tracker_worker.cmd.progress import shown_progress
+from tracker_worker.cmd.progress import progress_bar
 from tracker_worker.core.records import PARKED
 from tracker_worker.db import dead_letter_queries
 from tracker_worker.db.dead_letter_queries import Wanted
@@ -58,7 +58,7 @@ def chosen(args: Any) -> Wanted | None:
     wanted = wanted_of(args, PARKED)
     filtered = wanted != Wanted(PARKED) or args.all_letters
     if filtered == bool(args.ids):
-        complain(
+        print_diagnostic(
             "name letters by their ids, or choose them by --code, --node, --method and --since, or by --all"
         )
         raise SystemExit(WRONG_COMMAND_LINE)
@@ -130,7 +130,7 @@ def accounted(conf: cfg.ConfigOpts, args: Any, doing: str, total: int) -> Iterat
 
     Ctrl-C and errors of the database end the work; both are told by the account.
     """
-    with shown_progress(Console(stderr=True), total, doing, "letters") as advance:
+    with progress_bar(Console(stderr=True), total, doing, "letters") as advance:
         account = Account(total, writing(advance))
         try:
             with named_database(conf):
@@ -145,6 +145,6 @@ def accounted(conf: cfg.ConfigOpts, args: Any, doing: str, total: int) -> Iterat
             )
     account.print(args.format)
     if not total:
-        complain("no parked letter is chosen by these options")
+        print_diagnostic("no parked letter is chosen by these options")
     for problem in account.problems:
-        complain(problem)
+        print_diagnostic(problem)

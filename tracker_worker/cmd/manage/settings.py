@@ -5,7 +5,7 @@ from typing import Any
 
 from oslo_config import cfg
 
-from tracker_worker.cmd.manage.formatting import complain, print_json, print_rows
+from tracker_worker.cmd.manage.formatting import print_diagnostic, print_json, print_rows
 from tracker_worker.cmd.manage.session import engine_at_head, settings_of
 from tracker_worker.cmd.sharing import ACCEPT, shared_settings_of
 from tracker_worker.db import shared_settings
@@ -33,7 +33,9 @@ def show(conf: cfg.ConfigOpts, args: Any) -> int:
     else:
         print_rows(("name", "database", "configured", "differs"), (list(row.values()) for row in rows))
     for name in sorted(differing):
-        complain(f"{name} differs: give all workers of the database the same value, or run '{ACCEPT}'")
+        print_diagnostic(
+            f"{name} differs: give all workers of the database the same value, or run '{ACCEPT}'"
+        )
     return int(bool(differing))
 
 

@@ -30,7 +30,7 @@ from rich.console import Console
 from tracker_worker.cmd import bootstrap
 from tracker_worker.cmd.broker import connected
 from tracker_worker.cmd.failures import CommandFailed, exit_code_of
-from tracker_worker.cmd.progress import shown_progress
+from tracker_worker.cmd.progress import progress_bar
 from tracker_worker.cmd.replay.report import print_summary
 from tracker_worker.cmd.replay.runner import Replay, delete_queues, embedded_worker
 from tracker_worker.cmd.replay.trace import Result, Trace, differences, read_trace
@@ -291,7 +291,7 @@ def _replay_all(session: Session, traces: list[Trace], output: BinaryIO | None, 
     console = Console()
     started = time.monotonic()
     total = sum(len(trace.steps) for trace in traces)
-    progress = shown_progress(console, total, "replaying", "commands")
+    progress = progress_bar(console, total, "replaying", "commands")
     with progress as stepped, ThreadPoolExecutor(TRACES_AT_ONCE) as pool:
         replayed = list(pool.map(lambda trace: session.replay(trace, stepped), traces))
     session.close()
