@@ -157,10 +157,10 @@ def test_a_replay_is_the_same_event_until_it_is_settled(bench):
     letter = park(bench, STOPPED, "stopped")
     for _ in range(3):
         (one,), _ = examined(bench, letter)
-        assert (one.event_id, one.settled) == (f"{letter}.1", False)
+        assert (one.event_id, one.is_replayed) == (f"{letter}.1", False)
     replayed(bench, letter)
     (one,), problems = examined(bench, letter)
-    assert (one.event_id, one.settled, problems) == (f"{letter}.1", True, [])
+    assert (one.event_id, one.is_replayed, problems) == (f"{letter}.1", True, [])
 
 
 def test_a_replay_that_is_parked_again_is_a_letter_of_its_own(bench):
@@ -223,7 +223,7 @@ def test_a_claim_whose_caller_was_told_that_it_is_parked_asks_for_force(bench, m
     bench.track()
     letter = park(bench, command(method, **CLAIMS[method]), "claim")
     problem = only_problem(bench, letter)
-    assert "the caller of this claim was told EventParked" in problem
+    assert "the caller of this claim got EventParked" in problem
     assert f"unless instance {INSTANCE} is on node {NODE}" in problem
     assert "add --force to replay it all the same, or discard it" in problem
     assert examined(bench, letter, force=True)[1] == []
@@ -288,7 +288,7 @@ def test_a_letter_from_before_sequences_were_kept_asks_for_force(bench):
     letter = park(bench, DELETED, "deleted")
     with bench.engine.begin() as connection:
         connection.execute(sa.update(DEAD_LETTERS).values(sequence=None))
-    assert "which events came after it is not known" in only_problem(bench, letter)
+    assert "it is unknown which events came after it" in only_problem(bench, letter)
 
 
 def test_a_clock_that_was_set_back_hides_no_later_event(bench):
@@ -337,7 +337,7 @@ def test_the_replays_of_older_letters_do_not_overtake(bench):
     assert [one.letter_id for one in examined(bench, second, first)[0]] == [first, second]
     replayed(bench, first)
     (one, two), problems = examined(bench, first, second)
-    assert (one.settled, two.settled, problems) == (True, False, [])
+    assert (one.is_replayed, two.is_replayed, problems) == (True, False, [])
     replayed(bench, second)
     assert bench.claimed() == {}
 
@@ -399,4 +399,4 @@ def test_each_problem_is_named_and_none_is_published(bench):
     good = park(bench, STOPPED, "good")
     found, problems = examined(bench, good, "nobody", "nobody", good)
     assert [one.letter_id for one in found] == [good]
-    assert problems == ["there is no dead letter nobody: 'dead-letter list --state all' has the ids"]
+    assert problems == ["there is no dead letter nobody: 'dead-letter list --state all' lists the ids"]

@@ -80,7 +80,7 @@ def replay(bench, capsys, publish, wanted=None, **options):
     """Run a replay of all that is wanted: its exit code, its account, and what it says on standard error."""
     args = SimpleNamespace(**({"force": False, "dry_run": False, "format": "json"} | options))
     capsys.readouterr()
-    code = dead_letter_replay.replay_wanted(
+    code = dead_letter_replay.replay_selected(
         cfg.ConfigOpts(), args, bench.engine, wanted or Wanted("parked"), publish
     )
     out, err = capsys.readouterr()
@@ -166,7 +166,7 @@ def test_a_letter_has_the_request_and_the_host_of_its_sender(park, manage):
 def test_letters_are_named_or_chosen_and_never_both(engine, manage, command_, options):
     """As everything else that is wrong with a command line: 2, and not 1."""
     assert (manage.run("dead-letter", command_, *options), manage.out) == (2, "")
-    assert manage.err.startswith("tracker-worker-manage: name letters by their ids, or choose them by --code")
+    assert manage.err.startswith("tracker-worker-manage: select letters either by id, or with --code")
 
 
 @pytest.mark.parametrize("command_", ["list", "summary", "discard", "replay"])
@@ -207,7 +207,7 @@ def test_all_that_are_chosen_are_discarded_in_pages(bench, park, manage, monkeyp
     ]
     assert states(bench) == {"discarded": 10, "parked": 2}
     assert manage.json("dead-letter", "discard", "--method", "build_failed") == []
-    assert "no parked letter is chosen" in manage.err
+    assert "no parked letter matches" in manage.err
 
 
 def test_a_dry_run_of_a_discard_counts_and_changes_nothing(bench, park, manage):
@@ -236,7 +236,7 @@ def test_an_interrupted_discard_tells_what_is_done_and_is_repeated(bench, park, 
     monkeypatch.setattr(dead_letters, "discard", interrupted)
     assert manage.run("dead-letter", "discard", "--all", "--format", "json") == 130
     assert json.loads(manage.out) == [{"result": "discarded", "letters": 4, "first": None}]
-    assert "interrupted after 4 of 6 letters: what is done stays done" in manage.err
+    assert "interrupted after 4 of 6 letters: their results are kept" in manage.err
     assert states(bench) == {"discarded": 4, "parked": 2}
     monkeypatch.undo()
     assert manage.json("dead-letter", "discard", "--all")[0]["letters"] == 2
@@ -269,7 +269,7 @@ def test_what_may_do_harm_or_cannot_be_replayed_is_left_and_counted(bench, park,
     code, account, err = replay(bench, capsys, Published(bench))
     assert code == 1
     assert account == {"published": 1, "needs --force": 1, "was not kept verbatim": 2}
-    assert "left: 3 of 4; 'dead-letter replay ID' says of each what is against it" in err
+    assert "not replayed: 3 of 4; 'dead-letter replay ID' shows the reason for each" in err
     assert states(bench) == {"replayed": 1, "parked": 3}
     code, account, _ = replay(bench, capsys, Published(bench), force=True)
     assert account == {"published": 1, "was not kept verbatim": 2}

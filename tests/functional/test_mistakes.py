@@ -358,7 +358,7 @@ def test_sync_to_an_older_revision_says_that_nothing_is_done(programs):
     embedded_engine(programs.state).dispose()
     code, line = programs.mistake("manage", "db", "sync", "--version", "0003")
     assert code == 1
-    assert f"--version 0003: nothing is done, the schema is {revisions.head()} and never goes back" in line
+    assert f"--version 0003: the schema is {revisions.head()}, and a downgrade is not supported" in line
 
 
 def test_reason_for_which_a_worker_does_not_start_is_in_its_log_file(programs, tmp_path):

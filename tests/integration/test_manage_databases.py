@@ -110,7 +110,8 @@ def test_many_letters_are_worked_off_in_pages(bench, manage, monkeypatch, capsys
     sent = []
     args = SimpleNamespace(force=True, dry_run=False, format="json")
     assert (
-        dead_letter_replay.replay_wanted(ConfigOpts(), args, bench.engine, Wanted("parked"), sent.append) == 1
+        dead_letter_replay.replay_selected(ConfigOpts(), args, bench.engine, Wanted("parked"), sent.append)
+        == 1
     )
     assert [one.letter_id for one in sent] == ids
     assert '"was not kept verbatim"' in capsys.readouterr().out

@@ -148,7 +148,7 @@ def test_without_the_management_api_the_depth_is_still_known(programs, rabbitmq,
     listed = programs.incomplete_list()
     assert (listed[2]["ready"], listed[2]["unacknowledged"], listed[2]["active"]) == (0, None, None)
     (line,) = programs.err.splitlines()
-    assert "who is active is not known" in line
+    assert "the active workers are unknown" in line
     assert "[bus] management_url" in line
     assert "planted-secret" not in line
     assert programs.run("queues", "list") == 1

@@ -11,7 +11,7 @@ from oslo_config import cfg
 from tracker_worker.cmd import bootstrap
 from tracker_worker.cmd.failures import CommandFailed
 from tracker_worker.cmd.manage.formatting import print_fields, print_json
-from tracker_worker.cmd.manage.session import database_of, engine_at_head, named_database
+from tracker_worker.cmd.manage.session import database_of, engine_at_head, reporting_database_errors
 from tracker_worker.core.urls import shown_url
 from tracker_worker.db import revisions
 from tracker_worker.worker.configuration import retention_of
@@ -19,19 +19,19 @@ from tracker_worker.worker.purge import Purge
 
 
 def sync(conf: cfg.ConfigOpts, args: Any) -> int:
-    """Bring the schema to a revision, by default the newest; makes the embedded database if missing."""
+    """Migrate the schema to a revision, by default the newest; create the embedded database if missing."""
     if args.revision not in ("head", *revisions.known()):
         raise CommandFailed(
             f"--version '{args.revision}': there is no such revision; the newest is {revisions.head()}"
         )
     if not conf.database.connection:
-        with named_database(conf):
+        with reporting_database_errors(conf):
             file = bootstrap.database_file(Path(conf.state_path))
             file.parent.mkdir(bootstrap.DIRECTORY_MODE, parents=True, exist_ok=True)
             file.touch(0o600)
     engine = database_of(conf)
     try:
-        with named_database(conf):
+        with reporting_database_errors(conf):
             with engine.connect() as connection:
                 before = revisions.current(connection)
             bootstrap.migrate(engine, args.revision)
@@ -41,17 +41,17 @@ def sync(conf: cfg.ConfigOpts, args: Any) -> int:
         engine.dispose()
     if after == before and args.revision not in ("head", after):
         raise CommandFailed(
-            f"--version {args.revision}: nothing is done, the schema is {after} and never goes back"
+            f"--version {args.revision}: the schema is {after}, and a downgrade is not supported"
         )
     fields = {"connection": _where(engine), "before": before, "database": after, "code": revisions.head()}
     return _show(args, fields)
 
 
 def version(conf: cfg.ConfigOpts, args: Any) -> int:
-    """Show the schema's revision of the database, and the one that this code needs."""
+    """Show the revision of the database's schema, and the revision that this version needs."""
     engine = database_of(conf)
     try:
-        with named_database(conf), engine.connect() as connection:
+        with reporting_database_errors(conf), engine.connect() as connection:
             current = revisions.current(connection)
     finally:
         engine.dispose()
@@ -59,17 +59,17 @@ def version(conf: cfg.ConfigOpts, args: Any) -> int:
 
 
 def purge(conf: cfg.ConfigOpts, args: Any) -> int:
-    """Delete what has outlived its retention, as the worker does each hour; or count it."""
+    """Delete rows that are older than their retention, as workers do every hour; or count them."""
     settings = retention_of(conf.tracker)
     if args.days:
         settings = replace(settings, receipt_days=args.days)
-    with engine_at_head(conf) as engine, named_database(conf):
+    with engine_at_head(conf) as engine, reporting_database_errors(conf):
         purged = Purge(engine, settings, lambda: None).run_once(dry_run=args.dry_run)
     return _show(args, {**asdict(purged), "days": settings.receipt_days, "dry_run": args.dry_run})
 
 
 def _where(engine: sa.Engine) -> str:
-    """Return which database it was: a misspelt option leads to another one than was meant."""
+    """Return the URL without its secrets, for the user to check that it is the intended database."""
     return shown_url(engine.url.render_as_string(hide_password=False))
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`dead-letter replay`: a letter's command goes out once more, as the same event however often it is asked
-for.
+"""`dead-letter replay`: publishes the command of a dead letter again.
+
+Until a worker has applied or parked the replay, every repetition publishes the same event id.
 """
 
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from oslo_config import cfg
 
 from tracker_worker.cmd.failures import CommandFailed
 from tracker_worker.cmd.manage.dead_letters import absent, print_problems, print_results
-from tracker_worker.cmd.manage.selection import accounted, as_of_now, chosen
+from tracker_worker.cmd.manage.selection import as_of_now, bulk_summary, selection_of
 from tracker_worker.cmd.manage.session import broker_of, engine_at_head, snapshot_of
 from tracker_worker.core.records import DISCARDED, REPLAYED, replay_id
 from tracker_worker.db import dead_letter_queries
@@ -33,19 +34,18 @@ from tracker_worker.exceptions import TrackerWorkerException
 from tracker_worker.rpcapi import TrackerAPI
 
 _SUMMARY = {"type", "length", "sha256"}
-"""The keys of what a letter keeps in place of a value that it does not keep."""
-_NAMED = 3
-
+"""The keys of the summary that a dead letter stores in place of a value that is not kept verbatim."""
+_MAX_NAMED_EVENTS = 3
 
 NEEDS_FORCE = "needs --force"
-NOT_KEPT = "was not kept verbatim"
+NOT_VERBATIM = "was not kept verbatim"
 INVALID = "is no valid command"
 QUESTION = "is a question"
-GIVEN_UP = "was discarded"
+WAS_DISCARDED = "was discarded"
 
 
 class NotReplayable(Exception):
-    """A letter that cannot be replayed; the text says why and what to do, `kind` is the reason in short."""
+    """A dead letter cannot be replayed; the text says why and what to do, `kind` is the short reason."""
 
     def __init__(self, letter: StoredLetter, kind: str, text: str) -> None:
         super().__init__(f"dead letter {letter.id}{text}")
@@ -54,14 +54,14 @@ class NotReplayable(Exception):
 
 
 class Replay(Struct, frozen=True):
-    """A letter's command as it goes out again; `settled` when that is done, and nothing goes out.
+    """The command of a dead letter, to be published again unless `is_replayed`.
 
-    `args` have the sender's origin: the `as_of` of an audit means nothing without it.
+    `args` include the sender's `origin`, because the `as_of` of an audit counts the events of that origin.
     """
 
     letter_id: str
     event_id: str
-    settled: bool
+    is_replayed: bool
     method: str
     node: str
     args: dict[str, Any]
@@ -73,24 +73,27 @@ Publish = Callable[[Replay], None]
 def replay(conf: cfg.ConfigOpts, args: Any) -> int:
     """Publish the commands of parked letters again, each node's in the order in which they were parked.
 
-    Each goes to the end of its node's queue. Letters that ids name are all examined first: when one cannot be
-    replayed, none is published. Of letters that options choose, those that cannot are left. What was replayed
-    before stays as it is, so the command may be repeated.
+    Each command goes to the end of the queue of its node's partition. Letters selected by id are examined
+    before the first is published: if one cannot be replayed, none is. Of letters selected by filters, those
+    that cannot be replayed stay parked. Replayed letters are skipped, so the command may be repeated.
     """
-    wanted = chosen(args)
+    wanted = selection_of(args)
     publish = _publisher(conf, dry_run=args.dry_run)
     with engine_at_head(conf) as engine:
         if wanted is not None:
-            return replay_wanted(conf, args, engine, wanted, publish)
+            return replay_selected(conf, args, engine, wanted, publish)
         with snapshot_of(engine) as connection:
             replays, problems = examine(connection, args.ids, force=args.force)
     if problems:
         return print_problems(problems)
-    return _replay_named(args, replays, publish)
+    return _replay_by_id(args, replays, publish)
 
 
 def _publisher(conf: cfg.ConfigOpts, *, dry_run: bool) -> Publish:
-    """Return what publishes a replay and returns once the broker has confirmed it. Raises CommandFailed."""
+    """Return a function that publishes a replay and waits for the publisher confirm; none with `dry_run`.
+
+    Raises CommandFailed.
+    """
     settings, _ = broker_of(conf)
     try:
         api = TrackerAPI.from_conf(conf, exchange=settings.exchange, partitions=settings.partitions)
@@ -101,12 +104,12 @@ def _publisher(conf: cfg.ConfigOpts, *, dry_run: bool) -> Publish:
     return lambda one: api.cast({}, one.method, one.node, **one.args, event_id=one.event_id)
 
 
-def _replay_named(args: Any, replays: list[Replay], publish: Publish) -> int:
+def _replay_by_id(args: Any, replays: list[Replay], publish: Publish) -> int:
     results = []
     problems = []
     try:
         for one in replays:
-            if not one.settled:
+            if not one.is_replayed:
                 publish(one)
             results.append(_result(one, dry_run=args.dry_run))
     except TrackerWorkerException as error:
@@ -115,52 +118,53 @@ def _replay_named(args: Any, replays: list[Replay], publish: Publish) -> int:
     return print_problems(problems)
 
 
-def replay_wanted(
+def replay_selected(
     conf: cfg.ConfigOpts, args: Any, engine: sa.Engine, wanted: Wanted, publish: Publish
 ) -> int:
-    """Replay what can be replayed, and count what cannot.
+    """Replay the selected letters that can be replayed, and count the others by their reasons.
 
-    More letters than there were at the beginning are never worked off, whatever the database's clock says.
+    Processes at most as many letters as were selected at the start, even if the database's clock was set back
+    and replays that are parked again match the filters.
     """
     wanted, total = as_of_now(engine, wanted)
     left = 0
-    with accounted(conf, args, "replaying", total) as account:
+    with bulk_summary(conf, args, "replaying", total) as bulk:
         try:
             for page in dead_letter_queries.pages_in_order(engine, wanted):
                 with snapshot_of(engine) as connection:
                     found = dead_letter_queries.find(connection, page)
                     examined = examine_each(connection, list(found.values()), force=args.force)
-                for one in examined[: total - account.done]:
+                for one in examined[: total - bulk.done]:
                     if isinstance(one, Replay):
-                        if not one.settled:
+                        if not one.is_replayed:
                             publish(one)
-                        account.note(_result(one, dry_run=args.dry_run)["result"], 1, one.letter_id)
+                        bulk.count(_result(one, dry_run=args.dry_run)["result"], 1, one.letter_id)
                     else:
                         left += 1
-                        account.note(one.kind, 1, one.letter_id)
+                        bulk.count(one.kind, 1, one.letter_id)
         except TrackerWorkerException as error:
-            account.end(f"{account.total - account.done} of {account.total} not published: {error}")
+            bulk.fail(f"{bulk.total - bulk.done} of {bulk.total} not published: {error}")
         if left:
-            account.end(f"left: {left} of {total}; 'dead-letter replay ID' says of each what is against it")
-    return account.code
+            bulk.fail(f"not replayed: {left} of {total}; 'dead-letter replay ID' shows the reason for each")
+    return bulk.exit_code
 
 
 def command_of(letter: StoredLetter) -> AnyCommand:
-    """Return the command that a letter keeps. Raises NotReplayable."""
+    """Return the command of a dead letter. Raises NotReplayable if it is not stored verbatim, or invalid."""
     body = msgspec.json.decode(letter.body)
     method, args = body.get("method"), body.get("args")
     if not isinstance(method, str) or not isinstance(args, dict):
         raise _not_verbatim(letter)
     try:
-        command: AnyCommand = msgspec.convert(_read(args), METHODS[method])
+        command: AnyCommand = msgspec.convert(_without_unread(args), METHODS[method])
     except msgspec.ValidationError:
         if _has_summary(args):
             raise _not_verbatim(letter) from None
         raise NotReplayable(
             letter,
             INVALID,
-            f" is no valid command ({letter.code} at {letter.path}): it cannot be replayed; mend its sender, "
-            "and discard it: the next audit corrects the node",
+            f" is no valid command ({letter.code} at {letter.path}): it cannot be replayed; correct its "
+            "sender, and discard it: the next audit corrects the node",
         ) from None
     if _has_summary(msgspec.to_builtins(command)):
         raise _not_verbatim(letter)
@@ -172,7 +176,7 @@ def command_of(letter: StoredLetter) -> AnyCommand:
 def examine(
     connection: sa.Connection, letter_ids: list[str], *, force: bool
 ) -> tuple[list[Replay], list[str]]:
-    """Return the replays, a node's oldest letter first, and what stands against them, one line each."""
+    """Return the replays, the oldest letter of each node first, and an error for each letter without one."""
     letters = dead_letter_queries.find(connection, letter_ids)
     problems = [absent(letter_id) for letter_id in dict.fromkeys(letter_ids) if letter_id not in letters]
     examined = examine_each(connection, list(letters.values()), force=force)
@@ -183,9 +187,9 @@ def examine(
 def examine_each(
     connection: sa.Connection, letters: list[StoredLetter], *, force: bool
 ) -> list[Replay | NotReplayable]:
-    """Return what may be replayed and what may not, a node's oldest letter first.
+    """Return a replay or an error for each letter, the oldest letter of each node first.
 
-    A constant number of statements, and two for each letter whose node has moved on since.
+    Runs a constant number of statements, and two for each letter whose node has later events.
     """
     known = dead_letter_queries.aftermath(connection, letters)
     examined: list[Replay | NotReplayable] = []
@@ -200,66 +204,66 @@ def examine_each(
 def _replay_of(connection: sa.Connection, letter: StoredLetter, known: Aftermath, *, force: bool) -> Replay:
     """Return the replay of a letter.
 
-    Its number grows only past replays that are settled: until one is, it is the same event however often it
-    is published.
+    The number in its event id is incremented only after a worker has applied or parked the former replay:
+    until then, a repetition publishes the same event id.
     """
     if letter.state == DISCARDED:
-        raise NotReplayable(letter, GIVEN_UP, " was discarded: there is nothing to replay")
+        raise NotReplayable(letter, WAS_DISCARDED, " was discarded: there is nothing to replay")
     command = command_of(letter)
     former = known.replays[letter.id]
-    settled = letter.state == REPLAYED
-    if not settled and not force:
-        _ask_for_force(
+    is_replayed = letter.state == REPLAYED
+    if not is_replayed and not force:
+        _refuse_objections(
             letter,
             _later_events(connection, letter, known, command)
-            + _unknown_events(letter, known, command)
-            + _claims_for_nobody(command),
+            + _purged_receipts(letter, known, command)
+            + _orphaned_claim(command),
         )
     args = {"origin": None} | msgspec.to_builtins(command)
-    for stamped in ("node", "event_id"):
-        args.pop(stamped, None)
-    number = max(len(former), 1) if settled else len(former) + 1
+    for key in ("node", "event_id"):
+        args.pop(key, None)
+    number = max(len(former), 1) if is_replayed else len(former) + 1
     return Replay(
         letter_id=letter.id,
         event_id=replay_id(letter.id, number),
-        settled=settled,
+        is_replayed=is_replayed,
         method=METHOD_OF[type(command)],
         node=command.node,
         args=args,
     )
 
 
-def _ask_for_force(letter: StoredLetter, doubts: list[str]) -> None:
-    if doubts:
+def _refuse_objections(letter: StoredLetter, objections: list[str]) -> None:
+    if objections:
         raise NotReplayable(
             letter,
             NEEDS_FORCE,
-            f": {'; '.join(doubts)}; add --force to replay it all the same, or discard it",
+            f": {'; '.join(objections)}; add --force to replay it all the same, or discard it",
         )
 
 
-def _claims_for_nobody(command: AnyCommand) -> list[str]:
-    """Return the doubt about a claim: whoever asked for it has been told that it was not made."""
+def _orphaned_claim(command: AnyCommand) -> list[str]:
+    """Return the objection to a claim: its caller got an error, so the claim may be for no instance."""
     if isinstance(command, FinishMove | FinishRevertMove):
         return [
-            f"it makes a claim where instance {instance_uuid_of(command)} has none: see that the instance is "
-            f"on node {command.node} still"
+            f"it creates a claim if instance {instance_uuid_of(command)} has none: check that the instance "
+            f"is still on node {command.node}"
         ]
     if not isinstance(command, ClaimCommand):
         return []
     return [
-        "the caller of this claim was told EventParked, or gave up: unless instance "
-        f"{instance_uuid_of(command)} is on node {command.node}, or on its way there, the claim would hold "
-        "room for nobody"
+        "the caller of this claim got EventParked or timed out: unless instance "
+        f"{instance_uuid_of(command)} is on node {command.node}, or moving there, the claim would reserve "
+        "resources that no instance uses"
     ]
 
 
-def _unknown_events(letter: StoredLetter, known: Aftermath, command: AnyCommand) -> list[str]:
-    """Return the doubt about events whose receipts are gone: whether they came later, nothing tells."""
+def _purged_receipts(letter: StoredLetter, known: Aftermath, command: AnyCommand) -> list[str]:
+    """Return the objection if the receipts do not show whether later events have changed the node."""
     if not known.has_receipt(letter):
         what = "its receipt has been purged, and those of later events may have been"
     elif letter.sequence is None:
-        what = "which events came after it is not known"
+        what = "it is unknown which events came after it"
     elif not known.is_history_kept(letter):
         what = "receipts of later events may have been purged"
     else:
@@ -270,7 +274,7 @@ def _unknown_events(letter: StoredLetter, known: Aftermath, command: AnyCommand)
 def _later_events(
     connection: sa.Connection, letter: StoredLetter, known: Aftermath, command: AnyCommand
 ) -> list[str]:
-    """Return the doubt about events that are known to have come later."""
+    """Return the objection that later events have changed the instance or the node."""
     if known.sequences.get(command.node, 0) == letter.sequence:
         return []
     uuid = instance_uuid_of(command)
@@ -278,8 +282,9 @@ def _later_events(
     if not later:
         return []
     about = f"instance {uuid}" if uuid else f"node {command.node}"
-    named = ", ".join(f"{e.method} ({e.event_id}, sequence {e.sequence})" for e in later[:_NAMED])
-    more = f" and {len(later) - _NAMED} more" if len(later) > _NAMED else ""
+    named = ", ".join(f"{e.method} ({e.event_id}, sequence {e.sequence})" for e in later[:_MAX_NAMED_EVENTS])
+    rest = len(later) - _MAX_NAMED_EVENTS
+    more = f" and {rest} more" if rest > 0 else ""
     return [f"{about} has been changed since, by {named}{more}"]
 
 
@@ -290,7 +295,7 @@ def _result(one: Replay, *, dry_run: bool) -> dict[str, str]:
         "event_id": one.event_id,
         "node": one.node,
         "method": one.method,
-        "result": "replayed before" if one.settled else published,
+        "result": "replayed before" if one.is_replayed else published,
     }
 
 
@@ -299,21 +304,21 @@ def _not_verbatim(letter: StoredLetter) -> NotReplayable:
         " was not kept verbatim: it cannot be replayed; have its sender send it again under a new event id, "
         "and discard it"
     )
-    return NotReplayable(letter, NOT_KEPT, text)
+    return NotReplayable(letter, NOT_VERBATIM, text)
 
 
-def _read(value: Any) -> Any:
-    """Return arguments without what no rule reads: the worker drops it too, so whether it was kept is no
-    matter.
-    """
+def _without_unread(value: Any) -> Any:
+    """Return arguments without the keys that the worker does not read: they need not be stored verbatim."""
     match value:
         case dict():
             return {
-                key: read_keys(inner) if key in READ_KEYS_ONLY and isinstance(inner, dict) else _read(inner)
+                key: read_keys(inner)
+                if key in READ_KEYS_ONLY and isinstance(inner, dict)
+                else _without_unread(inner)
                 for key, inner in value.items()
             }
         case list():
-            return [_read(inner) for inner in value]
+            return [_without_unread(inner) for inner in value]
         case _:
             return value
 

@@ -17,7 +17,7 @@ from tracker_worker.cmd.manage.formatting import (
     print_limit_note,
     print_rows,
 )
-from tracker_worker.cmd.manage.selection import accounted, as_of_now, chosen, wanted_of
+from tracker_worker.cmd.manage.selection import as_of_now, bulk_summary, filters_of, selection_of
 from tracker_worker.cmd.manage.session import engine_at_head, snapshot
 from tracker_worker.core.records import DISCARDED, PARKED, REPLAYED
 from tracker_worker.db import dead_letter_queries, dead_letters
@@ -34,7 +34,7 @@ _IN_TABLE = ("id", "recorded_at", "state", "code", "node", "method")
 
 def show_list(conf: cfg.ConfigOpts, args: Any) -> int:
     """List the newest dead letters of a state."""
-    wanted = wanted_of(args, _state_of(args))
+    wanted = filters_of(args, _state_of(args))
     with snapshot(conf) as connection:
         found = dead_letter_queries.newest(connection, wanted, args.limit)
         total = dead_letter_queries.count(connection, wanted) if len(found) == args.limit else len(found)
@@ -50,7 +50,7 @@ def show_list(conf: cfg.ConfigOpts, args: Any) -> int:
 def summary(conf: cfg.ConfigOpts, args: Any) -> int:
     """Count the dead letters of a state by code and method."""
     with snapshot(conf) as connection:
-        found = dead_letter_queries.summary(connection, wanted_of(args, _state_of(args)))
+        found = dead_letter_queries.summary(connection, filters_of(args, _state_of(args)))
     if args.format == "json":
         print_json(found)
     else:
@@ -59,7 +59,7 @@ def summary(conf: cfg.ConfigOpts, args: Any) -> int:
 
 
 def show(conf: cfg.ConfigOpts, args: Any) -> int:
-    """Show a dead letter: all fields, the body that was kept, and what became of its replays."""
+    """Show a dead letter: its fields, its body, and the outcome of its replays."""
     with snapshot(conf) as connection:
         letter = dead_letter_queries.find(connection, [args.id]).get(args.id)
         if letter is None:
@@ -79,29 +79,29 @@ def show(conf: cfg.ConfigOpts, args: Any) -> int:
 
 
 def discard(conf: cfg.ConfigOpts, args: Any) -> int:
-    """Give parked letters up: they are kept, and no longer listed as parked."""
-    wanted = chosen(args)
+    """Discard parked letters: they are no longer parked, and are deleted after [tracker] dead_letter_days."""
+    wanted = selection_of(args)
     with engine_at_head(conf) as engine:
         if wanted is not None:
-            return _discard_wanted(conf, args, engine, wanted)
-        return _discard_named(args, engine)
+            return _discard_selected(conf, args, engine, wanted)
+        return _discard_by_id(args, engine)
 
 
-def _discard_wanted(conf: cfg.ConfigOpts, args: Any, engine: sa.Engine, wanted: Wanted) -> int:
+def _discard_selected(conf: cfg.ConfigOpts, args: Any, engine: sa.Engine, wanted: Wanted) -> int:
     wanted, total = as_of_now(engine, wanted)
-    with accounted(conf, args, "discarding", total) as account:
+    with bulk_summary(conf, args, "discarding", total) as bulk:
         for page in dead_letter_queries.pages_of_ids(engine, wanted):
             if args.dry_run:
-                account.note("would be discarded", len(page))
+                bulk.count("would be discarded", len(page))
                 continue
             with engine.begin() as connection:
                 changed = dead_letters.discard(connection, page)
-            account.note(DISCARDED, changed)
-            account.note("settled meanwhile", len(page) - changed)
-    return account.code
+            bulk.count(DISCARDED, changed)
+            bulk.count("no longer parked", len(page) - changed)
+    return bulk.exit_code
 
 
-def _discard_named(args: Any, engine: sa.Engine) -> int:
+def _discard_by_id(args: Any, engine: sa.Engine) -> int:
     results = []
     problems = []
     for letter_id in dict.fromkeys(args.ids):
@@ -121,12 +121,12 @@ def _discard_named(args: Any, engine: sa.Engine) -> int:
 
 
 def absent(letter_id: str) -> str:
-    """Return the line about a letter that does not exist."""
-    return f"there is no dead letter {letter_id}: 'dead-letter list --state all' has the ids"
+    """Return the error for a dead letter that does not exist."""
+    return f"there is no dead letter {letter_id}: 'dead-letter list --state all' lists the ids"
 
 
 def print_results(args: Any, results: list[dict[str, Any]]) -> None:
-    """Print what became of each letter."""
+    """Print the result of each letter."""
     if args.format == "json":
         print_json(results)
     elif results:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A node's host cells and devices as tables: what is used, and which instance has which cpu and device."""
+"""Tables of a node's NUMA cells and PCI devices: their usage, and their assignment to instances."""
 
 from collections.abc import Iterable, Iterator
 from itertools import groupby
@@ -13,7 +13,7 @@ _POOL = ("vendor_id", "product_id", "dev_type", "numa_node", "parent_addr", "tag
 
 
 def print_topology(view: Json) -> None:
-    """Print the host cells of a node view, then who is on them; nothing for a host without a topology."""
+    """Print the NUMA cells of a node view and the instances on them; nothing without a NUMA topology."""
     cells = (view["numa_topology"] or {}).get("cells")
     if not cells:
         return
@@ -30,17 +30,17 @@ def print_topology(view: Json) -> None:
     )
     columns = ("cell", "shared cpus", "pinned cpus", "free to pin", "memory_mb", "pages used (+ reserved)")
     print_rows(columns, rows, "NUMA cells")
-    held = sorted(_cells_held(view["claims"]))
-    if held:
+    claimed = sorted(_claimed_cells(view["claims"]))
+    if claimed:
         columns = ("cell", "instance_uuid", "role", "pinned cpus", "emulator", "memory_mb")
-        print_rows(columns, held, "Instances on NUMA cells")
+        print_rows(columns, claimed, "Instances on NUMA cells")
 
 
 def print_devices(view: Json) -> None:
-    """Print the pools of a node view, then each device and who has it; nothing for a host without any."""
+    """Print the PCI pools and devices of a node view with their instances; nothing without devices."""
     pools = view["pci_device_pools"]
     if pools:
-        print_rows(_POOL, ([_shown(pool.get(key)) for key in _POOL] for pool in pools), "PCI pools")
+        print_rows(_POOL, ([_cell_text(pool.get(key)) for key in _POOL] for pool in pools), "PCI pools")
     devices = view["pci_devices"]
     if devices:
         keys = ("address", "status", "instance_uuid")
@@ -48,7 +48,7 @@ def print_devices(view: Json) -> None:
 
 
 def ranges(cpus: Iterable[int]) -> str:
-    """Return cpus as Nova's configuration has them: 0-3,8."""
+    """Return CPUs in the format of Nova's options, such as 0-3,8."""
     parts = []
     for _, run in groupby(enumerate(sorted(cpus)), key=lambda each: each[1] - each[0]):
         numbers = [number for _, number in run]
@@ -56,7 +56,7 @@ def ranges(cpus: Iterable[int]) -> str:
     return ",".join(parts)
 
 
-def _cells_held(claims: Iterable[Json]) -> Iterator[list[Any]]:
+def _claimed_cells(claims: Iterable[Json]) -> Iterator[list[Any]]:
     for claim in claims:
         for cell in (claim["numa_topology"] or {}).get("cells", ()):
             yield [
@@ -81,7 +81,8 @@ def _size(size_kb: int) -> str:
     return f"{size_kb}K"
 
 
-def _shown(value: Any) -> Any:
+def _cell_text(value: Any) -> Any:
+    """Return a value as it is printed: the tags of a pool as name=value."""
     if isinstance(value, dict):
         return ", ".join(f"{name}={text}" for name, text in sorted(value.items()))
     return value

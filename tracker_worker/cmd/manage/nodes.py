@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`node list`, `node show`, `node history`."""
+"""`node list`, `node show`, `node history`, `node rebuild`."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ _CLAIMS = ("instance_uuid", "role", "migration_uuid", "vcpus", "memory_mb", "dis
 
 
 def show_list(conf: cfg.ConfigOpts, args: Any) -> int:
-    """List the nodes that are tracked or in conflict."""
+    """List the nodes that are tracked, or whose reports were refused as conflicts."""
     with snapshot(conf) as connection:
         found = queries.nodes(connection)
     if args.format == "json":
@@ -41,7 +41,7 @@ def show_list(conf: cfg.ConfigOpts, args: Any) -> int:
 
 
 def show(conf: cfg.ConfigOpts, args: Any) -> int:
-    """Show everything that is known of a node: the node view."""
+    """Show a node: the node view, with its claims, NUMA cells and PCI devices."""
     with snapshot(conf) as connection:
         try:
             node = store.load_ledgers(connection, [args.name_of_node])[args.name_of_node]
@@ -63,7 +63,7 @@ def show(conf: cfg.ConfigOpts, args: Any) -> int:
 
 
 def history(conf: cfg.ConfigOpts, args: Any) -> int:
-    """Show the newest receipts of a node, in order."""
+    """Show the newest receipts of a node, the oldest first."""
     with snapshot(conf) as connection:
         found = queries.history(connection, args.name_of_node, args.limit)
         total = len(found)
@@ -71,7 +71,7 @@ def history(conf: cfg.ConfigOpts, args: Any) -> int:
             total = queries.count_history(connection, args.name_of_node)
     if not found:
         raise CommandFailed(
-            f"node '{args.name_of_node}' has no receipts: 'node list' has the names; receipts are kept for "
+            f"node '{args.name_of_node}' has no receipts: 'node list' lists the nodes; receipts are kept for "
             "[tracker] receipt_days"
         )
     if args.format == "json":
@@ -84,7 +84,7 @@ def history(conf: cfg.ConfigOpts, args: Any) -> int:
 
 
 def rebuild(conf: cfg.ConfigOpts, args: Any) -> int:
-    """Recompute what is used of a node from its claims, and show what that changes."""
+    """Recompute the usage of a node from its claims; show it before and after."""
     settings = settings_of(conf)
     event_id = new_id()
     with engine_at_head(conf) as engine:
@@ -100,7 +100,7 @@ def rebuild(conf: cfg.ConfigOpts, args: Any) -> int:
         except (NodesBroken, ValueError) as error:
             raise _unreadable(args.name_of_node, error) from error
         except StaleNode as error:
-            raise CommandFailed(f"node '{args.name_of_node}' has just been changed: try again") from error
+            raise CommandFailed(f"node '{args.name_of_node}' was changed concurrently: try again") from error
         finally:
             unit_of_work.close()
     before, after = node.used, rebuilt(node).used
@@ -116,14 +116,15 @@ def rebuild(conf: cfg.ConfigOpts, args: Any) -> int:
 
 
 def _unreadable(name: str, error: Exception) -> CommandFailed:
-    said = str(error) if isinstance(error, NodesBroken) else f"{name}: its rows are no JSON; {UNTIL_READABLE}"
-    return CommandFailed(f"node {said}")
+    if isinstance(error, NodesBroken):
+        return CommandFailed(f"node {error}")
+    return CommandFailed(f"node {name}: its rows are not valid JSON; {UNTIL_READABLE}")
 
 
 def _untracked(node: Node) -> CommandFailed:
     return CommandFailed(
         f"node '{node.name}' is not tracked: its next update_available_resource creates it; "
-        "'node list' has those that are"
+        "'node list' lists the tracked nodes"
     )
 
 
@@ -132,9 +133,9 @@ def _row(node: NodeSummary) -> list[Any]:
         node.name,
         node.host,
         node.uuid,
-        _of(node.vcpus_used, node.vcpus),
-        _of(node.memory_mb_used, node.memory_mb),
-        _of(node.local_gb_used, node.local_gb),
+        _usage(node.vcpus_used, node.vcpus),
+        _usage(node.memory_mb_used, node.memory_mb),
+        _usage(node.local_gb_used, node.local_gb),
         node.running_vms,
         node.disabled,
         node.conflicts,
@@ -142,15 +143,15 @@ def _row(node: NodeSummary) -> list[Any]:
     ]
 
 
-def _of(used: int, total: int | None) -> str | None:
+def _usage(used: int, total: int | None) -> str | None:
     return None if total is None else f"{used}/{total}"
 
 
 def _print_totals(view: dict[str, Any]) -> None:
-    shown = {
+    totals = {
         key: view[key] for key in view if key != "numa_topology" and not isinstance(view[key], list | dict)
     }
     for total in ("vcpus", "memory_mb", "local_gb"):
-        shown[total] = f"{shown.pop(total + '_used')} used of {shown[total]}"
-    print_fields(shown, f"Node {view['name']}")
+        totals[total] = f"{totals.pop(total + '_used')} used of {totals[total]}"
+    print_fields(totals, f"Node {view['name']}")
     print_fields({key: view["stats"][key] for key in sorted(view["stats"])}, "Stats")

@@ -22,10 +22,10 @@ from tracker_worker.worker.settings import WorkerSettings
 
 
 class QueueState(Struct, frozen=True):
-    """A queue as it is listed.
+    """A row of `queues list`.
 
-    `ready` is None for a queue that is missing; `unacknowledged` is None, and `active` None too, where the
-    management API does not answer. `active` is the host and process of the worker that gets the messages.
+    `ready` is None if the queue is missing. `unacknowledged` and `active` are None if the management API does
+    not answer. `active` is the host and pid of the worker whose consumer is active.
     """
 
     queue: str
@@ -36,12 +36,12 @@ class QueueState(Struct, frozen=True):
 
 
 def topology_of(settings: WorkerSettings, broker: BrokerSettings) -> Topology:
-    """Return what the worker declares."""
+    """Return the exchange and the queues that a worker declares."""
     return Topology(settings.exchange, settings.partitions, broker.quorum)
 
 
 def declare_all(conf: cfg.ConfigOpts, args: Any) -> int:
-    """Declare the exchange and the queues as the worker does; what is there as it should be stays."""
+    """Declare the exchange and the queues as a worker does; those that exist with equal arguments stay."""
     settings, broker = broker_of(conf)
     _refuse_other_settings(conf, settings)
     topology = topology_of(settings, broker)
@@ -59,9 +59,9 @@ def declare_all(conf: cfg.ConfigOpts, args: Any) -> int:
 
 
 def _refuse_other_settings(conf: cfg.ConfigOpts, settings: WorkerSettings) -> None:
-    """Refuse to make queues that the workers of the database would stumble over. Raises CommandFailed.
+    """Compare the fixed settings with those in the database. Raises CommandFailed if one differs.
 
-    Where the database cannot be asked there is nothing to compare: queues may be made before it.
+    If the database cannot be used there is nothing to compare: queues may be declared before it is created.
     """
     try:
         with snapshot(conf) as connection:
@@ -73,7 +73,7 @@ def _refuse_other_settings(conf: cfg.ConfigOpts, settings: WorkerSettings) -> No
 
 
 def show_list(conf: cfg.ConfigOpts, args: Any) -> int:
-    """List the queues: what waits in them, and which worker is active; 1 where something is not known."""
+    """List the queues with their messages, consumers and active worker; exit code 1 if any is unknown."""
     settings, broker = broker_of(conf)
     with connected(broker) as connection:
         depths = inspection.depths(connection, topology_of(settings, broker))
@@ -82,12 +82,12 @@ def show_list(conf: cfg.ConfigOpts, args: Any) -> int:
         url = url_of(conf, "bus", "management_url", check_url) or inspection.management_url(broker)
         activity = inspection.activity(url, inspection.virtual_host(broker), inspection.ca_file(broker))
     except (ManagementUnavailable, URLRefused) as error:
-        print_diagnostic(f"who is active is not known: {error}; see [bus] management_url")
+        print_diagnostic(f"the active workers are unknown: {error}; see [bus] management_url")
     states = [_state(depth, activity) for depth in depths]
     missing = [state.queue for state in states if state.ready is None]
     if missing:
         print_diagnostic(
-            f"missing: {', '.join(missing)}; a worker that starts declares them, and so does "
+            f"missing: {', '.join(missing)}; a worker declares them when it starts, and so does "
             "'tracker-worker-manage queues declare'"
         )
     if args.format == "json":
@@ -98,7 +98,7 @@ def show_list(conf: cfg.ConfigOpts, args: Any) -> int:
 
 
 def _print(states: list[QueueState], *, known: bool) -> None:
-    """Show what is missing, and what is not known, in words: neither is a 0."""
+    """Print missing queues and unknown values as words, to tell them from 0."""
     rows = (
         [
             state.queue,
@@ -113,9 +113,9 @@ def _print(states: list[QueueState], *, known: bool) -> None:
 
 
 def _state(depth: QueueDepth, activity: dict[str, Activity] | None) -> QueueState:
-    seen = Activity(None) if activity is None else activity.get(depth.queue, Activity())
+    known = Activity(None) if activity is None else activity.get(depth.queue, Activity())
     return QueueState(
         **msgspec.structs.asdict(depth),
-        unacknowledged=seen.unacknowledged,
-        active=seen.active and seen.active.removesuffix(f".{depth.queue}"),
+        unacknowledged=known.unacknowledged,
+        active=known.active and known.active.removesuffix(f".{depth.queue}"),
     )

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which dead letters a command is about, and the account of a command that is about many.
+"""Selection of dead letters, and the summary of a bulk command.
 
-Many are worked off in pages. What is done stays done: a command that was interrupted says what it has done,
-and goes on with the rest when it is repeated.
+A bulk command processes the selected letters in pages. If it is interrupted, the results of the letters that
+are done are kept and summarized, and a repetition of the command continues with the rest.
 """
 
 from argparse import ArgumentTypeError
@@ -16,8 +16,13 @@ from oslo_config import cfg
 from rich.console import Console
 
 from tracker_worker.cmd.failures import INTERRUPTED, WRONG_COMMAND_LINE, CommandFailed
-from tracker_worker.cmd.manage.formatting import print_diagnostic, print_json, print_rows, writing
-from tracker_worker.cmd.manage.session import named_database
+from tracker_worker.cmd.manage.formatting import (
+    converting_output_errors,
+    print_diagnostic,
+    print_json,
+    print_rows,
+)
+from tracker_worker.cmd.manage.session import reporting_database_errors
 from tracker_worker.cmd.progress import progress_bar
 from tracker_worker.core.records import PARKED
 from tracker_worker.db import dead_letter_queries
@@ -27,48 +32,53 @@ from tracker_worker.domain.errors import ErrorCode
 
 
 def add_filters(parser: Any) -> None:
-    """Add the options that choose letters."""
+    """Add the options that filter letters."""
     codes = sorted(code.value for code in ErrorCode)
-    parser.add_argument("--code", choices=codes, metavar="CODE", help="parked with this code")
-    parser.add_argument("--node", dest="name_of_node", type=_name, metavar="NODE", help="of this node")
-    parser.add_argument("--method", choices=sorted(METHODS), metavar="METHOD", help="of this method")
+    parser.add_argument("--code", choices=codes, metavar="CODE", help="letters with this error code")
     parser.add_argument(
-        "--since", type=_time, metavar="TIME", help="parked at this time or later: 2026-11-22T12:00, UTC"
+        "--node", dest="name_of_node", type=_name, metavar="NODE", help="letters of this node"
+    )
+    parser.add_argument("--method", choices=sorted(METHODS), metavar="METHOD", help="letters of this method")
+    parser.add_argument(
+        "--since",
+        type=_time,
+        metavar="TIME",
+        help="letters parked since this time, such as 2026-11-22T12:00 (UTC)",
     )
 
 
-def add_choice(parser: Any) -> None:
-    """Add what names letters, or chooses them."""
+def add_selection(parser: Any) -> None:
+    """Add the arguments that select parked letters, by id or by filters."""
     parser.add_argument("ids", nargs="*", metavar="ID")
     add_filters(parser)
-    parser.add_argument("--all", action="store_true", dest="all_letters", help="all that are parked")
-    parser.add_argument("--dry-run", action="store_true", help="tell what would be done, and do nothing")
+    parser.add_argument("--all", action="store_true", dest="all_letters", help="all parked letters")
+    parser.add_argument("--dry-run", action="store_true", help="show what would be done without doing it")
 
 
-def wanted_of(args: Any, state: str | None) -> Wanted:
-    """Return which letters of a state the options choose."""
+def filters_of(args: Any, state: str | None) -> Wanted:
+    """Return the filters of the command line, for letters of a state."""
     return Wanted(state, args.code, args.name_of_node, args.method, args.since)
 
 
-def chosen(args: Any) -> Wanted | None:
-    """Return which parked letters the options choose, None where ids name them.
+def selection_of(args: Any) -> Wanted | None:
+    """Return the filters for parked letters, or None if the command line has ids.
 
-    Ends the program, as argparse does, where the command line has both or neither.
+    Exits as argparse does if the command line has both or neither.
     """
-    wanted = wanted_of(args, PARKED)
+    wanted = filters_of(args, PARKED)
     filtered = wanted != Wanted(PARKED) or args.all_letters
     if filtered == bool(args.ids):
         print_diagnostic(
-            "name letters by their ids, or choose them by --code, --node, --method and --since, or by --all"
+            "select letters either by id, or with --code, --node, --method and --since, or with --all"
         )
         raise SystemExit(WRONG_COMMAND_LINE)
     return wanted if filtered else None
 
 
 def _name(text: str) -> str:
-    """Refuse what a script makes of a variable that is not set."""
+    """Refuse an empty name, as from an unset variable of a shell script."""
     if not text:
-        raise ArgumentTypeError("a name is needed: --all chooses the letters of all nodes")
+        raise ArgumentTypeError("a name is needed: --all selects the letters of all nodes")
     return text
 
 
@@ -80,32 +90,35 @@ def _time(text: str) -> datetime:
         raise ArgumentTypeError(f"a time like 2026-11-22T12:00 is needed, not {text!r}") from None
 
 
-class Account:
-    """How many letters came to which result, and the first of those. `problems` are told at the end."""
+class BulkSummary:
+    """The summary of a bulk command: for each result the number of letters, and the first letter.
+
+    `problems` are the errors that end the command early, or letters that it leaves; `exit_code` is theirs.
+    """
 
     def __init__(self, total: int, advance: Callable[[int], None]) -> None:
         self.total = total
         self.done = 0
         self.problems: list[str] = []
-        self.code = 0
+        self.exit_code = 0
         self._advance = advance
         self._results: dict[str, tuple[int, str | None]] = {}
 
-    def note(self, result: str, letters: int, first: str | None = None) -> None:
-        """Count letters that came to a result."""
+    def count(self, result: str, letters: int, first: str | None = None) -> None:
+        """Add letters with a result, and advance the progress bar."""
         if letters:
             before, first = self._results.get(result, (0, first))
             self._results[result] = before + letters, first
             self.done += letters
             self._advance(letters)
 
-    def end(self, problem: str, code: int = 1) -> None:
-        """Note why not all was done, and the exit code of that."""
+    def fail(self, problem: str, exit_code: int = 1) -> None:
+        """Add a problem with its exit code."""
         self.problems.append(problem)
-        self.code = code
+        self.exit_code = exit_code
 
     def print(self, output_format: str) -> None:
-        """Print the results."""
+        """Print the summary, without the problems."""
         rows = [{"result": r, "letters": n, "first": first} for r, (n, first) in self._results.items()]
         if output_format == "json":
             print_json(rows)
@@ -115,9 +128,9 @@ class Account:
 
 
 def as_of_now(engine: sa.Engine, wanted: Wanted) -> tuple[Wanted, int]:
-    """Return the question as it is answered now, and how many letters that are.
+    """Return the filters limited to letters parked until now, and the number of these letters.
 
-    What is parked from now on is not worked off: a replay that is parked again, above all.
+    Letters that are parked later, such as replays that are parked again, are not processed.
     """
     with engine.connect() as connection:
         wanted = dead_letter_queries.as_of_now(connection, wanted)
@@ -125,26 +138,26 @@ def as_of_now(engine: sa.Engine, wanted: Wanted) -> tuple[Wanted, int]:
 
 
 @contextmanager
-def accounted(conf: cfg.ConfigOpts, args: Any, doing: str, total: int) -> Iterator[Account]:
-    """Show the progress of some work on letters, and print its account however it ends.
+def bulk_summary(conf: cfg.ConfigOpts, args: Any, description: str, total: int) -> Iterator[BulkSummary]:
+    """Run the block with a progress bar, then print its summary and problems.
 
-    Ctrl-C and errors of the database end the work; both are told by the account.
+    Ctrl-C and errors of the database end the block; they are problems of the summary, and not raised.
     """
-    with progress_bar(Console(stderr=True), total, doing, "letters") as advance:
-        account = Account(total, writing(advance))
+    with progress_bar(Console(stderr=True), total, description, "letters") as advance:
+        summary = BulkSummary(total, converting_output_errors(advance))
         try:
-            with named_database(conf):
-                yield account
+            with reporting_database_errors(conf):
+                yield summary
         except CommandFailed as error:
-            account.end(str(error))
+            summary.fail(str(error))
         except KeyboardInterrupt:
-            account.end(
-                f"interrupted after {account.done} of {total} letters: what is done stays done, repeat the "
+            summary.fail(
+                f"interrupted after {summary.done} of {total} letters: their results are kept, repeat the "
                 "command for the rest",
                 INTERRUPTED,
             )
-    account.print(args.format)
+    summary.print(args.format)
     if not total:
-        print_diagnostic("no parked letter is chosen by these options")
-    for problem in account.problems:
+        print_diagnostic("no parked letter matches these options")
+    for problem in summary.problems:
         print_diagnostic(problem)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the subcommands share: the configuration, the database and the broker."""
+"""The configuration, the database and the broker of a subcommand."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,9 +17,9 @@ from tracker_worker.worker.settings import WorkerSettings
 
 
 def database_of(conf: cfg.ConfigOpts) -> sa.Engine:
-    """Return the engine of the configured database as it is: nothing is made and nothing migrated.
+    """Return the engine of the configured database, without creating or migrating the database.
 
-    It connects when it is used. Raises CommandFailed for a file that is missing and for a refused option.
+    The engine connects on first use. Raises CommandFailed for a missing file and for invalid options.
     """
     try:
         url = bootstrap.database_url(conf)
@@ -30,17 +30,17 @@ def database_of(conf: cfg.ConfigOpts) -> sa.Engine:
         file = bootstrap.database_file(Path(conf.state_path))
         if not file.exists():
             raise CommandFailed(
-                f"there is no database {file}: set [database] connection or [DEFAULT] state_path, or make it "
-                "with 'tracker-worker-manage db sync'"
+                f"there is no database {file}: set [database] connection or [DEFAULT] state_path, or create "
+                "it with 'tracker-worker-manage db sync'"
             )
         url = f"sqlite:///{file}"
-    with named_database(conf):
+    with reporting_database_errors(conf):
         return create_engine(url, **options)
 
 
 @contextmanager
-def named_database(conf: cfg.ConfigOpts) -> Iterator[None]:
-    """Turn the errors of a database into CommandFailed."""
+def reporting_database_errors(conf: cfg.ConfigOpts) -> Iterator[None]:
+    """Convert errors of the configured database to CommandFailed; the text names the database."""
     try:
         yield
     except bootstrap.DATABASE_ERRORS as error:
@@ -49,10 +49,10 @@ def named_database(conf: cfg.ConfigOpts) -> Iterator[None]:
 
 @contextmanager
 def engine_at_head(conf: cfg.ConfigOpts) -> Iterator[sa.Engine]:
-    """Yield the engine, once this code is known to be able to use the database. Raises CommandFailed."""
+    """Yield the engine of a database that has the schema of this version. Raises CommandFailed."""
     engine = database_of(conf)
     try:
-        with named_database(conf):
+        with reporting_database_errors(conf):
             with engine.connect() as connection:
                 fitness.check(connection)
             yield engine
@@ -62,16 +62,16 @@ def engine_at_head(conf: cfg.ConfigOpts) -> Iterator[sa.Engine]:
 
 @contextmanager
 def snapshot(conf: cfg.ConfigOpts) -> Iterator[sa.Connection]:
-    """Yield a connection on which every statement sees the same moment. Raises CommandFailed."""
+    """Yield a connection on which all statements read one snapshot. Raises CommandFailed."""
     with engine_at_head(conf) as engine, snapshot_of(engine) as connection:
         yield connection
 
 
 @contextmanager
 def snapshot_of(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """Yield a connection on which every statement sees the same moment."""
+    """Yield a connection on which all statements read one snapshot."""
     with engine.connect() as connection:
-        if engine.dialect.name != "sqlite":  # A transaction of its does so by itself.
+        if engine.dialect.name != "sqlite":  # Its transactions always read one snapshot.
             connection = connection.execution_options(isolation_level="REPEATABLE READ")
         yield connection
 
@@ -86,8 +86,8 @@ def settings_of(conf: cfg.ConfigOpts) -> WorkerSettings:
 
 
 def broker_of(conf: cfg.ConfigOpts) -> tuple[WorkerSettings, BrokerSettings]:
-    """Return the worker's settings and how to reach its broker. Raises CommandFailed."""
+    """Return the settings of the worker and of its broker. Raises CommandFailed if it has no broker."""
     settings = settings_of(conf)
     if settings.broker is None:
-        raise CommandFailed("[DEFAULT] transport_url names no RabbitMQ: there is no broker to ask")
+        raise CommandFailed("[DEFAULT] transport_url names no RabbitMQ: this command needs a broker")
     return settings, settings.broker

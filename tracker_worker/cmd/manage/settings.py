@@ -12,7 +12,7 @@ from tracker_worker.db import shared_settings
 
 
 def show(conf: cfg.ConfigOpts, args: Any) -> int:
-    """Show the settings that all workers of the database share, and which of them differ here."""
+    """Show the settings that all workers of the database share, and whether this configuration differs."""
     shared = shared_settings_of(conf, settings_of(conf))
     configured = shared.fixed | shared.rules
     with engine_at_head(conf) as engine, engine.connect() as connection:
@@ -40,7 +40,7 @@ def show(conf: cfg.ConfigOpts, args: Any) -> int:
 
 
 def accept(conf: cfg.ConfigOpts, args: Any) -> int:
-    """Write this configuration's shared settings into the database; all workers must be stopped."""
+    """Store the shared settings of this configuration in the database; all workers must be stopped."""
     shared = shared_settings_of(conf, settings_of(conf))
     with engine_at_head(conf) as engine, engine.begin() as connection:
         shared_settings.put(connection, shared.fixed | shared.rules)
