@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""tracker-worker-replay: cast recorded traces through rpcapi into a worker of this process, and show what
-became of them.
-"""
+"""tracker-worker-replay: replays recorded traces through rpcapi to an embedded worker; prints a report."""
 
 import argparse
 import itertools
@@ -32,7 +30,7 @@ from tracker_worker.cmd.broker import connected
 from tracker_worker.cmd.failures import CommandFailed, exit_code_of
 from tracker_worker.cmd.progress import progress_bar
 from tracker_worker.cmd.replay.report import print_summary
-from tracker_worker.cmd.replay.runner import Replay, delete_queues, embedded_worker
+from tracker_worker.cmd.replay.runner import TraceReplay, delete_queues, embedded_worker
 from tracker_worker.cmd.replay.trace import Result, Trace, differences, read_trace
 from tracker_worker.core.terminal import escaped
 from tracker_worker.db.engine import create_engine
@@ -43,14 +41,14 @@ from tracker_worker.worker.configuration import settings_from
 from tracker_worker.worker.service import Worker
 
 PROGRAM = "tracker-worker-replay"
-TRACES_AT_ONCE = 8
+MAX_CONCURRENT_TRACES = 8
 PARTITIONS = 4
 LAST_NOTIFICATION_SECONDS = 10.0
 RESERVED = "reserved_huge_pages"
 
 
-class Replayed(Struct, frozen=True):
-    """A trace with the result of each step, and the seconds that it took."""
+class ReplayedTrace(Struct, frozen=True):
+    """A trace with the result of each step, the duration of the replay, and views of its fullest nodes."""
 
     trace: Trace
     results: list[Result]
@@ -59,47 +57,48 @@ class Replayed(Struct, frozen=True):
 
 
 class Listener:
-    """Counts the notifications that come back, and keeps the corrections of audits.
+    """Counts the notifications that it receives, and the corrections in those of audits.
 
-    One thread of oslo.messaging's.
+    oslo.messaging calls the endpoints on one thread.
     """
 
     def __init__(self) -> None:
         self.types: Counter[str] = Counter()
         self.corrections: Counter[tuple[str, str]] = Counter()
-        self._wanted = 0
+        self._expected = 0
         self._complete = threading.Event()
 
     def info(self, *message: Any) -> None:
-        """Take a notification of priority INFO (oslo.messaging's endpoint signature)."""
+        """Count a notification of priority INFO (the signature of an endpoint of oslo.messaging)."""
         _context, _publisher, event_type, payload, _metadata = message
         self.types[event_type] += 1
         for correction in payload["nova_object.data"].get("corrections", ()):
             data = correction["nova_object.data"]
             self.corrections[data["action"], data["reason"]] += 1
-        if self.types.total() == self._wanted:
+        if self.types.total() == self._expected:
             self._complete.set()
 
     error = info
 
     def wait_for(self, count: int, timeout: float) -> bool:
-        """Wait until so many have come; tells whether they have."""
-        self._wanted = count
+        """Wait for `count` notifications in all; tells whether `timeout` seconds were enough."""
+        self._expected = count
         return self.types.total() >= count or self._complete.wait(timeout)
 
 
 class Session:
-    """Everything the traces of one run share: configuration, transports, databases, the listener.
+    """The configuration, transports, databases and notification listener of one run, shared by its traces.
 
-    Names on the bus are this run's own: nobody else's commands or notifications are touched. Raises
-    ValueError or CommandFailed, in words, for a transport or a database that cannot be used.
+    Exchanges and queues have names that are unique to the run, so that other commands and notifications on
+    the broker are not affected. Raises ValueError or CommandFailed, with a text for the user, for a transport
+    or a database that cannot be used.
     """
 
     def __init__(self, directory: Path, transport_url: str | None, database: str | None) -> None:
         conf = cfg.CONF
         bootstrap.register(conf)
         conf([], project="tracker-worker", default_config_files=[])
-        conf.set_override("use_stderr", True)  # Standard output has the results.
+        conf.set_override("use_stderr", True)  # Standard output is for the results.
         log.setup(conf, PROGRAM)
         self._name = f"replay-{uuid.uuid4().hex[:8]}"
         self._numbers = itertools.count(1)
@@ -113,7 +112,7 @@ class Session:
         )
         if self._settings.broker is not None:
             with connected(self._settings.broker, "replay", "--transport-url"):
-                pass  # Once, before oslo.messaging, which would try for ever.
+                pass  # oslo.messaging would retry for ever: fail here if the broker cannot be used.
         self._databases = Databases(directory, database)
         self.published = 0
         self.listener = Listener()
@@ -123,24 +122,24 @@ class Session:
         )
         self._server.start(override_pool_size=1)
 
-    def replay(self, trace: Trace, stepped: Callable[[int], None]) -> Replayed:
-        """Replay one trace into a worker of its own."""
+    def replay(self, trace: Trace, advance: Callable[[int], None]) -> ReplayedTrace:
+        """Replay one trace to an embedded worker of its own; `advance` gets the number of steps done."""
         exchange = f"{self._name}-{next(self._numbers)}"
         settings = replace(self._settings, tracker=settings_of(trace), exchange=exchange)
         with (
-            self._databases.for_a_trace() as engine,
-            embedded_worker(settings, engine, self._rpc, self._notifications, _fail) as running,
+            self._databases.empty_database() as engine,
+            embedded_worker(settings, engine, self._rpc, self._notifications, _print_failure) as embedded,
         ):
-            api, reader, worker = running
+            api, reader, worker = embedded
             started = time.monotonic()
-            results = Replay(trace, api, reader).run(stepped)
+            results = TraceReplay(trace, api, reader).run(advance)
             seconds = time.monotonic() - started
             fullest = reader.fullest(10)
         self._count(worker)
-        return Replayed(trace, results, seconds, fullest)
+        return ReplayedTrace(trace, results, seconds, fullest)
 
     def close(self) -> None:
-        """Wait for the last notifications, then end the listener."""
+        """Wait for the last notifications, stop the listener and delete its queues."""
         self.listener.wait_for(self.published, LAST_NOTIFICATION_SECONDS)
         self._server.stop()
         self._server.wait()
@@ -153,18 +152,18 @@ class Session:
 
 
 class Databases:
-    """A fresh SQLite database for each trace in a directory, or the one that was given."""
+    """A new SQLite database in a directory for each trace, or the database of --database."""
 
     def __init__(self, directory: Path, given: str | None) -> None:
         self._directory = directory
         self._given = None if given is None else bootstrap.empty_engine(given)
         if given is None:
-            # Copied for each trace: alembic can only run once at a time.
+            # A template that is copied for each trace, because alembic cannot run concurrently.
             bootstrap.embedded_engine(directory).dispose()
 
     @contextmanager
-    def for_a_trace(self) -> Iterator[sa.Engine]:
-        """Lend an engine on an empty database."""
+    def empty_database(self) -> Iterator[sa.Engine]:
+        """Yield the engine of an empty database, and dispose of it afterwards."""
         if self._given is not None:
             yield self._given
             return
@@ -177,12 +176,16 @@ class Databases:
             engine.dispose()
 
 
-def _fail() -> None:
-    print("The embedded worker's lane ended: see the log above", file=sys.stderr, flush=True)
+def _print_failure() -> None:
+    print(
+        "A thread of the embedded worker ended by an unexpected error: it is logged above",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def settings_of(trace: Trace) -> TrackerSettings:
-    """Return the rules that a trace was recorded with. Raises ValueError for an unknown option of theirs."""
+    """Return the settings in the header of a trace. Raises ValueError for unknown and invalid ones."""
     given = dict(trace.header.settings)
     try:
         reserved = [{key: str(value) for key, value in each.items()} for each in given.pop(RESERVED, ())]
@@ -200,35 +203,38 @@ def settings_of(trace: Trace) -> TrackerSettings:
 
 
 def _texts(values: Iterable[Any]) -> Iterator[str]:
-    """Yield a JSON option's values as the configuration has them."""
+    """Yield the values of a JSON option as texts, as they stand in a configuration file."""
     return (value if isinstance(value, str) else msgspec.json.encode(value).decode() for value in values)
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
-    """Return the command line's options."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
-        description="Replay recorded traces into a worker of this process, on fake:// and SQLite by default.",
+        description="Replay recorded traces to an embedded worker, by default on fake:// and SQLite.",
     )
     parser.add_argument("trace", nargs="+", type=Path, help=".jsonl or .jsonl.gz file")
     parser.add_argument(
-        "--check", action="store_true", help="compare with the trace's expectations; exit 1 if any fails"
+        "--check", action="store_true", help="compare with the trace's expectations; exit 1 on a difference"
     )
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="write a JSON line for each command to FILE"
     )
     parser.add_argument(
-        "--transport-url", metavar="URL", help="a RabbitMQ to use: rabbit://user:password@host:port/vhost"
+        "--transport-url", metavar="URL", help="the RabbitMQ to use: rabbit://user:password@host:port/vhost"
     )
     parser.add_argument(
-        "--database", metavar="URL", help="an empty database to use, which keeps the outcome of one trace"
+        "--database",
+        metavar="URL",
+        help="the empty database to use, for one trace; it keeps the result",
     )
     return parser.parse_args(arguments)
 
 
-def write_output(file: BinaryIO, replayed: list[Replayed]) -> None:
-    """Write a JSON line for each command: index, method, node, outcome, reason, and the view where one is
-    expected.
+def write_output(file: BinaryIO, replayed: list[ReplayedTrace]) -> None:
+    """Write a JSON line for each command: index, method, node, outcome and reason.
+
+    If the trace has an expectation for node views, the line has the view of the command's node, too.
     """
     for one in replayed:
         for index, (step, result) in enumerate(zip(one.trace.steps, one.results, strict=True)):
@@ -245,8 +251,8 @@ def write_output(file: BinaryIO, replayed: list[Replayed]) -> None:
             file.write(msgspec.json.encode(line) + b"\n")
 
 
-def failed_expectations(replayed: list[Replayed]) -> list[str]:
-    """Return a line for each expectation that did not hold."""
+def failed_expectations(replayed: list[ReplayedTrace]) -> list[str]:
+    """Return a line for each difference from the expectations of the traces."""
     return [
         f"{one.trace.path.name}, command {index} ({step.method} {step.args.get('node')}): {difference}"
         for one in replayed
@@ -256,31 +262,29 @@ def failed_expectations(replayed: list[Replayed]) -> list[str]:
 
 
 def main() -> int:
-    """Replay; 0 when all went well, 1 when --check found differences, 2 when something cannot be used, 130
-    when it was interrupted.
-    """
+    """Replay traces; exit code 0 success, 1 differences found by --check, 2 failure, 130 interrupted."""
     options = parse_arguments(sys.argv[1:])
     return exit_code_of(PROGRAM, lambda: _run(options), failed=2)
 
 
 def _run(options: argparse.Namespace) -> int:
-    """Replay what the command line says. Raises CommandFailed, before anything is replayed."""
+    """Replay the traces of the command line. Raises CommandFailed before the first command is sent."""
     if options.database and len(options.trace) > 1:
-        raise CommandFailed("--database takes one trace: it has to be empty")
+        raise CommandFailed("--database takes one trace: the database must be empty")
     with ExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="tracker-worker-"))
         try:
             traces = [read_trace(path) for path in options.trace]
             for trace in traces:
                 settings_of(trace)
-            output = options.output and stack.enter_context(_opened(options.output))
+            output = options.output and stack.enter_context(_open_output(options.output))
             session = Session(Path(directory), options.transport_url, options.database)
         except ValueError as error:
             raise CommandFailed(str(error)) from error
         return _replay_all(session, traces, output, check=options.check)
 
 
-def _opened(path: Path) -> BinaryIO:
+def _open_output(path: Path) -> BinaryIO:
     try:
         return path.open("wb")
     except OSError as error:
@@ -292,8 +296,8 @@ def _replay_all(session: Session, traces: list[Trace], output: BinaryIO | None, 
     started = time.monotonic()
     total = sum(len(trace.steps) for trace in traces)
     progress = progress_bar(console, total, "replaying", "commands")
-    with progress as stepped, ThreadPoolExecutor(TRACES_AT_ONCE) as pool:
-        replayed = list(pool.map(lambda trace: session.replay(trace, stepped), traces))
+    with progress as advance, ThreadPoolExecutor(MAX_CONCURRENT_TRACES) as pool:
+        replayed = list(pool.map(lambda trace: session.replay(trace, advance), traces))
     session.close()
     seconds = time.monotonic() - started
     print_summary(console, replayed, session.listener, session.published, seconds)

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a replay prints at its end: outcomes, fullest nodes, refusals, corrections, notifications, the
-rate.
-"""
+"""The report of a replay: outcomes, fullest nodes, refusals, corrections, notifications and the rate."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -16,11 +14,11 @@ from tracker_worker.core.records import PARKED
 from tracker_worker.core.terminal import escaped
 from tracker_worker.domain.decide import Outcome
 
-MOST_ROWS = 10
+MAX_ROWS = 10
 _OUTCOMES = (*(outcome.value for outcome in Outcome), PARKED)
 
 
-class ReplayedTrace(Protocol):
+class TraceReport(Protocol):
     """A trace with its results and its fullest nodes."""
 
     @property
@@ -30,17 +28,17 @@ class ReplayedTrace(Protocol):
 
     @property
     def results(self) -> list[Result]:
-        """One result a step."""
+        """One result for each step."""
         ...
 
     @property
     def fullest(self) -> list[dict[str, Any]]:
-        """Views of its fullest nodes."""
+        """Views of the fullest nodes after the replay."""
         ...
 
 
 class Received(Protocol):
-    """What came back on the bus."""
+    """Counts of the notifications that were received, and of the corrections in them."""
 
     types: Counter[str]
     corrections: Counter[tuple[str, str]]
@@ -48,12 +46,12 @@ class Received(Protocol):
 
 def print_summary(
     console: Console,
-    replayed: Sequence[ReplayedTrace],
+    replayed: Sequence[TraceReport],
     received: Received,
     published: int,
     seconds: float,
 ) -> None:
-    """Print everything."""
+    """Print the report: tables, then a line with totals."""
     commands = sum(len(one.results) for one in replayed)
     console.print(_outcomes(replayed))
     console.print(_fullest(replayed))
@@ -63,18 +61,18 @@ def print_summary(
     if refusals:
         console.print(_counted("Refusals", ("reason",), {(r,): n for r, n in refusals.items()}))
     if received.corrections:
-        title = "Corrections of the audits"
-        console.print(_counted(title, ("what", "why"), received.corrections))
+        title = "Corrections by audits"
+        console.print(_counted(title, ("action", "reason"), received.corrections))
     counts = {(event_type,): count for event_type, count in received.types.items()}
     console.print(_counted("Notifications received", ("event type",), counts))
     console.print(
         f"{len(replayed)} traces, {commands} commands in {seconds:.1f} s"
         f" ({commands / seconds:.0f} a second, start and stop included);"
-        f" {received.types.total()} of {published} notifications came back"
+        f" {received.types.total()} of {published} notifications received"
     )
 
 
-def _outcomes(replayed: Sequence[ReplayedTrace]) -> Table:
+def _outcomes(replayed: Sequence[TraceReport]) -> Table:
     counts = Counter(
         (step.method, result.outcome)
         for one in replayed
@@ -86,12 +84,12 @@ def _outcomes(replayed: Sequence[ReplayedTrace]) -> Table:
     return table
 
 
-def _fullest(replayed: Sequence[ReplayedTrace]) -> Table:
+def _fullest(replayed: Sequence[TraceReport]) -> Table:
     table = Table("trace", "node", title="Fullest nodes at the end")
     for column in ("vcpus", "memory MB", "disk GB", "instances", "claims"):
         table.add_column(column, justify="right")
     views = [(view, _short_name(one.trace)) for one in replayed for view in one.fullest]
-    for view, name in sorted(views, key=lambda pair: fullness(pair[0]), reverse=True)[:MOST_ROWS]:
+    for view, name in sorted(views, key=lambda pair: fullness(pair[0]), reverse=True)[:MAX_ROWS]:
         table.add_row(
             _text(name),
             _text(view["name"]),
@@ -105,12 +103,12 @@ def _fullest(replayed: Sequence[ReplayedTrace]) -> Table:
 
 
 def _short_name(trace: Trace) -> str:
-    """Return the part of a trace's file name that tells it from the others of its source."""
+    """Return the distinctive part of a trace's file name."""
     return trace.path.name.split(".jsonl")[0].rsplit(".", 1)[-1].removeprefix("nova-tracker-")
 
 
 def fullness(view: dict[str, Any]) -> float:
-    """Return the used share of a node's scarcest resource."""
+    """Return the usage of a node's scarcest resource, as a fraction."""
     pairs = (("vcpus_used", "vcpus"), ("memory_mb_used", "memory_mb"), ("local_gb_used", "local_gb"))
     return max(view[used] / view[total] if view[total] else 0.0 for used, total in pairs)
 
@@ -119,14 +117,14 @@ def _counted(title: str, columns: Sequence[str], counts: dict[Any, int]) -> Tabl
     table = Table(*columns, title=title)
     table.add_column("count", justify="right")
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    for key, count in ordered[:MOST_ROWS]:
+    for key, count in ordered[:MAX_ROWS]:
         table.add_row(*map(_text, key), str(count))
-    if len(ordered) > MOST_ROWS:
-        rest = [f"and {len(ordered) - MOST_ROWS} more", *("" for _ in columns[1:])]
-        table.add_row(*rest, str(sum(count for _, count in ordered[MOST_ROWS:])))
+    if len(ordered) > MAX_ROWS:
+        rest = [f"and {len(ordered) - MAX_ROWS} more", *("" for _ in columns[1:])]
+        table.add_row(*rest, str(sum(count for _, count in ordered[MAX_ROWS:])))
     return table
 
 
 def _text(value: str) -> Text:
-    """Return what a trace or a worker says: without markup, and without what drives a terminal."""
+    """Return a text for a table cell, without markup and with its control characters escaped."""
     return Text(escaped(value))

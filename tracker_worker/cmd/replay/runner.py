@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Replays one trace through rpcapi into a worker of this process."""
+"""The replay of one trace through rpcapi to an embedded worker."""
 
 import queue
 from collections.abc import Callable, Iterable, Iterator
@@ -24,7 +24,7 @@ from tracker_worker.rpcapi import TrackerAPI
 from tracker_worker.worker.service import Worker
 from tracker_worker.worker.settings import WorkerSettings
 
-NODES_AT_ONCE = 64
+MAX_CONCURRENT_NODES = 64
 TIMEOUT_SECONDS = 120
 
 Json = dict[str, Any]
@@ -33,67 +33,66 @@ Reply = tuple[str, str | None]
 
 
 class Reader:
-    """Reads node views from SQL: what is committed before a reply is there after it. One thread's."""
+    """Reads node views from the database, where a command is committed before its reply. One thread."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self._unit_of_work = UnitOfWork(engine)
 
     def views(self, names: set[str]) -> dict[str, Json | None]:
-        """Return the views of nodes, None for one that is not tracked."""
+        """Return the views of nodes by name; None for a node that is not tracked."""
         nodes = self._unit_of_work.show(names) if names else {}
         return {n: node_view(node) if node.tracked else None for n, node in nodes.items()}
 
     def fullest(self, count: int) -> list[Json]:
-        """Return the views of the tracked nodes that have the least left of some resource, the fullest
-        first.
-        """
+        """Return the views of the `count` fullest tracked nodes, the fullest first."""
         views = self.views(set(self._unit_of_work.names())).values()
         return sorted(filter(None, views), key=fullness, reverse=True)[:count]
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Close the database connection."""
         self._unit_of_work.close()
 
 
-class Replay:
-    """One trace on its way: a step runs when its predecessors are done, up to 64 nodes at once."""
+class TraceReplay:
+    """The replay of one trace. A step is called once its predecessors are done, up to 64 nodes at a time."""
 
     def __init__(self, trace: Trace, api: TrackerAPI, reader: Reader) -> None:
         self._steps = trace.steps
         self._api = api
         self._reader = reader
-        self._waits = predecessors(trace.steps)
+        self._predecessors = predecessors(trace.steps)
         self._followers: dict[int, list[int]] = {}
-        for index, before in enumerate(self._waits):
+        for index, before in enumerate(self._predecessors):
             for earlier in before:
                 self._followers.setdefault(earlier, []).append(index)
         self._done: queue.SimpleQueue[tuple[int, Future[Reply]]] = queue.SimpleQueue()
 
-    def run(self, stepped: Callable[[int], None]) -> list[Result]:
-        """Return the result of every step; `stepped` is called with the number of steps done, on this
-        thread.
+    def run(self, advance: Callable[[int], None]) -> list[Result]:
+        """Replay the trace; return the result of each step.
+
+        Calls `advance` on this thread with the number of steps that were done since the last call.
         """
         results: dict[int, Result] = {}
-        first = [index for index, before in enumerate(self._waits) if not before]
-        with ThreadPoolExecutor(NODES_AT_ONCE) as pool:
+        first = [index for index, before in enumerate(self._predecessors) if not before]
+        with ThreadPoolExecutor(MAX_CONCURRENT_NODES) as pool:
             self._start(pool, first)
             while len(results) < len(self._steps):
-                finished = self._finished()
+                finished = self._wait_for_finished()
                 results |= self._results(finished)
-                stepped(len(finished))
+                advance(len(finished))
                 self._start(pool, self._released(finished))
         return [results[index] for index in range(len(self._steps))]
 
     def _start(self, pool: ThreadPoolExecutor, indexes: Iterable[int]) -> None:
         for index in indexes:
             future = pool.submit(self._call, self._steps[index])
-            future.add_done_callback(partial(self._note, index))
+            future.add_done_callback(partial(self._enqueue, index))
 
-    def _note(self, index: int, future: Future[Reply]) -> None:
+    def _enqueue(self, index: int, future: Future[Reply]) -> None:
         self._done.put((index, future))
 
-    def _finished(self) -> dict[int, Reply]:
-        """Wait for a step to be done, then take all that are."""
+    def _wait_for_finished(self) -> dict[int, Reply]:
+        """Wait for a reply, then return all replies that were received, by step."""
         index, future = self._done.get()
         finished = {index: future.result()}
         while not self._done.empty():
@@ -102,20 +101,20 @@ class Replay:
         return finished
 
     def _results(self, finished: dict[int, Reply]) -> dict[int, Result]:
-        """Add the views, read at once for all: no later step of these nodes has started."""
-        wanted = {index: set(self._steps[index].expect.nodes) for index in finished}
-        views = self._reader.views(set().union(*wanted.values()))
+        """Return the results of steps, with their views: no later step of these nodes has started."""
+        expected = {index: set(self._steps[index].expect.nodes) for index in finished}
+        views = self._reader.views(set().union(*expected.values()))
         return {
-            index: Result(*reply, {name: views.get(name) for name in wanted[index]})
+            index: Result(*reply, {name: views.get(name) for name in expected[index]})
             for index, reply in finished.items()
         }
 
     def _released(self, finished: Iterable[int]) -> Iterator[int]:
-        """Yield the steps that waited for these and for nothing else."""
+        """Yield the steps whose last predecessors are among these."""
         for index in finished:
             for follower in self._followers.pop(index, ()):
-                self._waits[follower].discard(index)
-                if not self._waits[follower]:
+                self._predecessors[follower].discard(index)
+                if not self._predecessors[follower]:
                     yield follower
 
     def _call(self, step: Step) -> Reply:
@@ -131,7 +130,7 @@ class Replay:
 
 
 def _text(error: Exception) -> str:
-    """Return what an exception says: oslo.messaging ends the text of a remote one with a line break."""
+    """Return the text of an exception, without the line break that oslo.messaging appends to remote ones."""
     return str(error).rstrip()
 
 
@@ -143,7 +142,10 @@ def embedded_worker(
     notifications: Any,
     failed: Callable[[], None],
 ) -> Iterator[tuple[TrackerAPI, Reader, Worker]]:
-    """Run a worker in this process, and a client of it; their queues are gone afterwards."""
+    """Run a worker in this process; yield its client, a reader of its database and the worker.
+
+    Its exchange and queues are deleted afterwards.
+    """
     with _queues(settings):
         worker = Worker(settings, engine, rpc, notifications, failed)
         api = TrackerAPI(
@@ -160,7 +162,7 @@ def embedded_worker(
 
 @contextmanager
 def _queues(settings: WorkerSettings) -> Iterator[None]:
-    """Have the queues before the first command is sent, and delete them after the last."""
+    """Declare the exchange and the queues of a worker, and delete them afterwards."""
     if settings.broker is None:
         yield
         return
@@ -174,7 +176,7 @@ def _queues(settings: WorkerSettings) -> Iterator[None]:
 
 
 def delete_queues(settings: BrokerSettings, exchange: str, queues: Iterable[str]) -> None:
-    """Delete an exchange and queues."""
+    """Delete an exchange and its queues."""
     with connect(settings, "replay") as connection, connection.channel() as channel:
         for name in queues:
             channel.queue_delete(name)

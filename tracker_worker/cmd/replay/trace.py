@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recorded event streams: read them, order them, compare what came with what was expected.
+"""Traces: reading recorded commands, ordering them, and comparing their results with the expectations.
 
-Pure but for the reading.
+Only `read_trace` does I/O.
 """
 
 import gzip
@@ -20,7 +20,7 @@ Json = dict[str, Any]
 
 
 class Expect(Struct, frozen=True, omit_defaults=True):
-    """What the recorded system answered; `claim` (what it chose) is information only."""
+    """The result in the recorded system. `claim`, the claim that it made, is not compared."""
 
     outcome: str | None = None
     reason: str | None = None
@@ -29,7 +29,7 @@ class Expect(Struct, frozen=True, omit_defaults=True):
 
 
 class Step(Struct, frozen=True):
-    """One command of a trace."""
+    """One command of a trace, and its expectations."""
 
     method: str
     args: Json
@@ -38,7 +38,7 @@ class Step(Struct, frozen=True):
 
 
 class Header(Struct, frozen=True):
-    """The first line of a trace."""
+    """The first line of a trace: its format, and the settings of the recorded system."""
 
     trace: str
     description: str = ""
@@ -54,7 +54,7 @@ class Trace(Struct, frozen=True):
 
 
 class Result(Struct, frozen=True):
-    """What became of a step, and the views of the nodes that it has expectations for."""
+    """The result of a step, with the views of the nodes for which the step has expectations."""
 
     outcome: str
     reason: str | None
@@ -64,7 +64,7 @@ class Result(Struct, frozen=True):
 def read_trace(path: Path) -> Trace:
     """Read a .jsonl or .jsonl.gz file.
 
-    Raises ValueError, naming the file and the line, where it is no trace.
+    Raises ValueError if the file is not a trace; its text names the file and the line.
     """
     opener = gzip.open if path.suffix == ".gz" else open
     number = 1
@@ -86,14 +86,14 @@ def read_trace(path: Path) -> Trace:
 
 
 def predecessors(steps: Iterable[Step]) -> list[set[int]]:
-    """Return for each step the earlier ones that it must wait for: same node, or same uuid of a node.
+    """Return for each step the earlier steps that it must wait for.
 
-    The uuid matters because two nodes cannot have one, so that a report and a removal elsewhere have an
-    order.
+    These are the last step of its node and, if the uuid of the node is known, the last step of that uuid: two
+    nodes cannot have one uuid, so the order of a report and of the removal of another node matters.
     """
     last: dict[tuple[str, str], int] = {}
     uuid_of: dict[str, str] = {}
-    waits: list[set[int]] = []
+    result: list[set[int]] = []
     for index, step in enumerate(steps):
         node = str(step.args.get("node"))
         keys = [("node", node)]
@@ -102,19 +102,19 @@ def predecessors(steps: Iterable[Step]) -> list[set[int]]:
         if step.method == "update_available_resource":
             uuid_of[node] = str(step.args.get("resources", {}).get("uuid"))
             keys.append(("uuid", uuid_of[node]))
-        waits.append({last[key] for key in keys if key in last})
+        result.append({last[key] for key in keys if key in last})
         for key in keys:
             last[key] = index
-    return waits
+    return result
 
 
 def plain_reason(text: str) -> str:
-    """Return a reason as traces have it: without the exception's prefix and final dot."""
+    """Return a reason in the form of traces: without the prefix and the full stop of Nova's exception."""
     return text.removeprefix(_PREFIX).removesuffix(".")
 
 
 def differences(expect: Expect, result: Result) -> Iterator[str]:
-    """Yield a line for each expectation that did not hold."""
+    """Yield a line for each difference from the expectations."""
     if expect.outcome is not None and expect.outcome != result.outcome:
         yield f"outcome: expected {expect.outcome}, got {result.outcome} ({result.reason})"
     if expect.reason is not None and plain_reason(expect.reason) != result.reason:
@@ -124,9 +124,10 @@ def differences(expect: Expect, result: Result) -> Iterator[str]:
 
 
 def _compare(path: str, wanted: Any, got: Any) -> Iterator[str]:
-    """Objects compare by the keys given, a count of 0 equals an absent one, everything else by equality.
+    """Yield a line for each difference.
 
-    Host cells and their pages are found by what identifies them, pools by all that is given of them.
+    Objects are compared by the expected keys, and 0 equals a missing value; other values must be equal. NUMA
+    cells are matched by id, their pages by size, and PCI pools by all expected keys.
     """
     if wanted == 0 and got is None:
         return
@@ -155,7 +156,7 @@ def _compare_by(path: str, key: str, wanted: list[Json], got: list[Json]) -> Ite
 
 
 def _compare_pools(path: str, wanted: list[Json], got: list[Json]) -> Iterator[str]:
-    """Sum the pools over the keys that are given."""
+    """Compare the sums of the counts of pools that have the same values of the expected keys."""
     counts: Counter[str] = Counter()
     keys: dict[str, Json] = {}
     for pool in wanted:
