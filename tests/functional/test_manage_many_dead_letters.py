@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""tracker-worker-manage dead-letter, for many letters at once: filters, counts, the account of a long run."""
+"""tracker-worker-manage dead-letter, for many letters at once: filters, counts, the results of a long run."""
 
 import json
 import sys
@@ -77,7 +77,7 @@ class Published:
 
 
 def replay(bench, capsys, publish, wanted=None, **options):
-    """Run a replay of all that is wanted: its exit code, its account, and what it says on standard error."""
+    """Run a replay of all that is wanted: its exit code, its results, and its standard error."""
     args = SimpleNamespace(**({"force": False, "dry_run": False, "format": "json"} | options))
     capsys.readouterr()
     code = dead_letter_replay.replay_selected(
@@ -250,8 +250,8 @@ def test_all_that_are_chosen_are_replayed_in_the_order_of_each_node(bench, park,
     bench.track(NODE, OTHER_NODE)
     park(*[FAILED, command("build_failed", node=OTHER_NODE)] * 8)
     publish = Published(bench)
-    code, account, err = replay(bench, capsys, publish)
-    assert (code, account, err) == (0, {"published": 16}, "")
+    code, results, err = replay(bench, capsys, publish)
+    assert (code, results, err) == (0, {"published": 16}, "")
     assert states(bench) == {"replayed": 16}
     letters = {row["id"]: row for row in bench.rows(DEAD_LETTERS)}
     replayed = [letters[event.removesuffix(".1")] for event in publish.events]
@@ -266,20 +266,20 @@ def test_what_may_do_harm_or_cannot_be_replayed_is_left_and_counted(bench, park,
     bench.deliver_body(encode("build_failed", {"node": NODE, "no": 1, "event_id": "bad"}))
     bench.deliver_body(b"not JSON")
     bench.run()
-    code, account, err = replay(bench, capsys, Published(bench))
+    code, results, err = replay(bench, capsys, Published(bench))
     assert code == 1
-    assert account == {"published": 1, "needs --force": 1, "was not kept verbatim": 2}
+    assert results == {"published": 1, "needs --force": 1, "was not kept verbatim": 2}
     assert "not replayed: 3 of 4; 'dead-letter replay ID' shows the reason for each" in err
     assert states(bench) == {"replayed": 1, "parked": 3}
-    code, account, _ = replay(bench, capsys, Published(bench), force=True)
-    assert account == {"published": 1, "was not kept verbatim": 2}
+    code, results, _ = replay(bench, capsys, Published(bench), force=True)
+    assert results == {"published": 1, "was not kept verbatim": 2}
 
 
 def test_a_dry_run_of_a_replay_publishes_nothing(bench, park, capsys):
     bench.track()
     park(*[FAILED] * 3)
-    code, account, _ = replay(bench, capsys, lambda _one: None, dry_run=True)
-    assert (code, account) == (0, {"would be published": 3})
+    code, results, _ = replay(bench, capsys, lambda _one: None, dry_run=True)
+    assert (code, results) == (0, {"would be published": 3})
     assert states(bench) == {"parked": 3}
 
 
@@ -288,8 +288,8 @@ def test_what_is_parked_again_is_not_replayed_for_ever(bench, park, capsys):
     bench.track()
     park(*[FAILED] * 4)
     publish = Published(bench, wrongly=True)
-    _, account, _ = replay(bench, capsys, publish, Wanted("parked", WRONG))
-    assert account == {"published": 4}
+    _, results, _ = replay(bench, capsys, publish, Wanted("parked", WRONG))
+    assert results == {"published": 4}
     assert states(bench) == {"replayed": 4, "parked": 4}
 
 
@@ -297,8 +297,8 @@ def test_an_interrupted_replay_tells_what_is_done_and_is_repeated(bench, park, c
     bench.track()
     park(*[FAILED] * 5)
     publish = Published(bench, fails_at=2, error=KeyboardInterrupt())
-    code, account, err = replay(bench, capsys, publish)
-    assert (code, account) == (130, {"published": 2})
+    code, results, err = replay(bench, capsys, publish)
+    assert (code, results) == (130, {"published": 2})
     assert "interrupted after 2 of 5 letters" in err
     again = Published(bench)
     assert replay(bench, capsys, again)[:2] == (0, {"published": 3})
@@ -315,12 +315,12 @@ def test_what_was_published_and_is_not_settled_is_published_as_the_same_event(be
     assert first == second and len(first) == 3
 
 
-def test_a_broker_that_goes_away_ends_a_replay_with_its_account(bench, park, capsys):
+def test_a_broker_that_goes_away_ends_a_replay_with_its_summary(bench, park, capsys):
     bench.track()
     park(*[FAILED] * 5)
     gone = exceptions.TrackerUnavailable("the broker is gone")
-    code, account, err = replay(bench, capsys, Published(bench, fails_at=3, error=gone))
-    assert (code, account) == (1, {"published": 3})
+    code, results, err = replay(bench, capsys, Published(bench, fails_at=3, error=gone))
+    assert (code, results) == (1, {"published": 3})
     assert "2 of 5 not published: the broker is gone" in err
 
 

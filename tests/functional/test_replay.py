@@ -87,7 +87,7 @@ def test_output_has_a_line_for_each_command(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"trace": "other/1"}', '{"trace": "tracker-worker/1"}\n{'])
-def test_what_is_no_trace_is_named_with_its_line(tmp_path: Path, text: str) -> None:
+def test_invalid_trace_is_named_with_its_line(tmp_path: Path, text: str) -> None:
     path = tmp_path / "bad.jsonl"
     path.write_text(text)
     result = replay(path)

@@ -99,8 +99,8 @@ def _named_transport(option: str, url: str) -> Iterator[None]:
     try:
         yield
     except oslo_messaging.DriverLoadFailure as error:
-        said = redacted(str(error.ex), secrets_of(url))
-        raise ValueError(f"{where}: {said}; {_FOR_RABBITMQ}") from None
+        text = redacted(str(error.ex), secrets_of(url))
+        raise ValueError(f"{where}: {text}; {_FOR_RABBITMQ}") from None
     except ImportError as error:
         raise ValueError(f"{where}: {error}; {_FOR_RABBITMQ}") from None
     except (oslo_messaging.InvalidTransportURL, ValueError, cfg.Error):

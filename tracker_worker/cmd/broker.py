@@ -28,11 +28,11 @@ def connected(
         finally:
             close_connection(connection)
     except CONNECTION_ERRORS as error:
-        said = driver_text(error, secrets_of(*settings.urls))
-        is_right = isinstance(error, amqp.AccessRefused) and "access to" in said
+        text = driver_text(error, secrets_of(*settings.urls))
+        is_permission_missing = isinstance(error, amqp.AccessRefused) and "access to" in text
         hint = (
             "give the user configure, write and read: rabbitmqctl set_permissions"
-            if is_right
+            if is_permission_missing
             else f"see {option}"
         )
-        raise CommandFailed(f"RabbitMQ at {settings.name} cannot be used: {said}; {hint}") from error
+        raise CommandFailed(f"RabbitMQ at {settings.name} cannot be used: {text}; {hint}") from error

@@ -82,11 +82,11 @@ def unreachable(conf: cfg.ConfigOpts) -> list[str]:
     """Return a line if compute managers cannot reach a worker with this configuration, with the reason."""
     if not conf.transport_url.startswith(opts.TRANSPORT_URL):
         return []
-    said = f"[DEFAULT] transport_url = {opts.TRANSPORT_URL}"
+    reason = f"[DEFAULT] transport_url = {opts.TRANSPORT_URL}"
     if not is_transport_configured(conf):
         files = ", ".join(conf.config_file) or "no configuration file was found or given"
-        said = f"[DEFAULT] transport_url is not set ({files})"
-    return [f"{said}: nothing outside of the worker's own process can reach it"]
+        reason = f"[DEFAULT] transport_url is not set ({files})"
+    return [f"{reason}: nothing outside of the worker's own process can reach it"]
 
 
 def unwritable_log(conf: cfg.ConfigOpts, program: str) -> list[str]:

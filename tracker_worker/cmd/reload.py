@@ -20,17 +20,17 @@ def reload_options(conf: cfg.ConfigOpts) -> None:
 
     An error is logged in one line, and all options and loggers keep their state. Never raises.
     """
-    said = io.StringIO()
+    printed = io.StringIO()
     try:
         # oslo.config prints the error of an option that the command line has too, and exits. Only this call
         # is redirected: a new logging configuration may create a handler on sys.stderr.
-        with redirect_stderr(said):
+        with redirect_stderr(printed):
             check_files(conf)
         unknown = unknown_options(conf)
         with _all_or_nothing(conf):
             changed = conf.mutate_config_files()
     except (Exception, SystemExit) as error:
-        text = said.getvalue().strip() or configuration_text(error)
+        text = printed.getvalue().strip() or configuration_text(error)
     else:
         LOG.info("Options changed: %s", ", ".join(name for _, name in changed) or "none")
         for text in unknown:

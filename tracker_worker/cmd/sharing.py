@@ -100,9 +100,9 @@ def _agree(engine: sa.Engine, shared: SharedSettings) -> None:
 
 def refusal(wrong: list[Difference]) -> str:
     """Return why a worker does not start, and how to correct it."""
-    said = "; ".join(map(str, wrong))
+    text = "; ".join(map(str, wrong))
     return (
-        f"{said}: this worker would consume other queues than the clients publish to. Give this worker the "
+        f"{text}: this worker would consume other queues than the clients publish to. Give this worker the "
         f"value of the database. To change the value for all: stop the clients, let the workers empty the "
         f"queues, stop the workers, set the new value everywhere and run '{ACCEPT}'"
     )

@@ -82,8 +82,8 @@ class Checks(upgradecheck.UpgradeCommands):
                     if is_write_refused(error):
                         raise
                     # Most likely a session has locked a table: workers wait for the lock.
-                    said = bootstrap.database_text(self._conf, error)
-                    return Result(Code.WARNING, f"It is unknown whether the user may write: {said}")
+                    text = bootstrap.database_text(self._conf, error)
+                    return Result(Code.WARNING, f"It is unknown whether the user may write: {text}")
         except CommandFailed as error:
             return Result(Code.FAILURE, str(error))
         return Result(Code.SUCCESS)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a configuration says without effect is found, and nothing that has an effect is."""
+"""Options without effect are reported, and options with an effect are not."""
 
 import re
 from pathlib import Path
@@ -54,7 +54,7 @@ def configured(tmp_path):
     ],
     ids=["misspelt", "with a dash", "misspelt group", "another group's", "removed", "foreign group"],
 )
-def test_unknown_option_is_named_with_its_file_and_what_was_meant(configured, tmp_path, text, what, hint):
+def test_unknown_option_is_named_with_its_file_and_a_suggestion(configured, tmp_path, text, what, hint):
     (line,) = misconfiguration.unknown_options(configured(f"[DEFAULT]\n{text}"))
     assert line == f"{tmp_path / 'worker.conf'}: the {what} is unknown and has no effect; {hint}"
 
@@ -76,7 +76,7 @@ def test_unknown_options_of_a_directory_are_found_too(tmp_path):
     ],
     ids=["group in capitals", "former name", "another transport's", "library's"],
 )
-def test_known_option_is_not_called_unknown(configured, text):
+def test_known_option_is_not_reported(configured, text):
     assert misconfiguration.unknown_options(configured(text)) == []
 
 
@@ -106,7 +106,7 @@ def test_sample_has_no_unknown_option_and_shows_the_defaults_of_a_worker(configu
     assert ("oslo_messaging_notifications", "driver", "messagingv2") in shown
 
 
-def test_worker_without_a_transport_url_is_unreachable_and_told_which_files_were_read(configured, tmp_path):
+def test_worker_without_a_transport_url_is_unreachable_and_its_files_are_named(configured, tmp_path):
     (line,) = misconfiguration.unreachable(configured(""))
     assert line.startswith(f"[DEFAULT] transport_url is not set ({tmp_path / 'worker.conf'})")
     conf = a_configuration([])
@@ -114,7 +114,7 @@ def test_worker_without_a_transport_url_is_unreachable_and_told_which_files_were
     assert "no configuration file was found" in misconfiguration.unreachable(conf)[0]
 
 
-def test_worker_on_fake_is_unreachable_though_somebody_has_asked_for_it(configured):
+def test_worker_whose_transport_url_is_fake_is_unreachable(configured):
     conf = configured("[DEFAULT]\ntransport_url = fake://\n")
     assert misconfiguration.is_transport_configured(conf)
     assert misconfiguration.unreachable(conf)[0].startswith("[DEFAULT] transport_url = fake://: nothing")
@@ -128,7 +128,7 @@ def test_files_of_tls_without_ssl_have_no_effect(configured):
     assert misconfiguration.without_effect(configured(RABBIT)) == []
 
 
-def test_files_of_tls_have_an_effect_where_the_url_turns_it_on(configured):
+def test_files_of_tls_have_an_effect_if_the_url_turns_it_on(configured):
     text = RABBIT.replace("1/", "1/?ssl=true")
     conf = configured(f"{text}[oslo_messaging_rabbit]\nssl_ca_file = /ca.pem\n")
     assert misconfiguration.without_effect(conf) == []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Signals are handled in order while the main thread waits for something."""
+"""Signals are handled in order while the main thread waits."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from tracker_worker.cmd.signals import FAILED, HANDLED, Signals
 
 @pytest.fixture
 def reactions():
-    """The signals that were reacted to, in order."""
+    """The signals that were handled, in order."""
     return []
 
 
@@ -29,18 +29,18 @@ def send(*numbers):
         os.kill(os.getpid(), number)
 
 
-def test_signals_before_the_end_are_reacted_to_in_order(signals, reactions):
+def test_signals_before_the_end_are_handled_in_order(signals, reactions):
     send(signal.SIGUSR1, signal.SIGHUP, signal.SIGUSR2, signal.SIGTERM, signal.SIGHUP)
     assert signals.wait_for_end() == signal.SIGTERM
     assert reactions == [signal.SIGUSR1, signal.SIGHUP, signal.SIGUSR2]
 
 
-def test_failure_is_an_end(signals):
+def test_failure_ends_the_wait(signals):
     signals.post(FAILED)
     assert signals.wait_for_end() == FAILED
 
 
-def test_signals_during_an_action_are_reacted_to_before_it_is_done(signals):
+def test_signals_during_an_action_are_handled_before_it_is_done(signals):
     seen = threading.Event()
     signals = Signals(lambda _number: seen.set())
     send(signal.SIGTERM, signal.SIGHUP)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The last line of defence: no log record and no traceback shows a secret, whatever a library says."""
+"""No log record and no traceback contains a secret, even if a library logs one."""
 
 import io
 import logging
@@ -17,7 +17,7 @@ SECRET = "planted-secret"
 
 @pytest.fixture(autouse=True)
 def kept_process(monkeypatch):
-    """Put back what is set for the whole process."""
+    """Restore the hooks that are set for the whole process."""
     factory = logging.getLogRecordFactory()
     logging.setLogRecordFactory(logging.LogRecord)  # Programs that ran in this process have set their own.
     monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
@@ -52,7 +52,7 @@ def test_message_and_arguments_are_logged_without_secret(logger):
     assert SECRET not in logger.text()
 
 
-def test_arguments_that_do_not_fit_are_logged_without_secret(logger, capsys):
+def test_arguments_that_do_not_match_the_format_are_logged_without_secret(logger, capsys):
     logger.warning("connecting %d", SECRET)
     assert SECRET not in logger.text() + capsys.readouterr().err
 
@@ -70,7 +70,7 @@ def test_traceback_is_logged_without_secret(logger):
 
 
 def test_error_that_is_being_handled_is_logged_without_secret(logger):
-    """oslo.log adds it to a line that does not name it."""
+    """oslo.log appends it to the line."""
     try:
         raise OSError(f"cannot resolve {SECRET}")
     except OSError:
@@ -79,7 +79,7 @@ def test_error_that_is_being_handled_is_logged_without_secret(logger):
     assert SECRET not in logger.text()
 
 
-def test_what_drives_a_terminal_is_logged_escaped(logger):
+def test_control_characters_are_logged_escaped(logger):
     try:
         raise ValueError("\x9b31m")
     except ValueError:
@@ -89,7 +89,7 @@ def test_what_drives_a_terminal_is_logged_escaped(logger):
     assert "u000a" not in logger.text()
 
 
-def test_other_records_are_logged_as_they_are(logger):
+def test_other_records_are_logged_unchanged(logger):
     try:
         raise OSError("no route")
     except OSError:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Traces: what is read, which step waits for which, and how expectations are compared."""
+"""Traces: reading, the order of steps, and the comparison with expectations."""
 
 import gzip
 import json
@@ -52,13 +52,13 @@ def test_a_trace_is_read(tmp_path, name):
         ([HEADER, {"method": "x", "args": {}}, "{\n"], "line 3"),
     ],
 )
-def test_what_is_no_trace_is_named_with_its_line(tmp_path, lines, where):
+def test_invalid_trace_is_named_with_its_line(tmp_path, lines, where):
     path = written(tmp_path / "bad.jsonl", *lines)
     with pytest.raises(ValueError, match=f"bad.jsonl, {where}"):
         read_trace(path)
 
 
-def test_a_file_that_is_cut_or_absent_is_named(tmp_path):
+def test_truncated_or_missing_file_is_named(tmp_path):
     path = written(tmp_path / "cut.jsonl.gz", HEADER, *[HEADER] * 100)
     path.write_bytes(path.read_bytes()[:-20])
     for name in ("cut.jsonl.gz", "absent.jsonl"):
@@ -72,7 +72,7 @@ def test_a_step_waits_for_the_one_before_it_on_its_node():
     ]  # fmt: skip
 
 
-def test_a_report_waits_for_whatever_else_concerned_its_uuid():
+def test_a_report_waits_for_the_last_step_of_its_uuid():
     steps = [report("a", "u"), step("a", "remove_node"), report("b", "u"), step("b")]
     assert predecessors(steps) == [set(), {0}, {1}, {2}]
 
@@ -111,7 +111,7 @@ def test_every_difference_is_named():
 
 
 def found(wanted, got):
-    """The differences between what is wanted of a node and what it is."""
+    """The differences between an expected node view and the actual one."""
     return list(differences(Expect(nodes={"n": wanted}), Result("applied", None, {"n": got})))
 
 
@@ -131,10 +131,10 @@ CELLS = [
         ([{"id": 7, "cpu_usage": 1}], ["n.numa_topology.cells[7]"]),
     ],
 )
-def test_cells_and_pages_are_found_by_what_identifies_them(cells, differences):
-    told = found({"numa_topology": {"cells": cells}}, {"numa_topology": {"cells": CELLS}})
-    assert len(told) == len(differences)
-    assert all(part in line for part, line in zip(differences, told, strict=True))
+def test_cells_are_matched_by_id_and_pages_by_size(cells, differences):
+    lines = found({"numa_topology": {"cells": cells}}, {"numa_topology": {"cells": CELLS}})
+    assert len(lines) == len(differences)
+    assert all(part in line for part, line in zip(differences, lines, strict=True))
 
 
 POOLS = [
@@ -156,6 +156,6 @@ VFS = {"dev_type": "type-VF", "numa_node": 0}
     ],
 )
 def test_pools_are_summed_over_the_keys_given(pools, differences):
-    told = found({"pci_device_pools": pools}, {"pci_device_pools": POOLS})
-    assert len(told) == len(differences)
-    assert all(part in line for part, line in zip(differences, told, strict=True))
+    lines = found({"pci_device_pools": pools}, {"pci_device_pools": POOLS})
+    assert len(lines) == len(differences)
+    assert all(part in line for part, line in zip(differences, lines, strict=True))
