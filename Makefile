@@ -18,7 +18,8 @@ endif
 
 # Two processes run the tests faster than one, where there are two processors.
 # `make PYTESTFLAGS=... test` adds options.
-PYTEST := $(BIN)/pytest $(if $(filter-out 1,$(shell nproc)),-n 2) $(PYTESTFLAGS)
+PYTESTOPTIONS = $(if $(filter-out 1,$(shell nproc)),-n 2) $(PYTESTFLAGS)
+PYTEST := $(BIN)/pytest $(PYTESTOPTIONS)
 
 # Root gets the servers of the integration tests by itself. Where they cannot be had, those tests are skipped
 # and pytest's last lines say so.
@@ -29,7 +30,7 @@ TEST_PACKAGES := $(if $(filter 0,$(shell id -u)),tools/install-test-packages || 
 
 .PHONY: help
 help: ## list these targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 .PHONY: demo
 demo: .venv/installed ## replay the small traces through a worker of its own: no broker, no set-up
@@ -54,6 +55,20 @@ faults: .venv/installed-test ## run faults under load on real servers, in CI's s
 integration: .venv/installed-test ## run the tests against real servers only
 	@$(TEST_PACKAGES)
 	@$(PYTEST) tests/integration
+
+# SQLAlchemy 2.0 has an environment of its own: pip installs a newer one into .venv.
+SQLALCHEMY20 := .tox/sqlalchemy-2.0
+
+.PHONY: test-sqlalchemy20
+test-sqlalchemy20: .venv/installed-test $(SQLALCHEMY20)/installed ## run the tests of SQL on SQLAlchemy 2.0
+	@$(TEST_PACKAGES)
+	@$(SQLALCHEMY20)/bin/pytest $(PYTESTOPTIONS) @tests/sql.txt
+
+$(SQLALCHEMY20)/installed: pyproject.toml
+	@echo "==> installing tracker-worker and SQLAlchemy 2.0 into $(SQLALCHEMY20)"
+	@$(PYTHON) -m venv $(SQLALCHEMY20)
+	@$(SQLALCHEMY20)/bin/pip --disable-pip-version-check install -qq --editable '.[test]' 'SQLAlchemy==2.0.*'
+	@touch $@
 
 .PHONY: chaos
 chaos: .venv/installed-test ## run simulation and faults in their full sizes: more than an hour

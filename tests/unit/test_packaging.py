@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 WORKERS_OWN = ("SQLAlchemy", "alembic", "brotli", "oslo.db", "oslo.upgradecheck", "requests", "rich")
+SQLALCHEMY = re.compile(r"SQLAlchemy==(\d+\.\d+)\.\*")
 ROOT = Path(__file__).resolve().parents[2]
 SET_UP_AND_ASK_PBR = """
 import runpy, setuptools
@@ -52,6 +53,35 @@ def project() -> dict[str, Any]:
     with (ROOT / "pyproject.toml").open("rb") as file:
         table: dict[str, Any] = tomllib.load(file)["project"]
     return table
+
+
+def test_oldest_supported_sqlalchemy_is_the_one_that_tox_and_make_install(project: dict[str, Any]) -> None:
+    (bound,) = [each for each in project["optional-dependencies"]["worker"] if each.startswith("SQLAlchemy")]
+    oldest = re.fullmatch(r"SQLAlchemy>=(\d+\.\d+)\.\d+", bound)
+    assert oldest is not None
+    tried = {name: set(SQLALCHEMY.findall((ROOT / name).read_text())) for name in ("tox.ini", "Makefile")}
+    assert tried == {"tox.ini": {oldest[1]}, "Makefile": {oldest[1]}}
+
+
+def test_tests_of_sql_exist() -> None:
+    """A test that was renamed fails here, and not only in CI."""
+    paths = (ROOT / "tests" / "sql.txt").read_text().split()
+    missing = [path for path in paths if not is_test(*path.partition("::")[::2])]
+    assert paths and not missing
+
+
+def is_test(path: str, name: str) -> bool:
+    file = ROOT / path
+    return f"\ndef {name}(" in file.read_text() if name else file.exists()
+
+
+def test_ci_runs_the_tests_of_sql_on_the_oldest_sqlalchemy_before_all_tests() -> None:
+    for name in ("tox.ini", "Makefile"):
+        assert "@tests/sql.txt" in (ROOT / name).read_text()
+    commands = (ROOT / ".ci" / "run").read_text().splitlines()
+    assert commands[-1] == "make test PYTESTFLAGS=--no-skips"
+    assert "make test-sqlalchemy20 PYTESTFLAGS=--no-skips" in commands[:-1]
+    assert "run: .ci/run" in (ROOT / ".github" / "workflows" / "ci.yml").read_text()
 
 
 def run_without(extra: list[str], code: str) -> "subprocess.CompletedProcess[str]":
