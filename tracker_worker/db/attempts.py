@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attempts: how often each redelivered event was in flight when a worker crashed, until it is settled.
 
-Their ids are made of the bytes of the messages. Each change may be committed again after a commit whose
-answer was lost.
+An event's key here is a hash of the bytes of its message. Every change is idempotent: the caller repeats a
+commit whose outcome it does not know.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,13 +21,13 @@ _DEFERRED = (ATTEMPTS.c.event_id == sa.bindparam("key"), ATTEMPTS.c.begun == sa.
 
 
 def find(connection: sa.Connection, event_ids: Iterable[str]) -> dict[str, Attempts]:
-    """Return the attempts of those of these events that have any: one statement."""
+    """Return the recorded attempts by event; events without attempts are left out. One statement."""
     rows = connection.execute(_FIND, as_ids(event_ids))
     return {row.event_id: Attempts(row.begun, row.decoded) for row in rows}
 
 
 def record(connection: sa.Connection, attempts: Mapping[str, Attempts]) -> None:
-    """Record the attempts of events, unless more are recorded: three statements."""
+    """Record the attempts of events; a higher number that is recorded already stays. Three statements."""
     recorded = find(connection, attempts)
     forget(connection, attempts)
     kept = {key: max(new, recorded.get(key, NO_ATTEMPTS)) for key, new in attempts.items()}
@@ -36,9 +36,9 @@ def record(connection: sa.Connection, attempts: Mapping[str, Attempts]) -> None:
 
 
 def take_back(connection: sa.Connection, event_ids: Iterable[str], begun: Attempts, before: Attempts) -> None:
-    """Record `before` again for the events whose last attempt is `begun`: one statement.
+    """Reset the attempts of the events that are recorded as `begun` to `before`: one statement.
 
-    More attempts than that are another worker's, and stay.
+    If another worker has recorded more attempts since, its number stays.
     """
     change: sa.Update | sa.Delete = sa.delete(ATTEMPTS)
     if before.begun:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Statements for any number of ids or rows, of constant text: what differs between databases is here.
+"""Statements of constant text for any number of ids or rows, and their differences between databases.
 
-A list of ids is one JSON parameter. SQLite takes rows with executemany: in process that is the fastest. A
-server gets them as one JSON parameter too: one round trip, and a fifth of the client's time that executemany
-or arrays take there.
+A list of ids is one JSON parameter. Rows go to SQLite with executemany, which is the fastest in process. Rows
+go to a server as one JSON parameter: that takes one round trip, and a fifth of the client's CPU time that
+executemany or arrays take.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,17 +20,17 @@ from tracker_worker.db import json_table
 Row = Mapping[str, Any]
 
 MAX_PACKET = "max_allowed_packet"
-"""Under which name a connection to MariaDB knows how long a statement may be, in bytes."""
+"""The key in `Connection.info` of MariaDB's limit for the length of a statement, in bytes."""
 _STATEMENT_BYTES = 16 * 1024
-"""More than any statement is long without its rows."""
+"""Upper bound for the length of a statement without its rows."""
 _ESCAPED = "\0\n\r\x1a\"'\\"
-"""What the driver for MariaDB writes with a backslash before it."""
+"""The characters that PyMySQL escapes with a backslash."""
 
 
 class RowsTooLarge(Exception):
-    """The server takes no statement as long as these rows make it: fewer at once, or they cannot be written.
+    """The statement with these rows is longer than the server accepts. Fewer rows at once may fit.
 
-    The text names no value.
+    The text contains no value of a row.
     """
 
 
@@ -57,7 +57,7 @@ def _elements_in_mariadb(element: _Elements, compiler: SQLCompiler, **how: Any) 
 
 
 class _Uuids(_Elements):
-    """The elements of a JSON list of uuids, of which none is longer than a uuid."""
+    """The elements of a JSON list of uuids; an element may be as long as a uuid at most."""
 
     inherit_cache = True
 
@@ -70,24 +70,24 @@ def _uuids_in_mariadb(element: _Uuids, compiler: SQLCompiler, **how: Any) -> str
 IDS = _Elements(sa.bindparam("ids", type_=sa.Text)).table_valued("value")
 """The texts in the parameter `ids` as rows of one column, `value`."""
 TEXT_IDS = sa.select(IDS.c.value)
-"""The texts in the parameter `ids`, for `IN` where no index is to be used; `as_ids` makes the parameter."""
+"""The texts in the parameter `ids`, for `IN` where no index is needed; `as_ids` makes the parameter."""
 UUID_IDS = sa.select(_Uuids(sa.bindparam("ids", type_=sa.Text)).table_valued("value").c.value)
 """The same, for uuids and `NOT IN`."""
 
 
 def as_ids(ids: Iterable[str]) -> dict[str, str]:
-    """Return ids as the one parameter that gives a statement the same shape for any number of them."""
+    """Return ids as one JSON parameter, so that the statement's text does not depend on their number."""
     return {"ids": json.encode(list(ids)).decode()}
 
 
 def select(key: sa.Column[str], *columns: sa.Column[Any]) -> sa.Select[Any]:
-    """Return the query for columns, else all, of the rows whose key is among `ids`.
+    """Return the query for the given columns, or all columns, of the rows whose key is among `ids`.
 
-    An id that is named twice has its row twice.
+    An id that is given twice returns its row twice.
     """
     table = key.table
     query = sa.select(*(columns or (table,))).select_from(IDS.join(table, key == IDS.c.value))
-    # What MariaDB knows of a table's size is old at times, and then it would read all of it.
+    # With outdated statistics MariaDB takes the table for small, and would scan it.
     return query.prefix_with("STRAIGHT_JOIN", dialect="mysql").with_hint(
         table, json_table.use_index(key), "mysql"
     )
@@ -123,7 +123,7 @@ def delete_ids(key: sa.Column[str]) -> ByIds:
 
 
 class Bulk:
-    """A statement for many rows: for each row, and for all rows at once on PostgreSQL and on MariaDB.
+    """A statement for many rows, `each` for SQLite, `at_once` for PostgreSQL and `joined` for MariaDB.
 
     `execute` runs on the connection's thread and raises what the connection raises, and RowsTooLarge.
     """
@@ -154,25 +154,26 @@ class Bulk:
         return result.rowcount
 
     def _fitting(self, connection: sa.Connection, rows: Sequence[Row]) -> str:
-        """Return rows as JSON, in the order in which MariaDB shall lock them.
+        """Return rows as JSON, in the order in which MariaDB locks them. Raises RowsTooLarge.
 
-        A packet that is too long would end the connection, which looks like a server that is away.
+        MariaDB closes the connection at a packet that is too long. The client could not distinguish that from
+        a server that is down.
         """
         if order := self._order:
             rows = sorted(rows, key=lambda row: row[order])
         encoded = self._encode(rows)
         most = connection.info[MAX_PACKET] - _STATEMENT_BYTES
-        if 4 * len(encoded) > most:  # A character has four bytes at most, and one that is escaped two.
+        if 4 * len(encoded) > most:  # A character takes at most four bytes, an escaped one two.
             size = len(encoded.encode()) + sum(map(encoded.count, _ESCAPED))
             if size > most:
                 raise RowsTooLarge(f"{len(rows)} rows are {size} bytes, {MAX_PACKET} leaves {most}: raise it")
         return encoded
 
     def _encode(self, rows: Sequence[Row]) -> str:
-        """Return rows as JSON, in which JSON values are texts.
+        """Return rows as JSON; values of JSON columns are encoded once more, as strings.
 
-        PostgreSQL undoes the escapes of all that it takes apart, and a text of its cannot hold a NUL. MariaDB
-        takes JSON apart to 32 levels only.
+        Otherwise PostgreSQL would decode the escapes inside these values, and its texts cannot hold a NUL.
+        MariaDB parses JSON to 32 levels only.
         """
         if self._json:
             rows = [{**row, **{name: _text(row[name]) for name in self._json}} for row in rows]
@@ -180,9 +181,9 @@ class Bulk:
 
 
 def insert(table: sa.Table, columns: Iterable[str]) -> Bulk:
-    """Return the insert of rows that have these columns; generated ids follow the order of the rows.
+    """Return the insert of rows with these columns; generated ids follow the order of the rows.
 
-    A column that is not among these gets its default, which may be the database's clock.
+    Other columns get their defaults, which may be the database's clock.
     """
     names = {name: table.c[name] for name in columns}
     rows = _recordset(names)
@@ -192,9 +193,9 @@ def insert(table: sa.Table, columns: Iterable[str]) -> Bulk:
 
 
 def update(table: sa.Table, by: Sequence[str], columns: Iterable[str], *, locked: bool = False) -> Bulk:
-    """Return the update of columns where the columns `by` hold a row's values, under their names after `b_`.
+    """Return the update of columns in the rows whose columns `by` equal a row's fields of the prefix `b_`.
 
-    `locked`: rows are locked in the order of the first of these, so that two writers cannot deadlock.
+    `locked`: rows are locked in the order of the first column of `by`, so that two writers cannot deadlock.
     """
     names = {name: table.c[name] for name in columns}
     keys = {f"b_{name}": table.c[name] for name in by}
@@ -202,7 +203,7 @@ def update(table: sa.Table, by: Sequence[str], columns: Iterable[str], *, locked
     rows: sa.FromClause = _recordset(keys | names)
     first, column = next(iter(keys.items()))
     if locked:
-        # An UPDATE ... FROM takes rows in whatever order its join finds them.
+        # UPDATE ... FROM would lock rows in the order of its join, which is not defined.
         query = sa.select(rows).join(table, column == rows.c[first]).order_by(column)
         rows = query.with_for_update(of=table).cte("locked")
     at_once = sa.update(table).values({name: _value(rows, name, column) for name, column in names.items()})
@@ -212,7 +213,7 @@ def update(table: sa.Table, by: Sequence[str], columns: Iterable[str], *, locked
 
 
 def delete(table: sa.Table, by: Sequence[str]) -> Bulk:
-    """Return the delete where the columns `by` hold a row's values, under their names after `b_`."""
+    """Return the delete of the rows whose columns `by` equal a row's fields of the prefix `b_`."""
     keys = {f"b_{name}": table.c[name] for name in by}
     rows = _recordset(keys)
     at_once = sa.delete(table).where(*(column == rows.c[name] for name, column in keys.items()))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The database's clock, in SQL. Hosts whose clocks differ agree on it."""
+"""The database's clock, in SQL. All hosts use it, so that their own clocks may differ."""
 
 from datetime import datetime
 from typing import Any
@@ -11,16 +11,16 @@ from sqlalchemy.sql.functions import FunctionElement
 
 
 class Seconds(FunctionElement[float]):
-    """Seconds since 1970 when the expression is evaluated: not when the transaction began."""
+    """Seconds since 1970 at the time of evaluation, not at the start of the transaction."""
 
     type = sa.Double()
     inherit_cache = True
 
 
 class UtcNow(FunctionElement[datetime]):
-    """UTC without a zone, in the resolution of the database: microseconds, on SQLite milliseconds.
+    """The current UTC time without a zone, in microseconds; on SQLite in milliseconds.
 
-    Not the time at which the transaction began. All rows of one statement may have the same.
+    The time of evaluation, not of the start of the transaction. Rows of one statement may have the same time.
     """
 
     type = sa.DateTime()
@@ -44,7 +44,7 @@ def _seconds_of_mariadb(_element: Seconds, _compiler: SQLCompiler, **_how: Any) 
 
 @compiles(UtcNow)
 def _utc_of_sqlite(_element: UtcNow, _compiler: SQLCompiler, **_how: Any) -> str:
-    # With six digits, as SQLAlchemy writes times here: they are compared as texts.
+    # Six digits, as SQLAlchemy writes them: SQLite compares times as texts.
     return "(strftime('%Y-%m-%d %H:%M:%f', julianday('now')) || '000')"
 
 
@@ -55,5 +55,5 @@ def _utc_of_postgresql(_element: UtcNow, _compiler: SQLCompiler, **_how: Any) ->
 
 @compiles(UtcNow, "mysql")
 def _utc_of_mariadb(_element: UtcNow, _compiler: SQLCompiler, **_how: Any) -> str:
-    # Not SYSDATE(): replicas that repeat the statement have to write the same.
+    # SYSDATE() would differ on a replica with statement-based replication.
     return "UTC_TIMESTAMP(6)"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One connection for one thread, opened when it is needed and given up on any error."""
+"""A connection for one thread: opened at the first transaction, released after an error."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from tracker_worker.db.store import StaleNode
 
 
 class LazyConnection:
-    """A thread's way to the database. Raises what the engine raises."""
+    """A connection of one thread, opened at its first transaction. Raises what the engine raises."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
@@ -19,9 +19,10 @@ class LazyConnection:
 
     @contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
-        """Run the block in a transaction: committed at its end, rolled back on any error.
+        """Run the block in a transaction: commit at its end, roll back on any error.
 
-        An error that is the server's trouble costs the connection: the next transaction gets a new one.
+        After a data error or StaleNode the connection returns to the pool. After any other error it is
+        closed, and the next transaction opens a new one.
         """
         if self._connection is None:
             self._connection = self._engine.connect()
@@ -36,14 +37,14 @@ class LazyConnection:
             raise
 
     def discard(self) -> None:
-        """Close the connection for good: in which state it, or a pooler behind it, is, is not known."""
+        """Close the connection instead of returning it to the pool: its state is unknown."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.invalidate()
             connection.close()
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Return the connection to the pool."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What operators ask of the dead letters: which there are, and what has happened since they were parked.
+"""The operators' queries of dead letters: which exist, and what has happened since they were parked.
 
-Reads only. What may be many is read in pages: a page holds so many letters, whatever the table holds.
+Reads only. Lists that may be long are read in pages of a fixed size.
 """
 
 from collections.abc import Collection, Iterable, Iterator
@@ -21,25 +21,23 @@ from tracker_worker.domain.decide import Outcome
 
 IDS_AT_ONCE = 500
 LETTERS_AT_ONCE = 100
-"""In a page of letters that are read with their bodies, of which each may have 64 KiB."""
+"""The page size for letters with their bodies; a body may have 64 KiB."""
 
 
 class StoredLetter(DeadLetter, frozen=True, kw_only=True):
-    """A dead letter as it is read: with the times, by the database's clock, of its parking and settlement."""
+    """A stored dead letter, with the times of its parking and settlement by the database's clock."""
 
     recorded_at: datetime
     settled_at: datetime | None
 
     @property
     def place(self) -> tuple[object, ...]:
-        """Sorts letters of a node in the order in which they were parked: no clock decides where a sequence
-        does.
-        """
+        """The sort key of a node's letters, in the order of their parking: the sequence, then the time."""
         return (-1 if self.sequence is None else self.sequence, self.recorded_at, self.position, self.id)
 
 
 class Wanted(Struct, frozen=True):
-    """Which letters are asked for; None asks for all. `since` and `until` are times of their parking, UTC."""
+    """A filter of letters; None matches all. `since` and `until` bound the time of parking, in UTC."""
 
     state: str | None = None
     code: str | None = None
@@ -49,7 +47,7 @@ class Wanted(Struct, frozen=True):
     until: datetime | None = None
 
     def where(self) -> list[sa.ColumnElement[bool]]:
-        """Return the conditions."""
+        """Return the filter's SQL conditions."""
         columns = DEAD_LETTERS.c
         same = {"state": columns.state, "code": columns.code, "node": columns.node, "method": columns.method}
         found = [
@@ -61,7 +59,7 @@ class Wanted(Struct, frozen=True):
 
 
 class LetterGroup(Struct, frozen=True):
-    """The letters of a state that have the same code and method, from how many nodes, and since when."""
+    """The number of letters with the same state, code and method, of their nodes, and the time they span."""
 
     state: str
     code: str
@@ -73,7 +71,7 @@ class LetterGroup(Struct, frozen=True):
 
 
 class SettledEvent(Struct, frozen=True):
-    """An event that has a receipt, as far as a replay asks for it."""
+    """The fields of an event's receipt that a replay needs."""
 
     event_id: str
     sequence: int | None
@@ -82,10 +80,10 @@ class SettledEvent(Struct, frozen=True):
 
 
 class Aftermath(Struct, frozen=True):
-    """What is known of some letters' events by now.
+    """What has happened to the events and nodes of some letters since.
 
-    `replays`: by letter, its settled replays in their order; `receipts`: the events whose receipts are kept;
-    `sequences`: by node, its sequence now; `lowest`: by node, the sequence of its oldest receipt.
+    `replays`: the settled replays of each letter, in order; `receipts`: the events that still have receipts;
+    `sequences`: the current sequence of each node; `lowest`: the sequence of each node's oldest receipt.
     """
 
     replays: dict[str, list[SettledEvent]]
@@ -94,18 +92,16 @@ class Aftermath(Struct, frozen=True):
     lowest: dict[str, int]
 
     def has_receipt(self, letter: DeadLetter) -> bool:
-        """Tell whether the receipt of a letter's event is kept still."""
+        """Tell whether the receipt of a letter's event still exists."""
         return letter.event_id in self.receipts
 
     def is_history_kept(self, letter: DeadLetter) -> bool:
-        """Tell whether the receipts of all events of its node since a letter are kept: they go in their
-        order.
-        """
+        """Tell whether all receipts of the node since the letter exist: the purge deletes oldest first."""
         if letter.sequence is None or letter.node is None:
             return False
         now = self.sequences.get(letter.node, 0)
         if now <= letter.sequence:
-            return now == letter.sequence  # Below it stands a node that was purged and began again.
+            return now == letter.sequence  # A lower one: the node was purged and was created again.
         return self.lowest.get(letter.node, now + 1) <= letter.sequence + 1
 
 
@@ -148,13 +144,13 @@ def newest(connection: sa.Connection, wanted: Wanted, most: int) -> list[StoredL
 
 
 def count(connection: sa.Connection, wanted: Wanted) -> int:
-    """Return how many letters there are."""
+    """Return the number of matching letters."""
     query = sa.select(sa.func.count()).select_from(DEAD_LETTERS).where(*wanted.where())
     return connection.scalar(query) or 0
 
 
 def summary(connection: sa.Connection, wanted: Wanted) -> list[LetterGroup]:
-    """Return how many letters there are of each state, code and method, the most first: one statement."""
+    """Return the number of letters by state, code and method, largest first: one statement."""
     columns = DEAD_LETTERS.c
     group = (columns.state, columns.code, columns.method)
     letters = sa.func.count().label("letters")
@@ -174,7 +170,7 @@ def summary(connection: sa.Connection, wanted: Wanted) -> list[LetterGroup]:
 
 
 def as_of_now(connection: sa.Connection, wanted: Wanted) -> Wanted:
-    """Return the same question without what is parked from now on: a replay that is parked again, above all.
+    """Return the filter without letters that are parked from now on, such as replays that are parked again.
 
     The time is the database's.
     """
@@ -182,14 +178,14 @@ def as_of_now(connection: sa.Connection, wanted: Wanted) -> Wanted:
 
 
 def pages_of_ids(engine: sa.Engine, wanted: Wanted) -> Iterator[list[str]]:
-    """Yield the ids of all letters in pages, in no order. Between two pages no transaction is open."""
+    """Yield the ids of all letters in pages, in any order. Between two pages no transaction is open."""
     return _pages(engine, wanted.where(), (DEAD_LETTERS.c.id,), IDS_AT_ONCE)
 
 
 def pages_in_order(engine: sa.Engine, wanted: Wanted) -> Iterator[list[str]]:
-    """Yield the ids of all letters in pages, each node's in the order of their parking.
+    """Yield the ids of all letters in pages, by node and in the order of their parking.
 
-    Those that name no node come last. Between two pages no transaction is open.
+    Letters without a node come last. Between two pages no transaction is open.
     """
     node = DEAD_LETTERS.c.node
     yield from _pages(engine, [*wanted.where(), node.is_not(None)], (node, *_PLACE), LETTERS_AT_ONCE)
@@ -202,7 +198,7 @@ def _pages(
     key: tuple[sa.ColumnElement[Any], ...],
     most: int,
 ) -> Iterator[list[str]]:
-    """Yield ids, the last of a key's columns, in the order of that key: each page begins behind the last."""
+    """Yield ids, the last column of the key, in the order of the key, with keyset pagination."""
     query = sa.select(*key).where(*where).order_by(*key).limit(most)
     behind: list[sa.ColumnElement[bool]] = []
     while True:
@@ -212,12 +208,12 @@ def _pages(
             return
         yield [place[-1] for place in places]
         last = [sa.literal(value, part.type) for value, part in zip(places[-1], key, strict=True)]
-        # The first column bounds what is read: not every database sees that in the comparison of rows.
+        # The first column's bound limits the scan: not every database derives it from the row comparison.
         behind = [key[0] >= last[0], sa.tuple_(*key) > sa.tuple_(*last)]
 
 
 def aftermath(connection: sa.Connection, letters: Collection[StoredLetter]) -> Aftermath:
-    """Return what is known of the events of some letters: four statements."""
+    """Return what has happened to the events and nodes of some letters: four statements."""
     ids = [replay_id(letter.id, n) for letter in letters for n in range(1, _MOST_REPLAYS + 1)]
     replays: dict[str, list[SettledEvent]] = {letter.id: [] for letter in letters}
     for row in connection.execute(_REPLAYS, as_ids(ids)):
@@ -237,10 +233,10 @@ def aftermath(connection: sa.Connection, letters: Collection[StoredLetter]) -> A
 def later_events(
     connection: sa.Connection, letter: StoredLetter, instance_uuid: str | None
 ) -> list[SettledEvent]:
-    """Return what has changed the letter's instance on its node since, the oldest first, 1000 at most.
+    """Return the events since the letter that changed its instance on its node, oldest first, 1000 at most.
 
-    Without an instance: what has changed the node. The replays of older letters come late by intent and do
-    not count.
+    Without an instance, return the events that changed the node. Replays of older letters are left out: an
+    operator has applied them late on purpose.
     """
     query = (
         sa.select(*_SETTLED)

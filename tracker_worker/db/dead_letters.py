@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Dead letters: events that could not be applied, kept with the reason until somebody decides.
+"""Dead letters: events that could not be applied, kept with the reason until an operator decides.
 
-A letter is `parked` until it is `replayed` or `discarded`. Its replay is an event of its own, whose id is the
-letter's id, a dot and a number; the transaction that settles that event makes the letter `replayed`. If that
-event is parked in its turn, it is a new letter: of one event there is never more than one parked letter.
+A letter is `parked` until it is `replayed` or `discarded`. A replay is a new event; its id is the letter's
+id, a dot and a number. The transaction that settles the replay sets the letter to `replayed`. A replay that
+is parked too becomes a new letter, so that one event has at most one parked letter.
 """
 
 from collections.abc import Collection, Iterable
@@ -33,9 +33,10 @@ _DISCARD = (
 
 
 def add(connection: sa.Connection, letters: Iterable[DeadLetter]) -> None:
-    """Insert dead letters; those that do not know their node's sequence get it: one statement more, or none.
+    """Insert dead letters. Letters without a sequence get their node's, which takes one statement more.
 
-    Belongs into the transaction that inserts their receipts, behind those: on SQLite it is a writer already.
+    Call it after the insert of the receipts, in the same transaction: on SQLite a transaction that has only
+    read may fail to become a writer.
     """
     rows = [{field: getattr(x, field) for field in DeadLetter.__struct_fields__} for x in letters]
     if names := {row["node"] for row in rows if row["sequence"] is None and row["node"] is not None}:
@@ -47,10 +48,10 @@ def add(connection: sa.Connection, letters: Iterable[DeadLetter]) -> None:
 
 
 def settle(connection: sa.Connection, receipts: Iterable[Receipt]) -> None:
-    """Make the letters replayed whose replays are among the receipts of a batch: one statement, or none.
+    """Set the letters whose replays are among the receipts of a batch to `replayed`: one statement, or none.
 
-    Belongs into the transaction that inserts the receipts: a letter is replayed if, and only if, its replay
-    is settled.
+    Call it in the transaction that inserts the receipts, so that a letter is `replayed` if and only if its
+    replay is settled.
     """
     replays = [letter for receipt in receipts if (letter := replayed_letter(receipt.event_id))]
     if replays:
@@ -58,8 +59,8 @@ def settle(connection: sa.Connection, receipts: Iterable[Receipt]) -> None:
 
 
 def discard(connection: sa.Connection, letter_ids: Collection[str]) -> int:
-    """Make those of these letters discarded that are parked, and return how many: one statement.
+    """Set those of the letters that are parked to `discarded`; return their number. One statement.
 
-    As many ids as a page has: each is a parameter of its own.
+    Pass at most a page of ids: each one is a parameter.
     """
     return connection.execute(_DISCARD, {"letters": list(letter_ids)}).rowcount

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which errors are data errors. Every other one is the server's, and is retried.
+"""Which errors are data errors. All others are server errors, and the caller retries them.
 
-The lists name data errors, not the server's: an error that no list has (a corrupt page, a pooler's protocol
-error, a limit of the operating system) says nothing about the rows that were written. Drivers and oslo.db
-classify errors by their messages, which may contain anything; SQLSTATEs and error numbers decide here.
+The lists contain data errors only: an error on no list (a corrupt page, a protocol error of a pooler, a limit
+of the operating system) is not caused by the rows that were written. Drivers and oslo.db classify errors by
+their messages, which may contain anything; this module uses SQLSTATEs and error numbers.
 """
 
 from typing import Any
@@ -19,13 +19,13 @@ DATABASE_ERRORS = (SQLAlchemyError, db_exception.DBError, StaleNode)
 """What using a database raises, apart from RowsTooLarge."""
 
 _DATA_STATES = ("22", "23", "44", "54", "P0")
-"""PostgreSQL's classes: data exception, integrity constraint, check of a view, program limit, raised by a
-trigger. The documentation has the table of all classes."""
+"""PostgreSQL's classes: data exception, integrity constraint, check option of a view, program limit, PL/pgSQL
+error. The documentation has the table of all classes."""
 _DATA_NUMBERS = frozenset(
     [
         1048,  # a column cannot be null
         1118,  # the row is too long for a page
-        1153,  # the packet is longer than max_allowed_packet; 2020: as the client says it
+        1153,  # the packet is longer than max_allowed_packet; 2020: the client's number for it
         2020,
         1264,  # a number is out of range
         1300,  # a text is not of its character set
@@ -33,15 +33,15 @@ _DATA_NUMBERS = frozenset(
         1366,  # a value is not of its column's type; 1292: a date or a time
         1292,
         1406,  # a text is too long
-        1644,  # a trigger says so
-        1690,  # a number is out of range on the way
-        4025,  # a check of a column; 3819: as MySQL says it
+        1644,  # a trigger's SIGNAL
+        1690,  # an intermediate result is out of range
+        4025,  # a check constraint of a column; 3819: MySQL's number for it
         3819,
-        *range(4035, 4045),  # the JSON cannot be read
-        *range(4174, 4178),  # nor taken apart
+        *range(4035, 4045),  # the JSON cannot be parsed
+        *range(4174, 4178),  # JSON_TABLE cannot convert it
     ]
 )
-"""MariaDB's and MySQL's, of which drivers and oslo.db count many as operational."""
+"""Data errors of MariaDB and MySQL. Drivers and oslo.db classify many of them as operational errors."""
 _DATA_CLASSES = (
     DataError,
     IntegrityError,
@@ -53,25 +53,25 @@ _DATA_CLASSES = (
 _DUPLICATE_STATE, _DUPLICATE_NUMBER = "23505", 1062
 _LOST_IN_A_STATEMENT = 2013
 _LOST_NUMBERS = frozenset((2006, _LOST_IN_A_STATEMENT))
-"""How a client of MariaDB notices that its connection is lost. (For oslo.db 1047 is such a one, too.)"""
+"""The numbers of a lost connection to MariaDB. (oslo.db counts 1047 among them, which is another error.)"""
 _LOST_BY_POOLER = ("08P01", "server conn crashed?")
-"""How PgBouncer says that the server closed the connection without a word: the state stands for everything
-that it says itself."""
+"""PgBouncer's error when the server closed the connection without an error. PgBouncer uses this SQLSTATE for
+all errors of its own, so that the text has to match too."""
 _DENIED_STATE = "42501"
-_DENIED_NUMBERS = frozenset((1044, 1142, 1143, 1227))  # to a database, a table, a column; in general
+_DENIED_NUMBERS = frozenset((1044, 1142, 1143, 1227))  # of a database, table, column; a global privilege
 _TIMEOUT_STATES = ("57014",)
 _TIMEOUT_NUMBERS = frozenset((1969, 3024))  # MariaDB's max_statement_time, MySQL's max_execution_time
 _READ_ONLY_STATE = "25006"
 _READ_ONLY_NUMBERS = frozenset((1290, 1792))  # the server, the transaction
 _READ_TIMEOUT = "timed out"
-"""How PyMySQL says that no answer came within read_timeout: it closes the connection, nobody lost it."""
+"""PyMySQL's text when no answer comes within read_timeout. PyMySQL then closes the connection itself."""
 
 
 def is_data_error(error: BaseException) -> bool:
-    """Tell whether an error speaks of what was written, so that the same rows will meet it again.
+    """Tell whether the written data cause the error, so that a retry with the same rows fails again.
 
-    True for every error that is none of a database: it comes from the rules, or from encoding a value. False
-    for a row that exists already: another writer's, until it repeats.
+    True for every error that does not come from the database: the rules, or the encoding of a value, raised
+    it. False for a duplicate row, which another writer may have inserted.
     """
     if not isinstance(error, DATABASE_ERRORS):
         return True
@@ -87,7 +87,7 @@ def is_data_error(error: BaseException) -> bool:
 
 
 def is_duplicate(error: BaseException) -> bool:
-    """Tell whether a row exists already, in whatever language the server says so."""
+    """Tell whether a row exists already; independent of the language of the server's messages."""
     if isinstance(error, db_exception.DBDuplicateEntry):
         return True
     original = driver_error(error)
@@ -95,9 +95,9 @@ def is_duplicate(error: BaseException) -> bool:
 
 
 def is_connection_lost(error: BaseException | None) -> bool:
-    """Tell whether the connection was lost in the middle of a statement, as when the server dies of it.
+    """Tell whether the connection was lost during a statement, as when the statement crashes the server.
 
-    Not when the server has said why it ends the session: an operator, or a limit, has ended it.
+    False if the server gave a reason for ending the session: an operator or a limit has ended it.
     """
     if not isinstance(error, db_exception.DBConnectionError):
         return False
@@ -109,7 +109,7 @@ def is_connection_lost(error: BaseException | None) -> bool:
 
 
 def is_statement_timeout(error: BaseException | None) -> bool:
-    """Tell whether a statement took longer than the session, or the driver, allows."""
+    """Tell whether a statement exceeded the time limit of the session or of the driver."""
     if not isinstance(error, DATABASE_ERRORS):
         return False
     original = driver_error(error)
@@ -120,13 +120,13 @@ def is_statement_timeout(error: BaseException | None) -> bool:
 
 
 def is_right_missing(error: BaseException) -> bool:
-    """Tell whether the server knows the user and does not let it do this."""
+    """Tell whether the server denied the operation because the user lacks a privilege."""
     original = driver_error(error)
     return _state(original) == _DENIED_STATE or _number(original) in _DENIED_NUMBERS
 
 
 def is_write_refused(error: BaseException) -> bool:
-    """Tell whether a user may not write, now and whenever it is tried, or nobody may: it is read-only."""
+    """Tell whether the user lacks the privilege to write, or the database is read-only."""
     original = driver_error(error)
     return (
         is_right_missing(error)
@@ -137,20 +137,20 @@ def is_write_refused(error: BaseException) -> bool:
 
 
 def _state(original: Any) -> str:
-    """Return the SQLSTATE of an error of PostgreSQL, "" where it has none; MariaDB has one for too much."""
+    """Return the SQLSTATE of an error of PostgreSQL, or "". MariaDB's SQLSTATEs are too coarse to be used."""
     return (getattr(original, "sqlstate", None) or "") if _number(original) is None else ""
 
 
 def _number(original: Any) -> int | None:
-    """Return the number of an error of MariaDB or MySQL; drivers give it as the first argument."""
+    """Return the number of an error of MariaDB or MySQL, which PyMySQL passes as the first argument."""
     number = original.args[0] if getattr(original, "args", None) else None
     return number if isinstance(number, int) and type(original).__module__.startswith("pymysql") else None
 
 
 def _is_refused_by_the_driver(error: BaseException) -> bool:
-    """Tell whether a driver could not even bind the values: its own error is none of a database's.
+    """Tell whether the driver failed to bind the values, before it sent the statement.
 
-    SQLAlchemy wraps that as a StatementError, oslo.db as a DBError around whatever it was.
+    SQLAlchemy wraps such an error as a StatementError, oslo.db as a DBError.
     """
     inner = getattr(error, "inner_exception", None)
     if type(error) is db_exception.DBError and inner is not None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether this code can use a database as it is: its encoding, and its schema's revision."""
+"""Checks that the code can use a database: its encoding, and the revision of its schema."""
 
 import sqlalchemy as sa
 
@@ -17,7 +17,7 @@ _OTHER_COLUMNS = sa.text(
 
 
 class UnfitDatabase(Exception):
-    """A database that cannot be used as it is; the text is one line that says why, and the way out."""
+    """The database cannot be used as it is. The text is one line with the reason and the remedy."""
 
 
 def check(connection: sa.Connection) -> None:
@@ -32,7 +32,7 @@ def check(connection: sa.Connection) -> None:
 
 
 def check_before_migration(connection: sa.Connection) -> None:
-    """Raise UnfitDatabase where a migration would not help: another encoding, or a newer schema."""
+    """Raise UnfitDatabase if a migration cannot help: the encoding is not UTF-8, or the schema is newer."""
     if connection.dialect.name == "postgresql":
         _check_postgresql_encoding(connection)
     elif connection.dialect.name == "mysql":
@@ -46,7 +46,7 @@ def check_before_migration(connection: sa.Connection) -> None:
 
 
 def _check_postgresql_encoding(connection: sa.Connection) -> None:
-    """A text that the encoding lacks parks its event, and keeps the dead letter, which has it too, out."""
+    """Refuse other encodings: neither an event with a text they lack, nor its dead letter, can be stored."""
     encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
     if encoding != _UTF8:
         raise UnfitDatabase(
@@ -56,7 +56,7 @@ def _check_postgresql_encoding(connection: sa.Connection) -> None:
 
 
 def _check_mariadb_encoding(connection: sa.Connection) -> None:
-    """The database's default has no effect on our tables: their columns count."""
+    """Check the columns, since the default character set of the database has no effect on existing tables."""
     values = {"tables": list(METADATA.tables), "charset": _CHARSET}
     found = connection.execute(_OTHER_COLUMNS, values).first()
     if found is not None:

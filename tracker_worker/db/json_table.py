@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""MariaDB's statements for any number of ids or rows, taken out of one JSON parameter with JSON_TABLE.
+"""MariaDB's statements for any number of ids or rows, which JSON_TABLE reads from one JSON parameter.
 
-The parameter is always read first (STRAIGHT_JOIN), in its own order, and each of its rows looks up its own by
-a key (FORCE INDEX). The optimizer would rather read, and lock, the whole of a table that it believes to be
-small; and it knows no other way than that for an UPDATE or DELETE with IN (SELECT ...).
+STRAIGHT_JOIN makes MariaDB read the parameter first, in its order; FORCE INDEX makes it look up each row by
+the key. Otherwise the optimizer scans, and locks, the whole of a table that it takes for small. For UPDATE or
+DELETE with IN (SELECT ...) a scan is its only plan.
 """
 
 from collections.abc import Mapping
@@ -15,8 +15,8 @@ from sqlalchemy.sql.schema import ColumnElementColumnDefault
 
 _DIALECT = mysql.dialect()
 
-# Without a character set of its own a column has the database's, which may not have all characters; and a
-# shorter type, or a narrower one, would silently cut what does not fit. The tables' columns refuse it.
+# Without an explicit character set a column has the database's, which may lack characters. A shorter or
+# narrower type would silently truncate values; with these types the columns of the tables refuse them.
 _COLLATED = "CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin"
 _TEXT = f"LONGTEXT {_COLLATED}"
 _UUID = f"VARCHAR(36) {_COLLATED}"
@@ -31,18 +31,18 @@ def elements(parameter: str) -> str:
 def uuids(parameter: str) -> str:
     """Return the uuids of a JSON list as a table of one column, `value`.
 
-    For NOT IN MariaDB keeps them in memory; with `elements` it reads the list again for each row.
+    With NOT IN, MariaDB keeps these in memory, but parses the list of `elements` again for each row.
     """
     return f"JSON_TABLE({parameter}, '$[*]' COLUMNS (value {_UUID} PATH '$'))"
 
 
 def use_index(key: sa.Column[Any]) -> str:
-    """Return the hint that has a table looked up by the index that begins with a column."""
+    """Return the hint to use the index that begins with a column."""
     return f"FORCE INDEX ({'PRIMARY' if key.primary_key else f'uq_{_table(key)}_{key.name}'})"
 
 
 def insert(table: sa.Table, columns: Mapping[str, sa.Column[Any]]) -> sa.TextClause:
-    """Return the insert of the parameter `rows`, which have these columns; others get their defaults."""
+    """Return the insert of the parameter `rows` with these columns; other columns get their defaults."""
     values = {name: _value(name, column) for name, column in columns.items()}
     values |= {
         column.name: _sql(column.default.arg)
@@ -58,14 +58,14 @@ def insert(table: sa.Table, columns: Mapping[str, sa.Column[Any]]) -> sa.TextCla
 def update(
     table: sa.Table, keys: Mapping[str, sa.Column[Any]], columns: Mapping[str, sa.Column[Any]]
 ) -> sa.TextClause:
-    """Return the update of columns by the parameter `rows`, whose fields `keys` hold what columns must."""
+    """Return the update of columns by the parameter `rows`, in the rows whose columns equal their `keys`."""
     values = ", ".join(f"{_column(column)} = {_value(name, column)}" for name, column in columns.items())
     joined = f"{_rows({**keys, **columns})} STRAIGHT_JOIN {_indexed(keys)} ON {_matches(keys)}"
     return sa.text(f"UPDATE {joined} SET {values}")  # noqa: S608
 
 
 def delete(table: sa.Table, keys: Mapping[str, sa.Column[Any]]) -> sa.TextClause:
-    """Return the delete by the parameter `rows`, whose fields `keys` hold what columns must."""
+    """Return the delete by the parameter `rows` of the rows whose columns equal their `keys`."""
     joined = f"{_rows(keys)} STRAIGHT_JOIN {_indexed(keys)} ON {_matches(keys)}"
     return sa.text(f"DELETE {table.name} FROM {joined}")  # noqa: S608
 

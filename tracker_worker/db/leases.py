@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Leases: for each name who may do what it stands for, and until when by the database's clock.
+"""Leases: the owner of each named task, and the time by the database's clock until which it owns the task.
 
-A name has one row, made by the first who asks. Hosts whose clocks differ agree on the database's.
+A name has one row, which the first process that acquires the lease inserts.
 """
 
 import sqlalchemy as sa
@@ -10,7 +10,7 @@ from tracker_worker.db.clock import Seconds
 from tracker_worker.db.tables import LEASES
 
 RELAY = "relay"
-"""Publishing the outbox."""
+"""The lease of the process that publishes the outbox."""
 
 _NAME = sa.bindparam("of", type_=sa.String)
 _OWNER = sa.bindparam("by", type_=sa.String)
@@ -19,7 +19,7 @@ _TAKE = (
     sa.update(LEASES)
     .where(
         LEASES.c.name == _NAME,
-        # Later than anybody could have written: the clock was set back since.
+        # An end later than any owner can have written: the clock was set back since.
         sa.or_(LEASES.c.owner == _OWNER, LEASES.c.until <= Seconds(), LEASES.c.until > _UNTIL),
     )
     .values(owner=_OWNER, until=_UNTIL)
@@ -34,14 +34,14 @@ _RELEASE = sa.delete(LEASES).where(LEASES.c.name == _NAME, LEASES.c.owner == _OW
 
 
 def acquire(connection: sa.Connection, name: str, owner: str, seconds: float) -> bool:
-    """Take a lease for `seconds` if it is free, has run out or is the owner's already; tell whether it is.
+    """Acquire or renew a lease for `seconds`; return False while another owner holds it.
 
-    Raises DBDuplicateEntry when two take a lease for the first time at once: ask again.
+    Raises DBDuplicateEntry if two processes acquire a new lease at the same time: try again.
     """
     values = {"of": name, "by": owner, "seconds": seconds}
     return connection.execute(_TAKE, values).rowcount == 1 or connection.execute(_MAKE, values).rowcount == 1
 
 
 def release(connection: sa.Connection, name: str, owner: str) -> None:
-    """Give a lease back if it is the owner's."""
+    """Release a lease if `owner` holds it."""
     connection.execute(_RELEASE, {"of": name, "by": owner})

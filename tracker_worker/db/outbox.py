@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The outbox: notifications wait here, in commit order, until the broker confirmed them."""
+"""The outbox: it stores notifications in commit order until the broker has confirmed them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -12,7 +12,7 @@ from tracker_worker.db.tables import OUTBOX
 
 _COLUMNS = ("node", "event_type", "priority", "message_id", "body")
 _ADD = bulk.insert(OUTBOX, _COLUMNS)
-# MariaDB would rather read all of a table that it believes to be small.
+# Without the hint MariaDB scans a table that it takes for small.
 _BY_ID = ("FORCE INDEX (PRIMARY)", "mysql")
 _WAITING = (
     sa.select(OUTBOX.c.id, sa.func.length(OUTBOX.c.body).label("bytes"))
@@ -48,17 +48,17 @@ def add(connection: sa.Connection, rows: Iterable[OutboxRow]) -> None:
 def window(connection: sa.Connection, but: Iterable[str], rows: int, size: int) -> Sequence[OutboxRow]:
     """Return the oldest notifications in id order, without those of the message ids `but`.
 
-    At most `rows` of them, whose bodies have at most `size` bytes together; the first one has any size.
+    Returns at most `rows` notifications with at most `size` bytes of bodies; the first may have any size.
 
-    Not those above the last id published: where ids are given out before the commit, a lower one may come
-    later.
+    The query has no lower bound for the id: a server assigns ids before the commit, so that a lower id may
+    become visible after a higher one was published.
     """
     found = connection.execute(_WINDOW, {**as_ids(but), "rows": rows, "most": size})
     return [OutboxRow(**row._mapping) for row in found]
 
 
 def replace(connection: sa.Connection, row: OutboxRow) -> None:
-    """Give the notification of this id and message id another type, priority and body."""
+    """Update type, priority and body of the notification with this id and message id."""
     values = {name: getattr(row, name) for name in ("event_type", "priority", "body")}
     connection.execute(_REPLACE, {**values, "b_id": row.id, "b_message_id": row.message_id})
 
@@ -66,7 +66,7 @@ def replace(connection: sa.Connection, row: OutboxRow) -> None:
 def remove(connection: sa.Connection, published: Mapping[str, int]) -> None:
     """Delete notifications, given as message id and row id.
 
-    After a failover that lost commits the row id may be another notification's, which stays.
+    After a failover that lost commits, another notification may have the row id; it stays.
     """
     rows = [{"b_id": row_id, "b_message_id": message_id} for message_id, row_id in published.items()]
     _REMOVE.execute(connection, rows)

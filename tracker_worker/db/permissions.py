@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the user of a database may do, found out by doing it to no row: a server looks at rights first."""
+"""Checks the privileges of the database user with statements that affect no row."""
 
 import sqlalchemy as sa
 
@@ -7,9 +7,9 @@ from tracker_worker.db.tables import METADATA
 
 
 def try_writing(engine: sa.Engine) -> None:
-    """Insert, update and delete no row of each table, and take the next number where rows are numbered.
+    """Execute an insert, update and delete of no row on each table, and use each sequence of PostgreSQL.
 
-    Raises what the database says: a right is missing, it is read-only, or a table is not as it should be.
+    Raises the database's error: a privilege is missing, the database is read-only, or a table differs.
     """
     with engine.connect() as connection, connection.begin() as transaction:
         for table in METADATA.sorted_tables:

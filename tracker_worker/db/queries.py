@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What people and programs read beside the worker: all nodes, the history of one. Reads only."""
+"""The queries of the operators' programs: the list of nodes, and the history of a node. Reads only."""
 
 from datetime import datetime
 from heapq import merge
@@ -20,9 +20,9 @@ from tracker_worker.domain.shapes import read_known
 class NodeSummary(Struct, frozen=True):
     """A line of the list of nodes; names and units are those of the node view.
 
-    `conflicts` are the uuids whose reports were refused for this name. A name that has conflicts and is not
-    tracked has no uuid, no host and no totals. The events of a node that is `broken` are held: what its row
-    says is used is not the sum of its claims.
+    `conflicts` are the uuids whose reports were refused for this name. An untracked name with conflicts has
+    no uuid, host or totals. `broken`: the used amounts in the node's row are not the sum of its claims, or
+    its report cannot be read; the worker holds the events of such a node.
     """
 
     name: str
@@ -43,8 +43,8 @@ class NodeSummary(Struct, frozen=True):
 class HistoryEntry(Struct, frozen=True):
     """A receipt as the history of a node shows it.
 
-    `sequence` is None for an event that did not move the node: one that was parked, or came before the node
-    had a row. `reason` tells why an event was refused, ignored or parked.
+    `sequence` is None for an event that did not change the node: it was parked, or came before the node had
+    a row. `reason` is the reason why an event was refused, ignored or parked.
     """
 
     sequence: int | None
@@ -57,7 +57,7 @@ class HistoryEntry(Struct, frozen=True):
 
 
 def _as_it_is(column: sa.Column[Any]) -> sa.ColumnElement[Any]:
-    """Return a JSON column that is read row by row: one that is no JSON must not hide all others."""
+    """Return a JSON column as text, so that a row with invalid JSON does not fail the whole query."""
     return sa.type_coerce(column, sa.Text).label(column.name)
 
 
@@ -92,9 +92,9 @@ _UNSEQUENCED = _OF_NODE.where(RECEIPTS.c.sequence.is_(None)).order_by(RECEIPTS.c
 
 
 def nodes(connection: sa.Connection) -> list[NodeSummary]:
-    """Return the nodes that are tracked or in conflict, by name: one statement.
+    """Return the nodes that are tracked, in conflict or broken, by name: one statement.
 
-    Reports are read here, not by the database: PostgreSQL cannot look into one whose texts hold a NUL.
+    This function decodes the reports, since PostgreSQL cannot process JSON with a NUL in a text.
     """
     rows = connection.execute(_NODES)
     summaries = [(row.uuid, _summary(row)) for row in rows]
@@ -104,7 +104,7 @@ def nodes(connection: sa.Connection) -> list[NodeSummary]:
 def history(connection: sa.Connection, node: str, most: int) -> list[HistoryEntry]:
     """Return the newest receipts of a node, at most `most`, the oldest of them first.
 
-    The node's sequence orders them. Those without one stand where the database's clock puts them.
+    They are ordered by the node's sequence; receipts without a sequence are merged by their time.
     """
     parameters = {"node": node, "most": most}
     sequenced = connection.execute(_SEQUENCED, parameters).all()[::-1]
@@ -119,7 +119,7 @@ def count_history(connection: sa.Connection, node: str) -> int:
 
 
 def _json(value: Any) -> Any:
-    """Return a JSON value; some drivers hand it over as text, others read it."""
+    """Return a JSON value, which some drivers return as text and others decode."""
     return msgspec.json.decode(value) if isinstance(value, str) else value
 
 

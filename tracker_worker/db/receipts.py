@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Receipts: one row an event, written with its effects; the memory that makes a redelivery harmless."""
+"""Receipts: a row for each event, committed with its effects. They make the handling of events idempotent."""
 
 from collections.abc import Iterable
 
@@ -21,7 +21,7 @@ def find(connection: sa.Connection, event_ids: Iterable[str]) -> dict[str, Recei
 
 
 def add(connection: sa.Connection, receipts: Iterable[Receipt]) -> None:
-    """Insert receipts; one that exists fails the transaction, as it must."""
+    """Insert receipts. Raises DBDuplicateEntry if one exists: another writer has committed its event."""
     _ADD.execute(
         connection, [{field: getattr(r, field) for field in Receipt.__struct_fields__} for r in receipts]
     )

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which rows have outlived their retention: each query walks an index from its old end, a bounded step.
+"""Rows past their retention. Each query reads a bounded number of index entries, the oldest first.
 
-No statement reads more than it returns times a small constant, whatever the size of the tables and whatever
-the optimizer knows of it: what has nothing to remove costs an index descent or some a name. No clock but the
-database's is compared with.
+A statement reads entries in proportion to the rows that it returns, whatever the size of the tables and the
+optimizer's statistics. A name without expired rows costs a few index lookups. All times are the database's.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,19 +23,19 @@ from tracker_worker.db.tables import ATTEMPTS, DEAD_LETTERS, NODES, RECEIPTS, TO
 ROWS_AT_ONCE = 500
 NAMES_AT_ONCE = 200
 _LOOKED_AT = 50
-"""In how many receipts the next names are looked for (MariaDB)."""
+"""The number of receipts in which MariaDB looks for the next names."""
 
 _BY_NODE = "FORCE INDEX (ix_receipts_node_sequence_recorded_at)"
 EARLIEST = datetime(1, 1, 1)
 
 
 class Ages(Struct, frozen=True):
-    """What is known of a name's receipts, None standing for those that name no node.
+    """Sequences and times of a name's receipts; the name None stands for receipts without a node.
 
-    `sequence`: the node's, which its newest receipt has; None for a name that is no node's. `lowest` is the
-    sequence of its oldest receipt, and `oldest_at` the time of that; None where they have to be looked up:
-    where some receipts have no sequence. The other times are those of the newest receipt, of the first and
-    the last without a sequence.
+    `sequence`: the node's, which is also its newest receipt's; None for a name without a node. `lowest` and
+    `oldest_at`: sequence and time of the oldest receipt; None if some receipts have no sequence, and then the
+    caller has to look them up. The other times are those of the newest receipt, and of the first and the last
+    receipt without a sequence.
     """
 
     node: str | None
@@ -50,7 +49,7 @@ class Ages(Struct, frozen=True):
 
 
 class Sequenced(Struct, frozen=True):
-    """A receipt that has a sequence, as far as its retention goes."""
+    """The fields of a receipt with a sequence that its retention depends on."""
 
     event_id: str
     sequence: int
@@ -58,9 +57,9 @@ class Sequenced(Struct, frozen=True):
 
 
 class _AllNull(FunctionElement[Any]):
-    """A column to sort by that is NULL in all rows, the first of its index.
+    """A leading column of an index that is NULL in all rows of the query, for ORDER BY.
 
-    PostgreSQL does not see that they are in the index's order without it and sorts them, MariaDB with it.
+    PostgreSQL needs it to use the order of the index; with it, MariaDB sorts. There it compiles to NULL.
     """
 
     inherit_cache = True
@@ -77,7 +76,7 @@ def _all_null_in_mariadb(_element: _AllNull, _compiler: SQLCompiler, **_how: Any
 
 
 class ByTime:
-    """Rows of a table in the order of a time, the oldest first.
+    """The query for rows of a table by time, the oldest first.
 
     `prefix`: the columns of the index before the time that are NULL in all of these rows.
     """
@@ -103,7 +102,7 @@ class ByTime:
     def older(
         self, connection: sa.Connection, cutoff: datetime, since: datetime, skip: int, **values: str
     ) -> Sequence[tuple[str, datetime]]:
-        """Return key and time of the oldest rows from before `cutoff` and from `since` on, but the first."""
+        """Return key and time of the oldest rows since `since` and before `cutoff`, but the first `skip`."""
         bounds = {"cutoff": cutoff, "since": since, "skip": skip}
         return [(key, time) for key, time in connection.execute(self.query, {**bounds, **values})]
 
@@ -126,7 +125,7 @@ ATTEMPTS_BY_TIME = ByTime(ATTEMPTS.c.event_id, ATTEMPTS.c.counted_at, "FORCE IND
 
 
 def _skip_scan() -> sa.Select[Any]:
-    """Return the query for the next names: each is looked up behind the one before it."""
+    """Return the recursive query for the next names: it looks up each name after the previous one."""
     first = sa.select(sa.func.min(RECEIPTS.c.node)).where(RECEIPTS.c.node > sa.bindparam("after"))
     names = sa.select(first.scalar_subquery().label("node"), sa.literal(1).label("number")).cte(
         "names", recursive=True
@@ -141,10 +140,10 @@ def _skip_scan() -> sa.Select[Any]:
 
 
 def _first_names() -> sa.Select[Any]:
-    """Return the query for the names of the next receipts, one at least.
+    """Return MariaDB's query for the names of the next receipts; it returns one name at least.
 
-    MariaDB finds the minimum behind a name that is not a constant by reading the whole index, and skips in it
-    (GROUP BY) only where it believes that to be cheaper.
+    For the skip scan MariaDB would read the whole index, unless the name to start from is a constant; and it
+    uses a loose index scan (GROUP BY) only if its statistics favour that.
     """
     some = (
         sa.select(RECEIPTS.c.node)
@@ -179,7 +178,7 @@ def _ages() -> sa.Select[Any]:
             names.c.value.label("node"),
             NODES.c.uuid.is_not(None).label("tracked"),
             NODES.c.sequence,
-            # MariaDB would read those without a sequence first.
+            # In this order MariaDB would read the receipts without a sequence first.
             sa.case((first_unsequenced_at.is_(None), one(sequence, (sequence,)))).label("lowest"),
             sa.case((first_unsequenced_at.is_(None), one(at, (sequence,)))).label("oldest_at"),
             one(at, (sequence,), sequence == NODES.c.sequence).label("newest_at"),
@@ -232,7 +231,7 @@ def now(connection: sa.Connection) -> datetime:
 
 
 def names(connection: sa.Connection, after: str) -> list[str]:
-    """Return the next names behind `after` that receipts have, in the database's order; none at the end."""
+    """Return the next names of receipts after `after`, in the database's order; none at the end."""
     if connection.dialect.name != "mysql":
         return list(connection.scalars(_SKIP_SCAN, {"after": after}))
     found: list[str] = []
@@ -243,12 +242,12 @@ def names(connection: sa.Connection, after: str) -> list[str]:
 
 
 def ages(connection: sa.Connection, some: Iterable[str]) -> list[Ages]:
-    """Return what is known of the receipts of these names: one statement."""
+    """Return the ages of the receipts of these names: one statement."""
     return [Ages(**row._mapping) for row in connection.execute(_AGES, as_ids(some))]
 
 
 def ages_of_nameless(connection: sa.Connection) -> Ages:
-    """Return what is known of the receipts that name no node."""
+    """Return the ages of the receipts without a node."""
     first, last = connection.execute(_AGES_OF_NAMELESS).one()
     return Ages(None, first_unsequenced_at=first, last_unsequenced_at=last)
 
@@ -260,15 +259,15 @@ def lowest(connection: sa.Connection, node: str) -> int | None:
 
 
 def sequenced(connection: sa.Connection, node: str, after: int, last: int) -> list[Sequenced]:
-    """Return a node's receipts behind a sequence, up to another, in their order.
+    """Return a node's receipts after the sequence `after`, up to `last`, in order.
 
-    No more than ROWS_AT_ONCE apart, so that no plan can read more.
+    The two must not be more than ROWS_AT_ONCE apart, which bounds what any plan reads.
     """
     bounds = {"node": node, "after": after, "last": last}
     return [Sequenced(**row._mapping) for row in connection.execute(_SEQUENCED, bounds)]
 
 
-# A row is removed in another transaction than the one that found it: SQLite lets no reader become a writer.
+# Rows are found and deleted in separate transactions: SQLite may refuse a write after a read.
 
 
 def remove_receipts(connection: sa.Connection, event_ids: Iterable[str]) -> None:
@@ -287,9 +286,9 @@ def remove_attempts(connection: sa.Connection, event_ids: Iterable[str]) -> None
 
 
 def remove_node(connection: sa.Connection, node: str, sequence: int, event_ids: Iterable[str]) -> bool:
-    """Delete a removed node with its last receipts; tells whether it was still removed, at this sequence.
+    """Delete the row of a removed node with its last receipts; return False if the node has changed since.
 
-    Its receipts are found by their names: none may be left without the row, nor the row without any.
+    The purge finds receipts by node name: no receipt may stay without the row, nor the row without a receipt.
     """
     if connection.execute(_REMOVE_NODE, {"node": node, "seen": sequence}).rowcount != 1:
         return False

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which revision the schema of a database has, and which one this code needs."""
+"""The revision of a database's schema, and the revision that this code needs."""
 
 import sqlalchemy as sa
 from alembic.runtime.migration import MigrationContext

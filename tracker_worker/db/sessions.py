@@ -1,21 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What our sessions have, whatever server, database, role and driver are set up to give.
+"""The settings of database sessions, independent of the defaults of server, database, role and driver.
 
-* A commit waits for the disk. MariaDB cannot be told so by a session: it is said in the log.
-* A session that stands still in its transaction loses it, and with it the locks that others wait for: our
-  transactions never pause, unless process or machine do. PostgreSQL does not count the time that it waits
-  for the rest of a statement: there it looks itself whether its client is gone, as clients look for it.
-* A statement and a wait for a lock end with an error in bounded time, so that a thread that is stuck says
-  so and tries again. A smaller limit of the server, database or role stays. `lift_limits` is for migrations.
-  SQLite bounds the wait for its lock; a statement runs in this process, on a local file.
+* A commit waits for the disk. MariaDB has no session variable for it: a warning is logged.
+* The server ends a session that is idle in its transaction, which releases the locks that others wait for.
+  Our transactions never pause, unless process or machine do. PostgreSQL does not count the wait for the rest
+  of a statement as idle: there, keepalives of the server detect a client that is gone.
+* Statements and waits for locks have a time limit, so that a thread that is stuck gets an error and retries.
+  A smaller limit of the server, database or role stays. `lift_limits` is for migrations. On SQLite only the
+  wait for the lock is limited: a statement runs in this process, on a local file.
 * TCP keepalives detect a dead server within 30 s. Parameters of the URL override them.
-* READ COMMITTED on MariaDB, whose default keeps locks between rows and would swap what it had read before.
-* No statement is prepared on PostgreSQL. A pooler gives each transaction another session, with other prepared
-  statements; and a plan kept from when a table was empty would read all of it.
-* What a session keeps is set in sessions that are ours alone. Behind a pooler, PostgreSQL has to give every
-  session the limits and the durable commits by itself: a connection is refused where it does not.
-* A text that is too long is refused, not cut; all texts are UTF-8, all of it; the session's time zone is UTC.
-* A file of SQLite that is missing is made for its user alone.
+* MariaDB uses READ COMMITTED: its default, REPEATABLE READ, takes gap locks and compares tokens in an old
+  snapshot.
+* PostgreSQL uses no prepared statements. A pooler may give each transaction another session, without them;
+  and a plan that was made for an empty table would scan it.
+* Session variables are set only in sessions that are not pooled. Behind a pooler, PostgreSQL itself has to be
+  configured with the limits and durable commits; otherwise the connection is refused.
+* A text that is too long is refused, not truncated; texts are UTF-8 (utf8mb4); the time zone is UTC.
+* A SQLite file that does not exist is created with access for its owner only.
 """
 
 import json
@@ -35,23 +36,23 @@ LOG = logging.getLogger(__name__)
 
 APPLICATION_NAME = "tracker-worker"
 IDLE_IN_TRANSACTION_SECONDS = 10
-"""At most: less is left as it is."""
+"""Maximum; a smaller value stays."""
 KEEPALIVES = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
-"""Seconds of silence before a peer is asked, between two questions, and how many go unanswered."""
+"""Idle seconds before the first TCP keepalive, seconds between two, and the number of lost ones allowed."""
 USER_TIMEOUT_MS = 30_000
-"""What was sent is acknowledged within."""
+"""The time in which the peer has to acknowledge sent data."""
 LOCK_WAIT_SECONDS = 15
-"""At most. Longer than a holder that stands still keeps its locks, shorter than a statement may take."""
+"""Maximum. Longer than an idle transaction can hold its locks, shorter than the limit of a statement."""
 STATEMENT_SECONDS = 30
-"""At most, on PostgreSQL."""
+"""Maximum on PostgreSQL."""
 MARIADB_STATEMENT_SECONDS = 25
-"""At most: shorter than the driver waits for an answer, so that the server ends the statement, not only the
-connection."""
+"""Maximum. Shorter than the driver's read timeout, so that the server ends the statement, and not the driver
+the connection."""
 
 _DRIVERS = {
     "postgresql": "postgresql+psycopg",
     "mysql": "mysql+pymysql",
-    # For oslo.db "mariadb" is a database of which it knows no errors.
+    # oslo.db translates no errors of a dialect that is named "mariadb".
     "mariadb": "mysql+pymysql",
     "mariadb+pymysql": "mysql+pymysql",
 }
@@ -74,20 +75,20 @@ SELECT pg_backend_pid() <> %(pid)s, quote_ident(session_user), quote_ident(curre
        (SELECT json_object_agg(name, CASE pg_backend_pid() WHEN %(pid)s THEN setting ELSE reset_val END)
         FROM pg_settings WHERE name = ANY (%(names)s))
 """
-"""`reset_val`: what a session behind a pooler began with, whatever other clients have set in it since."""
+"""`reset_val`: a pooled session's value at its start, since other clients may have changed `setting`."""
 _SET = "SELECT set_config(name, value, false) FROM json_each_text(%s::json) AS settings (name, value)"
 _STRICT = "STRICT_TRANS_TABLES,STRICT_ALL_TABLES"
 
 
 class PooledSessions(SQLAlchemyError):
-    """A pooler hands out PostgreSQL's sessions, and they lack what a worker cannot set in each of them.
+    """PostgreSQL's pooled sessions lack required settings, which a worker cannot set in each of them.
 
     The text has the statements that the operator has to execute.
     """
 
 
 def complete(url: str | sa.URL, parameters: str = "") -> sa.URL:
-    """Return a URL with its driver and what it does not say itself; `parameters` are added to its query."""
+    """Return a URL with the driver, the default parameters, and `parameters` added to its query."""
     parsed = sa.make_url(url)
     parsed = parsed.set(drivername=_DRIVERS.get(parsed.drivername, parsed.drivername))
     if parameters:
@@ -97,28 +98,28 @@ def complete(url: str | sa.URL, parameters: str = "") -> sa.URL:
 
 
 def sql_mode(given: str | None) -> str:
-    """Return the mode for MariaDB's sessions: the given one, and strict in any case."""
+    """Return the SQL mode of MariaDB's sessions: the given one, or TRADITIONAL, plus the strict modes."""
     return ",".join([given or "TRADITIONAL", _STRICT])
 
 
 def set_up(engine: sa.Engine) -> None:
-    """Have each new connection of an engine set up."""
+    """Register the listeners that set up each new connection of an engine."""
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine, "do_connect", _make_sqlite_private)
         sa.event.listen(engine, "connect", _make_sqlite_durable)
     elif engine.dialect.name == "postgresql":
-        # Before SQLAlchemy executes statements of its own.
+        # Must run before SQLAlchemy's own statements.
         sa.event.listen(engine, "connect", _set_postgresql_session, insert=True)
     else:
-        # Before SQLAlchemy looks which isolation it has to go back to.
+        # Must run before SQLAlchemy reads the isolation level, to which it resets connections.
         sa.event.listen(engine, "connect", _set_mariadb_session, insert=True)
         sa.event.listen(engine, "first_connect", _look_whether_mariadb_is_durable)
 
 
 def lift_limits(connection: sa.Connection, seconds: int) -> None:
-    """Let statements on a connection take as long as they need, and wait so many seconds for locks.
+    """Remove the time limit of statements on a connection; let them wait `seconds` for locks.
 
-    On PostgreSQL until the end of the transaction, on MariaDB for the whole session.
+    This holds on PostgreSQL until the end of the transaction, on MariaDB until the end of the session.
     """
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
@@ -132,9 +133,9 @@ def lift_limits(connection: sa.Connection, seconds: int) -> None:
 
 
 def _make_sqlite_private(_dialect: object, _record: object, arguments: Sequence[Any], _more: object) -> None:
-    """Make a file that is missing, for its user alone: SQLite's other files get the mode of this one.
+    """Create a missing file with access for its owner only; SQLite creates its other files with this mode.
 
-    Where that is not possible SQLite says why.
+    If that fails, SQLite raises the error when it opens the file.
     """
     name = arguments[0]
     if name != ":memory:" and not name.startswith("file:") and not Path(name).exists():
@@ -143,13 +144,13 @@ def _make_sqlite_private(_dialect: object, _record: object, arguments: Sequence[
 
 
 def _make_sqlite_durable(connection: Any, _record: object) -> None:
-    """A commit that is not on the disk could be acknowledged and lost: WAL is only safe with FULL."""
+    """Use WAL with synchronous = FULL: with less, a commit that was acknowledged may be lost."""
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
 
 
 def _set_postgresql_session(connection: Any, _record: object) -> None:
-    """Set up a session without prepared statements; close one that cannot be."""
+    """Set up a session without prepared statements; close the connection if that fails."""
     connection.prepare_threshold = None
     try:
         with connection.transaction():
@@ -160,9 +161,10 @@ def _set_postgresql_session(connection: Any, _record: object) -> None:
 
 
 def _set_up_postgresql(connection: Any) -> None:
-    """Set what a session of our own can; raise PooledSessions for one that a pooler has lent without it.
+    """Set the limits of a session; raise PooledSessions if the session is pooled and lacks them.
 
-    A pooler answers for the server when a client connects, and has no process of the server to name.
+    A session is pooled if its server process id differs from the one at the connection's start: a pooler
+    answers the connection itself, without a server process.
     """
     limits, keepalives = postgresql_limits(), _keepalives_of_postgresql()
     names = [*limits, *keepalives, "synchronous_commit"]
@@ -190,7 +192,7 @@ def _refusal(role: str, database: str, missing: Mapping[str, Any]) -> str:
 
 
 def postgresql_limits() -> dict[str, int]:
-    """Return the limits that a session has at most, in milliseconds."""
+    """Return the maximum limits of a session, in milliseconds."""
     return {
         "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION_SECONDS * 1000,
         "lock_timeout": LOCK_WAIT_SECONDS * 1000,
@@ -199,13 +201,13 @@ def postgresql_limits() -> dict[str, int]:
 
 
 def _keepalives_of_postgresql() -> dict[str, int]:
-    """With which the server looks for its client. A pooler is one that is there, and looks for its own."""
+    """Return the server's keepalives to its client. They are not needed with a pooler, which has its own."""
     keepalives = {f"tcp_{name}": value for name, value in KEEPALIVES.items()}
     return keepalives | {"tcp_user_timeout": USER_TIMEOUT_MS}
 
 
 def _set_mariadb_session(connection: Any, record: ConnectionPoolEntry) -> None:
-    """Set what a session can, and learn how long a statement may be."""
+    """Set the isolation level, limits and time zone of a session; read the maximum length of a statement."""
     with connection.cursor() as cursor:
         cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
         names = [*mariadb_limits(), MAX_PACKET]
@@ -217,20 +219,20 @@ def _set_mariadb_session(connection: Any, record: ConnectionPoolEntry) -> None:
 
 
 def mariadb_limits() -> dict[str, int]:
-    """Return the limits that a session has at most, by variable; seconds where nothing else is said."""
+    """Return the maximum limits of a session by variable, in seconds unless stated otherwise."""
     return {
         "idle_transaction_timeout": IDLE_IN_TRANSACTION_SECONDS,
         "innodb_lock_wait_timeout": LOCK_WAIT_SECONDS,
-        "lock_wait_timeout": LOCK_WAIT_SECONDS,  # For whole tables.
+        "lock_wait_timeout": LOCK_WAIT_SECONDS,  # Metadata locks.
         "max_statement_time": MARIADB_STATEMENT_SECONDS,
-        "max_execution_time": MARIADB_STATEMENT_SECONDS * 1000,  # As MySQL says it.
+        "max_execution_time": MARIADB_STATEMENT_SECONDS * 1000,  # MySQL's, in milliseconds.
     }
 
 
 def limits_to_set(found: Mapping[str, str], limits: Mapping[str, int]) -> dict[str, int]:
-    """Return the limits that a session needs, given the variables that it has and the limits to have.
+    """Return the limits to set, given the variables of the session and the maximum limits.
 
-    A smaller limit stays, and 0 is none. What this server does not know is left out.
+    A smaller limit stays; 0 means no limit. Variables that the server lacks are left out.
     """
     return {
         name: most for name, most in limits.items() if name in found and not 0 < float(found[name]) <= most

@@ -14,16 +14,16 @@ _ADD = bulk.insert(SHARED_SETTINGS, ("name", "value"))
 
 
 def load(connection: sa.Connection) -> dict[str, str]:
-    """Return what is kept, by name."""
+    """Return the stored values by name."""
     return {name: value for name, value in connection.execute(_LOAD)}
 
 
 def add(connection: sa.Connection, values: Mapping[str, str]) -> None:
-    """Keep values of names that have none. Raises DBDuplicateEntry when another worker was here first."""
+    """Insert values of new names. Raises DBDuplicateEntry if another worker has inserted one of them."""
     _ADD.execute(connection, [{"name": name, "value": value} for name, value in values.items()])
 
 
 def put(connection: sa.Connection, values: Mapping[str, str]) -> None:
-    """Keep these values, whatever was kept under their names."""
+    """Store these values and replace existing ones."""
     _DROP.execute(connection, values)
     add(connection, values)

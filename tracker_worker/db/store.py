@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nodes in SQL: load them, compare and swap them, save what changed. Statements of constant shape.
+"""Nodes in SQL: load them, compare and swap them, save their changes. Statements of constant shape.
 
-What is compared is a token: the node's sequence, and the random id of the commit that wrote it. A database
-that lost commits gives sequences out again, and no id.
+The compare-and-swap compares a token: the node's sequence and the random id of the commit that wrote it. If
+the database loses commits, a sequence may be used again, but not a commit id.
 """
 
 from collections.abc import Iterable, Mapping
@@ -55,7 +55,7 @@ _ADD_TOUCHED = bulk.insert(TOUCHED, TOUCHED.c.keys())
 
 
 class StaleNode(Exception):
-    """Another writer has changed a node since it was loaded: nothing was committed, load it again."""
+    """Another writer has changed a node since it was loaded. Nothing was committed: load the node again."""
 
 
 UNTIL_READABLE = (
@@ -64,7 +64,7 @@ UNTIL_READABLE = (
 
 
 class NodesBroken(Exception):
-    """Nodes whose ledger cannot be used; `reasons` says why, by name. Nothing can be applied to them."""
+    """The ledgers of these nodes cannot be used, so that no event can be applied. `reasons` is by name."""
 
     def __init__(self, reasons: Mapping[str, str]) -> None:
         super().__init__("; ".join(f"{name}: {reason}" for name, reason in reasons.items()))
@@ -72,9 +72,9 @@ class NodesBroken(Exception):
 
 
 def load(connection: sa.Connection, names: Iterable[str]) -> dict[str, Node]:
-    """Return nodes by name, three statements for any number; a name without a row is an untracked node.
+    """Return nodes by name; a name without a row is an untracked node. Three statements for any number.
 
-    Raises NodesBroken where rows cannot be read.
+    Raises NodesBroken if rows cannot be decoded.
     """
     nodes = load_ledgers(connection, names)
     touched: dict[str, dict[str, Origin]] = {}
@@ -84,10 +84,11 @@ def load(connection: sa.Connection, names: Iterable[str]) -> dict[str, Node]:
 
 
 def load_ledgers(connection: sa.Connection, names: Iterable[str]) -> dict[str, Node]:
-    """Return nodes as far as they are shown: all but what touched their instances. Two statements.
+    """Return nodes without the last origins of their instances (`touched`). Two statements.
 
-    Node rows come first: a claim that another writer adds in between then belongs to a sequence that the
-    compare-and-swap will refuse. Fields that a newer version has written are left out. Raises NodesBroken.
+    The rows of the nodes are read before the claims: if another writer adds a claim in between, the
+    compare-and-swap refuses the sequence that was read. Unknown fields, which a newer version has written,
+    are ignored. Raises NodesBroken.
     """
     nodes = {name: Node(name) for name in names}
     ids = as_ids(nodes)
@@ -130,7 +131,7 @@ def names(connection: sa.Connection) -> list[str]:
 
 
 def swap(connection: sa.Connection, changes: Iterable[NodeChange]) -> None:
-    """Compare and swap the nodes in name order: raises StaleNode if any has another token by now."""
+    """Compare and swap the nodes in name order. Raises StaleNode if the token of any has changed."""
     ordered = sorted(changes, key=lambda change: change.after.name)
     known = [change for change in ordered if change.before.sequence]
     if known:
@@ -155,9 +156,9 @@ def swap(connection: sa.Connection, changes: Iterable[NodeChange]) -> None:
 
 
 def save(connection: sa.Connection, changes: Iterable[NodeChange]) -> None:
-    """Write what the swap did not: reports, claims, touched instances; five statements at most.
+    """Write reports, claims and touched instances, which the swap leaves out: five statements at most.
 
-    Raises StaleNode when a claim is gone that was held: somebody else has deleted it.
+    Raises StaleNode if a claim to delete does not exist: another writer has deleted it.
     """
     changed = list(changes)
     reports = [
@@ -255,7 +256,7 @@ def _claim_row(node: str, claim: Claim) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a topology, requests or devices as JSON values; None for those that most claims have not."""
+    """Return a topology, requests or devices as JSON values; None for empty ones, which most claims have."""
     return msgspec.to_builtins(value) if value else None
 
 

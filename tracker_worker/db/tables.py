@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tables. Columns for what is queried, JSON for what is only shown. MB, vcpus, UTC."""
+"""The tables. Values that queries use are columns, the others are JSON. Units are MB and vcpus, times UTC."""
 
 from typing import Any
 
@@ -29,11 +29,11 @@ MARIADB: dict[str, Any] = {
     "mysql_default_charset": "utf8mb4",
     "mysql_collate": "utf8mb4_nopad_bin",
 }
-"""Texts compare byte for byte, trailing blanks included, as on the other databases."""
+"""With this collation texts compare byte for byte, trailing blanks included, as on the other databases."""
 
 
 class Json(sa.JSON):
-    """JSON, kept as the text that it is: MariaDB's own type takes 32 levels only."""
+    """JSON that MariaDB stores as LONGTEXT, since its JSON type is limited to 32 levels."""
 
     cache_ok = True
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one transaction of a batch: nodes first, then receipts and ledger rows, the outbox last.
+"""The single transaction of a batch: nodes first, then receipts and ledger rows, the outbox last.
 
-The order is the contract: a stale writer waits on the nodes' rows and then fails whole; outbox ids follow the
-commit order of each node; two workers take rows in the same order and cannot deadlock.
+The order is part of the contract. A stale writer waits for the locks of the nodes' rows, then its whole
+transaction fails. Outbox ids follow the commit order of each node. Two workers lock rows in the same order
+and cannot deadlock.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,14 +19,14 @@ from tracker_worker.domain.node import Node
 
 
 class UnitOfWork:
-    """A lane's way to the database: one connection, opened when needed, dropped on any error.
+    """The database access of a lane: a connection for transactions and one for reads, opened when needed.
 
-    Belongs to the thread of its lane. Raises oslo.db's exceptions, and StaleNode.
+    Only the thread of the lane may use it. Raises oslo.db's exceptions, and StaleNode.
     """
 
     def __init__(self, engine: sa.Engine) -> None:
         self._connection = LazyConnection(engine)
-        # Reads need no transaction, which would cost a server two round trips more than the statement.
+        # Reads need no transaction, which would take two more round trips to the server.
         self._reads = LazyConnection(engine.execution_options(isolation_level="AUTOCOMMIT"))
 
     def find_receipts(self, event_ids: Iterable[str]) -> dict[str, Receipt]:
@@ -39,7 +40,7 @@ class UnitOfWork:
             return store.load(connection, names)
 
     def show(self, names: Iterable[str]) -> dict[str, Node]:
-        """Return the nodes of these names as far as they are shown."""
+        """Return the nodes of these names without the last origins of their instances."""
         with self._reads.transaction() as connection:
             return store.load_ledgers(connection, names)
 
@@ -54,27 +55,27 @@ class UnitOfWork:
             return store.uuid_owners(connection, uuids)
 
     def attempts(self, event_ids: Iterable[str]) -> dict[str, Attempts]:
-        """Return the attempts of those of these events that have any."""
+        """Return the recorded attempts by event; events without attempts are left out."""
         with self._reads.transaction() as connection:
             return attempts.find(connection, event_ids)
 
     def record_attempts(self, begun: Mapping[str, Attempts]) -> None:
-        """Commit the attempts of events, the one that begins now included."""
+        """Commit the attempts of events, including the attempt that begins now."""
         with self._connection.transaction() as connection:
             attempts.record(connection, begun)
 
     def take_back_attempts(self, event_ids: Iterable[str], begun: Attempts, before: Attempts) -> None:
-        """Commit that the attempt that was begun last does not count: the events did not run."""
+        """Commit that the last attempt does not count, because the events did not run."""
         with self._connection.transaction() as connection:
             attempts.take_back(connection, event_ids, begun, before)
 
     def forget_attempts(self, event_ids: Iterable[str]) -> None:
-        """Commit that these events have no attempts."""
+        """Delete the attempts of these events and commit."""
         with self._connection.transaction() as connection:
             attempts.forget(connection, event_ids)
 
     def commit(self, transaction: Transaction) -> None:
-        """Commit a batch, all or nothing. Raises StaleNode when another writer was here."""
+        """Commit a batch in one transaction. Raises StaleNode if another writer has changed a node."""
         with self._connection.transaction() as connection:
             store.swap(connection, transaction.nodes)
             if transaction.receipts:
@@ -98,11 +99,11 @@ class UnitOfWork:
             connection.execute(sa.text("SELECT 1"))
 
     def discard(self) -> None:
-        """Close the connections for good."""
+        """Close the connections instead of returning them to the pool."""
         self._connection.discard()
         self._reads.discard()
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Return the connections to the pool."""
         self._connection.close()
         self._reads.close()
