@@ -126,6 +126,7 @@ def table(action: Action) -> list[str]:
     """Return the lines of the table of a command."""
     lines = [
         f".. list-table:: {action}",
+        f"   :name: transitions-{action.name.lower().replace('_', '-')}",
         "   :header-rows: 1",
         "   :widths: 24 40 16 20",
         "",
