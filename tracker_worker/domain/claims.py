@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from tracker_worker.domain.capacity import shortages
 from tracker_worker.domain.commands import LiveMigrationClaim
 from tracker_worker.domain.errors import RequestRefused
+from tracker_worker.domain.fields import PciDeviceStatus
 from tracker_worker.domain.flavors import requested_amounts, same_numbers
 from tracker_worker.domain.moves import with_states
 from tracker_worker.domain.node import Claim, Node
@@ -221,7 +222,8 @@ def _with_attached(held: Claim, claim: Claim, command: AnyClaim) -> tuple[HeldDe
 
 
 def _takes_what_is_not_free(node: Node, claim: Claim, others: Sequence[Claim]) -> bool:
-    free = {each.address for each in devices_of(node, others) if each.status == "available"}
+    tracked = devices_of(node, others)
+    free = {each.address for each in tracked if each.status == PciDeviceStatus.AVAILABLE}
     if any(device.address not in free for device in claim.pci_devices):
         return True
     usages = {usage.cell.id: usage for usage in cells_of(node, others)}

@@ -144,6 +144,16 @@ class PciDeviceType(StrEnum):
     VDPA = "vdpa"
 
 
+class PciDeviceStatus(StrEnum):
+    """nova.objects.fields.PciDeviceStatus, without what a report never shows."""
+
+    AVAILABLE = "available"
+    CLAIMED = "claimed"
+    ALLOCATED = "allocated"
+    UNCLAIMABLE = "unclaimable"
+    UNAVAILABLE = "unavailable"
+
+
 class RequestSource(StrEnum):
     """Who asks for devices: an alias of the flavor, or a port."""
 

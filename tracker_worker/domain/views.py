@@ -5,6 +5,7 @@ from typing import Any
 
 from msgspec import Struct, to_builtins
 
+from tracker_worker.domain.fields import PciDeviceStatus
 from tracker_worker.domain.flavors import MB_PER_GB
 from tracker_worker.domain.node import Claim, Node
 from tracker_worker.domain.numa.topology import CellUsage
@@ -42,12 +43,16 @@ def claim_view(claim: Claim) -> ClaimView:
 
 
 def _held_device_view(held: HeldDevice) -> dict[str, Any]:
-    view: dict[str, Any] = {"address": held.address, "status": "allocated" if held.allocated else "claimed"}
+    status = PciDeviceStatus.ALLOCATED if held.allocated else PciDeviceStatus.CLAIMED
+    view: dict[str, Any] = {"address": held.address, "status": status.value}
     if held.request_id is not None:
         view["request_id"] = held.request_id
     if held.device is not None:
         view |= {
-            key: getattr(held.device, key) for key in ("vendor_id", "product_id", "dev_type", "numa_node")
+            "vendor_id": held.device.vendor_id,
+            "product_id": held.device.product_id,
+            "dev_type": held.device.dev_type.value,
+            "numa_node": held.device.numa_node,
         }
     return view
 
@@ -126,7 +131,7 @@ def _pool_view(pool: Pool) -> dict[str, Any]:
         "vendor_id": device.vendor_id,
         "product_id": device.product_id,
         "numa_node": device.numa_node,
-        "dev_type": device.dev_type,
+        "dev_type": device.dev_type.value,
     }
     if device.parent_addr is not None:
         view["parent_addr"] = device.parent_addr
@@ -136,5 +141,5 @@ def _pool_view(pool: Pool) -> dict[str, Any]:
 
 
 def _device_view(tracked: TrackedDevice) -> dict[str, Any]:
-    view = {"address": tracked.address, "status": tracked.status}
+    view = {"address": tracked.address, "status": tracked.status.value}
     return view if tracked.instance_uuid is None else {**view, "instance_uuid": tracked.instance_uuid}

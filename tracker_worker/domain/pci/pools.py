@@ -7,18 +7,15 @@ Source: nova.pci.manager and nova.objects.pci_device.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Literal
 
 from msgspec import Struct
 
-from tracker_worker.domain.fields import Name, PciDeviceType
+from tracker_worker.domain.fields import Name, PciDeviceStatus, PciDeviceType
 from tracker_worker.domain.objects import PciDevice
 
 CHILDREN = (PciDeviceType.VF, PciDeviceType.VDPA)
 NETWORK = (PciDeviceType.PF, *CHILDREN)
 REMOTE_MANAGED = "remote_managed"
-
-Status = Literal["available", "claimed", "allocated", "unclaimable", "unavailable"]
 
 
 class HeldDevice(Struct, frozen=True, omit_defaults=True):
@@ -40,7 +37,7 @@ class TrackedDevice(Struct, frozen=True):
     """A device of a node and who has it. Beside what claims hold, a parent excludes its children."""
 
     address: str
-    status: Status
+    status: PciDeviceStatus
     instance_uuid: str | None
     device: PciDevice | None
 
@@ -90,17 +87,21 @@ def _relatives(
 
 def _status(
     address: str, owners: Mapping[str, tuple[str, HeldDevice]], relatives: Mapping[str, bool]
-) -> Status:
+) -> PciDeviceStatus:
     if address in owners:
-        return "allocated" if owners[address][1].allocated else "claimed"
+        return PciDeviceStatus.ALLOCATED if owners[address][1].allocated else PciDeviceStatus.CLAIMED
     if address in relatives:
-        return "unavailable" if relatives[address] else "unclaimable"
-    return "available"
+        return PciDeviceStatus.UNAVAILABLE if relatives[address] else PciDeviceStatus.UNCLAIMABLE
+    return PciDeviceStatus.AVAILABLE
 
 
 def free_devices(tracked: Iterable[TrackedDevice]) -> list[PciDevice]:
     """Return the devices that can be taken."""
-    return [each.device for each in tracked if each.status == "available" and each.device is not None]
+    return [
+        each.device
+        for each in tracked
+        if each.status == PciDeviceStatus.AVAILABLE and each.device is not None
+    ]
 
 
 class Pool(Struct, frozen=True):
@@ -119,7 +120,7 @@ def pools_of(tracked: Iterable[TrackedDevice]) -> list[Pool]:
         if device is None:
             continue
         pool = pools.setdefault(pool_key(device), Pool(device, tags_of(device), []))
-        if each.status == "available":
+        if each.status == PciDeviceStatus.AVAILABLE:
             pool.free.append(device)
     return list(pools.values())
 

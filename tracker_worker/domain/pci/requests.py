@@ -13,7 +13,7 @@ from msgspec import Struct, json
 from msgspec.structs import replace
 
 from tracker_worker.domain.extra_specs import bool_from_string
-from tracker_worker.domain.fields import PciDeviceType, PciNumaPolicy, RequestSource
+from tracker_worker.domain.fields import PciDeviceStatus, PciDeviceType, PciNumaPolicy, RequestSource
 from tracker_worker.domain.objects import PciDevice, PciRequest
 from tracker_worker.domain.pci.pools import (
     CHILDREN,
@@ -99,7 +99,7 @@ def _in_order(tracked: Iterable[TrackedDevice]) -> list[PciDevice]:
             family = families.setdefault(
                 (*pool_key(each.device), each.device.parent_addr or each.address), []
             )
-            if each.status == "available":
+            if each.status == PciDeviceStatus.AVAILABLE:
                 family.insert(0, each.device)
     free = [device for family in families.values() for device in family]
     return sorted(free, key=lambda device: len(tags_of(device)))
