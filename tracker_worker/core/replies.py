@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a caller gets: the stored reply as a value, or the exception that it stands for.
+"""Turns a stored reply into what the caller of a command gets: a value or an exception.
 
-Pure: `bus.reply_errors` has the two exceptions that are oslo.messaging's own.
+Pure: `bus.reply_errors` has the two exceptions that are oslo.messaging's own. Values and exceptions are
+described in doc/source/user/commands.rst.
 """
 
 from typing import Any
@@ -29,11 +30,11 @@ _PARKED_AS: dict[str, type[exceptions.TrackerWorkerException]] = {
 _ONLY_REFUSAL = dict.fromkeys(CLAIM_METHODS, Refusal.NO_ROOM) | {
     "update_available_resource": Refusal.NODE_CONFLICT
 }
-"""Replies that were stored before they had a code: each of these methods was refused for one reason."""
+"""For replies that were stored before refusals had a code: these methods had one kind of refusal each."""
 
 
 class UnknownMethod(Exception):
-    """The worker has no such method."""
+    """No command has the name of the method."""
 
     def __init__(self, method: str) -> None:
         super().__init__(method)
@@ -41,7 +42,7 @@ class UnknownMethod(Exception):
 
 
 class UnknownVersion(Exception):
-    """The method is asked for in a version that the worker does not speak."""
+    """The worker does not support the version of the command."""
 
     def __init__(self, version: str, method: str) -> None:
         super().__init__(version, method)
@@ -50,7 +51,7 @@ class UnknownVersion(Exception):
 
 
 WORKER_FAULTS = frozenset(code for code, kind in _PARKED_AS.items() if kind is exceptions.EventParked)
-"""The codes of faults that no sender can correct."""
+"""Codes of faults of the worker, its broker or its database, which a sender cannot correct."""
 
 
 def parked_reply(bad: BadMessage) -> dict[str, Any]:
@@ -59,8 +60,8 @@ def parked_reply(bad: BadMessage) -> dict[str, Any]:
 
 
 def answer_to(method: str | None, version: str, reply: dict[str, Any]) -> Answer:
-    """Return what a call of `method` gets for a stored reply; the second delivery of an event gets the
-    same.
+    """Return what a call of `method` gets for a stored reply: the reply, or an exception for a refused or
+    parked event. A redelivery gets the same.
     """
     if reply["outcome"] == PARKED:
         return _parked(method or "", version, reply)
@@ -70,7 +71,7 @@ def answer_to(method: str | None, version: str, reply: dict[str, Any]) -> Answer
 
 
 def question_error(method: str, version: str, bad: BadMessage) -> Exception:
-    """Return what the caller of a question gets that cannot be answered: nothing of it is kept."""
+    """Return the exception for a question that cannot be answered. No dead letter is kept of it."""
     error = _parked(method, version, parked_reply(bad))
     return exceptions.TrackerWorkerException(str(error)) if bad.code in WORKER_FAULTS else error
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The commands of version 1.0: one Struct a method, its fields the method's arguments.
 
-Instances are immutable and complete: decoding refuses what is unknown, missing, of the wrong type or out of
-range, at any depth, so that no rule has to look twice.
+Instances are immutable and complete: decoding refuses unknown and missing fields, wrong types and values out
+of range, at any depth, so that rules need no checks of their own. The comments `#: meaning [unit]` are the
+source of doc/source/user/commands.rst.
 """
 
 from typing import Annotated, get_args

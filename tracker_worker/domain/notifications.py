@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Notifications: payloads in Nova's versioned shape, namespace `tracker_worker`.
 
-Event types are new ones: Nova's own names would become billing samples in ceilometer.
+Event types are not Nova's: ceilometer would bill those. doc/source/user/notifications-reference.rst has all
+of them, with the fields of their payloads, generated from the schemas in doc/notification_samples.
 """
 
 from collections.abc import Mapping
@@ -31,7 +32,7 @@ _LATER_VERSIONS = {
     "ComputeNodeAuditPayload": "1.2",
     "ComputeNodeEventErrorPayload": "1.1",
 }
-"""Of payloads that have changed. Claims: 1.1 has topologies and devices. Audits: 1.2 has
+"""Versions of payloads that have changed since 1.0. Claims: 1.1 has topologies and devices. Audits: 1.2 has
 `corrections_omitted`. Errors of events: 1.1 has the codes of notifications that were replaced."""
 
 
@@ -45,7 +46,7 @@ class CausePayload(Struct, frozen=True):
 
 
 class Notification(Struct, frozen=True):
-    """A notification before it gets its envelope."""
+    """A notification without its envelope."""
 
     event_type: str
     priority: Literal["INFO", "ERROR"]
@@ -53,8 +54,9 @@ class Notification(Struct, frozen=True):
 
 
 def usage_notification(node: Node, since: int, cause: CausePayload, events: int) -> Notification:
-    """The node after a batch of `events` events; `since` is the sequence of its previous usage
-    notification.
+    """Return `compute_node.usage` for a node after a batch of `events` events.
+
+    `since` is the sequence of the node's previous usage notification.
     """
     figures = usage_view(node)
     figures["node"] = figures.pop("name")
@@ -66,7 +68,7 @@ def usage_notification(node: Node, since: int, cause: CausePayload, events: int)
 
 
 def effect_notification(effect: Effect, node: Node, cause: CausePayload) -> Notification:
-    """Tell one effect of a decision; `node` is the node after it."""
+    """Return the notification of one effect of a decision; `node` is the node after it."""
     match effect:
         case ClaimRefused(reason):
             return _about(node, "claim.error", "ERROR", "ComputeNodeClaimErrorPayload", cause, reason=reason)
@@ -95,7 +97,10 @@ def event_error_notification(
     message: str,
     dead_letter_id: str | None = None,
 ) -> Notification:
-    """Tell that an event could not be applied; with `dead_letter_id` it is kept as a dead letter."""
+    """Return `compute_node.event.error` for an event that could not be applied.
+
+    With `dead_letter_id` the event is kept as a dead letter.
+    """
     return _about(
         node or Node(""), "event.error", "ERROR", "ComputeNodeEventErrorPayload", cause,
         code=code.value, path=path, message=message, dead_letter_id=dead_letter_id,
@@ -103,9 +108,9 @@ def event_error_notification(
 
 
 def substitute_notification(data: Mapping[str, Any], code: ErrorCode, message: str) -> Notification:
-    """Tell that a notification cannot be sent as it is; `data` is what its payload says, as far as known.
+    """Return the `compute_node.event.error` that replaces a notification that cannot be sent.
 
-    `cause` is null where nothing is known of it.
+    `data` has the fields of its payload that could be decoded; `cause` is null if it could not.
     """
     kept = {name: data.get(name) for name in ("node", "host", "uuid")}
     kept |= {name: data.get(name) or 0 for name in ("sequence", "since")}

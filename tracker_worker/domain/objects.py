@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The objects that commands carry (JSON): instances, migrations, limits, a hypervisor's report.
 
-Names and values are Nova's. Memory in MB, disks as named, huge pages in KiB. Unknown fields are refused.
+Names and values are Nova's. Unknown fields are refused. The comments `#: meaning [unit]` are the source of
+doc/source/user/commands.rst.
 """
 
 import math
@@ -45,7 +46,7 @@ Scalar = Text | int | float | bool | None
 
 
 def _cut(part: Struct, *fields: str) -> None:
-    """Cut the fractions of a report's numbers and sets of CPUs, so that every rule counts in integers."""
+    """Cut the fractions of a report's numbers and sets of CPUs, so that every rule gets integers."""
     for field in fields:
         value = getattr(part, field)
         if type(value) is float:
