@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Small values of the domain for every test: flavors, instances, moves, reports, nodes, commands.
 
-All of them are real and complete; a test names only what it is about. Nothing here is a mock.
+What commands carry is what `samples` says that a client sends; a test names only the values that it needs.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,6 +10,7 @@ from typing import Any
 from msgspec import to_builtins
 from msgspec.structs import replace
 
+from tests import samples
 from tracker_worker.domain.commands import METHOD_OF, METHODS, Command
 from tracker_worker.domain.decide import Decision, decide
 from tracker_worker.domain.flavors import Amounts, Flavor
@@ -17,74 +18,34 @@ from tracker_worker.domain.node import Claim, ClaimPut, Node, Ratios, Role, evol
 from tracker_worker.domain.objects import Instance, Migration, Origin, Resources
 from tracker_worker.domain.settings import TrackerSettings
 
-NODE = "node-1"
-NODE_UUID = "11111111-1111-4111-8111-111111111111"
-HOST = "host-1"
-INSTANCE = "aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa"
+NODE = samples.NODE
+NODE_UUID = samples.NODE_UUID
+HOST = samples.HOST
+INSTANCE = samples.INSTANCE_UUID
 BYSTANDER = "bbbbbbbb-bbbb-4bbb-8bbb-bbbbbbbbbbbb"
-MOVE = "cccccccc-cccc-4ccc-8ccc-cccccccccccc"
+MOVE = samples.MOVE_UUID
 OTHER_MOVE = "dddddddd-dddd-4ddd-8ddd-dddddddddddd"
 SETTINGS = TrackerSettings()
 
 
 def a_flavor(vcpus: int = 2, memory_mb: int = 2048, root_gb: int = 20, **more: Any) -> Flavor:
-    """A flavor; by default 2 vcpus, 2048 MB and 20 GB."""
-    return Flavor(vcpus=vcpus, memory_mb=memory_mb, root_gb=root_gb, **more)
+    """A flavor of 2 vcpus, 2 GB of memory and 20 GB of disk, where nothing else is said."""
+    return Flavor(**samples.a_flavor(vcpus, memory_mb, root_gb, **more))
 
 
-def an_instance(
-    uuid: str = INSTANCE,
-    flavor: Flavor | None = None,
-    *,
-    vm_state: str = "active",
-    task_state: str | None = None,
-    project_id: str = "project-1",
-    **more: Any,
-) -> Instance:
-    """An instance that is active and has nothing under way."""
-    return Instance(
-        uuid=uuid,
-        project_id=project_id,
-        vm_state=vm_state,
-        task_state=task_state,
-        flavor=flavor or a_flavor(),
-        **more,
-    )
+def an_instance(uuid: str = INSTANCE, flavor: Flavor | None = None, **more: Any) -> Instance:
+    """An instance, by default an active one without a task."""
+    return Instance(**samples.an_instance(uuid, flavor or a_flavor(), **more))
 
 
-def a_migration(
-    uuid: str = MOVE,
-    instance_uuid: str = INSTANCE,
-    *,
-    type: str = "resize",
-    status: str = "migrating",
-    source_node: str | None = "elsewhere",
-    dest_node: str | None = NODE,
-    **more: Any,
-) -> Migration:
-    """A resize from another node to this one."""
-    return Migration(
-        uuid=uuid,
-        type=type,
-        status=status,
-        instance_uuid=instance_uuid,
-        source_node=source_node,
-        dest_node=dest_node,
-        **more,
-    )
+def a_migration(uuid: str = MOVE, instance_uuid: str = INSTANCE, **more: Any) -> Migration:
+    """A migration, by default a resize from another node to NODE."""
+    return Migration(**samples.a_migration(uuid, instance_uuid, **more))
 
 
-def some_resources(
-    *,
-    uuid: str = NODE_UUID,
-    host: str = HOST,
-    vcpus: int = 8,
-    memory_mb: int = 16384,
-    local_gb: int = 100,
-    **more: Any,
-) -> Resources:
-    """A report of 8 vcpus, 16 GB of memory, 100 GB of disk."""
-    return Resources(uuid=uuid, host=host, vcpus=vcpus, memory_mb=memory_mb, local_gb=local_gb, **more)
+def some_resources(**more: Any) -> Resources:
+    """A node's report, by default of 8 vcpus, 16 GB of memory and 100 GB of disk."""
+    return Resources(**samples.a_report(**more))
 
 
 def a_claim(

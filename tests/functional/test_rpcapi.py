@@ -11,7 +11,7 @@ import pytest
 from oslo_config import cfg
 from oslo_context.context import RequestContext
 
-from tests.unit.core.examples import EXAMPLES
+from tests.samples import EXAMPLES
 from tracker_worker.domain.commands import METHODS
 from tracker_worker.exceptions import ComputeResourcesUnavailable
 from tracker_worker.rpcapi import TrackerAPI

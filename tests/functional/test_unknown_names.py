@@ -8,7 +8,7 @@ from tests.builders import NODE, a_report, an_instance, command, some_resources
 from tests.functional.lanes import PARTITIONS, data_of
 from tests.functional.manage import Manage
 from tests.functional.statements import watched
-from tests.unit.core.examples import EXAMPLES
+from tests.samples import EXAMPLES
 from tracker_worker.core.envelope import encode
 from tracker_worker.db.tables import CLAIMS, DEAD_LETTERS, NODES, RECEIPTS, TOUCHED
 from tracker_worker.domain.commands import METHODS

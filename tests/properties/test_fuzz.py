@@ -22,8 +22,9 @@ from hypothesis import strategies as st
 
 from tests.builders import NODE, a_flavor, a_migration, a_report, an_instance, args_of, command, method_of
 from tests.functional.lanes import OTHER_NODE, PARTITIONS, LaneBench, Recorded
+from tests.json_paths import positions, with_value
 from tests.properties.ledgers import held, total
-from tests.unit.core.examples import EXAMPLES, positions, with_value
+from tests.samples import EXAMPLES
 from tracker_worker import exceptions
 from tracker_worker.cmd.bootstrap import database_file
 from tracker_worker.core.compression import decompress

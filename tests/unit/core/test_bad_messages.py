@@ -6,17 +6,8 @@ import json
 
 import pytest
 
-from tests.unit.core.examples import (
-    EXAMPLES,
-    FREE,
-    MAPS,
-    at,
-    body,
-    field_path,
-    message,
-    positions,
-    with_value,
-)
+from tests.json_paths import at, field_path, positions, structs, with_value
+from tests.samples import EXAMPLES, body, message
 from tracker_worker.core.delivery import BodyDigest
 from tracker_worker.core.envelope import MAX_BODY_BYTES, names_of, open_envelope, read_command
 from tracker_worker.domain.commands import METHODS
@@ -40,14 +31,6 @@ def without(method, path):
     args = json.loads(json.dumps(EXAMPLES[method]))
     del at(args, path[:-1])[path[-1]]
     return refusal(message(method, args))
-
-
-def structs(args):
-    """The paths of the objects that have fields."""
-    for path in positions(args):
-        inside = any(key in FREE + MAPS for key in path)
-        if isinstance(at(args, path), dict) and not inside:
-            yield path
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from tests.unit.core.examples import EXAMPLES, Json, at, message, positions, with_value
+from tests.json_paths import at, positions, with_value
+from tests.samples import EXAMPLES, Json, message
 from tracker_worker.core.envelope import digest_of, open_envelope, read_command
 from tracker_worker.domain.commands import METHODS
 from tracker_worker.domain.errors import BadMessage

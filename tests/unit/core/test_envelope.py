@@ -9,7 +9,7 @@ from oslo_messaging._drivers import amqp
 from oslo_messaging._drivers import common as oslo_common
 from oslo_serialization import jsonutils
 
-from tests.unit.core.examples import EXAMPLES, body, message
+from tests.samples import EXAMPLES, body, message
 from tracker_worker.core.envelope import encode, event_id_of, names_of, open_envelope, read_command
 from tracker_worker.domain.commands import METHODS, GetNode
 from tracker_worker.domain.errors import BadMessage, ErrorCode

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from tests.unit.core.examples import EXAMPLES, FREE, MAPS, at, body, message, positions, with_value
+from tests.json_paths import at, positions, with_value
+from tests.samples import EXAMPLES, FREE, MAPS, body, message
 from tracker_worker.core.delivery import BodyDigest
 from tracker_worker.core.envelope import names_of, open_envelope
 from tracker_worker.core.redaction import MAX_KEPT_BYTES, redacted_body

@@ -1,25 +1,112 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One valid set of arguments for each method, with every field set, as plain JSON."""
+"""What a client sends, as plain JSON: the only place that says what a valid message of each command is.
 
-import copy
+The functions make the smallest valid object, with the values that a test names. The constants have every
+field, and EXAMPLES has every argument of every method. Nothing of the worker is imported.
+"""
+
 import json
-from collections.abc import Iterator
 from typing import Any
 
 Json = Any
-Path = tuple[str | int, ...]
+Object = dict[str, Any]
 
-FLAVOR = {
-    "vcpus": 4,
-    "memory_mb": 4096,
-    "root_gb": 40,
+NODE = "node-1"
+NODE_UUID = "11111111-1111-4111-8111-111111111111"
+HOST = "host-1"
+INSTANCE_UUID = "aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa"
+MOVE_UUID = "cccccccc-cccc-4ccc-8ccc-cccccccccccc"
+
+
+def a_flavor(vcpus: int = 2, memory_mb: int = 2048, root_gb: int = 20, **more: Json) -> Object:
+    """A flavor of 2 vcpus, 2 GB of memory and 20 GB of disk, where nothing else is said."""
+    return {"vcpus": vcpus, "memory_mb": memory_mb, "root_gb": root_gb, **more}
+
+
+def an_instance(
+    uuid: str = INSTANCE_UUID,
+    flavor: Json = None,
+    *,
+    vm_state: str = "active",
+    task_state: str | None = None,
+    project_id: str = "project-1",
+    **more: Json,
+) -> Object:
+    """An instance, by default an active one without a task."""
+    return {
+        "uuid": uuid,
+        "project_id": project_id,
+        "vm_state": vm_state,
+        "task_state": task_state,
+        "flavor": a_flavor() if flavor is None else flavor,
+        **more,
+    }
+
+
+def a_migration(
+    uuid: str = MOVE_UUID,
+    instance_uuid: str = INSTANCE_UUID,
+    *,
+    type: str = "resize",
+    status: str = "migrating",
+    source_node: str | None = "elsewhere",
+    dest_node: str | None = NODE,
+    **more: Json,
+) -> Object:
+    """A migration, by default a resize from another node to NODE."""
+    return {
+        "uuid": uuid,
+        "type": type,
+        "status": status,
+        "instance_uuid": instance_uuid,
+        "source_node": source_node,
+        "dest_node": dest_node,
+        **more,
+    }
+
+
+def a_report(
+    uuid: str = NODE_UUID,
+    host: str = HOST,
+    *,
+    vcpus: int = 8,
+    memory_mb: int = 16384,
+    local_gb: int = 100,
+    **more: Json,
+) -> Object:
+    """A node's report, by default of 8 vcpus, 16 GB of memory and 100 GB of disk."""
+    return {
+        "uuid": uuid,
+        "host": host,
+        "vcpus": vcpus,
+        "memory_mb": memory_mb,
+        "local_gb": local_gb,
+        **more,
+    }
+
+
+def body(inner: Json, version: str = "2.0") -> bytes:
+    """An oslo.messaging body around an inner message (a JSON text, or what becomes one)."""
+    text = inner if isinstance(inner, str) else json.dumps(inner)
+    return json.dumps({"oslo.version": version, "oslo.message": text}).encode()
+
+
+def message(method: str, args: Json, **more: Json) -> bytes:
+    """A body as a client sends it; `more` are other keys of the inner message."""
+    return body({"method": method, "args": args, "version": "1.0", "_unique_id": "u" * 32, **more})
+
+
+# Every field of every object.
+
+FLAVOR: Json = {
+    **a_flavor(4, 4096, 40),
     "ephemeral_gb": 1,
     "swap_mb": 512,
     "extra_specs": {"hw:cpu_policy": "dedicated", "hw_disk": "x", "trait:HW_CPU": "required"},
     "name": "m1.large",
     "id": "42",
 }
-GUEST_TOPOLOGY = {
+GUEST_TOPOLOGY: Json = {
     "cells": [
         {
             "id": 0,
@@ -35,7 +122,7 @@ GUEST_TOPOLOGY = {
     ],
     "emulator_threads_policy": "isolate",
 }
-PCI_REQUEST = {
+PCI_REQUEST: Json = {
     "count": 1,
     "spec": [{"vendor_id": "8086", "physical_network": None, "tags": ["a", 1, True]}],
     "request_id": "req-9",
@@ -43,23 +130,7 @@ PCI_REQUEST = {
     "alias_name": "nic",
     "source": "neutron_port",
 }
-INSTANCE = {
-    "uuid": "aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa",
-    "project_id": "project-1",
-    "vm_state": "active",
-    "flavor": FLAVOR,
-    "os_type": "linux",
-    "task_state": "resize_prep",
-    "volume_backed": True,
-    "host": "host-1",
-    "node": "node-1",
-    "numa_topology": GUEST_TOPOLOGY,
-    "pci_requests": [PCI_REQUEST],
-    "pci_devices": ["0000:81:00.1"],
-    "image_properties": {"hw_cpu_sockets": "2"},
-    "deleted": True,
-}
-LIMITS = {
+LIMITS: Json = {
     "memory_mb": 8192,
     "disk_gb": 100,
     "vcpu": 16,
@@ -70,14 +141,21 @@ LIMITS = {
     },
     "network_metadata": {"physnets": ["net-1"], "tunneled": True},
 }
-MIGRATION = {
-    "uuid": "cccccccc-cccc-4ccc-8ccc-cccccccccccc",
-    "type": "resize",
-    "status": "migrating",
-    "instance_uuid": INSTANCE["uuid"],
-    "source_node": "node-1",
-    "dest_node": "node-2",
-    "source_host": "host-1",
+INSTANCE: Json = {
+    **an_instance(INSTANCE_UUID, FLAVOR, task_state="resize_prep"),
+    "os_type": "linux",
+    "volume_backed": True,
+    "host": HOST,
+    "node": NODE,
+    "numa_topology": GUEST_TOPOLOGY,
+    "pci_requests": [PCI_REQUEST],
+    "pci_devices": ["0000:81:00.1"],
+    "image_properties": {"hw_cpu_sockets": "2"},
+    "deleted": True,
+}
+MIGRATION: Json = {
+    **a_migration(source_node=NODE, dest_node="node-2"),
+    "source_host": HOST,
     "dest_host": "host-2",
     "old_flavor": FLAVOR,
     "new_flavor": FLAVOR,
@@ -90,12 +168,8 @@ MIGRATION = {
     "updated_at": "2026-11-22T12:18:58Z",
     "created_at": "2026-11-22T12:18:57.123456+00:00",
 }
-RESOURCES = {
-    "uuid": "11111111-1111-4111-8111-111111111111",
-    "host": "host-1",
-    "vcpus": 8,
-    "memory_mb": 16384,
-    "local_gb": 100,
+RESOURCES: Json = {
+    **a_report(),
     "available": False,
     "disk_available_least": -5,
     "hypervisor_type": "QEMU",
@@ -103,7 +177,7 @@ RESOURCES = {
     "cpu_info": {"arch": "x86_64", "features": ["sse", "vmx"], "topology": {"sockets": 2}},
     "host_ip": "192.0.2.1",
     "vcpus_used": 3,
-    "memory_mb_used": -1,
+    "memory_mb_used": -1.5,
     "local_gb_used": 2.5,
     "numa_topology": {
         "cells": [
@@ -135,17 +209,19 @@ RESOURCES = {
     "stats": {"uptime": "1 day", "load": 0.5, "count": 3, "ok": True, "none": None},
     "inventories": {"CUSTOM_BAREMETAL": {"total": 1, "allocation_ratio": 1.5, "reserved": None}},
     "traits": ["CUSTOM_A"],
-    "cpu_allocation_ratio": 4.5,
+    "cpu_allocation_ratio": 4,
     "ram_allocation_ratio": 1.5,
-    "disk_allocation_ratio": 1.25,
+    "disk_allocation_ratio": 0.0,
     "reserved_host_memory_mb": 512,
     "reserved_host_disk_mb": 1024,
     "reserved_host_cpus": 1,
     "reserved_huge_pages": [{"node": 0, "size_kb": 2048, "count": 64}],
 }
 
-_UUIDS = {"instance_uuid": INSTANCE["uuid"], "migration_uuid": MIGRATION["uuid"]}
-_MOVE_CLAIM = {
+# Every argument of every method.
+
+_UUIDS = {"instance_uuid": INSTANCE_UUID, "migration_uuid": MOVE_UUID}
+_MOVE_CLAIM: Json = {
     "instance": INSTANCE,
     "migration": MIGRATION,
     "limits": LIMITS,
@@ -166,29 +242,29 @@ _ARGUMENTS: dict[str, Json] = {
     "resize_claim": {**_MOVE_CLAIM, "flavor": FLAVOR},
     "live_migration_claim": _MOVE_CLAIM,
     "rebuild_claim": _MOVE_CLAIM,
-    "abort_instance_claim": {"instance_uuid": INSTANCE["uuid"]},
+    "abort_instance_claim": {"instance_uuid": INSTANCE_UUID},
     "drop_move_claim": _UUIDS,
     "start_move": _UUIDS,
-    "finish_move": {"instance": INSTANCE, "migration_uuid": MIGRATION["uuid"]},
+    "finish_move": {"instance": INSTANCE, "migration_uuid": MOVE_UUID},
     "drop_move_claim_at_source": _UUIDS,
     "drop_move_claim_at_dest": _UUIDS,
-    "finish_revert_move": {"instance": INSTANCE, "migration_uuid": MIGRATION["uuid"]},
+    "finish_revert_move": {"instance": INSTANCE, "migration_uuid": MOVE_UUID},
     "update_usage": {"instance": INSTANCE},
     "claim_pci_devices": {
-        "instance_uuid": INSTANCE["uuid"],
+        "instance_uuid": INSTANCE_UUID,
         "pci_requests": [PCI_REQUEST],
         "numa_topology": GUEST_TOPOLOGY,
     },
-    "allocate_pci_devices": {"instance_uuid": INSTANCE["uuid"], "addresses": ["0000:81:00.1"]},
-    "unclaim_pci_devices": {"instance_uuid": INSTANCE["uuid"], "addresses": ["0000:81:00.1"]},
+    "allocate_pci_devices": {"instance_uuid": INSTANCE_UUID, "addresses": ["0000:81:00.1"]},
+    "unclaim_pci_devices": {"instance_uuid": INSTANCE_UUID, "addresses": ["0000:81:00.1"]},
     "build_failed": {},
     "build_succeeded": {},
     "set_service_status": {"disabled": True},
-    "remove_node": {"host": "host-1", "force": True},
+    "remove_node": {"host": HOST, "force": True},
     "get_node": {},
 }
 _STAMP = {
-    "node": "node-1",
+    "node": NODE,
     "event_id": "e0000000-0000-4000-8000-000000000000",
     "origin": {"source": "client-1", "sequence": 7},
 }
@@ -198,54 +274,6 @@ EXAMPLES: dict[str, Json] = json.loads(
 )
 
 FREE = ("extra_specs", "image_properties", "stats", "cpu_info", "spec", "inventories")
-"""Objects whose keys are the sender's own (doc/source/user/commands.rst)."""
+"""Objects whose keys the sender chooses."""
 MAPS = ("cpu_pinning", "tags", "capabilities")
-"""Objects whose keys are names and not fields."""
-
-
-def positions(value: Json, path: Path = ()) -> Iterator[Path]:
-    """The path of everything inside a JSON value, itself included."""
-    yield path
-    children = value.items() if isinstance(value, dict) else ()
-    children = enumerate(value) if isinstance(value, list) else children
-    for key, child in children:
-        yield from positions(child, (*path, key))
-
-
-def at(value: Json, path: Path) -> Json:
-    """What is at a path."""
-    for key in path:
-        value = value[key]
-    return value
-
-
-def with_value(value: Json, path: Path, new: Json) -> Json:
-    """A copy with something else at a path."""
-    if not path:
-        return new
-    changed = copy.deepcopy(value)
-    at(changed, path[:-1])[path[-1]] = new
-    return changed
-
-
-def field_path(path: Path) -> str:
-    """A path as a BadMessage names it: the keys of maps, which are the sender's own, as [...]."""
-    text, inside_map = "$", False
-    for key in path:
-        if isinstance(key, int):
-            text += f"[{key}]"
-        else:
-            text += "[...]" if inside_map else f".{key}"
-            inside_map = inside_map or key in FREE + MAPS
-    return text
-
-
-def body(inner: Json, version: str = "2.0") -> bytes:
-    """An oslo.messaging body around an inner message (a JSON text, or what becomes one)."""
-    text = inner if isinstance(inner, str) else json.dumps(inner)
-    return json.dumps({"oslo.version": version, "oslo.message": text}).encode()
-
-
-def message(method: str, args: Json, **more: Json) -> bytes:
-    """A body as a client sends it; `more` are other keys of the inner message."""
-    return body({"method": method, "args": args, "version": "1.0", "_unique_id": "u" * 32, **more})
+"""Objects whose keys are names, of tags for example, and not fields."""

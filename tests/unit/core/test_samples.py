@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The examples that the other tests mutate are valid, and no field of a command is missing in them."""
+"""The samples that other tests derive their messages from are valid and lack no field of a command."""
 
 from collections.abc import Iterator
 
 import pytest
 from msgspec import inspect
 
-from tests.unit.core.examples import EXAMPLES, message
+from tests.samples import EXAMPLES, message
 from tracker_worker.core.envelope import open_envelope, read_command
 from tracker_worker.domain.commands import METHODS
 
