@@ -11,6 +11,7 @@ import pytest
 from oslo_config import cfg
 from oslo_context.context import RequestContext
 
+from tests import samples
 from tests.samples import EXAMPLES
 from tracker_worker.domain.commands import METHODS
 from tracker_worker.exceptions import ComputeResourcesUnavailable
@@ -20,23 +21,11 @@ from tracker_worker.worker.service import Worker
 from tracker_worker.worker.settings import WorkerSettings
 
 NODE = "compute1"
-REPORT = {
-    "uuid": "7c0e3f5a-5d0b-4f5e-9d5c-0a4f6f1f0c11",
-    "host": "compute1",
-    "vcpus": 8,
-    "memory_mb": 16384,
-    "local_gb": 100,
-}
-SMALL = {"vcpus": 1, "memory_mb": 1024, "root_gb": 10}
-LARGE = {"vcpus": 4, "memory_mb": 4096, "root_gb": 40}
-INSTANCE = {"uuid": "i-1", "project_id": "demo", "vm_state": "active", "flavor": SMALL}
-MIGRATION = {
-    "uuid": "m-1",
-    "type": "resize",
-    "status": "migrating",
-    "instance_uuid": "i-1",
-    "dest_node": NODE,
-}
+REPORT = samples.a_report("7c0e3f5a-5d0b-4f5e-9d5c-0a4f6f1f0c11", NODE)
+SMALL = samples.a_flavor(1, 1024, 10)
+LARGE = samples.a_flavor(4, 4096, 40)
+INSTANCE = samples.an_instance("i-1", SMALL, project_id="demo")
+MIGRATION = samples.a_migration("m-1", "i-1", dest_node=NODE)
 CLAIMS = {
     "instance_claim": (INSTANCE,),
     "resize_claim": (INSTANCE, LARGE, MIGRATION),

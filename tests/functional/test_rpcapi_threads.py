@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from oslo_config import cfg
 
+from tests import samples
 from tracker_worker.rpcapi import TrackerAPI
 from tracker_worker.testing import TrackerWorkerFixture
 
@@ -28,17 +29,8 @@ AsOf = Callable[[TrackerAPI], int | None]
 THREADS = 8
 STEPS = 150
 NODE = "compute1"
-REPORT = {
-    "uuid": "7c0e3f5a-5d0b-4f5e-9d5c-0a4f6f1f0c11",
-    "host": "compute1",
-    "vcpus": 1000,
-    "memory_mb": 1000000,
-    "local_gb": 10000,
-}
-FLAVORS = (
-    {"vcpus": 1, "memory_mb": 1024, "root_gb": 10},
-    {"vcpus": 2, "memory_mb": 2048, "root_gb": 20},
-)
+REPORT = samples.a_report(host=NODE, vcpus=1000, memory_mb=1000000, local_gb=10000)
+FLAVORS = (samples.a_flavor(1, 1024, 10), samples.a_flavor(2, 2048, 20))
 
 
 class Database:
@@ -127,16 +119,14 @@ class Manager:
 
     def resize(self, instance: Json, chance: random.Random) -> None:
         new_flavor = next(flavor for flavor in FLAVORS if flavor != instance["flavor"])
-        migration = {
-            "uuid": f"migration-{next(self._numbers)}",
-            "type": "resize",
-            "status": "migrating",
-            "instance_uuid": instance["uuid"],
-            "source_node": NODE,
-            "dest_node": NODE,
-            "old_flavor": instance["flavor"],
-            "new_flavor": new_flavor,
-        }
+        migration = samples.a_migration(
+            f"migration-{next(self._numbers)}",
+            instance["uuid"],
+            source_node=NODE,
+            dest_node=NODE,
+            old_flavor=instance["flavor"],
+            new_flavor=new_flavor,
+        )
         moving = instance | {"task_state": "resize_prep"}
         with self._api.resize_claim({}, NODE, moving, new_flavor, migration):
             pause(chance)
@@ -173,13 +163,7 @@ class Manager:
         )
 
     def _new(self, chance: random.Random) -> Json:
-        return {
-            "uuid": f"instance-{next(self._numbers)}",
-            "project_id": "demo",
-            "vm_state": "active",
-            "task_state": None,
-            "flavor": chance.choice(FLAVORS),
-        }
+        return samples.an_instance(f"instance-{next(self._numbers)}", chance.choice(FLAVORS))
 
 
 def pause(chance: random.Random) -> None:

@@ -13,6 +13,7 @@ from urllib.parse import quote
 import pytest
 from oslo_config import cfg
 
+from tests import samples
 from tests.integration.daemon import Daemon
 from tests.integration.rabbit import connected, depth, until
 from tests.integration.stock import PARTITIONS, RPC, raised
@@ -20,9 +21,8 @@ from tests.servers.certificates import make_certificates
 from tracker_worker.exceptions import QueuesNotDurable
 from tracker_worker.rpcapi import TrackerAPI
 
-REPORT = {"uuid": "u-1", "host": "h", "vcpus": 8, "memory_mb": 16384, "local_gb": 100}
-FLAVOR = {"vcpus": 2, "memory_mb": 2048, "root_gb": 20}
-INSTANCE = {"uuid": "i-1", "project_id": "p", "vm_state": "active", "flavor": FLAVOR}
+REPORT = samples.a_report("u-1", "h")
+INSTANCE = samples.an_instance("i-1")
 SEVERE = re.compile(" (WARNING|ERROR|CRITICAL) ")
 NOT_DURABLE = {"amqp_durable_queues": False}
 

@@ -10,6 +10,7 @@ import kombu.compression
 import pytest
 import sqlalchemy as sa
 
+from tests import samples
 from tests.integration.daemon import Daemon
 from tests.integration.rabbit import connected, until
 from tests.integration.stock import RPC, raised, server_of
@@ -20,13 +21,7 @@ from tracker_worker.db.tables import DEAD_LETTERS, RECEIPTS
 from tracker_worker.domain.compressions import Compression
 
 NAMES = ("gzip", "bzip2", "lzma", "zstd", "brotli")
-RESOURCES = {"host": "h", "vcpus": 8, "memory_mb": 16384, "local_gb": 100}
-INSTANCE = {
-    "uuid": "i-1",
-    "project_id": "p",
-    "vm_state": "active",
-    "flavor": {"vcpus": 2, "memory_mb": 2048, "root_gb": 20},
-}
+INSTANCE = samples.an_instance("i-1")
 
 Json = dict[str, Any]
 
@@ -88,7 +83,7 @@ def client(tracker, name) -> RPC:
 @pytest.fixture
 def node(client, name, request) -> str:
     node = f"{request.node.originalname}-{name}"
-    client.result("update_available_resource", node, resources=RESOURCES | {"uuid": node[-36:]})
+    client.result("update_available_resource", node, resources=samples.a_report(node[-36:], "h"))
     return node
 
 

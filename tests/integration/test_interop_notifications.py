@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests import samples
 from tests.integration.daemon import Daemon
 from tests.integration.notifications import check, data_of, of_type, usages
 from tests.integration.rabbit import connected, until
@@ -17,9 +18,8 @@ KINDS = {
 }
 DURABLE = {"amqp_durable_queues": True}
 
-REPORT = {"uuid": "u-1", "host": "h", "vcpus": 8, "memory_mb": 16384, "local_gb": 100}
-FLAVOR = {"vcpus": 2, "memory_mb": 2048, "root_gb": 20}
-INSTANCE = {"uuid": "i-1", "project_id": "p", "vm_state": "active", "flavor": FLAVOR}
+REPORT = samples.a_report("u-1", "h")
+INSTANCE = samples.an_instance("i-1")
 
 
 def of_nova(messages: list[dict[str, Any]]) -> list[tuple[str, str]]:
@@ -93,7 +93,7 @@ def test_a_listener_hears_each_change_as_it_is_committed(vhost_url, database_url
         daemon.wait_until_it_consumes()
         tell_everything(client)
         for number in range(20):
-            instance = INSTANCE | {"uuid": f"more-{number}", "flavor": FLAVOR | {"memory_mb": number}}
+            instance = samples.an_instance(f"more-{number}", samples.a_flavor(memory_mb=number))
             client.result("instance_claim", "n", instance=instance)
             latest = until(
                 lambda n=number: [u for u in usages(listener.messages)["n"] if u["sequence"] == 9 + n]

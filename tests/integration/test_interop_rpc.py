@@ -15,6 +15,7 @@ import pytest
 import sqlalchemy as sa
 from oslo_config import cfg
 
+from tests import samples
 from tests.integration.daemon import Daemon
 from tests.integration.rabbit import until
 from tests.integration.stock import CLIENTS, PARTITIONS, RPC, Caster, raised, server_of
@@ -80,12 +81,11 @@ def node(tracker, request) -> str:
 
 def report_of(node: str, **more: Any) -> Json:
     # An uuid need not be one, but it has 36 characters at most.
-    return {"uuid": f"{node}-ü"[-36:], "host": "h", "vcpus": 8, "memory_mb": 16384, "local_gb": 100, **more}
+    return samples.a_report(f"{node}-ü"[-36:], "h", **more)
 
 
 def an_instance(uuid: str = "i-1", vcpus: int = 2, memory_mb: int = 2048, root_gb: int = 20) -> Json:
-    flavor = {"vcpus": vcpus, "memory_mb": memory_mb, "root_gb": root_gb}
-    return {"uuid": uuid, "project_id": "p", "vm_state": "active", "flavor": flavor}
+    return samples.an_instance(uuid, samples.a_flavor(vcpus, memory_mb, root_gb))
 
 
 def life(node: str, thread: str, boots: int) -> list[Json]:
