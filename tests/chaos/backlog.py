@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from tests.chaos.trial import Trial
 from tests.delivery import oracle
 from tests.delivery.load import Json, command, schedule, server_of
-from tests.delivery.oracle import Ledger, Verdict
+from tests.delivery.oracle import Verdict, WorkerDatabase
 
 WINDOW = 1000
 """Messages that wait for their confirms at once."""
@@ -72,7 +72,7 @@ class Backlog(Trial):
         return {"again": 0}
 
 
-class Uneven(Ledger):
+class Uneven(WorkerDatabase):
     """Judges by how many casts are due of each node."""
 
     def __init__(self, engine: sa.Engine, due: int | Mapping[str, int]) -> None:

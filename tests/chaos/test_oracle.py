@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from tests.chaos.report import Row
 from tests.delivery.load import Json, command, node_names, schedule
-from tests.delivery.oracle import Ledger, Verdict, engine_of, judge
+from tests.delivery.oracle import Verdict, WorkerDatabase, engine_of, judge
 from tests.functional.lanes import LaneBench
 from tracker_worker.core.envelope import encode
 from tracker_worker.db.engine import create_engine
@@ -44,7 +44,7 @@ class Applied:
 
     def __init__(self, engine: sa.Engine) -> None:
         self.engine = engine
-        self.ledger = Ledger(engine)
+        self.ledger = WorkerDatabase(engine)
         with self.engine.connect() as connection:
             bodies = connection.execute(sa.text("SELECT body FROM outbox ORDER BY id")).scalars()
             self.told: list[Json] = [json.loads(body) for body in bodies]

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from tests.chaos.report import Row
 from tests.delivery import oracle, trial
 from tests.delivery.load import PARTITIONS, WHOLE
-from tests.delivery.oracle import Ledger, Verdict
+from tests.delivery.oracle import Verdict, WorkerDatabase
 from tests.delivery.processes import Broker, Options, TrackerWorker
 from tests.servers.server import wait_until
 
@@ -48,7 +48,7 @@ class Trial(trial.Trial):
     ) -> None:
         assert casts % WHOLE == 0, f"the load has to be a multiple of {WHOLE}"
         super().__init__(Broker(broker_url, quorum=quorum), database_url, casts)
-        self.ledger = Ledger(self.engine)
+        self.ledger = WorkerDatabase(self.engine)
         self.workers: list[subprocess.Popen[bytes]] = []
         self._database = database_url
         self._options = options or {}

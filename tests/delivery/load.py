@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The load: casts whose effects can be counted, and what they must add up to. Pure.
+"""The load: casts whose effects can be counted, and the ledger of a node after each of them. Pure.
 
 The n-th event of a node has the id `<node>.<n>`. The first is the node's report; then come rounds of five:
 a claim, a failed build, the instance's new state, another failed build, and mostly the release. The few
@@ -9,20 +9,24 @@ the sums, and the counter of failed builds shows a repetition whatever its place
 
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 from zlib import crc32
 
+from tests import samples
+from tests.ledger_model import INSTANCE, Claim, Ledger, States
+
+Json = dict[str, Any]
+
 NODES = 50
 PARTITIONS = 16
-RESERVED_MEMORY_MB = 512  # the worker's default
 INSTANCES = 5
 STEPS = ("claim", "fail", "activate", "fail", "release")
+BUILDING: States = ("building", "spawning")
+ACTIVE: States = ("active", None)
+DELETED: States = ("deleted", None)
 WHOLE = NODES * len(STEPS)
 """A load is a multiple of it. Else a node's last event may be one that changes nothing, so that the last
 notification is older than the node."""
-
-Json = dict[str, Any]
 
 
 def node_names() -> list[str]:
@@ -50,50 +54,34 @@ def command(node: str, n: int) -> tuple[str, Json]:
         return "update_available_resource", given | {"resources": _report(node)}
     match _step(n):
         case "claim":
-            return "instance_claim", given | {"instance": _instance(node, n, "building", "spawning")}
+            return "instance_claim", given | {"instance": _instance(node, n, BUILDING)}
         case "fail":
             return "build_failed", given
         case "activate":
-            return "update_usage", given | {"instance": _instance(node, n, "active", None)}
+            return "update_usage", given | {"instance": _instance(node, n, ACTIVE)}
         case "release" if _round(n) % 2:
             return "abort_instance_claim", given | {"instance_uuid": _uuid(node, n)}
         case _:
             # Every other of these is kept: its release is one more report that it is active.
-            state = "deleted" if _round(n) % 4 else "active"
-            return "update_usage", given | {"instance": _instance(node, n, state, None)}
+            states = DELETED if _round(n) % 4 else ACTIVE
+            return "update_usage", given | {"instance": _instance(node, n, states)}
 
 
-@dataclass
-class State:
-    """What a node's row and claims must say: sizes are (vcpus, memory MB, disk MB) by instance."""
-
-    failed_builds: int = 0
-    claims: dict[str, tuple[int, int, int]] = field(default_factory=dict)
-
-    @property
-    def used(self) -> tuple[int, int, int]:
-        """The node's usage: its reserve and the sum of its claims."""
-        sums = [sum(size) for size in zip(*self.claims.values(), strict=True)] or [0, 0, 0]
-        return sums[0], sums[1] + RESERVED_MEMORY_MB, sums[2]
-
-    @property
-    def told(self) -> tuple[int, int, int, int]:
-        """What a notification must say of it: vcpus, memory MB, disk GB, failed builds."""
-        vcpus, memory_mb, disk_mb = self.used
-        return vcpus, memory_mb, disk_mb // 1024, self.failed_builds
-
-    def apply(self, node: str, n: int) -> None:
-        """Let the node's n-th event happen."""
-        if n == 0:
-            return
-        method, arguments = command(node, n)
-        uuid = _uuid(node, n)
-        if method == "build_failed":
-            self.failed_builds += 1
-        elif method == "instance_claim":
-            self.claims[uuid] = _size(n)
-        elif method == "abort_instance_claim" or arguments["instance"]["vm_state"] == "deleted":
-            self.claims.pop(uuid, None)
+def applied(ledger: Ledger, node: str, n: int) -> Ledger:
+    """The ledger of a node after its n-th event."""
+    method, arguments = command(node, n)
+    uuid = _uuid(node, n)
+    match method:
+        case "update_available_resource":
+            return ledger
+        case "build_failed":
+            return ledger.build_failed()[0]
+        case "instance_claim":
+            return ledger.claim(uuid, INSTANCE, Claim(_flavor(n), None, BUILDING))[0]
+        case "update_usage" if arguments["instance"]["vm_state"] == "active":
+            return ledger.take_states(uuid, ACTIVE)[0]
+        case _:
+            return ledger.release(uuid, INSTANCE)[0]
 
 
 def schedule(casts: int, share: int, shares: int) -> Iterator[tuple[int, str, int]]:
@@ -118,27 +106,16 @@ def _uuid(node: str, n: int) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{node}/{_round(n) % INSTANCES}"))
 
 
-def _size(n: int) -> tuple[int, int, int]:
+def _flavor(n: int) -> Json:
     factor = 1 + _round(n) % 4
-    return factor, 512 * factor, 10 * factor * 1024
+    return samples.a_flavor(factor, 512 * factor, 10 * factor)
 
 
-def _instance(node: str, n: int, vm_state: str, task_state: str | None) -> Json:
-    vcpus, memory_mb, disk_mb = _size(n)
-    return {
-        "uuid": _uuid(node, n),
-        "project_id": "project-1",
-        "vm_state": vm_state,
-        "task_state": task_state,
-        "flavor": {"vcpus": vcpus, "memory_mb": memory_mb, "root_gb": disk_mb // 1024},
-    }
+def _instance(node: str, n: int, states: States) -> Json:
+    vm_state, task_state = states
+    return samples.an_instance(_uuid(node, n), _flavor(n), vm_state=vm_state, task_state=task_state)
 
 
 def _report(node: str) -> Json:
-    return {
-        "uuid": str(uuid.uuid5(uuid.NAMESPACE_DNS, node)),
-        "host": node,
-        "vcpus": 64,
-        "memory_mb": 65536,
-        "local_gb": 1000,
-    }
+    uuid_of_node = str(uuid.uuid5(uuid.NAMESPACE_DNS, node))
+    return samples.a_report(uuid_of_node, node, vcpus=64, memory_mb=65536, local_gb=1000)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What became of the casts, judged by SQL and notifications alone.
+"""Exactly-once delivery: which casts were applied, lost, repeated or overtaken, by SQL and notifications.
 
-Written from the promises; it knows tables and payloads, and imports nothing of the worker.
+What the applied ones add up to is the ledger model's to say. Nothing of the worker is imported: the oracle
+knows tables and payloads.
 """
 
 import json
@@ -14,7 +15,9 @@ from typing import Any
 import kombu
 import sqlalchemy as sa
 
-from tests.delivery.load import RESERVED_MEMORY_MB, Json, State, events_of, node_names
+from tests.delivery import load
+from tests.delivery.load import Json, events_of, node_names
+from tests.ledger_model import DEFAULT_RESERVE, Amounts, Key, Ledger, total
 
 APPLIED = sa.Table(
     "stock_applied",
@@ -28,7 +31,10 @@ QUEUE = "versioned_notifications.info"
 
 _RECEIPTS = "SELECT event_id, node, sequence FROM receipts ORDER BY node, sequence, event_id"
 _NODES = "SELECT name, sequence, failed_builds, vcpus_used, memory_mb_used, disk_mb_used FROM nodes"
-_CLAIMS = "SELECT node, instance_uuid, role, vcpus, memory_mb, disk_mb FROM claims"
+_CLAIMS = (
+    "SELECT node, instance_uuid, role, vcpus, memory_mb, disk_mb, migration_uuid, vm_state, task_state"
+    " FROM claims"
+)
 _LETTERS = "SELECT event_id, code FROM dead_letters"
 _APPLIED_OF_NODES = """
     SELECT node, count(*) AS events,
@@ -114,7 +120,7 @@ class Applied:
             return judge(casts, connection.scalars(sa.select(APPLIED.c.event_id).order_by(APPLIED.c.id)))
 
 
-class Ledger:
+class WorkerDatabase:
     """A worker's database, read with plain SQL."""
 
     def __init__(self, engine: sa.Engine) -> None:
@@ -143,8 +149,8 @@ class Ledger:
             seen, sums = applied.get(node), claimed.get(node)
             figures = (row.sequence, row.failed_builds, *row[3:])
             events = (seen.events, int(seen.failed_builds)) if seen else (0, 0)
-            vcpus, memory_mb, disk_mb = map(int, sums[1:]) if sums else (0, 0, 0)
-            must = (*events, vcpus, memory_mb + RESERVED_MEMORY_MB, disk_mb)
+            claimed_of_node = Amounts(*map(int, sums[1:])) if sums else Amounts()
+            must = (*events, *total([DEFAULT_RESERVE, claimed_of_node]))
             wrong += [f"{node}: {figures} at work, not {must}"] if figures != must else []
         return wrong
 
@@ -162,10 +168,10 @@ class Ledger:
             if node not in rows:
                 half += [f"{node}: {len(mine)} receipts, but no node"] if mine else []
                 continue
-            must = State()
+            must = Ledger()
             for row in mine:
-                must.apply(node, int(row.event_id.rpartition(".")[2]))
-                was[node, row.sequence] = must.told
+                must = load.applied(must, node, int(row.event_id.rpartition(".")[2]))
+                was[node, row.sequence] = (*must.used.shown, must.failed_builds)
             surplus = rows[node].failed_builds - must.failed_builds
             twice += max(surplus, 0)
             lost += max(-surplus, 0)
@@ -186,19 +192,16 @@ class Ledger:
         return {
             row.name: (
                 row.sequence,
-                row.vcpus_used,
-                row.memory_mb_used,
-                row.disk_mb_used // 1024,
+                *Amounts(row.vcpus_used, row.memory_mb_used, row.disk_mb_used).shown,
                 row.failed_builds,
             )
             for row in self._rows(_NODES)
         }
 
-    def _claims(self) -> dict[str, dict[str, tuple[int, int, int]]]:
-        claims: dict[str, dict[str, tuple[int, int, int]]] = {}
-        for row in self._rows(_CLAIMS):
-            assert row.role == "instance", row
-            claims.setdefault(row.node, {})[row.instance_uuid] = (row.vcpus, row.memory_mb, row.disk_mb)
+    def _claims(self) -> dict[str, dict[Key, tuple[object, ...]]]:
+        claims: dict[str, dict[Key, tuple[object, ...]]] = {}
+        for node, uuid, role, *held in self._rows(_CLAIMS):
+            claims.setdefault(node, {})[uuid, role] = tuple(held)
         return claims
 
     @contextmanager
@@ -216,12 +219,12 @@ class Ledger:
             return list(connection.execute(sa.text(statement)))
 
 
-def _differences(node: str, row: Any, claims: Mapping[str, object], must: State) -> list[str]:
+def _differences(node: str, row: Any, claims: Mapping[Key, object], must: Ledger) -> list[str]:
     used = (row.vcpus_used, row.memory_mb_used, row.disk_mb_used)
     pairs = {
         "failed builds": (row.failed_builds, must.failed_builds),
         "usage": (used, must.used),
-        "claims": (claims, must.claims),
+        "claims": (claims, must.rows),
     }
     return [
         f"{node}: {what} {found}, not {right}" for what, (found, right) in pairs.items() if found != right

@@ -12,7 +12,7 @@ from tests.integration.daemon import Daemon
 from tests.integration.notifications import check, data_of, of_type, usages
 from tests.integration.rabbit import until
 from tests.integration.stock import Caster, Listener
-from tests.integration.workload import Day, amounts_of, days
+from tests.integration.workload import Day, days
 from tracker_worker.db.engine import create_engine
 from tracker_worker.db.tables import ATTEMPTS, CLAIMS, DEAD_LETTERS, NODES, OUTBOX, RECEIPTS
 
@@ -91,20 +91,19 @@ def dealt(lives: list[Day]) -> list[list[list[Json]]]:
 def check_state(database: Database, lives: list[Day]) -> None:
     columns = (NODES.c.name, NODES.c.vcpus_used, NODES.c.memory_mb_used, NODES.c.disk_mb_used)
     used = {name: tuple(amounts) for name, *amounts in database.rows(sa.select(*columns))}
-    assert used == {day.node: day.expected.used() for day in lives}
+    assert used == {day.node: day.expected.used for day in lives}
     held = {
         (row.node, row.instance_uuid, row.role): (
-            (row.vcpus, row.memory_mb, row.disk_mb),
+            row.vcpus,
+            row.memory_mb,
+            row.disk_mb,
             row.migration_uuid,
-            {"vm_state": row.vm_state, "task_state": row.task_state},
+            row.vm_state,
+            row.task_state,
         )
         for row in database.rows(sa.select(CLAIMS))
     }
-    assert held == {
-        (day.node, *key): (amounts_of(claim.flavor), claim.migration, claim.states)
-        for day in lives
-        for key, claim in day.expected.claims.items()
-    }
+    assert held == {(day.node, *key): row for day in lives for key, row in day.expected.rows.items()}
     assert database.count(ATTEMPTS) == 0
 
 
@@ -168,11 +167,10 @@ def check_notifications(database: Database, heard: list[Json], lives: list[Day])
     refusals = [(data["node"], cause_of(data)) for data in of_type(heard, "compute_node.claim.error")]
     for day in lives:
         assert [event_id for node, event_id in refusals if node == day.node] == day.ids("refused")
-        vcpus, memory_mb, disk_mb = day.expected.used()
         last = usage[day.node][-1]
-        assert (last["vcpus_used"], last["memory_mb_used"]) == (vcpus, memory_mb)
-        assert last["local_gb_used"] == disk_mb // 1024
-        assert last["running_vms"] == sum(role == "instance" for _, role in day.expected.claims)
+        shown = (last["vcpus_used"], last["memory_mb_used"], last["local_gb_used"])
+        assert shown == day.expected.used.shown
+        assert last["running_vms"] == sum(role == "instance" for _, role in day.expected.claims.by_key)
         # The last event that changed anything is covered, and each is told as what it was.
         changed = [n for n, r in enumerate(day.history, 1) if r.outcome in ("applied", "granted")]
         assert last["sequence"] >= changed[-1]

@@ -1,31 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the compute managers know: a small model of instances and their moves, without the worker's rules.
+"""Instances and their moves as Nova's database has them, and the events that compute managers send.
 
-It knows what each instance should count for on each node, which it works out from where the instance and its
-move are, and nothing else.
+This is no second ledger: it does not follow events. What an instance must count for on a node follows from
+where the instance and its move are now, so that it is right even where events are lost, late or stale. How
+much a flavor counts for is the ledger model's to say.
 """
 
 import itertools
 from dataclasses import dataclass, field
-from typing import Any
 
-from tests.properties.ledgers import counted, total
-
-Json = dict[str, Any]
+from tests import samples
+from tests.ledger_model import Amounts, Json, amounts_of, total
 
 NODES = ("node-1", "node-2", "node-3")
-FLAVORS: tuple[Json, ...] = (
-    {"vcpus": 1, "memory_mb": 512, "root_gb": 1, "ephemeral_gb": 0, "swap_mb": 0},
-    {"vcpus": 2, "memory_mb": 2048, "root_gb": 20, "ephemeral_gb": 3, "swap_mb": 1},
-    {"vcpus": 4, "memory_mb": 4096, "root_gb": 40, "ephemeral_gb": 0, "swap_mb": 1500},
-    {"vcpus": 2, "memory_mb": 2048, "root_gb": 0, "ephemeral_gb": 0, "swap_mb": 0},
+FLAVORS = (
+    samples.a_flavor(1, 512, 1),
+    samples.a_flavor(2, 2048, 20, ephemeral_gb=3, swap_mb=1),
+    samples.a_flavor(4, 4096, 40, swap_mb=1500),
+    samples.a_flavor(2, 2048, 0),
 )
 HARMLESS_TASKS = ("rebooting", "powering-off", "image_snapshot", None)
 
 
 @dataclass
 class Move:
-    """A migration under way. Phases: claimed, started, finished, reverting."""
+    """A migration that is not over. Phases: claimed, started, finished, reverting."""
 
     uuid: str
     type: str
@@ -55,8 +54,8 @@ class Vm:
     past: list[Move] = field(default_factory=list)
     version: int = 0
 
-    def expected(self, node: str) -> tuple[int, int, int]:
-        """What it should count for on a node, by where it and its move are."""
+    def expected(self, node: str) -> Amounts:
+        """What it must count for on a node, by where it and its move are."""
         move = self.move
         if move is None:
             sizes = [self.flavor] if self.node == node else []
@@ -64,40 +63,38 @@ class Vm:
             arrived = move.phase in ("claimed", "started", "finished")
             sizes = [move.old_flavor] if node == move.source else []
             sizes += [move.new_flavor] if node == move.dest and arrived else []
-        return total(counted(size, self.volume_backed) for size in sizes)
+        return total(amounts_of(size, self.volume_backed) for size in sizes)
 
     def json(self) -> Json:
         """The instance as its compute manager sends it."""
-        return {
-            "uuid": self.uuid,
-            "project_id": "project",
-            "vm_state": self.vm_state,
-            "task_state": self.task_state,
-            "flavor": self.flavor,
-            "volume_backed": self.volume_backed,
-        }
+        return samples.an_instance(
+            self.uuid,
+            self.flavor,
+            vm_state=self.vm_state,
+            task_state=self.task_state,
+            volume_backed=self.volume_backed,
+        )
 
     def migration(self, move: Move, node: str, current: bool = True) -> Json:
         """A migration as an audit of a node lists it: with the instance when that is elsewhere."""
-        status = {"finished": "finished", "reverting": "reverted"}.get(move.phase, "migrating")
-        return {
-            "uuid": move.uuid,
-            "type": move.type,
-            "status": status,
-            "instance_uuid": self.uuid,
-            "source_node": move.source,
-            "dest_node": move.dest,
-            "old_flavor": move.old_flavor,
-            "new_flavor": move.new_flavor,
-            "current": current,
-            "updated_at": f"2026-11-22T12:00:00.{move.number:06}Z",
+        return samples.a_migration(
+            move.uuid,
+            self.uuid,
+            type=move.type,
+            status={"finished": "finished", "reverting": "reverted"}.get(move.phase, "migrating"),
+            source_node=move.source,
+            dest_node=move.dest,
+            old_flavor=move.old_flavor,
+            new_flavor=move.new_flavor,
+            current=current,
+            updated_at=f"2026-11-22T12:00:00.{move.number:06}Z",
             **({} if self.node == node else {"instance": self.json()}),
-        }
+        )
 
 
 @dataclass(frozen=True)
 class Event:
-    """A command for a node. A call is answered, so that it can be neither lost nor late."""
+    """A command for a node. A call is answered, so it is never lost or late."""
 
     node: str
     method: str
@@ -107,16 +104,16 @@ class Event:
 
 @dataclass(frozen=True)
 class Facts:
-    """What an audit says of a node, and what should be there by it."""
+    """What an audit says of a node, and what each instance must count for by it."""
 
     instances: list[Json]
     migrations: list[Json]
-    expected: dict[str, tuple[int, int, int]]
+    expected: dict[str, Amounts]
     versions: dict[str, int]
 
 
-class World:
-    """The instances; each action changes one and yields the events that its compute managers send."""
+class Cloud:
+    """The instances; an action changes one and returns the events that its compute managers send."""
 
     def __init__(self) -> None:
         self.vms: dict[str, Vm] = {}
@@ -129,7 +126,7 @@ class World:
         migrations = [self.vms[uuid].migration(self.vms[uuid].move, node) for uuid in sorted(moving)]
         old = [(vm, move) for vm in self.vms.values() if vm.node is not None for move in vm.past]
         for bit, (vm, move) in enumerate(old):
-            # While another move is under way elsewhere only its context tells that this one is over.
+            # During another move elsewhere, this node cannot know from the instance that this move is over.
             contradicted = vm.move is not None and vm.uuid not in moving
             if noise >> bit & 1:
                 migrations.append(vm.migration(move, node, bool(noise & 2) and not contradicted))

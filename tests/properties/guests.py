@@ -1,25 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Guests on one node as their compute manager knows them, and the books of what each was granted.
+"""Guests on one node as their compute manager knows them, and the books: the claims that each was granted.
 
-A guest knows in which phase of its life it is; the books know nothing but claims. What an audit says of a
-guest follows from its phase, and so do the roles that its claims should have afterwards.
+The books are the ledger model's claims, with cpus and devices as they were granted. A guest knows in which
+phase of its life it is: what an audit says of it follows from that, and which roles its claims get by it.
 """
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tests import samples
 from tests.builders import NODE
-from tests.properties.holdings import Devices, known, shown_device
+from tests.ledger_model import INCOMING, INSTANCE, OUTGOING, ROLES, Amounts, Claims, Json, Key, amounts_of
+from tests.properties.hardware import Devices, amounts_shown, known, shown_device
 from tests.properties.hosts import FLOATING, Wish
-
-Json = dict[str, Any]
-Key = tuple[str, str]
-
-INSTANCE, INCOMING, OUTGOING = "instance", "incoming", "outgoing"
-ROLES = (INSTANCE, INCOMING, OUTGOING)
 
 TRUE, SHUFFLED, SILENT, FALSE = "true", "shuffled", "silent", "false"
 """How an audit speaks of cpus and devices."""
@@ -27,9 +23,10 @@ TRUE, SHUFFLED, SILENT, FALSE = "true", "shuffled", "silent", "false"
 
 @dataclass(frozen=True)
 class Entry:
-    """A claim as it should be shown, its devices as they were when it got them, and its `own` requests.
+    """A claim as it must be shown, its devices as they were when it got them, and its `own` requests.
 
-    Placement may have chosen others than the `guessed` ones; the `adopted` ones it has.
+    The worker guessed the `guessed` devices, Placement may have chosen others. The `adopted` ones are known
+    to be Placement's.
     """
 
     view: Json
@@ -37,6 +34,10 @@ class Entry:
     guessed: frozenset[str] = frozenset()
     adopted: frozenset[str] = frozenset()
     own: frozenset[str | None] = frozenset()
+
+    @property
+    def amounts(self) -> Amounts:
+        return amounts_shown(self.view)
 
     @property
     def addresses(self) -> list[str]:
@@ -85,17 +86,23 @@ class Entry:
 
 
 class Books:
-    """What was granted and not yet given back, by instance and role; and what the hypervisor reports."""
+    """The claims that were granted and not released yet, and what the hypervisor reports."""
 
     def __init__(self, report: Json) -> None:
         self.report = report
-        self.entries: dict[Key, Entry] = {}
+        self.claims: Claims[Entry] = Claims()
+
+    @property
+    def entries(self) -> Mapping[Key, Entry]:
+        """The claims by instance and role."""
+        return self.claims.by_key
 
     def of(self, uuid: str) -> dict[str, Entry]:
-        return {role: e for role in ROLES if (e := self.entries.get((uuid, role))) is not None}
+        """The claims of an instance by role."""
+        return self.claims.of(uuid)
 
     def shown(self) -> list[Json]:
-        """All claims as the node should show them."""
+        """All claims as the node must show them."""
         return [{**entry.view, "role": role} for (_, role), entry in self.entries.items()]
 
     def reported(self) -> dict[str, Json]:
@@ -107,16 +114,12 @@ class Books:
         return {**self.reported(), **dict(itertools.chain.from_iterable(each.items() for each in held))}
 
     def put(self, uuid: str, role: str, entry: Entry) -> None:
-        self.entries[uuid, role] = entry
-
-    def turn(self, uuid: str, old: str, new: str) -> None:
-        """Change a role; without a claim in the old one nothing happens."""
-        if (entry := self.entries.pop((uuid, old), None)) is not None:
-            self.entries[uuid, new] = entry
+        """Note a claim that was granted or changed."""
+        self.claims = self.claims.put(uuid, role, entry)
 
     def drop(self, uuid: str, *roles: str) -> None:
-        for role in roles:
-            self.entries.pop((uuid, role), None)
+        """Note that an instance's claims in these roles are released."""
+        self.claims = self.claims.drop(uuid, *roles)
 
 
 @dataclass
@@ -154,34 +157,34 @@ class Guest:
         resized = self.phase in ("resized", "came", "left", "reverting")
         if wish is None:
             wish = self.new_wish if resized and self.new_wish else self.wish
-        return {
-            "uuid": self.uuid,
-            "project_id": "project-1",
-            "vm_state": "resized" if resized else self.vm_state,
-            "task_state": self.task_state,
-            "flavor": wish.flavor(),
-            "volume_backed": self.volume_backed,
-            "pci_requests": self.ports,
+        return samples.an_instance(
+            self.uuid,
+            wish.flavor(),
+            vm_state="resized" if resized else self.vm_state,
+            task_state=self.task_state,
+            volume_backed=self.volume_backed,
+            pci_requests=self.ports,
             **more,
-        }
+        )
 
     def migration(self, **more: Any) -> Json:
-        """The move that is under way."""
+        """The guest's current move."""
         here = (
             self.phase in ("resizing", "handed over", "resized", "reverting") and self.kind == "resize here"
         )
         to_here = here or self.phase in ("coming", "came", "expected")
-        return {
-            "uuid": self.move,
-            "type": "resize" if here else self.kind,
-            "status": "reverted" if self.phase == "reverting" else "migrating",
-            "instance_uuid": self.uuid,
-            "source_node": "elsewhere" if to_here and not here else NODE,
-            "dest_node": NODE if to_here else "elsewhere",
-            "old_flavor": self.wish.flavor(),
-            "new_flavor": (self.new_wish or self.wish).flavor(),
+        assert self.move is not None
+        return samples.a_migration(
+            self.move,
+            self.uuid,
+            type="resize" if here else self.kind,
+            status="reverted" if self.phase == "reverting" else "migrating",
+            source_node="elsewhere" if to_here and not here else NODE,
+            dest_node=NODE if to_here else "elsewhere",
+            old_flavor=self.wish.flavor(),
+            new_flavor=(self.new_wish or self.wish).flavor(),
             **more,
-        }
+        )
 
     def split(self, books: Books) -> tuple[Entry | None, Entry | None]:
         """What was here before the move, and what the move brings."""
@@ -232,7 +235,7 @@ class Guest:
         for role in (INCOMING, INSTANCE):
             if role in entries:
                 return role, entries[role]
-        nothing = {"vcpus": 0, "memory_mb": 0, "disk_mb": 0, "numa_topology": None, "pci_devices": []}
+        nothing = {**Amounts()._asdict(), "numa_topology": None, "pci_devices": []}
         view = {"instance_uuid": self.uuid, "role": INCOMING, "migration_uuid": None, **nothing}
         return INCOMING, Entry(view, {})
 
@@ -240,9 +243,8 @@ class Guest:
     def sizes(self) -> Json:
         """What a claim of its new flavor shows, and of its move."""
         flavor = (self.new_wish or self.wish).flavor()
-        disk_mb = (0 if self.volume_backed else flavor["root_gb"]) * 1024 + flavor["swap_mb"]
-        sizes = {"vcpus": flavor["vcpus"], "memory_mb": flavor["memory_mb"], "disk_mb": disk_mb}
-        return {"instance_uuid": self.uuid, "migration_uuid": self.move, **sizes}
+        amounts = amounts_of(flavor, self.volume_backed)
+        return {"instance_uuid": self.uuid, "migration_uuid": self.move, **amounts._asdict()}
 
 
 AT_HOME = ("building", "active", "resizing", "handed over", "resized", "reverting", "came", "leaving")
@@ -263,7 +265,7 @@ RIGHTLY = {
 
 
 def told(entry: Entry | None, how: str, topology: str, devices: str) -> Json:
-    """What a fact says of a claim's cpus and devices; nothing false where the worker should believe it."""
+    """What an audit says of a claim's cpus and devices; the truth where the worker has to believe it."""
     if how == SILENT:
         return {}
     if entry is None:

@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a node should show, worked out from its report and its claims: cells, pages, devices, pools, sums.
+"""Host cells and devices: what a node must show of them by its claims, and what a claim may have of them.
 
-It reads plain JSON, reports as they were sent and claims as they are shown, and none of the worker's rules.
+This is no model of a ledger: the rules choose the cpus, cells and devices, and these checks say whether the
+choice is right. They read plain JSON, reports as they were sent and claims as they are shown, and nothing of
+the worker's rules. Sums of vcpus, memory and disk are the ledger model's.
 """
 
 from collections import Counter
 from typing import Any
 
+from tests.ledger_model import Amounts, Json, total
 from tests.properties.hosts import ANY, LARGE, PINNED, SMALL
 
-Json = dict[str, Any]
 Devices = dict[str, Json | None]
 
 CHILDREN = ("type-VF", "vdpa")
@@ -45,14 +47,14 @@ def host_cells(report: Json) -> dict[int, Json]:
 
 
 def own_cpus(cell: Json) -> list[int]:
-    """The host cpus that a guest cell has for itself, those aside that isolate leaves idle."""
+    """The host cpus that a guest cell has for itself, without those that `isolate` leaves idle."""
     if cell.get("cpu_policy") not in PINNED:
         return []
     return [*cell.get("cpu_pinning", {}).values(), *cell.get("cpuset_reserved", [])]
 
 
 def idle_cpus(cell: Json, host: Json) -> set[int]:
-    """The siblings of a guest cell's cpus that nobody may have."""
+    """The siblings of a guest cell's cpus that no guest may have."""
     own = set(own_cpus(cell))
     if cell.get("cpu_thread_policy") != "isolate":
         return set()
@@ -77,14 +79,16 @@ def kept_pages(report: Json, cell: int, page: Json) -> int:
 # What a node shows.
 
 
+def amounts_shown(claim: Json) -> Amounts:
+    """What a claim says that it counts for."""
+    return Amounts(claim["vcpus"], claim["memory_mb"], claim["disk_mb"])
+
+
 def sums_are_right(view: Json, report: Json, claims: list[Json]) -> None:
-    vcpus, memory_mb, disk_mb = (
-        sum(claim[key] for claim in claims) for key in ("vcpus", "memory_mb", "disk_mb")
-    )
-    assert view["vcpus_used"] == report["reserved_host_cpus"] + vcpus
-    assert view["memory_mb_used"] == report["reserved_host_memory_mb"] + memory_mb
-    assert view["local_gb_used"] == disk_mb // 1024
-    assert view["free_ram_mb"] == report["memory_mb"] - view["memory_mb_used"]
+    reserve = Amounts(report["reserved_host_cpus"], report["reserved_host_memory_mb"])
+    used = total([reserve, *map(amounts_shown, claims)])
+    assert (view["vcpus_used"], view["memory_mb_used"], view["local_gb_used"]) == used.shown
+    assert view["free_ram_mb"] == report["memory_mb"] - used.memory_mb
 
 
 def cells_are_right(view: Json, report: Json, claims: list[Json]) -> None:
@@ -116,7 +120,7 @@ def cells_are_right(view: Json, report: Json, claims: list[Json]) -> None:
 
 
 def statuses(claims: list[Json], devices: Devices) -> dict[str, Json]:
-    """What is shown of each device: that of its first owner, or of the relatives that somebody has."""
+    """What is shown of each device: its status at its first owner, or one caused by claimed relatives."""
     owners: dict[str, tuple[str, str]] = {}
     for claim in claims:
         for device in claim["pci_devices"]:
@@ -158,10 +162,10 @@ def pool_key(device: Json) -> tuple[Any, ...]:
     return (*(device[field] for field in (*SHOWN, "parent_addr")), tags)
 
 
-# What no two claims may have, as long as all was decided here.
+# What no two claims may have, as long as this worker has decided all of them.
 
 
-def cpus_are_nobody_elses(report: Json, claims: list[Json]) -> None:
+def cpus_are_pinned_once(report: Json, claims: list[Json]) -> None:
     for id, host in host_cells(report).items():
         guests = [cell for claim in claims for cell in cells_of(claim) if cell["id"] == id]
         own = [cpu for guest in guests for cpu in own_cpus(guest)]
@@ -173,8 +177,8 @@ def cpus_are_nobody_elses(report: Json, claims: list[Json]) -> None:
 
 
 def memory_suffices(report: Json, claims: list[Json]) -> None:
-    """Guests with pages of a size or cpus of their own fit beside the reserved pages; the others may share
-    what is left, but not with themselves.
+    """Guests with a page size or dedicated cpus fit beside the reserved pages. The others may over-commit
+    what is left, but no guest is larger than its cell.
     """
     for id, host in host_cells(report).items():
         guests = [cell for claim in claims for cell in cells_of(claim) if cell["id"] == id]
@@ -192,7 +196,7 @@ def memory_suffices(report: Json, claims: list[Json]) -> None:
             assert all(guest["memory"] <= host["memory"] for guest in guests)
 
 
-def devices_are_nobody_elses(claims: list[Json], devices: Devices) -> None:
+def devices_are_owned_once(claims: list[Json], devices: Devices) -> None:
     held = [device["address"] for claim in claims for device in claim["pci_devices"]]
     assert len(held) == len(set(held)), f"owned twice: {sorted(held)}"
     parents = {parent_of(devices[address]) for address in held}
@@ -200,7 +204,7 @@ def devices_are_nobody_elses(claims: list[Json], devices: Devices) -> None:
 
 
 def is_free(report: Json, claim: Json, others: list[Json], devices: Devices) -> bool:
-    """Whether nothing of a claim is anybody else's; `devices` are as they are without it."""
+    """Whether no other claim has any cpu or device of a claim; `devices` are those without it."""
     hosts = host_cells(report)
     for cell in cells_of(claim):
         if cell["id"] in hosts and cell.get("cpu_policy") in PINNED:
@@ -317,7 +321,7 @@ def has(device: Json, key: str, wanted: Any) -> bool:
 
 
 def named(device: Json, specs: list[Json]) -> bool:
-    """Nobody gets a physical function, a vdpa or a remote managed device who did not say so."""
+    """Whether a request names the device's kind, where that is required: PF, vdpa, remote managed."""
     types = [spec.get("dev_type") for spec in specs]
     if device["dev_type"] in ("type-PF", "vdpa") and device["dev_type"] not in types:
         return False
@@ -341,7 +345,7 @@ def near_enough(numa_node: int | None, request: Json, cells: set[int], report: J
 
 
 def guessed(held: list[Json], requests: list[Json]) -> frozenset[str]:
-    """Those of the devices that were taken of which Placement may have chosen others."""
+    """The addresses of taken devices where Placement may have chosen others."""
     each = [request for request in requests for _ in range(request["count"])]
     unsure = [any("resource_class" in spec for spec in request["spec"]) for request in each]
     return frozenset(device["address"] for device, guess in zip(held, unsure, strict=True) if guess)

@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from tests.builders import HOST, NODE_UUID
+from tests import samples
 from tracker_worker.domain.fields import PciNumaPolicy
 from tracker_worker.domain.pci.specs import Alias
 from tracker_worker.domain.settings import TrackerSettings
@@ -142,16 +142,14 @@ def host(shapes: list[Shape], cards: list[Card], kept_by_node: bool, bare: bool)
     numbers = itertools.accumulate((shape.cpus for shape in shapes), initial=0)
     cells = [shape.json(id, first) for id, (shape, first) in enumerate(zip(shapes, numbers, strict=False))]
     devices = [device for number, card in enumerate(cards) for device in card.json(number)]
-    report: Json = {
-        "uuid": NODE_UUID,
-        "host": HOST,
-        "vcpus": 16,
-        "memory_mb": 32768,
-        "local_gb": 200,
-        "reserved_host_memory_mb": 512,
-        "reserved_host_cpus": 1,
-        "pci_devices": devices[:MOST_DEVICES],
-    }
+    report: Json = samples.a_report(
+        vcpus=16,
+        memory_mb=32768,
+        local_gb=200,
+        reserved_host_memory_mb=512,
+        reserved_host_cpus=1,
+        pci_devices=devices[:MOST_DEVICES],
+    )
     if not bare:
         report["numa_topology"] = {"cells": cells}
     if kept_by_node:
@@ -238,14 +236,13 @@ class Wish:
             "hw:cpu_dedicated_mask": f"0-{MASKED - 1}" if self.policy == "mixed" else None,
             "pci_passthrough:alias": self.alias,
         }
-        return {
-            "vcpus": self.vcpus,
-            "memory_mb": self.memory_mb * max(self.cells, 1),
-            "root_gb": self.disk_gb,
-            "ephemeral_gb": 0,
-            "swap_mb": 100,
-            "extra_specs": {key: value for key, value in specs.items() if value is not None},
-        }
+        return samples.a_flavor(
+            self.vcpus,
+            self.memory_mb * max(self.cells, 1),
+            self.disk_gb,
+            swap_mb=100,
+            extra_specs={key: value for key, value in specs.items() if value is not None},
+        )
 
     def topology(self) -> Json | None:
         """What has to be fitted, written down here once more; None for a guest that may float anywhere."""

@@ -15,8 +15,9 @@ import msgspec
 from hypothesis import strategies as st
 
 from tests.builders import NODE, decided
-from tests.properties import holdings
-from tests.properties.guests import FALSE, INCOMING, INSTANCE, OUTGOING, ROLES, Books, Entry, Guest, told
+from tests.ledger_model import INCOMING, INSTANCE, OUTGOING, ROLES
+from tests.properties import hardware
+from tests.properties.guests import FALSE, Books, Entry, Guest, told
 from tests.properties.hosts import (
     FLOATING,
     HUGE,
@@ -29,7 +30,7 @@ from tests.properties.hosts import (
     tracker_settings,
     wishes,
 )
-from tests.properties.ledgers import read
+from tests.properties.under_test import read
 from tracker_worker.domain.decide import Decision, Outcome
 from tracker_worker.domain.node import Node, assert_sum
 from tracker_worker.domain.settings import TrackerSettings
@@ -155,14 +156,14 @@ class Lives:
             return False
         view = msgspec.to_builtins(claim_view(decision.claim))
         assert view == {**view, **guest.sizes, "role": role}
-        holdings.topology_is_as_asked(view, asked, self.books.report)
+        hardware.topology_is_as_asked(view, asked, self.books.report)
         kept = self.kept(guest, role, method)
         kept = dataclasses.replace(kept, own=frozenset(request.get("request_id") for request in wanted))
         missing = kept.missing(wanted)
         chosen = [] if method == "live_migration_claim" else missing
         self.books.drop(guest.uuid, role)
         self.books.put(guest.uuid, role, self.granted(view, chosen, kept))
-        holdings.limits_hold(view, args.get("limits"), node_view(self.node), self.books.report)
+        hardware.limits_hold(view, args.get("limits"), node_view(self.node), self.books.report)
         if missing == wanted or method == "live_migration_claim":
             self.it_is_granted_in_its_own_place(method, args, view)
         if not wanted and method != "live_migration_claim":
@@ -183,16 +184,16 @@ class Lives:
 
     def granted(self, view: Json, wanted: list[Json], kept: Entry) -> Entry:
         """What is kept comes first, and then what is wanted."""
-        devices, cells = self.books.reported(), {cell["id"] for cell in holdings.cells_of(view)}
+        devices, cells = self.books.reported(), {cell["id"] for cell in hardware.cells_of(view)}
         had, got = kept.view["pci_devices"], view["pci_devices"][len(kept.devices) :]
         assert view["pci_devices"] == [*had, *got]
-        holdings.devices_are_as_asked(got, wanted, cells, devices, self.books.report, "allocated")
+        hardware.devices_are_as_asked(got, wanted, cells, devices, self.books.report, "allocated")
         chosen = {device["address"]: devices[device["address"]] for device in got}
         return dataclasses.replace(
             kept,
             view=view,
             devices={**kept.devices, **chosen},
-            guessed=kept.guessed | holdings.guessed(got, wanted),
+            guessed=kept.guessed | hardware.guessed(got, wanted),
         )
 
     def it_is_granted_in_its_own_place(self, method: str, args: Json, view: Json) -> None:
@@ -251,7 +252,7 @@ class Lives:
     def replace(self, guest: Guest, ask: Ask, choice: int) -> None:
         """It asks for something else, if only for devices or other cpus; refused, it keeps what it has."""
         other = dataclasses.replace(guest, move=None)
-        match choice % (3 if holdings.host_cells(self.books.report) else 2):
+        match choice % (3 if hardware.host_cells(self.books.report) else 2):
             case 0:
                 other.wish = dataclasses.replace(ask.wish, disk_gb=next(self.ids) + 100)
                 other.ports, other.volume_backed = requests(ask.ports, self.ids), ask.volume_backed
@@ -376,7 +377,7 @@ class Lives:
         """Another try of the same move gets the same."""
         entry = self.books.entries[guest.uuid, INCOMING]
         size = guest.new_wish or guest.wish
-        if entry.view["numa_topology"] is None and size.topology() and holdings.host_cells(self.books.report):
+        if entry.view["numa_topology"] is None and size.topology() and hardware.host_cells(self.books.report):
             return
         method = self.METHODS.get(guest.kind, "resize_claim")
         wanted = sum(request["count"] for request in [*aliased(size), *guest.ports])
@@ -401,7 +402,7 @@ class Lives:
 
     def start(self, guest: Guest, *_: Any) -> None:
         self.send("start_move", instance_uuid=guest.uuid, migration_uuid=guest.move)
-        self.books.turn(guest.uuid, INSTANCE, OUTGOING)
+        self.books.claims = self.books.claims.start_move(guest.uuid)
         guest.phase = "handed over"
 
     def land(self, guest: Guest, *_: Any) -> None:
@@ -419,8 +420,7 @@ class Lives:
             entry = self.books.entries[guest.uuid, INCOMING]
             sent = guest.json(**told(entry, FALSE, "numa_topology", "pci_devices"))
         self.send("finish_move", instance=sent, migration_uuid=move)
-        self.books.turn(guest.uuid, INSTANCE, OUTGOING)
-        self.books.turn(guest.uuid, INCOMING, INSTANCE)
+        self.books.claims = self.books.claims.finish_move(guest.uuid)
 
     def cancel(self, guest: Guest, _ask: Ask, choice: int) -> None:
         move = guest.move if choice % 2 else None
@@ -442,15 +442,14 @@ class Lives:
 
     def revert(self, guest: Guest, *_: Any) -> None:
         self.send("drop_move_claim_at_dest", instance_uuid=guest.uuid, migration_uuid=guest.move)
-        self.books.drop(guest.uuid, INSTANCE)
-        self.books.turn(guest.uuid, OUTGOING, INSTANCE)
+        self.books.claims = self.books.claims.drop_move_claim_at_dest(guest.uuid)
         guest.phase = "reverting" if guest.phase == "resized" else "gone"
 
     def come_back(self, guest: Guest, *_: Any) -> None:
         move = guest.move
         self.is_home(guest)
         self.send("finish_revert_move", instance=guest.json(), migration_uuid=move)
-        self.books.turn(guest.uuid, OUTGOING, INSTANCE)
+        self.books.claims = self.books.claims.finish_revert_move(guest.uuid)
 
     # Moves from here.
 
@@ -458,7 +457,7 @@ class Lives:
         guest.kind, guest.phase = "resize", "leaving"
         guest.move, guest.new_wish = f"move-{next(self.ids)}", ask.wish
         self.send("start_move", instance_uuid=guest.uuid, migration_uuid=guest.move)
-        self.books.turn(guest.uuid, INSTANCE, OUTGOING)
+        self.books.claims = self.books.claims.start_move(guest.uuid)
 
     @staticmethod
     def go(guest: Guest, *_: Any) -> None:
@@ -478,7 +477,7 @@ class Lives:
         role, entry = guest.taking(self.books)
         again = [port for port in guest.attached if port["request_id"] in entry.request_ids][: choice % 2]
         new = requests(ask.ports, self.ids) or requests([(1, [{}], None)], self.ids)
-        near = holdings.cells_of(entry.view)
+        near = hardware.cells_of(entry.view)
         sent: Json = {"instance_uuid": guest.uuid, "pci_requests": [*again, *new]}
         if choice % 3 == 0:
             near = [{"id": choice % 4, "cpuset": [], "pcpuset": [], "memory": 0}]
@@ -492,9 +491,9 @@ class Lives:
         assert view == {**entry.view, "role": role, "pci_devices": [*kept, *taken]}
         devices, cells = self.books.reported(), {cell["id"] for cell in near}
         missing = [*entry.missing(again), *new]
-        holdings.devices_are_as_asked(taken, missing, cells, devices, self.books.report, "claimed")
+        hardware.devices_are_as_asked(taken, missing, cells, devices, self.books.report, "claimed")
         snapshots = {device["address"]: devices[device["address"]] for device in taken}
-        guesses = entry.guessed | holdings.guessed(taken, missing)
+        guesses = entry.guessed | hardware.guessed(taken, missing)
         attached = entry.with_devices(view["pci_devices"], {**entry.devices, **snapshots}, guesses)
         self.books.put(guest.uuid, role, attached)
 

@@ -20,8 +20,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from tests import samples
 from tests.builders import NODE
-from tests.properties import holdings
+from tests.properties import hardware
 from tests.properties.hosts import HUGE, ORDINARY, SMALL, aliased, hosts, requests, tracker_settings
 from tests.properties.lives import Ask, applied, asks, bytes_of, emptied, unnumbered
 from tracker_worker.domain.audit import Correction
@@ -133,35 +134,33 @@ class DecidedElsewhere(RuleBasedStateMachine):
 
     def instance(self, uuid: str, ask: Ask, told: Told) -> Json:
         vm_state, task_state = told.states
-        return {
-            "uuid": uuid,
-            "project_id": "project-1",
-            "vm_state": vm_state,
-            "task_state": task_state,
-            "flavor": ask.wish.flavor(),
-            "volume_backed": ask.volume_backed,
-            "numa_topology": told.topology,
-            "pci_devices": told.devices,
-            "pci_requests": requests(ask.ports, iter(CLAIMED)),
-        }
+        return samples.an_instance(
+            uuid,
+            ask.wish.flavor(),
+            vm_state=vm_state,
+            task_state=task_state,
+            volume_backed=ask.volume_backed,
+            numa_topology=told.topology,
+            pci_devices=told.devices,
+            pci_requests=requests(ask.ports, iter(CLAIMED)),
+        )
 
     def migration(self, uuid: str, move: str, ask: Ask, told: Told, **more: Any) -> Json:
-        return {
-            "uuid": move,
-            "type": ("resize", "live-migration", "evacuation")[len(ask.ports)],
-            "status": "migrating",
-            "instance_uuid": uuid,
-            "source_node": NODE if told.from_here else "elsewhere",
-            "dest_node": NODE if told.to_here else "elsewhere",
-            "old_flavor": self.asks[0].wish.flavor(),
-            "new_flavor": ask.wish.flavor(),
-            "old_numa_topology": self.tellings[0].topology,
-            "new_numa_topology": told.topology,
-            "old_pci_devices": self.tellings[0].devices,
-            "new_pci_devices": told.devices,
-            "current": told.current,
+        return samples.a_migration(
+            move,
+            uuid,
+            type=("resize", "live-migration", "evacuation")[len(ask.ports)],
+            source_node=NODE if told.from_here else "elsewhere",
+            dest_node=NODE if told.to_here else "elsewhere",
+            old_flavor=self.asks[0].wish.flavor(),
+            new_flavor=ask.wish.flavor(),
+            old_numa_topology=self.tellings[0].topology,
+            new_numa_topology=told.topology,
+            old_pci_devices=self.tellings[0].devices,
+            new_pci_devices=told.devices,
+            current=told.current,
             **more,
-        }
+        )
 
     @rule(steps=st.lists(steps, min_size=1, max_size=16))
     def things_happen(self, steps: list[tuple[int, int, int, int]]) -> None:
@@ -217,7 +216,7 @@ class DecidedElsewhere(RuleBasedStateMachine):
             assert conflicts(decision) == (not self.is_free(claim))
         elif held is None or has(held) != has(claim):
             assert not conflicts(decision)
-            holdings.topology_is_as_asked(claim, ask.wish.topology(), self.reported)
+            hardware.topology_is_as_asked(claim, ask.wish.topology(), self.reported)
             kept = [device for device in held["pci_devices"] if is_attached(device)] if held else []
             if method == "live_migration_claim":
                 kept = claim["pci_devices"]
@@ -229,13 +228,13 @@ class DecidedElsewhere(RuleBasedStateMachine):
         assert got[: len(kept)] == kept
         assert self.is_free({**claim, "pci_devices": got[len(kept) :]})
         wanted = [*aliased(ask.wish), *requests(ask.ports, iter(CLAIMED))] if taken else []
-        cells = {cell["id"] for cell in holdings.cells_of(claim)}
+        cells = {cell["id"] for cell in hardware.cells_of(claim)}
         known = self.devices(owner(claim))
-        holdings.devices_are_as_asked(got[len(kept) :], wanted, cells, known, self.reported, "allocated")
+        hardware.devices_are_as_asked(got[len(kept) :], wanted, cells, known, self.reported, "allocated")
 
     def is_free(self, claim: Json) -> bool:
         others = [other for other in node_view(self.node)["claims"] if owner(other) != owner(claim)]
-        return holdings.is_free(self.reported, claim, others, self.devices(owner(claim)))
+        return hardware.is_free(self.reported, claim, others, self.devices(owner(claim)))
 
     def update_available_resource(self, choice: int, **more: Any) -> None:
         """It may be quite another host."""
@@ -269,9 +268,9 @@ class DecidedElsewhere(RuleBasedStateMachine):
 
     # What always holds.
 
-    def devices(self, *without: tuple[str, str]) -> holdings.Devices:
+    def devices(self, *without: tuple[str, str]) -> hardware.Devices:
         """All devices: those that are held are what they were when the first of their owners got them."""
-        devices: holdings.Devices = {d["address"]: holdings.known(d) for d in self.reported["pci_devices"]}
+        devices: hardware.Devices = {d["address"]: hardware.known(d) for d in self.reported["pci_devices"]}
         kept: Json = {}
         for claim in self.node.held():
             if (claim.instance_uuid, claim.role.value) in without:
@@ -279,16 +278,16 @@ class DecidedElsewhere(RuleBasedStateMachine):
             for held in claim.pci_devices:
                 devices.setdefault(held.address, None)
                 if held.device is not None:
-                    kept.setdefault(held.address, holdings.known(msgspec.to_builtins(held.device)))
+                    kept.setdefault(held.address, hardware.known(msgspec.to_builtins(held.device)))
         return {**devices, **kept}
 
     @invariant()
     def everything_adds_up(self) -> None:
         view = node_view(self.node)
         claims = view["claims"]
-        holdings.sums_are_right(view, self.reported, claims)
-        holdings.cells_are_right(view, self.reported, claims)
-        holdings.devices_are_right(view, claims, self.devices())
+        hardware.sums_are_right(view, self.reported, claims)
+        hardware.cells_are_right(view, self.reported, claims)
+        hardware.devices_are_right(view, claims, self.devices())
 
     @invariant()
     def releasing_everything_gives_the_node_as_at_first(self) -> None:

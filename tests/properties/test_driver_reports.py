@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from msgspec import convert, to_builtins
 
+from tests import samples
 from tests.builders import NODE, a_report, command, decided
 from tests.functional.lanes import LaneBench
 from tests.properties import drivers, hosts
@@ -72,10 +73,10 @@ def test_every_guest_of_a_reported_host_gets_an_answer(
     node, again = decided(node, a_report(resources=taken(report)), rules)
     assert (first.outcome, again.outcome) == ("applied", "ignored")
     for number, (wish, limits) in enumerate(guests):
-        instance = {"uuid": f"guest-{number}", "project_id": "p", "os_type": "", "vm_state": "building"}
+        instance = samples.an_instance(f"guest-{number}", wish.flavor(), vm_state="building", os_type="")
         claim = command(
             "instance_claim",
-            instance=convert(instance | {"flavor": wish.flavor()}, Instance),
+            instance=convert(instance, Instance),
             limits=None if limits is None else convert(limits, Limits),
         )
         node, decision = decided(node, claim, rules)

@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 from tests.builders import NODE, a_flavor, a_migration, a_report, an_instance, args_of, command, method_of
 from tests.functional.lanes import OTHER_NODE, PARTITIONS, LaneBench, Recorded
 from tests.json_paths import positions, with_value
-from tests.properties.ledgers import held, total
+from tests.ledger_model import total
+from tests.properties.under_test import amounts, held
 from tests.samples import EXAMPLES
 from tracker_worker import exceptions
 from tracker_worker.cmd.bootstrap import database_file
@@ -224,9 +225,7 @@ def ledger_is_right(bench: LaneBench) -> None:
     names = [row["name"] for row in bench.rows(NODES)]
     numbers = Counter(row["node"] for row in bench.rows(RECEIPTS) if row["sequence"] is not None)
     for node in bench.unit_of_work.load(names).values():
-        reserve = (node.reserve.vcpus, node.reserve.memory_mb, node.reserve.disk_mb)
-        used = (node.used.vcpus, node.used.memory_mb, node.used.disk_mb)
-        assert used == total([reserve, held(node)])
+        assert amounts(node.used) == total([amounts(node.reserve), held(node)])
         assert node.sequence == numbers[node.name]
 
 

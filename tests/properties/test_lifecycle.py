@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random lives of instances on three nodes, with everything that a bus and a compute manager get wrong.
 
-Events are repeated, lost, late and stale; audits come at any point, some of them late. The model in world.py
-knows what should be there. Where an event was lost, or a stale one came, the ledger is in doubt for that
-instance on that node until an audit has seen it.
+Events are repeated, lost, late and stale; audits come at any point, some of them late. `cloud` knows what
+each instance must count for. Where an event was lost, or a stale one came, the ledger may be wrong for that
+instance on that node (it is in `doubt`) until an audit has corrected it.
 """
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,14 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from tests import ledger_model
 from tests.builders import some_resources
-from tests.properties.ledgers import Rules, WholeLane, decided, held, read, total
-from tests.properties.world import FLAVORS, NODES, Event, Facts, Vm, World
+from tests.ledger_model import Amounts, Json, total
+from tests.properties.cloud import FLAVORS, NODES, Cloud, Event, Facts, Vm
+from tests.properties.under_test import Rules, WholeLane, amounts, decided, held, read
 from tracker_worker.domain.node import Node
 from tracker_worker.domain.objects import Origin
 
-Json = dict[str, Any]
 Ledger = Rules | WholeLane
 
 SLOTS = 3
@@ -74,14 +76,14 @@ class Lifecycle(RuleBasedStateMachine):
     def __init__(self, ledger: Ledger) -> None:
         super().__init__()
         self.ledger = ledger
-        self.world = World()
+        self.cloud = Cloud()
         self.slots: list[Vm | None] = [None] * SLOTS
         self.clients = {node: Client(f"client-of-{node}") for node in NODES}
         self.ids = itertools.count(1)
         self.history: list[Sent] = []
         self.late: dict[tuple[str, str], Sent] = {}
         self.doubt: set[tuple[str, str]] = set()
-        self.touched: dict[str, dict[str, Json]] = {node: {} for node in NODES}
+        self.origins: dict[str, Mapping[str, ledger_model.Origin]] = {node: {} for node in NODES}
         self.first: dict[str, Node] = {}
 
     def teardown(self) -> None:
@@ -103,13 +105,12 @@ class Lifecycle(RuleBasedStateMachine):
         outcome = self.ledger.apply(sent.event.method, sent.args)
         if sent.event.method not in ("update_available_resource", "remove_node"):
             node, uuid = sent.key
-            origin, last = sent.args["origin"], self.touched[node].get(uuid)
-            if last is None or last["source"] != origin["source"] or last["sequence"] < origin["sequence"]:
-                self.touched[node][uuid] = origin
+            origin = sent.args["origin"]["source"], sent.args["origin"]["sequence"]
+            self.origins[node] = ledger_model.with_origin(self.origins[node], uuid, origin)
         return outcome
 
     def arrive(self, key: tuple[str, str]) -> None:
-        """What is late comes now, before anything newer of the same instance on the same node."""
+        """A late event comes now, before anything newer of the same instance on the same node."""
         if key in self.late:
             self.apply(self.late.pop(key))
 
@@ -134,7 +135,7 @@ class Lifecycle(RuleBasedStateMachine):
             self.repeat(sent)
 
     def repeat(self, sent: Sent) -> None:
-        """A client that does not know whether it was heard says it again, in new words."""
+        """A client that got no answer sends the same command as a new event."""
         before = held(self.ledger.node(sent.event.node))
         self.apply(self.stamped(sent.event))
         if sent.key not in self.doubt:
@@ -156,11 +157,11 @@ class Lifecycle(RuleBasedStateMachine):
 
     def an_instance_lives(self, slot: int, choice: int, node: str, size: int, fate: str) -> None:
         vm, flavor = self.slots[slot], FLAVORS[size]
-        actions = self.world.actions(vm) if vm else []
+        actions = self.cloud.actions(vm) if vm else []
         if vm is None or not actions:
-            self.slots[slot], events = self.world.boot(node, flavor, volume_backed=choice % 2 == 1)
+            self.slots[slot], events = self.cloud.boot(node, flavor, volume_backed=choice % 2 == 1)
         else:
-            events = self.world.act(vm, actions[choice % len(actions)], node, flavor)
+            events = self.cloud.act(vm, actions[choice % len(actions)], node, flavor)
         for event in events:
             self.send(event, fate)
 
@@ -189,8 +190,8 @@ class Lifecycle(RuleBasedStateMachine):
         removal = Event(node, "remove_node", {"force": True})
         assert self.apply(self.stamped(removal)) == "applied"
         assert self.apply(self.report(node)) == "applied"
-        self.touched[node] = {}
-        self.doubt |= {(node, uuid) for uuid in self.world.vms}
+        self.origins[node] = {}
+        self.doubt |= {(node, uuid) for uuid in self.cloud.vms}
 
     @rule(node=node_names)
     def a_compute_manager_restarts(self, node: str) -> None:
@@ -204,7 +205,7 @@ class Lifecycle(RuleBasedStateMachine):
     def an_audit_is_overtaken(
         self, node: str, noise: int, steps: list[tuple[int, int, str, int, str]]
     ) -> None:
-        """It knows up to which event it is true; what is sent while it is on its way is newer."""
+        """`as_of` is the last event that it covers; events that are sent before it arrives are newer."""
         snapshot = self.snapshot(node, noise, knows=True)
         for step in steps:
             self.an_instance_lives(*step)
@@ -212,7 +213,7 @@ class Lifecycle(RuleBasedStateMachine):
 
     def snapshot(self, node: str, noise: int, knows: bool) -> Snapshot:
         """Facts as they are now; `knows`: with the number up to which all events have been cast."""
-        facts = self.world.facts(node, noise)
+        facts = self.cloud.facts(node, noise)
         client = self.clients[node]
         waiting = [
             sent.args["origin"]["sequence"]
@@ -226,21 +227,21 @@ class Lifecycle(RuleBasedStateMachine):
 
     def audit(self, node: str, snapshot: Snapshot) -> None:
         facts, args = snapshot.facts, snapshot.args
-        newer = {uuid for uuid, origin in self.touched[node].items() if is_newer(origin, args)}
+        newer = ledger_model.newer_than(self.origins[node], args["origin"]["source"], args.get("as_of"))
         before = self.ledger.node(node)
         self.ledger.apply("update_available_resource", args)
         after = self.ledger.node(node)
-        for uuid in {*self.world.vms, *before.claims, *after.claims}:
-            wanted = held(before, uuid) if uuid in newer else facts.expected.get(uuid, (0, 0, 0))
+        for uuid in {*self.cloud.vms, *before.claims, *after.claims}:
+            wanted = held(before, uuid) if uuid in newer else facts.expected.get(uuid, Amounts())
             assert held(after, uuid) == wanted, f"{uuid} on {node}"
             if uuid not in newer:
                 self.believe(node, uuid, facts)
-        self.touched[node] = {u: o for u, o in self.touched[node].items() if u in newer}
+        self.origins[node] = newer
         self.audit_again(node, args)
 
     def believe(self, node: str, uuid: str, facts: Facts) -> None:
-        """The ledger is as the facts; are the facts still true, and does nothing come that says otherwise?"""
-        vm = self.world.vms.get(uuid)
+        """End the doubt where the facts are still true and no late event can change the ledger again."""
+        vm = self.cloud.vms.get(uuid)
         current = vm is not None and facts.versions.get(uuid) == vm.version
         if current and (node, uuid) not in self.late:
             self.doubt.discard((node, uuid))
@@ -258,15 +259,13 @@ class Lifecycle(RuleBasedStateMachine):
     def usage_is_the_reserve_and_the_claims(self) -> None:
         for name in NODES if self.first else ():
             node = self.ledger.node(name)
-            reserve = (node.reserve.vcpus, node.reserve.memory_mb, node.reserve.disk_mb)
-            used = (node.used.vcpus, node.used.memory_mb, node.used.disk_mb)
-            assert used == total([reserve, held(node)])
+            assert amounts(node.used) == total([amounts(node.reserve), held(node)])
 
     @invariant()
     def what_is_not_in_doubt_is_as_the_compute_managers_know_it(self) -> None:
         for name in NODES:
             node = self.ledger.node(name)
-            for uuid, vm in self.world.vms.items():
+            for uuid, vm in self.cloud.vms.items():
                 if not {(name, uuid)} & (self.doubt | self.late.keys()):
                     assert held(node, uuid) == vm.expected(name), f"{uuid} on {name}"
 
@@ -283,13 +282,6 @@ class Lifecycle(RuleBasedStateMachine):
                 args = {"node": name, "instance": vm.json()}
                 released, _ = decided(released, read("update_usage", args), owners)
             assert as_at_first(emptied) == as_at_first(released) == as_at_first(first)
-
-
-def is_newer(origin: Json, args: Json) -> bool:
-    """The audit's own source has said something later than what the audit knows."""
-    known = args.get("as_of")
-    same = origin["source"] == args["origin"]["source"]
-    return known is not None and same and origin["sequence"] > known
 
 
 def as_at_first(node: Node) -> Node:

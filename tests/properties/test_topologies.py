@@ -2,7 +2,7 @@
 """Random lives of guests with cpus, pages and devices of their own on random hosts.
 
 Everything is decided here, so that nothing may ever be given twice. The books know what each guest was
-granted; holdings.py works out what the node should show of it.
+granted; `hardware` works out what the node must show of it.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from tests.properties import holdings
+from tests.properties import hardware
 from tests.properties.guests import FALSE, SHUFFLED, SILENT, TRUE, Guest
 from tests.properties.hosts import changed, hosts
 from tests.properties.lives import ASKS, SLOTS, Ask, Lives, applied, asks, bytes_of, emptied, unnumbered
@@ -107,12 +107,12 @@ class Topologies(Lives, RuleBasedStateMachine):
         view, claims = node_view(self.node), self.books.shown()
         assert in_order(view["claims"]) == in_order(claims)
         report, devices = self.books.report, self.books.devices()
-        holdings.sums_are_right(view, report, claims)
-        holdings.cells_are_right(view, report, claims)
-        holdings.devices_are_right(view, claims, devices)
-        holdings.cpus_are_nobody_elses(report, claims)
-        holdings.memory_suffices(report, claims)
-        holdings.devices_are_nobody_elses(claims, devices)
+        hardware.sums_are_right(view, report, claims)
+        hardware.cells_are_right(view, report, claims)
+        hardware.devices_are_right(view, claims, devices)
+        hardware.cpus_are_pinned_once(report, claims)
+        hardware.memory_suffices(report, claims)
+        hardware.devices_are_owned_once(claims, devices)
 
     @invariant()
     def releasing_everything_gives_the_node_as_at_first(self) -> None:

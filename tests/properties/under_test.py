@@ -1,24 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two ways to apply commands: the rules alone, and the whole lane with its database. Both look the same."""
+"""What is tested, behind one interface: the rules alone, and a whole lane with its database."""
 
 import shutil
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import msgspec
+from msgspec import to_builtins
 
 from tests.builders import SETTINGS
 from tests.functional.lanes import LaneBench
+from tests.ledger_model import Amounts, Json, amounts_of, total
 from tracker_worker.cmd.bootstrap import database_file
 from tracker_worker.db.engine import create_engine
 from tracker_worker.db.tables import CLAIMS
+from tracker_worker.domain import flavors
 from tracker_worker.domain.commands import METHODS, Command
 from tracker_worker.domain.decide import decide
 from tracker_worker.domain.node import Node, assert_sum, evolve
-
-Json = dict[str, Any]
 
 
 def read(method: str, args: Json) -> Command:
@@ -89,29 +88,16 @@ class WholeLane:
         self._directory.cleanup()
 
 
-def counted(flavor: Json, volume_backed: bool) -> tuple[int, int, int]:
-    """What an instance of a flavor uses: vcpus, memory and disk in MB. Written down here once more."""
-    gigabytes = flavor["ephemeral_gb"] + (0 if volume_backed else flavor["root_gb"])
-    return flavor["vcpus"], flavor["memory_mb"], gigabytes * 1024 + flavor["swap_mb"]
+def amounts(of_node: flavors.Amounts) -> Amounts:
+    """The worker's amounts as the model's, to be compared."""
+    return Amounts(of_node.vcpus, of_node.memory_mb, of_node.disk_mb)
 
 
-def total(amounts: Iterable[tuple[int, int, int]]) -> tuple[int, int, int]:
-    vcpus = memory_mb = disk_mb = 0
-    for each in amounts:
-        vcpus, memory_mb, disk_mb = vcpus + each[0], memory_mb + each[1], disk_mb + each[2]
-    return vcpus, memory_mb, disk_mb
-
-
-def held(node: Node, uuid: str | None = None) -> tuple[int, int, int]:
-    """What the claims of an instance, or all, add up to by their flavors."""
+def held(node: Node, uuid: str | None = None) -> Amounts:
+    """What the claims of an instance, or of all, count for by their flavors, as the ledger model counts."""
     return total(
-        counted(msgspec.to_builtins(claim.flavor) | _numbers(claim.flavor), claim.volume_backed)
+        amounts_of(to_builtins(claim.flavor), claim.volume_backed)
         for owner, claims in node.claims.items()
         for claim in claims
         if uuid in (None, owner)
     )
-
-
-def _numbers(flavor: Any) -> Json:
-    """Zeroes too, which msgspec leaves out."""
-    return {"ephemeral_gb": flavor.ephemeral_gb, "swap_mb": flavor.swap_mb}

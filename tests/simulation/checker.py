@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.ledger_model import Json, Key
 from tests.simulation.faults import Violation
-from tests.simulation.model import Entry, History, Json
+from tests.simulation.history import Entry, History
 
 MOST_DEATHS = 4
 MOST_SOURCES = 8
@@ -157,23 +158,23 @@ class Checker:
             raise Violation(f"stale read of {node}: {sequence}, {least} was committed before")
         if sequence > self.sequence(node):
             raise Violation(f"{node} is shown at {sequence}, which is not committed")
-        vcpus, memory_mb, disk_mb = self._histories[node].at(sequence).used
+        must = self._histories[node].at(sequence).used.shown
         seen = (view["vcpus_used"], view["memory_mb_used"], view["local_gb_used"])
-        if seen != (vcpus, memory_mb, disk_mb // 1024):
-            raise Violation(f"{node} is shown with {seen} at {sequence}, not {vcpus, memory_mb, disk_mb}")
+        if seen != must:
+            raise Violation(f"{node} is shown with {seen} at {sequence}, not {must}")
 
     def check(self) -> None:
         """Whether SQL and notifications are as they may be at any time. Raises Violation."""
         nodes = {row[0]: row[1:] for row in self._rows(_NODES)}
         self._check_receipts(nodes)
-        claims: dict[str, dict[tuple[str, str], tuple[object, ...]]] = {}
+        claims: dict[str, dict[Key, tuple[object, ...]]] = {}
         for node, uuid, role, *held in self._rows(_CLAIMS):
             claims.setdefault(node, {})[uuid, role] = tuple(held)
         for name, (sequence, failed_builds, *used) in nodes.items():
             if not sequence:
                 raise Violation(f"{name} has a row and no sequence")
             must = self._histories[name].at(sequence)
-            _same(name, sequence, "claims", claims.get(name, {}), {k: h.row for k, h in must.claims.items()})
+            _same(name, sequence, "claims", claims.get(name, {}), must.rows)
             if name not in self.broken:
                 _same(name, sequence, "usage", tuple(used), must.used)
             _same(name, sequence, "failed builds", failed_builds, must.failed_builds)
@@ -246,12 +247,11 @@ class Checker:
                 continue
             if each.since != last or each.sequence <= last:
                 raise Violation(f"{node}: usage at {each.sequence} since {each.since} follows {last}")
-            vcpus, memory_mb, disk_mb = history.at(each.sequence).used
-            if each.used != (vcpus, memory_mb, disk_mb // 1024):
+            if each.used != history.at(each.sequence).used.shown:
                 raise Violation(f"{node}: usage at {each.sequence} tells {each.used}")
             last = each.sequence
-        if last < history.last_visible(sequence):
-            raise Violation(f"{node} has changed at {history.last_visible(sequence)}, told is {last}")
+        if last < history.last_change(sequence):
+            raise Violation(f"{node} has changed at {history.last_change(sequence)}, told is {last}")
         entries = history.entries[:sequence]
         for kind, outcome in (("claim.error", "refused"), ("event.error", "parked")):
             must = sum(entry.outcome == outcome for entry in entries)

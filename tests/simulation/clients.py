@@ -1,20 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compute managers: what they cast by chance, and what must come of it."""
 
-import json
 from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any
 from zlib import crc32
 
-from tests.simulation import model
+from tests import samples
+from tests.ledger_model import (
+    DEFAULT_RESERVE,
+    INCOMING,
+    INSTANCE,
+    OUTGOING,
+    ROLES,
+    Amounts,
+    Claim,
+    Json,
+    Next,
+    States,
+)
 from tests.simulation.bus import Message
 from tests.simulation.faults import Rates
-from tests.simulation.model import History, Json
+from tests.simulation.history import Entry, History
 
 PARTITIONS = 2
 NODES = ("node-1", "node-2", "node-3", "node-4")
 INSTANCES = ("i-1", "i-2", "i-3", "i-4", "i-5")
+TOTALS = Amounts(vcpus=8, memory_mb=16384, disk_mb=100 * 1024)
+FLAVORS = (samples.a_flavor(1, 1024, 10), samples.a_flavor(2, 4096, 20), samples.a_flavor(4, 6144, 30))
+BUILDING: States = ("building", "spawning")
+ACTIVE: States = ("active", None)
+STOPPED: States = ("stopped", None)
+RESIZED: States = ("resized", None)
+DELETED: States = ("deleted", None)
 KILLS, RAISES, READ = "kills", "raises", "read"
 """What the ids of events begin with whose rules kill the process, or raise; and those of get_node."""
 REPLY_QUEUE = "reply_simulation"
@@ -50,7 +68,7 @@ class Clients:
             return
         history = self.histories[self._chance.choice(NODES)]
         if not history.entries:
-            self._send(history, "update_available_resource", model.report(history.ledger), **_report(history))
+            self._send(history, "update_available_resource", (history.ledger, "applied"), **_report(history))
         elif kind > 1 - self._rates.poison:
             self._poison(history)
         elif self._chance.random() < 0.03:
@@ -91,65 +109,63 @@ class Clients:
 
     def _boot(self, history: History) -> None:
         uuid, flavor = self._instance(), self._flavor()
-        after = model.claim(history.ledger, uuid, "instance", flavor, None, model.BUILDING)
-        self._send(history, "instance_claim", after, instance=_instance(uuid, flavor, model.BUILDING))
+        after = history.ledger.claim(uuid, INSTANCE, Claim(flavor, None, BUILDING), TOTALS)
+        self._send(history, "instance_claim", after, instance=_instance(uuid, flavor, BUILDING))
 
     def _states(self, history: History) -> None:
-        uuid, states = self._instance(), self._chance.choice((model.ACTIVE, model.STOPPED))
-        after = model.take_states(history.ledger, uuid, states)
-        self._send(history, "update_usage", after, instance=_instance(uuid, 0, states))
+        uuid, states = self._instance(), self._chance.choice((ACTIVE, STOPPED))
+        after = history.ledger.take_states(uuid, states)
+        self._send(history, "update_usage", after, instance=_instance(uuid, FLAVORS[0], states))
 
     def _delete(self, history: History) -> None:
         uuid = self._instance()
-        after = model.release(history.ledger, uuid, "instance", "incoming", "outgoing")
-        self._send(history, "update_usage", after, instance=_instance(uuid, 0, ("deleted", None)))
+        after = history.ledger.release(uuid, *ROLES)
+        self._send(history, "update_usage", after, instance=_instance(uuid, FLAVORS[0], DELETED))
 
     def _abort(self, history: History) -> None:
         uuid = self._instance()
-        after = model.release(history.ledger, uuid, "instance")
+        after = history.ledger.release(uuid, INSTANCE)
         self._send(history, "abort_instance_claim", after, instance_uuid=uuid)
 
     def _fail(self, history: History) -> None:
-        self._send(history, "build_failed", model.build_failed(history.ledger))
+        self._send(history, "build_failed", history.ledger.build_failed())
 
     def _resize(self, history: History) -> None:
         uuid, flavor = self._instance(), self._flavor()
         migration = f"m-{self._new()}"
-        held = history.ledger.claims.get((uuid, "instance"))
-        states = held.states if held is not None else model.ACTIVE
-        after = model.claim(history.ledger, uuid, "incoming", flavor, migration, states)
-        move = {"uuid": migration, "type": "resize", "status": "pre-migrating", "instance_uuid": uuid}
-        self._send(
-            history, "resize_claim", after,
-            instance=_instance(uuid, 0, states), flavor=model.FLAVORS[flavor], migration=move,
-        )  # fmt: skip
+        held = history.ledger.claims.get(uuid, INSTANCE)
+        states = held.states if held is not None else ACTIVE
+        after = history.ledger.claim(uuid, INCOMING, Claim(flavor, migration, states), TOTALS)
+        instance = _instance(uuid, FLAVORS[0], states)
+        move = samples.a_migration(migration, uuid, source_node=None, dest_node=None)
+        self._send(history, "resize_claim", after, instance=instance, flavor=flavor, migration=move)
 
     def _arrive(self, history: History) -> None:
         """Finish, or give up, a move to this node."""
-        ledger = history.ledger
-        coming = [u for u in INSTANCES if "incoming" in ledger.roles(u) and "outgoing" not in ledger.roles(u)]
+        ledger, claims = history.ledger, history.ledger.claims
+        coming = [u for u in INSTANCES if claims.get(u, INCOMING) and not claims.get(u, OUTGOING)]
         if not coming:
             self._boot(history)
             return
         uuid = self._chance.choice(coming)
-        migration = ledger.claims[uuid, "incoming"].migration
+        migration = claims.by_key[uuid, INCOMING].migration
         if self._chance.random() < 0.6:
-            after = model.finish_move(ledger, uuid, model.RESIZED)
-            instance = _instance(uuid, 0, model.RESIZED)
+            after = ledger.finish_move(uuid, RESIZED)
+            instance = _instance(uuid, FLAVORS[0], RESIZED)
             self._send(history, "finish_move", after, instance=instance, migration_uuid=migration)
         else:
-            after = model.release(ledger, uuid, "incoming")
+            after = ledger.release(uuid, INCOMING)
             self._send(history, "drop_move_claim", after, instance_uuid=uuid, migration_uuid=migration)
 
     def _confirm(self, history: History) -> None:
         ledger = history.ledger
-        resized = [uuid for uuid in INSTANCES if ledger.roles(uuid) == {"instance", "outgoing"}]
+        resized = [uuid for uuid in INSTANCES if ledger.claims.of(uuid).keys() == {INSTANCE, OUTGOING}]
         if not resized:
             self._fail(history)
             return
         uuid = self._chance.choice(resized)
-        migration = ledger.claims[uuid, "instance"].migration or "m-unknown"
-        after = model.release(ledger, uuid, "outgoing")
+        migration = ledger.claims.by_key[uuid, INSTANCE].migration or "m-unknown"
+        after = ledger.release(uuid, OUTGOING)
         self._send(history, "drop_move_claim_at_source", after, instance_uuid=uuid, migration_uuid=migration)
 
     def _audit(self, history: History) -> None:
@@ -158,10 +174,10 @@ class Clients:
         as_of = self._numbered[past.event_id]
         listed = {
             uuid: (held.flavor, held.states)
-            for (uuid, role), held in past.ledger.claims.items()
-            if role == "instance" and held.states != model.RESIZED
+            for (uuid, role), held in past.ledger.claims.by_key.items()
+            if role == INSTANCE and held.states != RESIZED
         }
-        after = model.audit(history.ledger, listed, self.source, as_of)
+        after = history.ledger.audit(listed, self.source, as_of)
         instances = [_instance(uuid, flavor, states) for uuid, (flavor, states) in listed.items()]
         self._send(
             history, "update_available_resource", after, **_report(history), instances=instances, as_of=as_of
@@ -186,17 +202,17 @@ class Clients:
                 history.park(f"{KILLS}-{event_id}", "build_failed", "worker_died")
                 self._put(history.node, f"{KILLS}-{event_id}", "build_failed", {})
 
-    def _known(self, history: History) -> list[model.Entry]:
+    def _known(self, history: History) -> list[Entry]:
         """The events whose ids a worker has to know again."""
         fresh = history.entries[self._forgotten.get(history.node, 0) :]
         return [entry for entry in fresh if entry.code is None]
 
-    def _send(self, history: History, method: str, after: model.Next, **args: Any) -> None:
+    def _send(self, history: History, method: str, after: Next, **args: Any) -> None:
         number = self._new()
         event_id = f"e-{number}"
         self._numbered[event_id] = number
         uuid = args.get("instance_uuid") or args.get("instance", {}).get("uuid")
-        ledger = after[0] if uuid is None else after[0].touch(uuid, self.source, number)
+        ledger = after[0] if uuid is None else after[0].record(uuid, (self.source, number))
         if method == "update_available_resource" and after[1] == "ignored":
             history.look(event_id, ledger, self.source, number)
         else:
@@ -220,8 +236,8 @@ class Clients:
     def _instance(self) -> str:
         return self._chance.choice(INSTANCES)
 
-    def _flavor(self) -> int:
-        return self._chance.randrange(len(model.FLAVORS))
+    def _flavor(self) -> Json:
+        return FLAVORS[self._chance.randrange(len(FLAVORS))]
 
     def _new(self) -> int:
         self._numbers += 1
@@ -236,32 +252,24 @@ def queue_of(node: str) -> str:
 def _report(history: History) -> Json:
     ratios = {f"{kind}_allocation_ratio": 1.0 for kind in ("cpu", "ram", "disk")}
     return {
-        "resources": {
-            "uuid": f"uuid-of-{history.node}",
-            "host": f"host-of-{history.node}",
-            "vcpus": model.VCPUS,
-            "memory_mb": model.MEMORY_MB,
-            "local_gb": model.LOCAL_GB,
-            "reserved_host_memory_mb": model.RESERVED_MEMORY_MB,
+        "resources": samples.a_report(
+            f"uuid-of-{history.node}",
+            f"host-of-{history.node}",
+            vcpus=TOTALS.vcpus,
+            memory_mb=TOTALS.memory_mb,
+            local_gb=TOTALS.disk_mb // 1024,
+            reserved_host_memory_mb=DEFAULT_RESERVE.memory_mb,
             **ratios,
-        }
+        )
     }
 
 
-def _instance(uuid: str, flavor: int, states: model.States) -> Json:
+def _instance(uuid: str, flavor: Json, states: States) -> Json:
     vm_state, task_state = states
-    return {
-        "uuid": uuid,
-        "project_id": "p",
-        "flavor": model.FLAVORS[flavor],
-        "vm_state": vm_state,
-        "task_state": task_state,
-    }
+    return samples.an_instance(uuid, flavor, vm_state=vm_state, task_state=task_state)
 
 
 def _body(method: str, args: Json, called: bool) -> bytes:
     """A message as oslo.messaging's driver makes it."""
-    inner: Json = {"method": method, "args": args, "version": "1.0"}
-    if called:
-        inner |= {"_msg_id": args["event_id"], "_reply_q": REPLY_QUEUE}
-    return json.dumps({"oslo.version": "2.0", "oslo.message": json.dumps(inner)}).encode()
+    call = {"_msg_id": args["event_id"], "_reply_q": REPLY_QUEUE} if called else {}
+    return samples.message(method, args, **call)
