@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A broker without a network: queues, single active consumers, unacknowledged messages, redelivery.
 
-What a worker's subscription sees of it looks like py-amqp's connection. A connection that the broker has
-dropped is noticed when the worker reads from it next; what it acknowledges before that reaches nobody.
+A worker's subscription sees it as py-amqp's connection. When the broker drops a connection, the worker
+notices at its next read; acknowledgements that it sends before that are lost.
 """
 
 import socket
@@ -60,8 +60,7 @@ class Channel:
         self._queue.consumers.append(self)
 
     def basic_ack(self, tag: int, *, multiple: bool) -> None:
-        """What is acknowledged on a connection that is gone reaches nobody; what was never delivered closes
-        the channel."""
+        """Acknowledge: without effect on a dropped connection, an error for what was never delivered."""
         if not self._connection.open:
             return
         known = tag <= self._tags if multiple else tag in self.unacknowledged
@@ -105,7 +104,7 @@ class Connection:
     def __init__(self, broker: "Broker") -> None:
         self.broker = broker
         self.open = True
-        """Whether the broker still has it: the worker learns of the end when it reads."""
+        """Whether the broker still has it. The worker notices the end at its next read."""
         self.connected = True
         """Whether the worker takes it for open."""
         self.bodies = BodyFilter()
@@ -138,10 +137,10 @@ class Connection:
             raise ConnectionResetError("the broker has closed the connection")
 
     def heartbeat_tick(self, rate: int) -> None:
-        """Nothing beats here."""
+        """There are no heartbeats."""
 
     def drop(self) -> None:
-        """The broker's side: forget the connection and hand its messages to others."""
+        """The broker's side: forget the connection and redeliver its messages to others."""
         if self.open:
             self.open = False
             for channel in self.channels:
@@ -163,7 +162,7 @@ class Connection:
 
 
 class Broker:
-    """`settled` is told of each message that is acknowledged: the broker forgets it then."""
+    """Calls `settled` with each message that is acknowledged, and forgets it."""
 
     def __init__(self, settled: Callable[[Message], None]) -> None:
         self.queues: dict[str, Queue] = {}

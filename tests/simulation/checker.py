@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The promises, checked: SQL, queues and notifications against the histories. Nothing here is the project's.
+"""Checks the promises: SQL, queues and notifications against the histories. Imports nothing of the worker.
 
-`check` holds after every step: what SQL shows of a node is exactly the node after some of its events, and
-every change of it is told or waits to be told. `check_end` holds once the faults are over and nothing is left
-to do.
+`check` must pass after every step: SQL shows a node exactly as it is after one of its events, and each change
+has a notification in the outbox or on the bus. `check_end` must pass once the faults are over and no message
+waits.
 """
 
 import json
@@ -30,7 +30,7 @@ _LETTERS = "SELECT event_id, code, node FROM dead_letters"
 _OUTBOX = "SELECT id, node, message_id, body FROM outbox ORDER BY id"
 
 
-class Told:
+class Notification:
     """A notification, as the outbox or the bus has it."""
 
     def __init__(self, row_id: int, node: str | None, body: bytes) -> None:
@@ -53,7 +53,7 @@ class RestorePoint:
 
     sequences: dict[str, int]
     last_receipt: int
-    told: dict[str, Told]
+    notifications: dict[str, Notification]
     broken: set[str]
 
 
@@ -65,10 +65,10 @@ class Checker:
         self._histories = histories
         self._last_receipt = 0
         self.broken: set[str] = set()
-        """Nodes whose row somebody has changed, and nobody has rebuilt."""
+        """Nodes whose row was changed by SQL and is not rebuilt yet."""
         self._sequences: dict[str, int] = dict.fromkeys(histories, 0)
         self._settled: set[str] = set()
-        self._told: dict[str, Told] = {}
+        self._seen: dict[str, Notification] = {}
         self._published: dict[str, None] = {}
         self._last_published: dict[str | None, int] = {}
 
@@ -82,29 +82,29 @@ class Checker:
 
     def restore_point(self) -> RestorePoint:
         """Return what a failover would go back to. To be called after `check`."""
-        return RestorePoint(dict(self._sequences), self._last_receipt, dict(self._told), set(self.broken))
+        return RestorePoint(dict(self._sequences), self._last_receipt, dict(self._seen), set(self.broken))
 
     def roll_back(self, point: RestorePoint) -> None:
-        """The database has lost what was committed after a restore point: no promise holds for that.
+        """Forget what the database lost: no promise covers commits after the restore point.
 
-        Ids of the outbox are given out again: only what is left has an order.
+        New outbox rows reuse lost ids, so that only the order of the rows that are left is checked.
         """
         self._sequences = dict(point.sequences)
         self._last_receipt = point.last_receipt
-        self._told = dict(point.told)
+        self._seen = dict(point.notifications)
         self.broken = set(point.broken)
         self._last_published = {}
-        for message_id in self._told.keys() & self._published.keys():
-            told = self._told[message_id]
-            last = self._last_published.get(told.node, 0)
-            self._last_published[told.node] = max(last, told.row_id)
+        for message_id in self._seen.keys() & self._published.keys():
+            seen = self._seen[message_id]
+            last = self._last_published.get(seen.node, 0)
+            self._last_published[seen.node] = max(last, seen.row_id)
 
     def attempts_are_left(self) -> bool:
-        """Whether attempts of events are kept, of which some may have been settled."""
+        """Whether there are rows in `attempts`, some of them perhaps of settled events."""
         return bool(self._rows("SELECT 1 FROM attempts LIMIT 1"))
 
     def settled(self, event_id: str) -> None:
-        """The broker has forgotten a message: its event must be in SQL, or have been."""
+        """A message was acknowledged: its event must be in SQL, or have been."""
         if event_id in self._settled or self._rows("SELECT 1 FROM receipts WHERE event_id = ?", event_id):
             return
         for node, history in self._histories.items():
@@ -113,13 +113,13 @@ class Checker:
         raise Violation(f"lost: {event_id} is acknowledged and not in SQL")
 
     def has_seen(self, node: str, source: str, number: int) -> bool:
-        """Whether a node remembers an audit, or as many younger sources as it can."""
+        """Whether a node remembers an audit, or the maximum number of newer sources."""
         ((text,),) = self._rows("SELECT sources FROM nodes WHERE name = ?", node)
         sources = json.loads(text or "{}")
         return len(sources) == MOST_SOURCES if source not in sources else sources[source]["audited"] >= number
 
     def break_sum(self, node: str) -> bool:
-        """Change what a node's row says is used, as somebody at a prompt may; tell whether there is a row."""
+        """Change a node's usage by SQL, as an operator could; return whether the node has a row."""
         found = self._database.execute("UPDATE nodes SET vcpus_used = vcpus_used + 1 WHERE name = ?", (node,))
         self._database.commit()
         if found.rowcount:
@@ -138,21 +138,21 @@ class Checker:
 
     def knows(self, message_id: str) -> bool:
         """Whether a notification was seen in the outbox, or on the bus."""
-        return message_id in self._told
+        return message_id in self._seen
 
     def published(self, rows: Iterable[Any]) -> None:
-        """The bus has taken these, in this order: first ones must not overtake each other."""
+        """The bus has taken these, in this order. First publications of a node must be in outbox order."""
         for row in rows:
             if row.message_id in self._published:
                 continue
             self._published[row.message_id] = None
-            self._told.setdefault(row.message_id, Told(row.id, row.node, row.body))
+            self._seen.setdefault(row.message_id, Notification(row.id, row.node, row.body))
             if row.id < self._last_published.get(row.node, 0):
                 raise Violation(f"notification {row.id} of {row.node} was overtaken")
             self._last_published[row.node] = row.id
 
     def shown(self, view: Json, least: int) -> None:
-        """A reply to get_node: a state that the node had, not older than when it was asked for."""
+        """A reply to get_node: a state of the node that is not older than the call."""
         sequence, node = view["sequence"], view["name"]
         if sequence < least:
             raise Violation(f"stale read of {node}: {sequence}, {least} was committed before")
@@ -164,7 +164,7 @@ class Checker:
             raise Violation(f"{node} is shown with {seen} at {sequence}, not {must}")
 
     def check(self) -> None:
-        """Whether SQL and notifications are as they may be at any time. Raises Violation."""
+        """Check what must be true at any time of SQL and notifications. Raises Violation."""
         nodes = {row[0]: row[1:] for row in self._rows(_NODES)}
         self._check_receipts(nodes)
         claims: dict[str, dict[Key, tuple[object, ...]]] = {}
@@ -182,7 +182,7 @@ class Checker:
         self._check_notifications(nodes)
 
     def check_end(self, attempts_may_stay: bool) -> None:
-        """Whether everything that was cast is settled, and everything is told."""
+        """Check that every cast is settled and every notification is published. Raises Violation."""
         self.check()
         for node, history in self._histories.items():
             if self._sequences[node] != len(history.entries):
@@ -191,12 +191,12 @@ class Checker:
             left = self._rows(f"SELECT {what}")
             if left:
                 raise Violation(f"left: {what}: {left}")
-        unpublished = self._told.keys() - self._published.keys()
+        unpublished = self._seen.keys() - self._published.keys()
         if unpublished:
             raise Violation(f"{len(unpublished)} notifications were never published")
 
     def _check_receipts(self, nodes: Mapping[str, Any]) -> None:
-        """The new receipts of each node go on where the last ones ended, and are the next of its events."""
+        """The new receipts of each node continue its sequence, and are those of its next events."""
         for rowid, event_id, node, sequence, outcome in self._rows(_RECEIPTS, self._last_receipt):
             self._last_receipt = rowid
             self._settled.add(event_id)
@@ -230,32 +230,33 @@ class Checker:
         waiting = set()
         for row_id, node, message_id, body in self._rows(_OUTBOX):
             waiting.add(message_id)
-            if message_id not in self._told:
-                self._told[message_id] = Told(row_id, node, body)
-        vanished = self._told.keys() - self._published.keys() - waiting
+            if message_id not in self._seen:
+                self._seen[message_id] = Notification(row_id, node, body)
+        vanished = self._seen.keys() - self._published.keys() - waiting
         if vanished:
             raise Violation(f"{len(vanished)} notifications are gone, and were never published")
-        in_order = sorted(self._told.values(), key=lambda told: told.row_id)
+        in_order = sorted(self._seen.values(), key=lambda seen: seen.row_id)
         for node in nodes:
-            self._check_told(node, [told for told in in_order if told.node == node])
+            self._check_notifications_of(node, [seen for seen in in_order if seen.node == node])
 
-    def _check_told(self, node: str, told: list[Told]) -> None:
+    def _check_notifications_of(self, node: str, notifications: list[Notification]) -> None:
         history, sequence = self._histories[node], self._sequences[node]
         last = 0
-        for each in told:
+        for each in notifications:
             if each.type != "usage":
                 continue
             if each.since != last or each.sequence <= last:
                 raise Violation(f"{node}: usage at {each.sequence} since {each.since} follows {last}")
             if each.used != history.at(each.sequence).used.shown:
-                raise Violation(f"{node}: usage at {each.sequence} tells {each.used}")
+                raise Violation(f"{node}: usage at {each.sequence} says {each.used}")
             last = each.sequence
         if last < history.last_change(sequence):
-            raise Violation(f"{node} has changed at {history.last_change(sequence)}, told is {last}")
+            changed = history.last_change(sequence)
+            raise Violation(f"{node} has changed at {changed}, its last usage notification is of {last}")
         entries = history.entries[:sequence]
         for kind, outcome in (("claim.error", "refused"), ("event.error", "parked")):
             must = sum(entry.outcome == outcome for entry in entries)
-            seen = sum(each.type == kind and each.code != "ledger_broken" for each in told)
+            seen = sum(each.type == kind and each.code != "ledger_broken" for each in notifications)
             if seen != must:
                 raise Violation(f"{node}: {seen} notifications of {kind}, it should be {must}")
 
@@ -264,7 +265,7 @@ class Checker:
 
 
 def _id_of(expected: Entry, event_id: str) -> str:
-    """The receipt of an event whose id was another's has an id of its own."""
+    """An event that reuses the id of another one gets a receipt with an id of its own."""
     return expected.event_id if expected.code == "event_id_reused" else event_id
 
 

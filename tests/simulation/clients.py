@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compute managers: what they cast by chance, and what must come of it."""
+"""Compute managers: random casts, and the history that each node must have of them."""
 
 from collections.abc import Callable, Mapping
 from random import Random
@@ -34,16 +34,16 @@ STOPPED: States = ("stopped", None)
 RESIZED: States = ("resized", None)
 DELETED: States = ("deleted", None)
 KILLS, RAISES, READ = "kills", "raises", "read"
-"""What the ids of events begin with whose rules kill the process, or raise; and those of get_node."""
+"""Prefixes of event ids: the rules kill the process, or raise; the event is a get_node."""
 REPLY_QUEUE = "reply_simulation"
 NEAR = 12
-"""A cast is repeated while at most so many casts came after it."""
+"""A cast is repeated only while fewer casts than this came after it."""
 
 
 class Clients:
-    """Casts events of some nodes through `publish`; `histories` says what has to come of them.
+    """Casts events of some nodes through `publish`; `histories` has the ledgers that must result.
 
-    All of a node come from one client, which numbers them; now and then it is another process.
+    One client casts and numbers all events; sometimes it restarts under another name.
     """
 
     def __init__(self, chance: Random, rates: Rates, publish: Callable[[Message], None]) -> None:
@@ -54,11 +54,11 @@ class Clients:
         self._numbered: dict[str, int] = {}
         self._recent: list[Message] = []
         self._forgotten: dict[str, int] = {}
-        """Of each node, how many of its events have receipts that may be purged."""
+        """How many of each node's first events have receipts that may be purged."""
         self.source = "client-1"
         self.histories = {node: History(node) for node in NODES}
         self.reads: dict[str, tuple[str, int]] = {}
-        """Node of each get_node that waits for its reply, and what it must show at least."""
+        """Node and minimum sequence of each get_node that waits for its reply."""
 
     def cast(self) -> None:
         """Cast one more event, or one of the last ones again."""
@@ -82,7 +82,7 @@ class Clients:
             self._again(self._chance.choice(self._recent))
 
     def ask(self, committed: Callable[[str], int]) -> None:
-        """Call get_node: its reply has to show at least what is committed now."""
+        """Call get_node: its reply must be at least as new as what is committed now."""
         history = self.histories[self._chance.choice(NODES)]
         if history.entries:
             event_id = f"{READ}-{self._new()}"
@@ -90,7 +90,7 @@ class Clients:
             self._put(history.node, event_id, "get_node", {"node": history.node, "event_id": event_id}, True)
 
     def forget_recent(self) -> None:
-        """Repeat nothing any more of what was cast before now, and use no id of it again."""
+        """Never again repeat a cast that was sent before now, nor reuse its id."""
         self._recent.clear()
         self._forgotten = {node: len(history.entries) for node, history in self.histories.items()}
 
@@ -141,7 +141,7 @@ class Clients:
         self._send(history, "resize_claim", after, instance=instance, flavor=flavor, migration=move)
 
     def _arrive(self, history: History) -> None:
-        """Finish, or give up, a move to this node."""
+        """Finish or cancel a move to this node."""
         ledger, claims = history.ledger, history.ledger.claims
         coming = [u for u in INSTANCES if claims.get(u, INCOMING) and not claims.get(u, OUTGOING)]
         if not coming:
@@ -169,7 +169,7 @@ class Clients:
         self._send(history, "drop_move_claim_at_source", after, instance_uuid=uuid, migration_uuid=migration)
 
     def _audit(self, history: History) -> None:
-        """Cast a snapshot of the past: some of the last events are newer than it."""
+        """Cast an audit with an older snapshot: some of the last events are newer."""
         past = self._chance.choice([entry for entry in history.entries if entry.code is None][-5:])
         as_of = self._numbered[past.event_id]
         listed = {
@@ -184,7 +184,7 @@ class Clients:
         )
 
     def _poison(self, history: History) -> None:
-        """Cast what has to be parked, alone."""
+        """Cast an event that must be parked, and no other with it."""
         event_id = f"e-{self._new()}"
         match self._chance.randrange(4):
             case 0:
@@ -203,7 +203,7 @@ class Clients:
                 self._put(history.node, f"{KILLS}-{event_id}", "build_failed", {})
 
     def _known(self, history: History) -> list[Entry]:
-        """The events whose ids a worker has to know again."""
+        """The events whose ids a worker must recognise."""
         fresh = history.entries[self._forgotten.get(history.node, 0) :]
         return [entry for entry in fresh if entry.code is None]
 
@@ -228,7 +228,7 @@ class Clients:
         self._publish(message)
 
     def _again(self, first: Message) -> None:
-        """The same bytes once more, as a client that got no confirm sends them."""
+        """Publish the same bytes once more, as a client that got no confirm does."""
         if first.event_id.startswith(READ):
             return
         self._publish(Message(first.body, first.queue, first.node, first.event_id))
@@ -245,7 +245,7 @@ class Clients:
 
 
 def queue_of(node: str) -> str:
-    """The queue of a node's partition: the rule that clients and workers have agreed on."""
+    """The queue of a node's partition, by the rule that clients and workers share."""
     return f"tracker.p{crc32(node.encode()) % PARTITIONS}"
 
 

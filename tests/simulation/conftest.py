@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which seeds are run: 300 of 200 steps, with --chaos 2,000 of 300 steps. A database to begin with."""
+"""Which seeds are run: 300 of 200 steps, with --chaos 2,000 of 300 steps. And an empty database."""
 
 # The commands choose oslo.service's threading model, before oslo.messaging is imported by anything.
 import tracker_worker.cmd  # noqa: F401  # isort: skip
@@ -30,7 +30,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def quiet() -> Iterator[None]:
-    """Nobody wants to read what a worker logs that dies all the time."""
+    """Disable logs: a worker that crashes all the time logs a lot."""
     logging.disable(logging.CRITICAL)
     yield
     logging.disable(logging.NOTSET)

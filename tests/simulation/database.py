@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real engine on a real SQLite file, with a hook at every operation: errors come as the driver's own."""
+"""A real engine on a real SQLite file, with a hook at every operation that can raise the driver's errors."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from tracker_worker.db.engine import create_engine
 
 SERVER = "server"
-"""Under which name a connection knows the number of its server."""
+"""Key in a connection's info: the number of its server."""
 
 
 class Hooks(Protocol):
@@ -33,14 +33,14 @@ class Hooks(Protocol):
 def hooked_engine(url: str, hooks: Hooks, julian_day: Callable[[], float]) -> sa.Engine:
     """Return an engine as the worker makes it; the clock of the database is `julian_day`.
 
-    Each connection belongs to the server that there was when it was made.
+    Each connection belongs to the server that was running when it was made.
     """
     engine = create_engine(url)
 
     @sa.event.listens_for(engine, "connect")
     def prepare(connection: Any, record: Any) -> None:
         record.info[SERVER] = hooks.server()
-        # No power fails here, and the files of the dead are in the kernel's hands.
+        # No power failure is simulated, and the kernel keeps what a killed process has written.
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute("PRAGMA busy_timeout = 0")
         connection.create_function("julianday", 1, lambda _moment: julian_day())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What goes wrong, and where: the points at which a worker may die, the errors of a database."""
+"""The faults: points at which a worker may crash, errors of the database, and how often they occur."""
 
 import sqlite3
 from collections.abc import Callable
@@ -23,16 +23,16 @@ NAMED_POINTS = (
 
 
 class Crash(BaseException):
-    """The process is gone. No `except Exception` may hold it up."""
+    """The process has crashed. Not an Exception, so that no handler catches it."""
 
 
 class Violation(BaseException):
-    """A promise is broken. Not an Exception: the worker would park the event and go on."""
+    """A promise is broken. Not an Exception: the worker would park the event and continue."""
 
 
 @dataclass(frozen=True)
 class Rates:
-    """How often what happens, of 1: at each point, or at each step. Drawn anew for every seed."""
+    """Probabilities of faults at each point or step, drawn for each seed."""
 
     crash: float
     error: float
@@ -44,7 +44,7 @@ class Rates:
 
     @classmethod
     def drawn(cls, chance: Random) -> "Rates":
-        """Calm seeds and wild ones: half of the rates are near nothing."""
+        """Half of the rates are near 0, so that seeds have few or many kinds of faults."""
 
         def rate(most: float) -> float:
             return most * chance.choice((0.05, 0.3, 1.0))
@@ -74,13 +74,13 @@ def failed() -> Exception:
 
 
 def lost() -> Exception:
-    """What SQLAlchemy takes for a connection that was lost."""
+    """An error that SQLAlchemy takes for a lost connection."""
     return sqlite3.ProgrammingError("Cannot operate on a closed database.")
 
 
 @dataclass
 class Trouble:
-    """A database that fails for a while: so many of the next operations, all or only those that write."""
+    """A database failure: the next `left` operations fail, all or only those that write."""
 
     error: Callable[[], Exception]
     left: int

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faults that a worker could have: the simulation is worth as much as it finds of them.
+"""Mutants: faults that a worker could have, each of which the simulation must find.
 
 Each is a context in which the real code is wrong in one place.
 """
@@ -94,9 +94,9 @@ def swaps_without_comparing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def compares_the_sequence_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A database that has lost commits gives sequences out again.
+    """After a failover that lost commits, sequences are reused.
 
-    What a lane forgets with its connection, or a partition, would hide it.
+    The cache is never cleared: a lane that reloads its nodes when it loses a connection would hide the fault.
     """
     swap = store.swap
 
@@ -149,7 +149,7 @@ def keeps_its_cache_after_a_failed_commit(monkeypatch: pytest.MonkeyPatch) -> No
 
 @mutant
 def refuses_from_a_stale_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A refusal changes nothing, so why compare: its receipt is written whatever the node is by now."""
+    """The receipt of a refusal is written without the compare-and-swap, because it changes no claim."""
     commit = UnitOfWork.commit
 
     def commit_refusals(unit_of_work: UnitOfWork, work: Transaction) -> None:
@@ -245,7 +245,7 @@ def ignores_what_was_touched(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def takes_sent_notifications_for_confirmed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The relay skips what the broker has not taken."""
+    """The relay removes notifications that the broker has not confirmed."""
     publish = Relay.publish_window
 
     def publish_and_hope(relay: Relay) -> bool:
@@ -281,7 +281,7 @@ def _know_by_id(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def removes_notifications_by_id_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Harmless where the connection to the old server ends with an error; a pooler hides the failover."""
+    """Found only behind a pooler: otherwise the failover ends the connection with an error."""
     _know_by_id(monkeypatch)
 
 
@@ -293,13 +293,13 @@ def removes_notifications_by_id_alone_and_keeps_them_over_a_failover(monkeypatch
 
 @mutant
 def sends_a_refused_notification_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All others wait behind it."""
+    """The notifications behind it are never published."""
     monkeypatch.setattr(Relay, "_publish", Relay._send)
 
 
 @mutant
 def drops_what_waits_with_a_refused_notification(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The relay takes the whole window for refused."""
+    """The relay removes the whole window as if all of it were refused."""
 
     def publish(relay: Relay, rows: Any) -> None:
         try:
@@ -352,7 +352,7 @@ def purges_the_newest_of_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def answers_reads_from_a_stale_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that has lost its partitions meanwhile: what it forgets then would hide it."""
+    """The lane answers after it lost its partitions, too: dropping its deliveries would hide the fault."""
     commit = UnitOfWork.commit
 
     def commit_writes(unit_of_work: UnitOfWork, work: Transaction) -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A standby of the database that lags behind: a failover to it loses the commits after its restore point.
 
-Sequences of nodes and ids of the outbox are then given out a second time, for other events.
+Later events then reuse the lost sequences of nodes and ids of the outbox.
 """
 
 import sqlite3
@@ -12,7 +12,7 @@ from tests.simulation.checker import Checker, RestorePoint
 
 
 class Standby:
-    """A copy of a database file, and what the checker knew when it was taken."""
+    """A copy of a database file, with the checker's restore point of that moment."""
 
     def __init__(self, file: Path, checker: Checker) -> None:
         self._file = file
@@ -22,7 +22,7 @@ class Standby:
             primary.backup(self._copy)
 
     def promote(self) -> None:
-        """Make the file what the copy is. No transaction may be open."""
+        """Replace the file by the copy. No transaction may be open."""
         with closing(sqlite3.connect(self._file)) as primary:
             self._copy.backup(primary)
 

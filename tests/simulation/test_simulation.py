@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whatever fails, nothing is lost, doubled, overtaken, left half or untold. The seed decides all of it."""
+"""No fault loses, repeats, reorders or half applies an event, or drops a notification. All from seeds."""
 
 import os
 import re

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One worker's process, taken apart: its parts are the real ones, its threads are steps of the world's."""
+"""One worker's process: its parts are real, and each turn of one of its threads is a step of the world."""
 
 import threading
 import uuid
@@ -38,11 +38,11 @@ BOUNDS = LaneSettings(
     min_uptime=0.02,
     recheck_seconds=0.02,
 )
-"""A worker has lived for a while after some batches: the world's clocks hardly go on while it works."""
+"""Batches after which a worker counts as warm: the world's clocks hardly advance while it works."""
 
 
 class Seen:
-    """A delivery on its way to the lane: the world is told when its body is read, and when it is settled."""
+    """A delivery to the lane that calls the world when its body is read and when it is settled."""
 
     def __init__(self, process: "Process", delivery: Delivery) -> None:
         self._process = process
@@ -71,7 +71,7 @@ class Seen:
 
     @property
     def content(self) -> bytes:
-        """The body, without that anything happens."""
+        """The body, without a call of the world."""
         return self._delivery.body
 
 
@@ -107,13 +107,13 @@ class Process:
         self.connection: Connection | None = None
         self._taken: list[Any] = []
         self.held: set[Seen] = set()
-        """What it may count as under way."""
+        """The deliveries that may be recorded as in flight."""
 
     def point(self, name: str) -> None:
-        """Something may happen here."""
+        """A point at which the world may crash this worker or let the other one run."""
         self.hooks.point(name)
 
-    # What runs on the consumer's thread.
+    # The consumer's thread.
 
     def connect(self, connection: Connection) -> None:
         """Consume all partitions."""
@@ -134,7 +134,7 @@ class Process:
         self.subscription._consume([*sorted(settings.first), OtherQueue.BARE_TOPIC, OtherQueue.DEAD_LETTERS])
 
     def turn(self) -> None:
-        """Take in what was delivered, acknowledge what is settled; notice that the connection is gone."""
+        """Read deliveries, acknowledge settled ones, notice a lost connection."""
         subscription, connection = self.subscription, self.connection
         if subscription is None or connection is None:
             return
@@ -147,7 +147,7 @@ class Process:
             self.point(faults.AFTER_ACKNOWLEDGEMENT)
 
     def disconnect(self) -> None:
-        """What the consumer does once its connection is lost."""
+        """Do what the consumer does when its connection is lost."""
         subscription, self.subscription, self.connection = self.subscription, None, None
         if subscription is not None:
             subscription.end()
@@ -171,9 +171,9 @@ class Process:
         self.hooks.replied(reply)
 
     def keep_alive(self) -> None:
-        """The replies' and the publisher's connections need no care here."""
+        """Nothing to keep alive: replies and notifications have no connection here."""
 
-    # What runs on the threads of relay and purge.
+    # The threads of relay and purge.
 
     def relay_step(self) -> None:
         """Publish a window, or remove what is published."""
@@ -187,17 +187,17 @@ class Process:
         return self.hooks.publish(rows)
 
     def purge_step(self) -> None:
-        """What the purge does once an hour."""
+        """Purge once, as the purge does every hour."""
         with suppress(DATABASE_ERRORS):
             self.purge.run_once()
 
     def close(self) -> None:
-        """The publisher's connection; nothing to give up."""
+        """Nothing to close: the publisher has no connection here."""
 
     # The end.
 
     def drain(self) -> None:
-        """What Worker.stop does, thread after thread."""
+        """Do what Worker.stop does, one thread after the other."""
         self.stopping.set()
         self.lane.close()
         self.lane.run()
@@ -213,13 +213,13 @@ class Process:
         self.relay.loop.run()
 
     def _held_back(self) -> set[int]:
-        """Which deliveries wait until somebody rebuilds their node."""
+        """The deliveries that are held until their node is rebuilt."""
         held = self.lane.broken.held._events.values()
         seen: list[Any] = [event.delivery for events in held for event in events]
         return {id(each._delivery) for each in seen}
 
     def bury(self) -> None:
-        """Give back what a dead process no longer holds."""
+        """Release what the crashed process held: its connections to broker and database."""
         self.disconnect()
         self.unit_of_work.close()
         self.relay._database.close()

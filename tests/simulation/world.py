@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The world: two workers, a broker, a database, clients, and one source of chance that drives them all."""
+"""The world: two workers, a broker, a database and clients, all driven by one random source."""
 
 import json
 import shutil
@@ -27,22 +27,21 @@ START = datetime(2026, 11, 22, 12)
 EPOCH_JULIAN = 2440587.5
 EPOCH = datetime(1970, 1, 1)
 MOST_OPERATIONS = 1000
-"""Of the database in one step: more means that it never ends."""
+"""Operations of the database in one step: more means an endless loop."""
 RARE_POINTS = (faults.BEFORE_PUBLISH, faults.AFTER_PUBLISH, faults.AFTER_LOAD, faults.DURING_AUDIT)
 RARELY_PASSED = 5
-"""How much more often a worker dies at a point that it passes seldom."""
+"""Factor of the crash rate at points that a worker passes rarely."""
 MOST_REDELIVERED = NEAR + 3 * PREFETCH
-"""How many events of a node may be settled between an event and its repetition, at most."""
+"""Maximum number of events of a node that are settled between an event and its repetition."""
 REFUSED = 7
-"""One of so many notifications is refused for ever, where some are."""
+"""In seeds with refusals, the bus never takes one of so many notifications."""
 MOST_ROUNDS = 60
-"""Rounds without faults after which all must be settled and told. Each takes a second. An event that kills
-may still kill a few times, and the lease of a dead relay has to run out each time: they are counted from the
-last death."""
+"""Rounds without faults, of one second each, after which all must be settled and published. They count from
+the last crash, because an event that kills may still do so and the crashed relay's lease must then expire."""
 
 
 class Host:
-    """Where a worker runs: it dies, and is started again on the same engine."""
+    """Where a worker runs. It crashes and is restarted on the same engine."""
 
     def __init__(self, world: "World", name: str) -> None:
         self._world = world
@@ -50,13 +49,13 @@ class Host:
         self.engine = hooked_engine(world.url, self, world.julian_day)
         self.process: Process | None = None
         self.writing = False
-        """Whether its transaction holds the database's only writer's lock."""
+        """Whether its transaction holds the write lock of the database."""
         self.draining = False
         self.given_up = False
-        """Whether the broker has given it up in the middle of its step."""
+        """Whether the broker has dropped it in the middle of a step."""
         self.commit_lost = False
         self.lost = 0
-        """Connections lost in this step: many in a row would rightly be the event's fault."""
+        """Connections lost in this step. An event is parked when they are many in a row."""
 
     # What a process asks of its host.
 
@@ -128,7 +127,7 @@ class Host:
 
 
 class World:
-    """All that a seed decides. `run` raises Violation where a promise does not hold."""
+    """Everything that a seed decides. `run` raises Violation where a promise is broken."""
 
     def __init__(self, seed: int, directory: Path, empty_database: Path) -> None:
         self.chance = Random(seed)
@@ -140,7 +139,7 @@ class World:
         self.now = START
         self.seconds = 0.0
         self.newest_receipts = self.chance.choice((0, MOST_REDELIVERED))
-        """How many of a node the purge keeps: only where it does the clock of the database may be set."""
+        """Receipts of a node that the purge always keeps. With 0, the database's clock is never set."""
         self._database_ahead = timedelta()
         self._dated_until = 0.0
         """The latest time that the database's clock has shown, in seconds."""
@@ -153,11 +152,11 @@ class World:
         self.deaths: Counter[str] = Counter()
         """How many workers each event that kills has killed."""
         self.crashes: Counter[bytes] = Counter()
-        """How often a worker died that had a message."""
+        """How often a worker crashed while it had a message, by body."""
         self.points: Counter[str] = Counter()
-        """How often a worker died at which point."""
+        """How often a worker crashed at each point."""
         self.died_late = False
-        """Whether one has died that another had replaced before: what it counted is deleted by nobody."""
+        """Whether a worker crashed after another had replaced it: its rows in `attempts` then stay."""
         self.happened: Counter[str] = Counter()
         self.log: list[str] = []
         self.steps = 0
@@ -169,10 +168,10 @@ class World:
         self.server = 1
         """The number of the database's server: a failover counts on."""
         self.pooler = False
-        """Whether a pooler has moved the relays' connections to the server of now, without an error."""
+        """Whether a pooler has moved the relays' connections to the current server without an error."""
         self._standby: Standby | None = None
         self._old: set[Message] = set()
-        """What waits since before the last down time: the receipts of its repetitions must not age."""
+        """Messages that wait since before the last down time. While there are any, nothing is purged."""
 
     # Time and ids.
 
@@ -186,7 +185,7 @@ class World:
         self.seconds += seconds
 
     def julian_day(self) -> float:
-        """The database's clock: not set when the hosts' are."""
+        """The database's clock, which does not follow when the hosts' clocks are set."""
         seconds = self._database_seconds() + (START - EPOCH).total_seconds()
         return EPOCH_JULIAN + seconds / 86400.0
 
@@ -200,7 +199,7 @@ class World:
     # A run.
 
     def run(self, steps: int) -> None:
-        """So many steps with faults, then as many rounds as it takes without."""
+        """Run so many steps with faults, then rounds without faults until nothing waits."""
         try:
             for host in self.hosts:
                 self._start(host)
@@ -209,13 +208,13 @@ class World:
                 self._say(f"step {number}")
                 self._act(*self._choose())
                 self.checker.check()
-            self._come_to_rest()
+            self._run_without_faults()
             self.checker.check_end(self.died_late)
         finally:
             self._end()
 
-    def _come_to_rest(self) -> None:
-        """No more faults: every worker runs, one after the other, until nothing is left to do."""
+    def _run_without_faults(self) -> None:
+        """Stop the faults and run the workers in turn until nothing waits."""
         self.rates, self._trouble = faults.NONE, None
         self.checker.rebuild()
         last, number = MOST_ROUNDS, 0
@@ -227,17 +226,19 @@ class World:
                 if host.process is None:
                     self._start(host)
                 for act in (self._reconnect, self._turn, self._lane, self._turn, self._relay, self._relay):
-                    if host.process is not None:  # An event that kills is still among them.
+                    if host.process is not None:  # An event that kills may still be among the messages.
                         self._act(host, act)
             self.pass_time(1)
             self.checker.check()
-            if not self.broker.waiting and self._is_told():
+            if not self.broker.waiting and self._all_published():
                 return
             if self.deaths.total() > deaths:
                 last = number + MOST_ROUNDS
-        raise Violation(f"{self.broker.waiting} messages are not settled, or not told, after {last} rounds")
+        raise Violation(
+            f"{self.broker.waiting} messages are not settled, or not published, after {last} rounds"
+        )
 
-    def _is_told(self) -> bool:
+    def _all_published(self) -> bool:
         return not self.checker._rows("SELECT 1 FROM outbox LIMIT 1")
 
     def _end(self) -> None:
@@ -252,7 +253,7 @@ class World:
         for file in self._file.parent.glob(f"{self._file.name}*"):
             file.unlink()
 
-    # What happens next.
+    # Choosing and running a step.
 
     def _choose(self) -> tuple[Host, Callable[[Host], None]]:
         host = self.chance.choice(self.hosts)
@@ -290,7 +291,7 @@ class World:
         return host, self.chance.choices([act for _, act in acts], [weight for weight, _ in acts])[0]
 
     def _act(self, host: Host, act: Callable[[Host], None]) -> None:
-        """Let a host do something, which may be its death."""
+        """Run an action of a host; if the worker crashes, release what it held."""
         self._say(f"{host.name}: {act.__name__.strip('_')}")
         if not self._depth:
             self._operations = 0
@@ -318,7 +319,7 @@ class World:
     def _reconnect(self, host: Host) -> None:
         process = self._process(host)
         if process.subscription is None and not process.stopping.is_set():
-            # What it has under way in the middle of a step, it has still.
+            # In the middle of a step it still has its messages in flight.
             host.given_up |= self._acting.count(host) > 1
             process.connect(Connection(self.broker))
 
@@ -347,12 +348,12 @@ class World:
             self._process(host).purge_step()
 
     def _drop(self, host: Host) -> None:
-        """The broker gives a worker up, which does not know it yet: it still takes itself for the owner."""
+        """The broker drops a worker, which does not know yet that it lost its partitions."""
         connection = self._process(host).connection
         if connection is None:
             return
         if self._acting.count(host) > 1:
-            # What it has counted as under way looks like a death to its successor.
+            # Its successor takes the attempts that it recorded for crashes.
             if not self._may_die(host):
                 return
             self._count_deaths(host)
@@ -361,7 +362,7 @@ class World:
         connection.drop()
 
     def _flap(self, host: Host) -> None:
-        """The connection is lost and made again: the other worker takes over, this one keeps its nodes."""
+        """The connection is lost and restored: the other worker takes over, and this one keeps its cache."""
         self._drop(host)
         self._turn(host)
         self._reconnect(host)
@@ -379,15 +380,15 @@ class World:
             self._die(host, "killed")
 
     def _stop(self, host: Host) -> None:
-        """TERM: what was taken is finished, answered and told; nothing of it comes again."""
+        """TERM: the worker settles and publishes all that it has taken; nothing of it is redelivered."""
         self.happened["stop"] += 1
         host.draining = True
         self._process(host).drain()
         host.process = None
 
     def _set_clock(self, host: Host) -> None:
-        """By an hour; or for some events by more than receipts are kept, which the purge and repetitions
-        follow.
+        """Set the hosts' clocks by an hour; or by more than receipts are kept for some events, then purge and
+        repeat casts.
         """
         self.happened["clock set"] += 1
         long = 24 * (RECEIPT_DAYS + 1)
@@ -400,9 +401,10 @@ class World:
             self._purge_and_repeat(host)
 
     def _set_database_clock(self, host: Host) -> None:
-        """Between two events, which the purge and repetitions follow: what is old only sequences tell then.
+        """Set the database's clock between two events, then purge and repeat casts.
 
-        Of attempts nothing tells it.
+        The purge can then tell by sequences alone which receipts are old. Attempts have none, so the clock is
+        set only while there are no attempts.
         """
         if not self.newest_receipts or self.checker.attempts_are_left():
             return
@@ -418,16 +420,16 @@ class World:
             self.clients.repeat()
 
     def _break_sum(self, _host: Host) -> None:
-        """Somebody changes a node by SQL: its events must wait until it is rebuilt.
+        """Change a node's usage by SQL: its events must wait until it is rebuilt.
 
-        Above all one of whose events a worker has died.
+        Nodes with an event that has crashed a worker come first.
         """
         if not any(host.writing for host in self.hosts):
             node = self.chance.choice(self._nodes_of_killers() or NODES)
             self.happened["sum broken"] += self.checker.break_sum(node)
 
     def _nodes_of_killers(self) -> list[str]:
-        """The nodes for which an event waits of which a worker has died."""
+        """The nodes with a waiting event that has crashed a worker."""
         waiting = [message for queue in self.broker.queues.values() for message in queue.ready]
         return sorted({message.node for message in waiting if self.deaths[message.event_id]})
 
@@ -440,9 +442,9 @@ class World:
         self.pass_time(self.chance.choice((3, 11, 30)))
 
     def _down_time(self, _host: Host) -> None:
-        """Nobody works for longer than receipts are kept; then one starts, and purges before anything.
+        """No worker runs for longer than receipts are kept; then one starts, and purges first.
 
-        Receipts dated ahead make attempts look old then, and nothing tells it.
+        Not while receipts are dated ahead and attempts are left: these would look old by comparison.
         """
         if self._old or not all(self._may_die(host) for host in self.hosts):
             return
@@ -460,14 +462,14 @@ class World:
         self._process(self.hosts[0]).purge_step()
 
     def _copy(self, _host: Host) -> None:
-        """From now on the standby lags behind."""
+        """Copy the database; from now on the standby lags behind."""
         self._standby = Standby(self._file, self.checker)
 
     def _fail_over(self, _host: Host) -> None:
-        """The standby becomes the database: commits are lost, the workers' memory and the broker's are not.
+        """The standby becomes the database: commits are lost, the memory of workers and broker is not.
 
-        What was acknowledged is lost with the commits. Nothing else may wait then, for what comes of it would
-        be another thing than what the model has made of it.
+        Events that were acknowledged are lost with the commits. No message may wait at that time: its result
+        would differ from the history, which was computed on the lost state.
         """
         standby = self._standby
         if standby is None or not self._settle_all():
@@ -483,13 +485,13 @@ class World:
         self.checker.roll_back(standby.point)
         self.died_late |= self.checker.attempts_are_left()
         for host in self.hosts * 2:
-            # Each in turn applies what is new: the sequences that were lost come round again.
+            # Each host in turn applies new events, which reuse the lost sequences.
             for act in (self._cast, self._flap, self._turn, self._lane, self._turn):
                 if host.process is not None:
                     self._act(host, act)
 
     def _settle_all(self) -> bool:
-        """Let nothing fail until no message waits, then publish a window; tell whether that came true."""
+        """Run without faults until no message waits, publish a window; return whether none waits."""
         self.checker.rebuild()
         rates, self.rates = self.rates, faults.NONE
         trouble, self._trouble = self._trouble, None
@@ -510,10 +512,10 @@ class World:
         self.checker.check()
         return not self.broker.waiting
 
-    # What goes wrong on the way.
+    # Faults during a step.
 
     def at(self, host: Host, point: str) -> None:
-        """A named point: the worker may die here, others may run meanwhile."""
+        """A named point: the worker may crash here, or the other one run."""
         if self.rates is faults.NONE:
             return
         often = RARELY_PASSED if point in RARE_POINTS else 1
@@ -553,7 +555,7 @@ class World:
         return lost
 
     def _interleave(self, host: Host) -> None:
-        """Another thread or the other worker goes on, while this one is at a point."""
+        """Run another thread or the other worker while this one is at a point."""
         if self._depth > 1 or self.chance.random() >= self.rates.interleave:
             return
         other = next(each for each in self.hosts if each is not host)
@@ -569,7 +571,7 @@ class World:
                     self._act(other, self.chance.choice(its))
 
     def publish(self, host: Host, rows: Sequence[Any]) -> int:
-        """The bus: takes a first part of what it is sent, confirms a first part of that."""
+        """The bus takes the first rows of a window and confirms the first of these."""
         self.at(host, faults.BEFORE_PUBLISH)
         refused = next((number for number, row in enumerate(rows) if self._refuses(row)), None)
         if refused is not None:
@@ -588,16 +590,16 @@ class World:
         return confirmed
 
     def _refuses(self, row: Any) -> bool:
-        """Whether the bus never takes a notification. What comes in its place is taken.
+        """Whether the bus refuses a notification for ever. The error that replaces it is taken.
 
-        The checker has seen what it tells before it is replaced.
+        Only one that the checker has seen is refused, so that its content was checked.
         """
         if not self._refuses_some or row.event_type == "compute_node.event.error":
             return False
         return uuid.UUID(row.message_id).int // 2**64 % REFUSED == 0 and self.checker.knows(row.message_id)
 
     def _lose_lease(self, host: Host, rows: Sequence[Any]) -> None:
-        """The relay stands still after some of its rows: another one takes the lease and publishes."""
+        """The relay pauses after some of its rows: another one takes the lease and publishes."""
         self.happened["lease lost"] += 1
         self.checker.published(rows[: self.chance.randint(0, len(rows))])
         self.pass_time(11)
@@ -607,14 +609,14 @@ class World:
                 self._act(other, self._relay)
 
     def deciding(self, event_id: str | None, audit: bool) -> None:
-        """An event is decided: the one that kills does it now, the one that raises raises."""
+        """An event is being decided: crash or raise if it is one that does."""
         if audit:
             self.at(self._acting[-1], faults.DURING_AUDIT)
         if event_id is None:
             return
         if event_id.startswith(KILLS):
             connection = self._process(self._acting[-1]).connection
-            # One that was given up and does not know it shares its deaths with its successor.
+            # A crash counts for the event only on a connection that the broker still has.
             self.deaths[event_id] += connection is not None and connection.open
             self._count_deaths(self._acting[-1])
             if self.deaths[event_id] > MOST_DEATHS:
@@ -624,7 +626,7 @@ class World:
             raise ValueError("as this event always does")
 
     def _may_die(self, host: Host) -> bool:
-        """Whether a death by chance could not be blamed on an event that it hits again and again."""
+        """Whether a random crash is allowed: not one that would make an innocent event a poison message."""
         held = self._held(host)
         return not any(KILLS.encode() in body or self.crashes[body] > 1 for body in held)
 
@@ -651,7 +653,7 @@ class World:
         self.rates, self._trouble = rates, trouble
         host.writing = False
 
-    # What the others are told.
+    # Calls from broker and clients.
 
     def _published(self, message: Message) -> None:
         self.broker.publish(message)
@@ -687,7 +689,7 @@ def _is_relays(text: str) -> bool:
 
 @contextmanager
 def _rules_watched(world: World) -> Iterator[None]:
-    """Tell the world of each event that is decided: some are deadly."""
+    """Call the world for each event that is decided: some crash the worker."""
     decide = batch.decide
 
     def watched(node: Any, command: Any, *rest: Any) -> Any:
@@ -702,7 +704,7 @@ def _rules_watched(world: World) -> Iterator[None]:
 
 
 def simulate(seed: int, steps: int, directory: Path, empty_database: Path) -> World:
-    """Run a seed. A Violation carries the last of what was done, and how to see it again."""
+    """Run a seed. A Violation has the end of the log and the command that runs the seed again."""
     world = World(seed, directory, empty_database)
     with _rules_watched(world):
         try:
