@@ -2,9 +2,9 @@
 """The load: casts whose effects can be counted, and the ledger of a node after each of them. Pure.
 
 The n-th event of a node has the id `<node>.<n>`. The first is the node's report; then come rounds of five:
-a claim, a failed build, the instance's new state, another failed build, and mostly the release. The few
-instances of a node come again and again in other sizes, so that a lost, repeated or overtaken event shows in
-the sums, and the counter of failed builds shows a repetition whatever its place.
+a claim, a failed build, the instance's new state, another failed build, and mostly the release. A node has a
+few instances, which return in other sizes, so that a lost, repeated or overtaken event changes the sums. A
+repeated event also changes the count of failed builds.
 """
 
 import uuid
@@ -25,8 +25,8 @@ BUILDING: States = ("building", "spawning")
 ACTIVE: States = ("active", None)
 DELETED: States = ("deleted", None)
 WHOLE = NODES * len(STEPS)
-"""A load is a multiple of it. Else a node's last event may be one that changes nothing, so that the last
-notification is older than the node."""
+"""The length of a load must be a multiple of this. Otherwise a node's last event may change nothing, and the
+last notification would be older than the node."""
 
 
 def node_names() -> list[str]:
@@ -35,12 +35,12 @@ def node_names() -> list[str]:
 
 
 def server_of(node: str) -> str:
-    """The server of a node's partition: the rule that clients and workers have agreed on."""
+    """The server of a node's partition, by the rule that clients and workers share."""
     return f"p{crc32(node.encode()) % PARTITIONS}"
 
 
 def events_of(node: str, casts: int | Mapping[str, int]) -> int:
-    """How many of so many casts are a node's; or how many, where that is said of each node."""
+    """How many of `casts` are a node's: an even share of a number, or its entry in a mapping."""
     if not isinstance(casts, int):
         return casts.get(node, 0)
     number = node_names().index(node)
@@ -62,7 +62,7 @@ def command(node: str, n: int) -> tuple[str, Json]:
         case "release" if _round(n) % 2:
             return "abort_instance_claim", given | {"instance_uuid": _uuid(node, n)}
         case _:
-            # Every other of these is kept: its release is one more report that it is active.
+            # Every second one of these instances stays: this event reports once more that it is active.
             states = DELETED if _round(n) % 4 else ACTIVE
             return "update_usage", given | {"instance": _instance(node, n, states)}
 
@@ -85,7 +85,7 @@ def applied(ledger: Ledger, node: str, n: int) -> Ledger:
 
 
 def schedule(casts: int, share: int, shares: int) -> Iterator[tuple[int, str, int]]:
-    """The casts of one of the threads that share them: number, node and the event's number on that node.
+    """The casts of one of `shares` threads: number, node and the event's number on that node.
 
     All events of a node are in one share, in order.
     """

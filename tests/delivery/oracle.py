@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Exactly-once delivery: which casts were applied, lost, repeated or overtaken, by SQL and notifications.
 
-What the applied ones add up to is the ledger model's to say. Nothing of the worker is imported: the oracle
-knows tables and payloads.
+The ledger model says what the applied events add up to. Nothing of the worker is imported: the oracle knows
+tables and payloads.
 """
 
 import json
@@ -49,11 +49,11 @@ _CLAIMED_OF_NODES = """
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of the casts.
+    """The result of a load.
 
-    `applied` counts events, `twice` repetitions, `inversions` events that came after a later one of their
-    node, `half` facts in SQL that are not what the receipts add up to, `missing` gaps in what the
-    notifications tell. `wrong` says the last two in words, and what else is not as it must be.
+    `applied` counts events, `twice` repetitions, `inversions` events that were applied after a later one of
+    their node, `half` facts in SQL that differ from what the receipts add up to, `missing` gaps and errors in
+    the notifications. `wrong` has the last two in words, and all other faults.
     """
 
     applied: int
@@ -72,13 +72,13 @@ class Verdict:
         return not (any(found) or self.wrong)
 
     def also(self, half: Iterable[str] = (), wrong: Iterable[str] = ()) -> "Verdict":
-        """The verdict with half events that were seen on the way, and what else was found to be wrong."""
+        """The verdict with half events that were seen during the run, and other faults."""
         torn = tuple(half)
         return replace(self, half=self.half + len(torn), wrong=(*self.wrong, *torn, *wrong))
 
 
 def judge(casts: int | Mapping[str, int], ids: Iterable[str]) -> Verdict:
-    """Judge the event ids that were applied, in the order in which they were."""
+    """Judge event ids in the order in which they were applied."""
     orders: dict[str, list[int]] = {node: [] for node in node_names()}
     for event_id in ids:
         node, _, number = event_id.rpartition(".")
@@ -131,13 +131,13 @@ class WorkerDatabase:
         return self._rows("SELECT count(*) FROM receipts")[0][0]
 
     def waiting(self) -> int:
-        """How many notifications nobody has confirmed yet."""
+        """How many notifications wait in the outbox."""
         return self._rows("SELECT count(*) FROM outbox")[0][0]
 
     def torn(self) -> list[str]:
-        """What at this moment, in the middle of the work, is half an event; cheap, one snapshot.
+        """The half events that one snapshot shows while the worker runs. Cheap.
 
-        A node's sequence must be its receipts, its failed builds those of them, its usage its claims.
+        A node's sequence and failed builds must be those of its receipts, its usage the sum of its claims.
         """
         with self._snapshot() as connection:
             nodes, applied, claimed = (
@@ -155,7 +155,7 @@ class WorkerDatabase:
         return wrong
 
     def verdict(self, casts: int | Mapping[str, int], told: Iterable[Json]) -> Verdict:
-        """Judge receipts first, then whether rows are what these add up to and notifications cover them."""
+        """Judge the receipts, then whether rows and notifications are what the receipts add up to."""
         letters = dict(map(tuple, self._rows(_LETTERS)))
         receipts = [row for row in self._rows(_RECEIPTS) if row.event_id not in letters]
         seen = judge(casts, [row.event_id for row in receipts])
@@ -206,10 +206,10 @@ class WorkerDatabase:
 
     @contextmanager
     def _snapshot(self) -> Iterator[sa.Connection]:
-        """A transaction whose reads are all of one moment."""
+        """A transaction in which all reads see the same snapshot."""
         with self._engine.connect() as connection:
             if self._engine.dialect.name == "sqlite":
-                connection.exec_driver_sql("BEGIN")  # Its driver would not, for reads.
+                connection.exec_driver_sql("BEGIN")  # The driver begins no transaction for reads.
             else:
                 connection.execution_options(isolation_level="REPEATABLE READ")
             yield connection
@@ -252,10 +252,10 @@ def untold(
     last: Mapping[str, tuple[int, ...]],
     was: Mapping[tuple[str, int], tuple[int, ...]],
 ) -> list[str]:
-    """What is wrong with notifications of usage, after repetitions are dropped by their message_id.
+    """The faults of usage notifications, after repetitions are dropped by their message_id.
 
-    Each must be newer than the one before it, join on to it and say what the node was at its sequence; the
-    last must say what SQL says.
+    Each must follow the one before it without a gap and show the node as it was at its sequence; the last
+    must show what SQL shows.
     """
     first = {notice["message_id"]: notice for notice in told}
     seen: dict[str, tuple[int, ...]] = {}

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The processes of a trial: servers that are killed and started again, clients that cast or call.
 
-All run this interpreter in the project's root, in a directory of the trial's own, and end with it.
+All run this interpreter in the project's root with a directory of the trial's own, and end with the trial.
 """
 
 import json
@@ -26,7 +26,7 @@ Options = dict[str, dict[str, Any]]
 
 @dataclass(frozen=True)
 class Broker:
-    """Where commands go: a transport URL, an exchange and the kind of its queues."""
+    """The destination of commands: a transport URL, an exchange and the kind of its queues."""
 
     url: str
     exchange: str = "tracker"
@@ -44,7 +44,7 @@ class Broker:
 
 
 class Processes:
-    """Starts processes and surely ends them; `with` does it."""
+    """Starts processes; leaving the `with` block ends all of them."""
 
     def __init__(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="delivery-"))
@@ -77,7 +77,7 @@ class Processes:
         return process
 
     def tell(self, process: "subprocess.Popen[bytes]", order: object) -> None:
-        """Give it another line of JSON."""
+        """Send it another line of JSON."""
         assert process.stdin
         process.stdin.write(json.dumps(order).encode() + b"\n")
         process.stdin.flush()
@@ -88,7 +88,7 @@ class Processes:
         self._forget(process)
 
     def stop(self, process: "subprocess.Popen[bytes]", log: str) -> None:
-        """SIGTERM it; it has to end by itself, and well."""
+        """SIGTERM it; it must end by itself and return 0."""
         process.terminate()
         try:
             code = process.wait(SECONDS)

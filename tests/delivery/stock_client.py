@@ -42,9 +42,9 @@ def main() -> None:
 
 
 def cast(client: Any, order: dict[str, Any]) -> dict[str, Any]:
-    """Cast what it may as fast as the broker confirms it; a node's events from one thread, in order.
+    """Cast what is allowed as fast as the broker confirms it; a node's events from one thread, in order.
 
-    What the broker did not confirm is cast again under the same id: it may have arrived. `again` counts it.
+    A cast without a confirm may have arrived: it is repeated under the same id, and `again` counts it.
     """
     may: list[queue.SimpleQueue[int]] = [queue.SimpleQueue() for _ in range(THREADS)]
     again: list[int] = []

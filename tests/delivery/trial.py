@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A trial: a stock client casts, a server is killed again and again, the oracle judges what is left."""
+"""A trial: a stock client casts, a server is killed again and again, the oracle judges the result."""
 
 import random
 import subprocess
@@ -12,11 +12,11 @@ from tests.delivery.oracle import Applied, Verdict
 from tests.delivery.processes import Broker, Processes, StockServer
 
 LATEST = 3.0
-"""Seconds from when a server consumes to its end, if it does not settle its part before."""
+"""Seconds after which a server is killed even if it has not settled its part."""
 AHEAD = 512
-"""Casts beyond a burst: two batches, so that a kill finds work however fast a server is."""
+"""Casts beyond a burst: two batches, so that even a fast server has work when it is killed."""
 JITTER = 0.03
-"""Most seconds between its part and its end, so that it dies at any point of a batch."""
+"""Maximum delay of the kill after its part, so that it hits any point of a batch."""
 CLIENT_LOG = "client.log"
 SECONDS = 240
 
@@ -28,7 +28,7 @@ class Trial(ABC):
     """
 
     patience: float
-    """Seconds without anything new after which nothing more is expected."""
+    """Seconds without a new event after which the load counts as done."""
 
     def __init__(self, broker: Broker, database: str, casts: int, server: str | None = None) -> None:
         self.broker = broker
@@ -49,7 +49,7 @@ class Trial(ABC):
                 "server": self._server,
             }
             self._client = self.processes.start(order, "-m", "tests.delivery.stock_client", log=CLIENT_LOG)
-            self.start()  # It declares the queues; the client waits for leave.
+            self.start()  # It declares the queues; the client waits until it may cast.
         except BaseException:
             self.__exit__()
             raise
@@ -69,7 +69,7 @@ class Trial(ABC):
 
     @abstractmethod
     def settled(self) -> int:
-        """How many events have left their trace in the database. Raises OperationalError while it is away."""
+        """How many events have a row in the database. Raises OperationalError while it is down."""
 
     def cast_until(self, number: int) -> None:
         """Allow the client the casts before this number."""
@@ -79,12 +79,12 @@ class Trial(ABC):
         self.processes.tell(self._client, number)
 
     def finish_casting(self) -> dict[str, Any]:
-        """Allow all casts and wait until they are confirmed; what the client says of them."""
+        """Allow all casts and wait until they are confirmed; return the client's result."""
         self.cast_until(self.casts)
         return self.processes.result(self._client, CLIENT_LOG, SECONDS)
 
     def wait_for_quiet(self) -> float:
-        """Wait until all is settled, or nothing more has been for some seconds; the seconds of the work."""
+        """Wait until all is settled, or no event was for some seconds; return the seconds of the work."""
         settled, since = self.settled(), time.monotonic()
         while settled < self.casts and time.monotonic() - since < self.patience:
             time.sleep(0.05)
@@ -94,7 +94,7 @@ class Trial(ABC):
 
 
 class StockTrial(Trial):
-    """The load for an RPC server as oslo.messaging makes it, which keeps what it does in the database."""
+    """The load for a stock oslo.messaging RPC server, which records each event in the database."""
 
     patience = 5.0
 
@@ -115,7 +115,7 @@ class StockTrial(Trial):
         return self._applied.settled()
 
     def verdict(self) -> Verdict:
-        """Judge what it has kept."""
+        """Judge what it has recorded."""
         return self._applied.verdict(self.casts)
 
 

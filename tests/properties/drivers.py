@@ -57,7 +57,7 @@ def cpus(draw: st.DrawFn, online: list[int], threads: int) -> Json:
 
 @st.composite
 def memory(draw: st.DrawFn, giant: bool) -> Json:
-    """Memory that is no whole number of MB; pages of 1 GiB on one cell; no pages where nothing tells them."""
+    """Memory that is no whole number of MB; 1 GiB pages on one cell; no pages where a host reports none."""
     kib = draw(st.sampled_from([0, 1, 1023, 82_336_776, 16 * GIANT + 4, 24 * 1024 * GIANT]))
     huge, giants = draw(st.sampled_from([0, 0, 1, 512])), draw(st.sampled_from([1, 4]))
     sizes = {
@@ -82,7 +82,7 @@ NETWORKS: tuple[Json, ...] = (
 
 @st.composite
 def devices(draw: st.DrawFn) -> list[Json]:
-    """A card with its functions, and what sysfs has on it; the cell is not told by each host."""
+    """A card with its functions, and what sysfs has on it; not every host reports the cell."""
     node = draw(st.sampled_from([None, -1, 0, 1, 8]))
     domain = draw(st.sampled_from(["0000", "10000"]))
     tags = draw(st.sampled_from([None, {"physical_network": None}, {"physical_network": ""}, {"": "x"}]))

@@ -75,7 +75,7 @@ class Entry:
         return self.with_devices(held, devices, self.guessed)
 
     def with_another(self, address: str, device: Json) -> "Entry":
-        """The same claim with a device instead of one that was guessed, for the same request."""
+        """The same claim with one guessed device replaced by another for the same request."""
         (guess,) = (each for each in self.view["pci_devices"] if each["address"] == address)
         held = [each for each in self.view["pci_devices"] if each["address"] != address]
         devices = {key: each for key, each in self.devices.items() if key != address}
@@ -109,7 +109,7 @@ class Books:
         return {device["address"]: known(device) for device in self.report["pci_devices"]}
 
     def devices(self) -> Devices:
-        """All devices: those that are held stay what they were."""
+        """All devices; a claimed one is shown as it was when it was claimed."""
         held = (entry.devices for entry in self.entries.values())
         return {**self.reported(), **dict(itertools.chain.from_iterable(each.items() for each in held))}
 
@@ -187,7 +187,7 @@ class Guest:
         )
 
     def split(self, books: Books) -> tuple[Entry | None, Entry | None]:
-        """What was here before the move, and what the move brings."""
+        """The claim that was here before the move, and the one that the move brings."""
         entries = list(books.of(self.uuid).values())
         if self.phase == "expected":
             return None, entries[0]
@@ -212,7 +212,7 @@ class Guest:
         return instances, [self.migration(**moves, **({} if here else {"instance": instance}))]
 
     def was_audited(self, books: Books) -> None:
-        """Give its claims the roles that they have by Nova's rules."""
+        """Give its claims the roles that an audit by Nova's rules gives them."""
         old_role, new_role = RIGHTLY.get(self.phase, (None, None))
         if self.phase == "expected":
             self.was_adopted(books)
@@ -225,12 +225,12 @@ class Guest:
                 books.put(self.uuid, role, entry)
 
     def was_adopted(self, books: Books) -> None:
-        """Devices alone become the claim of the move that they are for."""
+        """A claim of devices alone becomes the claim of its move."""
         entry = books.entries[self.uuid, INCOMING]
         books.put(self.uuid, INCOMING, replace(entry, view={**entry.view, **self.sizes}))
 
     def taking(self, books: Books) -> tuple[str, Entry]:
-        """The claim that gets its next devices: that of devices alone where there is none."""
+        """The role and claim that get its next devices; without a claim, one of devices alone."""
         entries = books.of(self.uuid)
         for role in (INCOMING, INSTANCE):
             if role in entries:
@@ -261,7 +261,7 @@ RIGHTLY = {
     "leaving": (INSTANCE, None),
     "left": (OUTGOING, None),
 }
-"""The roles of the claim that was here and of the one that the move brings, as an audit wants them."""
+"""By phase: the roles, after an audit, of the claim that was here and of the one that the move brings."""
 
 
 def told(entry: Entry | None, how: str, topology: str, devices: str) -> Json:

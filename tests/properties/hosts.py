@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random hosts as a hypervisor reports them, and what random guests ask of them; both as plain JSON."""
+"""Random hosts as a hypervisor reports them, and requests of random guests; both as plain JSON."""
 
 import itertools
 from collections.abc import Iterator
@@ -55,7 +55,7 @@ class Shape:
         }
 
     def _cores(self, cpus: list[int]) -> Iterator[list[int]]:
-        """None where a host without threads does not tell; the last core may have fewer."""
+        """The siblings of each core; a host without threads may report none. The last core may be smaller."""
         if self.threads == 1 and self.apart:
             return
         count = -(-len(cpus) // self.threads)
@@ -138,7 +138,7 @@ cards = st.builds(
 
 
 def host(shapes: list[Shape], cards: list[Card], kept_by_node: bool, bare: bool) -> Json:
-    """The report of a host; a bare one does not tell its cells."""
+    """The report of a host; a bare one reports no cells."""
     numbers = itertools.accumulate((shape.cpus for shape in shapes), initial=0)
     cells = [shape.json(id, first) for id, (shape, first) in enumerate(zip(shapes, numbers, strict=False))]
     devices = [device for number, card in enumerate(cards) for device in card.json(number)]
@@ -167,9 +167,9 @@ hosts = st.builds(
 
 
 def changed(devices: list[Json], original: list[Json], used: list[str], choice: int) -> list[Json]:
-    """The devices of a host after one of them came, went or changed, rather one that is `used`.
+    """The devices of a host after one of them, preferably a `used` one, was added, removed or changed.
 
-    `original` are all that ever were.
+    `original` are all devices that the host has ever had.
     """
     missing = [each for each in original if each["address"] not in {d["address"] for d in devices}]
     if missing and choice % 3 == 0:
@@ -216,7 +216,7 @@ class Wish:
         return self.cpus * max(self.cells, 1)
 
     def sensible(self) -> "Wish":
-        """Without what no flavor may combine."""
+        """The same without combinations that no flavor may have."""
         wish = self
         if wish.policy == "mixed" and wish.vcpus <= MASKED:
             wish = replace(wish, policy="dedicated")
@@ -245,7 +245,7 @@ class Wish:
         )
 
     def topology(self) -> Json | None:
-        """What has to be fitted, written down here once more; None for a guest that may float anywhere."""
+        """The topology that must be fitted, computed independently; None for a guest without one."""
         if not (self.cells or self.pages or self.policy in PINNED):
             return None
         dedicated = {"dedicated": self.vcpus, "mixed": MASKED}.get(self.policy or "", 0)
@@ -341,7 +341,7 @@ def aliased(wish: Wish) -> list[Json]:
 
 
 def tracker_settings(pack: bool) -> TrackerSettings:
-    """The settings under which all of this is decided."""
+    """The settings that the rules decide by."""
     aliases = {
         name: Alias(name, tuple(specs), PciNumaPolicy(policy)) for name, (specs, policy) in ALIASES.items()
     }

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the guests of a node do, and what of it goes into the books.
+"""Actions of the guests of a node, and the claims that result, kept in the books.
 
-Each action sends a command through the rules. Said once more it changes nothing; refused, nothing is taken;
-granted, everything that was asked for is there.
+Each action sends a command through the rules. A repeated command changes nothing, a refused one claims
+nothing, and a granted claim has everything that was requested.
 """
 
 import dataclasses
@@ -53,7 +53,7 @@ class Ask:
     volume_backed: bool
 
     def easier(self) -> Iterator["Ask"]:
-        """The same, then with as little as a cell has room for, then without devices."""
+        """The same request, then one that is small enough for a cell, then one without devices."""
         yield self
         wish = dataclasses.replace(self.wish, cells=min(self.wish.cells, 1), cpus=2).sensible()
         if wish.alias or self.ports:
@@ -80,7 +80,7 @@ ACTIONS = {
 
 
 def applied(node: Node, method: str, args: Json, how: TrackerSettings) -> tuple[Node, Decision]:
-    """What a command makes of a node; of a refused one nothing comes."""
+    """The node after a command, which changes nothing if it is refused or ignored, and the decision."""
     after, decision = decided(node, read(method, {"node": NODE, **args}), how)
     assert_sum(after)
     if decision.outcome in (Outcome.REFUSED, Outcome.IGNORED):
@@ -89,12 +89,12 @@ def applied(node: Node, method: str, args: Json, how: TrackerSettings) -> tuple[
 
 
 def unnumbered(node: Node) -> Node:
-    """The node without what only ever grows."""
+    """The node without its sequences and origins."""
     return msgspec.structs.replace(node, sequence=0, usage_sequence=0, touched={})
 
 
 def bytes_of(node: Node) -> tuple[bytes, bytes]:
-    """All there is to a node, and all that is shown of it."""
+    """The whole node, and its view."""
     return msgspec.json.encode(unnumbered(node)), msgspec.json.encode({**node_view(node), "sequence": 0})
 
 
@@ -107,7 +107,7 @@ def emptied(node: Node, uuids: Iterable[str], how: TrackerSettings) -> Node:
 
 
 class Lives:
-    """A node, the books, and the guests that live on it."""
+    """A node, its guests, and the books."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ class Lives:
         self.node = self.empty = Node(NODE)
 
     def begin(self, report: Json, asks: list[Ask], pack: bool) -> None:
-        """Have a host reported on which nobody lives."""
+        """Report a host without guests."""
         self.asks = asks
         self.settings = tracker_settings(pack)
         self.guests = [self.a_new_guest() for _ in range(SLOTS)]
@@ -125,10 +125,10 @@ class Lives:
     def a_new_guest(self) -> Guest:
         return Guest(f"guest-{next(self.ids)}")
 
-    # What is sent, and what becomes of it.
+    # Sending commands.
 
     def send(self, method: str, **args: Any) -> Decision:
-        """Apply a command; said once more it changes nothing."""
+        """Apply a command, and check that its repetition changes nothing."""
         self.node, decision = applied(self.node, method, args, self.settings)
         again, repeated = applied(self.node, method, args, self.settings)
         assert unnumbered(again) == unnumbered(self.node)
@@ -149,7 +149,7 @@ class Lives:
     def claim(
         self, guest: Guest, role: str, method: str, wanted: list[Json], asked: Json | None, args: Json
     ) -> bool:
-        """Ask for room, `wanted` devices among it; granted, everything is there and goes into the books."""
+        """Claim, with the `wanted` devices. A granted claim is checked and goes into the books."""
         decision = self.send(method, **args)
         if decision.outcome is Outcome.REFUSED:
             assert asked or wanted or args.get("limits"), decision.reason
@@ -172,9 +172,9 @@ class Lives:
         return True
 
     def kept(self, guest: Guest, role: str, method: str) -> Entry:
-        """The devices that stay when a claim becomes another: those that were plugged into it.
+        """The devices that stay when a claim is replaced: those that were attached to it.
 
-        A live migration takes none by itself.
+        For a live migration all stay, because its claim takes no devices by itself.
         """
         held = self.books.entries.get((guest.uuid, role), Entry({"pci_devices": []}, {}))
         if method == "live_migration_claim":
@@ -183,7 +183,7 @@ class Lives:
         return held.of(device for device in held.view["pci_devices"] if device.get("request_id") not in own)
 
     def granted(self, view: Json, wanted: list[Json], kept: Entry) -> Entry:
-        """What is kept comes first, and then what is wanted."""
+        """The entry of a granted claim, whose devices are the kept ones and then the wanted ones."""
         devices, cells = self.books.reported(), {cell["id"] for cell in hardware.cells_of(view)}
         had, got = kept.view["pci_devices"], view["pci_devices"][len(kept.devices) :]
         assert view["pci_devices"] == [*had, *got]
@@ -197,7 +197,7 @@ class Lives:
         )
 
     def it_is_granted_in_its_own_place(self, method: str, args: Json, view: Json) -> None:
-        """What a claim has is free for the one that replaces it."""
+        """A claim that replaces another may use its cpus and devices."""
         instance = args["instance"]
         other = {**instance, "volume_backed": not instance["volume_backed"]}
         _, decision = applied(self.node, method, {**args, "instance": other}, self.settings)
@@ -209,7 +209,7 @@ class Lives:
             after, _ = applied(self.node, method, {**args, "instance": landed}, self.settings)
             assert unnumbered(after) == unnumbered(self.node)
 
-    # The lives of guests.
+    # Actions of guests.
 
     def a_guest_lives(self, slot: int, choice: int, ask: Ask) -> None:
         guest = self.guests[slot]
@@ -233,7 +233,7 @@ class Lives:
         any(self.boots(guest, each) for each in ask.easier())
 
     def boot_with_topology(self, guest: Guest, ask: Ask, _: int) -> None:
-        """What it asks for may come as a topology, with what another host made of it."""
+        """A request may be a topology that still has the pins of another host."""
         asked = ask.wish.topology()
         if asked is not None:
             junk = {"id": 7, "cpu_pinning": {"0": 0}, "cpuset_reserved": [1]}
@@ -241,7 +241,7 @@ class Lives:
         self.boots(guest, ask, numa_topology=asked)
 
     def unshelve(self, guest: Guest, *_: Any) -> None:
-        """It comes with the topology that it had, and with the page sizes that it got."""
+        """It requests the topology and the page sizes that it had before."""
         guest.phase = "building"
         wanted = [*aliased(guest.wish), *guest.ports]
         sent = {"instance": guest.json(numa_topology=guest.carried)}
@@ -250,7 +250,7 @@ class Lives:
             guest.phase = "offloaded"
 
     def replace(self, guest: Guest, ask: Ask, choice: int) -> None:
-        """It asks for something else, if only for devices or other cpus; refused, it keeps what it has."""
+        """It requests another flavor, devices or cpus; if refused, it keeps what it has."""
         other = dataclasses.replace(guest, move=None)
         match choice % (3 if hardware.host_cells(self.books.report) else 2):
             case 0:
@@ -298,7 +298,7 @@ class Lives:
     # Moves to here.
 
     def moves_in(self, guest: Guest, method: str, limits: Json | None, **current: Any) -> bool:
-        """A move asks for the room of a guest that is elsewhere, or to be resized here."""
+        """A move claims for a guest that is elsewhere, or that is resized here."""
         size = guest.new_wish or guest.wish
         wanted = [*aliased(size), *guest.ports]
         sent = {
@@ -332,7 +332,7 @@ class Lives:
         guest.phase = "gone"
 
     def migrate_in(self, guest: Guest, ask: Ask, choice: int) -> None:
-        """Its memory keeps the pages that it has where it comes from."""
+        """Its memory keeps the page size that it has on the source."""
         self.comes(guest, ask, "live-migration")
         topology = ask.wish.topology()
         pages = (ORDINARY, HUGE)[choice % 2]
@@ -347,7 +347,7 @@ class Lives:
             assert got["cells"][0].get("pagesize") == topology["cells"][0].get("pagesize")
 
     def expect(self, guest: Guest, ask: Ask, choice: int) -> None:
-        """The devices of a live migration may be claimed before anything else is."""
+        """The devices of a live migration may be claimed before the migration itself."""
         self.comes(guest, dataclasses.replace(ask, wish=FLOATING, ports=[]), "live-migration")
         guest.phase = "expected"
         self.attach(guest, ask, choice)
@@ -355,7 +355,7 @@ class Lives:
             guest.phase = "gone"
 
     def claim_late(self, guest: Guest, _ask: Ask, choice: int) -> None:
-        """The move to come may ask for what was claimed for it already."""
+        """A move may request devices that were claimed for it already."""
         guest.kind, guest.phase = ("live-migration", "evacuation")[choice % 2], "coming"
         if choice // 2 % 2:
             had = self.books.entries[guest.uuid, INCOMING].request_ids
@@ -363,7 +363,7 @@ class Lives:
         assert self.moves_in(guest, self.METHODS[guest.kind], None)
 
     def resize(self, guest: Guest, ask: Ask, _: int) -> None:
-        """On the same node, beside what it has."""
+        """On the same node, beside its current claim."""
         guest.kind, guest.phase = "resize here", "resizing"
         for each in ask.easier():
             guest.move, guest.new_wish = f"move-{next(self.ids)}", each.wish
@@ -374,7 +374,7 @@ class Lives:
     METHODS = {"live-migration": "live_migration_claim", "evacuation": "rebuild_claim"}
 
     def relabel(self, guest: Guest, *_: Any) -> None:
-        """Another try of the same move gets the same."""
+        """A second migration of the same size gets the same cpus and devices."""
         entry = self.books.entries[guest.uuid, INCOMING]
         size = guest.new_wish or guest.wish
         if entry.view["numa_topology"] is None and size.topology() and hardware.host_cells(self.books.report):
@@ -382,7 +382,7 @@ class Lives:
         method = self.METHODS.get(guest.kind, "resize_claim")
         wanted = sum(request["count"] for request in [*aliased(size), *guest.ports])
         if method != "live_migration_claim" and len(entry.devices) < wanted:
-            return  # It has given some back, and would get others.
+            return  # It has released some, and would get others.
         guest.move = f"move-{next(self.ids)}"
         sent = {"instance": guest.json(guest.wish), "migration": guest.migration()}
         if method == "resize_claim":
@@ -393,7 +393,7 @@ class Lives:
         self.books.put(guest.uuid, INCOMING, relabelled)
 
     def reclaim(self, guest: Guest, ask: Ask, _: int) -> None:
-        """The same move wants another flavor; refused, it keeps what it has."""
+        """The same move requests another flavor; if refused, it keeps what it has."""
         if guest.kind not in ("resize", "resize here"):
             return
         before, guest.new_wish = guest.new_wish, dataclasses.replace(ask.wish, disk_gb=next(self.ids) + 100)
@@ -406,7 +406,7 @@ class Lives:
         guest.phase = "handed over"
 
     def land(self, guest: Guest, *_: Any) -> None:
-        """Whatever the instance says of its cpus then is that of the source."""
+        """The instance still reports the cpus of the source then."""
         move, landing = guest.move, guest.phase
         if landing == "expected":
             guest.was_adopted(self.books)
@@ -461,7 +461,7 @@ class Lives:
 
     @staticmethod
     def go(guest: Guest, *_: Any) -> None:
-        """It has landed elsewhere, of which nobody tells the node that it left."""
+        """It has landed elsewhere; the node that it left gets no event of that."""
         guest.phase = "left"
 
     def leave_for_good(self, guest: Guest, *_: Any) -> None:
@@ -470,10 +470,10 @@ class Lives:
         self.books.drop(guest.uuid, INSTANCE)
         guest.phase = "gone"
 
-    # Devices that come and go.
+    # Attaching and detaching devices.
 
     def attach(self, guest: Guest, ask: Ask, choice: int) -> None:
-        """The devices of ports; those that it has already are not taken again."""
+        """Claim the devices of ports; a port that has its devices gets no second ones."""
         role, entry = guest.taking(self.books)
         again = [port for port in guest.attached if port["request_id"] in entry.request_ids][: choice % 2]
         new = requests(ask.ports, self.ids) or requests([(1, [{}], None)], self.ids)
@@ -498,7 +498,7 @@ class Lives:
         self.books.put(guest.uuid, role, attached)
 
     def some_addresses(self, guest: Guest, choice: int) -> list[str] | None:
-        """Some that it has here, or all."""
+        """Some addresses of its devices here, or None for all."""
         held = [address for entry in self.books.of(guest.uuid).values() for address in entry.addresses]
         return None if choice % 3 == 0 else held[choice % 2 : 2]
 

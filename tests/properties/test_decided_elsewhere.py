@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Anything in any order, much of it decided elsewhere: cpus and devices that overlap or do not exist.
+"""Commands in any order, many decided elsewhere: their cpus and devices overlap or do not exist.
 
-Nothing of it raises, what is shown adds up, what is free here is told from what is not, an audit is believed
-once, and the last claim that lets go leaves nothing behind.
+No command raises, usage is the sum of the claims, a claim of what is not free is corrected as a conflict, a
+repeated audit is ignored, and the release of all claims leaves the node as it was at first.
 """
 
 from collections.abc import Iterable
@@ -37,7 +37,7 @@ MOVES = ("move-1", "move-2")
 ADDRESSES = tuple(f"0000:{card:02x}:00.{function}" for card in range(5) for function in range(3))
 CHOICES = 5
 CLAIMED, ATTACHED = range(9), range(10, 19)
-"""The numbers of requests that come with a claim, and of those that come alone."""
+"""The numbers of requests that are part of a claim, and of those that are attached later."""
 METHODS = (
     *("instance_claim", "resize_claim", "rebuild_claim", "live_migration_claim") * 3,
     *("abort_instance_claim", "drop_move_claim", "start_move", "finish_move", "finish_move"),
@@ -88,7 +88,7 @@ devices = st.none() | st.lists(st.sampled_from(ADDRESSES), max_size=3)
 
 @dataclass(frozen=True)
 class Told:
-    """What somebody says of an instance."""
+    """What a command says of an instance."""
 
     topology: Json | None
     devices: list[str] | None
@@ -130,7 +130,7 @@ class DecidedElsewhere(RuleBasedStateMachine):
         self.reports, self.asks, self.tellings = reports, asks, tellings
         self.update_available_resource(0)
 
-    # What is said.
+    # Commands.
 
     def instance(self, uuid: str, ask: Ask, told: Told) -> Json:
         vm_state, task_state = told.states
@@ -223,7 +223,7 @@ class DecidedElsewhere(RuleBasedStateMachine):
             self.granted_here(claim, ask, kept, taken=method != "live_migration_claim")
 
     def granted_here(self, claim: Json, ask: Ask, kept: list[Json], taken: bool) -> None:
-        """What is decided here is taken from nobody; what was attached stays, and comes first."""
+        """A claim that is decided here takes only what is free. Attached devices stay, and come first."""
         got = claim["pci_devices"]
         assert got[: len(kept)] == kept
         assert self.is_free({**claim, "pci_devices": got[len(kept) :]})
@@ -237,7 +237,7 @@ class DecidedElsewhere(RuleBasedStateMachine):
         return hardware.is_free(self.reported, claim, others, self.devices(owner(claim)))
 
     def update_available_resource(self, choice: int, **more: Any) -> None:
-        """It may be quite another host."""
+        """Report one of the two hosts, which may be the other one than before."""
         self.reported = self.reports[choice // 3 % 2]
         bare = {"resources": self.reported}
         self.send("update_available_resource", {**bare, **more})
@@ -269,7 +269,7 @@ class DecidedElsewhere(RuleBasedStateMachine):
     # What always holds.
 
     def devices(self, *without: tuple[str, str]) -> hardware.Devices:
-        """All devices: those that are held are what they were when the first of their owners got them."""
+        """All devices; a claimed one is shown as it was when its first owner got it."""
         devices: hardware.Devices = {d["address"]: hardware.known(d) for d in self.reported["pci_devices"]}
         kept: Json = {}
         for claim in self.node.held():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whatever a real driver reports is taken: no report is parked, and every guest gets an answer."""
+"""Reports of real drivers are taken: none is parked, and every guest gets an answer."""
 
 import json
 import shutil

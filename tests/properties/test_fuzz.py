@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whatever comes in: nothing raises, each delivery is settled once, what is bad is parked with its code.
+"""For any input: nothing raises, each delivery is settled once, an invalid one is parked with its code.
 
-20,000 generated inputs through real lanes and their databases. Hypothesis chooses the values and the bytes;
-a seeded shuffle puts them everywhere, which is what makes so many inputs quick.
+20,000 generated inputs through real lanes and their databases. Hypothesis chooses values and bytes, and a
+seeded shuffle puts them into many places, which is faster than to draw each input.
 """
 
 import json
@@ -74,7 +74,7 @@ VALID = [
 
 
 class Batch:
-    """Inputs made of what hypothesis has chosen; shown by its choices, for the bodies are long."""
+    """Inputs made of values that hypothesis has chosen; its repr has these, because the bodies are long."""
 
     def __init__(self, seed: int, values: list[Any], pieces: list[bytes]) -> None:
         self._choices = (seed, values, pieces)
@@ -161,7 +161,7 @@ def quiet() -> Iterator[None]:
 
 
 def is_valid(body: bytes, compression: str | None) -> bool:
-    """The decoder's own word on a body."""
+    """Whether the decoder takes a body."""
     try:
         read_command(open_envelope(decompress(body, compression)))
     except BadMessage as bad:
@@ -198,7 +198,7 @@ def test_anything_is_settled_once_and_what_is_bad_is_parked(empty_database: Path
 
 
 def answers_fit(deliveries: list[Recorded]) -> None:
-    """Each has exactly one answer; what is bad is refused, what is good is not called bad."""
+    """Each has exactly one answer; an invalid one is refused, and no valid one is called invalid."""
     for delivery in deliveries:
         answer = delivery.answer
         assert isinstance(answer, dict | Exception)
@@ -209,7 +209,7 @@ def answers_fit(deliveries: list[Recorded]) -> None:
 
 
 def letters_are_complete(bench: LaneBench) -> None:
-    """Each parked event has one dead letter with a stable code and a path; none was this program's fault."""
+    """Each parked event has one dead letter with a stable code and a path, and none an internal error."""
     letters = bench.rows(DEAD_LETTERS)
     assert {letter["code"] for letter in letters} <= CODES - OWN_FAULT
     assert all(letter["path"].startswith("$") for letter in letters)
@@ -230,7 +230,7 @@ def ledger_is_right(bench: LaneBench) -> None:
 
 
 def test_the_inputs_are_many_and_of_all_kinds() -> None:
-    """What is generated reaches the rules as well as every way of being bad."""
+    """The generated inputs reach the rules and all kinds of errors."""
     batch = Batch(1, [None, -1, {"x": [1.5]}, "y"], [b"\xff", b"}"])
     found: Counter[str] = Counter()
     for body, compression, *_ in batch.deliveries():

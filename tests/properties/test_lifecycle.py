@@ -53,7 +53,7 @@ class Client:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """An audit on its way."""
+    """An audit that was not delivered yet."""
 
     facts: Facts
     args: Json
@@ -89,7 +89,7 @@ class Lifecycle(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.ledger.close()
 
-    # What is sent, and what becomes of it.
+    # Sending events.
 
     def stamped(self, event: Event, origin: Json | None = None) -> Sent:
         origin = origin or self.clients[event.node].stamp()
@@ -285,7 +285,7 @@ class Lifecycle(RuleBasedStateMachine):
 
 
 def as_at_first(node: Node) -> Node:
-    """The node without what only ever grows."""
+    """The node without its sequences and origins."""
     never: dict[str, Origin] = {}
     return msgspec.structs.replace(
         node, sequence=0, commit_id="", usage_sequence=0, touched=never, sources={}

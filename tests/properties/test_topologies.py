@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random lives of guests with cpus, pages and devices of their own on random hosts.
 
-Everything is decided here, so that nothing may ever be given twice. The books know what each guest was
-granted; `hardware` works out what the node must show of it.
+This worker decides everything, so that no cpu and no device may ever be given twice. The books have what each
+guest was granted; `hardware` computes what the node must show of it.
 """
 
 from typing import Any
@@ -27,7 +27,7 @@ from tracker_worker.domain.views import node_view
 Json = dict[str, Any]
 
 steps = st.tuples(st.integers(0, SLOTS), st.integers(0, 16383), st.integers(0, ASKS - 1))
-"""Who does something, what, and what is asked for; the host comes after the guests."""
+"""Slot of the guest (the last one is the host), action, and request."""
 WAYS = (TRUE, FALSE, SHUFFLED, SILENT, FALSE)
 
 
@@ -46,10 +46,10 @@ class Topologies(Lives, RuleBasedStateMachine):
                 self.the_host_is_reported(choice)
             self.everything_is_shown()
 
-    # What the host tells.
+    # Reports of the host.
 
     def the_host_is_reported(self, choice: int) -> None:
-        """A device may have come, gone or changed; and it may be an audit."""
+        """Report the host, perhaps with a device added, removed or changed, and perhaps as an audit."""
         devices = self.books.report["pci_devices"]
         if choice % 3:
             used = [address for entry in self.books.entries.values() for address in entry.addresses]
@@ -63,7 +63,7 @@ class Topologies(Lives, RuleBasedStateMachine):
             self.a_stranger_is_named(choice)
 
     def audit(self, devices: list[Json], ways: list[str]) -> list[str]:
-        """Tell how it is; return the reasons of what was corrected."""
+        """Audit with the current facts; return the reasons of the corrections."""
         decision = self.report(devices, **self.facts(ways))
         for guest in self.guests:
             guest.was_audited(self.books)
@@ -78,7 +78,7 @@ class Topologies(Lives, RuleBasedStateMachine):
         }
 
     def placement_has_chosen_another_device(self, choice: int) -> None:
-        """An audit knows it from the instance, and nothing else of what was granted changes."""
+        """An audit takes the device over from the instance, and changes nothing else."""
         shown = node_view(self.node)["pci_devices"]
         free = [device["address"] for device in shown if device["status"] == "available"]
         guessed = [(key, old) for key, entry in self.books.entries.items() for old in sorted(entry.guessed)]

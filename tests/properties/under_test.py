@@ -26,7 +26,7 @@ def read(method: str, args: Json) -> Command:
 
 
 def decided(node: Node, command: Command, owners: dict[str, str]) -> tuple[Node, str]:
-    """What the rules make of a node, and the outcome."""
+    """The node after a command, by the rules, and the outcome."""
     decision = decide(node, command, SETTINGS, owners)
     after = evolve(node, (*decision.changes, *decision.marks))
     assert_sum(after)
@@ -35,7 +35,7 @@ def decided(node: Node, command: Command, owners: dict[str, str]) -> tuple[Node,
 
 
 class Rules:
-    """decide and evolve, and a memory of event ids such as receipts are."""
+    """decide and evolve, with a memory of event ids in place of receipts."""
 
     def __init__(self) -> None:
         self._nodes: dict[str, Node] = {}
@@ -59,7 +59,7 @@ class Rules:
         return self.node(name).claims
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Nothing to close."""
 
 
 class WholeLane:
