@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A trial whose casts are waiting before the worker sees them.
+"""A trial whose casts wait in the queues before the worker starts.
 
-They are published by hand, as oslo.messaging puts them on the wire: ten times as fast as its client does.
+They are published directly, in oslo.messaging's format: ten times as fast as by its client.
 """
 
 import json
@@ -19,14 +19,14 @@ from tests.delivery.load import Json, command, schedule, server_of
 from tests.delivery.oracle import Verdict, WorkerDatabase
 
 WINDOW = 1000
-"""Messages that wait for their confirms at once."""
+"""Maximum number of messages without a confirm."""
 SECONDS = 60
 
 
 class Backlog(Trial):
-    """A trial without a client: `publish` casts. The first worker has declared the queues and is gone.
+    """A trial without a client: `publish` casts. The first worker has declared the queues and is stopped.
 
-    `casts` may say how many of each node, where the load is not even: `publish_events` casts these.
+    `casts` may be a mapping from node to casts, for an uneven load, which `publish_events` casts.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Backlog(Trial):
 
 
 class Uneven(WorkerDatabase):
-    """Judges by how many casts are due of each node."""
+    """Judges by the number of casts of each node."""
 
     def __init__(self, engine: sa.Engine, due: int | Mapping[str, int]) -> None:
         super().__init__(engine)

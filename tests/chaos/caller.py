@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A compute manager that waits for every answer: it calls a node's events of the load, one after the other.
+"""A compute manager that waits for every answer: it calls with a node's events, one after the other.
 
 Reads one line of JSON from its standard input, {"url", "exchange", "node", "calls"}, and writes the seconds
 of each call to its standard output. The first call, the node's report, is not among them.
@@ -18,7 +18,7 @@ TIMEOUT = 120
 
 
 def main() -> None:
-    """Call, and tell how long it took."""
+    """Call, and print the seconds."""
     cfg.CONF([])
     order = json.loads(sys.stdin.readline())
     client = oslo_messaging.get_rpc_client(

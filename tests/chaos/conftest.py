@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two sizes of a fault, and its row."""
+"""The two sizes of a fault test, and its row in the table."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -32,7 +32,7 @@ def report(request: pytest.FixtureRequest) -> Callable[..., None]:
 
 @pytest.fixture
 def report_parked(request: pytest.FixtureRequest) -> Callable[[Row, int], None]:
-    """Puts a row into the table; nothing but this number of parked events may have come of the fault."""
+    """Puts a row into the table, and fails unless it is clean but for this number of parked events."""
 
     def put(row: Row, parked: int) -> None:
         request.node.user_properties.append(row.as_property())

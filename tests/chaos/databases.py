@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The database servers of the fault tests, by what their tests have to know of each."""
+"""The database servers of the fault tests, with the settings and queries that differ."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ _STANDING = {
 class Database:
     """An empty database of a test's own: its server, its URL and how its clients speak.
 
-    `impatient` is for a worker's URL: peers that say nothing are given up in seconds.
+    `impatient` is added to a worker's URL: silent peers time out within seconds.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Database:
     _standing: str
 
     def a_transaction_stands_still(self) -> bool:
-        """Whether one that has locked nodes waits for its client. On MariaDB, whether one did 0.1 s ago."""
+        """Whether a transaction with locked nodes waits for its client. MariaDB's answer is 0.1 s old."""
         with self.operator.connect() as connection:
             return bool(connection.scalar(sa.text(self._standing)))
 

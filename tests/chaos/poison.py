@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""tracker-worker with events that it cannot survive: the program, patched from outside.
+"""tracker-worker with poison messages: the program, patched from outside.
 
 Reads a line of JSON from its standard input: lists of event ids by what they do, `raise`, `kill` (while it is
 decided) and `kill_decoding`, and `deaths`, the file to which each killer appends its id before it kills.
@@ -17,11 +17,11 @@ from tracker_worker.core import batch, decode
 
 
 class Poisoned(Exception):
-    """What the rules raise for an event that they were not written for."""
+    """An unexpected error of the rules."""
 
 
 def poison(order: dict[str, Any]) -> None:
-    """Patch the places where an event meets code that it could break."""
+    """Patch the functions that decode and decide an event."""
     decide, open_envelope = batch.decide, decode.open_envelope
 
     def die_of(event_id: str) -> None:

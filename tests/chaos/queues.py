@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the broker has of a trial, asked of the queues themselves, for its statistics are a second old.
+"""The queues of a trial, asked directly, because the broker's statistics are a second old.
 
-And how fast it gives a worker up.
+And options for short timeouts between broker and worker.
 """
 
 from tests.delivery.load import PARTITIONS
@@ -10,19 +10,19 @@ from tests.servers.rabbitmq import RabbitMQ
 
 HEARTBEAT = 2
 IMPATIENT = {"oslo_messaging_rabbit": {"heartbeat_timeout_threshold": HEARTBEAT, "rabbit_interval_max": 1}}
-"""Options of a worker that gives up in seconds a broker that says nothing; so does the broker the worker."""
+"""Options of a worker: it and the broker drop each other after some seconds of silence."""
 NOTICES = 4 * HEARTBEAT
-"""Seconds within which both do."""
+"""Seconds within which both do so."""
 QUEUES = [f"tracker.p{number}" for number in range(PARTITIONS)]
 
 
 def ready(url: str) -> int:
-    """The commands that no worker has."""
+    """The number of commands that are not delivered."""
     return sum(ready_by_queue(url).values())
 
 
 def ready_by_queue(url: str) -> dict[str, int]:
-    """The commands of each partition that no worker has."""
+    """The number of commands of each partition that are not delivered."""
     return {name: count for name, (count, _) in zip(QUEUES, _declared(url), strict=True)}
 
 
@@ -32,7 +32,7 @@ def consumers(url: str) -> int:
 
 
 def held(rabbitmq: RabbitMQ, url: str) -> int:
-    """The commands that are not acknowledged, whoever has them. Takes a second."""
+    """The number of commands that are not acknowledged by any worker. Takes a second."""
     vhost = url.rpartition("/")[2]
     said = rabbitmq.ctl("-q", "list_queues", "-p", vhost, "--no-table-headers", "name", "messages")
     counts = dict(line.split("\t") for line in said.splitlines())

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-if TYPE_CHECKING:  # Every run of pytest imports this module: not also what a trial needs.
+if TYPE_CHECKING:  # Every run of pytest imports this module, so it must not import what a trial needs.
     from tests.delivery.oracle import Verdict
 
 PROPERTY = "chaos"
@@ -30,9 +30,9 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Row:
-    """What a fault, so many times under a load of so many events, has done.
+    """The result of a fault that occurred `times` times under a load of `events` events.
 
-    `resumed` are the most seconds from when what had been away was back to the next event that was settled.
+    `resumed` is the longest time, in seconds, from the end of an outage to the next settled event.
     """
 
     fault: str
@@ -70,7 +70,7 @@ class Row:
         )
 
     def as_property(self) -> tuple[str, dict[str, object]]:
-        """What carries it to the end of the run, out of any pytest-xdist worker."""
+        """The property of a report by which the row reaches the end of the run, also under pytest-xdist."""
         return PROPERTY, asdict(self) | {"wrong": list(self.wrong)}
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A backlog on a slow database: what the worker holds does not grow with it, even when the broker dies."""
+"""A backlog on a slow database: the worker's memory does not grow with it, even when the broker is killed."""
 
 import time
 
@@ -23,7 +23,7 @@ PAUSE = 0.25
 
 
 class Watch:
-    """What the worker holds while it works: its resident memory, and the messages that it has not settled."""
+    """Samples of a worker under load: its resident memory, and its unsettled messages."""
 
     def __init__(self, trial: Backlog, rabbitmq: RabbitMQ) -> None:
         self._trial = trial
@@ -34,9 +34,9 @@ class Watch:
         self.unacknowledged = 0
 
     def until(self, settled: int) -> float:
-        """Look until so many events are settled; how many messages a second left the queues."""
+        """Sample until so many events are settled; return how many messages a second left the queues."""
         before, started = ready(self._trial.broker.url), time.monotonic()
-        # What the broker says of its queues is some seconds old, and nothing at first.
+        # The broker's statistics of its queues are some seconds old, and empty at first.
         while (now := self._trial.settled()) < settled or not self.unacknowledged:
             assert time.monotonic() - started < SECONDS, f"{now} of {settled} events in {SECONDS} s"
             self.memory.append(self._process.memory_info().rss)
@@ -48,7 +48,7 @@ class Watch:
 
     @property
     def growth(self) -> int:
-        """From the most of the first quarter to the most of all."""
+        """The maximum of all samples minus the maximum of the first quarter."""
         return max(self.memory) - max(self.memory[: max(len(self.memory) // 4, 1)])
 
 
@@ -76,7 +76,7 @@ def test_a_backlog_on_a_slow_database_costs_no_memory(
         rabbitmq.start()
         assert left, "the broker was killed too late"
         again, resumed = wait_for_progress(trial, left)
-        # Not of the last ones: by then the shorter partitions are empty, and a commit settles fewer.
+        # Without the last ones: shorter partitions are empty then, and a commit settles fewer.
         rate_after = watch.until(casts - left // 2)
         watch.until(casts)
         kind = "quorum" if quorum else "durable"
@@ -97,8 +97,9 @@ def test_a_backlog_on_a_slow_database_costs_no_memory(
 
 
 def wait_for_progress(trial: Backlog, left: int) -> tuple[int, float]:
-    """Wait until the worker has done something for a broker that is back, `left` events being unsettled; how
-    many settled ones it hands out again, at least, and the seconds that took.
+    """Wait until the worker makes progress after a restart of the broker with `left` unsettled events.
+
+    Return the minimum number of settled events that are redelivered, and the seconds.
 
     A classic queue forgets acknowledgements when its broker is killed, thousands at times. Each of these
     messages is known by its receipt and leaves no new one.
@@ -113,7 +114,7 @@ def wait_for_progress(trial: Backlog, left: int) -> tuple[int, float]:
 
 
 def make_slow(trial: Backlog) -> None:
-    """Have the server wait before each commit that it writes to its disk, as a slower disk would."""
+    """Make the server wait before each commit, as with a slower disk."""
     with trial.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         name = connection.scalar(sa.text("SELECT current_database()"))
         for setting, value in (("commit_delay", round(COMMIT_SECONDS * 1e6)), ("commit_siblings", 0)):

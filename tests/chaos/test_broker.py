@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The broker goes away under load and comes back: what it confirmed is applied once, and soon again.
+"""The broker fails under load and comes back: each confirmed cast is applied once, and work resumes soon.
 
-A cast whose confirm was lost with the broker is cast again by its client, and applied once all the same.
+A client repeats a cast whose confirm was lost with the broker; it is applied once, too.
 """
 
 import random
@@ -20,7 +20,7 @@ SEED = 1
 FIRST = 100
 """Casts before the faults, so that all queues are declared."""
 RESUMED = 10.0
-"""Seconds within which consuming goes on once the broker, or what is left of a cluster, can be had."""
+"""Seconds within which consuming resumes once the broker, or the rest of a cluster, is available."""
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def cluster() -> Iterator[Cluster]:
 
 
 def declare_all(trial: Trial) -> None:
-    """Have the queue of notifications declared too.
+    """Declare the queue of notifications, too.
 
     A quorum queue that is declared a moment before a kill comes back without a leader (RabbitMQ 3.10).
     """
@@ -63,7 +63,7 @@ def connections(trial: Trial) -> int:
 
 
 def seconds_until_it_goes_on(trial: Trial, connected: int, since: float) -> float:
-    """How long after a moment it had connected once more and settled something."""
+    """The seconds from a moment until it had connected again and settled an event."""
     trial.wait_for(lambda: connections(trial) > connected, "another connection")
     before = trial.settled()
     trial.wait_for(lambda: trial.settled() > before or before == trial.allowed, "an event after the fault")
@@ -72,7 +72,7 @@ def seconds_until_it_goes_on(trial: Trial, connected: int, since: float) -> floa
 
 def test_a_broker_that_is_killed_or_restarted_under_load_loses_nothing(rabbitmq, two_trials, size, report):
     faults = ("kill -9", "restart") * size(1, 5)
-    burst = BURST // 2  # Settled ones come again after each kill, and are in the way of the next event.
+    burst = BURST // 2  # Settled events are redelivered after each kill, before the next new one.
     chance = random.Random(SEED)
     trials = two_trials(burst * (len(faults) + 1))
     for trial in trials.values():
@@ -109,7 +109,7 @@ def test_a_node_of_a_cluster_that_is_killed_under_load_loses_nothing(cluster, da
             trial.wait_for(lambda: whole(cluster, vhost), "all copies of all queues")
             trial.wait_for(lambda: node_of_worker(cluster, vhost), "the worker's connection to be listed")
             of_worker, leader = node_of_worker(cluster, vhost), a_leader(cluster, vhost)
-            # First the node that the worker is connected to, which leads its queues; then a leader elsewhere.
+            # First the node that the worker is connected to, which leads its queues; then another leader.
             victim = cluster.node(of_worker if number % 2 else leader)
             connected = connections(trial)
             put_to_work(chance, BURST * number, trial)
@@ -127,7 +127,7 @@ def test_a_node_of_a_cluster_that_is_killed_under_load_loses_nothing(cluster, da
 
 
 def node_of_worker(cluster: Cluster, vhost: str) -> str | None:
-    """The name of the node that the worker takes its commands from, once the broker lists it."""
+    """The name of the node that the worker is connected to, once the broker lists it."""
     for connection in cluster.api("GET", f"vhosts/{vhost}/connections"):
         if connection["client_properties"].get("connection_name") == "tracker-worker consumer":
             return connection["node"]
@@ -142,6 +142,6 @@ def a_leader(cluster: Cluster, vhost: str) -> str:
 
 
 def whole(cluster: Cluster, vhost: str) -> bool:
-    """Whether every queue has a copy on every node, and all of them run."""
+    """Whether every queue has a running replica on every node."""
     queues = cluster.api("GET", f"queues/{vhost}")
     return all(len(queue.get("online", ())) == len(cluster.nodes) for queue in queues)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The database goes away under load, or takes a commit and cannot say so."""
+"""The database fails under load, or its answer to a commit is lost."""
 
 import operator
 import random
@@ -18,15 +18,15 @@ from tests.servers.sql_traffic import Commit
 
 SEED = 1
 RESUMES = 5.0
-"""Seconds after which work goes on once the database is back."""
+"""Seconds within which work resumes once the database is back."""
 
 Way = Callable[[Server], None]
 
 
 def take_away(server: Server, end: Way, rabbitmq: RabbitMQ, trial: Trial, seconds: float) -> float:
-    """End the database, hold it back, start it; the seconds from then to the next event that is settled.
+    """Stop the database for a while and start it; return the seconds from then to the next settled event.
 
-    Nothing is acknowledged meanwhile.
+    No event is acknowledged during the outage.
     """
     end(server)
     before = held(rabbitmq, trial.broker.url)
@@ -58,7 +58,7 @@ def test_a_database_that_goes_away_at_work_costs_nothing(
     with Trial(vhost_url, database.url, casts=BURST * (times + 1)) as trial:
         for number in range(1, times + 1):
             put_to_work(chance, BURST * number, trial)
-            # Away for long enough, and the pause between two tries is at its longest.
+            # After a long outage the back-off is at its maximum.
             away = size(0.0, chance.uniform(0.0, 15.0))
             resumed.append(take_away(database.server, way, rabbitmq, trial, away))
         row = trial.finish(f"{database.name} {words}", times, max(resumed))
@@ -68,7 +68,7 @@ def test_a_database_that_goes_away_at_work_costs_nothing(
 
 
 def by_a_lane(commit: Commit) -> bool:
-    """Whether that was a batch."""
+    """Whether that was the commit of a batch."""
     return commit.wrote("INSERT")
 
 
@@ -85,7 +85,7 @@ def test_a_commit_whose_answer_is_lost_counts_once(vhost_url, request, size, rep
     times, burst = size(6, 40), 1_000
     at_work = 0
     with Proxy(database.server.port, database.traffic) as proxy:
-        # So small a window that the relay has something to remove while there is a load.
+        # A small window, so that the relay removes rows during the load.
         options = {"database": {"connection": proxy.through(database.url)}, "notifications": {"window": 10}}
         with Trial(vhost_url, database.url, casts=burst * (times + 1), options=options) as trial:
             for number in range(1, times + 1):

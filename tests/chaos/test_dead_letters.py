@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Dead letters are replayed exactly once, however often the command is repeated, and whatever is killed."""
+"""Dead letters are replayed exactly once, also when the command is repeated or anything is killed."""
 
 import random
 from typing import Any
@@ -18,7 +18,7 @@ BATCH = 16
 
 
 class Replayed(Uneven):
-    """Takes a letter's replay for the event that was parked."""
+    """The oracle's database, with the replay of a letter shown as the parked event."""
 
     def _rows(self, statement: str) -> list[Any]:
         letters = {row.id: row for row in super()._rows("SELECT id, event_id, state FROM dead_letters")}
@@ -45,7 +45,7 @@ class Renamed(tuple):
 
 
 class LetterTrial(Backlog):
-    """All events but the nodes' reports are parked, for they come on other partitions than their nodes'.
+    """All events but the nodes' reports are parked, because they are cast to wrong partitions.
 
     Claims are among them, whose replay asks for --force.
     """
@@ -56,7 +56,7 @@ class LetterTrial(Backlog):
         return self
 
     def park(self) -> list[str]:
-        """Cast all and have the rest parked; the letters' ids in the order in which they were parked."""
+        """Cast all events; return the ids of the letters in the order in which they were parked."""
         self.publish_events((node, 0) for node in node_names())
         self.start()
         self.wait_settled(len(node_names()))
@@ -68,7 +68,7 @@ class LetterTrial(Backlog):
         return self.column("SELECT id FROM dead_letters WHERE state = 'parked' ORDER BY recorded_at")
 
     def kill_publishing(self, letters: list[str], more: int) -> None:
-        """Replay letters without a worker; kill the command when so many more wait."""
+        """Replay letters without a worker; kill the command once so many more messages wait."""
         before = self.waiting()
         command = self.replay(letters, "--force")
 
@@ -91,7 +91,7 @@ class LetterTrial(Backlog):
             self.ended(command)
 
     def waiting(self) -> int:
-        """How many messages wait."""
+        """The number of waiting messages."""
         return ready(self.broker.url)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A node's backlog is its own: whoever calls another node of the same worker hardly waits longer."""
+"""A node's backlog hardly delays the calls of another node on the same worker."""
 
 import statistics
 
@@ -14,7 +14,7 @@ MOST_EVENTS = 1_000
 CALLER_LOG = "caller.log"
 
 
-@pytest.mark.timeout(600)  # Most of it, with --chaos, are 100,000 events of one node.
+@pytest.mark.timeout(600)  # With --chaos, most of the time is for 100,000 events of one node.
 @pytest.mark.parametrize("database", ["database_url", "sqlite_url"], ids=["postgresql", "sqlite"])
 def test_a_backlog_of_one_node_does_not_delay_calls_for_another(
     database, request, vhost_url, size, report, capsys

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The worker is killed again and again at work: nothing is lost, doubled, overtaken or parked.
+"""The worker is killed again and again under load: no event is lost, repeated, overtaken or parked.
 
-Many a kill hits an event that was under way at the one before.
+Many kills hit an event that was in flight at the kill before.
 """
 
 import pytest
@@ -10,7 +10,7 @@ from tests.chaos.trial import Trial
 from tests.delivery.trial import kill_at_work
 
 
-@pytest.mark.timeout(1800)  # With --chaos; most of it are 101 starts.
+@pytest.mark.timeout(1800)  # With --chaos; most of the time is for 101 starts.
 @pytest.mark.parametrize(("database", "share"), [("PostgreSQL", 10), ("MariaDB", 3), ("SQLite", 3)])
 def test_a_worker_that_is_killed_at_work_loses_nothing(database, share, request, vhost_url, size, report):
     kills, casts = size(share, 100), size(8_000, 20_000)

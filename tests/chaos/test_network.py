@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The network loses everything without a word, or stands still for a while, under load."""
+"""The network drops or delays all packets under load, without closing connections."""
 
 import itertools
 import random
@@ -17,11 +17,11 @@ SEED = 1
 BEYOND = 3.0 * HEARTBEAT
 """Seconds after which both sides have given up a connection to the broker."""
 GIVES_UP = 6.0
-"""Seconds within which it gives up a database that says nothing, with these timeouts."""
+"""Seconds within which it drops the connection to a silent database, with these timeouts."""
 
 
 def lose_connections(trial: Trial, proxy: Proxy, seconds: float) -> int:
-    """Lose what is on the way of all connections, for ever; return how many, once there are new ones."""
+    """Drop the packets of all current connections for ever; return their number once there are new ones."""
     lost = proxy.black_hole()
     trial.wait_for(lambda: proxy.connections() > lost, "new connections", seconds)
     return lost
@@ -65,7 +65,7 @@ def test_a_database_that_is_never_heard_of_again_is_given_up(vhost_url, request,
 
 
 def stand_still(trial: Trial, links: Sequence[Proxy], chance: random.Random, seconds: float) -> None:
-    """Stop links one after the other, all for so long at least, and restore them in another order."""
+    """Stop links one after the other, each for at least so long, and restore them in another order."""
     for link in chance.sample(links, len(links)):
         link.freeze()
         threading.Event().wait(chance.uniform(0, seconds / 2))
@@ -80,7 +80,7 @@ def stand_still(trial: Trial, links: Sequence[Proxy], chance: random.Random, sec
 
 @pytest.mark.timeout(900)
 def test_what_cannot_be_reached_for_some_time_is_waited_for(vhost_url, rabbitmq, request, size, report):
-    """Short of the heartbeat and beyond it: some connections outlive it, others do not."""
+    """For less and for more than the heartbeat timeout: some connections survive, others do not."""
     chance = random.Random(SEED)
     database = database_of(request, "postgresql")
     with Proxy(rabbitmq.port) as broker, Proxy(database.server.port) as far:
@@ -91,7 +91,7 @@ def test_what_cannot_be_reached_for_some_time_is_waited_for(vhost_url, rabbitmq,
         )
         options = IMPATIENT | {
             "DEFAULT": {"transport_url": broker.through(vhost_url)},
-            # It settles those that it has, when it cannot reach the broker: fewer than a burst.
+            # Without the broker it settles the events that it has: fewer than a burst.
             "worker": {"prefetch": 64},
             "database": {"connection": f"{far.through(database.url)}?{database.impatient}"},
         }

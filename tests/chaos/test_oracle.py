@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The oracle can find every fault: what a real lane has left is clean, and is not after any damage to it."""
+"""The oracle finds every fault: the result of a real lane is clean, and not clean after any damage."""
 
 import json
 from collections.abc import Iterator
@@ -54,7 +54,7 @@ class Applied:
             assert connection.execute(sa.text(statement)).rowcount > 0, statement
 
     def of_node(self, number: int) -> int:
-        """The place of a notification of the node."""
+        """The index of the node's n-th notification."""
         places = [
             place
             for place, notice in enumerate(self.told)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Events that the worker cannot survive: each is parked, and nobody else is."""
+"""Poison messages, which crash the worker: each is parked, and no other event is."""
 
 import re
 import subprocess
@@ -19,32 +19,32 @@ from tests.delivery.processes import TrackerWorker
 MOST_DEATHS = 4
 PREFETCH = 64
 LIFE = 60
-"""Seconds in which a worker that is poisoned has to die or to be done."""
+"""Seconds within which a worker with poison messages must crash or settle all."""
 
 
 class PoisonedWorker(TrackerWorker):
-    """tracker-worker that raises or dies of some events; see tests/chaos/poison.py."""
+    """tracker-worker that raises or crashes at some events; see tests/chaos/poison.py."""
 
     poison: dict[str, object]
 
     def start(self) -> "subprocess.Popen[bytes]":
-        """Start it; it may be dead before it consumes."""
+        """Start it; it may crash before it consumes."""
         arguments = ["-m", "tests.chaos.poison", "--config-file", str(self._file)]
         return self._processes.start(self.poison, *arguments, log=self.log)
 
 
 class PoisonTrial(Backlog):
-    """Workers that do not survive some events, started again and again."""
+    """Workers that crash at some events, restarted again and again."""
 
     def poisoned_worker(self, **by_deed: list[str]) -> PoisonedWorker:
-        """A worker that meets events, by id, for which it does not hold."""
+        """A worker with poison messages, given by event id."""
         worker = PoisonedWorker(self.processes, self.broker, self._database, self._options, "poisoned")
         nobody: dict[str, list[str]] = {"raise": [], "kill": [], "kill_decoding": []}
         worker.poison = nobody | by_deed | {"deaths": str(self._deaths)}
         return worker
 
     def live(self, worker: PoisonedWorker) -> bool:
-        """Let it work until it dies or all is settled; tells whether it died."""
+        """Wait until it crashes or all is settled; return whether it crashed."""
         process = worker.start()
         self.wait_for(lambda: process.poll() is not None or self.settled() == self.casts, "a death", LIFE)
         died = process.poll() is not None
@@ -56,7 +56,7 @@ class PoisonTrial(Backlog):
         return died
 
     def progress(self) -> tuple[int, int]:
-        """What a worker leaves behind: receipts, and attempts that were begun or came to decoding."""
+        """A measure of progress: receipts, and attempts that were begun or reached decoding."""
         steps = "SELECT sum(2 * begun + CASE WHEN decoded THEN 1 ELSE 0 END) FROM attempts"
         with self.engine.connect() as connection:
             recorded = connection.scalar(sa.text(steps))
@@ -109,7 +109,7 @@ def test_events_that_always_raise_are_parked_at_once_and_their_neighbours_applie
 def test_events_that_kill_are_parked_after_four_deaths_and_their_neighbours_applied(
     database, lanes, request, vhost_url, size, report_parked
 ):
-    """They are in the first events of their nodes, so that all that prefetch holds is around them."""
+    """They are among the first events of their nodes, so that a full prefetch window surrounds them."""
     url = request.getfixturevalue(database)
     killers = size(["node-07.3"], [f"node-{number:02}.{number % 5 + 1}" for number in range(3, NODES, 8)])
     kill_and_park(vhost_url, url, size, report_parked, lanes=lanes, kill=killers)
@@ -147,12 +147,12 @@ def kill_and_park(vhost_url, url, size, report_parked, *, lanes=1, **deeds):
     report_parked(row, len(killers))
 
 
-@pytest.mark.timeout(1200)  # With --chaos; most of it are 200 starts.
+@pytest.mark.timeout(1200)  # With --chaos; most of the time is for 200 starts.
 @pytest.mark.parametrize("quorum", [False, True], ids=["durable", "quorum"])
 def test_kills_with_prefetch_full_drop_nobody(quorum, vhost_url, database_url, size, report):
-    """The database hangs, and what supervises the worker kills it again and again.
+    """The database hangs, and a supervisor kills the worker again and again.
 
-    A quorum queue counts a failed delivery for all that is unacknowledged, whoever is to blame.
+    A quorum queue counts a failed delivery for every unacknowledged message, whichever caused the crash.
     """
     kills = size(8 if quorum else 4, 200)
     casts = size(3_500, 10_000)
@@ -167,8 +167,8 @@ def test_kills_with_prefetch_full_drop_nobody(quorum, vhost_url, database_url, s
                 trial.start()
                 trial.wait_for(lambda: taken(trial) == PREFETCH * PARTITIONS, "prefetch to be full")
                 trial.processes.kill(trial.workers.pop())
-                # What the database began for a worker that is gone goes on waiting there. In a transaction
-                # of its own: one sees the same backends as at its first look.
+                # The backend of the killed worker still waits for the lock. It is looked up in a new
+                # transaction, because pg_stat_activity stays the same within one.
                 with trial.engine.begin() as connection:
                     connection.execute(sa.text(_END_BACKENDS))
         deliveries = delivery_counts(trial)
@@ -186,7 +186,7 @@ _END_BACKENDS = """
 
 
 def taken(trial: Backlog) -> int:
-    """How many messages a worker has that has settled none."""
+    """The number of messages that a worker has, which has settled none."""
     return trial.casts - ready(trial.broker.url)
 
 
@@ -199,7 +199,7 @@ def delivery_counts(trial: Backlog) -> list[int]:
         headers = message.properties.get("application_headers", {})
         counts.setdefault(message.delivery_info["routing_key"], headers.get("x-delivery-count", int(again)))
 
-    # A quorum queue puts what comes back behind what came back before: taking less would turn it round.
+    # A quorum queue appends returned messages to those returned before: a partial read would reorder them.
     waiting = {name for name, count in ready_by_queue(trial.broker.url).items() if count}
     with oracle.connected(trial.broker.url) as connection:
         for name in waiting:

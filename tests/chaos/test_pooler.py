@@ -33,7 +33,7 @@ def kill(server: Server) -> Callable[[Trial], None]:
 def test_a_worker_behind_a_pooler_loses_nothing_whatever_is_killed(
     vhost_url, database_url, pooled_url, postgresql, pgbouncer, lanes, size, report
 ):
-    """Worker, pooler and server in turn. Who judges the worker is not behind the pooler."""
+    """Worker, pooler and server are killed in turn. The oracle connects without the pooler."""
     times, casts = size(3, 99), size(5_000, 50_000)
     options = {"database": {"connection": pooled_url}, "worker": {"lanes": lanes}}
     faults = itertools.cycle([kill_worker, kill(pgbouncer), kill(postgresql)])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A worker is told to end, to read its options again, or to stand still, in the middle of its work."""
+"""A worker gets SIGTERM, SIGHUP or SIGSTOP under load."""
 
 import random
 import signal
@@ -16,7 +16,7 @@ from tests.servers.proxy import Proxy
 
 SEED = 1
 ENDS = 5.0
-"""Seconds in which a worker under load ends when it is told to."""
+"""Seconds within which a worker under load ends after SIGTERM."""
 LOGGING = """
 [loggers]
 keys = root
@@ -58,7 +58,7 @@ def test_a_worker_that_is_told_to_end_leaves_nothing_settled_behind_unacknowledg
             assert time.monotonic() - asked <= ENDS
             unsettled = trial.unsettled()
             at_work += unsettled > 0
-            # What was settled and not acknowledged would be here too, and never go.
+            # Settled messages without an acknowledgement would be counted too, and stay.
             trial.wait_for(lambda count=unsettled: ready(vhost_url) == count, f"{unsettled} left", 10)
         trial.start_worker()
         row = trial.finish("TERM", times)
@@ -90,7 +90,7 @@ def test_a_worker_reads_its_options_again_at_work(vhost_url, database_url, size,
 
 
 def stand_still(trial: Trial, seconds: float) -> None:
-    """Stop the worker's clock until the broker has given it up, and for so long at least."""
+    """SIGSTOP the worker until the broker has dropped it, and for at least so long."""
     worker = trial.worker
     worker.send_signal(signal.SIGSTOP)
     until = time.monotonic() + seconds
@@ -116,12 +116,12 @@ def test_a_worker_that_stood_still_for_longer_than_the_heartbeat_comes_back(
 
 
 def stop_in_a_transaction(trial: Trial, database: Database) -> None:
-    """Stop the first worker's clock between two statements of a transaction that has locked nodes."""
+    """SIGSTOP the first worker between two statements of a transaction that has locked nodes."""
     worker = trial.workers[0]
 
     def stopped() -> bool:
         worker.send_signal(signal.SIGSTOP)
-        # A statement that is under way ends, and what MariaDB shows of transactions is 0.1 s old.
+        # A running statement ends first, and MariaDB's view of transactions is 0.1 s old.
         threading.Event().wait(0.12)
         if database.a_transaction_stands_still():
             return True
@@ -132,7 +132,7 @@ def stop_in_a_transaction(trial: Trial, database: Database) -> None:
 
 
 def wake(trial: Trial, worker: "subprocess.Popen[bytes]") -> None:
-    """Let a worker go on that stood in a transaction; its commit has to fail."""
+    """SIGCONT a worker that was stopped in a transaction; its commit must fail."""
 
     def failures() -> int:
         return trial.log_of(worker).count("Batch is tried again")
@@ -147,7 +147,7 @@ def wake(trial: Trial, worker: "subprocess.Popen[bytes]") -> None:
 def test_a_worker_that_stands_still_in_a_transaction_is_replaced_and_cannot_commit(
     vhost_url, request, size, report, kind
 ):
-    """Its locks end with its session, which the server ends when its transaction does not go on."""
+    """The server ends the session of an idle transaction, and so releases its locks."""
     database = database_of(request, kind)
     times = size(1, 5)
     chance = random.Random(SEED)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two workers that stand in for each other: one is killed or stops for a while, the other one goes on."""
+"""Two workers that are each other's standby: one is killed or stopped for a while, the other takes over."""
 
 import subprocess
 from collections import Counter
@@ -15,14 +15,14 @@ from tests.servers.rabbitmq import RabbitMQ
 
 CONSUMES = "Consuming from"
 STANDBY_DELAY = 6.0
-"""Seconds: long enough for the second worker to have its own half."""
+"""Seconds within which the second worker gets its own half of the partitions."""
 HEARTBEAT = 4
-"""Seconds after which the broker takes the connection of a worker that says nothing, give or take a half."""
+"""Seconds, within a half, after which the broker drops the connection of a silent worker."""
 MOST_SECONDS = 5.0
 
 
 class StandbyTrial(Trial):
-    """Two workers, each with a half of the partitions for its own."""
+    """Two workers, each of which prefers one half of the partitions."""
 
     def __init__(self, rabbitmq: RabbitMQ, vhost_url: str, database_url: str, casts: int) -> None:
         options = {
@@ -45,7 +45,7 @@ class StandbyTrial(Trial):
         return all(counts[f"tracker.p{number}"] == 2 for number in range(PARTITIONS))
 
     def partitions_of(self, worker: "subprocess.Popen[bytes]") -> list[str]:
-        """The partitions that a worker has, and does not only stand by for."""
+        """The partitions in which a worker is the active consumer."""
         mine = [x for x in self._consumers() if f":{worker.pid}." in x["consumer_tag"] and x["active"]]
         names = {x["queue"]["name"].removeprefix("tracker.") for x in mine}
         return [f"p{number}" for number in range(PARTITIONS) if f"p{number}" in names]
@@ -67,7 +67,7 @@ class StandbyTrial(Trial):
         return len(self.partitions_of(worker)) == PARTITIONS
 
     def has_said(self, worker: "subprocess.Popen[bytes]", text: str, times: int) -> bool:
-        """Whether a worker has logged something so often."""
+        """Whether a worker has logged a text so often."""
         return self.log_of(worker).count(text) >= times
 
     def _consumers(self) -> list[dict]:
@@ -102,7 +102,7 @@ def test_a_stand_in_goes_on_where_a_killed_worker_was(rabbitmq, vhost_url, datab
 def test_a_worker_that_wakes_after_it_was_taken_over_changes_nothing(
     rabbitmq, vhost_url, database_url, size, report
 ):
-    """What it had under way when its clock stopped is settled by the other one; it comes back as stand-in."""
+    """The other worker settles what was in flight when it was stopped; it returns as the standby."""
     pauses = size(1, 10)
     with StandbyTrial(rabbitmq, vhost_url, database_url, casts=BURST * (pauses + 1)) as trial:
         trial.start_other()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A trial of tracker-worker: casts under way, workers that come and go, and the verdict as a row."""
+"""A trial of tracker-worker: a load, workers that are started and killed, and the verdict as a row."""
 
 import random
 import subprocess
@@ -18,16 +18,16 @@ from tests.servers.server import wait_until
 
 SECONDS = 60
 BURST = 4_000
-"""Casts for one fault: they outlast the moment that a trial on a busy machine needs to act."""
+"""Casts for one fault: enough to last until a trial on a busy machine has caused it."""
 MANAGE = "import sys; from tracker_worker.cmd.manage import main; sys.exit(main())"
 MANAGE_LOG = "manage.log"
 MANAGE_SECONDS = 120
 SECRETS = ("rabbit-secret", "postgresql-secret", "mariadb-secret")
-"""What the passwords of the tests' servers begin with."""
+"""Prefix of the passwords of the tests' servers."""
 
 
 class Trial(trial.Trial):
-    """A stock client and one worker, on a database that has the schema and nothing else; `with` ends all.
+    """A stock client and one worker, on a database with empty tables; leaving the `with` block ends all.
 
     `options` are the workers', by group, and win over everything: a transport URL through a proxy, say. The
     client and the oracle use the URLs given. `again` is how many casts the client had to repeat, `repeated`
@@ -63,11 +63,11 @@ class Trial(trial.Trial):
 
     @property
     def log(self) -> str:
-        """What all workers have said so far."""
+        """The logs of all workers so far."""
         return "".join(self.log_of(worker) for worker in self._names)
 
     def log_of(self, worker: "subprocess.Popen[bytes]") -> str:
-        """What one worker has said so far."""
+        """The log of one worker so far."""
         return (self.processes.directory / self._names[worker]).read_text(errors="replace")
 
     def start(self) -> "subprocess.Popen[bytes]":
@@ -88,14 +88,14 @@ class Trial(trial.Trial):
         return self.worker
 
     def kill_worker(self, worker: "subprocess.Popen[bytes] | None" = None) -> None:
-        """SIGKILL a worker, the last one by default, and look what it has left."""
+        """SIGKILL a worker, the last one by default, and look for half events."""
         worker = worker or self.worker
         self.processes.kill(worker)
         self.workers.remove(worker)
         self.look()
 
     def stop_worker(self, worker: "subprocess.Popen[bytes] | None" = None) -> None:
-        """SIGTERM a worker, the last one by default; it has to end by itself and with 0."""
+        """SIGTERM a worker, the last one by default; it must end by itself and return 0."""
         worker = worker or self.worker
         self.processes.stop(worker, self._names[worker])
         self.workers.remove(worker)
@@ -105,7 +105,7 @@ class Trial(trial.Trial):
         self._torn += self.ledger.torn()
 
     def settled(self) -> int:
-        """How many events have left a receipt. Raises OperationalError while the database is away."""
+        """How many events have left a receipt. Raises OperationalError while the database is down."""
         return self.ledger.settled()
 
     def unsettled(self) -> int:
@@ -113,11 +113,11 @@ class Trial(trial.Trial):
         return self.allowed - self.settled()
 
     def wait_settled(self, number: int, seconds: float = SECONDS) -> float:
-        """Wait until so many events are settled; the seconds that took."""
+        """Wait until so many events are settled; return the seconds."""
         return self.wait_for(lambda: self.settled() >= number, f"{number} events settled", seconds)
 
     def wait_for(self, holds: Callable[[], bool], what: str, seconds: float = SECONDS) -> float:
-        """Wait until something holds; the seconds that took. TimeoutError with the end of the log."""
+        """Wait until a condition is true; return the seconds. Raises TimeoutError with the end of the log."""
         started = time.monotonic()
         try:
             wait_until(holds, what, seconds)
@@ -126,12 +126,12 @@ class Trial(trial.Trial):
         return time.monotonic() - started
 
     def finish(self, fault: str, times: int, resumed: float | None = None) -> Row:
-        """Have everything cast and settled, stop the workers and judge."""
+        """Cast the rest, wait until all is settled, stop the workers and judge."""
         seconds = self.settle()
         return Row.of(fault, times, self.casts, self.verdict(), seconds, resumed)
 
     def settle(self) -> float:
-        """Have everything cast and settled, and stop the workers; the seconds of the work."""
+        """Cast the rest, wait until all is settled and stop the workers; return the seconds of the work."""
         self.again += self.finish_casting()["again"]
         seconds = self.wait_for_quiet()
         if self.settled() >= self.casts:
@@ -144,7 +144,7 @@ class Trial(trial.Trial):
         return seconds
 
     def verdict(self) -> Verdict:
-        """Judge SQL, the notifications, which it takes from their queue, and what was seen on the way."""
+        """Judge SQL, the notifications, which it takes from their queue, and half events."""
         told = oracle.notifications(self.broker.url)
         self.repeated += oracle.repetitions(told)
         seen = self.ledger.verdict(self.casts, told)
@@ -158,7 +158,7 @@ class Trial(trial.Trial):
         return self.processes.start(None, "-c", MANAGE, *arguments, log=MANAGE_LOG)
 
     def ended(self, command: "subprocess.Popen[bytes]") -> str:
-        """What the command prints, which has to end well."""
+        """The output of the command, which must return 0."""
         output, _ = command.communicate(timeout=MANAGE_SECONDS)
         assert command.returncode == 0, self.processes.tail(MANAGE_LOG)
         self.processes.kill(command)
@@ -174,7 +174,7 @@ class Trial(trial.Trial):
         return self.column("SELECT count(*) FROM dead_letters WHERE state = 'replayed'")[0]
 
     def _left(self) -> dict[str, int]:
-        """The messages that nobody has, by queue."""
+        """The number of messages that are not delivered, by queue."""
         exchange = self.broker.exchange
         names = [exchange, f"{exchange}.dead", *(f"{exchange}.p{number}" for number in range(PARTITIONS))]
         with oracle.connected(self.broker.url) as connection:
@@ -184,7 +184,7 @@ class Trial(trial.Trial):
 
 
 def put_to_work(chance: random.Random, upto: int, *trials: Trial) -> None:
-    """Allow casts and return when a part of them is settled, chosen by chance and an eighth at most."""
+    """Allow casts and return once a random part of them, at most an eighth, is settled."""
     before = {one: one.settled() for one in trials}
     for one in trials:
         one.cast_until(upto)

@@ -120,10 +120,10 @@ class StockTrial(Trial):
 
 
 def kill_at_work(trial: Trial, kills: int, seed: int = 1) -> int:
-    """Kill the server so many times under load, each time after a part of a burst, chosen by chance.
+    """Kill the server so many times under load, each time after a random part of a burst.
 
-    Kills by the clock alone would mostly find it idle. Leaves the server running. Returns the kills while
-    something that may have been sent was not settled.
+    Kills by time alone would mostly hit an idle server. Leaves the server running. Returns how many kills
+    happened while casts that may have been sent were not settled.
     """
     chance = random.Random(seed)
     burst = trial.casts // (kills + 1)
