@@ -37,7 +37,9 @@ def main() -> int:
                 return 1
             if options.log:
                 print("\n".join(world.log))
-            print(f"seed {seed}: {world.commits} commits, died {dict(world.points)}, {dict(world.happened)}")
+            print(
+                f"seed {seed}: {world.commits} commits, crashed {dict(world.points)}, {dict(world.happened)}"
+            )
     return 0
 
 

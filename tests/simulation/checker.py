@@ -17,7 +17,7 @@ from tests.ledger_model import Json, Key
 from tests.simulation.faults import Violation
 from tests.simulation.history import Entry, History
 
-MOST_DEATHS = 4
+MOST_KILLS = 4
 MOST_SOURCES = 8
 
 _NODES = "SELECT name, sequence, failed_builds, vcpus_used, memory_mb_used, disk_mb_used FROM nodes"

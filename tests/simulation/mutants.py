@@ -213,7 +213,7 @@ def counts_attempts_again_when_a_commit_seems_lost(monkeypatch: pytest.MonkeyPat
 
 
 @mutant
-def forgets_the_deaths_of_events_that_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+def forgets_the_attempts_of_events_that_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
     def forget(connection: sa.Connection, event_ids: list[str], *_attempts: Attempts) -> None:
         attempts.forget(connection, event_ids)
 

@@ -35,7 +35,7 @@ def test_every_fault_happens_and_workers_die_at_every_named_point(run):
         happened += world.happened
         if set(NAMED_POINTS) <= points.keys() and happened.keys() >= FAULTS:
             return
-    pytest.fail(f"never died {set(NAMED_POINTS) - points.keys()}; never {FAULTS - happened.keys()}")
+    pytest.fail(f"never crashed {set(NAMED_POINTS) - points.keys()}; never {FAULTS - happened.keys()}")
 
 
 def test_a_seed_does_the_same_in_another_process(run):

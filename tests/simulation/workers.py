@@ -218,7 +218,7 @@ class Process:
         seen: list[Any] = [event.delivery for events in held for event in events]
         return {id(each._delivery) for each in seen}
 
-    def bury(self) -> None:
+    def discard(self) -> None:
         """Release what the crashed process held: its connections to broker and database."""
         self.disconnect()
         self.unit_of_work.close()

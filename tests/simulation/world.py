@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.simulation import faults
 from tests.simulation.bus import PREFETCH, Broker, Connection, Message
-from tests.simulation.checker import MOST_DEATHS, Checker
+from tests.simulation.checker import MOST_KILLS, Checker
 from tests.simulation.clients import KILLS, NEAR, NODES, RAISES, READ, Clients
 from tests.simulation.database import hooked_engine
 from tests.simulation.faults import Crash, Rates, Trouble, Violation
@@ -149,13 +149,13 @@ class World:
         self._trouble: Trouble | None = None
         self._acting: list[Host] = []
         self.commits = 0
-        self.deaths: Counter[str] = Counter()
+        self.kills: Counter[str] = Counter()
         """How many workers each event that kills has killed."""
         self.crashes: Counter[bytes] = Counter()
         """How often a worker crashed while it had a message, by body."""
         self.points: Counter[str] = Counter()
         """How often a worker crashed at each point."""
-        self.died_late = False
+        self.crashed_late = False
         """Whether a worker crashed after another had replaced it: its rows in `attempts` then stay."""
         self.happened: Counter[str] = Counter()
         self.log: list[str] = []
@@ -209,7 +209,7 @@ class World:
                 self._act(*self._choose())
                 self.checker.check()
             self._run_without_faults()
-            self.checker.check_end(self.died_late)
+            self.checker.check_end(self.crashed_late)
         finally:
             self._end()
 
@@ -221,7 +221,7 @@ class World:
         while number < last:
             number += 1
             self._say(f"round {number}")
-            deaths = self.deaths.total()
+            kills = self.kills.total()
             for host in self.hosts:
                 if host.process is None:
                     self._start(host)
@@ -232,7 +232,7 @@ class World:
             self.checker.check()
             if not self.broker.waiting and self._all_published():
                 return
-            if self.deaths.total() > deaths:
+            if self.kills.total() > kills:
                 last = number + MOST_ROUNDS
         raise Violation(
             f"{self.broker.waiting} messages are not settled, or not published, after {last} rounds"
@@ -245,7 +245,7 @@ class World:
         for host in self.hosts:
             process, host.process = host.process, None
             if process is not None:
-                process.bury()
+                process.discard()
             host.engine.dispose()
         self.checker.close()
         if self._standby is not None:
@@ -305,7 +305,7 @@ class World:
         except Crash:
             if host in self._acting[:-1]:
                 raise  # Another of its threads was here: that one ends too.
-            self._bury(host)
+            self._discard(host)
         finally:
             self._acting.pop()
             self._depth -= 1
@@ -354,9 +354,9 @@ class World:
             return
         if self._acting.count(host) > 1:
             # Its successor takes the attempts that it recorded for crashes.
-            if not self._may_die(host):
+            if not self._may_crash(host):
                 return
-            self._count_deaths(host)
+            self._count_crash(host)
             host.given_up = True
         self.happened["drop"] += 1
         connection.drop()
@@ -375,9 +375,9 @@ class World:
                 self._drop(host)
 
     def _kill(self, host: Host) -> None:
-        if self._may_die(host):
+        if self._may_crash(host):
             self.happened["kill"] += 1
-            self._die(host, "killed")
+            self._crash(host, "killed")
 
     def _stop(self, host: Host) -> None:
         """TERM: the worker settles and publishes all that it has taken; nothing of it is redelivered."""
@@ -431,7 +431,7 @@ class World:
     def _nodes_of_killers(self) -> list[str]:
         """The nodes with a waiting event that has crashed a worker."""
         waiting = [message for queue in self.broker.queues.values() for message in queue.ready]
-        return sorted({message.node for message in waiting if self.deaths[message.event_id]})
+        return sorted({message.node for message in waiting if self.kills[message.event_id]})
 
     def _rebuild(self, _host: Host) -> None:
         if not any(host.writing for host in self.hosts):
@@ -446,15 +446,15 @@ class World:
 
         Not while receipts are dated ahead and attempts are left: these would look old by comparison.
         """
-        if self._old or not all(self._may_die(host) for host in self.hosts):
+        if self._old or not all(self._may_crash(host) for host in self.hosts):
             return
         if self._dated_until > self._database_seconds() and self.checker.attempts_are_left():
             return
         self.happened["down time"] += 1
         for host in self.hosts:
             if host.process is not None:
-                self._count_deaths(host)
-                self._bury(host)
+                self._count_crash(host)
+                self._discard(host)
         self.pass_time((RECEIPT_DAYS + 1) * 86400)
         self.clients.forget_recent()
         self._old = {message for queue in self.broker.queues.values() for message in queue.ready}
@@ -483,7 +483,7 @@ class World:
         self.server += 1
         self.clients.roll_back(standby.point.sequences, self.checker.has_seen)
         self.checker.roll_back(standby.point)
-        self.died_late |= self.checker.attempts_are_left()
+        self.crashed_late |= self.checker.attempts_are_left()
         for host in self.hosts * 2:
             # Each host in turn applies new events, which reuse the lost sequences.
             for act in (self._cast, self._flap, self._turn, self._lane, self._turn):
@@ -519,10 +519,10 @@ class World:
         if self.rates is faults.NONE:
             return
         often = RARELY_PASSED if point in RARE_POINTS else 1
-        if self.chance.random() < self.rates.crash * often and self._may_die(host):
-            self._die(host, point)
-        if host.draining and self.chance.random() < self.rates.crash and self._may_die(host):
-            self._die(host, faults.DURING_DRAIN)
+        if self.chance.random() < self.rates.crash * often and self._may_crash(host):
+            self._crash(host, point)
+        if host.draining and self.chance.random() < self.rates.crash and self._may_crash(host):
+            self._crash(host, faults.DURING_DRAIN)
         self._interleave(host)
 
     def operation(self, host: Host, writes: bool) -> None:
@@ -617,15 +617,15 @@ class World:
         if event_id.startswith(KILLS):
             connection = self._process(self._acting[-1]).connection
             # A crash counts for the event only on a connection that the broker still has.
-            self.deaths[event_id] += connection is not None and connection.open
-            self._count_deaths(self._acting[-1])
-            if self.deaths[event_id] > MOST_DEATHS:
-                raise Violation(f"{event_id} has killed {self.deaths[event_id]} workers")
+            self.kills[event_id] += connection is not None and connection.open
+            self._count_crash(self._acting[-1])
+            if self.kills[event_id] > MOST_KILLS:
+                raise Violation(f"{event_id} has killed {self.kills[event_id]} workers")
             raise Crash
         if event_id.startswith(RAISES):
             raise ValueError("as this event always does")
 
-    def _may_die(self, host: Host) -> bool:
+    def _may_crash(self, host: Host) -> bool:
         """Whether a random crash is allowed: not one that would make an innocent event a poison message."""
         held = self._held(host)
         return not any(KILLS.encode() in body or self.crashes[body] > 1 for body in held)
@@ -633,23 +633,23 @@ class World:
     def _held(self, host: Host) -> set[bytes]:
         return set() if host.process is None else {each.content for each in host.process.held}
 
-    def _die(self, host: Host, point: str) -> None:
+    def _crash(self, host: Host, point: str) -> None:
         self.points[point] += 1
-        self._count_deaths(host)
-        self._say(f"{host.name}: dies {point}")
+        self._count_crash(host)
+        self._say(f"{host.name}: crashes {point}")
         raise Crash
 
-    def _count_deaths(self, host: Host) -> None:
+    def _count_crash(self, host: Host) -> None:
         self.crashes.update(self._held(host))
 
-    def _bury(self, host: Host) -> None:
+    def _discard(self, host: Host) -> None:
         process, host.process = host.process, None
         rates, self.rates = self.rates, faults.NONE
         trouble, self._trouble = self._trouble, None
         if process is not None:
             connected = process.connection is not None and process.connection.open
-            self.died_late |= host.given_up or (bool(process.held) and not connected)
-            process.bury()
+            self.crashed_late |= host.given_up or (bool(process.held) and not connected)
+            process.discard()
         self.rates, self._trouble = rates, trouble
         host.writing = False
 
