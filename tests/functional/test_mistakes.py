@@ -3,26 +3,23 @@
 anything; tests/integration/test_mistakes.py has mistakes that need a server.
 """
 
+import os
 import signal
 import socket
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import tracker_worker
+from tests.servers import forkserver
 from tracker_worker.cmd.bootstrap import database_file, embedded_engine
 from tracker_worker.db import revisions
 
 ROOT = Path(tracker_worker.__file__).parents[1]
 TRACE = next((ROOT / "tracker_worker" / "traces").glob("*boot-abort-delete*"))
-PROGRAM = "{}import sys; from tracker_worker.cmd.{} import main; sys.exit(main())"
 WITHOUT = "import sys; sys.modules[{!r}] = None; "
 NEWER = "9999"
-SECONDS = 60
 HEEDS_SIGINT = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
 """Who runs the tests in the background lets their processes ignore it."""
 
@@ -41,23 +38,34 @@ class Programs:
         self.file.write_text(f"[DEFAULT]\nstate_path = {self.state}\n{more}")
 
     def start(
-        self, program: str, *arguments: object, before: str = "", stdout: Any = subprocess.PIPE
-    ) -> "subprocess.Popen[str]":
+        self,
+        program: str,
+        *arguments: object,
+        stdout: forkserver.Descriptor,
+        stderr: forkserver.Descriptor,
+        before: str = "",
+    ) -> forkserver.Fork:
         """Start a program; `before` is Python that its process runs first."""
-        configured = [] if program == "replay" else ["--config-file", self.file]
-        if arguments and str(arguments[0]).startswith("--shell"):
-            configured = []
-        return subprocess.Popen(
-            [sys.executable, "-c", PROGRAM.format(before, program), *map(str, [*configured, *arguments])],
-            stdout=stdout, stderr=subprocess.PIPE, text=True, cwd=ROOT,
-        )  # fmt: skip
+        return forkserver.start(
+            program, *self._all(program, arguments), before=before, stdout=stdout, stderr=stderr
+        )
 
-    def run(self, program: str, *arguments: object, before: str = "") -> tuple[int, str, str]:
+    def run(
+        self,
+        program: str,
+        *arguments: object,
+        before: str = "",
+        stdout: forkserver.Descriptor | None = None,
+    ) -> tuple[int, str, str]:
         """Run a program to its end: exit code, standard output, standard error."""
-        process = self.start(program, *arguments, before=before)
-        out, err = process.communicate(timeout=SECONDS)
-        assert "Traceback" not in out + err, out + err
-        return process.returncode, out, err
+        done = forkserver.run(program, *self._all(program, arguments), before=before, stdout=stdout)
+        assert "Traceback" not in done.stdout + done.stderr, done.stdout + done.stderr
+        return done.returncode, done.stdout, done.stderr
+
+    def _all(self, program: str, arguments: tuple[object, ...]) -> list[object]:
+        if program == "replay" or (arguments and str(arguments[0]).startswith("--shell")):
+            return list(arguments)
+        return ["--config-file", self.file, *arguments]
 
     def mistake(self, program: str, *arguments: object, before: str = "") -> tuple[int, str]:
         """Run a program that cannot go on: exit code, and the one line that it says."""
@@ -267,11 +275,9 @@ def test_misspelt_group_of_the_database_is_named_and_the_database_used_is_shown(
 def test_results_that_cannot_be_written_are_a_line(programs, program, arguments, code):
     embedded_engine(programs.state).dispose()
     with open("/dev/full", "w") as full:
-        process = programs.start(program, *arguments, stdout=full)
-        _, err = process.communicate(timeout=SECONDS)
-    assert process.returncode == code
+        found, _, err = programs.run(program, *arguments, stdout=full)
+    assert found == code
     assert err.splitlines()[-1].endswith("the results cannot be written: No space left on device")
-    assert "Traceback" not in err
 
 
 @pytest.mark.parametrize(
@@ -285,9 +291,9 @@ def test_results_that_cannot_be_written_are_a_line(programs, program, arguments,
 )
 def test_closed_standard_output_is_no_mistake(programs, program, arguments, code):
     embedded_engine(programs.state).dispose()
-    process = programs.start(program, *arguments, before="import os, sys; os.close(1); sys.stdout = None; ")
-    _, err = process.communicate(timeout=SECONDS)
-    assert (process.returncode, "Traceback" in err) == (code, False), err
+    closed = "import os, sys; os.close(1); sys.stdout = None"
+    found, _, err = programs.run(program, *arguments, before=closed)
+    assert found == code, err
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has this device")
@@ -381,28 +387,31 @@ def test_debug_of_manage_is_on_standard_error(programs):
 @pytest.mark.parametrize(
     ("program", "arguments"), [("manage", ["db", "version"]), ("status", ["upgrade", "check"])]
 )
-def test_interrupted_command_ends_with_130_and_a_line(programs, program, arguments):
+def test_interrupted_command_ends_with_130_and_a_line(programs, program, arguments, tmp_path):
     """The server takes the connection and says nothing: the command waits for it when it is interrupted."""
+    said = tmp_path / "said"
     with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(SECONDS)
+        server.settimeout(forkserver.SECONDS)
         url = f"postgresql://tracker:x@127.0.0.1:{server.getsockname()[1]}/tracker"
         programs.configure(f"[database]\nconnection = {url}\n")
-        process = programs.start(program, *arguments, before=HEEDS_SIGINT)
+        with said.open("w") as file:
+            process = programs.start(program, *arguments, before=HEEDS_SIGINT, stdout=file, stderr=file)
         silent, _ = server.accept()
         with silent:
             process.send_signal(signal.SIGINT)
-            _, err = process.communicate(timeout=SECONDS)
-    assert (process.returncode, err) == (128 + signal.SIGINT, f"tracker-worker-{program}: interrupted\n")
+            code = process.wait()
+    assert (code, said.read_text()) == (128 + signal.SIGINT, f"tracker-worker-{program}: interrupted\n")
 
 
 @pytest.mark.parametrize(
     ("program", "arguments"),
     [("manage", ["node", "list", "--format", "json"]), ("status", ["upgrade", "check"])],
 )
-def test_reader_that_stops_reading_is_no_error(programs, program, arguments):
+def test_reader_that_stops_reading_is_no_error(programs, program, arguments, tmp_path):
     embedded_engine(programs.state).dispose()
-    process = programs.start(program, *arguments)
-    process.stdout.close()
-    assert process.stderr.read() == ""
-    process.stderr.close()
-    assert process.wait(SECONDS) in (0, 1, 2)
+    read, written = os.pipe()
+    with open(written, "wb") as stdout, (tmp_path / "err").open("w") as stderr:
+        os.close(read)
+        process = programs.start(program, *arguments, stdout=stdout, stderr=stderr)
+    assert process.wait() in (0, 1, 2)
+    assert (tmp_path / "err").read_text() == ""

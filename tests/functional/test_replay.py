@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers import forkserver
 from tracker_worker.cmd.replay import settings_of
 from tracker_worker.cmd.replay.trace import read_trace
 from tracker_worker.domain.objects import ReservedPages
@@ -22,8 +23,7 @@ RUN = "import sys; from tracker_worker.cmd.replay import main; sys.exit(main())"
 
 def replay(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Run tracker-worker-replay in a process of its own."""
-    command = [sys.executable, "-c", RUN, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT)
+    return forkserver.run("replay", *arguments)
 
 
 def lines_of(trace: Path) -> list[dict]:
@@ -44,7 +44,8 @@ def one(name: str) -> Path:
 
 
 def test_shipped_traces_end_as_nova_ended() -> None:
-    result = replay("--check", *SHIPPED)
+    command = [sys.executable, "-c", RUN, "--check", *map(str, SHIPPED)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     commands = sum(len(lines_of(path)) - 1 for path in SHIPPED)
     assert f"{len(SHIPPED)} traces, {commands} commands, 0 differences" in result.stdout
@@ -57,7 +58,7 @@ def test_every_recorded_trace_ends_as_recorded(kind: str) -> None:
     traces = sorted(SHARED.glob(kind + ".jsonl.gz"))
     if not traces:
         pytest.skip(f"{SHARED} is not beside this checkout")
-    result = replay("--check", *traces)
+    result = forkserver.run("replay", "--check", *traces, seconds=400)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     assert " 0 differences" in result.stdout
 

@@ -3,11 +3,11 @@
 hundreds of URLs.
 """
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.servers import forkserver
 
 ROOT = Path(__file__).parents[2]
 TRACE = next((ROOT / "tracker_worker" / "traces").glob("*.jsonl.gz"))
@@ -25,11 +25,7 @@ EXPECTED = {
 
 def run(program: str, *arguments: object) -> str:
     """Everything that a program prints; it has to fail without a traceback."""
-    code = f"import sys; from tracker_worker.cmd.{program} import main; sys.exit(main())"
-    result = subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120, cwd=ROOT,
-    )  # fmt: skip
+    result = forkserver.run(program, *arguments, merged=True)
     assert result.returncode in (1, 2), result.stdout
     assert "Traceback" not in result.stdout, result.stdout
     return result.stdout

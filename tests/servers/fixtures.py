@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.functional.conftest import empty_database  # noqa: F401
+from tests.servers import forkserver
 from tests.servers.certificates import Certificates, make_certificates
 from tests.servers.mariadb import MariaDB
 from tests.servers.pgbouncer import PgBouncer
@@ -23,6 +24,13 @@ from tests.servers.rabbitmq import RabbitMQ
 from tests.servers.skips import skip_unless_installed
 from tracker_worker.cmd.bootstrap import database_file
 from tracker_worker.db.engine import create_engine, sync_schema
+
+
+@pytest.fixture(scope="session", autouse=True)
+def programs_forked() -> Iterator[None]:
+    """Ends what forks the programs of the tests; the first that wants one starts it."""
+    yield
+    forkserver.close()
 
 
 @pytest.fixture(scope="session")

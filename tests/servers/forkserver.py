@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starts the project's programs by a fork of a process that has imported them: imports take most of a start.
+
+What is forked has a process id, descriptors, signals and an exit of its own, as after an exec; tests of the
+start itself, the order of the imports say, run the interpreter instead.
+"""
+
+import contextlib
+import functools
+import gc
+import importlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import IO, Any, NoReturn
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAMS = ("worker", "manage", "status", "replay")
+SECONDS = 60
+_MOST_BYTES = 1 << 20
+"""Of a request: the environment takes most of it."""
+
+Descriptor = int | IO[Any]
+
+
+class Fork:
+    """A program that runs; used like a subprocess.Popen whose streams its caller owns."""
+
+    def __init__(self, status: socket.socket) -> None:
+        self._status = status
+        self.returncode: int | None = None
+        self.pid = self._receive(SECONDS)
+
+    def poll(self) -> int | None:
+        """Return the exit code; None while it runs."""
+        try:
+            return self.wait(0)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def wait(self, timeout: float = SECONDS) -> int:
+        """Wait for the end; return the exit code, minus the signal that killed it.
+
+        Raises subprocess.TimeoutExpired after so many seconds.
+        """
+        if self.returncode is None:
+            self.returncode = self._receive(timeout)
+            self._status.close()
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Send SIGKILL, unless it has ended."""
+        self.send_signal(signal.SIGKILL)
+
+    def _receive(self, timeout: float) -> int:
+        self._status.settimeout(timeout)
+        try:
+            said = self._status.recv(_MOST_BYTES)
+        except (TimeoutError, BlockingIOError):
+            raise subprocess.TimeoutExpired("a forked program", timeout) from None
+        assert said, "the fork server has ended"
+        return int(said)
+
+
+class ForkServer:
+    """The process that has imported the programs; `close` ends it, and so does the end of this process."""
+
+    def __init__(self) -> None:
+        self._requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.servers.forkserver", str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                cwd=ROOT,
+            )
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def start(self, program: str, *arguments: object, before: str, streams: list[int]) -> Fork:
+        """Fork a program onto standard input, output and error; `before` is Python that it executes first."""
+        request = {
+            "program": program,
+            "arguments": [str(argument) for argument in arguments],
+            "before": before,
+            "environment": dict(os.environ),
+        }
+        status, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            socket.send_fds(self._requests, [json.dumps(request).encode()], [*streams, theirs.fileno()])
+        return Fork(status)
+
+    def close(self) -> None:
+        """End the process; what it has forked goes on."""
+        self._requests.close()
+        self._process.wait(SECONDS)
+
+
+@functools.cache
+def fork_server() -> ForkServer:
+    """The fork server of this process; the fixture `programs_forked` closes it."""
+    return ForkServer()
+
+
+def close() -> None:
+    """End this process' fork server, if there is one."""
+    if fork_server.cache_info().currsize:
+        fork_server().close()
+        fork_server.cache_clear()
+
+
+def start(program: str, *arguments: object, before: str = "", stdout: Descriptor, stderr: Descriptor) -> Fork:
+    """Start a program of tracker_worker.cmd in the project's root; `before` is Python that it runs first."""
+    streams = [each if isinstance(each, int) else each.fileno() for each in (stdout, stderr)]
+    with open(os.devnull, "rb") as nothing:
+        return fork_server().start(program, *arguments, before=before, streams=[nothing.fileno(), *streams])
+
+
+def run(
+    program: str,
+    *arguments: object,
+    before: str = "",
+    stdout: Descriptor | None = None,
+    merged: bool = False,
+    seconds: float = SECONDS,
+) -> "subprocess.CompletedProcess[str]":
+    """Run a program to its end, its output in files unless `stdout` is given; `merged` has both in one."""
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        process = start(
+            program, *arguments, before=before, stdout=stdout or out, stderr=out if merged else err
+        )
+        try:
+            process.wait(seconds)
+        finally:
+            process.kill()
+        out.seek(0)
+        err.seek(0)
+        return subprocess.CompletedProcess([program, *arguments], process.wait(), out.read(), err.read())
+
+
+def _serve(requests: socket.socket) -> int:
+    """Fork at each request, and wait; each fork returns what its program does. The main thread's."""
+    heeded = signal.signal(signal.SIGINT, signal.SIG_IGN)  # A ctrl-C is for pytest, which then ends this.
+    while True:
+        said, descriptors, _, _ = socket.recv_fds(requests, _MOST_BYTES, 4)
+        _bury()
+        if not said:
+            return 0
+        if not os.fork():
+            requests.close()
+            break
+        for each in descriptors:
+            os.close(each)
+    *streams, last = descriptors
+    with socket.socket(fileno=last) as status:
+        if child := os.fork():
+            for each in streams:
+                os.close(each)
+            _tell_of(child, status)
+    for number, each in enumerate(streams):
+        os.dup2(each, number)
+        os.close(each)
+    signal.signal(signal.SIGINT, heeded)
+    return _execute(json.loads(said))
+
+
+def _bury() -> None:
+    """Wait for those that have ended."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def _tell_of(child: int, status: socket.socket) -> NoReturn:
+    """Say the process id of a child, wait for its end, say its exit code, and end."""
+    with contextlib.suppress(BrokenPipeError):  # Who has asked may be gone.
+        status.send(str(child).encode())
+        status.send(str(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])).encode())
+    os._exit(0)
+
+
+def _execute(request: dict[str, Any]) -> int:
+    """Become a program as `python -c` would run it."""
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    sys.argv[:] = ["-c", *request["arguments"]]
+    exec(request["before"], {"__name__": "before"})
+    code: int = importlib.import_module(f"tracker_worker.cmd.{request['program']}").main()
+    return code
+
+
+if __name__ == "__main__":
+    for program in PROGRAMS:
+        importlib.import_module(f"tracker_worker.cmd.{program}")
+    gc.freeze()
+    sys.exit(_serve(socket.socket(fileno=int(sys.argv[1]))))
