@@ -30,6 +30,13 @@ def test_b(server): pass
 SKIPPED_MODULE = "import pytest\npytest.skip('whole module', allow_module_level=True)\n"
 SKIPPED_BY_MARK = "import pytest\n@pytest.mark.skip(reason='lazy')\ndef test_c(): pass\n"
 XFAIL = "import pytest\n@pytest.mark.xfail(reason='known')\ndef test_d(): assert False\n"
+HOOKS = (
+    "pytest_addoption",
+    "pytest_make_collect_report",
+    "pytest_runtest_makereport",
+    "pytest_terminal_summary",
+)
+"""All that the small projects need: with the fixtures they would import every server and the worker."""
 LINE = (
     "2 integration tests skipped, for Debian packages are missing (rabbitmq-server): "
     "`sudo make test-packages` installs them"
@@ -43,7 +50,7 @@ def run(project: Path, test: str, *options: str, directory: str = "integration")
     file.write_text(test)
     (project / "pytest.ini").write_text("[pytest]\ntestpaths = tests\n")
     # Not in tests/, which is the name of the package that it imports.
-    (project / "conftest.py").write_text("from tests.conftest import *\n")
+    (project / "conftest.py").write_text(f"from tests.conftest import {', '.join(HOOKS)}\n")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "COV_"))}
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "--import-mode=importlib", "-p", "no:cacheprovider", *options],
