@@ -12,10 +12,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
 import tracker_worker
+from tests.servers import forkserver
 from tracker_worker.cmd.bootstrap import database_file
 from tracker_worker.db import store
 from tracker_worker.db.engine import create_engine
@@ -25,18 +27,43 @@ ROOT = Path(tracker_worker.__file__).parents[1]
 PROGRAM = "import sys; from tracker_worker.cmd.worker import main; sys.exit(main())"
 
 
+class Process(Protocol):
+    """What a Daemon needs of a process."""
+
+    def send_signal(self, number: int, /) -> None: ...
+    def wait(self, timeout: float) -> int: ...
+    def kill(self) -> None: ...
+
+
+Start = Callable[[dict[str, str], str, int], Process]
+"""Starts a worker with an environment and a configuration file; its standard error is a descriptor."""
+
+
+def forked(environment: dict[str, str], file: str, stderr: int) -> Process:
+    """Start a worker at once."""
+    with open(os.devnull, "wb") as nothing:
+        return forkserver.start(
+            "worker", "--config-file", file, stdout=nothing, stderr=stderr, environment=environment
+        )
+
+
+def executed(environment: dict[str, str], file: str, stderr: int) -> Process:
+    """Start a worker as an operator does."""
+    command = [sys.executable, "-c", PROGRAM, "--config-file", file]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=stderr)
+
+
 class Daemon:
     """A process whose log is read line by line."""
 
-    def __init__(self, environment: dict[str, str], *arguments: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, *arguments],
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
+    def __init__(self, start: Callable[[int], Process]) -> None:
+        self._log, written = os.pipe()
+        try:
+            self.process = start(written)
+        finally:
+            os.close(written)
         self._selector = selectors.DefaultSelector()
-        self._selector.register(self.process.stderr, selectors.EVENT_READ)
+        self._selector.register(self._log, selectors.EVENT_READ)
         self.log = b""
 
     def wait_for(self, text: bytes) -> None:
@@ -45,23 +72,22 @@ class Daemon:
         while text not in self.log:
             ready = self._selector.select(max(deadline - time.monotonic(), 0))
             assert ready, f"no {text!r} within {SECONDS} s:\n{self.log.decode()}"
-            found = os.read(self.process.stderr.fileno(), 65536)
+            found = os.read(self._log, 65536)
             assert found, f"ended without {text!r}:\n{self.log.decode()}"
             self.log += found
 
     def end(self, number: int) -> int:
         """Send a signal; return the exit code."""
         self.process.send_signal(number)
-        _, rest = self.process.communicate(timeout=SECONDS)
-        self.log += rest
-        return self.process.returncode
+        while self._selector.select(SECONDS) and (rest := os.read(self._log, 65536)):
+            self.log += rest
+        return self.process.wait(SECONDS)
 
     def kill(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
+        self.process.kill()
+        self.process.wait(SECONDS)
         self._selector.close()
-        self.process.stderr.close()
+        os.close(self._log)
 
 
 @pytest.fixture
@@ -79,14 +105,14 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def a_daemon(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[[str], Daemon]]:
+def a_daemon(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
     """Starts daemons with a configuration file; each is gone at the end, whatever happened."""
     started: list[Daemon] = []
 
-    def make(configuration: str) -> Daemon:
+    def make(configuration: str, start: Start = forked) -> Daemon:
         file = tmp_path / "tracker-worker.conf"
         file.write_text(f"[DEFAULT]\nuse_stderr = true\n{configuration}")
-        started.append(Daemon(environment, "--config-file", str(file)))
+        started.append(Daemon(lambda stderr: start(environment, str(file), stderr)))
         return started[-1]
 
     yield make
@@ -96,7 +122,7 @@ def a_daemon(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[[
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_starts_and_ends_with_0_when_it_is_told_to(a_daemon, tmp_path, number):
-    daemon = a_daemon(f"state_path = {tmp_path}/state\n[bus]\npartitions = 2\n")
+    daemon = a_daemon(f"state_path = {tmp_path}/state\n[bus]\npartitions = 2\n", executed)
     daemon.wait_for(b"Started, partitions: 2")
     assert daemon.end(number) == 0, daemon.log.decode()
     assert b"Stopped" in daemon.log

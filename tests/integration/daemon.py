@@ -4,8 +4,6 @@
 import importlib.metadata
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from types import TracebackType
@@ -16,11 +14,11 @@ from kombu.connection import Connection
 
 import tracker_worker
 from tests.integration.rabbit import SECONDS, connected, until
+from tests.servers import forkserver
 from tests.servers.reaper import Reaper
 
 PARTITIONS = 4
 ROOT = Path(tracker_worker.__file__).parents[1]
-PROGRAM = "import sys; from tracker_worker.cmd.worker import main; sys.exit(main())"
 SECRETS = ("rabbit-secret", "postgresql-secret", "mariadb-secret")
 """What the passwords of the tests' servers begin with."""
 
@@ -129,14 +127,15 @@ class Daemon:
             self._reaper.forget()
             self._reaper.close()
 
-    def _launch(self) -> "subprocess.Popen[bytes]":
+    def _launch(self) -> forkserver.Fork:
         with self._log.open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-c", PROGRAM, "--config-file", str(self._file)],
-                env=self._environment(),
-                stdin=subprocess.DEVNULL,
+            process = forkserver.start(
+                "worker",
+                "--config-file",
+                self._file,
                 stdout=log,
-                stderr=subprocess.STDOUT,
+                stderr=log,
+                environment=self._environment(),
             )
         self._reaper.watch("KILL", process.pid)
         return process

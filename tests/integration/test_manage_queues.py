@@ -2,8 +2,6 @@
 """tracker-worker-manage and tracker-worker-status with a real broker: queues, replays, checks."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,19 +10,17 @@ import amqp
 import kombu
 import pytest
 
-import tracker_worker
 from tests.builders import INSTANCE, NODE, an_instance, args_of, command
 from tests.functional.conftest import a_bench, bench, engine  # noqa: F401
 from tests.functional.lanes import PARTITIONS, LaneBench, rows
 from tests.functional.manage import Manage
+from tests.servers import forkserver
 from tests.servers.rabbitmq import RabbitMQ
 from tests.servers.server import wait_until
 from tracker_worker.core.envelope import encode
 from tracker_worker.db.tables import DEAD_LETTERS
 from tracker_worker.domain.partitions import partition_of
 
-ROOT = Path(tracker_worker.__file__).parents[1]
-PROGRAM = "import sys; from tracker_worker.cmd.manage import main; sys.exit(main())"
 QUEUES = ["tracker.dead", "tracker", *(f"tracker.p{number}" for number in range(PARTITIONS))]
 PARTITION = partition_of(NODE, PARTITIONS)
 SUCCESS, WARNING, FAILURE = range(3)
@@ -64,8 +60,7 @@ class Programs(Manage):
         """
         options = ["--force", "--format", "json"]
         arguments = ["--config-file", str(self.file), "dead-letter", "replay", *letters, *options]
-        command = [sys.executable, "-c", PROGRAM, *arguments]
-        result = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT)
+        result = forkserver.run("manage", *arguments)
         assert result.returncode == (1 if result.stderr else 0)
         return result.stderr or json.loads(result.stdout)
 

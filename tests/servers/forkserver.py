@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
@@ -91,13 +92,20 @@ class ForkServer:
         """Its process id."""
         return self._process.pid
 
-    def start(self, program: str, *arguments: object, before: str, streams: list[int]) -> Fork:
+    def start(
+        self,
+        program: str,
+        *arguments: object,
+        before: str,
+        streams: list[int],
+        environment: Mapping[str, str],
+    ) -> Fork:
         """Fork a program onto standard input, output and error; `before` is Python that it executes first."""
         request = {
             "program": program,
             "arguments": [str(argument) for argument in arguments],
             "before": before,
-            "environment": dict(os.environ),
+            "environment": dict(environment),
         }
         status, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
@@ -123,11 +131,27 @@ def close() -> None:
         fork_server.cache_clear()
 
 
-def start(program: str, *arguments: object, before: str = "", stdout: Descriptor, stderr: Descriptor) -> Fork:
-    """Start a program of tracker_worker.cmd in the project's root; `before` is Python that it runs first."""
-    streams = [each if isinstance(each, int) else each.fileno() for each in (stdout, stderr)]
+def start(
+    program: str,
+    *arguments: object,
+    before: str = "",
+    stdout: Descriptor,
+    stderr: Descriptor,
+    environment: Mapping[str, str] | None = None,
+) -> Fork:
+    """Start a program of tracker_worker.cmd in the project's root; `before` is Python that it runs first.
+
+    `environment` is that of this process by default.
+    """
+    given = [each if isinstance(each, int) else each.fileno() for each in (stdout, stderr)]
     with open(os.devnull, "rb") as nothing:
-        return fork_server().start(program, *arguments, before=before, streams=[nothing.fileno(), *streams])
+        return fork_server().start(
+            program,
+            *arguments,
+            before=before,
+            streams=[nothing.fileno(), *given],
+            environment=os.environ if environment is None else environment,
+        )
 
 
 def run(
@@ -149,7 +173,8 @@ def run(
             process.kill()
         out.seek(0)
         err.seek(0)
-        return subprocess.CompletedProcess([program, *arguments], process.wait(), out.read(), err.read())
+        command = [program, *map(str, arguments)]
+        return subprocess.CompletedProcess(command, process.wait(), out.read(), err.read())
 
 
 def _serve(requests: socket.socket) -> int:
@@ -197,6 +222,8 @@ def _execute(request: dict[str, Any]) -> int:
     """Become a program as `python -c` would run it."""
     os.environ.clear()
     os.environ.update(request["environment"])
+    path = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[1:1] = [each for each in path if each and each not in sys.path]
     sys.argv[:] = ["-c", *request["arguments"]]
     exec(request["before"], {"__name__": "before"})
     code: int = importlib.import_module(f"tracker_worker.cmd.{request['program']}").main()
