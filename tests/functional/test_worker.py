@@ -278,7 +278,7 @@ def heard(transports) -> Iterator[Heard]:
     listener = oslo_messaging.get_notification_listener(
         transports[1], [target], [endpoint], executor="threading"
     )
-    listener.start()
+    listener.start(override_pool_size=1)  # Several threads would hand over in any order what came in one.
     yield endpoint
     listener.stop()
     listener.wait()
@@ -309,10 +309,12 @@ def test_row_that_cannot_be_decoded_is_replaced_and_ends_no_worker(a_worker, eng
         later = stored | {"message_id": "later", "priority": "WARN", "body": b"{}"}
         connection.execute(sa.insert(OUTBOX), later)
     running = a_worker(notification_exchange="nova")
+    # An error has a topic of its own: the order of what waits in two topics is nobody's.
+    assert heard.messages.get(timeout=SECONDS)["event_type"] == "compute_node.event.error"
     node = f"node-heard-{next(_numbers)}"
     track(running.api, node)
-    assert [heard.messages.get(timeout=SECONDS)["event_type"] for _ in range(3)] == [
-        "compute_node.event.error", "compute_node.create", "compute_node.usage",
+    assert [heard.messages.get(timeout=SECONDS)["event_type"] for _ in range(2)] == [
+        "compute_node.create", "compute_node.usage",
     ]  # fmt: skip
     assert "The bus refuses notification broken" in caplog.text
     assert running.stop()
