@@ -19,7 +19,9 @@ Collecting = Generator[None, pytest.CollectReport, pytest.CollectReport]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--no-skips", action="store_true", help="a skipped integration test is a failure")
-    parser.addoption("--chaos", action="store_true", help="simulation and faults in their full sizes")
+    parser.addoption(
+        "--chaos", action="store_true", help="what is drawn by lot, and the faults, in full sizes"
+    )
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

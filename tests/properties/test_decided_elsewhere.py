@@ -5,7 +5,7 @@ No command raises, usage is the sum of the claims, a claim of what is not free i
 repeated audit is ignored, and the release of all claims leaves the node as it was at first.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -318,11 +318,13 @@ def conflicts(decision: Decision) -> bool:
     return any(correction.reason == "conflict" for correction in corrections)
 
 
-def test_what_was_decided_elsewhere_adds_up_and_is_told_from_what_is_free() -> None:
+def test_what_was_decided_elsewhere_adds_up_and_is_told_from_what_is_free(
+    examples: Callable[[int], int],
+) -> None:
     run_state_machine_as_test(
         DecidedElsewhere,
         settings=settings(
-            max_examples=150,
+            max_examples=examples(150),
             stateful_step_count=12,
             derandomize=True,
             database=None,

@@ -10,7 +10,7 @@ import logging
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -171,30 +171,39 @@ def is_valid(body: bytes, compression: str | None) -> bool:
 
 
 @pytest.mark.timeout(300)
-@settings(
-    max_examples=BATCHES,
-    derandomize=True,
-    database=None,
-    deadline=None,
-    phases=[Phase.generate, Phase.shrink],
-    suppress_health_check=list(HealthCheck),
-)
-@given(batch=batches)
-def test_anything_is_settled_once_and_what_is_bad_is_parked(empty_database: Path, batch: Batch) -> None:
-    with tempfile.TemporaryDirectory(prefix="tracker-worker-fuzz-") as directory:
-        copy = shutil.copyfile(empty_database, database_file(Path(directory)))
-        engine = create_engine(f"sqlite:///{copy}")
-        bench = LaneBench(engine)
-        deliveries = []
-        for body, compression, partition, redelivered in batch.deliveries():
-            how = {"compression": compression, "partition": partition, "redelivered": redelivered}
-            deliveries.append(bench.deliver_body(body, **how))
-        bench.run()
-        answers_fit(deliveries)
-        letters_are_complete(bench)
-        ledger_is_right(bench)
-        bench.close()
-        engine.dispose()
+def test_anything_is_settled_once_and_what_is_bad_is_parked(
+    empty_database: Path, examples: Callable[[int], int]
+) -> None:
+    @settings(
+        max_examples=examples(BATCHES),
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(batch=batches)
+    def settled(batch: Batch) -> None:
+        with tempfile.TemporaryDirectory(prefix="tracker-worker-fuzz-") as directory:
+            settle(batch, shutil.copyfile(empty_database, database_file(Path(directory))))
+
+    settled()
+
+
+def settle(batch: Batch, database: Path) -> None:
+    """Have a lane settle a batch in a database of its own, and look at all that it left."""
+    engine = create_engine(f"sqlite:///{database}")
+    bench = LaneBench(engine)
+    deliveries = []
+    for body, compression, partition, redelivered in batch.deliveries():
+        how = {"compression": compression, "partition": partition, "redelivered": redelivered}
+        deliveries.append(bench.deliver_body(body, **how))
+    bench.run()
+    answers_fit(deliveries)
+    letters_are_complete(bench)
+    ledger_is_right(bench)
+    bench.close()
+    engine.dispose()
 
 
 def answers_fit(deliveries: list[Recorded]) -> None:

@@ -7,7 +7,7 @@ instance on that node (it is in `doubt`) until an audit has corrected it.
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -300,10 +300,10 @@ STABLE = settings(
 )
 
 
-def test_random_lives_keep_the_ledger_right() -> None:
+def test_random_lives_keep_the_ledger_right(examples: Callable[[int], int]) -> None:
     run_state_machine_as_test(
         lambda: Lifecycle(Rules()),
-        settings=settings(STABLE, max_examples=300, stateful_step_count=40),
+        settings=settings(STABLE, max_examples=examples(300), stateful_step_count=40),
     )
 
 

@@ -5,6 +5,7 @@ This worker decides everything, so that no cpu and no device may ever be given t
 guest was granted; `hardware` computes what the node must show of it.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -138,11 +139,11 @@ def in_order(claims: list[Json]) -> list[Json]:
     return sorted(ordered, key=lambda claim: (claim["instance_uuid"], claim["role"]))
 
 
-def test_random_lives_never_take_anything_twice() -> None:
+def test_random_lives_never_take_anything_twice(examples: Callable[[int], int]) -> None:
     run_state_machine_as_test(
         Topologies,
         settings=settings(
-            max_examples=180,
+            max_examples=examples(180),
             stateful_step_count=15,
             derandomize=True,
             database=None,
