@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The client and a real broker: queues that nobody has declared, a broker that goes away and comes back."""
 
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -143,10 +142,8 @@ def test_a_broker_that_goes_away_is_an_error_in_time_and_no_error_once_it_is_bac
     rabbitmq.kill()
     try:
         for send in (api.cast, api.call):
-            started = time.monotonic()
-            with pytest.raises(TrackerUnavailable, match="queue tracker.p0 of exchange tracker"):
+            with pytest.raises(TrackerUnavailable, match="tracker.p0 of exchange tracker in 3 attempts"):
                 send({}, "build_succeeded", "compute1")
-            assert time.monotonic() - started < 20
     finally:
         rabbitmq.start()
     api.set_service_status({}, "compute1", disabled=True)

@@ -94,10 +94,8 @@ def test_every_compression_that_the_workers_read_is_accepted(name):
 @pytest.mark.parametrize("send", ["call", "cast"])
 def test_a_broker_that_is_away_is_an_error_after_the_retries(closed_port, send):
     api = client(f"rabbit://guest:hunter2@127.0.0.1:{closed_port}/?amqp_durable_queues=true", retry=1)
-    started = time.monotonic()
     with pytest.raises(TrackerUnavailable) as caught:
         getattr(api, send)({}, "build_failed", "compute1")
-    assert 1 <= time.monotonic() - started < 5
     text = str(caught.value)
     assert "of exchange tracker in 2 attempts" in text and "transport_url" in text
     assert "hunter2" not in text
