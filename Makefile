@@ -71,9 +71,9 @@ $(SQLALCHEMY20)/installed: pyproject.toml
 	@touch $@
 
 .PHONY: chaos
-chaos: .venv/installed-test ## run simulation and faults in their full sizes: more than an hour
+chaos: .venv/installed-test ## run simulation, properties and faults in their full sizes: more than an hour
 	@$(TEST_PACKAGES)
-	@$(PYTEST) tests/simulation --chaos --timeout 3600
+	@$(PYTEST) tests/simulation tests/properties --chaos --timeout 3600
 	@$(PYTEST) tests/chaos --chaos --timeout 3600
 
 .PHONY: test-packages
