@@ -118,6 +118,8 @@ class MariaDB(Server):
             self._initialise()
         settings = SETTINGS | {
             "datadir": self._data,
+            # A server that starts deletes the tables of others from a directory that they share.
+            "tmpdir": self.directory,
             "port": self.port,
             "init-file": self.directory / "accounts",
         }
