@@ -4,16 +4,15 @@
 import json
 import os
 import queue
-import subprocess
-import sys
 import threading
 import zlib
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.integration.daemon import PARTITIONS, ROOT, write_options
+from tests.integration.daemon import PARTITIONS, write_options
 from tests.integration.rabbit import SECONDS
+from tests.servers import forkserver
 
 CLIENTS = Path(__file__).with_name("clients")
 EXMODS = ("tracker_worker.exceptions", "oslo_messaging.rpc.dispatcher")
@@ -48,16 +47,13 @@ class Program:
         self._log = directory / f"{self._name}.log"
         self.lines: list[str] = []
         self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
-        with self._log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, str(CLIENTS / f"{name}.py"), str(file), *arguments],
-                # tracker_worker.exceptions is all that a client may want of the project.
-                env=os.environ | {"PYTHONPATH": str(ROOT)},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
+        asked, ask = os.pipe()
+        said, say = os.pipe()
+        with open(asked) as stdin, open(say, "w") as stdout, self._log.open("wb") as log:
+            self.process = forkserver.start_client(
+                CLIENTS / f"{name}.py", file, *arguments, stdin=stdin, stdout=stdout, stderr=log
             )
+        self._input, self._output = os.fdopen(ask, "w"), os.fdopen(said)
         self._reader = threading.Thread(target=self._read, name=self._name, daemon=True)
         self._reader.start()
 
@@ -73,8 +69,8 @@ class Program:
 
     def tell(self, line: str) -> None:
         """Send a line."""
-        self.process.stdin.write(f"{line}\n")
-        self.process.stdin.flush()
+        self._input.write(f"{line}\n")
+        self._input.flush()
 
     def answer(self, seconds: float = SECONDS) -> str:
         """Return the next line of its output."""
@@ -93,7 +89,7 @@ class Program:
         traceback: TracebackType | None,
     ) -> None:
         try:
-            self.process.stdin.close()
+            self._input.close()
             if kind is None:
                 assert self.process.wait(SECONDS) == 0, self.log
         finally:
@@ -101,10 +97,10 @@ class Program:
                 self.process.kill()
                 self.process.wait()
             self._reader.join()
-            self.process.stdout.close()
+            self._output.close()
 
     def _read(self) -> None:
-        for line in self.process.stdout:
+        for line in self._output:
             self.lines.append(line)
             self._answers.put(line.strip())
 

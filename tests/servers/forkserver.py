@@ -6,11 +6,11 @@ start itself, the order of the imports say, run the interpreter instead.
 """
 
 import contextlib
-import functools
 import gc
 import importlib
 import json
 import os
+import runpy
 import signal
 import socket
 import subprocess
@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import IO, Any, NoReturn
 
 ROOT = Path(__file__).resolve().parents[2]
-PROGRAMS = ("worker", "manage", "status", "replay")
+PROGRAMS = tuple(f"tracker_worker.cmd.{name}" for name in ("worker", "manage", "status", "replay"))
+CLIENTS = ("oslo_messaging", "oslo_messaging._drivers.impl_rabbit")
+"""What programs import that know nothing of the project."""
 SECONDS = 60
 _MOST_BYTES = 1 << 20
 """Of a request: the environment takes most of it."""
@@ -74,13 +76,13 @@ class Fork:
 
 
 class ForkServer:
-    """The process that has imported the programs; `close` ends it, and so does the end of this process."""
+    """A process that has imported modules; `close` ends it, and so does the end of this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, modules: tuple[str, ...]) -> None:
         self._requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.servers.forkserver", str(theirs.fileno())],
+                [sys.executable, "-m", "tests.servers.forkserver", str(theirs.fileno()), *modules],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
@@ -100,7 +102,10 @@ class ForkServer:
         streams: list[int],
         environment: Mapping[str, str],
     ) -> Fork:
-        """Fork a program onto standard input, output and error; `before` is Python that it executes first."""
+        """Fork a module's main, or a script if it is a file, onto standard input, output and error.
+
+        `before` is Python that it executes first.
+        """
         request = {
             "program": program,
             "arguments": [str(argument) for argument in arguments],
@@ -118,17 +123,20 @@ class ForkServer:
         self._process.wait(SECONDS)
 
 
-@functools.cache
-def fork_server() -> ForkServer:
-    """The fork server of this process; the fixture `programs_forked` closes it."""
-    return ForkServer()
+_servers: dict[tuple[str, ...], ForkServer] = {}
+
+
+def fork_server(modules: tuple[str, ...] = PROGRAMS) -> ForkServer:
+    """The fork server of this process that has imported these; the fixture `programs_forked` closes it."""
+    if modules not in _servers:
+        _servers[modules] = ForkServer(modules)
+    return _servers[modules]
 
 
 def close() -> None:
-    """End this process' fork server, if there is one."""
-    if fork_server.cache_info().currsize:
-        fork_server().close()
-        fork_server.cache_clear()
+    """End this process' fork servers."""
+    while _servers:
+        _servers.popitem()[1].close()
 
 
 def start(
@@ -146,12 +154,21 @@ def start(
     given = [each if isinstance(each, int) else each.fileno() for each in (stdout, stderr)]
     with open(os.devnull, "rb") as nothing:
         return fork_server().start(
-            program,
+            f"tracker_worker.cmd.{program}",
             *arguments,
             before=before,
             streams=[nothing.fileno(), *given],
             environment=os.environ if environment is None else environment,
         )
+
+
+def start_client(
+    script: Path, *arguments: object, stdin: Descriptor, stdout: Descriptor, stderr: Descriptor
+) -> Fork:
+    """Start a script that is a client and knows nothing of the project."""
+    given = [each if isinstance(each, int) else each.fileno() for each in (stdin, stdout, stderr)]
+    server = fork_server(CLIENTS)
+    return server.start(str(script), *arguments, before="", streams=given, environment=os.environ)
 
 
 def run(
@@ -219,19 +236,23 @@ def _tell_of(child: int, status: socket.socket) -> NoReturn:
 
 
 def _execute(request: dict[str, Any]) -> int:
-    """Become a program as `python -c` would run it."""
+    """Become a program as the interpreter would run it."""
     os.environ.clear()
     os.environ.update(request["environment"])
     path = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[1:1] = [each for each in path if each and each not in sys.path]
-    sys.argv[:] = ["-c", *request["arguments"]]
+    program: str = request["program"]
+    sys.argv[:] = [program if program.endswith(".py") else "-c", *request["arguments"]]
     exec(request["before"], {"__name__": "before"})
-    code: int = importlib.import_module(f"tracker_worker.cmd.{request['program']}").main()
+    if program.endswith(".py"):
+        runpy.run_path(program, run_name="__main__")
+        return 0
+    code: int = importlib.import_module(program).main()
     return code
 
 
 if __name__ == "__main__":
-    for program in PROGRAMS:
-        importlib.import_module(f"tracker_worker.cmd.{program}")
+    for module in sys.argv[2:]:
+        importlib.import_module(module)
     gc.freeze()
     sys.exit(_serve(socket.socket(fileno=int(sys.argv[1]))))
