@@ -13,6 +13,7 @@ from msgspec import json
 from oslo_db.exception import DBConnectionError
 
 from tests.functional.lanes import LaneBench
+from tracker_worker.db.tables import METADATA
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,16 @@ def reject(engine: sa.Engine, table: str, condition: str) -> None:
             " AS $$ BEGIN RAISE EXCEPTION 'rejected'; END $$"
         )
         connection.exec_driver_sql(f"{trigger} FOR EACH ROW WHEN ({condition}) EXECUTE FUNCTION reject()")
+
+
+def reject_nothing(engine: sa.Engine) -> None:
+    """Undo every `reject` in a server's database."""
+    with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.exec_driver_sql("DROP FUNCTION IF EXISTS reject CASCADE")
+            return
+        for table in METADATA.tables:
+            connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS reject_{table}")
 
 
 @contextmanager
