@@ -3,6 +3,7 @@
 
 import re
 import secrets
+import signal
 from collections.abc import Iterator
 
 import psycopg
@@ -121,10 +122,11 @@ def test_broker_that_refuses_is_said_once_in_its_own_words(programs, rabbitmq, v
     code, line = programs.mistake("replay", "--transport-url", url, TRACE)
     assert (code, line.count(said), WRONG in line) == (2, 1, False)
     log = programs.directory / "worker.log"
-    worker = programs.start("worker", "--log-file", log)
+    with (programs.directory / "said").open("w") as file:
+        worker = programs.start("worker", "--log-file", log, stdout=file, stderr=file)
     wait_until(lambda: log.exists() and said in log.read_text(), "the worker to be refused")
-    worker.terminate()
-    worker.communicate(timeout=60)
+    worker.send_signal(signal.SIGTERM)
+    worker.wait()
     (line, *_) = [line for line in log.read_text().splitlines() if said in line]
     assert line.count(said) == 1, line
 
