@@ -20,7 +20,8 @@ from tracker_worker.bus.rabbit.queues import Topology
 from tracker_worker.core.delivery import Delivery
 from tracker_worker.core.envelope import encode
 
-SECONDS = 30
+SECONDS = 120
+"""After so long a wait is given up: a busy machine needs a part of it."""
 ALARM, NO_ALARM = "0", "0.4"
 PARTITIONS = 2
 TOPOLOGY = Topology("tracker", PARTITIONS, quorum=False)

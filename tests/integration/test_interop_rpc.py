@@ -297,6 +297,7 @@ def test_call_monitor_gets_heartbeats_while_its_call_runs_and_while_it_waits_for
         "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     )
     with tracker.engine.begin() as somebody:
+        somebody.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
         somebody.execute(sa.select(NODES.c.name).where(NODES.c.name == node).with_for_update())
         running.begin("instance_claim", node, args={"instance": an_instance()}, **MONITORED)
         until(lambda: tracker.rows(locks), "the claim does not wait for the row")

@@ -42,7 +42,8 @@ def proxy(rabbitmq: RabbitMQ) -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def a_client(vhost_url, rabbitmq: RabbitMQ, queue) -> Iterator[Callable[..., TrackerAPI]]:
+def a_client(vhost_url, rabbitmq: RabbitMQ, queue, proxy: Proxy) -> Iterator[Callable[..., TrackerAPI]]:
+    """Makes clients, which end before the proxy: a sender that still connects then would try for ever."""
     transports: list[Any] = []
 
     def make(port: int | None = None, query: str = "", timeout: float = 1, **settings: Any) -> TrackerAPI:

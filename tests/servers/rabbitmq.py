@@ -173,7 +173,7 @@ class RabbitMQ(Server):
             check=True,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=200,
         ).stdout
 
     def stop(self) -> None:

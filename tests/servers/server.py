@@ -13,7 +13,7 @@ from tests.servers.ports import LOOPBACK, Port
 from tests.servers.reaper import Reaper
 
 
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = 30) -> None:
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = 120) -> None:
     """Return when the condition holds; raise TimeoutError naming `what` after so many seconds."""
     deadline = time.monotonic() + seconds
     while not condition():
