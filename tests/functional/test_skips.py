@@ -55,7 +55,8 @@ def run(project: Path, test: str, *options: str, directory: str = "integration")
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "--import-mode=importlib", "-p", "no:cacheprovider", *options],
         cwd=project,
-        env=environment | {"PYTHONPATH": str(ROOT)},
+        # Other plugins' imports would be most of the time.
+        env=environment | {"PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         capture_output=True,
         text=True,
         timeout=100,
@@ -63,7 +64,7 @@ def run(project: Path, test: str, *options: str, directory: str = "integration")
     return result.returncode, result.stdout + result.stderr
 
 
-@pytest.mark.parametrize("options", [(), ("-n", "2")], ids=["alone", "xdist"])
+@pytest.mark.parametrize("options", [(), ("-p", "xdist", "-n", "2")], ids=["alone", "xdist"])
 def test_missing_server_is_named_in_one_line(tmp_path: Path, options: tuple[str, ...]) -> None:
     code, output = run(tmp_path, TESTS, *options)
     assert code == 0, output
@@ -71,7 +72,7 @@ def test_missing_server_is_named_in_one_line(tmp_path: Path, options: tuple[str,
     assert LINE in output.splitlines()
 
 
-@pytest.mark.parametrize("options", [(), ("-n", "2")], ids=["alone", "xdist"])
+@pytest.mark.parametrize("options", [(), ("-p", "xdist", "-n", "2")], ids=["alone", "xdist"])
 def test_missing_server_fails_where_no_skips_are_allowed(tmp_path: Path, options: tuple[str, ...]) -> None:
     code, output = run(tmp_path, TESTS, "--no-skips", *options)
     assert code == 1
