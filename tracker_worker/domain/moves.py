@@ -20,9 +20,11 @@ from tracker_worker.domain.node import (
 )
 from tracker_worker.domain.objects import Instance
 from tracker_worker.domain.retained import keep_assigned
-from tracker_worker.domain.transitions import Action, Label, Source, State, Transition, transition
+from tracker_worker.domain.transitions import STAY, Action, Label, Source, State, Transition, transition
 
 Changes = tuple[ClaimPut | ClaimDropped, ...]
+_ROLES = (Role.INSTANCE, Role.INCOMING, Role.OUTGOING)
+
 Held = tuple[Claim | None, Claim | None, Claim | None]
 """The claims of one instance on one node: I, N and O, in the order of the roles."""
 
@@ -58,15 +60,16 @@ def changes_of(held: Held, action: Action, given: Given) -> Changes:
     """Return the changes that a command makes: those of its row in the table."""
     row = transition(action, state_of(held, given.migration_uuid))
     changes: list[ClaimPut | ClaimDropped] = []
-    for role, before, source in zip(Role, held, row.after, strict=True):
-        after = _claim_from(source, held, given)
-        if after is not None and after.role is not role:
-            after = replace(after, role=role)
+    for role, own, before, source in zip(_ROLES, STAY, held, row.after, strict=True):
+        after = before if source is own else _claim_from(source, role, held, given)
         if after is not None and role is Role.INSTANCE:
             after = _with_taken(after, row, held, given)
-        if before is not None and after is None:
+        if after is before:
+            continue
+        if after is None:
+            assert before is not None
             changes.append(ClaimDropped(before.instance_uuid, role))
-        elif after is not None and after != before:
+        elif after != before:
             changes.append(ClaimPut(after))
     return tuple(changes)
 
@@ -89,17 +92,18 @@ def _label(claim: Claim | None, migration_uuid: str | None) -> Label:
     return Label.M if claim.migration_uuid == migration_uuid else Label.OTHER
 
 
-def _claim_from(source: Source, held: Held, given: Given) -> Claim | None:
+def _claim_from(source: Source, role: Role, held: Held, given: Given) -> Claim | None:
+    """Return the claim of a role that another source has than itself."""
     here, incoming, outgoing = held
     match source:
         case Source.NONE:
             return None
         case Source.I:
-            return here
+            return _in_role(here, role)
         case Source.N:
-            return incoming
+            return _in_role(incoming, role)
         case Source.O:
-            return outgoing
+            return _in_role(outgoing, role)
         case Source.ARRIVED:
             return _arrived(given)
         case Source.RETURNED:
@@ -110,6 +114,10 @@ def _claim_from(source: Source, held: Held, given: Given) -> Claim | None:
             return given.claimed
         case _:
             assert_never(source)
+
+
+def _in_role(claim: Claim | None, role: Role) -> Claim | None:
+    return None if claim is None else replace(claim, role=role)
 
 
 def _arrived(given: Given) -> Claim:

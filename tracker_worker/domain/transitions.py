@@ -84,7 +84,8 @@ _HELD = _M | _OTHER | _DEVICES
 _ANY = _NONE | _HELD
 _NOT_M = _NONE | _OTHER | _DEVICES
 _GONE, _I, _N, _O, _ARRIVED, _RETURNED, _RESIZED, _CLAIMED = Source
-_STAY = (_I, _N, _O)
+STAY = (_I, _N, _O)
+"""Each role keeps its claim."""
 _Row = Transition
 
 # fmt: off
@@ -99,29 +100,29 @@ TABLE: dict[Action, tuple[Transition, ...]] = {
     ),
     Action.ABORT_INSTANCE_CLAIM: (
         _Row((_HELD,  _ANY,   _ANY),  (_GONE, _N, _O), "the boot failed"),
-        _Row((_NONE,  _ANY,   _ANY),  _STAY),
+        _Row((_NONE,  _ANY,   _ANY),  STAY),
     ),
     Action.DROP_MOVE_CLAIM: (
         _Row((_ANY,   _M,     _ANY),  (_I, _GONE, _O), "the move to here was aborted or rolled back"),
-        _Row((_ANY,   _NOT_M, _ANY),  _STAY),
+        _Row((_ANY,   _NOT_M, _ANY),  STAY),
     ),
     Action.DROP_ANY_MOVE_CLAIM: (
         _Row((_ANY,   _HELD,  _ANY),  (_I, _GONE, _O), "without a migration any incoming claim is meant"),
-        _Row((_ANY,   _NONE,  _ANY),  _STAY),
+        _Row((_ANY,   _NONE,  _ANY),  STAY),
     ),
     Action.START_MOVE: (
         _Row((_OTHER, _NONE,  _NONE), (_GONE, _N, _I), "handed over: the room is kept for a revert"),
         _Row((_HELD,  _HELD,  _NONE), (_GONE, _N, _I), "a move within the node"),
-        _Row((_M,     _NONE,  _NONE), _STAY, "the event is late: M has brought the instance here"),
-        _Row((_HELD,  _ANY,   _HELD), _STAY, "the instance is leaving already"),
-        _Row((_NONE,  _ANY,   _ANY),  _STAY),
+        _Row((_M,     _NONE,  _NONE), STAY, "the event is late: M has brought the instance here"),
+        _Row((_HELD,  _ANY,   _HELD), STAY, "the instance is leaving already"),
+        _Row((_NONE,  _ANY,   _ANY),  STAY),
     ),
     Action.FINISH_MOVE: (
         _Row((_NONE,  _M,     _ANY),  (_N, _GONE, _O), "the instance has landed", states=True),
         _Row((_HELD,  _M,     _ANY),  (_N, _GONE, _I), "a move within the node has landed", states=True),
         _Row((_NONE,  _NONE | _OTHER, _ANY),   (_ARRIVED, _N, _O), "no claim of M is here"),
-        _Row((_M,     _NONE | _OTHER, _ANY),   _STAY, "M has landed already", states=True),
-        _Row((_OTHER, _NONE | _OTHER, _HELD),  _STAY, "the landing is late", states=True),
+        _Row((_M,     _NONE | _OTHER, _ANY),   STAY, "M has landed already", states=True),
+        _Row((_OTHER, _NONE | _OTHER, _HELD),  STAY, "the landing is late", states=True),
         _Row((_OTHER, _NONE | _OTHER, _NONE),  (_RESIZED, _N, _O), "the instance was seen before it landed"),
         _Row((_NONE,  _DEVICES, _ANY),  (_ARRIVED, _GONE, _O), "devices came first", devices=True),
         _Row((_M,     _DEVICES, _ANY),  (_I, _GONE, _O), "devices came first", states=True, devices=True),
@@ -132,8 +133,8 @@ TABLE: dict[Action, tuple[Transition, ...]] = {
         _Row((_ANY,   _M,     _ANY),  (_N, _GONE, _GONE), "confirmed where M was still on its way"),
         _Row((_ANY,   _NOT_M, _HELD), (_I, _N, _GONE), "confirmed"),
         _Row((_OTHER, _NOT_M, _NONE), (_GONE, _N, _O), "the instance has left without a start_move"),
-        _Row((_M,     _NOT_M, _NONE), _STAY, "a repeat: M has brought the instance here"),
-        _Row((_NONE,  _NOT_M, _NONE), _STAY),
+        _Row((_M,     _NOT_M, _NONE), STAY, "a repeat: M has brought the instance here"),
+        _Row((_NONE,  _NOT_M, _NONE), STAY),
     ),
     Action.DROP_MOVE_CLAIM_AT_DEST: (
         _Row((_HELD,  _M,     _ANY),  (_I, _GONE, _O), "reverted before it landed"),
@@ -142,14 +143,14 @@ TABLE: dict[Action, tuple[Transition, ...]] = {
         _Row((_M,     _NONE,  _HELD), (_O, _GONE, _GONE), "reverted within the node"),
         _Row((_M,     _NONE,  _NONE), (_GONE, _GONE, _GONE), "reverted"),
         _Row((_NONE,  _NONE,  _HELD), (_O, _GONE, _GONE), "reverted within the node"),
-        _Row((_OTHER, _NONE,  _ANY),  _STAY, "M has not brought the instance here"),
-        _Row((_ANY,   _OTHER | _DEVICES, _ANY), _STAY, "another move is on its way to here"),
-        _Row((_NONE,  _NONE,  _NONE), _STAY),
+        _Row((_OTHER, _NONE,  _ANY),  STAY, "M has not brought the instance here"),
+        _Row((_ANY,   _OTHER | _DEVICES, _ANY), STAY, "another move is on its way to here"),
+        _Row((_NONE,  _NONE,  _NONE), STAY),
     ),
     Action.FINISH_REVERT_MOVE: (
         _Row((_NONE,  _NOT_M, _NONE), (_RETURNED, _N, _O), "no claim is here"),
         _Row((_NONE,  _M,     _NONE), (_RETURNED, _GONE, _O), "no claim of its own is here"),
-        _Row((_HELD,  _NOT_M, _NONE), _STAY, "the instance is back already", states=True),
+        _Row((_HELD,  _NOT_M, _NONE), STAY, "the instance is back already", states=True),
         _Row((_HELD,  _M,     _NONE), (_I, _GONE, _O), "reverted before start_move", states=True),
         _Row((_NONE | _M, _NOT_M, _HELD), (_O, _N, _GONE), "the instance is back", states=True),
         _Row((_NONE | _M, _M,     _HELD), (_O, _GONE, _GONE), "the instance is back", states=True),
@@ -157,8 +158,8 @@ TABLE: dict[Action, tuple[Transition, ...]] = {
         _Row((_OTHER, _M,     _HELD), (_I, _GONE, _GONE), "the instance is back already", states=True),
     ),
     Action.UPDATE_USAGE: (
-        _Row((_HELD,  _ANY,   _ANY),  _STAY, states=True),
-        _Row((_NONE,  _ANY,   _ANY),  _STAY),
+        _Row((_HELD,  _ANY,   _ANY),  STAY, states=True),
+        _Row((_NONE,  _ANY,   _ANY),  STAY),
     ),
     Action.REMOVE: (
         _Row((_ANY,   _ANY,   _ANY),  (_GONE, _GONE, _GONE), "deleted, or shelved and offloaded"),
@@ -169,10 +170,10 @@ TABLE: dict[Action, tuple[Transition, ...]] = {
         _Row((_NONE,  _NONE,  _ANY),  (_I, _CLAIMED, _O), "devices alone, for a move that is to come"),
     ),
     Action.ALLOCATE_PCI_DEVICES: (
-        _Row((_ANY,   _ANY,   _ANY),  _STAY),
+        _Row((_ANY,   _ANY,   _ANY),  STAY),
     ),
     Action.UNCLAIM_PCI_DEVICES: (
-        _Row((_ANY,   _NONE | _M | _OTHER, _ANY), _STAY),
+        _Row((_ANY,   _NONE | _M | _OTHER, _ANY), STAY),
         _Row((_ANY,   _DEVICES, _ANY), (_I, _GONE, _O), "devices alone go with the last of them"),
     ),
 }
