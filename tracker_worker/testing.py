@@ -81,7 +81,7 @@ class TrackerWorkerFixture(fixtures.Fixture):
         super().__init__()
         self._conf = conf
         self._settings = settings or TrackerSettings()
-        self._heard: queue.Queue[Json] = queue.Queue()
+        self._received: queue.Queue[Json] = queue.Queue()
         self._notifications: list[Json] = []
 
     def _setUp(self) -> None:
@@ -119,8 +119,8 @@ class TrackerWorkerFixture(fixtures.Fixture):
         deadline = time.monotonic() + timeout
         for partition in range(self.partitions):
             self._ping(partition, timeout)
-        while not self._has_heard_all():
-            self._hear(deadline, f"Not all notifications came in {timeout} s")
+        while not self._has_received_all():
+            self._receive(deadline, f"Not all notifications came in {timeout} s")
 
     @property
     def dead_letters(self) -> list[Json]:
@@ -147,7 +147,7 @@ class TrackerWorkerFixture(fixtures.Fixture):
         """
         with suppress(queue.Empty):
             while True:
-                self._notifications.append(self._heard.get_nowait())
+                self._notifications.append(self._received.get_nowait())
         return list(self._notifications)
 
     def wait_for_notifications(
@@ -162,25 +162,27 @@ class TrackerWorkerFixture(fixtures.Fixture):
             found = [each for each in self.notifications if _is_of(each, event_type, node)]
             if len(found) >= count:
                 return found
-            self._hear(deadline, f"{len(found)} of {count} {event_type} came in {timeout} s")
+            self._receive(deadline, f"{len(found)} of {count} {event_type} came in {timeout} s")
 
     def _listen(self, transport: Any) -> None:
         target = oslo_messaging.Target(exchange=self.exchange, topic=NOTIFICATION_TOPIC)
-        listener = oslo_messaging.get_notification_listener(transport, [target], [_Endpoint(self._heard.put)])
+        listener = oslo_messaging.get_notification_listener(
+            transport, [target], [_Endpoint(self._received.put)]
+        )
         process_on_listener_thread(listener)  # In order, and without the pool, which is slow to shut down.
         self.addCleanup(listener.wait)
         self.addCleanup(listener.stop)
         listener.start()
 
-    def _hear(self, deadline: float, otherwise: str) -> None:
+    def _receive(self, deadline: float, otherwise: str) -> None:
         """Wait for the next notification. Raises TimeoutError, with what came before, at the deadline."""
         try:
-            self._notifications.append(self._heard.get(timeout=max(deadline - time.monotonic(), 0)))
+            self._notifications.append(self._received.get(timeout=max(deadline - time.monotonic(), 0)))
         except queue.Empty:
             came = [each["event_type"] for each in self._notifications]
             raise TimeoutError(f"{otherwise}; all that came: {came}") from None
 
-    def _has_heard_all(self) -> bool:
+    def _has_received_all(self) -> bool:
         """Tell whether all notifications that are committed have come."""
         with self._engine.connect() as connection:
             waiting = set(connection.scalars(sa.select(OUTBOX.c.message_id)))
@@ -213,8 +215,8 @@ class TrackerWorkerFixture(fixtures.Fixture):
 class _Endpoint:
     """Hears notifications; its methods are oslo.messaging's. The listener's thread."""
 
-    def __init__(self, hear: Callable[[Json], None]) -> None:
-        self._hear = hear
+    def __init__(self, receive: Callable[[Json], None]) -> None:
+        self._receive = receive
 
     def info(self, *message: Any) -> None:
         self._take("INFO", *message)
@@ -225,7 +227,7 @@ class _Endpoint:
     def _take(
         self, priority: str, _context: Json, publisher_id: str, event_type: str, payload: Json, metadata: Json
     ) -> None:
-        self._hear(
+        self._receive(
             {
                 "event_type": event_type,
                 "priority": priority,

@@ -89,7 +89,7 @@ def notification(number: int, body: bytes = b"{}") -> OutboxRow:
 
 
 def work(**parts: object) -> Transaction:
-    empty = {"nodes": [], "receipts": [], "dead_letters": [], "notifications": [], "settled_attempts": []}
+    empty = {"nodes": [], "receipts": [], "dead_letters": [], "notifications": [], "finished_attempts": []}
     return Transaction(**(empty | {"unchanged": {}} | parts))
 
 

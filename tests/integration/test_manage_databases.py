@@ -17,7 +17,7 @@ from tests.integration.stock import RPC
 from tests.integration.test_interop_notifications import REPORT
 from tracker_worker.cmd.manage import dead_letter_replay
 from tracker_worker.core.envelope import encode
-from tracker_worker.core.urls import shown_url
+from tracker_worker.core.urls import printable_url
 from tracker_worker.db import dead_letter_queries, revisions
 from tracker_worker.db.dead_letter_queries import Wanted
 from tracker_worker.db.engine import create_engine
@@ -131,7 +131,7 @@ def test_schema_and_purge(bench, manage):
     head = revisions.head()
     version = manage.json("db", "version")
     url = bench.engine.url.render_as_string(hide_password=False)
-    assert version == {"connection": shown_url(url), "database": head, "code": head}
+    assert version == {"connection": printable_url(url), "database": head, "code": head}
     assert manage.json("db", "sync")["before"] == head
     bench.send(command("build_failed"))
     nothing = {"receipts": 0, "dead_letters": 0, "nodes": 0, "attempts": 0, "days": 7}
@@ -154,7 +154,7 @@ def test_casts_through_rabbitmq_reach_mariadb(mariadb, vhost_url, tmp_path, caps
     )
     assert manage.check()[1]["Database schema"][0] != 0
     synced = manage.json("db", "sync")
-    assert synced.pop("connection").partition("://")[2] == shown_url(url).partition("://")[2]
+    assert synced.pop("connection").partition("://")[2] == printable_url(url).partition("://")[2]
     assert synced == {"before": None, "database": revisions.head(), "code": revisions.head()}
     assert manage.run("queues", "declare") == 0
     assert manage.check()[1]["Database schema"] == (0, None)

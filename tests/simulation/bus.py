@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from tests.simulation.faults import Violation
-from tracker_worker.bus.rabbit.frames import BodyFilter, Fate
+from tracker_worker.bus.rabbit.frames import BodyAction, BodyFilter
 
 PREFETCH = 8
 
@@ -131,7 +131,7 @@ class Connection:
         if frame is not None:
             channel, message = frame
             assert channel.callback is not None
-            if self.bodies.admit(channel.channel_id, len(message.body)) is Fate.TAKE:
+            if self.bodies.admit(channel.channel_id, len(message.body)) is BodyAction.TAKE:
                 channel.callback(message)
         if not self.open and not self._frames:
             raise ConnectionResetError("the broker has closed the connection")

@@ -157,15 +157,15 @@ class Link:
             f"{self._exchange}.{server_of(n)}" for n in (0, self._partitions - 1, self._partitions)
         )
         ours = f"this client has partitions = {self._partitions}"
-        mend = "give TrackerAPI and all workers ([bus] partitions) the same number"
+        way_out = "give TrackerAPI and all workers ([bus] partitions) the same number"
         if _exists(connection, beyond):
             raise WrongPartition(
-                f"There is a queue {beyond}, but {ours}: {mend}. If a larger number left the queue behind, "
-                f"delete it: rabbitmqctl delete_queue -p {connection.virtual_host} {beyond}"
+                f"There is a queue {beyond}, but {ours}: {way_out}. If a larger number left the queue "
+                f"behind, delete it: rabbitmqctl delete_queue -p {connection.virtual_host} {beyond}"
             )
         if not _exists(connection, last):
             if last != first and _exists(connection, first):
-                raise WrongPartition(f"There is a queue {first} and no queue {last}, but {ours}: {mend}")
+                raise WrongPartition(f"There is a queue {first} and no queue {last}, but {ours}: {way_out}")
             raise NoWorker(
                 f"There is no queue {last} of exchange {self._exchange}: "
                 "start a worker with the client's exchange and partitions ([bus])"

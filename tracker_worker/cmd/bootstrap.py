@@ -25,9 +25,9 @@ from tracker_worker.core.urls import (
     URLRefused,
     check_transport_url,
     check_url,
+    printable_url,
     redacted,
     secrets_of,
-    shown_url,
 )
 from tracker_worker.db import fitness, store
 from tracker_worker.db.engine import create_engine, engine_options, sync_schema
@@ -78,7 +78,7 @@ def transports(conf: cfg.ConfigOpts, url: str | None = None) -> tuple[Any, Any]:
     own = url_of(conf, NOTIFICATIONS, "transport_url", check_transport_url)
     for name, given in ((option, where), (f"[{NOTIFICATIONS}] transport_url", own or None)):
         if given is not None and _scheme(given) in _NOT_RABBIT:
-            raise ValueError(f"{name} = {shown_url(given)} cannot be used: {_NOT_RABBIT[_scheme(given)]}")
+            raise ValueError(f"{name} = {printable_url(given)} cannot be used: {_NOT_RABBIT[_scheme(given)]}")
     with _named_transport(option, where):
         rpc = oslo_messaging.get_rpc_transport(conf, allowed_remote_exmods=EXMODS)
     with _named_transport(f"[{NOTIFICATIONS}] transport_url" if own else option, own or where):
@@ -95,7 +95,7 @@ def _scheme(url: str) -> str:
 @contextmanager
 def _named_transport(option: str, url: str) -> Iterator[None]:
     """Convert oslo.messaging's errors about a URL to ValueError, because their text quotes the URL."""
-    where = f"{option} = {shown_url(url)} cannot be used"
+    where = f"{option} = {printable_url(url)} cannot be used"
     try:
         yield
     except oslo_messaging.DriverLoadFailure as error:
@@ -186,7 +186,9 @@ def database_text(conf: cfg.ConfigOpts, error: BaseException) -> str:
     """Return which database cannot be used, its driver's error and advice, in one line without a password."""
     url = conf.database.connection
     where = (
-        f"[database] connection = {shown_url(url)}" if url else f"[DEFAULT] state_path = {conf.state_path}"
+        f"[database] connection = {printable_url(url)}"
+        if url
+        else f"[DEFAULT] state_path = {conf.state_path}"
     )
     return _unusable(where, error, secrets_of(url) | _secrets_of_parameters(conf))
 
@@ -240,7 +242,7 @@ def empty_engine(url: str) -> sa.Engine:
         with engine.connect() as connection:
             names = store.names(connection)
     except DATABASE_ERRORS as error:
-        raise ValueError(_unusable(f"--database {shown_url(url)}", error, secrets_of(url))) from error
+        raise ValueError(_unusable(f"--database {printable_url(url)}", error, secrets_of(url))) from error
     if names:
         raise ValueError(f"the database has nodes ({len(names)}): name an empty one")
     return engine

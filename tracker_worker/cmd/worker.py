@@ -17,7 +17,7 @@ from tracker_worker.cmd.failures import CommandFailed, exit_code_of, reading_opt
 from tracker_worker.cmd.reload import reload_options
 from tracker_worker.cmd.signals import FAILED, Signals
 from tracker_worker.core.error_text import error_text
-from tracker_worker.core.urls import shown_url
+from tracker_worker.core.urls import printable_url
 from tracker_worker.worker.service import Worker
 from tracker_worker.worker.settings import WorkerSettings
 
@@ -63,9 +63,11 @@ def _run(conf: cfg.ConfigOpts, arguments: list[str], signals: Signals) -> int:
     if engine is None:
         LOG.info("Stopped before the database was reached")
         return 0
-    database = shown_url(engine.url.render_as_string(hide_password=False))
+    database = printable_url(engine.url.render_as_string(hide_password=False))
     broker = (
-        settings.broker.name if settings.broker else f"{shown_url(conf.transport_url)} (this process only)"
+        settings.broker.name
+        if settings.broker
+        else f"{printable_url(conf.transport_url)} (this process only)"
     )
     LOG.info("Database %s, commands from %s", database, broker)
     return _serve(signals, settings, engine, rpc, notifications)

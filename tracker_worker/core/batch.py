@@ -106,7 +106,7 @@ class Batch:
         self._receipts: dict[str, Receipt] = {}
         self._letters: list[DeadLetter] = []
         self._notifications: list[tuple[str | None, Notification]] = []
-        self._settled: list[str] = []
+        self._finished: list[str] = []
         self._unchanged: dict[str, Token] = {}
         self._views: dict[tuple[str, int], dict[str, Any]] = {}
         self._answers: list[tuple[Delivery, Answer]] = []
@@ -115,7 +115,7 @@ class Batch:
         """Apply one event."""
         known = self._known.get(event.event_id) or self._receipts.get(event.event_id)
         if event.delivery.redelivered:
-            self._settled.append(attempts_key(event.delivery))
+            self._finished.append(attempts_key(event.delivery))
         if event.is_ping:
             self._answers.append((event.delivery, PONG))
         elif event.is_question:
@@ -146,7 +146,7 @@ class Batch:
             receipts=list(self._receipts.values()),
             dead_letters=self._letters,
             notifications=self._outbox_rows() if self._context.notify else [],
-            settled_attempts=self._settled,
+            finished_attempts=self._finished,
             unchanged={name: token for name, token in self._unchanged.items() if name not in names},
         )
 

@@ -101,7 +101,7 @@ class Transaction(Struct, frozen=True):
     receipts: list[Receipt]
     dead_letters: list[DeadLetter]
     notifications: list[OutboxRow]
-    settled_attempts: list[str]
+    finished_attempts: list[str]
     unchanged: Mapping[str, Token]
 
 

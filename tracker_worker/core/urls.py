@@ -109,7 +109,7 @@ def _check_address(option: str, address: str) -> None:
     raise URLRefused(f"{option}: {wrong}; in a user name or a password write {ESCAPES}")
 
 
-def shown_url(url: str) -> str:
+def printable_url(url: str) -> str:
     """Return what may be shown of a URL: scheme, hosts, ports and path. Any text may be given."""
     try:
         parts = _parts("", url)
@@ -140,7 +140,7 @@ def secrets_of(*urls: str | None) -> frozenset[str]:
 
 
 def _hidden(url: str) -> Iterator[str]:
-    shown = shown_url(url)
+    shown = printable_url(url)
     if shown == UNREADABLE:
         yield url.partition("://")[2] or url
         return

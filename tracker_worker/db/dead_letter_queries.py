@@ -70,7 +70,7 @@ class LetterGroup(Struct, frozen=True):
     newest: datetime
 
 
-class SettledEvent(Struct, frozen=True):
+class AppliedEvent(Struct, frozen=True):
     """The fields of an event's receipt that a replay needs."""
 
     event_id: str
@@ -79,14 +79,14 @@ class SettledEvent(Struct, frozen=True):
     outcome: str
 
 
-class Aftermath(Struct, frozen=True):
+class LetterHistory(Struct, frozen=True):
     """What has happened to the events and nodes of some letters since.
 
     `replays`: the settled replays of each letter, in order; `receipts`: the events that still have receipts;
     `sequences`: the current sequence of each node; `lowest`: the sequence of each node's oldest receipt.
     """
 
-    replays: dict[str, list[SettledEvent]]
+    replays: dict[str, list[AppliedEvent]]
     receipts: set[str]
     sequences: dict[str, int]
     lowest: dict[str, int]
@@ -212,14 +212,14 @@ def _pages(
         behind = [key[0] >= last[0], sa.tuple_(*key) > sa.tuple_(*last)]
 
 
-def aftermath(connection: sa.Connection, letters: Collection[StoredLetter]) -> Aftermath:
+def letter_history(connection: sa.Connection, letters: Collection[StoredLetter]) -> LetterHistory:
     """Return what has happened to the events and nodes of some letters: four statements."""
     ids = [replay_id(letter.id, n) for letter in letters for n in range(1, _MOST_REPLAYS + 1)]
-    replays: dict[str, list[SettledEvent]] = {letter.id: [] for letter in letters}
+    replays: dict[str, list[AppliedEvent]] = {letter.id: [] for letter in letters}
     for row in connection.execute(_REPLAYS, as_ids(ids)):
-        replays[replayed_letter(row.event_id) or ""].append(SettledEvent(**row._mapping))
+        replays[replayed_letter(row.event_id) or ""].append(AppliedEvent(**row._mapping))
     names = {letter.node for letter in letters if letter.node is not None}
-    return Aftermath(
+    return LetterHistory(
         replays={
             letter_id: sorted(events, key=lambda event: event.sequence or 0)
             for letter_id, events in replays.items()
@@ -232,7 +232,7 @@ def aftermath(connection: sa.Connection, letters: Collection[StoredLetter]) -> A
 
 def later_events(
     connection: sa.Connection, letter: StoredLetter, instance_uuid: str | None
-) -> list[SettledEvent]:
+) -> list[AppliedEvent]:
     """Return the events since the letter that changed its instance on its node, oldest first, 1000 at most.
 
     Without an instance, return the events that changed the node. Replays of older letters are left out: an
@@ -247,7 +247,7 @@ def later_events(
     )
     if instance_uuid is not None:
         query = query.where(RECEIPTS.c.instance_uuid == instance_uuid)
-    events = [SettledEvent(**row._mapping) for row in connection.execute(query)]
+    events = [AppliedEvent(**row._mapping) for row in connection.execute(query)]
     origins = {event.event_id: replayed_letter(event.event_id) for event in events}
     letters = find(connection, {origin for origin in origins.values() if origin})
     older = {one.id for one in letters.values() if one.place <= letter.place}

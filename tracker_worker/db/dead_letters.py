@@ -24,7 +24,7 @@ from tracker_worker.db.clock import UtcNow
 from tracker_worker.db.tables import DEAD_LETTERS
 
 _ADD = bulk.insert(DEAD_LETTERS, DeadLetter.__struct_fields__)
-_SETTLE = bulk.update_ids(DEAD_LETTERS.c.id, state=sa.literal(REPLAYED), settled_at=UtcNow())
+_MARK_REPLAYED = bulk.update_ids(DEAD_LETTERS.c.id, state=sa.literal(REPLAYED), settled_at=UtcNow())
 _DISCARD = (
     sa.update(DEAD_LETTERS)
     .where(DEAD_LETTERS.c.id.in_(sa.bindparam("letters", expanding=True)), DEAD_LETTERS.c.state == PARKED)
@@ -47,7 +47,7 @@ def add(connection: sa.Connection, letters: Iterable[DeadLetter]) -> None:
     _ADD.execute(connection, rows)
 
 
-def settle(connection: sa.Connection, receipts: Iterable[Receipt]) -> None:
+def mark_replayed(connection: sa.Connection, receipts: Iterable[Receipt]) -> None:
     """Set the letters whose replays are among the receipts of a batch to `replayed`: one statement, or none.
 
     Call it in the transaction that inserts the receipts, so that a letter is `replayed` if and only if its
@@ -55,7 +55,7 @@ def settle(connection: sa.Connection, receipts: Iterable[Receipt]) -> None:
     """
     replays = [letter for receipt in receipts if (letter := replayed_letter(receipt.event_id))]
     if replays:
-        _SETTLE.execute(connection, replays)
+        _MARK_REPLAYED.execute(connection, replays)
 
 
 def discard(connection: sa.Connection, letter_ids: Collection[str]) -> int:

@@ -26,7 +26,7 @@ from tenacity import (
 from tenacity.stop import stop_never
 
 from tracker_worker.core.error_text import error_text
-from tracker_worker.core.urls import secrets_of, shown_url
+from tracker_worker.core.urls import printable_url, secrets_of
 from tracker_worker.db import sessions
 from tracker_worker.db.back_off import retrying_with_back_off
 from tracker_worker.db.errors import DATABASE_ERRORS
@@ -109,7 +109,7 @@ def _refuse_parameters(dialect: Any) -> None:
 def _wait_for(
     engine: sa.Engine, max_retries: int, retry_interval: float, text_of: Callable[[BaseException], str]
 ) -> None:
-    where = shown_url(engine.url.render_as_string(hide_password=False))
+    where = printable_url(engine.url.render_as_string(hide_password=False))
 
     def log(state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
@@ -153,13 +153,13 @@ def sync_schema(engine: sa.Engine, revision: str = "head") -> None:
 
 def _sync_mariadb(url: sa.URL, revision: str) -> None:
     """Migrate under a lock of the session: the first change of a table ends a transaction and its locks."""
-    patient = create_engine(url.update_query_dict({"read_timeout": str(2 * MIGRATION_TIMEOUT)}))
+    migrating = create_engine(url.update_query_dict({"read_timeout": str(2 * MIGRATION_TIMEOUT)}))
     lock = sa.func.concat("tracker-worker.", sa.func.md5(sa.func.database()))
     try:
-        with patient.begin() as connection:
+        with migrating.begin() as connection:
             sessions.lift_limits(connection, MIGRATION_TIMEOUT)
             if not connection.scalar(sa.select(sa.func.get_lock(lock, MIGRATION_TIMEOUT))):
                 raise TimeoutError("another process has been migrating the schema for too long")
             command.upgrade(alembic_config(connection), revision)
     finally:
-        patient.dispose()  # And the lock with the session.
+        migrating.dispose()  # And the lock with the session.

@@ -22,7 +22,7 @@ from tracker_worker.db.tables import ATTEMPTS, DEAD_LETTERS, NODES, RECEIPTS, TO
 
 ROWS_AT_ONCE = 500
 NAMES_AT_ONCE = 200
-_LOOKED_AT = 50
+_EXAMINED = 50
 """The number of receipts in which MariaDB looks for the next names."""
 
 _BY_NODE = "FORCE INDEX (ix_receipts_node_sequence_recorded_at)"
@@ -118,7 +118,7 @@ NAMELESS = ByTime(
     RECEIPTS.c.node.is_(None), _UNSEQUENCED,
     prefix=(RECEIPTS.c.node, RECEIPTS.c.sequence),
 )  # fmt: skip
-SETTLED_LETTERS = ByTime(
+CLOSED_LETTERS = ByTime(
     DEAD_LETTERS.c.id, DEAD_LETTERS.c.settled_at, "FORCE INDEX (ix_dead_letters_settled_at)"
 )
 ATTEMPTS_BY_TIME = ByTime(ATTEMPTS.c.event_id, ATTEMPTS.c.counted_at, "FORCE INDEX (ix_attempts_counted_at)")
@@ -149,7 +149,7 @@ def _first_names() -> sa.Select[Any]:
         sa.select(RECEIPTS.c.node)
         .where(RECEIPTS.c.node > sa.bindparam("after"))
         .order_by(RECEIPTS.c.node)
-        .limit(_LOOKED_AT)
+        .limit(_EXAMINED)
         .with_hint(RECEIPTS, _BY_NODE, "mysql")
         .subquery("some")
     )

@@ -113,7 +113,7 @@ def set_up(engine: sa.Engine) -> None:
     else:
         # Must run before SQLAlchemy reads the isolation level, to which it resets connections.
         sa.event.listen(engine, "connect", _set_mariadb_session, insert=True)
-        sa.event.listen(engine, "first_connect", _look_whether_mariadb_is_durable)
+        sa.event.listen(engine, "first_connect", _check_mariadb_durability)
 
 
 def lift_limits(connection: sa.Connection, seconds: int) -> None:
@@ -239,7 +239,7 @@ def limits_to_set(found: Mapping[str, str], limits: Mapping[str, int]) -> dict[s
     }
 
 
-def _look_whether_mariadb_is_durable(connection: Any, _record: object) -> None:
+def _check_mariadb_durability(connection: Any, _record: object) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT @@innodb_flush_log_at_trx_commit")
         (flushes,) = cursor.fetchone()

@@ -80,10 +80,10 @@ class UnitOfWork:
             store.swap(connection, transaction.nodes)
             if transaction.receipts:
                 receipts.add(connection, transaction.receipts)
-                dead_letters.settle(connection, transaction.receipts)
+                dead_letters.mark_replayed(connection, transaction.receipts)
             store.save(connection, transaction.nodes)
-            if transaction.settled_attempts:
-                attempts.forget(connection, transaction.settled_attempts)
+            if transaction.finished_attempts:
+                attempts.forget(connection, transaction.finished_attempts)
             if transaction.dead_letters:
                 dead_letters.add(connection, transaction.dead_letters)
             if transaction.unchanged:

@@ -97,18 +97,18 @@ def _same(held: Claim, wanted: Claim, command: AnyClaim) -> bool:
 def _test(
     node: Node, held: Claim | None, wanted: Claim, command: AnyClaim, settings: TrackerSettings
 ) -> ClaimResult:
-    """Test a claim against a node without the one that it replaces; what is plugged into that one stays."""
+    """Test a claim against a node without the one that it replaces; what is attached into that one stays."""
     used = node.used.minus(held.amounts) if held is not None else node.used
     requested = requested_amounts(flavor_of(command), wanted.volume_backed)
     reasons = list(shortages(node, used, wanted.amounts, requested, command.limits, settings.capacity_check))
     others = [claim for claim in node.held() if claim is not held]
-    plugged: tuple[HeldDevice, ...] = ()
+    attached: tuple[HeldDevice, ...] = ()
     if held is not None:
-        plugged = _attached(held, wanted, command)
-        others.append(replace(held, numa_topology=None, pci_devices=plugged))
-    requests = unmet(wanted.pci_requests, plugged)
+        attached = _attached(held, wanted, command)
+        others.append(replace(held, numa_topology=None, pci_devices=attached))
+    requests = unmet(wanted.pci_requests, attached)
     if wanted.numa_request is None and not requests:
-        claim = replace(wanted, pci_devices=plugged)
+        claim = replace(wanted, pci_devices=attached)
         return ClaimResult(None, "; ".join(reasons)) if reasons else ClaimResult(claim)
     room = _Room(node, others, settings)
     topology = room.topology_for(wanted.numa_request, requests, command.limits or Limits())
@@ -125,7 +125,7 @@ def _test(
         devices = ()
     if reasons or devices is None:
         return ClaimResult(None, "; ".join(reasons))
-    devices, assigned = (*plugged, *devices), topology is not None
+    devices, assigned = (*attached, *devices), topology is not None
     return ClaimResult(replace(wanted, numa_topology=topology, pci_devices=devices, assigned=assigned))
 
 

@@ -53,7 +53,7 @@ from tracker_worker.domain.node import (
 )
 from tracker_worker.domain.objects import Origin
 from tracker_worker.domain.origins import (
-    MOST_TOUCHED,
+    MAX_ORIGINS,
     AuditSeen,
     OriginEvicted,
     OriginRecorded,
@@ -153,7 +153,7 @@ def decide(
 
 def _touch(node: Node, uuid: str, origin: Origin) -> tuple[Mark, ...]:
     """Return the marks of an event that touches an instance; without room the oldest touches are given up."""
-    above = 0 if uuid in node.touched else len(node.touched) - MOST_TOUCHED + 1
+    above = 0 if uuid in node.touched else len(node.touched) - MAX_ORIGINS + 1
     return (*map(OriginEvicted, islice(node.touched, max(above, 0))), OriginRecorded(uuid, origin))
 
 

@@ -35,7 +35,7 @@ def bool_from_string(value: object) -> bool | None:
     return _BOOLEANS.get(str(value).strip().lower())
 
 
-def shown(text: str) -> str:
+def truncated(text: str) -> str:
     """Return a text as a reason quotes it: printable, and cut when it is longer than any valid value."""
     printable = "".join(char if char.isprintable() else "?" for char in text[:_SHOWN])
     return printable if len(text) <= _SHOWN else f"{printable}..."

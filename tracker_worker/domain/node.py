@@ -324,12 +324,12 @@ def sum_fault(node: Node) -> str | None:
     if node.claimed == right:
         return None
     return (
-        f"at sequence {node.sequence} its row says that {shown(node.claimed)} are claimed, "
-        f"its claims add up to {shown(right)}"
+        f"at sequence {node.sequence} its row says that {amounts_text(node.claimed)} are claimed, "
+        f"its claims add up to {amounts_text(right)}"
     )
 
 
-def shown(amounts: Amounts) -> str:
+def amounts_text(amounts: Amounts) -> str:
     """Return amounts as people read them."""
     return f"{amounts.vcpus} vcpus, {amounts.memory_mb} MB of memory and {amounts.disk_mb} MB of disk"
 

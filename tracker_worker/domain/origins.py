@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from tracker_worker.domain.objects import Origin
 
-MOST_TOUCHED = 1000
+MAX_ORIGINS = 1000
 """Of a node, how many instances are remembered with the event that touched them last."""
 MOST_SOURCES = 8
 """Of a node, how many client processes are remembered with their audits."""

@@ -12,7 +12,7 @@ from tracker_worker.core.error_text import error_text
 from tracker_worker.core.held import HeldEvents
 from tracker_worker.db.store import NodesBroken
 from tracker_worker.db.unit_of_work import UnitOfWork
-from tracker_worker.domain.node import rebuilt, shown
+from tracker_worker.domain.node import amounts_text, rebuilt
 from tracker_worker.exceptions import NodeBroken
 from tracker_worker.worker.answers import send_answer
 from tracker_worker.worker.node_cache import NodeCache, sum_faults
@@ -144,5 +144,5 @@ class BrokenNodes:
         self._unit_of_work.commit(batch.transaction())
         self._activity.progressed()
         self._committed((name,))
-        before, after = shown(node.used), shown(rebuilt(node).used)
+        before, after = amounts_text(node.used), amounts_text(rebuilt(node).used)
         LOG.warning("Node %s is rebuilt from its claims: %s used, it was %s", name, after, before)

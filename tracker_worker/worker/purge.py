@@ -109,7 +109,7 @@ class _Run:
             )
         cutoff = self._now - timedelta(days=self._settings.dead_letter_days)
         self.purged.dead_letters = self._remove_older(
-            retention.SETTLED_LETTERS, cutoff, retention.remove_letters
+            retention.CLOSED_LETTERS, cutoff, retention.remove_letters
         )
 
     def _purge_name(self, ages: Ages) -> None:

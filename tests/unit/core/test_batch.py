@@ -159,7 +159,7 @@ def test_event_that_raises_is_parked_and_changes_nothing(monkeypatch: pytest.Mon
 def test_redelivered_event_settles_its_attempts() -> None:
     first = claim("a", redelivered=True)
     transaction, _ = applied(a_batch(a_node()), first, claim("b", "i-2"))
-    assert transaction.settled_attempts == [attempts_key(first)]
+    assert transaction.finished_attempts == [attempts_key(first)]
 
 
 def test_get_node_is_answered_with_the_state_of_the_batch_and_checked_against_the_database() -> None:

@@ -9,9 +9,9 @@ from tracker_worker.core.urls import (
     URLRefused,
     check_transport_url,
     check_url,
+    printable_url,
     redacted,
     secrets_of,
-    shown_url,
 )
 
 TRANSPORT_URLS = [
@@ -43,13 +43,13 @@ URLS = [
 @pytest.mark.parametrize("url", TRANSPORT_URLS)
 def test_transport_url_that_is_unambiguous_passes(url):
     check_transport_url("[DEFAULT] transport_url", url)
-    assert shown_url(url) != UNREADABLE
+    assert printable_url(url) != UNREADABLE
 
 
 @pytest.mark.parametrize("url", URLS)
 def test_url_that_is_unambiguous_passes(url):
     check_url("[database] connection", url)
-    assert shown_url(url) != UNREADABLE
+    assert printable_url(url) != UNREADABLE
 
 
 @pytest.mark.parametrize(
@@ -115,8 +115,8 @@ def test_url_that_is_ambiguous_is_refused_by_its_rule(url, rule):
         ("SECRET", UNREADABLE),
     ],
 )
-def test_shown_url_has_scheme_host_port_and_path_only(url, shown):
-    assert shown_url(url) == shown
+def test_printable_url_has_scheme_host_port_and_path_only(url, shown):
+    assert printable_url(url) == shown
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ from tracker_worker.domain.decide import AS_OF_TOO_OLD, STALE_AUDIT
 from tracker_worker.domain.node import evolve
 from tracker_worker.domain.objects import Origin
 from tracker_worker.domain.origins import (
+    MAX_ORIGINS,
     MOST_SOURCES,
-    MOST_TOUCHED,
     AuditSeen,
     OriginEvicted,
     OriginRecorded,
@@ -110,13 +110,13 @@ def touching(number, uuid, source=ME):
 @pytest.fixture(scope="module")
 def crowded():
     """A node that remembers as many instances as it can: i-1 was touched first."""
-    marks = [OriginRecorded(f"i-{n}", Origin(ME, n)) for n in range(1, MOST_TOUCHED + 1)]
+    marks = [OriginRecorded(f"i-{n}", Origin(ME, n)) for n in range(1, MAX_ORIGINS + 1)]
     return evolve(a_node(a_claim()), marks)
 
 
 def test_touched_instances_are_bounded_and_the_one_touched_longest_ago_goes(crowded):
     node = after(crowded, touching(5001, "one-more"))
-    assert len(node.touched) == MOST_TOUCHED
+    assert len(node.touched) == MAX_ORIGINS
     assert "i-1" not in node.touched
     assert node.sources == {ME: Source(evicted=1)}
 
@@ -130,7 +130,7 @@ def test_instance_that_is_touched_again_is_not_the_oldest_any_more(crowded):
 def test_node_of_an_older_version_with_more_than_that_is_cut_by_its_next_event(crowded):
     marks = [OriginRecorded(f"x-{n}", Origin(ME, 3000 + n)) for n in range(200)]
     node = after(evolve(crowded, marks), touching(5001, "one-more"))
-    assert len(node.touched) == MOST_TOUCHED
+    assert len(node.touched) == MAX_ORIGINS
     assert node.sources == {ME: Source(evicted=201)}
 
 
@@ -146,7 +146,7 @@ def test_audit_that_knows_what_was_given_up_corrects_the_rest(crowded):
     node = after(crowded, touching(5001, "a"), touching(5002, "b"))
     audited, decision = decided(node, audit_at(5003, [], as_of=2))
     assert (decision.outcome, claims_of(audited)) == ("applied", {})
-    assert set(audited.touched) == {f"i-{n}" for n in range(3, MOST_TOUCHED + 1)} | {"a", "b"}
+    assert set(audited.touched) == {f"i-{n}" for n in range(3, MAX_ORIGINS + 1)} | {"a", "b"}
 
 
 def test_report_in_an_audit_that_knows_too_little_counts(crowded):

@@ -13,7 +13,7 @@ from msgspec import Struct
 from tracker_worker.bus.rabbit.replies import Heartbeat, Reply, heartbeat_for
 from tracker_worker.core.delivery import Delivery
 
-LOOK_SECONDS = 0.5
+CHECK_SECONDS = 0.5
 """Between looks at the calls that wait. A call that is answered before one is never looked into."""
 
 
@@ -30,17 +30,17 @@ class _Call(Struct):
 class CallMonitor:
     """The unanswered calls of one connection. Belongs to the consumer's thread. Times are monotonic seconds.
 
-    `look_at` is when `due` wants to be asked next: never while no call waits.
+    `next_check` is when `due` wants to be asked next: never while no call waits.
     """
 
     def __init__(self) -> None:
         self._calls: dict[Delivery, _Call] = {}
-        self.look_at = math.inf
+        self.next_check = math.inf
 
     def begin(self, delivery: Delivery, timeout: float, now: float) -> None:
         """Note a call that its caller gives up after `timeout` seconds."""
         self._calls[delivery] = _Call(now + timeout, now)
-        self.look_at = min(self.look_at, now + LOOK_SECONDS)
+        self.next_check = min(self.next_check, now + CHECK_SECONDS)
 
     def end(self, delivery: Delivery) -> None:
         """Note that a delivery, call or not, is answered: it gets no heartbeat any more."""
@@ -62,4 +62,4 @@ class CallMonitor:
             else:
                 call.due_at = now + call.heartbeat.interval
                 yield call.heartbeat.reply
-        self.look_at = now + LOOK_SECONDS if self._calls else math.inf
+        self.next_check = now + CHECK_SECONDS if self._calls else math.inf

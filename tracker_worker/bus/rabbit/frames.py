@@ -26,7 +26,7 @@ Frame = tuple[int, int, bytes]
 """Its kind, the number of its channel, its payload."""
 
 
-class Fate(Enum):
+class BodyAction(Enum):
     """What becomes of a delivery."""
 
     TAKE = auto()
@@ -52,7 +52,7 @@ class BodyFilter:
     """
 
     def __init__(self) -> None:
-        self.admit: Callable[[int, int], Fate] = lambda _channel, _size: Fate.TAKE
+        self.admit: Callable[[int, int], BodyAction] = lambda _channel, _size: BodyAction.TAKE
         self.digest: BodyDigest | None = None
 
     def handler(self, connection: amqp.Connection, callback: Callable[..., Any]) -> Callable[[Frame], Any]:
@@ -98,12 +98,12 @@ class _FrameHandler:
         if method is None:
             return self._hand_on(header)
         (size,) = unpack_from(">Q", payload, _SIZE_AT)
-        fate = self._bodies.admit(channel, size)
-        if fate is Fate.TAKE:
+        action = self._bodies.admit(channel, size)
+        if action is BodyAction.TAKE:
             self._hand_on(method)
             return self._hand_on(header)
         frames: list[Frame] = []
-        if fate is Fate.DIGEST:
+        if action is BodyAction.DIGEST:
             empty = payload[:_SIZE_AT] + bytes(8) + payload[_HEADER_BYTES:]
             frames = [method, (_HEADER, channel, empty)]
         self._left_out[channel] = _LeftOut(frames, size, size, hashlib.sha256())

@@ -133,15 +133,15 @@ def _mismatch(error: amqp.PreconditionFailed, topology: Topology, queue: str, vh
     said = str(error.reply_text).removeprefix("PRECONDITION_FAILED - ")
     if "for exchange" in said:
         thing = f"exchange '{topology.exchange}'"
-        mend = (
+        way_out = (
             "set [oslo_messaging_rabbit] amqp_durable_queues or rabbit_quorum_queue in every client, unset "
             f"amqp_auto_delete, stop them and delete it: rabbitmqadmin --vhost={vhost} delete exchange "
             f"name={topology.exchange}"
         )
     else:
         thing = f"queue '{queue}'"
-        mend = (
+        way_out = (
             "give all workers the same [oslo_messaging_rabbit] rabbit_quorum_queue; to change it stop them, "
             f"let the queue run empty and delete it: rabbitmqctl delete_queue -p {vhost} {queue}"
         )
-    return f"{thing} was declared otherwise ({said}): {mend}"
+    return f"{thing} was declared otherwise ({said}): {way_out}"

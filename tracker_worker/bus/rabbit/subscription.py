@@ -18,7 +18,7 @@ from msgspec import Struct
 from tracker_worker.bus.rabbit.call_monitor import CallMonitor
 from tracker_worker.bus.rabbit.channel import Channel, RabbitDelivery
 from tracker_worker.bus.rabbit.connection import close_connection
-from tracker_worker.bus.rabbit.frames import BodyFilter, Fate
+from tracker_worker.bus.rabbit.frames import BodyAction, BodyFilter
 from tracker_worker.bus.rabbit.queues import Topology
 from tracker_worker.bus.rabbit.replies import Replies, is_call
 from tracker_worker.bus.rabbit.socket_io import read_waiting, waiting
@@ -149,7 +149,7 @@ class Subscription:
         self._begin_releases()
         self._acknowledge()
         self._end_releases()
-        if (now := self._monotonic()) >= self._calls.look_at:
+        if (now := self._monotonic()) >= self._calls.next_check:
             for heartbeat in self._calls.due(now):
                 self._replies.send_heartbeat(heartbeat)
         if self._tight and not self._stopping.is_set():
@@ -162,7 +162,7 @@ class Subscription:
                 self._consume(set(range(self._topology.partitions)) - self._settings.first)
 
     def _seconds_to_wait(self) -> float:
-        due_at = min(self._calls.look_at, self._standby_at or math.inf)
+        due_at = min(self._calls.next_check, self._standby_at or math.inf)
         return min(max(due_at - self._monotonic(), 0.0), TURN_SECONDS)
 
     def _consume(self, partitions: Iterable[int]) -> None:
@@ -250,18 +250,18 @@ class Subscription:
             case _:
                 return self._topology.partition(partition)
 
-    def _admit(self, channel_id: int, size: int) -> Fate:
+    def _admit(self, channel_id: int, size: int) -> BodyAction:
         """Decide whether a delivery is taken, before its body is read."""
         channel = self._channels.get(channel_id)
         # A connection, or a channel, that is being closed is read to its end.
         if channel is None or self._stopping.is_set():
-            return Fate.SKIP
+            return BodyAction.SKIP
         # What is too large is parked by its digest alone.
         digest = size > MAX_BODY_BYTES
         if not channel.window.admit(0 if digest else size):
             self._tight = True
-            return Fate.SKIP
-        return Fate.DIGEST if digest else Fate.TAKE
+            return BodyAction.SKIP
+        return BodyAction.DIGEST if digest else BodyAction.TAKE
 
     def _deliver(self, channel: Channel, message: Any) -> None:
         if self._stopping.is_set():

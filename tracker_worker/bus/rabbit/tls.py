@@ -78,7 +78,7 @@ def explained(error: Exception, hostname: str, port: int, *, tls: bool) -> Excep
             f"port {port} does not speak TLS: name RabbitMQ's TLS port (5671) in transport_url, or unset "
             f"{_GROUP} ssl"
         )
-    if not tls and _is_cut_off(error) and _speaks_tls(hostname, port):
+    if not tls and _is_cut_off(error) and _accepts_tls(hostname, port):
         return ConnectionError(f"port {port} speaks TLS ({error}): set {_GROUP} ssl = true")
     return error
 
@@ -89,7 +89,7 @@ def _is_cut_off(error: Exception) -> bool:
     return isinstance(error, OSError) and not isinstance(error, before)
 
 
-def _speaks_tls(hostname: str, port: int) -> bool:
+def _accepts_tls(hostname: str, port: int) -> bool:
     try:
         ssl.get_server_certificate((hostname, port), timeout=_SECONDS)
     except ssl.SSLError as error:

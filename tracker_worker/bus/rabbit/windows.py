@@ -48,7 +48,7 @@ class Window:
         self._refused: int | None = None
         self._seen = 0
         self._seen_bytes = 0
-        self._roomy = False
+        self._has_room_again = False
 
     def admit(self, size: int) -> bool:
         """Take in a message, or refuse it and all that follow it."""
@@ -59,7 +59,7 @@ class Window:
         self._messages += 1
         self._held += size
         self._budget.used += size
-        self._look_back(size)
+        self._record_size(size)
         return True
 
     def release(self, size: int) -> None:
@@ -118,7 +118,7 @@ class Window:
 
     def may_widen(self) -> bool:
         """Tell whether a narrow window is empty, and a full one of the last messages would have fitted."""
-        return self.narrow and self._roomy and not self._messages
+        return self.narrow and self._has_room_again and not self._messages
 
     def _fits(self, size: int) -> bool:
         """Tell whether a message may be taken in. One that is larger than a bound may when it is alone."""
@@ -126,9 +126,9 @@ class Window:
         own = limit is None or not self._held or self._held + size <= limit
         return own and (not self._budget.used or self._budget.used + size <= self._budget.limit)
 
-    def _look_back(self, size: int) -> None:
+    def _record_size(self, size: int) -> None:
         self._seen += 1
         self._seen_bytes += size
         if self._seen >= self._full.prefetch:
-            self._roomy = self._seen_bytes <= self._budget.share
+            self._has_room_again = self._seen_bytes <= self._budget.share
             self._seen = self._seen_bytes = 0

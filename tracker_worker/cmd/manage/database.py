@@ -12,7 +12,7 @@ from tracker_worker.cmd import bootstrap
 from tracker_worker.cmd.failures import CommandFailed
 from tracker_worker.cmd.manage.formatting import print_fields, print_json
 from tracker_worker.cmd.manage.session import database_of, engine_at_head, reporting_database_errors
-from tracker_worker.core.urls import shown_url
+from tracker_worker.core.urls import printable_url
 from tracker_worker.db import revisions
 from tracker_worker.worker.configuration import retention_of
 from tracker_worker.worker.purge import Purge
@@ -70,7 +70,7 @@ def purge(conf: cfg.ConfigOpts, args: Any) -> int:
 
 def _where(engine: sa.Engine) -> str:
     """Return the URL without its secrets, for the user to check that it is the intended database."""
-    return shown_url(engine.url.render_as_string(hide_password=False))
+    return printable_url(engine.url.render_as_string(hide_password=False))
 
 
 def _show(args: Any, fields: dict[str, Any]) -> int:

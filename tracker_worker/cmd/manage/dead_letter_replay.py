@@ -18,7 +18,7 @@ from tracker_worker.cmd.manage.selection import as_of_now, bulk_summary, selecti
 from tracker_worker.cmd.manage.session import broker_of, engine_at_head, snapshot_of
 from tracker_worker.core.records import DISCARDED, REPLAYED, replay_id
 from tracker_worker.db import dead_letter_queries
-from tracker_worker.db.dead_letter_queries import Aftermath, StoredLetter, Wanted
+from tracker_worker.db.dead_letter_queries import LetterHistory, StoredLetter, Wanted
 from tracker_worker.domain.commands import (
     METHOD_OF,
     METHODS,
@@ -191,7 +191,7 @@ def examine_each(
 
     Runs a constant number of statements, and two for each letter whose node has later events.
     """
-    known = dead_letter_queries.aftermath(connection, letters)
+    known = dead_letter_queries.letter_history(connection, letters)
     examined: list[Replay | NotReplayable] = []
     for letter in sorted(letters, key=lambda letter: (letter.node or "", letter.place)):
         try:
@@ -201,7 +201,9 @@ def examine_each(
     return examined
 
 
-def _replay_of(connection: sa.Connection, letter: StoredLetter, known: Aftermath, *, force: bool) -> Replay:
+def _replay_of(
+    connection: sa.Connection, letter: StoredLetter, known: LetterHistory, *, force: bool
+) -> Replay:
     """Return the replay of a letter.
 
     The number in its event id is incremented only after a worker has applied or parked the former replay:
@@ -258,7 +260,7 @@ def _orphaned_claim(command: AnyCommand) -> list[str]:
     ]
 
 
-def _purged_receipts(letter: StoredLetter, known: Aftermath, command: AnyCommand) -> list[str]:
+def _purged_receipts(letter: StoredLetter, known: LetterHistory, command: AnyCommand) -> list[str]:
     """Return the objection if the receipts do not show whether later events have changed the node."""
     if not known.has_receipt(letter):
         what = "its receipt has been purged, and those of later events may have been"
@@ -272,7 +274,7 @@ def _purged_receipts(letter: StoredLetter, known: Aftermath, command: AnyCommand
 
 
 def _later_events(
-    connection: sa.Connection, letter: StoredLetter, known: Aftermath, command: AnyCommand
+    connection: sa.Connection, letter: StoredLetter, known: LetterHistory, command: AnyCommand
 ) -> list[str]:
     """Return the objection that later events have changed the instance or the node."""
     if known.sequences.get(command.node, 0) == letter.sequence:

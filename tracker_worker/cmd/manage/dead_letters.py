@@ -21,7 +21,7 @@ from tracker_worker.cmd.manage.selection import as_of_now, bulk_summary, filters
 from tracker_worker.cmd.manage.session import engine_at_head, snapshot
 from tracker_worker.core.records import DISCARDED, PARKED, REPLAYED
 from tracker_worker.db import dead_letter_queries, dead_letters
-from tracker_worker.db.dead_letter_queries import LetterGroup, SettledEvent, Wanted
+from tracker_worker.db.dead_letter_queries import AppliedEvent, LetterGroup, Wanted
 
 ALL_STATES = "all"
 STATES = (PARKED, REPLAYED, DISCARDED, ALL_STATES)
@@ -64,7 +64,7 @@ def show(conf: cfg.ConfigOpts, args: Any) -> int:
         letter = dead_letter_queries.find(connection, [args.id]).get(args.id)
         if letter is None:
             raise CommandFailed(absent(args.id))
-        replays = dead_letter_queries.aftermath(connection, [letter]).replays[letter.id]
+        replays = dead_letter_queries.letter_history(connection, [letter]).replays[letter.id]
     fields = msgspec.structs.asdict(letter)
     fields["body"] = msgspec.json.decode(letter.body)
     if args.format == "json":
@@ -73,7 +73,7 @@ def show(conf: cfg.ConfigOpts, args: Any) -> int:
     body = fields.pop("body")
     print_fields(fields, "Dead letter")
     if replays:
-        print_rows(SettledEvent.__struct_fields__, map(msgspec.structs.astuple, replays), "Replays")
+        print_rows(AppliedEvent.__struct_fields__, map(msgspec.structs.astuple, replays), "Replays")
     print_fields({"body": json_text(body)})
     return 0
 

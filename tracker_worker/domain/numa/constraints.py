@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from itertools import takewhile
 
 from tracker_worker.domain.errors import RequestRefused
-from tracker_worker.domain.extra_specs import shown
+from tracker_worker.domain.extra_specs import truncated
 from tracker_worker.domain.fields import PciNumaPolicy
 from tracker_worker.domain.flavors import Flavor
 from tracker_worker.domain.numa.extra_specs import asked, cpu_numbers, guest_cpus
@@ -120,11 +120,11 @@ def _size_of(text: str) -> int:
     try:
         return page_size_kb(text)
     except ValueError:
-        raise RequestRefused(f"Invalid memory page size '{shown(text)}'") from None
+        raise RequestRefused(f"Invalid memory page size '{truncated(text)}'") from None
 
 
 def _page_size_forbidden(size: str, against: str) -> RequestRefused:
-    return RequestRefused(f"Page size {shown(size)} forbidden against '{shown(against)}'")
+    return RequestRefused(f"Page size {truncated(size)} forbidden against '{truncated(against)}'")
 
 
 def _asks_persistent_memory(flavor: Flavor) -> bool:
@@ -179,7 +179,7 @@ def _listed_cpus(flavor: Flavor, specs: Sequence[str]) -> list[frozenset[int]]:
             raise RequestRefused(f"CPU number {cpu} is assigned to two nodes")
         left.remove(cpu)
     if left:
-        numbers = shown(", ".join(map(str, sorted(left))))
+        numbers = truncated(", ".join(map(str, sorted(left))))
         raise RequestRefused(f"CPU number {{{numbers}}} is not assigned to any node")
     return cells
 
@@ -202,4 +202,4 @@ def _overridden(name: str) -> RequestRefused:
 
 
 def _bad_property(name: str, value: str, which: str) -> str:
-    return f"The property '{name}' cannot be '{shown(value)}'. It must be a number {which}"
+    return f"The property '{name}' cannot be '{truncated(value)}'. It must be a number {which}"

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from tracker_worker.domain.errors import RequestRefused
-from tracker_worker.domain.extra_specs import bool_from_string, shown
+from tracker_worker.domain.extra_specs import bool_from_string, truncated
 from tracker_worker.domain.flavors import Flavor
 
 CPU_NUMBER_END = 65_536
@@ -33,7 +33,7 @@ def one_of(text: str | None, choices: type[Choice], what: str) -> Choice | None:
     except ValueError:
         available = tuple(choice.value for choice in choices)
         raise RequestRefused(
-            f"{what} is invalid, given: '{shown(text)}', available: '{available}'."
+            f"{what} is invalid, given: '{truncated(text)}', available: '{available}'."
         ) from None
 
 
@@ -122,7 +122,7 @@ def _bits(rule: str, text: str, kind: str) -> int:
     ends = text.split("-", 1)
     first, last = _number(ends[0]), _number(ends[-1])
     if first is None or last is None or first > last:
-        raise RequestRefused(f"Invalid {kind if len(ends) == 1 else 'range'} expression {shown(rule)!r}")
+        raise RequestRefused(f"Invalid {kind if len(ends) == 1 else 'range'} expression {truncated(rule)!r}")
     return ((1 << (last - first + 1)) - 1) << first
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 from tracker_worker.domain.errors import RequestRefused
-from tracker_worker.domain.extra_specs import bool_from_string, shown
+from tracker_worker.domain.extra_specs import bool_from_string, truncated
 from tracker_worker.domain.flavors import Flavor
 from tracker_worker.domain.numa.extra_specs import asked, one_of
 
@@ -65,7 +65,7 @@ def _refuse_encryption(flavor: Flavor, image_properties: Mapping[str, str]) -> N
     machine = image_properties.get("hw_machine_type")
     if machine is not None and _MACHINE not in machine:
         raise RequestRefused(
-            f"Machine type '{shown(machine)}' is not compatible with the image: {_MACHINE} type is required "
+            f"Machine type '{truncated(machine)}' is not compatible with the image: {_MACHINE} type is required "
             f"for {model} to work"
         )
     if model in _STATELESS and not _boolean(image_properties.get("hw_firmware_stateless")):
@@ -79,9 +79,9 @@ def _model(flavor: Flavor, image_properties: Mapping[str, str]) -> _Model:
     of_flavor, of_image = asked(flavor, image_properties, "mem_encryption_model")
     if of_flavor is not None and of_image is not None and of_flavor != of_image:
         raise RequestRefused(
-            f"The flavor has hw:mem_encryption_model extra spec explicitly set to {shown(of_flavor)}, "
+            f"The flavor has hw:mem_encryption_model extra spec explicitly set to {truncated(of_flavor)}, "
             "conflicting with the image which has hw_mem_encryption_model property explicitly set to "
-            f"{shown(of_image)}"
+            f"{truncated(of_image)}"
         )
     return one_of(of_flavor or of_image, _Model, "Memory encryption model requested") or _Model.AMD_SEV
 

@@ -13,7 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from tracker_worker.domain.errors import RequestRefused
-from tracker_worker.domain.extra_specs import PCI_ALIAS, bool_from_string, shown
+from tracker_worker.domain.extra_specs import PCI_ALIAS, bool_from_string, truncated
 from tracker_worker.domain.fields import Label, Name, PciDeviceType, PciNumaPolicy, RequestSource
 from tracker_worker.domain.objects import PciDevice, PciRequest, Scalar
 from tracker_worker.domain.pci.pools import REMOTE_MANAGED
@@ -80,7 +80,7 @@ def parse_device_specs(texts: Iterable[str]) -> tuple[DeviceSpec, ...]:
             entries = decoded if isinstance(decoded, list) else [decoded]
             specs += [_device_spec(_object(entry)) for entry in entries]
         except ValueError as error:
-            raise ValueError(f"[pci] device_spec {_shown(text)}: {error}") from error
+            raise ValueError(f"[pci] device_spec {_quoted(text)}: {error}") from error
     return tuple(specs)
 
 
@@ -114,7 +114,7 @@ def parse_aliases(texts: Iterable[str]) -> dict[str, Alias]:
             known = aliases.get(alias.name)
             aliases[alias.name] = alias if known is None else _both(known, alias)
         except ValueError as error:
-            raise ValueError(f"[pci] alias {_shown(text)}: {error}") from error
+            raise ValueError(f"[pci] alias {_quoted(text)}: {error}") from error
     return aliases
 
 
@@ -142,7 +142,7 @@ def pci_numa_policy(text: str | None) -> PciNumaPolicy | None:
     try:
         return PciNumaPolicy(text)
     except ValueError:
-        raise RequestRefused(f"Invalid PCI NUMA affinity configured: {shown(text)}") from None
+        raise RequestRefused(f"Invalid PCI NUMA affinity configured: {truncated(text)}") from None
 
 
 def _json(text: str) -> Any:
@@ -158,7 +158,7 @@ def _object(entry: Any) -> dict[str, Any]:
     return entry
 
 
-def _shown(text: str) -> str:
+def _quoted(text: str) -> str:
     return repr(text if len(text) <= 100 else f"{text[:97]}...")
 
 
@@ -181,16 +181,16 @@ def _labelled(what: str, text: str) -> str:
 def _boolean(key: str, text: str) -> str:
     value = bool_from_string(text)
     if value is None:
-        raise ValueError(f"{key} {_shown(text)} must be true or false")
+        raise ValueError(f"{key} {_quoted(text)} must be true or false")
     return str(value).lower()
 
 
 def _hexadecimal(what: str, text: str, digits: int, maximum: int) -> str:
     if _HEXADECIMAL.fullmatch(text) is None:
-        raise ValueError(f"{what} {_shown(text)} is neither hexadecimal nor {ANY}")
+        raise ValueError(f"{what} {_quoted(text)} is neither hexadecimal nor {ANY}")
     number = int(text, 16)
     if number > maximum:
-        raise ValueError(f"{what} {_shown(text)} is above {maximum:x}")
+        raise ValueError(f"{what} {_quoted(text)} is above {maximum:x}")
     return f"{number:0{digits}x}"
 
 
@@ -242,7 +242,7 @@ def _glob(text: str) -> Expressions:
     places, _, function = text.partition(".")
     left = places.split(":")
     if len(left) > 3:
-        raise ValueError(f"address {_shown(text)} must be domain:bus:slot.function")
+        raise ValueError(f"address {_quoted(text)} must be domain:bus:slot.function")
     domain, bus, slot = [""] * (3 - len(left)) + left
     return (
         _exactly("domain", domain), _exactly("bus", bus), _exactly("slot", slot),
@@ -258,13 +258,13 @@ def _exactly(part: str, text: str) -> str:
 def _expressions(value: dict[str, Any]) -> Expressions:
     for part, expression in value.items():
         if part not in _PARTS:
-            raise ValueError(f"address has no {_shown(part)}, only {', '.join(_PARTS)}")
+            raise ValueError(f"address has no {_quoted(part)}, only {', '.join(_PARTS)}")
         if not isinstance(expression, str):
             raise ValueError(f"{part} of address must be text, a regular expression in quotes")
         try:
             re.compile(expression)
         except (re.error, OverflowError, RecursionError) as error:
-            raise ValueError(f"{part} {_shown(expression)} is no regular expression: {error}") from error
+            raise ValueError(f"{part} {_quoted(expression)} is no regular expression: {error}") from error
     domain, bus, slot, function = (value.get(part, _ANYTHING) for part in _PARTS)
     return (domain, bus, slot, function)
 
@@ -317,12 +317,12 @@ def _has_serial_number(device: PciDevice) -> bool:
 def _alias(entry: dict[str, Any]) -> Alias:
     for key, value in entry.items():
         if key not in _ALIAS_KEYS:
-            raise ValueError(f"unknown key {_shown(key)}: there are {', '.join(_ALIAS_KEYS)}")
+            raise ValueError(f"unknown key {_quoted(key)}: there are {', '.join(_ALIAS_KEYS)}")
         if not isinstance(value, str):
             raise ValueError(f"{key} must be text, in quotes")
         choices = _ALIAS_CHOICES.get(key)
         if choices and value not in choices:
-            raise ValueError(f"{key} {_shown(value)} must be {' or '.join(choices)}")
+            raise ValueError(f"{key} {_quoted(value)} must be {' or '.join(choices)}")
     spec = _alias_spec(entry)
     if not ({"vendor_id", "product_id"} <= spec.keys() or "resource_class" in spec):
         raise ValueError("needs vendor_id and product_id, or resource_class")
@@ -335,7 +335,7 @@ def _alias_spec(entry: dict[str, str]) -> dict[str, Scalar | list[Scalar]]:
     for key in ("vendor_id", "product_id"):
         if key in entry:
             if _ALIAS_ID.fullmatch(entry[key]) is None:
-                raise ValueError(f"{key} {_shown(entry[key])} must be four hexadecimal digits")
+                raise ValueError(f"{key} {_quoted(entry[key])} must be four hexadecimal digits")
             spec[key] = entry[key].lower()
     if "device_type" in entry:
         spec["dev_type"] = entry["device_type"]
@@ -356,7 +356,7 @@ def _request(asked: str, aliases: Mapping[str, Alias], policy: PciNumaPolicy | N
     name, _, count = (text.strip() for text in asked.partition(":"))
     if not name or _COUNT.fullmatch(count) is None or int(count) > MAX_DEVICES:
         raise RequestRefused(
-            f"{PCI_ALIAS} {_shown(asked)} is not NAME:COUNT with a count from 0 to {MAX_DEVICES}"
+            f"{PCI_ALIAS} {_quoted(asked)} is not NAME:COUNT with a count from 0 to {MAX_DEVICES}"
         )
     if name not in aliases:
         raise RequestRefused(f"PCI alias {name[:100]} is not defined")

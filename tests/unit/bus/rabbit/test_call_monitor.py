@@ -6,7 +6,7 @@ import math
 import pytest
 
 from tests.unit.bus.rabbit.calls import a_call, received
-from tracker_worker.bus.rabbit.call_monitor import LOOK_SECONDS, CallMonitor
+from tracker_worker.bus.rabbit.call_monitor import CHECK_SECONDS, CallMonitor
 
 
 class Delivered:
@@ -19,11 +19,11 @@ class Delivered:
         self.live = True
 
 
-def heard(monitor, until, step=LOOK_SECONDS):
+def heard(monitor, until, step=CHECK_SECONDS):
     """Ask as the consumer does, and return (second, caller) of each heartbeat."""
     beats, now = [], 0.0
     while now <= until:
-        if now >= monitor.look_at:
+        if now >= monitor.next_check:
             beats += [(now, received(reply)["_msg_id"]) for reply in monitor.due(now)]
         now += step
     return beats
@@ -35,9 +35,9 @@ def monitor() -> CallMonitor:
 
 
 def test_monitor_without_calls_never_wants_to_look(monitor):
-    assert monitor.look_at == math.inf
+    assert monitor.next_check == math.inf
     assert list(monitor.due(1.0)) == []
-    assert monitor.look_at == math.inf
+    assert monitor.next_check == math.inf
 
 
 def test_unanswered_call_gets_a_heartbeat_at_the_first_look_and_then_at_half_its_timeout(monitor):
@@ -50,13 +50,13 @@ def test_heartbeats_end_with_the_answer(monitor):
     monitor.begin(call, 60, 0.0)
     assert len(heard(monitor, 1.5)) == 2
     monitor.end(call)
-    assert (heard(monitor, 60), monitor.look_at) == ([], math.inf)
+    assert (heard(monitor, 60), monitor.next_check) == ([], math.inf)
 
 
 def test_heartbeats_end_when_the_caller_has_given_up(monitor):
     monitor.begin(Delivered(timeout=2), 3.0, 0.0)
     assert [second for second, _ in heard(monitor, 60)] == [0.5, 1.5, 2.5]
-    assert monitor.look_at == math.inf
+    assert monitor.next_check == math.inf
 
 
 def test_call_that_the_broker_hands_out_again_gets_no_heartbeat(monitor):
@@ -64,7 +64,7 @@ def test_call_that_the_broker_hands_out_again_gets_no_heartbeat(monitor):
     monitor.begin(call, 60, 0.0)
     assert len(heard(monitor, 0.5)) == 1
     call.live = False
-    assert (heard(monitor, 60), monitor.look_at) == ([], math.inf)
+    assert (heard(monitor, 60), monitor.next_check) == ([], math.inf)
 
 
 def test_caller_that_does_not_ask_gets_no_heartbeat(monitor):
@@ -78,9 +78,9 @@ def test_call_that_is_answered_before_a_look_is_never_looked_into(monitor, monke
     call = Delivered()
     monitor.begin(call, 60, 0.0)
     monitor.end(call)
-    assert list(monitor.due(LOOK_SECONDS)) == []
+    assert list(monitor.due(CHECK_SECONDS)) == []
 
 
 def test_answer_of_what_is_no_call_is_nothing_to_the_monitor(monitor):
     monitor.end(Delivered())
-    assert monitor.look_at == math.inf
+    assert monitor.next_check == math.inf

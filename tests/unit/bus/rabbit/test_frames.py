@@ -9,7 +9,7 @@ import pytest
 from amqp import spec
 from amqp.serialization import dumps
 
-from tracker_worker.bus.rabbit.frames import BodyFilter, Fate
+from tracker_worker.bus.rabbit.frames import BodyAction, BodyFilter
 from tracker_worker.core.delivery import BodyDigest
 
 METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
@@ -36,7 +36,7 @@ class Receiver:
 
     def _admit(self, channel, size):
         self.asked.append((channel, size))
-        return self.fates.get(channel, Fate.TAKE)
+        return self.fates.get(channel, BodyAction.TAKE)
 
     def _receive(self, channel, method, _arguments, content):
         body = None if content is None else bytes(content.body or b"")
@@ -70,15 +70,15 @@ def test_empty_message_is_taken(receiver):
 
 
 def test_skipped_message_is_not_handed_on_and_the_next_one_is(receiver):
-    receiver.fates[1] = Fate.SKIP
+    receiver.fates[1] = BodyAction.SKIP
     assert not any(receiver.feed(*message(b"abcdef", parts=3), *message(b"")))
-    receiver.fates[1] = Fate.TAKE
+    receiver.fates[1] = BodyAction.TAKE
     receiver.feed(*message(b"next"))
     assert receiver.received == [(1, spec.Basic.Deliver, b"next", None)]
 
 
 def test_digest_of_a_body_comes_with_an_empty_message(receiver):
-    receiver.fates[1] = Fate.DIGEST
+    receiver.fates[1] = BodyAction.DIGEST
     body = bytes(range(256)) * 10
     receiver.feed(*message(body, parts=4, headers={"a": 1}))
     digest = BodyDigest(2560, hashlib.sha256(body).hexdigest())
@@ -89,7 +89,7 @@ def test_digest_of_a_body_comes_with_an_empty_message(receiver):
 
 
 def test_messages_of_several_channels_may_be_interleaved(receiver):
-    receiver.fates = {1: Fate.SKIP, 2: Fate.DIGEST}
+    receiver.fates = {1: BodyAction.SKIP, 2: BodyAction.DIGEST}
     all_frames = [message(b"abcdef", channel, parts=2) for channel in (1, 2, 3)]
     for frames in zip(*all_frames, strict=True):
         receiver.feed(*frames)
@@ -97,14 +97,14 @@ def test_messages_of_several_channels_may_be_interleaved(receiver):
 
 
 def test_only_deliveries_are_asked_about(receiver):
-    receiver.fates[1] = Fate.SKIP
+    receiver.fates[1] = BodyAction.SKIP
     receiver.feed(*message(b"got", method=spec.Basic.GetOk), *message(b"returned", method=spec.Basic.Return))
     assert [body for _, _, body, _ in receiver.received] == [b"got", b"returned"]
     assert receiver.asked == []
 
 
 def test_every_frame_counts_as_a_sign_of_life(receiver):
-    receiver.fates[1] = Fate.SKIP
+    receiver.fates[1] = BodyAction.SKIP
     for frame in message(b"abcdef", parts=3):
         before = receiver.bytes_recv
         receiver.feed(frame)
