@@ -298,11 +298,17 @@ def _notification(event_type: str, sample: Mapping[str, Any]) -> str:
     return section(
         event_type,
         f"notification-{event_type}",
-        literal(payload_schema(name)["description"]),
+        _meaning(payload_schema(name)["description"]),
         f"Priority {sample['priority']}. Payload ``{name}``, version {version}.",
         schema_table(payload_data(name)),
         f".. literalinclude:: /../notification_samples/{event_type}.json\n   :language: json",
     )
+
+
+def _meaning(description: str) -> str:
+    """Return a schema's description without the event types that it begins with."""
+    _, _, meaning = description.partition(": ")
+    return meaning[:1].upper() + meaning[1:]
 
 
 def payload_sections() -> str:
