@@ -128,15 +128,15 @@ class ErrorCode(StrEnum):
     """
     DATABASE_REJECTS = "database_rejects"
     """The connection is lost each time this event is written, though the database answers other statements;
-    or the event's rows exist although a query did not find them; or the database rejects the event's data
-    (PostgreSQL's SQLSTATE classes 22, 23, 54 and P0, and their equivalents). No other database error parks an
-    event.
+    or the event's rows exist although a query did not find them. An event whose data the database refuses is
+    parked as `internal_error`. No other database error parks an event.
 
     Way out: read the database's own log, then report a bug.
     """
     INTERNAL_ERROR = "internal_error"
-    """An exception was raised while the event was decoded or decided. The text has its type and the places in
-    the code, without any value.
+    """An exception was raised while the event was decoded or decided, or the database refused its data. The
+    text has the exception's type and the places in the code, without any value; the log has the database's
+    message.
 
     Way out: report the text as a bug. The next audit corrects the node.
     """
