@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The transition table as reStructuredText: a figure of lives, and one table for each command.
+"""The transition table as reStructuredText: a figure of scenarios, and one table for each command.
 
 Without Sphinx, so that the tests compare what is shown with what the rules decide.
 """
@@ -143,7 +143,7 @@ def _cells(first: str, *others: str) -> list[str]:
     return [f"   * - {first}", *(f"     - {text}".rstrip() for text in others)]
 
 
-class Life(NamedTuple):
+class Scenario(NamedTuple):
     """What happens to one instance on one node, command after command."""
 
     title: str
@@ -153,23 +153,25 @@ class Life(NamedTuple):
     """The claim of a move that is shown."""
 
 
-LIVES = (
-    Life("a boot, and the end", NOTHING, (Action.INSTANCE_CLAIM, Action.UPDATE_USAGE, Action.REMOVE)),
-    Life("a boot that fails", NOTHING, (Action.INSTANCE_CLAIM, Action.ABORT_INSTANCE_CLAIM)),
-    Life("a resize, at the source", RUNNING, (Action.START_MOVE, Action.DROP_MOVE_CLAIM_AT_SOURCE)),
-    Life("a resize, at the destination", NOTHING, (Action.MOVE_CLAIM, Action.FINISH_MOVE)),
-    Life("a resize that is reverted, at the source", RUNNING, (Action.START_MOVE, Action.FINISH_REVERT_MOVE)),
-    Life(
+SCENARIOS = (
+    Scenario("a boot, and the end", NOTHING, (Action.INSTANCE_CLAIM, Action.UPDATE_USAGE, Action.REMOVE)),
+    Scenario("a boot that fails", NOTHING, (Action.INSTANCE_CLAIM, Action.ABORT_INSTANCE_CLAIM)),
+    Scenario("a resize, at the source", RUNNING, (Action.START_MOVE, Action.DROP_MOVE_CLAIM_AT_SOURCE)),
+    Scenario("a resize, at the destination", NOTHING, (Action.MOVE_CLAIM, Action.FINISH_MOVE)),
+    Scenario(
+        "a resize that is reverted, at the source", RUNNING, (Action.START_MOVE, Action.FINISH_REVERT_MOVE)
+    ),
+    Scenario(
         "a resize that is reverted, at the destination",
         NOTHING,
         (Action.MOVE_CLAIM, Action.FINISH_MOVE, Action.DROP_MOVE_CLAIM_AT_DEST),
     ),
-    Life(
+    Scenario(
         "a resize within the node",
         RUNNING,
         (Action.MOVE_CLAIM, Action.START_MOVE, Action.FINISH_MOVE, Action.DROP_MOVE_CLAIM_AT_SOURCE),
     ),
-    Life(
+    Scenario(
         "a resize within the node that is reverted",
         RUNNING,
         (
@@ -180,14 +182,16 @@ LIVES = (
             Action.FINISH_REVERT_MOVE,
         ),
     ),
-    Life("a live migration or an evacuation, at the source", RUNNING, (Action.DROP_MOVE_CLAIM_AT_SOURCE,)),
-    Life(
+    Scenario(
+        "a live migration or an evacuation, at the source", RUNNING, (Action.DROP_MOVE_CLAIM_AT_SOURCE,)
+    ),
+    Scenario(
         "a live migration with devices, at the destination",
         NOTHING,
         (Action.MOVE_CLAIM, Action.CLAIM_PCI_DEVICES, Action.FINISH_MOVE),
         "live_migration_claim",
     ),
-    Life(
+    Scenario(
         "an evacuation to here that fails",
         NOTHING,
         (Action.MOVE_CLAIM, Action.DROP_MOVE_CLAIM),
@@ -204,21 +208,21 @@ def state_text(state: State) -> str:
     return " + ".join(held) or "nothing"
 
 
-def steps(life: Life) -> Iterator[tuple[Action, State]]:
-    """Yield the commands of a life, each with what is held after it."""
-    state = life.start
-    for action in life.actions:
+def steps(scenario: Scenario) -> Iterator[tuple[Action, State]]:
+    """Yield the commands of a scenario, each with what is held after it."""
+    state = scenario.start
+    for action in scenario.actions:
         state = state_after(action, state)
         yield action, state
 
 
 def figure() -> list[str]:
-    """Return the lines of the figure: each life from above to below."""
+    """Return the lines of the figure: each scenario from above to below."""
     lines = [".. code-block:: text", ""]
-    for life in LIVES:
-        lines += [f"   {life.title}", "", f"      {state_text(life.start)}"]
-        for action, state in steps(life):
-            lines.append(f"        |  {life.claim if action is Action.MOVE_CLAIM else action}")
+    for scenario in SCENARIOS:
+        lines += [f"   {scenario.title}", "", f"      {state_text(scenario.start)}"]
+        for action, state in steps(scenario):
+            lines.append(f"        |  {scenario.claim if action is Action.MOVE_CLAIM else action}")
             lines.append(f"      {state_text(state)}")
         lines.append("")
     return lines

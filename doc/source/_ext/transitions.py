@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Directives that show the transition table: `transitions` its rows, `lives` a figure of what they make."""
+"""Directives that show the transition table: `transitions` its rows, `scenarios` a figure of them."""
 
 from collections.abc import Callable
 from typing import ClassVar
@@ -30,7 +30,7 @@ class Transitions(_Shown):
     lines = transition_tables.tables
 
 
-class Lives(_Shown):
+class Scenarios(_Shown):
     """The figure."""
 
     lines = transition_tables.figure
@@ -39,5 +39,5 @@ class Lives(_Shown):
 def setup(app: Sphinx) -> dict[str, bool]:
     """Add the directives."""
     app.add_directive("transitions", Transitions)
-    app.add_directive("lives", Lives)
+    app.add_directive("scenarios", Scenarios)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -200,20 +200,20 @@ def test_page_has_each_row(action: Action) -> None:
     assert len(set(rows)) == len(rows), "two rows that read the same"
 
 
-def test_page_shows_the_tables_and_the_lives() -> None:
+def test_page_shows_the_tables_and_the_scenarios() -> None:
     lines = PAGE.read_text("utf-8").splitlines()
     assert ".. transitions::" in lines
-    assert ".. lives::" in lines
+    assert ".. scenarios::" in lines
 
 
-def test_lives_that_are_shown_are_lived_by_the_rules() -> None:
-    for life in SHOWN.LIVES:
-        node = node_in(life.start, MOVE, None)
-        for action, state in SHOWN.steps(life):
+def test_scenarios_that_are_shown_are_those_of_the_rules() -> None:
+    for scenario in SHOWN.SCENARIOS:
+        node = node_in(scenario.start, MOVE, None)
+        for action, state in SHOWN.steps(scenario):
             node, decision = decided(node, next(commands_of(action, MOVE)))
             assert decision.outcome in ("granted", "applied", "ignored")
-            assert state_of(held_by(node, INSTANCE), MOVE) == state, (life.title, action)
-    assert {action for life in SHOWN.LIVES for action in life.actions} >= {
+            assert state_of(held_by(node, INSTANCE), MOVE) == state, (scenario.title, action)
+    assert {action for scenario in SHOWN.SCENARIOS for action in scenario.actions} >= {
         Action.INSTANCE_CLAIM, Action.MOVE_CLAIM, Action.START_MOVE, Action.FINISH_MOVE, Action.REMOVE,
         Action.DROP_MOVE_CLAIM_AT_SOURCE, Action.DROP_MOVE_CLAIM_AT_DEST, Action.FINISH_REVERT_MOVE,
     }  # fmt: skip
