@@ -7,7 +7,7 @@ Connecting at the start (`db.engine`), the lanes' transactions (`worker.retries`
 import threading
 from collections.abc import Callable
 
-from tenacity import RetryCallState, Retrying, stop_any, stop_when_event_set, wait_exponential_jitter
+from tenacity import RetryCallState, Retrying, stop_any, stop_when_event_set, wait_exponential, wait_random
 from tenacity.nap import sleep_using_event
 from tenacity.retry import retry_base
 from tenacity.stop import stop_base, stop_never
@@ -27,9 +27,11 @@ def retrying_with_back_off(
     The pauses are equal where `initial` is `most`. Ends with the error met last, as soon as `abandoned` is
     set or `stop` says so. Runs on the caller's thread.
     """
+    # wait_exponential_jitter takes `multiplier` since tenacity 9.2 only, which deprecates `initial`.
+    pause = wait_exponential(multiplier=initial, max=most) + wait_random(0, initial)
     return Retrying(
         retry=retry,
-        wait=wait_exponential_jitter(multiplier=initial, max=most, jitter=initial),
+        wait=lambda state: min(pause(state), most),
         stop=stop_any(stop_when_event_set(abandoned), stop),
         sleep=sleep_using_event(abandoned),
         before_sleep=before_sleep,
