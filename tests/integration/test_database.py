@@ -255,6 +255,16 @@ def test_attempts_are_counted_and_forgotten(connection):
     assert attempts.find(connection, ["a", "b", "c"]) == {"c": one}
 
 
+@pytest.mark.parametrize(
+    ("before", "left"),
+    [(Attempts(1), {"a": Attempts(1), "b": Attempts(3)}), (Attempts(0), {"b": Attempts(3)})],
+)
+def test_attempt_that_is_taken_back_is_not_counted_unless_another_began_since(connection, before, left):
+    attempts.record(connection, {"a": Attempts(2), "b": Attempts(3)})
+    attempts.take_back(connection, ["a", "b", "absent"], Attempts(2), before)
+    assert attempts.find(connection, ["a", "b", "absent"]) == left
+
+
 def test_texts_compare_byte_for_byte_and_may_be_as_long_as_their_columns(connection):
     ids = ["a", "A", "ä", "a ", " a", "ａ", "\u0061\u0308", "🙂" * 64, "🙂" * 63]
     receipts.add(connection, [a_receipt(one, node=one, digest=f"digest of {len(one)}") for one in ids])
