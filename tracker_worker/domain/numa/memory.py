@@ -65,8 +65,8 @@ def _refuse_encryption(flavor: Flavor, image_properties: Mapping[str, str]) -> N
     machine = image_properties.get("hw_machine_type")
     if machine is not None and _MACHINE not in machine:
         raise RequestRefused(
-            f"Machine type '{truncated(machine)}' is not compatible with the image: {_MACHINE} type is required "
-            f"for {model} to work"
+            f"Machine type '{truncated(machine)}' is not compatible with the image: {_MACHINE} type is "
+            f"required for {model} to work"
         )
     if model in _STATELESS and not _boolean(image_properties.get("hw_firmware_stateless")):
         raise RequestRefused(
