@@ -22,7 +22,7 @@ from tracker_worker.core.envelope import encode
 
 SECONDS = 120
 """After so long a wait is given up: a busy machine needs a part of it."""
-ALARM, NO_ALARM = "0", "0.4"
+ALARM, NO_ALARM = 0, 0.4
 PARTITIONS = 2
 TOPOLOGY = Topology("tracker", PARTITIONS, quorum=False)
 EXCHANGE, TOPIC = "nova", "versioned_notifications"
@@ -51,11 +51,11 @@ def connected(url: str) -> Iterator[Connection]:
 @contextmanager
 def alarm(rabbitmq: RabbitMQ) -> Iterator[None]:
     """The broker takes nothing from publishers, as when its memory is full."""
-    rabbitmq.ctl("set_vm_memory_high_watermark", ALARM)
+    rabbitmq.limit_memory(ALARM)
     try:
         yield
     finally:
-        rabbitmq.ctl("set_vm_memory_high_watermark", NO_ALARM)
+        rabbitmq.limit_memory(NO_ALARM)
 
 
 def publish(

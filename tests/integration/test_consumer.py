@@ -249,13 +249,13 @@ def test_a_broker_short_of_memory_still_gets_acknowledgements(start, declared_cl
     one = start(prefetch=2)
     settle(one.lanes.take(2))
     until(lambda: one.stats.lost_replies == 2)
-    rabbitmq.ctl("set_vm_memory_high_watermark", "0")
+    rabbitmq.limit_memory(0)
     try:
         settle(one.lanes.take(2))
         until(lambda: unacknowledged(rabbitmq, declared_client) == 0)
         until(lambda: "has an alarm and takes no messages: low on memory" in caplog.text)
     finally:
-        rabbitmq.ctl("set_vm_memory_high_watermark", "0.4")
+        rabbitmq.limit_memory(0.4)
     until(lambda: "takes messages again" in caplog.text)
 
 

@@ -28,10 +28,10 @@ CAUSE = CausePayload("update_available_resource", "event-1", "req-1", None)
 @pytest.fixture(scope="module", autouse=True)
 def small_messages(rabbitmq):
     """The broker takes messages of at most MOST bytes."""
-    usual = rabbitmq.ctl("eval", "application:get_env(rabbit, max_message_size, 0).").strip()
-    rabbitmq.ctl("eval", f"application:set_env(rabbit, max_message_size, {MOST}).")
+    usual = rabbitmq.evaluate("application:get_env(rabbit, max_message_size, 0)")
+    rabbitmq.evaluate(f"application:set_env(rabbit, max_message_size, {MOST})")
     yield
-    rabbitmq.ctl("eval", f"application:set_env(rabbit, max_message_size, {usual}).")
+    rabbitmq.evaluate(f"application:set_env(rabbit, max_message_size, {usual})")
 
 
 @pytest.fixture
@@ -125,13 +125,13 @@ def test_row_whose_body_is_no_text_is_replaced(engine, publisher, client, stats)
 
 def test_substitute_is_replaced_once_where_the_broker_refuses_everything(engine, publisher, rabbitmq, stats):
     filled(engine, row(1))
-    rabbitmq.ctl("eval", "application:set_env(rabbit, max_message_size, 100).")
+    rabbitmq.evaluate("application:set_env(rabbit, max_message_size, 100)")
     one = relay(engine, publisher, stats)
     for _ in range(3):
         with pytest.raises(NotificationRefused):
             one.publish_window()
     assert stats.refused_notifications == 1
-    rabbitmq.ctl("eval", f"application:set_env(rabbit, max_message_size, {MOST}).")
+    rabbitmq.evaluate(f"application:set_env(rabbit, max_message_size, {MOST})")
     publish_all(one)
     assert rows(engine, OUTBOX) == []
 

@@ -22,6 +22,8 @@ from tests.servers.server import Server, wait_until
 
 SBIN = Path("/usr/lib/rabbitmq/bin")  # Debian's, without the wrapper that becomes the user rabbitmq
 
+ERLANG_HOME = Path("/usr/lib/erlang")
+
 CONFIGURATION = """\
 listeners.tcp.1 = 127.0.0.1:{port}
 management.tcp.ip = 127.0.0.1
@@ -176,6 +178,29 @@ class RabbitMQ(Server):
             timeout=200,
         ).stdout
 
+    def evaluate(self, expression: str) -> str:
+        """Evaluate Erlang in the broker, at once, and return the text of the result.
+
+        Raises RuntimeError with the text of an error.
+        """
+        said = subprocess.run(
+            [max(ERLANG_HOME.glob("erts-*/bin/erl_call")), "-sname", self.name, "-c", self._cookie, "-e"],
+            input=f"{expression}.\n",
+            env=self._environment,
+            cwd=self.directory,
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=200,
+        ).stdout
+        if not said.startswith("{ok, "):
+            raise RuntimeError(f"{expression}: {said}")
+        return said.removeprefix("{ok, ").rstrip().removesuffix("}")
+
+    def limit_memory(self, share: float) -> None:
+        """Let it take no messages above so large a share of the machine's memory: with 0 at once."""
+        self.evaluate(f"vm_memory_monitor:set_vm_memory_high_watermark({float(share)})")
+
     def stop(self) -> None:
         self._signal_and_wait(signal.SIGTERM)
 
@@ -185,7 +210,7 @@ class RabbitMQ(Server):
 
     def write_down_declarations(self) -> None:
         """What was declared a moment ago would be lost in a kill: the broker writes it down later."""
-        self.ctl("eval", "mnesia:sync_log().")
+        self.evaluate("mnesia:sync_log()")
 
     def kill_at_once(self) -> None:
         """Kill it without any preparation, which takes a second."""
