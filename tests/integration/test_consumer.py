@@ -165,7 +165,8 @@ def test_a_consumer_that_stops_keeps_its_queues_until_what_is_under_way_is_settl
 
 
 def test_a_standby_gets_a_partition_as_soon_as_its_worker_is_gone(start, declared_client):
-    one = start(first=frozenset([0]), standby_delay=0.2)
+    one = start(first=frozenset([0]))
+    until(lambda: declared(declared_client))
     two = start(name="two", first=frozenset([1]), standby_delay=0.2)
     publish(declared_client, commands(1))
     publish(declared_client, commands(1, first=1), partition=1)
