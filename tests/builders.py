@@ -80,7 +80,7 @@ def a_node(
     resources: Resources | None = None,
     reserve: Amounts | None = None,
     ratios: Ratios | None = None,
-    touched: Mapping[str, Origin] | None = None,
+    last_origins: Mapping[str, Origin] | None = None,
     **more: Any,
 ) -> Node:
     """A tracked node that holds these claims, reserves 512 MB and has Nova's initial ratios."""
@@ -89,7 +89,7 @@ def a_node(
         resources=resources or some_resources(),
         reserve=Amounts(memory_mb=512) if reserve is None else reserve,
         ratios=ratios or Ratios(4.0, 1.0, 1.0),
-        touched=touched or {},
+        last_origins=last_origins or {},
         **more,
     )
     filled = evolve(empty, [ClaimPut(claim) for claim in claims])

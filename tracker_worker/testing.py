@@ -188,8 +188,8 @@ class TrackerWorkerFixture(fixtures.Fixture):
             waiting = set(connection.scalars(sa.select(OUTBOX.c.message_id)))
         # Read after the outbox: what has left it meanwhile is counted here.
         published = self._worker.stats.published_notifications
-        heard = {each["message_id"] for each in self.notifications}
-        return len(heard) >= published and waiting <= heard
+        received = {each["message_id"] for each in self.notifications}
+        return len(received) >= published and waiting <= received
 
     def _ping(self, partition: int, timeout: float) -> None:
         """Wait for an answer, which comes after everything that was cast to a partition before."""

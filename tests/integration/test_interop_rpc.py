@@ -81,7 +81,7 @@ def node(tracker, request) -> str:
 
 def report_of(node: str, **more: Any) -> Json:
     # An uuid need not be one, but it has 36 characters at most.
-    return samples.a_report(f"{node}-ü"[-36:], "h", **more)
+    return samples.a_report(**{"uuid": f"{node}-ü"[-36:], "host": "h", **more})
 
 
 def an_instance(uuid: str = "i-1", vcpus: int = 2, memory_mb: int = 2048, root_gb: int = 20) -> Json:

@@ -90,7 +90,7 @@ def applied(node: Node, method: str, args: Json, how: TrackerSettings) -> tuple[
 
 def unnumbered(node: Node) -> Node:
     """The node without its sequences and origins."""
-    return msgspec.structs.replace(node, sequence=0, usage_sequence=0, touched={})
+    return msgspec.structs.replace(node, sequence=0, usage_sequence=0, last_origins={})
 
 
 def bytes_of(node: Node) -> tuple[bytes, bytes]:

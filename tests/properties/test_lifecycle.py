@@ -288,7 +288,7 @@ def as_at_first(node: Node) -> Node:
     """The node without its sequences and origins."""
     never: dict[str, Origin] = {}
     return msgspec.structs.replace(
-        node, sequence=0, commit_id="", usage_sequence=0, touched=never, sources={}
+        node, sequence=0, commit_id="", usage_sequence=0, last_origins=never, sources={}
     )
 
 

@@ -39,6 +39,24 @@ ENVELOPE = f"{PACKAGE}/core/envelope.py"
 ENVELOPE_KEYS = {"oslo.message", "oslo.version", "_unique_id", "_msg_id", "_reply_q", "_context_request_id"}
 LOCKS = {"Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition", "lockutils"}
 LOUD = {"warning", "error", "critical"}
+HOME_MADE_WORDS = {
+    "aftermath", "blame", "blamed", "calm", "deaths", "doubts", "fate", "heard", "judge", "killer", "mend",
+    "mended", "misplaced", "nobody", "patience", "plugged", "resting", "roomy", "told", "touched", "verdict",
+}  # fmt: skip
+"""Words that stood for a term of AMQP's, SQL's or Nova's; doc/source/glossary.rst has the terms."""
+RIDDLES = HOME_MADE_WORDS - {"killer"} | {
+    "died",
+    "dies",
+    "gone",
+    "hears",
+    "knows",
+    "rests",
+    "tells",
+    "whoever",
+}
+"""Words that do not say, in the help of an option, who does what. (The OOM killer is Linux's.)"""
+WORD = re.compile("[A-Z]?[a-z]+|[A-Z]+")
+TABLE_NAMES = {"TOUCHED"}
 VAGUE_NAMES = {"base", "common", "helper", "helpers", "manager", "util", "utils"}
 IMPURE = {
     "asyncio",
@@ -226,6 +244,46 @@ def vague_modules(modules: Iterable[Module]) -> list[str]:
     ]
 
 
+def home_made_names(modules: Iterable[Module]) -> list[str]:
+    return [
+        module.at(node, f"{name} has the word {word}")
+        for module in modules
+        if "/migrations/" not in module.path
+        for node in module.all(*FUNCTIONS, ast.ClassDef, ast.arg, ast.Name, ast.Attribute)
+        for name in defined_by(node)
+        for word in sorted(words_of(name) & HOME_MADE_WORDS)
+        if not any(table in name for table in TABLE_NAMES)
+    ]
+
+
+def riddling_help(modules: Iterable[Module]) -> list[str]:
+    return [
+        module.at(node, f"the help has the word {word}")
+        for module in modules
+        if module.path.startswith(f"{PACKAGE}/conf/")
+        for node in module.all(ast.keyword)
+        if node.arg == "help"
+        for word in sorted(words_of(ast.unparse(node.value)) & RIDDLES)
+    ]
+
+
+def defined_by(node: ast.AST) -> list[str]:
+    """The names that a node gives to something."""
+    match node:
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            return [name]
+        case ast.arg(arg=name):
+            return [name]
+        case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()):
+            return [name]
+        case _:
+            return []
+
+
+def words_of(text: str) -> set[str]:
+    return {word.lower() for word in WORD.findall(text)}
+
+
 def undocumented(modules: Iterable[Module]) -> list[str]:
     return [
         module.at(node, f"{name} has no docstring") if name else f"{module.path}: no docstring"
@@ -334,6 +392,8 @@ TREE_RULES: dict[Rule, str] = {
     private_apis: f"what is private to a library is used in {PRIVATE_APIS} alone",
     envelope_keys: f"the keys of oslo.messaging's envelope are written in {ENVELOPE} alone",
     vague_modules: "module names that say nothing",
+    home_made_names: "names with a word of our own where the field has a term",
+    riddling_help: "help of options that does not say who does what",
     undocumented: "public names without a docstring",
     unlicensed: f"files whose first line is not {SPDX!r}",
     doubled_errors: "errors that a log line says and oslo.log adds",
@@ -408,6 +468,11 @@ CLASSES = "".join(f"class E{i}(Exception): pass\n" for i in range(EXCEPTION_CLAS
         (envelope_keys, "any.py", "{'oslo.message': text}", "any.py:1: oslo.message"),
         (vague_modules, f"{PACKAGE}/db/utils.py", "", f"{PACKAGE}/db/utils.py"),
         (vague_modules, f"{PACKAGE}/common/any.py", "", f"{PACKAGE}/common/any.py"),
+        (home_made_names, "any.py", "def is_calm(): pass", "any.py:1: is_calm has the word calm"),
+        (home_made_names, "any.py", "def f(told): pass", "any.py:1: told has the word told"),
+        (home_made_names, "any.py", "class PoisonKiller: pass", "PoisonKiller has the word killer"),
+        (home_made_names, "any.py", "self._roomy = True", "_roomy has the word roomy"),
+        (riddling_help, f"{PACKAGE}/conf/any.py", "Opt('x', help='The worker dies.')", "has the word dies"),
         (undocumented, "any.py", "x = 1", "any.py: no docstring"),
         (undocumented, "any.py", '"""Doc."""\nclass Bare: x = 1', "any.py:2: Bare has no"),
         (undocumented, "any.py", '"""Doc."""\ndef bare(): pass', "any.py:2: bare has no"),
@@ -450,6 +515,9 @@ def test_rule_finds_an_offender(rule: Rule, path: str, text: str, found: str) ->
         (private_apis, "any.py", "class A:\n  def f(self, other):\n    self._x = other._x"),
         (private_apis, "any.py", "from oslo_config import types\nclass A(types.Float): pass"),
         (envelope_keys, ENVELOPE, "{'oslo.message': text}"),
+        (home_made_names, "any.py", "is_warm = other.told"),
+        (home_made_names, "any.py", "_ADD_TOUCHED = 1"),
+        (riddling_help, f"{PACKAGE}/conf/any.py", "Opt('died', help='The worker crashes.')"),
         (undocumented, "any.py", '"""Doc."""\ndef _own(): pass'),
         (
             exceptions_without_code,

@@ -273,11 +273,11 @@ class Batch:
                 case ClaimDropped(uuid, role):
                     record.claims.add((uuid, role))
                 case OriginRecorded(uuid, _) | OriginCleared(uuid) | OriginEvicted(uuid):
-                    record.touched.add(uuid)
+                    record.last_origins.add(uuid)
                 case NodeRemoved():
                     held = record.before.claims
                     record.claims |= {(c.instance_uuid, c.role) for h in held.values() for c in h}
-                    record.touched |= set(record.before.touched)
+                    record.last_origins |= set(record.before.last_origins)
                 case _:
                     pass
         record.after = after

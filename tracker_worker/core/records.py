@@ -33,7 +33,7 @@ class NodeChange(Struct):
     before: Node
     after: Node
     claims: set[tuple[str, Role]]
-    touched: set[str]
+    last_origins: set[str]
 
 
 class Receipt(Struct, frozen=True):

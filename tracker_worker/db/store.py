@@ -77,14 +77,14 @@ def load(connection: sa.Connection, names: Iterable[str]) -> dict[str, Node]:
     Raises NodesBroken if rows cannot be decoded.
     """
     nodes = load_ledgers(connection, names)
-    touched: dict[str, dict[str, Origin]] = {}
+    last_origins: dict[str, dict[str, Origin]] = {}
     for row in sorted(connection.execute(_LOAD_TOUCHED, as_ids(nodes)), key=lambda row: row.sequence):
-        touched.setdefault(row.node, {})[row.instance_uuid] = Origin(row.source, row.sequence)
-    return {name: replace(node, touched=touched.get(name, {})) for name, node in nodes.items()}
+        last_origins.setdefault(row.node, {})[row.instance_uuid] = Origin(row.source, row.sequence)
+    return {name: replace(node, last_origins=last_origins.get(name, {})) for name, node in nodes.items()}
 
 
 def load_ledgers(connection: sa.Connection, names: Iterable[str]) -> dict[str, Node]:
-    """Return nodes without the last origins of their instances (`touched`). Two statements.
+    """Return nodes without the last origins of their instances (`last_origins`). Two statements.
 
     The rows of the nodes are read before the claims: if another writer adds a claim in between, the
     compare-and-swap refuses the sequence that was read. Unknown fields, which a newer version has written,
@@ -177,23 +177,23 @@ def save(connection: sa.Connection, changes: Iterable[NodeChange]) -> None:
         for change, uuid, role in keys
         if (claim := change.after.claim(uuid, role)) is not None
     ]
-    marks = [(change, uuid) for change in changed for uuid in sorted(change.touched)]
+    marks = [(change, uuid) for change in changed for uuid in sorted(change.last_origins)]
     forgotten = [
         {"b_node": change.after.name, "b_instance_uuid": uuid}
         for change, uuid in marks
-        if uuid in change.before.touched
+        if uuid in change.before.last_origins
     ]
-    touched = [
-        _touched_row(change.after.name, uuid, origin)
+    last_origins = [
+        _last_origin_row(change.after.name, uuid, origin)
         for change, uuid in marks
-        if (origin := change.after.touched.get(uuid)) is not None
+        if (origin := change.after.last_origins.get(uuid)) is not None
     ]
     for statement, rows in (
         (_SAVE_REPORT, reports),
         (_DROP_CLAIMS, dropped),
         (_ADD_CLAIMS, added),
         (_DROP_TOUCHED, forgotten),
-        (_ADD_TOUCHED, touched),
+        (_ADD_TOUCHED, last_origins),
     ):
         if rows and statement.execute(connection, rows) < len(rows) and statement is _DROP_CLAIMS:
             raise StaleNode(", ".join(sorted({row["b_node"] for row in rows})))
@@ -260,7 +260,7 @@ def _plain(value: Any) -> Any:
     return msgspec.to_builtins(value) if value else None
 
 
-def _touched_row(node: str, uuid: str, origin: Origin) -> dict[str, Any]:
+def _last_origin_row(node: str, uuid: str, origin: Origin) -> dict[str, Any]:
     return {
         "node": node,
         "instance_uuid": uuid,

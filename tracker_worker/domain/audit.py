@@ -107,7 +107,7 @@ def audit(node: Node, facts: Facts) -> Audit:
     here = {instance.uuid: instance for instance in facts.instances}
     known = {m.instance_uuid: m.instance for m in facts.migrations if m.instance is not None} | here
     unknown = {m.instance_uuid for m in facts.migrations if m.instance_uuid not in known}
-    newer = {uuid for uuid, origin in node.touched.items() if _is_newer(origin, facts)}
+    newer = {uuid for uuid, origin in node.last_origins.items() if _is_newer(origin, facts)}
     moves = _moves(known, facts.migrations)
     changes: list[LedgerChange] = []
     corrections: list[Correction] = []
@@ -121,7 +121,7 @@ def audit(node: Node, facts: Facts) -> Audit:
                 corrections.append(correction)
     return Audit(
         changes=tuple(changes),
-        marks=tuple(OriginCleared(uuid) for uuid in node.touched if uuid not in newer),
+        marks=tuple(OriginCleared(uuid) for uuid in node.last_origins if uuid not in newer),
         corrections=tuple(corrections),
         migrations_without_instance=sum(m.instance_uuid in unknown for m in facts.migrations),
     )

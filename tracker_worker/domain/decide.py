@@ -153,8 +153,8 @@ def decide(
 
 def _touch(node: Node, uuid: str, origin: Origin) -> tuple[Mark, ...]:
     """Return the marks of an event that touches an instance; without room the oldest touches are given up."""
-    above = 0 if uuid in node.touched else len(node.touched) - MAX_ORIGINS + 1
-    return (*map(OriginEvicted, islice(node.touched, max(above, 0))), OriginRecorded(uuid, origin))
+    above = 0 if uuid in node.last_origins else len(node.last_origins) - MAX_ORIGINS + 1
+    return (*map(OriginEvicted, islice(node.last_origins, max(above, 0))), OriginRecorded(uuid, origin))
 
 
 def _with_known_devices(node: Node, changes: tuple[LedgerChange, ...]) -> tuple[LedgerChange, ...]:

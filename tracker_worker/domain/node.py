@@ -124,7 +124,7 @@ class Node(Struct, frozen=True):
     """One compute node: its last report, its claims and their running sum.
 
     An untracked node (never reported, or removed) has no resources and no claims; its row keeps the
-    sequence. `touched` holds the origin that last touched each instance since the last audit, the latest
+    sequence. `last_origins` holds the origin that last touched each instance since the last audit, the latest
     last; `sources` the client processes that audit it; `usage_sequence` is the sequence of the last usage
     notification; `conflicts` the uuids whose reports under this name were refused, the newest last.
     `commit_id` is the id of the commit that wrote the row: another history of the database has other ids.
@@ -142,7 +142,7 @@ class Node(Struct, frozen=True):
     conflicts: tuple[str, ...] = ()
     claimed: Amounts = Amounts()
     claims: Mapping[str, tuple[Claim, ...]] = {}
-    touched: Mapping[str, Origin] = {}
+    last_origins: Mapping[str, Origin] = {}
     sources: Mapping[str, Source] = {}
 
     @property
@@ -237,7 +237,7 @@ def remember(node: Node, marks: Iterable[Mark]) -> Node:
 def _changed(node: Node, changes: Iterable[Change]) -> Node:
     fields: dict[str, Any] = {}
     claims: dict[str, tuple[Claim, ...]] | None = None
-    memory = Memory(node.touched, node.sources)
+    memory = Memory(node.last_origins, node.sources)
     claimed = node.claimed
     for change in changes:
         match change:

@@ -60,9 +60,9 @@ OriginMark = OriginRecorded | OriginCleared | OriginEvicted | AuditSeen
 class Memory:
     """What a node remembers of origins while changes are applied: copied when it first changes."""
 
-    def __init__(self, touched: Mapping[str, Origin], sources: Mapping[str, Source]) -> None:
-        self._known = touched, sources
-        self._touched: dict[str, Origin] | None = None
+    def __init__(self, last_origins: Mapping[str, Origin], sources: Mapping[str, Source]) -> None:
+        self._known = last_origins, sources
+        self._last_origins: dict[str, Origin] | None = None
         self._sources: dict[str, Source] | None = None
 
     def note(self, change: OriginMark) -> None:
@@ -85,17 +85,17 @@ class Memory:
 
     def forget_instances(self) -> None:
         """Forget what touched which instance: all are gone."""
-        self._touched = {}
+        self._last_origins = {}
 
     def fields(self) -> dict[str, Any]:
         """Return what has changed, by the names of the node's fields."""
-        changed = {"touched": self._touched, "sources": self._sources}
+        changed = {"last_origins": self._last_origins, "sources": self._sources}
         return {name: value for name, value in changed.items() if value is not None}
 
     def _instances(self) -> dict[str, Origin]:
-        if self._touched is None:
-            self._touched = dict(self._known[0])
-        return self._touched
+        if self._last_origins is None:
+            self._last_origins = dict(self._known[0])
+        return self._last_origins
 
     def _remember(self, source: str, audited: int = 0, evicted: int = 0) -> None:
         sources = dict(self._known[1]) if self._sources is None else self._sources

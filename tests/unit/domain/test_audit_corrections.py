@@ -251,14 +251,14 @@ ME, OTHER = "client-1", "client-2"
 def test_audit_leaves_alone_what_its_source_touched_since(
     last_touch: Origin | None, left_alone: bool, in_facts: bool
 ) -> None:
-    touched = {INSTANCE: last_touch} if last_touch else {}
+    last_origins = {INSTANCE: last_touch} if last_touch else {}
     held = a_claim(flavor=NEW)
     facts = [an_instance(flavor=OLD)] if in_facts else []
     asked = a_report(facts, origin=Origin(ME, 9), as_of=7)
-    node, decision = decided(a_node(held, touched=touched), asked)
+    node, decision = decided(a_node(held, last_origins=last_origins), asked)
     assert (claims_of(node) == {"instance": held}) == left_alone
     assert (corrections(decision) == ()) == left_alone
-    assert node.touched == (touched if left_alone else {})
+    assert node.last_origins == (last_origins if left_alone else {})
 
 
 def test_release_that_the_facts_do_not_know_yet_is_not_undone() -> None:
@@ -267,7 +267,7 @@ def test_release_that_the_facts_do_not_know_yet_is_not_undone() -> None:
     node, decision = decided(node, a_report([an_instance()], origin=Origin(ME, 9), as_of=7))
     assert (claims_of(node), decision.outcome) == ({}, "ignored")
     node, decision = decided(node, a_report([], origin=Origin(ME, 11), as_of=9))
-    assert (claims_of(node), node.touched) == ({}, {})
+    assert (claims_of(node), node.last_origins) == ({}, {})
 
 
 def test_move_that_the_facts_do_not_know_yet_is_not_undone() -> None:
@@ -285,24 +285,24 @@ def test_move_that_the_facts_do_not_know_yet_is_not_undone() -> None:
 
 @pytest.mark.parametrize("origin", [None, Origin(ME, 9)])
 def test_audit_without_as_of_corrects_everything(origin: Origin | None) -> None:
-    node = a_node(a_claim(), touched={INSTANCE: Origin(ME, 8)})
+    node = a_node(a_claim(), last_origins={INSTANCE: Origin(ME, 8)})
     node, decision = decided(node, a_report([], origin=origin))
-    assert (claims_of(node), node.touched) == ({}, {})
+    assert (claims_of(node), node.last_origins) == ({}, {})
     assert explained(decision) == {("released", "not_here", "instance", "")}
 
 
 def test_audit_forgets_touches_up_to_as_of_even_when_it_changes_nothing() -> None:
-    touched = {INSTANCE: Origin(ME, 3), BYSTANDER: Origin(OTHER, 99), "third": Origin(ME, 8)}
+    last_origins = {INSTANCE: Origin(ME, 3), BYSTANDER: Origin(OTHER, 99), "third": Origin(ME, 8)}
     asked = a_report([an_instance()], origin=Origin(ME, 9), as_of=7)
-    node, decision = decided(a_node(a_claim(), touched=touched), asked)
+    node, decision = decided(a_node(a_claim(), last_origins=last_origins), asked)
     assert (decision.outcome, decision.changes) == ("ignored", ())
-    assert node.touched == {"third": Origin(ME, 8)}
+    assert node.last_origins == {"third": Origin(ME, 8)}
 
 
 def test_report_without_instances_forgets_no_touch() -> None:
-    touched = {INSTANCE: Origin(ME, 3)}
-    node, _ = decided(a_node(touched=touched), a_report(origin=Origin(ME, 9), as_of=7))
-    assert node.touched == touched
+    last_origins = {INSTANCE: Origin(ME, 3)}
+    node, _ = decided(a_node(last_origins=last_origins), a_report(origin=Origin(ME, 9), as_of=7))
+    assert node.last_origins == last_origins
 
 
 def test_correction_of_two_roles_at_once_keeps_the_sum() -> None:

@@ -116,21 +116,21 @@ def crowded():
 
 def test_touched_instances_are_bounded_and_the_one_touched_longest_ago_goes(crowded):
     node = after(crowded, touching(5001, "one-more"))
-    assert len(node.touched) == MAX_ORIGINS
-    assert "i-1" not in node.touched
+    assert len(node.last_origins) == MAX_ORIGINS
+    assert "i-1" not in node.last_origins
     assert node.sources == {ME: Source(evicted=1)}
 
 
 def test_instance_that_is_touched_again_is_not_the_oldest_any_more(crowded):
     node = after(crowded, touching(5001, "i-1"), touching(5002, "one-more"))
-    assert "i-1" in node.touched
-    assert "i-2" not in node.touched
+    assert "i-1" in node.last_origins
+    assert "i-2" not in node.last_origins
 
 
 def test_node_of_an_older_version_with_more_than_that_is_cut_by_its_next_event(crowded):
     marks = [OriginRecorded(f"x-{n}", Origin(ME, 3000 + n)) for n in range(200)]
     node = after(evolve(crowded, marks), touching(5001, "one-more"))
-    assert len(node.touched) == MAX_ORIGINS
+    assert len(node.last_origins) == MAX_ORIGINS
     assert node.sources == {ME: Source(evicted=201)}
 
 
@@ -146,7 +146,7 @@ def test_audit_that_knows_what_was_given_up_corrects_the_rest(crowded):
     node = after(crowded, touching(5001, "a"), touching(5002, "b"))
     audited, decision = decided(node, audit_at(5003, [], as_of=2))
     assert (decision.outcome, claims_of(audited)) == ("applied", {})
-    assert set(audited.touched) == {f"i-{n}" for n in range(3, MAX_ORIGINS + 1)} | {"a", "b"}
+    assert set(audited.last_origins) == {f"i-{n}" for n in range(3, MAX_ORIGINS + 1)} | {"a", "b"}
 
 
 def test_report_in_an_audit_that_knows_too_little_counts(crowded):

@@ -108,12 +108,12 @@ def test_instance_that_has_just_landed_can_be_deleted_at_once(claim: str) -> Non
 @pytest.mark.parametrize("force", [True, False])
 @pytest.mark.parametrize("host", [None, HOST])
 def test_node_without_claims_is_removed(host: str | None, force: bool) -> None:
-    before = a_node(disabled=True, failed_builds=3, conflicts=("u",), touched={INSTANCE: ORIGIN})
+    before = a_node(disabled=True, failed_builds=3, conflicts=("u",), last_origins={INSTANCE: ORIGIN})
     node, decision = decided(before, command("remove_node", host=host, force=force))
     assert (decision.outcome, decision.changes) == ("applied", (NodeRemoved(),))
     assert decision.effects == (NodeDeleted(NODE_UUID, HOST),)
     assert not node.tracked
-    assert (node.claims, node.touched, node.conflicts) == ({}, {}, ())
+    assert (node.claims, node.last_origins, node.conflicts) == ({}, {}, ())
     assert (node.disabled, node.failed_builds) == (False, 0)
     assert node.sequence == 1, "a removed node keeps its row and its sequence"
 
@@ -184,24 +184,24 @@ def test_node_that_is_not_tracked_ignores_all_but_claims_and_reports(method: str
 def test_event_of_an_instance_leaves_its_origin(method: str, before: Node) -> None:
     """Whatever came of it: a release, a refusal, and an event that changed nothing, too."""
     node, decision = decided(before, any_command(method, origin=ORIGIN))
-    assert node.touched == {INSTANCE: ORIGIN}
+    assert node.last_origins == {INSTANCE: ORIGIN}
     assert decision.marks == (OriginRecorded(INSTANCE, ORIGIN),)
     node, _ = decided(node, any_command(method, origin=Origin("client-2", 1)))
-    assert node.touched == {INSTANCE: Origin("client-2", 1)}
+    assert node.last_origins == {INSTANCE: Origin("client-2", 1)}
     node, _ = decided(node, any_command(method))
-    assert node.touched == {INSTANCE: Origin("client-2", 1)}
+    assert node.last_origins == {INSTANCE: Origin("client-2", 1)}
 
 
 @pytest.mark.parametrize("method", NO_INSTANCE)
 def test_event_of_the_node_touches_no_instance(method: str) -> None:
     node, _ = decided(a_node(), any_command(method, origin=ORIGIN))
-    assert node.touched == {}
+    assert node.last_origins == {}
 
 
 def test_refused_claim_leaves_its_origin() -> None:
     full = command("instance_claim", instance=an_instance(), limits=Limits(vcpu=0), origin=ORIGIN)
     node, decision = decided(a_node(), full)
-    assert (decision.outcome, node.touched) == ("refused", {INSTANCE: ORIGIN})
+    assert (decision.outcome, node.last_origins) == ("refused", {INSTANCE: ORIGIN})
 
 
 @pytest.mark.parametrize("method", sorted(METHODS.keys() - {"get_node"}))

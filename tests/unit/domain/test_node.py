@@ -95,7 +95,7 @@ def test_instance_whose_last_claim_went_is_forgotten() -> None:
 
 
 def test_evolve_leaves_the_older_node_as_it_was() -> None:
-    old = a_node(HERE, touched={BYSTANDER: ORIGIN})
+    old = a_node(HERE, last_origins={BYSTANDER: ORIGIN})
     evolve(
         old,
         [
@@ -105,7 +105,7 @@ def test_evolve_leaves_the_older_node_as_it_was() -> None:
             OriginCleared(BYSTANDER),
         ],
     )
-    assert old == a_node(HERE, touched={BYSTANDER: ORIGIN})
+    assert old == a_node(HERE, last_origins={BYSTANDER: ORIGIN})
 
 
 REPORT = Reported(some_resources(vcpus=99), Amounts(1, 2, 3), Ratios(1.0, 2.0, 3.0))
@@ -122,8 +122,8 @@ REPORT = Reported(some_resources(vcpus=99), Amounts(1, 2, 3), Ratios(1.0, 2.0, 3
         (ServiceStatusSet(True), {"disabled": True}),
         (ConflictNoted("u"), {"conflicts": ("u",)}),
         (ConflictsResolved(), {"conflicts": ()}),
-        (OriginRecorded(INSTANCE, ORIGIN), {"touched": {INSTANCE: ORIGIN}}),
-        (OriginCleared(INSTANCE), {"touched": {}}),
+        (OriginRecorded(INSTANCE, ORIGIN), {"last_origins": {INSTANCE: ORIGIN}}),
+        (OriginCleared(INSTANCE), {"last_origins": {}}),
     ],
 )
 def test_change_of_the_node_leaves_the_claims(change: Change, fields: dict[str, Any]) -> None:
@@ -261,6 +261,6 @@ def test_an_event_that_was_overtaken_does_not_hide_the_later_one_of_its_client()
     """Two threads of a client name one instance; an audit between their numbers must not undo the later."""
     node = evolve(a_node(), [OriginRecorded(INSTANCE, Origin("client-1", 6))])
     node = evolve(node, [OriginRecorded(INSTANCE, Origin("client-1", 4))])
-    assert node.touched == {INSTANCE: Origin("client-1", 6)}
+    assert node.last_origins == {INSTANCE: Origin("client-1", 6)}
     node = evolve(node, [OriginRecorded(INSTANCE, Origin("client-2", 1))])
-    assert node.touched == {INSTANCE: Origin("client-2", 1)}
+    assert node.last_origins == {INSTANCE: Origin("client-2", 1)}

@@ -281,7 +281,7 @@ class Subscription:
 
     def _acknowledge(self) -> None:
         """Send the replies of what the lanes have settled, then acknowledge it, partition by partition."""
-        touched: dict[Channel, None] = {}
+        settled: dict[Channel, None] = {}
         while True:
             try:
                 channel, delivery = self._settled.get_nowait()
@@ -291,10 +291,10 @@ class Subscription:
             # What was settled just before its channel was closed comes again.
             if channel.open:
                 channel.settle(delivery)
-                touched[channel] = None
+                settled[channel] = None
             if delivery.reply is not None:
                 self._replies.send(delivery.reply)
-        for channel in touched:
+        for channel in settled:
             channel.acknowledge()
 
 
@@ -310,8 +310,8 @@ def parse_x_death(message: Any, queues: Container[str]) -> tuple[str, bool]:
     Anybody may publish to that queue, with any header: what the broker would not write is not repeated.
     """
     headers = message.properties.get("application_headers")
-    deaths = headers.get("x-death") if isinstance(headers, dict) else None
-    last = deaths[0] if isinstance(deaths, list) and deaths else None
+    x_death = headers.get("x-death") if isinstance(headers, dict) else None
+    last = x_death[0] if isinstance(x_death, list) and x_death else None
     if not isinstance(last, dict):
         return "unknown reason", False
     reason, name, count = last.get("reason"), last.get("queue"), last.get("count")
