@@ -198,8 +198,12 @@ class RabbitMQ(Server):
         return said.removeprefix("{ok, ").rstrip().removesuffix("}")
 
     def limit_memory(self, share: float) -> None:
-        """Let it take no messages above so large a share of the machine's memory: with 0 at once."""
+        """Set the share of the machine's memory above which it takes no messages.
+
+        With 0 it returns once the alarm is raised, else once it is cleared.
+        """
         self.evaluate(f"vm_memory_monitor:set_vm_memory_high_watermark({float(share)})")
+        wait_until(lambda: (self.evaluate("rabbit_alarm:get_alarms()") != "[]") == (share == 0), "the alarm")
 
     def stop(self) -> None:
         self._signal_and_wait(signal.SIGTERM)
