@@ -11,7 +11,7 @@ from msgspec import to_builtins
 from msgspec.structs import replace
 
 from tests import samples
-from tracker_worker.domain.commands import METHOD_OF, METHODS, Command
+from tracker_worker.domain.commands import METHOD_OF, METHODS, AnyCommand, GetNode, UpdateAvailableResource
 from tracker_worker.domain.decide import Decision, decide
 from tracker_worker.domain.flavors import Amounts, Flavor
 from tracker_worker.domain.node import Claim, ClaimPut, Node, Ratios, Role, evolve, remember
@@ -96,7 +96,7 @@ def a_node(
     return replace(filled, sequence=empty.sequence)
 
 
-def command(method: str, *, node: str = NODE, **arguments: Any) -> Command:
+def command(method: str, *, node: str = NODE, **arguments: Any) -> AnyCommand:
     """The command of a method."""
     return METHODS[method](node=node, **arguments)
 
@@ -106,11 +106,12 @@ def a_report(
     migrations: Iterable[Any] | None = None,
     *,
     resources: Resources | None = None,
+    node: str = NODE,
     **more: Any,
-) -> Command:
+) -> UpdateAvailableResource:
     """An update_available_resource; with `instances` it is an audit."""
-    return command(
-        "update_available_resource",
+    return UpdateAvailableResource(
+        node=node,
         resources=resources or some_resources(),
         instances=None if instances is None else list(instances),
         migrations=None if migrations is None else list(migrations),
@@ -118,24 +119,25 @@ def a_report(
     )
 
 
-def args_of(a_command: Command) -> dict[str, Any]:
+def args_of(a_command: AnyCommand) -> dict[str, Any]:
     """The arguments of a command as plain JSON values, as a client sends them."""
     arguments: dict[str, Any] = to_builtins(a_command)
     return arguments
 
 
-def method_of(a_command: Command) -> str:
+def method_of(a_command: AnyCommand) -> str:
     """The method of a command."""
     return METHOD_OF[type(a_command)]
 
 
 def decided(
     node: Node,
-    a_command: Command,
+    a_command: AnyCommand,
     settings: TrackerSettings = SETTINGS,
     uuid_owners: Mapping[str, str] | None = None,
 ) -> tuple[Node, Decision]:
     """What a command makes of a node, and how it was decided."""
+    assert not isinstance(a_command, GetNode), "it asks, and changes nothing"
     decision = decide(node, a_command, settings, uuid_owners or {})
     if not decision.recorded:
         assert not decision.changes
@@ -143,7 +145,7 @@ def decided(
     return evolve(node, (*decision.changes, *decision.marks)), decision
 
 
-def after(node: Node, *commands: Command, settings: TrackerSettings = SETTINGS) -> Node:
+def after(node: Node, *commands: AnyCommand, settings: TrackerSettings = SETTINGS) -> Node:
     """The node after several commands."""
     for each in commands:
         node, _ = decided(node, each, settings)

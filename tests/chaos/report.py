@@ -4,7 +4,7 @@
 import io
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import pytest
 from rich.console import Console
@@ -77,7 +77,7 @@ class Row:
 def table(reports: Iterable[pytest.TestReport]) -> str:
     """Return the table of all rows of these reports; empty when there are none."""
     rows = [
-        value
+        cast(dict[str, Any], value)
         for report in reports
         for name, value in report.user_properties
         if name == PROPERTY and report.when == "call"
