@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-import kombu
 import sqlalchemy as sa
+from kombu.connection import Connection
 
 from tests.delivery import load
 from tests.delivery.load import Json, events_of, node_names
@@ -128,11 +128,11 @@ class WorkerDatabase:
 
     def settled(self) -> int:
         """How many events have left a receipt."""
-        return self._rows("SELECT count(*) FROM receipts")[0][0]
+        return self._count("receipts")
 
     def waiting(self) -> int:
         """How many notifications wait in the outbox."""
-        return self._rows("SELECT count(*) FROM outbox")[0][0]
+        return self._count("outbox")
 
     def torn(self) -> list[str]:
         """The half events that one snapshot shows while the worker runs. Cheap.
@@ -178,7 +178,7 @@ class WorkerDatabase:
             half += _differences(node, rows[node], claims.get(node, {}), must)
             if not letters and [row.sequence for row in mine] != list(range(1, rows[node].sequence + 1)):
                 half.append(f"{node}: its receipts' sequences are not 1 to {rows[node].sequence}")
-        attempts = self._rows("SELECT count(*) FROM attempts")[0][0]
+        attempts = self._count("attempts")
         half += [f"{attempts} attempts are left"] if attempts else []
         missing = untold(told, self._last(), was)
         parked = [f"{event_id} is parked: {code}" for event_id, code in letters.items()]
@@ -214,6 +214,10 @@ class WorkerDatabase:
                 connection.execution_options(isolation_level="REPEATABLE READ")
             yield connection
 
+    def _count(self, table: str) -> int:
+        count: int = self._rows(f"SELECT count(*) FROM {table}")[0][0]
+        return count
+
     def _rows(self, statement: str) -> list[Any]:
         with self._engine.connect() as connection:
             return list(connection.execute(sa.text(statement)))
@@ -231,10 +235,10 @@ def _differences(node: str, row: Any, claims: Mapping[Key, object], must: Ledger
     ]
 
 
-def connected(url: str) -> kombu.Connection:
+def connected(url: str) -> Connection:
     """A connection to a transport URL, which may name several hosts."""
     hosts, _, vhost = url.removeprefix("rabbit://").partition("/")
-    return kombu.Connection([f"amqp://{host}/{vhost}" for host in hosts.split(",")])
+    return Connection([f"amqp://{host}/{vhost}" for host in hosts.split(",")])
 
 
 def notifications(url: str, queue: str = QUEUE) -> list[Json]:

@@ -196,6 +196,7 @@ class StockServer:
     def start(self) -> "subprocess.Popen[bytes]":
         """Start it and return once it consumes."""
         process = self._processes.start(self._order, "-m", "tests.delivery.stock_server", log=self.log)
+        assert process.stdout is not None
         with selectors.DefaultSelector() as selector:
             selector.register(process.stdout, selectors.EVENT_READ)
             ready = selector.select(SECONDS)

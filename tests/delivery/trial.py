@@ -81,7 +81,8 @@ class Trial(ABC):
     def finish_casting(self) -> dict[str, Any]:
         """Allow all casts and wait until they are confirmed; return the client's result."""
         self.cast_until(self.casts)
-        return self.processes.result(self._client, CLIENT_LOG, SECONDS)
+        said: dict[str, Any] = self.processes.result(self._client, CLIENT_LOG, SECONDS)
+        return said
 
     def wait_for_quiet(self) -> float:
         """Wait until all is settled, or no event was for some seconds; return the seconds of the work."""
