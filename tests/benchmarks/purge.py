@@ -88,7 +88,8 @@ def load(engine: sa.Engine, rows: int) -> None:
         insert_receipts(connection, "idle", IDLE, PER_IDLE)
         insert_receipts(connection, "unknown", UNKNOWN, 1, sequenced=False)
         connection.exec_driver_sql(f"CREATE INDEX {INDEX} ON receipts (node, sequence, recorded_at)")
-        row = dict.fromkeys((column.name for column in NODES.columns if not column.nullable), 0)
+        required = (column.name for column in NODES.columns if not column.nullable)
+        row: dict[str, object] = dict.fromkeys(required, 0)
         row |= {"conflicts": [], "disabled": False, "resources": None}
         for prefix, nodes, sequence in (("busy", BUSY, rows // BUSY), ("idle", IDLE, PER_IDLE)):
             names = [f"{prefix}-{number:05}" for number in range(nodes)]
@@ -107,7 +108,8 @@ def databases(kind: str) -> Iterator[Callable[[], str]]:
         finally:
             shutil.rmtree(directory)
         return
-    with {"postgresql": PostgreSQL, "mariadb": MariaDB}[kind]() as server:
+    kinds: dict[str, type[PostgreSQL | MariaDB]] = {"postgresql": PostgreSQL, "mariadb": MariaDB}
+    with kinds[kind]() as server:
         server.start()
         yield server.new_database
 

@@ -7,6 +7,7 @@ import tracker_worker.cmd  # noqa: F401  # isort: skip
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -38,7 +39,7 @@ def a_bench(engine: sa.Engine) -> Iterator[Callable[..., LaneBench]]:
     """Makes benches on the same database: each call is another worker's lane."""
     benches: list[LaneBench] = []
 
-    def make(**options: object) -> LaneBench:
+    def make(**options: Any) -> LaneBench:
         benches.append(LaneBench(engine, **options))
         return benches[-1]
 

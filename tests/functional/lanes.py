@@ -16,12 +16,12 @@ from tests.builders import NODE, SETTINGS, a_report, args_of, method_of, some_re
 from tracker_worker.bus.reply_errors import raised_in_caller
 from tracker_worker.core.batch import BatchContext
 from tracker_worker.core.decode import attempts_key
-from tracker_worker.core.delivery import Answer, OtherQueue
+from tracker_worker.core.delivery import Answer, BodyDigest, OtherQueue
 from tracker_worker.core.envelope import encode
 from tracker_worker.core.quarantine import Attempts
 from tracker_worker.db.tables import ATTEMPTS, CLAIMS, DEAD_LETTERS, NODES, OUTBOX, RECEIPTS
 from tracker_worker.db.unit_of_work import UnitOfWork
-from tracker_worker.domain.commands import Command
+from tracker_worker.domain.commands import AnyCommand
 from tracker_worker.domain.partitions import partition_of
 from tracker_worker.domain.settings import TrackerSettings
 from tracker_worker.worker.lane import Lane
@@ -43,7 +43,11 @@ class Recorded:
     dead_lettered: str | None = None
 
     def __init__(
-        self, body: bytes, partition: int, redelivered: bool = False, compression: str | None = None
+        self,
+        body: bytes | BodyDigest,
+        partition: int,
+        redelivered: bool = False,
+        compression: str | None = None,
     ) -> None:
         self.body = body
         self.compression = compression
@@ -55,7 +59,8 @@ class Recorded:
         self.answers.append(answer)
 
     @property
-    def answer(self) -> Answer:
+    def answer(self) -> Any:
+        """A reply, a text or an exception: which of them the test knows."""
         assert len(self.answers) == 1, f"settled {len(self.answers)} times"
         return self.answers[0]
 
@@ -65,7 +70,9 @@ class Recorded:
         answer = self.answer
         if isinstance(answer, Exception):
             return type(raised_in_caller(answer)).__name__
-        return answer["outcome"]
+        assert isinstance(answer, dict)
+        outcome: str = answer["outcome"]
+        return outcome
 
 
 class LaneBench:
@@ -104,7 +111,7 @@ class LaneBench:
             self._committed,
         )
 
-    def deliver(self, command: Command, event_id: str | None = None, **how: Any) -> Recorded:
+    def deliver(self, command: AnyCommand, event_id: str | None = None, **how: Any) -> Recorded:
         """Queue a command under an event id, its own or a new one."""
         own = event_id or command.event_id or f"id-{next(_ids)}"
         args = args_of(msgspec.structs.replace(command, event_id=own))
@@ -112,7 +119,7 @@ class LaneBench:
 
     def deliver_body(
         self,
-        body: bytes,
+        body: bytes | BodyDigest,
         node: str = NODE,
         *,
         partition: int | None = None,
@@ -143,7 +150,7 @@ class LaneBench:
             thread.join(SECONDS)
         assert not thread.is_alive()
 
-    def send(self, command: Command, event_id: str | None = None, **how: Any) -> Recorded:
+    def send(self, command: AnyCommand, event_id: str | None = None, **how: Any) -> Recorded:
         """Deliver and run."""
         delivery = self.deliver(command, event_id, **how)
         self.run()
@@ -174,7 +181,8 @@ class LaneBench:
         return rows(self.engine, table)
 
     def sequence(self, node: str = NODE) -> int:
-        return next(r["sequence"] for r in self.rows(NODES) if r["name"] == node)
+        sequence: int = next(r["sequence"] for r in self.rows(NODES) if r["name"] == node)
+        return sequence
 
     def used(self, node: str = NODE) -> tuple[int, int, int]:
         """Vcpus, memory and disk in MB as the node's row has them."""
@@ -192,7 +200,7 @@ class LaneBench:
         """Event id and code of each dead letter."""
         return [(row["event_id"], row["code"]) for row in self.rows(DEAD_LETTERS)]
 
-    def attempts(self) -> dict[str, int]:
+    def attempts(self) -> dict[str, Attempts]:
         """What is kept of the attempts of each event."""
         return {row["event_id"]: Attempts(row["begun"], row["decoded"]) for row in self.rows(ATTEMPTS)}
 
@@ -215,7 +223,7 @@ def rows(engine: sa.Engine, table: sa.Table) -> list[dict[str, Any]]:
 
 def data_of(notification: dict[str, Any]) -> dict[str, Any]:
     """The payload's data, with the cause unwrapped."""
-    data = notification["payload"]["nova_object.data"]
+    data: dict[str, Any] = notification["payload"]["nova_object.data"]
     return data | {"cause": data["cause"]["nova_object.data"]}
 
 

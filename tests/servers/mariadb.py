@@ -100,7 +100,7 @@ class MariaDB(Server):
         ) as connection:
             cursor = connection.cursor()
             cursor.execute(sql)
-            rows = cursor.fetchall()
+            rows: tuple[Any, ...] = cursor.fetchall()
             while cursor.nextset():
                 pass
             return rows

@@ -16,10 +16,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from tests.servers.ports import LOOPBACK
 from tests.servers.sql_traffic import Commit, Traffic
+
+T = TypeVar("T")
 
 SECONDS = 10
 CHUNK = 65536
@@ -101,9 +103,9 @@ class Proxy:
         for end in (self._listener, self._waker, self._woken):
             end.close()
 
-    def _do(self, action: Callable[[], Any]) -> Any:
+    def _do(self, action: Callable[[], T]) -> T:
         """Have the proxy's thread do something, between one chunk of bytes and the next."""
-        done: Future[Any] = Future()
+        done: Future[T] = Future()
         self._orders.put((action, done))
         self._waker.send(b"!")
         return done.result(SECONDS)

@@ -66,14 +66,14 @@ class RabbitMQ(Server):
 
     def __init__(self, tls: Certificates | None = None, beside: "RabbitMQ | None" = None) -> None:
         super().__init__()
-        self.password = beside.password if beside else f"rabbit-secret-{secrets.token_hex(8)}"
+        self.password: str = beside.password if beside else f"rabbit-secret-{secrets.token_hex(8)}"
         self.port = self._free_port()
         self.tls_port = self._free_port() if tls else None
         self._management_port = self._free_port()
         self.name = f"tracker-{self.port}@localhost"
-        self._cookie = beside._cookie if beside else secrets.token_hex(20)
+        self._cookie: str = beside._cookie if beside else secrets.token_hex(20)
         self._owns_epmd = beside is None
-        self._epmd_port = beside._epmd_port if beside else self._free_port()
+        self._epmd_port: int = beside._epmd_port if beside else self._free_port()
         self._epmd: subprocess.Popen[bytes] | None = None
         (self.directory / "enabled_plugins").write_text("[rabbitmq_management].\n")
         configuration = CONFIGURATION.format(

@@ -46,5 +46,6 @@ class Reaper:
         self._shell.communicate()
 
     def _say(self, line: str) -> None:
+        assert self._shell.stdin
         self._shell.stdin.write(f"{line}\n")
         self._shell.stdin.flush()

@@ -51,12 +51,12 @@ class Server(ABC):
     def start(self) -> None:
         """Start the server and wait until it answers; RuntimeError with the end of its log if it does not."""
         assert self._process is None, f"{self.package} runs already"
-        self._process = self._launch()
+        process = self._process = self._launch()
         try:
-            wait_until(lambda: self._process.poll() is not None or self._answers(), "an answer", 90)
+            wait_until(lambda: process.poll() is not None or self._answers(), "an answer", 90)
         except TimeoutError as error:
             raise RuntimeError(self._failure()) from error
-        if self._process.poll() is not None:
+        if process.poll() is not None:
             self._gone()
             raise RuntimeError(self._failure())
 
