@@ -67,12 +67,12 @@ def hooked_engine(url: str, hooks: Hooks, julian_day: Callable[[], float]) -> sa
 
     really_commit = engine.dialect.do_commit
 
-    def commit(connection: Any) -> None:
+    def commit(dbapi_connection: Any) -> None:
         hooks.committing()
-        really_commit(connection)
+        really_commit(dbapi_connection)
         hooks.committed()
 
-    engine.dialect.do_commit = commit
+    engine.dialect.do_commit = commit  # type: ignore[method-assign]
     return engine
 
 

@@ -130,7 +130,8 @@ def acknowledges_with_a_tag_of_a_closed_channel(monkeypatch: pytest.MonkeyPatch)
     settle = RabbitDelivery.settle
 
     def settle_anywhere(delivery: RabbitDelivery, answer: Any) -> None:
-        process: Any = delivery._channel.subscription._sink
+        subscription: Any = delivery._channel.subscription
+        process = subscription._sink
         if delivery.live or process.subscription is None:
             settle(delivery, answer)
             return
@@ -249,7 +250,8 @@ def takes_sent_notifications_for_confirmed(monkeypatch: pytest.MonkeyPatch) -> N
     publish = Relay.publish_window
 
     def publish_and_hope(relay: Relay) -> bool:
-        publisher, relay._publisher = relay._publisher, _Hopeful(relay._publisher)
+        hopeful: Any = _Hopeful(relay._publisher)
+        publisher, relay._publisher = relay._publisher, hopeful
         try:
             return publish(relay)
         finally:

@@ -3,6 +3,7 @@
 
 import pytest
 
+from tests.simulation.conftest import Run
 from tests.simulation.faults import Violation
 from tests.simulation.mutants import MUTANTS
 
@@ -18,13 +19,13 @@ FOUND_AT = {
 """Seeds tried first, so that a run need not come to them from 1. `make chaos` counts from 1."""
 
 
-def test_there_are_enough_of_them():
+def test_there_are_enough_of_them() -> None:
     assert len(MUTANTS) >= 14
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", MUTANTS)
-def test_a_planted_fault_is_found(run, name, request):
+def test_a_planted_fault_is_found(run: Run, name: str, request: pytest.FixtureRequest) -> None:
     first = [] if request.config.getoption("--chaos") else [FOUND_AT.get(name, 1)]
     with MUTANTS[name](), pytest.raises(Violation):
         for seed in (*first, *range(1, SEEDS + 1)):

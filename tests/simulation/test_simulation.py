@@ -9,6 +9,7 @@ from collections import Counter
 
 import pytest
 
+from tests.simulation.conftest import Run
 from tests.simulation.faults import NAMED_POINTS, Violation
 from tests.simulation.mutants import MUTANTS
 
@@ -20,13 +21,13 @@ FAULTS = {
 
 
 @pytest.mark.timeout(600)
-def test_the_promises_hold_after_every_step(run, seeds):
+def test_the_promises_hold_after_every_step(run: Run, seeds: range) -> None:
     for seed in seeds:
         run(seed)
 
 
 @pytest.mark.timeout(600)
-def test_every_fault_happens_and_workers_die_at_every_named_point(run):
+def test_every_fault_happens_and_workers_die_at_every_named_point(run: Run) -> None:
     points: Counter[str] = Counter()
     happened: Counter[str] = Counter()
     for seed in range(1, 101):
@@ -38,7 +39,7 @@ def test_every_fault_happens_and_workers_die_at_every_named_point(run):
     pytest.fail(f"never crashed {set(NAMED_POINTS) - points.keys()}; never {FAULTS - happened.keys()}")
 
 
-def test_a_seed_does_the_same_in_another_process(run):
+def test_a_seed_does_the_same_in_another_process(run: Run) -> None:
     """Not even the order of sets of texts, which differs from process to process, makes a difference."""
     here = run(7)
     for hash_seed in ("1", "2"):
@@ -53,10 +54,10 @@ def test_a_seed_does_the_same_in_another_process(run):
         assert again.stdout.splitlines()[:-1] == here.log
 
 
-def test_a_broken_promise_is_reported_with_its_seed(run):
+def test_a_broken_promise_is_reported_with_its_seed(run: Run) -> None:
     with MUTANTS["leaves_no_receipt"](), pytest.raises(Violation) as caught:
         for seed in range(1, 20):
             run(seed)
     text = str(caught.value)
-    seed = re.search(r"SEED=(\d+): ", text)
-    assert seed and f"python -m tests.simulation {seed[1]} --steps " in text
+    reported = re.search(r"SEED=(\d+): ", text)
+    assert reported and f"python -m tests.simulation {reported[1]} --steps " in text

@@ -5,7 +5,7 @@ import threading
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 
@@ -14,9 +14,10 @@ from tests.simulation.bus import PREFETCH, Connection
 from tests.simulation.clients import PARTITIONS
 from tracker_worker.bus.rabbit.connection import CONNECTION_ERRORS
 from tracker_worker.bus.rabbit.queues import Topology
+from tracker_worker.bus.rabbit.replies import Replies
 from tracker_worker.bus.rabbit.subscription import Subscription, SubscriptionSettings
 from tracker_worker.core.batch import BatchContext
-from tracker_worker.core.delivery import Delivery, OtherQueue
+from tracker_worker.core.delivery import BodyDigest, Delivery, OtherQueue
 from tracker_worker.core.stats import Stats
 from tracker_worker.db.errors import DATABASE_ERRORS
 from tracker_worker.db.unit_of_work import UnitOfWork
@@ -58,7 +59,7 @@ class Seen:
         return self._delivery.live
 
     @property
-    def body(self) -> bytes:
+    def body(self) -> bytes | BodyDigest:
         if not self._read:
             self._read = True
             self._process.point(faults.BEFORE_DECODE)
@@ -70,7 +71,7 @@ class Seen:
         self._delivery.settle(answer)
 
     @property
-    def content(self) -> bytes:
+    def content(self) -> bytes | BodyDigest:
         """The body, without a call of the world."""
         return self._delivery.body
 
@@ -126,7 +127,7 @@ class Process:
             TOPOLOGY,
             settings,
             self,
-            self,
+            cast(Replies, self),
             self.stopping,
             self.hooks.monotonic,
             Stats(),
@@ -184,11 +185,12 @@ class Process:
             pass
 
     def publish(self, rows: Sequence[Any]) -> int:
-        return self.hooks.publish(rows)
+        taken: int = self.hooks.publish(rows)
+        return taken
 
     def purge_step(self) -> None:
         """Purge once, as the purge does every hour."""
-        with suppress(DATABASE_ERRORS):
+        with suppress(*DATABASE_ERRORS):
             self.purge.run_once()
 
     def close(self) -> None:
