@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random inputs of the rules that Nova has too, as plain JSON: about half are valid, others nearly."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from json import dumps
 from random import Random
 from typing import Any
@@ -83,7 +83,7 @@ def _one(random: Random, values: Sequence[Any]) -> Any:
     return random.choice(values[:2] if random.random() < USUAL else values)
 
 
-def _some(random: Random, table: dict[str, Sequence[Any]], most: int) -> Json:
+def _some(random: Random, table: Mapping[str, Sequence[Any]], most: int) -> Json:
     keys = random.sample(list(table), random.randint(0, most))
     return {key: _one(random, table[key]) for key in keys}
 

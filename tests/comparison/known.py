@@ -19,7 +19,7 @@ def _refused_here(pattern: str) -> Known:
 def _fails_in_nova(pattern: str) -> Known:
     """Return whether Nova ends with such an error where the worker has an answer."""
     return lambda asked, theirs, ours: bool(
-        "value" in ours and re.search(pattern, theirs.get("failed", theirs.get("refused", "")))
+        "value" in ours and re.search(pattern, theirs.get("failed") or theirs.get("refused", ""))
     )
 
 
