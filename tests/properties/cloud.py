@@ -54,6 +54,18 @@ class Vm:
     past: list[Move] = field(default_factory=list)
     version: int = 0
 
+    @property
+    def here(self) -> str:
+        """The node where it runs."""
+        assert self.node is not None
+        return self.node
+
+    @property
+    def under_way(self) -> Move:
+        """The move that it is in."""
+        assert self.move is not None
+        return self.move
+
     def expected(self, node: str) -> Amounts:
         """What it must count for on a node, by where it and its move are."""
         move = self.move
@@ -123,7 +135,7 @@ class Cloud:
         """What the database has of a node; old migrations are listed too, by the bits of `noise`."""
         here = [vm for vm in self.vms.values() if vm.node == node]
         moving = {vm.uuid for vm in self.vms.values() if vm.move and node in vm.move.nodes}
-        migrations = [self.vms[uuid].migration(self.vms[uuid].move, node) for uuid in sorted(moving)]
+        migrations = [self.vms[uuid].migration(self.vms[uuid].under_way, node) for uuid in sorted(moving)]
         old = [(vm, move) for vm in self.vms.values() if vm.node is not None for move in vm.past]
         for bit, (vm, move) in enumerate(old):
             # During another move elsewhere, this node cannot know from the instance that this move is over.
@@ -165,7 +177,8 @@ class Cloud:
     def act(self, vm: Vm, action: str, node: str, flavor: Json) -> list[Event]:
         """Do something with an instance; return the events in the order in which they are sent."""
         vm.version += 1
-        return getattr(self, f"_{action}")(vm, node, flavor)
+        events: list[Event] = getattr(self, f"_{action}")(vm, node, flavor)
+        return events
 
     def _usage(self, vm: Vm, node: str) -> Event:
         return Event(node, "update_usage", {"instance": vm.json()})
@@ -175,24 +188,24 @@ class Cloud:
 
     def _settle(self, vm: Vm, *_: object) -> list[Event]:
         vm.vm_state, vm.task_state = "active", None
-        return [self._usage(vm, vm.node)]
+        return [self._usage(vm, vm.here)]
 
     def _task(self, vm: Vm, node: str, flavor: Json) -> list[Event]:
         vm.task_state = HARMLESS_TASKS[NODES.index(node) + (flavor is FLAVORS[0])]
-        return [self._usage(vm, vm.node)]
+        return [self._usage(vm, vm.here)]
 
     def _delete(self, vm: Vm, *_: object) -> list[Event]:
-        node, vm.node = vm.node, None
+        node, vm.node = vm.here, None
         vm.vm_state, vm.task_state = "deleted", None
         return [self._usage(vm, node)]
 
     def _abort(self, vm: Vm, *_: object) -> list[Event]:
-        node, vm.node = vm.node, None
+        node, vm.node = vm.here, None
         vm.vm_state = "deleted"
         return [Event(node, "abort_instance_claim", {"instance_uuid": vm.uuid})]
 
     def _offload(self, vm: Vm, *_: object) -> list[Event]:
-        node, vm.node = vm.node, None
+        node, vm.node = vm.here, None
         vm.vm_state, vm.task_state = "shelved_offloaded", None
         return [self._usage(vm, node)]
 
@@ -202,33 +215,33 @@ class Cloud:
 
     def _moving(self, vm: Vm, kind: str, dest: str, flavor: Json, task: str) -> Move:
         number = next(self._numbers)
-        vm.move = Move(f"move-{number}", kind, vm.node, dest, vm.flavor, flavor, number)
+        move = vm.move = Move(f"move-{number}", kind, vm.here, dest, vm.flavor, flavor, number)
         vm.task_state = task
-        return vm.move
+        return move
 
     def _claim(self, vm: Vm, method: str, **more: Json) -> list[Event]:
-        migration = vm.migration(vm.move, vm.node)
+        migration = vm.migration(vm.under_way, vm.here)
         args = {"instance": vm.json(), "migration": migration, **more}
-        return [Event(vm.move.dest, method, args, call=True)]
+        return [Event(vm.under_way.dest, method, args, call=True)]
 
     def _resize(self, vm: Vm, node: str, flavor: Json) -> list[Event]:
         self._moving(vm, "resize", node, flavor, "resize_prep")
         return self._claim(vm, "resize_claim", flavor=flavor)
 
     def _migrate(self, vm: Vm, node: str, _flavor: Json) -> list[Event]:
-        self._moving(vm, "migration", elsewhere(vm.node, node), vm.flavor, "resize_prep")
+        self._moving(vm, "migration", elsewhere(vm.here, node), vm.flavor, "resize_prep")
         return self._claim(vm, "resize_claim", flavor=vm.flavor)
 
     def _live(self, vm: Vm, node: str, _flavor: Json) -> list[Event]:
-        self._moving(vm, "live-migration", elsewhere(vm.node, node), vm.flavor, "migrating")
+        self._moving(vm, "live-migration", elsewhere(vm.here, node), vm.flavor, "migrating")
         return self._claim(vm, "live_migration_claim")
 
     def _evacuate(self, vm: Vm, node: str, _flavor: Json) -> list[Event]:
-        self._moving(vm, "evacuation", elsewhere(vm.node, node), vm.flavor, "rebuilding")
+        self._moving(vm, "evacuation", elsewhere(vm.here, node), vm.flavor, "rebuilding")
         return self._claim(vm, "rebuild_claim")
 
     def _end(self, vm: Vm) -> Move:
-        move, vm.move = vm.move, None
+        move, vm.move = vm.under_way, None
         vm.past.append(move)
         vm.vm_state, vm.task_state = "active", None
         return move
@@ -238,14 +251,15 @@ class Cloud:
         return [self._ids(vm, move.dest, "drop_move_claim", move)]
 
     def _start(self, vm: Vm, *_: object) -> list[Event]:
-        vm.move.phase, vm.task_state = "started", "resize_migrating"
-        return [self._ids(vm, vm.move.source, "start_move", vm.move)]
+        move = vm.under_way
+        move.phase, vm.task_state = "started", "resize_migrating"
+        return [self._ids(vm, move.source, "start_move", move)]
 
     def _arrival(self, vm: Vm, method: str, move: Move) -> Event:
-        return Event(vm.node, method, {"instance": vm.json(), "migration_uuid": move.uuid})
+        return Event(vm.here, method, {"instance": vm.json(), "migration_uuid": move.uuid})
 
     def _finish(self, vm: Vm, *_: object) -> list[Event]:
-        move = vm.move
+        move = vm.under_way
         move.phase, vm.node, vm.flavor = "finished", move.dest, move.new_flavor
         vm.vm_state, vm.task_state = "resized", None
         return [self._arrival(vm, "finish_move", move)]
@@ -261,8 +275,9 @@ class Cloud:
         return [self._ids(vm, move.source, "drop_move_claim_at_source", move)]
 
     def _revert(self, vm: Vm, *_: object) -> list[Event]:
-        vm.move.phase, vm.task_state = "reverting", "resize_reverting"
-        return [self._ids(vm, vm.move.dest, "drop_move_claim_at_dest", vm.move)]
+        move = vm.under_way
+        move.phase, vm.task_state = "reverting", "resize_reverting"
+        return [self._ids(vm, move.dest, "drop_move_claim_at_dest", move)]
 
     def _finish_revert(self, vm: Vm, *_: object) -> list[Event]:
         move = self._end(vm)

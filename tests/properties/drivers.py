@@ -24,7 +24,8 @@ EMPTY_OR = st.sampled_from(["", "x"])
 def cells(draw: st.DrawFn) -> list[Json]:
     """Cells as libvirt tells them: memory in KiB, divided; cells without memory or cpus; offline cpus."""
     threads = draw(st.sampled_from([1, 1, 2, 4, 8]))
-    sockets = draw(st.sampled_from([[0, 1, 2, 3], [0, 0, 1, 1], [-1] * 4, [None] * 4]))
+    numbered: list[list[int | None]] = [[0, 1, 2, 3], [0, 0, 1, 1], [-1] * 4, [None] * 4]
+    sockets = draw(st.sampled_from(numbered))
     giants = draw(st.integers(0, 3))
     found: list[Json] = []
     first = 0

@@ -235,7 +235,7 @@ class Guest:
         for role in (INCOMING, INSTANCE):
             if role in entries:
                 return role, entries[role]
-        nothing = {**Amounts()._asdict(), "numa_topology": None, "pci_devices": []}
+        nothing: Json = {**Amounts()._asdict(), "numa_topology": None, "pci_devices": []}
         view = {"instance_uuid": self.uuid, "role": INCOMING, "migration_uuid": None, **nothing}
         return INCOMING, Entry(view, {})
 

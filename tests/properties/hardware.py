@@ -7,6 +7,7 @@ the worker's rules. Sums of vcpus, memory and disk are the ledger model's.
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from tests.ledger_model import Amounts, Json, total
@@ -65,13 +66,14 @@ def page_size(cell: Json, host: Json) -> int | None:
     """The pages that a guest cell's memory is in: the smallest where it does not say."""
     size = cell.get("pagesize")
     if size is None or size < 0:
-        return min((page["size_kb"] for page in host["mempages"]), default=None)
-    return size
+        sizes: list[int] = [page["size_kb"] for page in host["mempages"]]
+        return min(sizes, default=None)
+    return int(size)
 
 
 def kept_pages(report: Json, cell: int, page: Json) -> int:
     if page.get("reserved") is not None:
-        return page["reserved"]
+        return int(page["reserved"])
     given = report.get("reserved_huge_pages") or []
     return sum(r["count"] for r in given if (r["node"], r["size_kb"]) == (cell, page["size_kb"]))
 
@@ -294,7 +296,12 @@ def networks_are_near(claim: Json, limits: Json, report: Json) -> None:
 
 
 def devices_are_as_asked(
-    got: list[Json], requests: list[Json], cells: set[int], devices: Devices, report: Json, status: str
+    got: list[Json],
+    requests: list[Json],
+    cells: set[int],
+    devices: Mapping[str, Json | None],
+    report: Json,
+    status: str,
 ) -> None:
     """As many devices for each request as it counts, one after the other, all near enough to the guest."""
     each = [request for request in requests for _ in range(request["count"])]

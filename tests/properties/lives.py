@@ -88,6 +88,13 @@ def applied(node: Node, method: str, args: Json, how: TrackerSettings) -> tuple[
     return after, decision
 
 
+def claimed(decision: Decision) -> Json:
+    """The claim that a command has got, as it is shown."""
+    assert decision.claim is not None
+    view: Json = msgspec.to_builtins(claim_view(decision.claim))
+    return view
+
+
 def unnumbered(node: Node) -> Node:
     """The node without its sequences and origins."""
     return msgspec.structs.replace(node, sequence=0, usage_sequence=0, last_origins={})
@@ -154,7 +161,7 @@ class Lives:
         if decision.outcome is Outcome.REFUSED:
             assert asked or wanted or args.get("limits"), decision.reason
             return False
-        view = msgspec.to_builtins(claim_view(decision.claim))
+        view = claimed(decision)
         assert view == {**view, **guest.sizes, "role": role}
         hardware.topology_is_as_asked(view, asked, self.books.report)
         kept = self.kept(guest, role, method)
@@ -202,7 +209,7 @@ class Lives:
         other = {**instance, "volume_backed": not instance["volume_backed"]}
         _, decision = applied(self.node, method, {**args, "instance": other}, self.settings)
         assert decision.outcome is Outcome.GRANTED, decision.reason
-        replaced = msgspec.to_builtins(claim_view(decision.claim))
+        replaced = claimed(decision)
         assert replaced == {**view, "disk_mb": replaced["disk_mb"]}
         if method == "instance_claim" and view["numa_topology"]:
             landed = {**instance, "numa_topology": view["numa_topology"]}
@@ -486,7 +493,7 @@ class Lives:
         if decision.outcome is Outcome.REFUSED:
             return
         guest.attached += new
-        view = msgspec.to_builtins(claim_view(decision.claim))
+        view = claimed(decision)
         kept, taken = entry.view["pci_devices"], view["pci_devices"][len(entry.view["pci_devices"]) :]
         assert view == {**entry.view, "role": role, "pci_devices": [*kept, *taken]}
         devices, cells = self.books.reported(), {cell["id"] for cell in near}

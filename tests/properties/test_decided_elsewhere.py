@@ -246,7 +246,8 @@ class DecidedElsewhere(RuleBasedStateMachine):
     def audit(self, choice: int) -> None:
         instances, migrations = [], []
         for number, uuid in enumerate(INSTANCES):
-            ask, told = (some[(choice + number) % CHOICES] for some in (self.asks, self.tellings))
+            at = (choice + number) % CHOICES
+            ask, told = self.asks[at], self.tellings[at]
             instance = self.instance(uuid, ask, told)
             here = choice >> number & 1
             if here:

@@ -21,6 +21,7 @@ from tracker_worker.cmd.bootstrap import database_file
 from tracker_worker.core.envelope import encode, open_envelope, read_command
 from tracker_worker.db.engine import create_engine
 from tracker_worker.db.tables import DEAD_LETTERS
+from tracker_worker.domain.commands import UpdateAvailableResource
 from tracker_worker.domain.node import Node, assert_sum
 from tracker_worker.domain.objects import Instance, Limits, Resources
 from tracker_worker.domain.shapes import read_known
@@ -41,8 +42,9 @@ QUICK = settings(
 def taken(report: Json) -> Resources:
     """The report as a worker reads it off the bus. Raises BadMessage where it would be parked."""
     body = encode("update_available_resource", {"node": NODE, "resources": report})
-    resources: Resources = read_command(open_envelope(body)).resources  # type: ignore[attr-defined]
-    return resources
+    command = read_command(open_envelope(body))
+    assert isinstance(command, UpdateAvailableResource)
+    return command.resources
 
 
 def fractions(value: Any) -> Iterator[float]:

@@ -196,8 +196,9 @@ def settle(batch: Batch, database: Path) -> None:
     bench = LaneBench(engine)
     deliveries = []
     for body, compression, partition, redelivered in batch.deliveries():
-        how = {"compression": compression, "partition": partition, "redelivered": redelivered}
-        deliveries.append(bench.deliver_body(body, **how))
+        deliveries.append(
+            bench.deliver_body(body, compression=compression, partition=partition, redelivered=redelivered)
+        )
     bench.run()
     answers_fit(deliveries)
     letters_are_complete(bench)
@@ -211,6 +212,7 @@ def answers_fit(deliveries: list[Recorded]) -> None:
     for delivery in deliveries:
         answer = delivery.answer
         assert isinstance(answer, dict | Exception)
+        assert isinstance(delivery.body, bytes)
         if is_valid(delivery.body, delivery.compression):
             assert not isinstance(answer, REFUSALS)
         else:

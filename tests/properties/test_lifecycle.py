@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from hypothesis import HealthCheck, settings
@@ -273,6 +273,7 @@ class Lifecycle(RuleBasedStateMachine):
     def releasing_everything_gives_the_node_as_at_first(self) -> None:
         for name, first in self.first.items():
             node = self.ledger.node(name)
+            assert first.resources is not None
             owners = {first.resources.uuid: name}
             audit = read("update_available_resource", self.report(name, instances=[]).args)
             emptied, _ = decided(node, audit, owners)
@@ -302,13 +303,13 @@ STABLE = settings(
 
 def test_random_lives_keep_the_ledger_right(examples: Callable[[int], int]) -> None:
     run_state_machine_as_test(
-        lambda: Lifecycle(Rules()),
+        cast(type[Lifecycle], lambda: Lifecycle(Rules())),  # Any factory will do.
         settings=settings(STABLE, max_examples=examples(300), stateful_step_count=40),
     )
 
 
 def test_random_lives_through_lane_and_database_keep_the_ledger_right(empty_database: Path) -> None:
     run_state_machine_as_test(
-        lambda: Lifecycle(WholeLane(empty_database)),
+        cast(type[Lifecycle], lambda: Lifecycle(WholeLane(empty_database))),
         settings=settings(STABLE, max_examples=10, stateful_step_count=25),
     )

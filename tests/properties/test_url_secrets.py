@@ -13,6 +13,7 @@ import logging
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -81,7 +82,7 @@ def urls(template: str) -> list[str]:
     return [template.replace("{}", password) for password in PASSWORDS[len(template) % 5 :: 5]]
 
 
-def test_there_are_more_than_300_urls():
+def test_there_are_more_than_300_urls() -> None:
     assert len({url for each in (*TRANSPORTS, *DATABASES, *MANAGEMENT) for url in urls(each)}) > 300
 
 
@@ -90,7 +91,7 @@ DATABASE = "[database]\nmax_retries = 1\nconnection = postgresql://tracker:x@127
 
 
 @pytest.fixture(autouse=True)
-def no_last_line_of_defence(monkeypatch) -> None:
+def no_last_line_of_defence(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a program says has no secrets before its log records are searched for them."""
     for module in ("urls", "bootstrap"):
         monkeypatch.setattr(f"tracker_worker.cmd.{module}.hide_secrets", lambda secrets: None)
@@ -113,7 +114,7 @@ def kept_process() -> Iterator[None]:
 
 
 @pytest.fixture
-def shown(tmp_path, capfd) -> Callable[[str], str]:
+def shown(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Callable[[str], str]:
     """Runs all programs on a configuration; returns everything that they print and log."""
     file = tmp_path / "tracker-worker.conf"
     log = logging.StreamHandler(io.StringIO())
@@ -133,7 +134,9 @@ def shown(tmp_path, capfd) -> Callable[[str], str]:
 
 @pytest.mark.parametrize("template", TRANSPORTS)
 @pytest.mark.parametrize("group", ["DEFAULT", bootstrap.NOTIFICATIONS])
-def test_transport_url_is_shown_without_its_password(shown, template, group):
+def test_transport_url_is_shown_without_its_password(
+    shown: Callable[[str], str], template: str, group: str
+) -> None:
     for url in urls(template):
         said = shown(f"{COMMON}{DATABASE}[{group}]\ntransport_url = {url}\n")
         assert not [planted for planted in PLANTED if planted in said], f"{url}:\n{said}"
@@ -141,7 +144,7 @@ def test_transport_url_is_shown_without_its_password(shown, template, group):
 
 
 @pytest.mark.parametrize("template", DATABASES)
-def test_database_url_is_shown_without_its_password(shown, template):
+def test_database_url_is_shown_without_its_password(shown: Callable[[str], str], template: str) -> None:
     for url in urls(template):
         said = shown(f"{COMMON}[database]\nmax_retries = 1\nconnection = {url}\n")
         assert not [planted for planted in PLANTED if planted in said], f"{url}:\n{said}"
@@ -149,7 +152,9 @@ def test_database_url_is_shown_without_its_password(shown, template):
 
 
 @pytest.mark.parametrize("template", FILES)
-def test_file_that_cannot_be_parsed_is_named_without_its_line(shown, template):
+def test_file_that_cannot_be_parsed_is_named_without_its_line(
+    shown: Callable[[str], str], template: str
+) -> None:
     for url in urls(template):
         said = shown(url)
         assert not [planted for planted in PLANTED if planted in said], f"{url}:\n{said}"
@@ -157,7 +162,7 @@ def test_file_that_cannot_be_parsed_is_named_without_its_line(shown, template):
 
 
 @pytest.mark.parametrize("template", TRANSPORTS)
-def test_transport_url_of_replay_is_refused_without_its_password(template):
+def test_transport_url_of_replay_is_refused_without_its_password(template: str) -> None:
     for url in urls(template):
         conf = cfg.ConfigOpts()
         bootstrap.register(conf)
@@ -170,7 +175,7 @@ def test_transport_url_of_replay_is_refused_without_its_password(template):
 
 
 @pytest.mark.parametrize("template", DATABASES)
-def test_database_of_replay_is_refused_without_its_password(template):
+def test_database_of_replay_is_refused_without_its_password(template: str) -> None:
     for url in urls(template):
         with pytest.raises(ValueError, match="^--database") as error:
             bootstrap.empty_engine(url)
@@ -178,7 +183,7 @@ def test_database_of_replay_is_refused_without_its_password(template):
 
 
 @pytest.mark.parametrize("template", MANAGEMENT)
-def test_management_url_is_shown_without_its_password(template):
+def test_management_url_is_shown_without_its_password(template: str) -> None:
     for url in urls(template):
         with pytest.raises((ManagementUnavailable, URLRefused)) as error:
             activity(checked_url("[bus] management_url", url, check_url), "/")

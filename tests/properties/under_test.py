@@ -15,17 +15,19 @@ from tracker_worker.cmd.bootstrap import database_file
 from tracker_worker.db.engine import create_engine
 from tracker_worker.db.tables import CLAIMS
 from tracker_worker.domain import flavors
-from tracker_worker.domain.commands import METHODS, Command
+from tracker_worker.domain.commands import METHODS, AnyCommand, GetNode, LedgerCommand
 from tracker_worker.domain.decide import decide
 from tracker_worker.domain.node import Node, assert_sum, evolve
 
 
-def read(method: str, args: Json) -> Command:
+def read(method: str, args: Json) -> LedgerCommand:
     """The command that a worker would decode."""
-    return msgspec.json.decode(msgspec.json.encode(args), type=METHODS[method])
+    command: AnyCommand = msgspec.json.decode(msgspec.json.encode(args), type=METHODS[method])
+    assert not isinstance(command, GetNode), "it changes nothing"
+    return command
 
 
-def decided(node: Node, command: Command, owners: dict[str, str]) -> tuple[Node, str]:
+def decided(node: Node, command: LedgerCommand, owners: dict[str, str]) -> tuple[Node, str]:
     """The node after a command, by the rules, and the outcome."""
     decision = decide(node, command, SETTINGS, owners)
     after = evolve(node, (*decision.changes, *decision.marks))
