@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 import amqp
-import kombu
 import sqlalchemy as sa
+from kombu.connection import Connection
 
 from tests.chaos.trial import Trial
 from tests.delivery import oracle
@@ -32,9 +32,9 @@ class Backlog(Trial):
     def __init__(
         self, broker_url: str, database_url: str, casts: int | Mapping[str, int], **how: Any
     ) -> None:
-        even = isinstance(casts, int)
-        super().__init__(broker_url, database_url, casts if even else 0, **how)
-        self.casts = casts if even else sum(casts.values())
+        even = casts if isinstance(casts, int) else 0
+        super().__init__(broker_url, database_url, even, **how)
+        self.casts = casts if isinstance(casts, int) else sum(casts.values())
         self.due = casts
         self.ledger = Uneven(self.engine, casts)
 
@@ -92,7 +92,7 @@ def body_of(method: str, arguments: Json) -> bytes:
 class Publisher:
     """Publishes persistent messages on a channel of its own. A message that no queue takes is an error."""
 
-    def __init__(self, connection: kombu.Connection, exchange: str) -> None:
+    def __init__(self, connection: Connection, exchange: str) -> None:
         self._connection = connection
         self._exchange = exchange
         self._channel = connection.channel()

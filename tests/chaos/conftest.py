@@ -3,7 +3,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import pytest
 
@@ -12,11 +12,21 @@ from tests.chaos.report import Row
 T = TypeVar("T")
 
 
+class Size(Protocol):
+    """Picks one of two sizes."""
+
+    def __call__(self, share: T, whole: T) -> T: ...
+
+
 @pytest.fixture
-def size(request: pytest.FixtureRequest) -> Callable[[T, T], T]:
+def size(request: pytest.FixtureRequest) -> Size:
     """Picks between CI's share and the full size: `casts = size(3_000, 20_000)`."""
     full = request.config.getoption("--chaos")
-    return lambda share, whole: whole if full else share
+
+    def pick(share: T, whole: T) -> T:
+        return whole if full else share
+
+    return pick
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from tests.delivery.oracle import engine_of
 from tests.servers.mariadb import MariaDB
-from tests.servers.server import Server
+from tests.servers.postgresql import PostgreSQL
 from tests.servers.sql_traffic import MariaDBTraffic, PostgreSQLTraffic, Traffic
 
 KINDS = ("postgresql", "mariadb")
@@ -43,7 +43,7 @@ class Database:
     """
 
     name: str
-    server: Server
+    server: PostgreSQL | MariaDB
     url: str
     traffic: Callable[[], Traffic]
     impatient: str

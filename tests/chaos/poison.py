@@ -12,8 +12,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tracker_worker.cmd.worker import main
 from tracker_worker.core import batch, decode
+from tracker_worker.core.delivery import BodyDigest
+from tracker_worker.core.envelope import Envelope, open_envelope
+from tracker_worker.domain.decide import Decision, decide
 
 
 class Poisoned(Exception):
@@ -22,27 +27,28 @@ class Poisoned(Exception):
 
 def poison(order: dict[str, Any]) -> None:
     """Patch the functions that decode and decide an event."""
-    decide, open_envelope = batch.decide, decode.open_envelope
 
     def die_of(event_id: str) -> None:
         with Path(order["deaths"]).open("a") as file:
             file.write(f"{event_id}\n")
         os.kill(os.getpid(), signal.SIGKILL)
 
-    def poisoned_decide(node: Any, command: Any, *rest: Any) -> Any:
+    def poisoned_decide(node: Any, command: Any, *rest: Any) -> Decision:
         if command.event_id in order["raise"]:
             raise Poisoned("with what the payload says")
         if command.event_id in order["kill"]:
             die_of(command.event_id)
         return decide(node, command, *rest)
 
-    def poisoned_open_envelope(body: bytes) -> Any:
+    def poisoned_open_envelope(body: bytes | BodyDigest) -> Envelope:
         for event_id in order["kill_decoding"]:
-            if f'\\"{event_id}\\"'.encode() in body:
+            if isinstance(body, bytes) and f'\\"{event_id}\\"'.encode() in body:
                 die_of(event_id)
         return open_envelope(body)
 
-    batch.decide, decode.open_envelope = poisoned_decide, poisoned_open_envelope
+    patch = pytest.MonkeyPatch()
+    patch.setattr(batch, "decide", poisoned_decide)
+    patch.setattr(decode, "open_envelope", poisoned_open_envelope)
 
 
 if __name__ == "__main__":

@@ -6,10 +6,13 @@ And options for short timeouts between broker and worker.
 
 from tests.delivery.load import PARTITIONS
 from tests.delivery.oracle import connected
+from tests.delivery.processes import Options
 from tests.servers.rabbitmq import RabbitMQ
 
 HEARTBEAT = 2
-IMPATIENT = {"oslo_messaging_rabbit": {"heartbeat_timeout_threshold": HEARTBEAT, "rabbit_interval_max": 1}}
+IMPATIENT: Options = {
+    "oslo_messaging_rabbit": {"heartbeat_timeout_threshold": HEARTBEAT, "rabbit_interval_max": 1}
+}
 """Options of a worker: it and the broker drop each other after some seconds of silence."""
 NOTICES = 4 * HEARTBEAT
 """Seconds within which both do so."""

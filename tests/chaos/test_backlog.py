@@ -2,12 +2,14 @@
 """A backlog on a slow database: the worker's memory does not grow with it, even when the broker is killed."""
 
 import time
+from collections.abc import Callable
 
 import psutil
 import pytest
 import sqlalchemy as sa
 
 from tests.chaos.backlog import Backlog
+from tests.chaos.conftest import Size
 from tests.chaos.queues import ready
 from tests.delivery.load import PARTITIONS
 from tests.servers.rabbitmq import RabbitMQ
@@ -55,8 +57,14 @@ class Watch:
 @pytest.mark.timeout(2400)
 @pytest.mark.parametrize("quorum", [False, True], ids=["durable", "quorum"])
 def test_a_backlog_on_a_slow_database_costs_no_memory(
-    quorum, rabbitmq, vhost_url, database_url, size, report, capsys
-):
+    quorum: bool,
+    rabbitmq: RabbitMQ,
+    vhost_url: str,
+    database_url: str,
+    size: Size,
+    report: Callable[..., None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     casts = size(30_000, 200_000)
     options = {
         "worker": {"prefetch": PREFETCH},

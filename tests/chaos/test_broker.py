@@ -12,6 +12,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from tests.chaos.conftest import Size
 from tests.chaos.trial import BURST, Trial, put_to_work
 from tests.servers.rabbitmq import Cluster, RabbitMQ
 from tests.servers.skips import skip_unless_installed
@@ -24,7 +25,9 @@ RESUMED = 10.0
 
 
 @pytest.fixture
-def two_trials(rabbitmq, database_url, sqlite_url) -> Iterator[Callable[[int], dict[str, Trial]]]:
+def two_trials(
+    rabbitmq: RabbitMQ, database_url: str, sqlite_url: str
+) -> Iterator[Callable[[int], dict[str, Trial]]]:
     """Makes two loads on one broker: durable classic queues with PostgreSQL, quorum queues with SQLite."""
     with ExitStack() as stack:
 
@@ -70,7 +73,12 @@ def seconds_until_it_goes_on(trial: Trial, connected: int, since: float) -> floa
     return time.monotonic() - since
 
 
-def test_a_broker_that_is_killed_or_restarted_under_load_loses_nothing(rabbitmq, two_trials, size, report):
+def test_a_broker_that_is_killed_or_restarted_under_load_loses_nothing(
+    rabbitmq: RabbitMQ,
+    two_trials: Callable[[int], dict[str, Trial]],
+    size: Size,
+    report: Callable[..., None],
+) -> None:
     faults = ("kill -9", "restart") * size(1, 5)
     burst = BURST // 2  # Settled events are redelivered after each kill, before the next new one.
     chance = random.Random(SEED)
@@ -97,7 +105,9 @@ def test_a_broker_that_is_killed_or_restarted_under_load_loses_nothing(rabbitmq,
     assert max(resumed.values()) <= RESUMED
 
 
-def test_a_node_of_a_cluster_that_is_killed_under_load_loses_nothing(cluster, database_url, size, report):
+def test_a_node_of_a_cluster_that_is_killed_under_load_loses_nothing(
+    cluster: Cluster, database_url: str, size: Size, report: Callable[..., None]
+) -> None:
     times = size(1, 3)
     chance = random.Random(SEED)
     vhost = cluster.new_vhost()
@@ -107,9 +117,12 @@ def test_a_node_of_a_cluster_that_is_killed_under_load_loses_nothing(cluster, da
         declare_all(trial)
         for number in range(1, times + 1):
             trial.wait_for(lambda: whole(cluster, vhost), "all copies of all queues")
-            trial.wait_for(lambda: node_of_worker(cluster, vhost), "the worker's connection to be listed")
+            trial.wait_for(
+                lambda: node_of_worker(cluster, vhost) is not None, "the worker's connection to be listed"
+            )
             of_worker, leader = node_of_worker(cluster, vhost), a_leader(cluster, vhost)
             # First the node that the worker is connected to, which leads its queues; then another leader.
+            assert of_worker is not None
             victim = cluster.node(of_worker if number % 2 else leader)
             connected = connections(trial)
             put_to_work(chance, BURST * number, trial)
@@ -130,13 +143,14 @@ def node_of_worker(cluster: Cluster, vhost: str) -> str | None:
     """The name of the node that the worker is connected to, once the broker lists it."""
     for connection in cluster.api("GET", f"vhosts/{vhost}/connections"):
         if connection["client_properties"].get("connection_name") == "tracker-worker consumer":
-            return connection["node"]
+            name: str = connection["node"]
+            return name
     return None
 
 
 def a_leader(cluster: Cluster, vhost: str) -> str:
     """The name of the node that leads most queues among those where the worker is not connected."""
-    leaders = Counter(queue["leader"] for queue in cluster.api("GET", f"queues/{vhost}"))
+    leaders: Counter[str] = Counter(queue["leader"] for queue in cluster.api("GET", f"queues/{vhost}"))
     of_worker = node_of_worker(cluster, vhost)
     return max(leaders, key=lambda name: (name != of_worker, leaders[name]))
 

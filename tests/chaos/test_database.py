@@ -5,12 +5,15 @@ import operator
 import random
 import threading
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
+from tests.chaos.conftest import Size
 from tests.chaos.databases import KINDS, database_of
 from tests.chaos.queues import held
 from tests.chaos.trial import BURST, Trial, put_to_work
+from tests.delivery.processes import Options
 from tests.servers.proxy import Proxy
 from tests.servers.rabbitmq import RabbitMQ
 from tests.servers.server import Server
@@ -49,8 +52,16 @@ def take_away(server: Server, end: Way, rabbitmq: RabbitMQ, trial: Trial, second
     ids=["postgresql-stopped", "postgresql-killed", "mariadb-killed"],
 )
 def test_a_database_that_goes_away_at_work_costs_nothing(
-    vhost_url, rabbitmq, request, size, report, kind, way, share, words
-):
+    vhost_url: str,
+    rabbitmq: RabbitMQ,
+    request: pytest.FixtureRequest,
+    size: Size,
+    report: Callable[..., None],
+    kind: str,
+    way: operator.methodcaller,
+    share: int,
+    words: str,
+) -> None:
     database = database_of(request, kind)
     times = size(share, 5)
     chance = random.Random(SEED)
@@ -77,21 +88,35 @@ def by_the_relay(commit: Commit) -> bool:
     return commit.verbs in ({"DELETE"}, {"UPDATE"})
 
 
+def has_cut(proxy: Proxy, times: int) -> bool:
+    """Whether a proxy has broken so many connections."""
+    return proxy.cuts == times
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_commit_whose_answer_is_lost_counts_once(vhost_url, request, size, report, kind):
+def test_a_commit_whose_answer_is_lost_counts_once(
+    vhost_url: str,
+    request: pytest.FixtureRequest,
+    size: Size,
+    report: Callable[..., None],
+    kind: str,
+) -> None:
     """A lane's and the relay's in turn."""
     database = database_of(request, kind)
     times, burst = size(6, 40), 1_000
     at_work = 0
     with Proxy(database.server.port, database.traffic) as proxy:
         # A small window, so that the relay removes rows during the load.
-        options = {"database": {"connection": proxy.through(database.url)}, "notifications": {"window": 10}}
+        options: Options = {
+            "database": {"connection": proxy.through(database.url)},
+            "notifications": {"window": 10},
+        }
         with Trial(vhost_url, database.url, casts=burst * (times + 1), options=options) as trial:
             for number in range(1, times + 1):
                 trial.cast_until(burst * number)
                 proxy.cut_after_commit(by_a_lane if number % 2 else by_the_relay)
-                trial.wait_for(lambda cuts=number: proxy.cuts == cuts, "a cut")
+                trial.wait_for(partial(has_cut, proxy, number), "a cut")
                 at_work += trial.unsettled() > 0
             row = trial.finish(f"{database.name}: cut after COMMIT", times)
             assert trial.log.count("Batch is tried again") >= times / 2

@@ -2,15 +2,18 @@
 """Dead letters are replayed exactly once, also when the command is repeated or anything is killed."""
 
 import random
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Self
 
 import pytest
 import sqlalchemy as sa
 
 from tests.chaos.backlog import Backlog, Uneven
+from tests.chaos.conftest import Size
 from tests.chaos.queues import ready
 from tests.chaos.trial import MANAGE_LOG
 from tests.delivery.load import PARTITIONS, node_names, schedule, server_of
+from tests.servers.rabbitmq import RabbitMQ
 
 SEED = 1
 BATCH = 16
@@ -34,13 +37,13 @@ class Replayed(Uneven):
         return rows
 
 
-class Renamed(tuple):
+class Renamed(tuple[Any, ...]):
     """A row under another event id, its first column."""
 
-    def __new__(cls, row: sa.Row, event_id: str) -> "Renamed":
+    def __new__(cls, row: sa.Row[Any], event_id: str) -> "Renamed":
         return super().__new__(cls, (event_id, *row[1:]))
 
-    def __init__(self, row: sa.Row, event_id: str) -> None:
+    def __init__(self, row: sa.Row[Any], event_id: str) -> None:
         self.__dict__.update(row._mapping, event_id=event_id)
 
 
@@ -50,7 +53,7 @@ class LetterTrial(Backlog):
     Claims are among them, whose replay asks for --force.
     """
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         super().__enter__()
         self.ledger = Replayed(self.engine, self.due)
         return self
@@ -98,8 +101,13 @@ class LetterTrial(Backlog):
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("database", ["database_url", "sqlite_url"], ids=["postgresql", "sqlite"])
 def test_every_letter_is_replayed_once_whatever_is_killed(
-    database, request, vhost_url, rabbitmq, size, report
-):
+    database: str,
+    request: pytest.FixtureRequest,
+    vhost_url: str,
+    rabbitmq: RabbitMQ,
+    size: Size,
+    report: Callable[..., None],
+) -> None:
     casts, rounds = size(250, 2_500), size(1, 20)
     chance = random.Random(SEED)
     part_done = 0

@@ -2,10 +2,12 @@
 """A node's backlog hardly delays the calls of another node on the same worker."""
 
 import statistics
+from collections.abc import Callable
 
 import pytest
 
 from tests.chaos.backlog import Backlog
+from tests.chaos.conftest import Size
 from tests.delivery.load import server_of
 
 BUSY_NODE, CALLED_NODE = "node-00", "node-01"
@@ -17,8 +19,13 @@ CALLER_LOG = "caller.log"
 @pytest.mark.timeout(600)  # With --chaos, most of the time is for 100,000 events of one node.
 @pytest.mark.parametrize("database", ["database_url", "sqlite_url"], ids=["postgresql", "sqlite"])
 def test_a_backlog_of_one_node_does_not_delay_calls_for_another(
-    database, request, vhost_url, size, report, capsys
-):
+    database: str,
+    request: pytest.FixtureRequest,
+    vhost_url: str,
+    size: Size,
+    report: Callable[..., None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     waiting, calls = size(30_000, 100_000), size(29, 99)
     casts = {BUSY_NODE: waiting, CALLED_NODE: 1 + calls}
     assert server_of(BUSY_NODE) != server_of(CALLED_NODE)

@@ -4,15 +4,25 @@
 Many kills hit an event that was in flight at the kill before.
 """
 
+from collections.abc import Callable
+
 import pytest
 
+from tests.chaos.conftest import Size
 from tests.chaos.trial import Trial
 from tests.delivery.trial import kill_at_work
 
 
 @pytest.mark.timeout(1800)  # With --chaos; most of the time is for 101 starts.
 @pytest.mark.parametrize(("database", "share"), [("PostgreSQL", 10), ("MariaDB", 3), ("SQLite", 3)])
-def test_a_worker_that_is_killed_at_work_loses_nothing(database, share, request, vhost_url, size, report):
+def test_a_worker_that_is_killed_at_work_loses_nothing(
+    database: str,
+    share: int,
+    request: pytest.FixtureRequest,
+    vhost_url: str,
+    size: Size,
+    report: Callable[..., None],
+) -> None:
     kills, casts = size(share, 100), size(8_000, 20_000)
     fixture = {"PostgreSQL": "database_url", "MariaDB": "mariadb_url", "SQLite": "sqlite_url"}[database]
     with Trial(vhost_url, request.getfixturevalue(fixture), casts) as trial:

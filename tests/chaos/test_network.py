@@ -4,14 +4,17 @@
 import itertools
 import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
+from tests.chaos.conftest import Size
 from tests.chaos.databases import KINDS, database_of
 from tests.chaos.queues import HEARTBEAT, IMPATIENT, NOTICES
 from tests.chaos.trial import BURST, Trial, put_to_work
+from tests.delivery.processes import Options
 from tests.servers.proxy import Proxy
+from tests.servers.rabbitmq import RabbitMQ
 
 SEED = 1
 BEYOND = 3.0 * HEARTBEAT
@@ -28,7 +31,13 @@ def lose_connections(trial: Trial, proxy: Proxy, seconds: float) -> int:
 
 
 @pytest.mark.timeout(600)
-def test_a_broker_that_is_never_heard_of_again_is_given_up(vhost_url, rabbitmq, database_url, size, report):
+def test_a_broker_that_is_never_heard_of_again_is_given_up(
+    vhost_url: str,
+    rabbitmq: RabbitMQ,
+    database_url: str,
+    size: Size,
+    report: Callable[..., None],
+) -> None:
     times = size(1, 10)
     chance = random.Random(SEED)
     with Proxy(rabbitmq.port) as proxy:
@@ -46,12 +55,18 @@ def test_a_broker_that_is_never_heard_of_again_is_given_up(vhost_url, rabbitmq, 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_database_that_is_never_heard_of_again_is_given_up(vhost_url, request, size, report, kind):
+def test_a_database_that_is_never_heard_of_again_is_given_up(
+    vhost_url: str,
+    request: pytest.FixtureRequest,
+    size: Size,
+    report: Callable[..., None],
+    kind: str,
+) -> None:
     database = database_of(request, kind)
     times = size(1, 10)
     chance = random.Random(SEED)
     with Proxy(database.server.port) as proxy:
-        options = {"database": {"connection": f"{proxy.through(database.url)}?{database.impatient}"}}
+        options: Options = {"database": {"connection": f"{proxy.through(database.url)}?{database.impatient}"}}
         with Trial(vhost_url, database.url, casts=BURST * (times + 1), options=options) as trial:
             for number in range(1, times + 1):
                 proxy.delay(0.002)
@@ -79,7 +94,13 @@ def stand_still(trial: Trial, links: Sequence[Proxy], chance: random.Random, sec
 
 
 @pytest.mark.timeout(900)
-def test_what_cannot_be_reached_for_some_time_is_waited_for(vhost_url, rabbitmq, request, size, report):
+def test_what_cannot_be_reached_for_some_time_is_waited_for(
+    vhost_url: str,
+    rabbitmq: RabbitMQ,
+    request: pytest.FixtureRequest,
+    size: Size,
+    report: Callable[..., None],
+) -> None:
     """For less and for more than the heartbeat timeout: some connections survive, others do not."""
     chance = random.Random(SEED)
     database = database_of(request, "postgresql")

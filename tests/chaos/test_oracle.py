@@ -34,7 +34,9 @@ OTHERS = [event_id for event_id in WHOLE if not event_id.startswith("node-00")]
         ([FIRST, THIRD, SECOND], 0, 0, 1),
     ],
 )
-def test_it_sees_what_is_lost_repeated_or_overtaken(ids, lost, twice, inversions):
+def test_it_sees_what_is_lost_repeated_or_overtaken(
+    ids: list[str], lost: int, twice: int, inversions: int
+) -> None:
     verdict = judge(len(WHOLE), [*ids, *OTHERS])
     assert (verdict.lost, verdict.twice, verdict.inversions) == (lost, twice, inversions)
 
@@ -82,7 +84,7 @@ def applied(sqlite_url: str) -> Iterator[Applied]:
     plain.dispose()
 
 
-def test_a_load_that_was_applied_is_clean(applied):
+def test_a_load_that_was_applied_is_clean(applied: Applied) -> None:
     assert applied.verdict == CLEAN
     assert applied.ledger.torn() == []
     assert Row.of("none", 0, CASTS, applied.verdict, 0.0).clean
@@ -101,7 +103,9 @@ def test_a_load_that_was_applied_is_clean(applied):
         ("DELETE FROM receipts", {"lost": 5, "half": 4, "twice": 2}),
     ],
 )
-def test_half_an_event_in_sql_is_found_at_work_and_in_the_end(applied, damage, found):
+def test_half_an_event_in_sql_is_found_at_work_and_in_the_end(
+    applied: Applied, damage: str, found: dict[str, int]
+) -> None:
     column = "name" if "nodes" in damage else "node"
     applied.execute(f"{damage} WHERE {column} = '{NODE}'")
     verdict = applied.verdict
@@ -110,22 +114,22 @@ def test_half_an_event_in_sql_is_found_at_work_and_in_the_end(applied, damage, f
     assert not Row.of("damage", 1, CASTS, verdict, 0.0).clean
 
 
-def test_an_event_without_a_receipt_is_lost(applied):
+def test_an_event_without_a_receipt_is_lost(applied: Applied) -> None:
     applied.execute(f"DELETE FROM receipts WHERE event_id = '{NODE}.4'")
     assert (applied.verdict.lost, applied.verdict.twice) == (1, 1)
 
 
-def test_events_applied_in_another_order_are_an_inversion(applied):
+def test_events_applied_in_another_order_are_an_inversion(applied: Applied) -> None:
     applied.execute(f"UPDATE receipts SET sequence = 7 - sequence WHERE event_id IN ('{NODE}.2', '{NODE}.3')")
     assert replace(applied.verdict, half=0, missing=0) == replace(CLEAN, inversions=1)
 
 
-def test_an_attempt_that_is_left_is_half_an_event(applied):
+def test_an_attempt_that_is_left_is_half_an_event(applied: Applied) -> None:
     applied.execute("INSERT INTO attempts VALUES ('node-01.2', '2026-11-22', 1, false)")
     assert applied.verdict == replace(CLEAN, half=1)
 
 
-def test_a_parked_event_is_counted(applied):
+def test_a_parked_event_is_counted(applied: Applied) -> None:
     applied.execute(
         "INSERT INTO dead_letters (id, event_id, code, path, message, body, state, recorded_at)"
         f" VALUES ('1', '{NODE}.4', 'worker_died', '', '', '', 'parked', '2026-11-22')"
@@ -133,44 +137,44 @@ def test_a_parked_event_is_counted(applied):
     assert applied.verdict.parked == 1
 
 
-def test_a_notification_that_is_missing_leaves_a_gap(applied):
+def test_a_notification_that_is_missing_leaves_a_gap(applied: Applied) -> None:
     del applied.told[applied.of_node(1)]
     assert applied.verdict == replace(CLEAN, missing=1)
 
 
-def test_a_last_notification_that_is_missing_differs_from_sql(applied):
+def test_a_last_notification_that_is_missing_differs_from_sql(applied: Applied) -> None:
     del applied.told[applied.of_node(-1)]
     assert applied.verdict == replace(CLEAN, missing=1)
 
 
-def test_a_notification_that_overtakes_is_found(applied):
+def test_a_notification_that_overtakes_is_found(applied: Applied) -> None:
     first, second = applied.of_node(1), applied.of_node(2)
     applied.told[first], applied.told[second] = applied.told[second], applied.told[first]
     assert applied.verdict.missing == 3
 
 
-def test_a_notification_that_lies_about_the_end_is_found(applied):
+def test_a_notification_that_lies_about_the_end_is_found(applied: Applied) -> None:
     applied.told[applied.of_node(-1)]["payload"]["nova_object.data"]["vcpus_used"] += 1
     assert applied.verdict == replace(CLEAN, missing=2)
 
 
 @pytest.mark.parametrize("figure", ["vcpus_used", "memory_mb_used", "local_gb_used"])
-def test_a_notification_that_says_what_never_was_is_found(applied, figure):
+def test_a_notification_that_says_what_never_was_is_found(applied: Applied, figure: str) -> None:
     applied.told[applied.of_node(1)]["payload"]["nova_object.data"][figure] += 1
     assert applied.verdict == replace(CLEAN, missing=1)
 
 
-def test_a_notification_with_another_count_of_failed_builds_is_found(applied):
+def test_a_notification_with_another_count_of_failed_builds_is_found(applied: Applied) -> None:
     applied.told[applied.of_node(2)]["payload"]["nova_object.data"]["stats"]["failed_builds"] += 1
     assert applied.verdict == replace(CLEAN, missing=1)
 
 
-def test_a_notification_that_comes_again_is_no_fault(applied):
+def test_a_notification_that_comes_again_is_no_fault(applied: Applied) -> None:
     applied.told += applied.told
     assert applied.verdict == CLEAN
 
 
-def test_what_was_torn_on_the_way_stays_in_the_verdict():
+def test_what_was_torn_on_the_way_stays_in_the_verdict() -> None:
     assert CLEAN.clean
     assert CLEAN.also(half=["a", "b"], wrong=["c"]) == replace(CLEAN, half=2, wrong=("a", "b", "c"))
     assert not CLEAN.also(wrong=["c"]).clean

@@ -4,14 +4,18 @@
 import re
 import subprocess
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import amqp
 import pytest
 import sqlalchemy as sa
 
 from tests.chaos.backlog import Backlog
+from tests.chaos.conftest import Size
 from tests.chaos.queues import ready, ready_by_queue
+from tests.chaos.report import Row
 from tests.delivery import oracle
 from tests.delivery.load import NODES, PARTITIONS
 from tests.delivery.processes import TrackerWorker
@@ -66,7 +70,7 @@ class PoisonTrial(Backlog):
         """How often each event has killed."""
         return Counter(self._deaths.read_text().split() if self._deaths.exists() else [])
 
-    def letters(self) -> dict[str, sa.Row]:
+    def letters(self) -> dict[str, sa.Row[Any]]:
         """The dead letters by event id."""
         with self.engine.connect() as connection:
             return {row.event_id: row for row in connection.execute(sa.text("SELECT * FROM dead_letters"))}
@@ -77,14 +81,15 @@ class PoisonTrial(Backlog):
 
 
 @pytest.fixture(params=["postgresql", "sqlite"])
-def url(request):
+def url(request: pytest.FixtureRequest) -> str:
     """A database of each kind."""
-    return request.getfixturevalue({"postgresql": "database_url", "sqlite": "sqlite_url"}[request.param])
+    made: str = request.getfixturevalue({"postgresql": "database_url", "sqlite": "sqlite_url"}[request.param])
+    return made
 
 
 def test_events_that_always_raise_are_parked_at_once_and_their_neighbours_applied(
-    vhost_url, url, size, report_parked
-):
+    vhost_url: str, url: str, size: Size, report_parked: Callable[[Row, int], None]
+) -> None:
     casts = size(1_500, 20_000)
     bad = [f"node-{number % NODES:02}.{1 + number * 7 % 20}" for number in range(0, NODES, 3)]
     with PoisonTrial(vhost_url, url, casts=casts) as trial:
@@ -107,8 +112,13 @@ def test_events_that_always_raise_are_parked_at_once_and_their_neighbours_applie
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("database", "lanes"), [("database_url", 2), ("sqlite_url", 1)])
 def test_events_that_kill_are_parked_after_four_deaths_and_their_neighbours_applied(
-    database, lanes, request, vhost_url, size, report_parked
-):
+    database: str,
+    lanes: int,
+    request: pytest.FixtureRequest,
+    vhost_url: str,
+    size: Size,
+    report_parked: Callable[[Row, int], None],
+) -> None:
     """They are among the first events of their nodes, so that a full prefetch window surrounds them."""
     url = request.getfixturevalue(database)
     killers = size(["node-07.3"], [f"node-{number:02}.{number % 5 + 1}" for number in range(3, NODES, 8)])
@@ -116,12 +126,22 @@ def test_events_that_kill_are_parked_after_four_deaths_and_their_neighbours_appl
 
 
 @pytest.mark.timeout(600)
-def test_events_that_kill_while_they_are_decoded_are_parked(vhost_url, database_url, size, report_parked):
+def test_events_that_kill_while_they_are_decoded_are_parked(
+    vhost_url: str, database_url: str, size: Size, report_parked: Callable[[Row, int], None]
+) -> None:
     killers = size(["node-11.2"], ["node-11.2", "node-30.7", "node-31.1"])
     kill_and_park(vhost_url, database_url, size, report_parked, kill_decoding=killers)
 
 
-def kill_and_park(vhost_url, url, size, report_parked, *, lanes=1, **deeds):
+def kill_and_park(
+    vhost_url: str,
+    url: str,
+    size: Size,
+    report_parked: Callable[[Row, int], None],
+    *,
+    lanes: int = 1,
+    **deeds: list[str],
+) -> None:
     casts = size(1_500, 20_000)
     killers = [event_id for ids in deeds.values() for event_id in ids]
     idle = 0
@@ -149,7 +169,9 @@ def kill_and_park(vhost_url, url, size, report_parked, *, lanes=1, **deeds):
 
 @pytest.mark.timeout(1200)  # With --chaos; most of the time is for 200 starts.
 @pytest.mark.parametrize("quorum", [False, True], ids=["durable", "quorum"])
-def test_kills_with_prefetch_full_drop_nobody(quorum, vhost_url, database_url, size, report):
+def test_kills_with_prefetch_full_drop_nobody(
+    quorum: bool, vhost_url: str, database_url: str, size: Size, report: Callable[..., None]
+) -> None:
     """The database hangs, and a supervisor kills the worker again and again.
 
     A quorum queue counts a failed delivery for every unacknowledged message, whichever caused the crash.

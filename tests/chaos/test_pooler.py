@@ -7,7 +7,11 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.chaos.conftest import Size
 from tests.chaos.trial import Trial, put_to_work
+from tests.delivery.processes import Options
+from tests.servers.pgbouncer import PgBouncer
+from tests.servers.postgresql import PostgreSQL
 from tests.servers.server import Server
 
 SEED = 1
@@ -31,11 +35,18 @@ def kill(server: Server) -> Callable[[Trial], None]:
 @pytest.mark.timeout(1800)  # With --chaos.
 @pytest.mark.parametrize("lanes", [1, 4])
 def test_a_worker_behind_a_pooler_loses_nothing_whatever_is_killed(
-    vhost_url, database_url, pooled_url, postgresql, pgbouncer, lanes, size, report
-):
+    vhost_url: str,
+    database_url: str,
+    pooled_url: str,
+    postgresql: PostgreSQL,
+    pgbouncer: PgBouncer,
+    lanes: int,
+    size: Size,
+    report: Callable[..., None],
+) -> None:
     """Worker, pooler and server are killed in turn. The oracle connects without the pooler."""
     times, casts = size(3, 99), size(5_000, 50_000)
-    options = {"database": {"connection": pooled_url}, "worker": {"lanes": lanes}}
+    options: Options = {"database": {"connection": pooled_url}, "worker": {"lanes": lanes}}
     faults = itertools.cycle([kill_worker, kill(pgbouncer), kill(postgresql)])
     chance = random.Random(SEED)
     at_work = 0

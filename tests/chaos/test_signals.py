@@ -6,9 +6,13 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 import pytest
 
+from tests.chaos.conftest import Size
 from tests.chaos.databases import KINDS, Database, database_of
 from tests.chaos.queues import IMPATIENT, NOTICES, consumers, ready
 from tests.chaos.trial import BURST, Trial, put_to_work
@@ -36,10 +40,15 @@ format = {mark} %(message)s
 """
 
 
+def are_ready(url: str, count: int) -> bool:
+    """Whether so many commands wait for a worker."""
+    return ready(url) == count
+
+
 @pytest.mark.timeout(900)
 def test_a_worker_that_is_told_to_end_leaves_nothing_settled_behind_unacknowledged(
-    vhost_url, database_url, size, report
-):
+    vhost_url: str, database_url: str, size: Size, report: Callable[..., None]
+) -> None:
     times, burst = size(2, 20), 2_000
     chance = random.Random(SEED)
     at_work = 0
@@ -49,7 +58,7 @@ def test_a_worker_that_is_told_to_end_leaves_nothing_settled_behind_unacknowledg
         for number in range(1, times + 1):
             left = ready(vhost_url)
             trial.cast_until(burst * number)
-            trial.wait_for(lambda all=left + burst: ready(vhost_url) == all, "everything in the queues")
+            trial.wait_for(partial(are_ready, vhost_url, left + burst), "everything in the queues")
             before = trial.settled()
             trial.start_worker()
             trial.wait_settled(before + chance.randint(1, burst // 8))
@@ -59,15 +68,22 @@ def test_a_worker_that_is_told_to_end_leaves_nothing_settled_behind_unacknowledg
             unsettled = trial.unsettled()
             at_work += unsettled > 0
             # Settled messages without an acknowledgement would be counted too, and stay.
-            trial.wait_for(lambda count=unsettled: ready(vhost_url) == count, f"{unsettled} left", 10)
+            trial.wait_for(partial(are_ready, vhost_url, unsettled), f"{unsettled} left", 10)
         trial.start_worker()
         row = trial.finish("TERM", times)
     report(row)
     assert at_work == times
 
 
+def has_said(trial: Trial, text: str) -> bool:
+    """Whether a worker has logged something."""
+    return text in trial.log
+
+
 @pytest.mark.timeout(600)
-def test_a_worker_reads_its_options_again_at_work(vhost_url, database_url, size, report, tmp_path):
+def test_a_worker_reads_its_options_again_at_work(
+    vhost_url: str, database_url: str, size: Size, report: Callable[..., None], tmp_path: Path
+) -> None:
     times = size(3, 20)
     chance = random.Random(SEED)
     at_work = 0
@@ -80,9 +96,7 @@ def test_a_worker_reads_its_options_again_at_work(vhost_url, database_url, size,
             file.write_text(first.replace("[DEFAULT]", f"[DEFAULT]\nlog_config_append = {tmp_path / mark}"))
             put_to_work(chance, BURST * number, trial)
             trial.worker.send_signal(signal.SIGHUP)
-            trial.wait_for(
-                lambda text=f"{mark} Options changed": text in trial.log, "a new option in effect", 5
-            )
+            trial.wait_for(partial(has_said, trial, f"{mark} Options changed"), "a new option in effect", 5)
             at_work += trial.unsettled() > 0
         row = trial.finish("HUP", times)
     report(row)
@@ -103,8 +117,8 @@ def stand_still(trial: Trial, seconds: float) -> None:
 
 @pytest.mark.timeout(900)
 def test_a_worker_that_stood_still_for_longer_than_the_heartbeat_comes_back(
-    vhost_url, database_url, size, report
-):
+    vhost_url: str, database_url: str, size: Size, report: Callable[..., None]
+) -> None:
     times = size(1, 5)
     chance = random.Random(SEED)
     with Trial(vhost_url, database_url, casts=BURST * (times + 1), options=IMPATIENT) as trial:
@@ -145,8 +159,12 @@ def wake(trial: Trial, worker: "subprocess.Popen[bytes]") -> None:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_worker_that_stands_still_in_a_transaction_is_replaced_and_cannot_commit(
-    vhost_url, request, size, report, kind
-):
+    vhost_url: str,
+    request: pytest.FixtureRequest,
+    size: Size,
+    report: Callable[..., None],
+    kind: str,
+) -> None:
     """The server ends the session of an idle transaction, and so releases its locks."""
     database = database_of(request, kind)
     times = size(1, 5)

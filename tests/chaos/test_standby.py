@@ -3,14 +3,17 @@
 
 import subprocess
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 
 import psutil
 import pytest
 import sqlalchemy as sa
 
+from tests.chaos.conftest import Size
 from tests.chaos.trial import BURST, Trial
-from tests.delivery.load import PARTITIONS, node_names, server_of
+from tests.delivery.load import PARTITIONS, Json, node_names, server_of
+from tests.delivery.processes import Options
 from tests.servers.rabbitmq import RabbitMQ
 
 CONSUMES = "Consuming from"
@@ -25,7 +28,7 @@ class StandbyTrial(Trial):
     """Two workers, each of which prefers one half of the partitions."""
 
     def __init__(self, rabbitmq: RabbitMQ, vhost_url: str, database_url: str, casts: int) -> None:
-        options = {
+        options: Options = {
             "worker": {"partitions": "0-7", "standby_delay": STANDBY_DELAY},
             "oslo_messaging_rabbit": {"heartbeat_timeout_threshold": HEARTBEAT, "heartbeat_rate": 2},
         }
@@ -70,12 +73,19 @@ class StandbyTrial(Trial):
         """Whether a worker has logged a text so often."""
         return self.log_of(worker).count(text) >= times
 
-    def _consumers(self) -> list[dict]:
-        return self._api("GET", f"consumers/{self._vhost}")
+    def _consumers(self) -> list[Json]:
+        consumers: list[Json] = self._api("GET", f"consumers/{self._vhost}")
+        return consumers
 
 
 @pytest.mark.timeout(600)
-def test_a_stand_in_goes_on_where_a_killed_worker_was(rabbitmq, vhost_url, database_url, size, report):
+def test_a_stand_in_goes_on_where_a_killed_worker_was(
+    rabbitmq: RabbitMQ,
+    vhost_url: str,
+    database_url: str,
+    size: Size,
+    report: Callable[..., None],
+) -> None:
     kills = size(1, 20)
     with StandbyTrial(rabbitmq, vhost_url, database_url, casts=BURST * (kills + 1)) as trial:
         trial.start_other()
@@ -100,8 +110,12 @@ def test_a_stand_in_goes_on_where_a_killed_worker_was(rabbitmq, vhost_url, datab
 
 @pytest.mark.timeout(600)
 def test_a_worker_that_wakes_after_it_was_taken_over_changes_nothing(
-    rabbitmq, vhost_url, database_url, size, report
-):
+    rabbitmq: RabbitMQ,
+    vhost_url: str,
+    database_url: str,
+    size: Size,
+    report: Callable[..., None],
+) -> None:
     """The other worker settles what was in flight when it was stopped; it returns as the standby."""
     pauses = size(1, 10)
     with StandbyTrial(rabbitmq, vhost_url, database_url, casts=BURST * (pauses + 1)) as trial:

@@ -171,7 +171,8 @@ class Trial(trial.Trial):
 
     def replayed(self) -> int:
         """How many letters are replayed."""
-        return self.column("SELECT count(*) FROM dead_letters WHERE state = 'replayed'")[0]
+        count: int = self.column("SELECT count(*) FROM dead_letters WHERE state = 'replayed'")[0]
+        return count
 
     def _left(self) -> dict[str, int]:
         """The number of messages that are not delivered, by queue."""
