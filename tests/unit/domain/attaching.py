@@ -3,7 +3,7 @@
 
 from tests.builders import INSTANCE, MOVE, a_claim, claims_of, command, decided
 from tests.topologies import a_card, addresses_of, statuses_of
-from tracker_worker.domain.commands import Command
+from tracker_worker.domain.commands import AnyCommand
 from tracker_worker.domain.node import Node, assert_sum
 
 CARD = a_card("pf", ("vf1", "vf2", "vf3"))
@@ -12,17 +12,17 @@ COMING = a_claim("incoming", MOVE)
 LEAVING = a_claim("outgoing")
 
 
-def allocate(*addresses: str) -> Command:
+def allocate(*addresses: str) -> AnyCommand:
     """Devices of the instance become allocated; without addresses all that it has."""
     return command("allocate_pci_devices", instance_uuid=INSTANCE, addresses=list(addresses) or None)
 
 
-def free(*addresses: str) -> Command:
+def free(*addresses: str) -> AnyCommand:
     """Devices of the instance are given back; without addresses all that it has."""
     return command("unclaim_pci_devices", instance_uuid=INSTANCE, addresses=list(addresses) or None)
 
 
-def applied(node: Node, *commands: Command) -> Node:
+def applied(node: Node, *commands: AnyCommand) -> Node:
     """The node after commands that are no claims, each of which has to change it."""
     for each in commands:
         node, decision = decided(node, each)

@@ -6,7 +6,7 @@ from typing import Any
 from tests.builders import a_flavor, a_migration, a_report, decided
 from tests.topologies import a_device, a_numa_node, a_pinned_guest, host_resources
 from tracker_worker.domain.audit import Correction
-from tracker_worker.domain.commands import Command
+from tracker_worker.domain.commands import AnyCommand
 from tracker_worker.domain.decide import Audited, Decision
 from tracker_worker.domain.node import Claim, Node
 from tracker_worker.domain.objects import Instance, Migration
@@ -38,7 +38,7 @@ def reasons(decision: Decision) -> list[tuple[str, str]]:
     return [(correction.action, correction.reason) for correction in corrections(decision)]
 
 
-def the_audit(instances: list[Instance], migrations: list[Migration] | None = None) -> Command:
+def the_audit(instances: list[Instance], migrations: list[Migration] | None = None) -> AnyCommand:
     """An audit of the node with devices."""
     resources = host_resources(devices=DEVICES)
     return a_report(instances, migrations or [], resources=resources)

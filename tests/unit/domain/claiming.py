@@ -14,7 +14,7 @@ from tests.builders import (
     decided,
 )
 from tests.topologies import DEDICATED, WITH_ALIASES, a_port
-from tracker_worker.domain.commands import Command
+from tracker_worker.domain.commands import AnyCommand
 from tracker_worker.domain.decide import ClaimRefused
 from tracker_worker.domain.flavors import Flavor
 from tracker_worker.domain.node import Claim, Node, assert_sum
@@ -41,7 +41,7 @@ SHORT = (
 """Why TIGHT refuses 2 vcpus, 1024 MB and 20 GB on a node that has nothing but its reserve."""
 
 
-def asks(method: str, flavor: Flavor = PINNED, instance: Instance | None = None, **more: Any) -> Command:
+def asks(method: str, flavor: Flavor = PINNED, instance: Instance | None = None, **more: Any) -> AnyCommand:
     """A claim of any kind for what a flavor asks for."""
     arguments: dict[str, Any] = {"instance": instance or an_instance(flavor=flavor), **more}
     if method in MOVE_CLAIMS:
@@ -51,12 +51,12 @@ def asks(method: str, flavor: Flavor = PINNED, instance: Instance | None = None,
     return command(method, **arguments)
 
 
-def boot(flavor: Flavor = PINNED, *, limits: Limits | None = None, **of: Any) -> Command:
+def boot(flavor: Flavor = PINNED, *, limits: Limits | None = None, **of: Any) -> AnyCommand:
     """The claim of a boot; `of` is what else the instance has."""
     return asks("instance_claim", instance=an_instance(flavor=flavor, **of), limits=limits)
 
 
-def attach(*requests: PciRequest, **more: Any) -> Command:
+def attach(*requests: PciRequest, **more: Any) -> AnyCommand:
     """A claim of devices alone, by default for one port."""
     asked = list(requests or [a_port()])
     return command("claim_pci_devices", instance_uuid=INSTANCE, pci_requests=asked, **more)
@@ -73,7 +73,7 @@ def the_claim(node: Node) -> Claim:
     return claim
 
 
-def granted(node: Node, *claims: Command, settings: TrackerSettings = WITH_ALIASES) -> Node:
+def granted(node: Node, *claims: AnyCommand, settings: TrackerSettings = WITH_ALIASES) -> Node:
     """The node after claims that have to be granted, each recorded as it was answered."""
     for asked in claims:
         node, decision = decided(node, asked, settings)
@@ -83,7 +83,7 @@ def granted(node: Node, *claims: Command, settings: TrackerSettings = WITH_ALIAS
     return node
 
 
-def refused(node: Node, asked: Command, settings: TrackerSettings = WITH_ALIASES) -> str:
+def refused(node: Node, asked: AnyCommand, settings: TrackerSettings = WITH_ALIASES) -> str:
     """Why a claim was refused; a refused one changes nothing."""
     after, decision = decided(node, asked, settings)
     assert (decision.outcome, decision.changes, decision.claim) == ("refused", (), None)

@@ -27,19 +27,19 @@ from tests.topologies import (
 )
 from tests.unit.domain.attaching import CARD, HERE, LEAVING, allocate, allocated_in, applied, devices_by_role
 from tests.unit.domain.claiming import EVERY_CLAIM, PCI, asks, attach, boot, granted, refused
-from tracker_worker.domain.commands import Command
+from tracker_worker.domain.commands import AnyCommand
 from tracker_worker.domain.node import Claim, Node
 from tracker_worker.domain.objects import PciDevice, PciRequest
 
 
-def moves_here(method: str, *requests: PciRequest, migration: str = MOVE) -> Command:
+def moves_here(method: str, *requests: PciRequest, migration: str = MOVE) -> AnyCommand:
     moving = a_migration(migration)
     return asks(method, a_flavor(), migration=moving, pci_requests=list(requests))
 
 
 def decided_elsewhere(
     method: str, *requests: PciRequest, carries: Iterable[str] = (), migration: str = MOVE
-) -> Command:
+) -> AnyCommand:
     """A claim that brings these devices."""
     instance = an_instance(pci_devices=list(carries), pci_requests=list(requests))
     if method == "instance_claim":
@@ -48,7 +48,7 @@ def decided_elsewhere(
     return asks(method, a_flavor(), instance, migration=move, decided=True)
 
 
-def landed(migration: str | None = MOVE, **of: Any) -> Command:
+def landed(migration: str | None = MOVE, **of: Any) -> AnyCommand:
     return command("finish_move", instance=an_instance(**of), migration_uuid=migration)
 
 

@@ -37,7 +37,7 @@ RESIZE_TASKS = {
 }
 
 
-def moving(flavor: Any = OLD, task_state: str | None = "resize_migrating", **more: Any) -> Instance:
+def moving(flavor: Any = OLD, task_state: TaskState | None = "resize_migrating", **more: Any) -> Instance:
     return an_instance(flavor=flavor, task_state=task_state, **more)
 
 
@@ -299,7 +299,7 @@ def test_newest_move_of_an_instance_counts(
 @pytest.mark.parametrize("type", ["live-migration", "evacuation"])
 def test_move_that_no_confirm_ends_has_no_old_flavor_to_miss(type: str) -> None:
     """It changes no flavor: Nova counts the instance's own (_get_flavor)."""
-    task = "migrating" if type == "live-migration" else "rebuilding"
+    task: TaskState = "migrating" if type == "live-migration" else "rebuilding"
     left = away(type=type, old_flavor=None, new_flavor=None, instance=moving(OTHER, task))
     assert sizes(audited([], [left])) == {"outgoing - 3"}
 

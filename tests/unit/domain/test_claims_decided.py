@@ -32,12 +32,12 @@ from tests.topologies import (
 )
 from tests.unit.domain.auditing import reasons
 from tests.unit.domain.claiming import EVERY_CLAIM, asks, role_of, the_claim
-from tracker_worker.domain.commands import Command
+from tracker_worker.domain.commands import AnyCommand
 from tracker_worker.domain.objects import PciRequest
 from tracker_worker.domain.pci.pools import HeldDevice
 
 
-def decided_elsewhere(method: str, **carried: Any) -> Command:
+def decided_elsewhere(method: str, **carried: Any) -> AnyCommand:
     """A claim that brings its topology and devices: the instance's own, or those of its migration."""
     topology, devices = carried.get("topology"), carried.get("devices")
     if method == "instance_claim":

@@ -33,7 +33,7 @@ from tests.unit.domain.claiming import (
     refused,
     the_claim,
 )
-from tracker_worker.domain.commands import Command
+from tracker_worker.domain.commands import AnyCommand
 from tracker_worker.domain.flavors import Flavor
 from tracker_worker.domain.objects import GuestTopology
 
@@ -42,7 +42,7 @@ HUGE_HOST = a_host(1, pages=PAGES)
 HUGE_FLAVOR = a_flavor(2, 1024, extra_specs=DEDICATED | {"hw:mem_page_size": "large"})
 
 
-def live(*, now: int | None | str = HUGE_KB, flavor: Flavor = HUGE_FLAVOR, **more: Any) -> Command:
+def live(*, now: int | str | None = HUGE_KB, flavor: Flavor = HUGE_FLAVOR, **more: Any) -> AnyCommand:
     """A live migration of an instance whose memory has pages of this size at the source."""
     topology = None if now == "unknown" else placed(a_guest(), {5: [7, 8]}, pagesize=now)
     instance = an_instance(flavor=flavor, numa_topology=topology)
@@ -62,7 +62,7 @@ def test_live_migration_tests_devices_and_takes_none() -> None:
 @pytest.mark.parametrize("method", ["rebuild_claim", "resize_claim"])
 def test_another_move_takes_the_devices_that_a_live_migration_left(method: str) -> None:
     """The source dies during a live migration, and the instance is evacuated to the same node."""
-    asked = {"pci_requests": [a_request()]}
+    asked: dict[str, Any] = {"pci_requests": [a_request()]}
     node = granted(a_numa_node(devices=[a_device("d1")]), asks("live_migration_claim", **asked))
     node = granted(node, asks(method, migration=a_migration(OTHER_MOVE), **asked))
     assert statuses_of(node) == {"d1": "allocated"}

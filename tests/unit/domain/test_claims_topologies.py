@@ -133,7 +133,7 @@ def test_repeated_claim_gives_the_same_pins_and_devices(method: str) -> None:
 
 def test_instance_that_comes_back_with_its_pins_and_devices_gets_the_same() -> None:
     node = a_numa_node(host=a_host(pages=PAGES), devices=[a_device("d1", **GPU)])
-    asked = {"numa_topology": a_guest(pagesize=-2), "pci_requests": [a_request(**GPU)]}
+    asked: dict[str, Any] = {"numa_topology": a_guest(pagesize=-2), "pci_requests": [a_request(**GPU)]}
     node = granted(node, boot(**asked))
     claim = the_claim(node)
     again = asked | {"numa_topology": claim.numa_topology, "pci_devices": addresses_of(claim)}

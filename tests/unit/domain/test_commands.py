@@ -9,7 +9,13 @@ import pytest
 
 from tests.json_paths import structs
 from tests.samples import EXAMPLES, INSTANCE_UUID, RESOURCES
-from tracker_worker.domain.commands import METHOD_OF, METHODS, Command, instance_uuid_of
+from tracker_worker.domain.commands import (
+    METHOD_OF,
+    METHODS,
+    AnyCommand,
+    UpdateAvailableResource,
+    instance_uuid_of,
+)
 
 OPTIONAL = {
     "event_id", "origin", "instances", "migrations", "as_of", "startup", "limits", "decided",
@@ -23,8 +29,14 @@ def arguments_of(method: str) -> dict[str, Any]:
     return arguments
 
 
-def decode(method: str, arguments: dict[str, Any]) -> Command:
+def decode(method: str, arguments: dict[str, Any]) -> AnyCommand:
     return msgspec.json.decode(msgspec.json.encode(arguments), type=METHODS[method])
+
+
+def decode_report(arguments: dict[str, Any]) -> UpdateAvailableResource:
+    command = decode("update_available_resource", arguments)
+    assert isinstance(command, UpdateAvailableResource)
+    return command
 
 
 def refusal(method: str, arguments: dict[str, Any]) -> str:
@@ -167,8 +179,7 @@ def test_fractions_of_a_report_are_cut(field: str, sent: float, taken: int) -> N
     """disk_available_least alone is rounded down: below zero that is not the same."""
     arguments = arguments_of("update_available_resource")
     put(arguments, ("resources", field), sent)
-    command = decode("update_available_resource", arguments)
-    value = getattr(command.resources, field)
+    value = getattr(decode_report(arguments).resources, field)
     assert (value, type(value)) == (taken, int)
 
 
@@ -227,8 +238,9 @@ def test_text_that_a_driver_leaves_empty_is_taken(method: str, path: tuple[Any, 
 def test_socket_that_a_host_does_not_tell_is_none() -> None:
     arguments = arguments_of("update_available_resource")
     put(arguments, ("resources", "numa_topology", "cells", 0, "socket"), -1)
-    command = decode("update_available_resource", arguments)
-    assert command.resources.numa_topology.cells[0].socket is None
+    topology = decode_report(arguments).resources.numa_topology
+    assert topology is not None
+    assert topology.cells[0].socket is None
 
 
 @pytest.mark.parametrize("field", ["vcpus_used", "memory_mb_used", "local_gb_used"])
@@ -236,8 +248,7 @@ def test_socket_that_a_host_does_not_tell_is_none() -> None:
 def test_hypervisors_own_usage_may_be_any_number(field: str, value: float | None) -> None:
     arguments = arguments_of("update_available_resource")
     put(arguments, ("resources", field), value)
-    command = decode("update_available_resource", arguments)
-    assert getattr(command.resources, field) == value
+    assert getattr(decode_report(arguments).resources, field) == value
 
 
 def test_as_of_needs_the_origin_that_counts_it() -> None:

@@ -23,10 +23,12 @@ from tests.builders import (
     command,
     decided,
 )
-from tracker_worker.domain.commands import METHODS, Command
+from tracker_worker.domain.commands import METHODS, AnyCommand
 from tracker_worker.domain.decide import NodeDeleted
-from tracker_worker.domain.node import Node, NodeRemoved, OriginRecorded, evolve
+from tracker_worker.domain.fields import TaskState, VmState
+from tracker_worker.domain.node import Node, NodeRemoved, evolve
 from tracker_worker.domain.objects import Limits, Origin, PciRequest
+from tracker_worker.domain.origins import OriginRecorded
 from tracker_worker.domain.views import usage_view
 
 ORIGIN = Origin("client-1", 5)
@@ -34,7 +36,7 @@ CLAIMS = ("instance_claim", "resize_claim", "live_migration_claim", "rebuild_cla
 NO_INSTANCE = ("build_failed", "build_succeeded", "set_service_status", "remove_node")
 
 
-def any_command(method: str, **more: Any) -> Command:
+def any_command(method: str, **more: Any) -> AnyCommand:
     """A command of each method but get_node, about the builders' instance."""
     if method == "update_available_resource":
         return a_report(**more)
@@ -50,7 +52,8 @@ def any_command(method: str, **more: Any) -> Command:
     if METHODS[method].__name__ in ("StartMove", "FinishRevertMove") or "drop_move_claim_at" in method:
         values["migration_uuid"] = MOVE
     fields = METHODS[method].__struct_fields__
-    return command(method, **{k: v for k, v in values.items() if k in fields}, **more)
+    arguments: dict[str, Any] = {k: v for k, v in values.items() if k in fields}
+    return command(method, **arguments, **more)
 
 
 def test_worked_example_of_the_design() -> None:
@@ -229,7 +232,7 @@ def test_every_event_takes_the_next_sequence_number(method: str) -> None:
     ],
 )
 def test_only_removable_instances_let_go(
-    vm_state: str, task_state: str | None, deleted: bool, stays: bool
+    vm_state: VmState, task_state: TaskState | None, deleted: bool, stays: bool
 ) -> None:
     """Nova's allow_resource_removal; bug 2025480: an unshelving instance keeps its claim."""
     instance = an_instance(vm_state=vm_state, task_state=task_state, deleted=deleted)

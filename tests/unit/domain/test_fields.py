@@ -9,7 +9,7 @@ from tracker_worker.domain.fields import UNSEEN
 _UNSEEN = re.compile(f"[{UNSEEN}]")
 
 
-def test_no_control_format_or_odd_space_character_is_part_of_a_name():
+def test_no_control_format_or_odd_space_character_is_part_of_a_name() -> None:
     """Python's own tables are those of the Unicode of its release: what they have, the pattern has."""
     for code in range(0x110000):
         character = chr(code)
@@ -18,5 +18,5 @@ def test_no_control_format_or_odd_space_character_is_part_of_a_name():
         assert not hidden or _UNSEEN.match(character), f"U+{code:04X}"
 
 
-def test_letters_digits_and_marks_are():
+def test_letters_digits_and_marks_are() -> None:
     assert not _UNSEEN.search("node-1 größe é ü 漢字 Ελλ ab\u0301")

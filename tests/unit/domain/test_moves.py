@@ -16,7 +16,7 @@ Options: `same` asks for the numbers that are held already (and sends limits tha
 Where the roles alone do not say what happens with N(K), the line is marked `silent` and tells why.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -36,7 +36,7 @@ from tests.builders import (
     some_resources,
 )
 from tests.unit.domain.claiming import MOVE_CLAIMS, NOTHING_PASSES
-from tracker_worker.domain.commands import METHODS, Command
+from tracker_worker.domain.commands import METHODS, AnyCommand
 from tracker_worker.domain.flavors import Amounts
 from tracker_worker.domain.node import Claim, Node, assert_sum
 
@@ -279,7 +279,7 @@ def node_before(case: Case) -> Node:
     return a_node(ELSE, *map(held, case.before), resources=resources, reserve=RESERVE)
 
 
-def command_of(case: Case) -> Command:
+def command_of(case: Case) -> AnyCommand:
     same, size = case.option == "same", FLAVORS["c"]
     if same:
         size = FLAVORS["i" if case.method == "instance_claim" else "n"]
@@ -288,7 +288,7 @@ def command_of(case: Case) -> Command:
         states = {"vm_state": "deleted"}
     # A resize is sized by its own flavor, whatever its instance has until then.
     own = a_flavor(1, 1, 1) if case.method == "resize_claim" else size
-    may_send = {
+    may_send: dict[str, Any] = {
         "instance": an_instance(flavor=own, **states),
         "instance_uuid": INSTANCE,
         "flavor": size,

@@ -49,7 +49,7 @@ from tests.topologies import (
     statuses_of,
 )
 from tests.unit.domain.claiming import asks, attach
-from tracker_worker.domain.commands import Command
+from tracker_worker.domain.commands import AnyCommand
 from tracker_worker.domain.node import Node, assert_sum
 from tracker_worker.domain.objects import Instance, Migration
 from tracker_worker.domain.views import node_view
@@ -63,7 +63,7 @@ EMPTY = a_numa_node(host=HOST, devices=DEVICES)
 SAME_NODE = a_migration(source_node=NODE, old_flavor=OLD, new_flavor=NEW)
 
 
-def events(node: Node, *commands: Command) -> Node:
+def events(node: Node, *commands: AnyCommand) -> Node:
     """The node after commands, each of which changes it."""
     for each in commands:
         node, decision = decided(node, each, WITH_ALIASES)
@@ -73,7 +73,7 @@ def events(node: Node, *commands: Command) -> Node:
     return node
 
 
-def ignored(node: Node, asked: Command) -> bool:
+def ignored(node: Node, asked: AnyCommand) -> bool:
     """Whether a command does nothing any more."""
     after, decision = decided(node, asked, WITH_ALIASES)
     assert after.claims == node.claims
@@ -85,16 +85,16 @@ def shown(node: Node) -> dict[str, Any]:
     return {key: value for key, value in node_view(node).items() if key != "sequence"}
 
 
-def boot(flavor: Any = OLD, **of: Any) -> Command:
+def boot(flavor: Any = OLD, **of: Any) -> AnyCommand:
     return command("instance_claim", instance=an_instance(flavor=flavor, **of))
 
 
-def resize(instance: Instance | None = None, migration: Migration = SAME_NODE) -> Command:
+def resize(instance: Instance | None = None, migration: Migration = SAME_NODE) -> AnyCommand:
     moving = instance or an_instance(flavor=OLD)
     return command("resize_claim", instance=moving, flavor=NEW, migration=migration)
 
 
-def finish(flavor: Any = NEW, migration_uuid: str | None = MOVE, **of: Any) -> Command:
+def finish(flavor: Any = NEW, migration_uuid: str | None = MOVE, **of: Any) -> AnyCommand:
     instance = an_instance(flavor=flavor, **of)
     return command("finish_move", instance=instance, migration_uuid=migration_uuid)
 
@@ -136,7 +136,7 @@ WAYS = {
 
 
 @pytest.mark.parametrize(("way", "left"), WAYS.values(), ids=WAYS)
-def test_end_of_a_move_gives_back_exactly_what_was_its(way: list[Command], left: dict[str, Any]) -> None:
+def test_end_of_a_move_gives_back_exactly_what_was_its(way: list[AnyCommand], left: dict[str, Any]) -> None:
     node = events(EMPTY, boot(), resize())
     for each in way:
         node, _ = decided(node, each, WITH_ALIASES)
@@ -197,7 +197,7 @@ THERE = placed(a_guest(1, 2, 512, pagesize=HUGE_KB), {5: [50, 51]})
 """Where the instance is on its other host."""
 
 
-def coming(method: str, **more: Any) -> Command:
+def coming(method: str, **more: Any) -> AnyCommand:
     """An instance that is somewhere else comes here by a move of any kind."""
     flavor = OLD if method != "resize_claim" else a_flavor()
     instance = an_instance(flavor=flavor, numa_topology=THERE, pci_devices=["far"])
@@ -225,12 +225,12 @@ def test_evacuated_instance_counts_once() -> None:
 
 @pytest.mark.parametrize("event", [ROLL_BACK, REVERT, DELETE])
 @pytest.mark.parametrize("method", ["resize_claim", "rebuild_claim", "live_migration_claim"])
-def test_move_that_fails_gives_back_all_that_it_took(method: str, event: Command) -> None:
+def test_move_that_fails_gives_back_all_that_it_took(method: str, event: AnyCommand) -> None:
     assert shown(events(EMPTY, coming(method), event)) == shown(EMPTY)
 
 
 @pytest.mark.parametrize("end", [CONFIRM, DELETE])
-def test_source_keeps_pins_and_devices_until_the_end(end: Command) -> None:
+def test_source_keeps_pins_and_devices_until_the_end(end: AnyCommand) -> None:
     node = events(EMPTY, boot(), START)
     assert held(node) == {"outgoing": OLD_HAS}
     assert pinned_on(node) == {0: [2, 3], 1: []}
@@ -266,12 +266,12 @@ def test_live_migration_takes_its_devices_when_they_are_claimed() -> None:
 
 
 @pytest.mark.parametrize("roll_back", [[FREE, ROLL_BACK], [ROLL_BACK]])
-def test_live_migration_that_rolls_back_gives_back_its_devices(roll_back: list[Command]) -> None:
+def test_live_migration_that_rolls_back_gives_back_its_devices(roll_back: list[AnyCommand]) -> None:
     assert shown(events(EMPTY, TO_HERE, attach(), *roll_back)) == shown(EMPTY)
 
 
 @pytest.mark.parametrize("leaves", [[FREE, CONFIRM], [CONFIRM]])
-def test_live_migration_away_frees_everything(leaves: list[Command]) -> None:
+def test_live_migration_away_frees_everything(leaves: list[AnyCommand]) -> None:
     assert shown(events(EMPTY, boot(), *leaves)) == shown(EMPTY)
 
 
@@ -287,7 +287,7 @@ def test_live_migration_of_a_plain_instance_has_devices_alone_until_it_lands() -
 
 
 def test_instance_that_lands_untested_has_what_it_reports() -> None:
-    reported = {"numa_topology": a_pinned_guest({0: [4, 5]}), "pci_devices": ["vf1"]}
+    reported: dict[str, Any] = {"numa_topology": a_pinned_guest({0: [4, 5]}), "pci_devices": ["vf1"]}
     node = events(EMPTY, finish(OLD, **reported))
     assert held(node) == {"instance": ({0: [4, 5]}, ["vf1"])}
     assert not claims_of(node)["instance"].assigned
@@ -313,7 +313,7 @@ def test_instance_that_lands_where_it_is_keeps_the_devices_that_were_attached() 
 
 
 def test_instance_that_lands_where_it_is_in_another_size_has_the_topology_that_it_reports() -> None:
-    reported = {"numa_topology": a_pinned_guest({0: [4, 5, 6]})}
+    reported: dict[str, Any] = {"numa_topology": a_pinned_guest({0: [4, 5, 6]})}
     node = events(EMPTY, boot(), finish(NEW, OTHER_MOVE, **reported))
     claim = claims_of(node)["instance"]
     assert (has(claim), claim.assigned) == (({0: [4, 5, 6]}, ["gpu1"]), False)
@@ -344,7 +344,7 @@ def test_changed_states_change_neither_pins_nor_devices() -> None:
 
 
 @pytest.mark.parametrize("end", [ABORT, DELETE])
-def test_boot_that_ends_gives_back_everything(end: Command) -> None:
+def test_boot_that_ends_gives_back_everything(end: AnyCommand) -> None:
     node = events(EMPTY, boot(numa_topology=a_guest(2, 2, 512, pagesize=HUGE_KB)))
     assert pages_on(node) == {0: 256, 1: 256}
     assert shown(events(node, end)) == shown(EMPTY)

@@ -24,7 +24,7 @@ from tests.builders import (
     decided,
     some_resources,
 )
-from tracker_worker.domain.commands import Command
+from tracker_worker.domain.commands import AnyCommand
 from tracker_worker.domain.flavors import Amounts
 from tracker_worker.domain.node import (
     MOST_CONFLICTS,
@@ -37,8 +37,6 @@ from tracker_worker.domain.node import (
     LedgerBroken,
     Node,
     NodeRemoved,
-    OriginCleared,
-    OriginRecorded,
     Ratios,
     Reported,
     Role,
@@ -48,6 +46,7 @@ from tracker_worker.domain.node import (
     evolve,
 )
 from tracker_worker.domain.objects import Limits, Migration, Origin
+from tracker_worker.domain.origins import OriginCleared, OriginRecorded
 
 HERE, COMING = a_claim(), a_claim("incoming", MOVE, a_flavor(4, 4096, 40))
 ORIGIN = Origin("client-1", 1)
@@ -85,7 +84,7 @@ def test_event_of_many_changes_takes_one_sequence_number() -> None:
 )
 def test_running_sum_follows_the_claims(changes: list[Change], claimed: Amounts, roles: set[str]) -> None:
     node = evolve(a_node(), changes)
-    assert (node.claimed, claims_of(node).keys()) == (claimed, roles)
+    assert (node.claimed, set(claims_of(node))) == (claimed, roles)
     assert_sum(node)
 
 
@@ -234,7 +233,7 @@ COMMANDS = st.one_of(
 
 @settings(max_examples=150, derandomize=True, database=None, deadline=None)
 @given(st.lists(COMMANDS, max_size=12))
-def test_any_sequence_of_events_keeps_the_sum_and_one_claim_a_role(commands: list[Command]) -> None:
+def test_any_sequence_of_events_keeps_the_sum_and_one_claim_a_role(commands: list[AnyCommand]) -> None:
     node = a_node()
     for each in commands:
         before = node
@@ -248,7 +247,7 @@ def test_any_sequence_of_events_keeps_the_sum_and_one_claim_a_role(commands: lis
 
 @settings(max_examples=150, derandomize=True, database=None, deadline=None)
 @given(st.lists(COMMANDS, max_size=8), AUDITS)
-def test_second_audit_of_the_same_facts_finds_nothing(commands: list[Command], audit: Command) -> None:
+def test_second_audit_of_the_same_facts_finds_nothing(commands: list[AnyCommand], audit: AnyCommand) -> None:
     node = a_node()
     for each in (*commands, audit):
         node, _ = decided(node, each)
@@ -257,7 +256,7 @@ def test_second_audit_of_the_same_facts_finds_nothing(commands: list[Command], a
     assert again.claims == node.claims
 
 
-def test_an_event_that_was_overtaken_does_not_hide_the_later_one_of_its_client():
+def test_an_event_that_was_overtaken_does_not_hide_the_later_one_of_its_client() -> None:
     """Two threads of a client name one instance; an audit between their numbers must not undo the later."""
     node = evolve(a_node(), [OriginRecorded(INSTANCE, Origin("client-1", 6))])
     node = evolve(node, [OriginRecorded(INSTANCE, Origin("client-1", 4))])

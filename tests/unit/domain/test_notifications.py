@@ -19,7 +19,7 @@ from tests.builders import (
     decided,
     some_resources,
 )
-from tracker_worker.domain.commands import Command
+from tracker_worker.domain.commands import AnyCommand
 from tracker_worker.domain.errors import ErrorCode
 from tracker_worker.domain.node import Node
 from tracker_worker.domain.notifications import (
@@ -77,7 +77,7 @@ def test_usage_is_the_node_after_a_batch() -> None:
     )
 
 
-def effect_of(before: Node, asked: Command) -> tuple[Notification, Node]:
+def effect_of(before: Node, asked: AnyCommand) -> tuple[Notification, Node]:
     """The notification of the one effect that a command has."""
     node, decision = decided(before, asked)
     (effect,) = decision.effects
@@ -119,7 +119,7 @@ def effect_of(before: Node, asked: Command) -> tuple[Notification, Node]:
     ],
 )
 def test_effect_tells_which_node_it_is_about(
-    before: Node, asked: Command, event_type: str, priority: str, name: str
+    before: Node, asked: AnyCommand, event_type: str, priority: str, name: str
 ) -> None:
     notification, node = effect_of(before, asked)
     assert (notification.event_type, notification.priority) == (event_type, priority)

@@ -193,7 +193,8 @@ def test_disabled_is_what_the_report_says_and_not_kept_of_another_hosts_service(
     available: bool, before: bool, host: str, sent: bool | None, after: bool | None
 ) -> None:
     resources = some_resources(host=host, available=available)
-    asked = a_report(resources=resources, **({} if sent is None else {"disabled": sent}))
+    said: dict[str, Any] = {} if sent is None else {"disabled": sent}
+    asked = a_report(resources=resources, **said)
     node, decision = decided(a_node(disabled=before), asked)
     assert node.disabled == (before if after is None else after)
     assert len([c for c in decision.changes if isinstance(c, ServiceStatusSet)]) == (node.disabled != before)
@@ -243,7 +244,7 @@ def test_conflict_is_raised_once_a_uuid(before: Node, uuid: str, owners: dict[st
     node, second = reported(node, owners, uuid=uuid)
     assert (second.outcome, second.effects) == ("refused", ())
     node, third = reported(node, owners | {THIRD_UUID: "node-3"}, uuid=THIRD_UUID)
-    assert [effect.uuid for effect in third.effects] == [THIRD_UUID]
+    assert [getattr(effect, "uuid", None) for effect in third.effects] == [THIRD_UUID]
 
 
 def test_conflict_is_raised_once_though_the_right_node_goes_on_reporting() -> None:

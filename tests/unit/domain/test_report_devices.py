@@ -37,7 +37,7 @@ from tests.topologies import (
     statuses_of,
 )
 from tests.unit.domain.claiming import attach
-from tracker_worker.domain.commands import Command
+from tracker_worker.domain.commands import AnyCommand
 from tracker_worker.domain.node import Node
 from tracker_worker.domain.objects import (
     HostCell,
@@ -68,7 +68,7 @@ def reported(
     return known, known.resources.pci_devices
 
 
-def report(devices: list[PciDevice], **more: Any) -> Command:
+def report(devices: list[PciDevice], **more: Any) -> AnyCommand:
     return a_report(resources=host_resources(devices=devices), **more)
 
 
@@ -344,7 +344,7 @@ def test_pins_outlive_their_host_cell() -> None:
 def test_view_shows_what_is_used_of_cells_pages_and_devices() -> None:
     host = HostTopology([a_host_cell(pages=TOTAL, threads=2, socket=0)])
     node = after(Node(NODE), a_report(resources=host_resources(host, [GPU, PF])))
-    asked = {
+    asked: dict[str, Any] = {
         "numa_topology": a_guest(1, 2, 512, pagesize=HUGE_KB),
         "pci_requests": [a_request(vendor_id="10de")],
     }

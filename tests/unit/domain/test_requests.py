@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a claim asks for: which topology and which devices, by instance, flavor, image and command."""
 
+from typing import Any
+
 import pytest
 from msgspec.structs import replace
 
@@ -156,7 +158,7 @@ def test_move_asks_for_the_instances_ports_and_the_new_flavors_devices_unless_to
 @pytest.mark.parametrize("method", ["instance_claim", "resize_claim", "rebuild_claim"])
 def test_devices_of_the_flavor_are_chosen_before_those_of_ports(method: str) -> None:
     """Nova's order: a port may take what only the flavor could have had."""
-    net = {"physical_network": "net"}
+    net: dict[str, Any] = {"physical_network": "net"}
     devices = [a_device("gpu1", tags=net, **GPU), a_device("nic1", tags=net)]
     instance = an_instance(
         flavor=a_flavor(extra_specs=WITH_GPU), pci_requests=[a_request(source=RequestSource.PORT, **net)]

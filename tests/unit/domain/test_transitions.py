@@ -29,7 +29,7 @@ from tests.builders import (
 )
 from tests.topologies import a_device, a_request
 from tests.unit.domain.claiming import MOVE_CLAIMS, NOTHING_PASSES
-from tracker_worker.domain.commands import METHODS, Command
+from tracker_worker.domain.commands import METHODS, AnyCommand
 from tracker_worker.domain.flavors import Flavor
 from tracker_worker.domain.moves import held_by, state_of
 from tracker_worker.domain.node import Claim, Node, Role, assert_sum
@@ -96,7 +96,7 @@ def node_in(state: State, own: str | None, other: str | None) -> Node:
 
 def commands_of(
     action: Action, own: str | None, *, in_vain: bool = False, states: Any = NEW
-) -> Iterator[Command]:
+) -> Iterator[AnyCommand]:
     """The commands of an action; `in_vain`: there is no room, or the devices are not held."""
     for method in METHODS_OF[action]:
         size = ASKED if method in ("instance_claim", "live_migration_claim", "rebuild_claim") else a_flavor(9)

@@ -133,7 +133,7 @@ def test_number_of_nodes_is_at_most_novas() -> None:
 
 
 @pytest.mark.parametrize("numbers", [{"vcpus": 3}, {"memory_mb": 4095}, {"vcpus": 1}])
-def test_split_that_is_not_even_is_refused(numbers: dict[str, int]) -> None:
+def test_split_that_is_not_even_is_refused(numbers: dict[str, Any]) -> None:
     assert refusal(TWO_NODES, **numbers) == (
         "Instance CPUs and/or memory cannot be evenly distributed across instance NUMA nodes. "
         "Explicit assignment of CPUs and memory to nodes is required"
@@ -223,7 +223,7 @@ def test_long_list_costs_little(spec: str) -> None:
         ({"hw:numa_mem.1": "9999999999"}, "10000003071 MB of memory assigned, but expected 4096 MB"),
     ],
 )
-def test_lists_assign_all_that_the_flavor_has(lists: Specs, reason: str) -> None:
+def test_lists_assign_all_that_the_flavor_has(lists: dict[str, str], reason: str) -> None:
     assert refusal(LISTED | lists) == reason
     assert refusal({}, of_an_image(LISTED | lists)) == reason
 
@@ -650,7 +650,7 @@ def test_threads_are_asked_for_in_one_way(specs: Specs, image: Specs) -> None:
 
 def test_all_cells_have_the_policies_of_the_guest() -> None:
     specs = LISTED | MIXED | MASK | {"hw:cpu_thread_policy": "isolate", "hw:mem_page_size": "1GB"}
-    policies: Any = {"pagesize": 1024**2, "cpu_policy": "mixed", "cpu_thread_policy": "isolate"}
+    policies: dict[str, Any] = {"pagesize": 1024**2, "cpu_policy": "mixed", "cpu_thread_policy": "isolate"}
     assert asked(specs | ISOLATE) == GuestTopology(
         [
             GuestCell(id=0, cpuset=[2], pcpuset=[0, 1], memory=3072, **policies),

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Page sizes as texts, and the pages that a host keeps for itself."""
 
+from typing import Any
+
 import pytest
 from oslo_utils import strutils, units
 
@@ -19,14 +21,14 @@ from tracker_worker.domain.objects import ReservedPages
         (str(COUNT_MAX), COUNT_MAX),
     ],
 )  # fmt: skip
-def test_a_page_size_is_kib_or_has_a_unit(text, size):
+def test_a_page_size_is_kib_or_has_a_unit(text: str, size: int) -> None:
     assert page_size_kb(text) == size
 
 
 @pytest.mark.parametrize(
     "text", ["2MB", "2MiB", "1GB", "1GiB", "64KB", "4096B", "16Mb", "16Mbit", "0.5GB", "1TB"]
 )
-def test_a_unit_is_what_oslo_says(text):
+def test_a_unit_is_what_oslo_says(text: str) -> None:
     assert page_size_kb(text) == strutils.string_to_bytes(text, return_int=True) / units.Ki
 
 
@@ -38,17 +40,17 @@ def test_a_unit_is_what_oslo_says(text):
         "1e3", "512B", "1.0001KB", "2PB", "2E", "1Q", "2147483648", "٢", "9" * 5000, "0x800", "2048\x00",
     ],
 )  # fmt: skip
-def test_another_text_is_no_page_size(text):
+def test_another_text_is_no_page_size(text: str) -> None:
     with pytest.raises(ValueError, match=r"must be KiB \(2048\) or have a unit \(2MB, 1GB\)") as refused:
         page_size_kb(text)
     assert len(str(refused.value)) < 200
 
 
-def an_entry(**more):
+def an_entry(**more: str) -> dict[str, str]:
     return {"node": "0", "size": "2048", "count": "64", **more}
 
 
-def test_reserved_pages_are_numbers():
+def test_reserved_pages_are_numbers() -> None:
     entries = [an_entry(), {"count": " 1 ", "size": " 1GB ", "node": "1"}, an_entry(node="1", count="0")]
     assert parse_reserved_pages(entries) == (
         ReservedPages(node=0, size_kb=2048, count=64),
@@ -58,11 +60,11 @@ def test_reserved_pages_are_numbers():
 
 
 @pytest.mark.parametrize("entries", [None, []])
-def test_nothing_reserved_is_nothing(entries):
+def test_nothing_reserved_is_nothing(entries: list[Any] | None) -> None:
     assert parse_reserved_pages(entries) == ()
 
 
-def test_the_last_one_of_a_node_and_size_holds():
+def test_the_last_one_of_a_node_and_size_holds() -> None:
     assert parse_reserved_pages([an_entry(), an_entry(size="2MB", count="1")]) == (
         ReservedPages(node=0, size_kb=2048, count=1),
     )
@@ -83,7 +85,9 @@ def test_the_last_one_of_a_node_and_size_holds():
         (an_entry(size="big"), "page size 'big' must be KiB"),
     ],
 )
-def test_a_wrong_entry_is_refused_with_the_option_the_value_and_the_reason(entry, reason):
+def test_a_wrong_entry_is_refused_with_the_option_the_value_and_the_reason(
+    entry: dict[str, str], reason: str
+) -> None:
     with pytest.raises(ValueError, match=r"^\[tracker\] reserved_huge_pages '") as refused:
         parse_reserved_pages([an_entry(), entry])
     assert reason in str(refused.value)

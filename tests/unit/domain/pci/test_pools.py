@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The devices of a node: who has them, what excludes what, what is gone and still held, and their pools."""
 
+from typing import Any
+
 import pytest
 
 from tests.topologies import a_card, a_device, a_vf, held_device
+from tracker_worker.domain.fields import PciDeviceStatus
 from tracker_worker.domain.objects import PciDevice
 from tracker_worker.domain.pci.pools import (
     HeldDevice,
@@ -39,13 +42,13 @@ def the_device(tracked: list[TrackedDevice], address: str) -> TrackedDevice:
 @pytest.mark.parametrize(
     ("held", "status", "owner"),
     [
-        ([], "available", None),
-        ([a_held("d1", allocated=False)], "claimed", ME),
-        ([a_held("d1")], "allocated", ME),
+        ([], PciDeviceStatus.AVAILABLE, None),
+        ([a_held("d1", allocated=False)], PciDeviceStatus.CLAIMED, ME),
+        ([a_held("d1")], PciDeviceStatus.ALLOCATED, ME),
     ],
 )
 def test_device_is_available_until_a_claim_has_it(
-    held: list[HeldDevice], status: str, owner: str | None
+    held: list[HeldDevice], status: PciDeviceStatus, owner: str | None
 ) -> None:
     (tracked,) = tracked_devices([a_device("d1")], [(ME, each) for each in held])
     assert (tracked.status, tracked.instance_uuid) == (status, owner)
@@ -112,7 +115,7 @@ def test_device_that_vanished_while_held_stays_after_those_reported() -> None:
     gone = a_device("d1", numa_node=1)
     tracked = tracked_devices([a_device("d2")], [(ME, a_held(gone))])
     assert [each.address for each in tracked] == ["d2", "d1"]
-    assert tracked[1] == TrackedDevice("d1", "allocated", ME, gone)
+    assert tracked[1] == TrackedDevice("d1", PciDeviceStatus.ALLOCATED, ME, gone)
 
 
 def test_device_that_changed_while_held_is_what_it_was_until_it_is_freed() -> None:
@@ -136,17 +139,21 @@ def test_held_child_still_excludes_the_parent_that_it_had() -> None:
 
 def test_address_that_no_report_has_shown_is_held_and_nothing_else() -> None:
     tracked = tracked_devices([], [(ME, a_held("d9"))])
-    assert tracked == [TrackedDevice("d9", "allocated", ME, None)]
+    assert tracked == [TrackedDevice("d9", PciDeviceStatus.ALLOCATED, ME, None)]
     assert (pools_of(tracked), free_devices(tracked)) == ([], [])
 
 
 def test_adopted_address_is_the_device_that_is_reported() -> None:
     device = a_device("d1")
-    assert tracked_devices([device], [(ME, a_held("d1"))]) == [TrackedDevice("d1", "allocated", ME, device)]
+    assert tracked_devices([device], [(ME, a_held("d1"))]) == [
+        TrackedDevice("d1", PciDeviceStatus.ALLOCATED, ME, device)
+    ]
 
 
-@pytest.mark.parametrize(("first", "status"), [(True, "allocated"), (False, "claimed")])
-def test_of_two_claims_for_one_device_the_first_is_shown(first: bool, status: str) -> None:
+@pytest.mark.parametrize(
+    ("first", "status"), [(True, PciDeviceStatus.ALLOCATED), (False, PciDeviceStatus.CLAIMED)]
+)
+def test_of_two_claims_for_one_device_the_first_is_shown(first: bool, status: PciDeviceStatus) -> None:
     was, later = a_device("d1", numa_node=0), a_device("d1", numa_node=1)
     held = [(ME, a_held(was, allocated=first)), (OTHER, a_held(later, allocated=not first))]
     assert tracked_devices([later], held) == [TrackedDevice("d1", status, ME, was)]
@@ -155,7 +162,7 @@ def test_of_two_claims_for_one_device_the_first_is_shown(first: bool, status: st
 def test_of_two_claims_for_one_device_the_other_may_know_what_it_is() -> None:
     gone = a_device("d1")
     held = [(ME, a_held("d1")), (OTHER, a_held(gone))]
-    assert tracked_devices([], held) == [TrackedDevice("d1", "allocated", ME, gone)]
+    assert tracked_devices([], held) == [TrackedDevice("d1", PciDeviceStatus.ALLOCATED, ME, gone)]
 
 
 def test_free_devices_are_those_available() -> None:
@@ -208,9 +215,9 @@ def test_pool_has_a_device_its_tags_and_what_is_free() -> None:
         {"tags": {"a": "1", "c": "2"}},
     ],
 )
-def test_devices_that_differ_are_in_different_pools(other: dict[str, object]) -> None:
-    fields: dict[str, object] = {"dev_type": "type-PCI", "numa_node": 0, "tags": {"a": "1", "b": "2"}}
-    one, another = a_device("d1", **fields), a_device("d2", **{**fields, **other})
+def test_devices_that_differ_are_in_different_pools(other: dict[str, Any]) -> None:
+    fields: dict[str, Any] = {"dev_type": "type-PCI", "numa_node": 0, "tags": {"a": "1", "b": "2"}}
+    one, another = a_device("d1", **fields), a_device("d2", **(fields | other))
     assert pool_key(one) != pool_key(another)
     assert len(pools_of(tracked_devices([one, another], []))) == 2
 
@@ -223,9 +230,10 @@ def test_devices_that_differ_are_in_different_pools(other: dict[str, object]) ->
         {"tags": {"b": None, "a": "1"}},
     ],
 )
-def test_devices_that_differ_in_nothing_else_are_in_one_pool(other: dict[str, object]) -> None:
+def test_devices_that_differ_in_nothing_else_are_in_one_pool(other: dict[str, Any]) -> None:
     one = a_device("d1", tags={"a": "1", "b": None})
-    another = a_device("d2", **{"tags": {"a": "1", "b": None}, **other})
+    fields: dict[str, Any] = {"tags": {"a": "1", "b": None}, **other}
+    another = a_device("d2", **fields)
     (pool,) = pools_of(tracked_devices([one, another], []))
     assert pool.free == [one, another]
 
