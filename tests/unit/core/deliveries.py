@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from tests.builders import NODE, args_of, method_of
 from tracker_worker.core.delivery import Answer
 from tracker_worker.core.envelope import encode
-from tracker_worker.domain.commands import Command
+from tracker_worker.domain.commands import AnyCommand
 from tracker_worker.domain.partitions import partition_of
 
 PARTITIONS = 4
@@ -31,7 +31,7 @@ class Came(Struct, frozen=True):
         raise AssertionError(f"settled before the commit: {answer}")
 
 
-def delivery_of(command: Command, event_id: str | None = None, **how: Any) -> Came:
+def delivery_of(command: AnyCommand, event_id: str | None = None, **how: Any) -> Came:
     """A command as it comes from the queue of its node."""
     own = event_id or command.event_id or f"id-{next(_ids)}"
     args = args_of(replace(command, event_id=own))

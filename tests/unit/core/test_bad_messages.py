@@ -3,6 +3,7 @@
 
 import hashlib
 import json
+from typing import Any
 
 import pytest
 
@@ -17,24 +18,24 @@ SECRET = "hunter2"
 NODE_ONLY = {"node": "n"}
 
 
-def refusal(raw):
+def refusal(raw: bytes | BodyDigest) -> BadMessage:
     with pytest.raises(BadMessage) as caught:
         read_command(open_envelope(raw))
     return caught.value
 
 
-def refused(method, path, new):
+def refused(method: str, path: tuple[str | int, ...], new: str | float | list[str | int]) -> BadMessage:
     return refusal(message(method, with_value(EXAMPLES[method], path, new)))
 
 
-def without(method, path):
+def without(method: str, path: tuple[str | int, ...]) -> BadMessage:
     args = json.loads(json.dumps(EXAMPLES[method]))
     del at(args, path[:-1])[path[-1]]
     return refusal(message(method, args))
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_an_unknown_argument_is_named_at_any_depth(method):
+def test_an_unknown_argument_is_named_at_any_depth(method: str) -> None:
     for path in structs(EXAMPLES[method]):
         bad = refused(method, (*path, "surplus"), SECRET)
         assert bad.code is ErrorCode.UNKNOWN_ARGUMENT
@@ -59,14 +60,16 @@ def test_an_unknown_argument_is_named_at_any_depth(method):
         ("update_available_resource", ("origin",)),
     ],
 )
-def test_a_missing_argument_is_named(method, path):
+def test_a_missing_argument_is_named(method: str, path: tuple[str | int, ...]) -> None:
     bad = without(method, path)
     assert (bad.code, bad.path) == (ErrorCode.MISSING_ARGUMENT, field_path(path))
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("new", [{"k": SECRET}, [SECRET], 3.5, True, None], ids=repr)
-def test_a_value_of_another_type_is_named(method, new):
+def test_a_value_of_another_type_is_named(
+    method: str, new: dict[str, str] | list[str] | float | bool | None
+) -> None:
     """Whatever is not taken there is refused at exactly that path, or below it."""
     found = 0
     for path in positions(EXAMPLES[method]):
@@ -85,7 +88,7 @@ def test_a_value_of_another_type_is_named(method, new):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_no_value_appears_in_the_refusal(method):
+def test_no_value_appears_in_the_refusal(method: str) -> None:
     for path in positions(EXAMPLES[method]):
         for new in (SECRET, [SECRET], {"k": SECRET}, f"\x00{SECRET}", f"\ud800{SECRET}"):
             raw = message(method, with_value(EXAMPLES[method], path, new))
@@ -110,7 +113,7 @@ def test_no_value_appears_in_the_refusal(method):
         SECRET.encode(),
     ],
 )
-def test_no_part_of_a_bad_envelope_appears_in_the_refusal(raw):
+def test_no_part_of_a_bad_envelope_appears_in_the_refusal(raw: bytes) -> None:
     assert SECRET not in str(refusal(raw))
 
 
@@ -148,7 +151,9 @@ REPORT = "update_available_resource"
         (REPORT, ("resources", "numa_topology", "cells", 0, "cpuset"), [1] * 4097),
     ],
 )
-def test_a_value_out_of_range_is_named(method, path, new):
+def test_a_value_out_of_range_is_named(
+    method: str, path: tuple[str | int, ...], new: float | str | list[str | int]
+) -> None:
     bad = refused(method, path, new)
     assert (bad.code, bad.path) == (ErrorCode.OUT_OF_RANGE, field_path(path))
 
@@ -167,7 +172,9 @@ def test_a_value_out_of_range_is_named(method, path, new):
         ("get_node", ("event_id",), ""),
     ],
 )
-def test_a_value_that_is_none_of_the_allowed_is_named(method, path, new):
+def test_a_value_that_is_none_of_the_allowed_is_named(
+    method: str, path: tuple[str | int, ...], new: str
+) -> None:
     bad = refused(method, path, new)
     assert (bad.code, bad.path) == (ErrorCode.INVALID_VALUE, field_path(path))
 
@@ -188,7 +195,9 @@ NAMES = [
 
 @pytest.mark.parametrize("name", ["a\nb", "\x00", "a\x1b[0m", "a\x7f", "\ta", "a\r", "a\n"])
 @pytest.mark.parametrize(("method", "path"), NAMES, ids=lambda value: str(value))
-def test_a_control_character_in_a_name_is_refused(method, path, name):
+def test_a_control_character_in_a_name_is_refused(
+    method: str, path: tuple[str | int, ...], name: str
+) -> None:
     bad = refused(method, path, name)
     assert (bad.code, bad.path) == (ErrorCode.INVALID_VALUE, field_path(path))
 
@@ -215,14 +224,16 @@ UNSEEN = {
 
 @pytest.mark.parametrize("name", UNSEEN.values(), ids=UNSEEN)
 @pytest.mark.parametrize(("method", "path"), [each for each in NAMES if "os_type" not in each[1]])
-def test_a_name_that_looks_like_another_is_refused(method, path, name):
+def test_a_name_that_looks_like_another_is_refused(
+    method: str, path: tuple[str | int, ...], name: str
+) -> None:
     bad = refused(method, path, name)
     assert (bad.code, bad.path) == (ErrorCode.INVALID_VALUE, field_path(path))
     assert bad.message.startswith("a host name has" if path[-1] in ("node", "host") else "a name has")
 
 
 @pytest.mark.parametrize("name", UNSEEN.values(), ids=UNSEEN)
-def test_a_text_of_a_tenant_or_a_driver_parks_no_command(name):
+def test_a_text_of_a_tenant_or_a_driver_parks_no_command(name: str) -> None:
     """Nobody evades being counted by what an image is named."""
     for method, path in (
         ("update_usage", ("instance", "os_type")),
@@ -237,7 +248,7 @@ def test_a_text_of_a_tenant_or_a_driver_parks_no_command(name):
 @pytest.mark.parametrize(
     "name", ["compute-1.example.org", "d2a4f3c8-0000-4000-8000-000000000000", "domain-c7(a).b_1", "::1"]
 )
-def test_what_drivers_name_their_nodes_is_taken(name):
+def test_what_drivers_name_their_nodes_is_taken(name: str) -> None:
     read_command(open_envelope(message("get_node", {"node": name})))
 
 
@@ -245,7 +256,7 @@ def test_what_drivers_name_their_nodes_is_taken(name):
 @pytest.mark.parametrize(
     ("method", "path"), [("get_node", ("node",)), (REPORT, ("resources", "host")), ("remove_node", ("host",))]
 )
-def test_a_host_name_beyond_visible_ascii_is_refused(method, path, name):
+def test_a_host_name_beyond_visible_ascii_is_refused(method: str, path: tuple[str, ...], name: str) -> None:
     """A Cyrillic letter makes another node that looks the same."""
     bad = refused(method, path, name)
     assert (bad.code, bad.path) == (ErrorCode.INVALID_VALUE, field_path(path))
@@ -253,42 +264,42 @@ def test_a_host_name_beyond_visible_ascii_is_refused(method, path, name):
 
 
 @pytest.mark.parametrize("args", [[], "x", 1, None, True], ids=repr)
-def test_arguments_that_are_no_object_are_refused(args):
+def test_arguments_that_are_no_object_are_refused(args: Any) -> None:
     bad = refusal(message("get_node", args))
     assert (bad.code, bad.path) == (ErrorCode.WRONG_TYPE, "$")
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e", "01", "0x1"])
-def test_a_number_that_json_does_not_know_is_malformed(number):
+def test_a_number_that_json_does_not_know_is_malformed(number: str) -> None:
     raw = body(f'{{"method": "get_node", "args": {{"node": {number}}}}}')
     bad = refusal(raw)
     assert (bad.code, bad.path) == (ErrorCode.MALFORMED_JSON, "$")
 
 
 @pytest.mark.parametrize("text", ['"\\ud800"', '"\\udc00\\ud800"', '"\\ud83d"'])
-def test_a_lone_surrogate_is_malformed(text):
+def test_a_lone_surrogate_is_malformed(text: str) -> None:
     bad = refusal(body(f'{{"method": "get_node", "args": {{"node": {text}}}}}'))
     assert (bad.code, bad.path) == (ErrorCode.MALFORMED_JSON, "$")
 
 
-def test_a_truncated_body_is_malformed_wherever_it_is_cut():
+def test_a_truncated_body_is_malformed_wherever_it_is_cut() -> None:
     raw = message("get_node", NODE_ONLY)
     assert {refusal(raw[:end]).code for end in range(len(raw))} == {ErrorCode.MALFORMED_JSON}
 
 
-def test_a_truncated_inner_message_is_malformed_wherever_it_is_cut():
+def test_a_truncated_inner_message_is_malformed_wherever_it_is_cut() -> None:
     inner = json.dumps({"method": "get_node", "args": NODE_ONLY})
     codes = {refusal(body(inner[:end])).code for end in range(len(inner))}
     assert codes == {ErrorCode.MALFORMED_JSON}
 
 
 @pytest.mark.parametrize("raw", [b"\xff\xfe", b'{"oslo.version": "2.0", "oslo.message": "\xff"}'])
-def test_bytes_that_are_not_utf_8_are_malformed(raw):
+def test_bytes_that_are_not_utf_8_are_malformed(raw: bytes) -> None:
     assert refusal(raw).code is ErrorCode.MALFORMED_JSON
 
 
 @pytest.mark.parametrize("shape", ["[" * 100_000, '{"a":' * 100_000, "[" * 90_000 + "]" * 90_000])
-def test_a_depth_bomb_is_refused(shape):
+def test_a_depth_bomb_is_refused(shape: str) -> None:
     bad = refusal(body(f'{{"method": "get_node", "args": {shape}}}'))
     assert bad.code is ErrorCode.TOO_DEEP
     assert refusal(shape.encode()).code in {ErrorCode.TOO_DEEP, ErrorCode.BAD_ENVELOPE}
@@ -313,12 +324,12 @@ def test_a_depth_bomb_is_refused(shape):
         (body({"method": "get_node", "_unique_id": {}}), "$._unique_id"),
     ],
 )
-def test_another_envelope_is_refused(raw, path):
+def test_another_envelope_is_refused(raw: bytes, path: str) -> None:
     bad = refusal(raw)
     assert (bad.code, bad.path) == (ErrorCode.BAD_ENVELOPE, path)
 
 
-def test_a_body_above_the_limit_is_refused_unread():
+def test_a_body_above_the_limit_is_refused_unread() -> None:
     largest = message("get_node", NODE_ONLY).ljust(MAX_BODY_BYTES)
     assert MAX_BODY_BYTES == 8 * 1024 * 1024
     assert read_command(open_envelope(largest)).node == "n"
@@ -326,13 +337,13 @@ def test_a_body_above_the_limit_is_refused_unread():
     assert (bad.code, bad.path) == (ErrorCode.MESSAGE_TOO_LARGE, "$")
 
 
-def test_digest_of_a_body_is_refused_under_the_id_of_the_body_itself():
+def test_digest_of_a_body_is_refused_under_the_id_of_the_body_itself() -> None:
     raw = b" " * 100
     digest = BodyDigest(len(raw), hashlib.sha256(raw).hexdigest())
     assert refusal(digest).code == ErrorCode.MESSAGE_TOO_LARGE
     assert names_of(digest, None) == names_of(raw, None)
 
 
-def test_the_path_fits_its_column():
+def test_the_path_fits_its_column() -> None:
     bad = refused("get_node", ("x" * 500,), 1)
     assert len(bad.path) <= 255

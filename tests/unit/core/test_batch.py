@@ -194,7 +194,7 @@ def test_uuid_of_a_report_belongs_to_its_node_for_the_rest_of_the_batch() -> Non
 
 def test_known_owner_of_a_uuid_refuses_another_name() -> None:
     report = a_report()
-    owners = {report.resources.uuid: OTHER}  # type: ignore[attr-defined]
+    owners = {report.resources.uuid: OTHER}
     batch = Batch(Snapshot({}, {NODE: Node(NODE)}, owners), a_context())
     _, (answer,) = applied(batch, delivery_of(report, "a"))
     assert isinstance(answer, exceptions.NodeConflict)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import brotli
 import kombu.compression
@@ -14,10 +15,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracker_worker.core.compression import compression_of, decompress, zstd
+from tracker_worker.core.compression import compression_of, decompress
 from tracker_worker.core.envelope import MAX_BODY_BYTES, encode, open_envelope
 from tracker_worker.domain.compressions import ALIASES, Compression
 from tracker_worker.domain.errors import BadMessage, ErrorCode
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 BODY = encode("build_failed", {"node": "n", "event_id": "e" * 64})
 GIBIBYTE = 1 << 30
@@ -29,25 +35,25 @@ def refusal(body: bytes, compression: str) -> ErrorCode:
     return caught.value.code
 
 
-def test_a_body_without_the_header_is_left_alone():
+def test_a_body_without_the_header_is_left_alone() -> None:
     assert decompress(b"\x00", None) == decompress(b"\x00", "") == b"\x00"
 
 
-def test_every_compression_of_kombu_has_its_names_here():
+def test_every_compression_of_kombu_has_its_names_here() -> None:
     assert set(kombu.compression.encoders()) == set(Compression)
     assert {name: Compression(kind) for name, kind in kombu.compression._aliases.items()} == ALIASES
 
 
 @pytest.mark.parametrize("name", [*Compression, *ALIASES])
 @given(body=st.one_of(st.binary(), st.just(BODY), st.binary(min_size=1, max_size=64).map(lambda b: b * 5000)))
-def test_what_kombu_compressed_comes_out_as_it_was(name, body):
+def test_what_kombu_compressed_comes_out_as_it_was(name: Compression | str, body: bytes) -> None:
     compressed, header = kombu.compression.compress(body, name)
     assert decompress(compressed, header) == decompress(compressed, name) == body
 
 
 @pytest.mark.parametrize("name", Compression)
 @pytest.mark.parametrize("size", [MAX_BODY_BYTES, MAX_BODY_BYTES + 1, 3 * MAX_BODY_BYTES])
-def test_the_limit_of_a_message_is_the_one_of_a_plain_one(name, size):
+def test_the_limit_of_a_message_is_the_one_of_a_plain_one(name: Compression, size: int) -> None:
     body = BODY + b" " * (size - len(BODY))
     compressed, _ = kombu.compression.compress(body, name)
     if size <= MAX_BODY_BYTES:
@@ -57,19 +63,19 @@ def test_the_limit_of_a_message_is_the_one_of_a_plain_one(name, size):
 
 
 @pytest.mark.parametrize("name", Compression)
-def test_a_compressed_body_above_the_limit_is_not_looked_into(name):
+def test_a_compressed_body_above_the_limit_is_not_looked_into(name: Compression) -> None:
     assert refusal(b"\xff" * (MAX_BODY_BYTES + 1), name) is ErrorCode.MESSAGE_TOO_LARGE
 
 
 @pytest.mark.parametrize("name", Compression)
-def test_a_stream_that_is_cut_off_is_malformed(name):
+def test_a_stream_that_is_cut_off_is_malformed(name: Compression) -> None:
     compressed, _ = kombu.compression.compress(BODY, name)
     for length in range(len(compressed)):
         assert refusal(compressed[:length], name) is ErrorCode.MALFORMED_COMPRESSION
 
 
 @pytest.mark.parametrize("name", Compression)
-def test_a_stream_with_something_behind_it_is_malformed(name):
+def test_a_stream_with_something_behind_it_is_malformed(name: Compression) -> None:
     compressed, _ = kombu.compression.compress(BODY, name)
     assert refusal(compressed + b"x", name) is ErrorCode.MALFORMED_COMPRESSION
     assert refusal(compressed + compressed, name) is ErrorCode.MALFORMED_COMPRESSION
@@ -77,7 +83,7 @@ def test_a_stream_with_something_behind_it_is_malformed(name):
 
 @pytest.mark.parametrize("name", Compression)
 @given(junk=st.binary(max_size=200), at=st.integers(0, 200))
-def test_any_bytes_are_a_body_or_a_refusal(name, junk, at):
+def test_any_bytes_are_a_body_or_a_refusal(name: Compression, junk: bytes, at: int) -> None:
     """Whatever a stream decodes to, nothing but BadMessage is raised, and the bound holds."""
     compressed, _ = kombu.compression.compress(BODY, name)
     for body in (junk, compressed[:at] + junk + compressed[at + len(junk) :]):
@@ -88,7 +94,7 @@ def test_any_bytes_are_a_body_or_a_refusal(name, junk, at):
 
 
 @pytest.mark.parametrize("name", ["gzip2", "application/x-snappy", "hunter2", "?"])
-def test_another_compression_is_refused_without_its_name(name):
+def test_another_compression_is_refused_without_its_name(name: str) -> None:
     with pytest.raises(BadMessage) as caught:
         decompress(BODY, name)
     assert caught.value.code is ErrorCode.UNSUPPORTED_COMPRESSION
@@ -109,11 +115,11 @@ def test_another_compression_is_refused_without_its_name(name):
         ({"compression": {"a": 1}}, "?"),
     ],
 )
-def test_a_header_may_be_anything(headers, named):
+def test_a_header_may_be_anything(headers: dict[str, Any] | str | None, named: str | None) -> None:
     assert compression_of(headers) == named
 
 
-def test_a_stream_that_wants_much_memory_for_its_dictionary_is_refused():
+def test_a_stream_that_wants_much_memory_for_its_dictionary_is_refused() -> None:
     header = b"\x5d" + GIBIBYTE.to_bytes(4, "little") + b"\xff" * 8
     assert refusal(header + bytes(64), Compression.LZMA) is ErrorCode.MALFORMED_COMPRESSION
     wide = zstd.ZstdCompressor(options={zstd.CompressionParameter.window_log: 27})
@@ -147,7 +153,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 
 
 @pytest.mark.parametrize("name", Compression)
-def test_a_bomb_costs_a_few_times_the_largest_message(name):
+def test_a_bomb_costs_a_few_times_the_largest_message(name: Compression) -> None:
     """What is produced is counted, and by how much a process of its own grows."""
     bomb = bomb_of(name)
     assert len(bomb) <= 1 << 20

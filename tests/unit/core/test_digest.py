@@ -2,6 +2,7 @@
 """The digest tells a repeated command from another one: it covers method, node and every argument."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -56,12 +57,12 @@ def changed(method: str, path: tuple[str | int, ...]) -> str | None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_it_does_not_depend_on_the_order_of_keys(method):
+def test_it_does_not_depend_on_the_order_of_keys(method: str) -> None:
     assert digest(method, turned(EXAMPLES[method])) == digest(method, EXAMPLES[method])
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_it_does_not_depend_on_spaces(method):
+def test_it_does_not_depend_on_spaces(method: str) -> None:
     inner = {"method": method, "args": EXAMPLES[method]}
     compact = json.dumps(inner, separators=(",", ":"))
     spaced = json.dumps(inner, indent=4)
@@ -72,20 +73,20 @@ def test_it_does_not_depend_on_spaces(method):
     assert digests == {digest(method, EXAMPLES[method])}
 
 
-def test_it_does_not_depend_on_what_a_client_stamps_anew():
+def test_it_does_not_depend_on_what_a_client_stamps_anew() -> None:
     args = {"node": "n", "instance_uuid": "i"}
     again = args | {"event_id": "e", "origin": {"source": "s", "sequence": 1}}
     assert digest("abort_instance_claim", again) == digest("abort_instance_claim", args)
 
 
-def test_an_absent_argument_is_the_same_as_its_default():
+def test_an_absent_argument_is_the_same_as_its_default() -> None:
     assert digest("remove_node", {"node": "n", "host": None, "force": False}) == digest(
         "remove_node", {"node": "n"}
     )
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_it_is_another_for_any_other_value(method):
+def test_it_is_another_for_any_other_value(method: str) -> None:
     own = digest(method, EXAMPLES[method])
     for path in positions(EXAMPLES[method]):
         value = at(EXAMPLES[method], path)
@@ -98,16 +99,17 @@ def test_it_is_another_for_any_other_value(method):
         assert found != own, path
 
 
-def test_it_is_another_for_another_method():
+def test_it_is_another_for_another_method() -> None:
     args = {"node": "n", "instance_uuid": "i", "migration_uuid": "m"}
     methods = ("start_move", "drop_move_claim_at_source", "drop_move_claim_at_dest")
     assert len({digest(method, args) for method in methods}) == len(methods)
 
 
-def test_it_does_not_cover_keys_that_no_rule_reads():
-    def claim(extra_specs):
+def test_it_does_not_cover_keys_that_no_rule_reads() -> None:
+    def claim(extra_specs: dict[str, str]) -> dict[str, Any]:
         args = EXAMPLES["instance_claim"]
-        return with_value(args, ("instance", "flavor", "extra_specs"), extra_specs)
+        changed: dict[str, Any] = with_value(args, ("instance", "flavor", "extra_specs"), extra_specs)
+        return changed
 
     one = digest("instance_claim", claim({"hw:cpu_policy": "shared", "note": "a"}))
     other = digest("instance_claim", claim({"hw:cpu_policy": "shared", "note": "b"}))

@@ -4,6 +4,7 @@
 import pytest
 
 from tests.unit.core.deliveries import Came
+from tracker_worker.core.delivery import Delivery
 from tracker_worker.core.quarantine import NO_ATTEMPTS, Attempts, defer_last_attempts, isolate_suspects
 
 MOST = 3
@@ -18,8 +19,13 @@ A, B, C = came("a"), came("b"), came("c")
 ELSEWHERE = came("elsewhere", partition=1)
 
 
+def text_of(delivery: Delivery) -> str:
+    assert isinstance(delivery.body, bytes)
+    return delivery.body.decode()
+
+
 def parts(*counted: tuple[Came, Attempts]) -> list[tuple[list[str], Attempts]]:
-    return [([each.body.decode() for each in part], attempts) for part, attempts in isolate_suspects(counted)]
+    return [([text_of(each) for each in part], attempts) for part, attempts in isolate_suspects(counted)]
 
 
 def test_attempts_are_ordered_by_their_number_then_by_decoding() -> None:

@@ -20,19 +20,19 @@ UNSEEN = {
 
 
 @pytest.mark.parametrize(("text", "shown"), UNSEEN.items(), ids=UNSEEN.values())
-def test_what_is_not_seen_is_escaped(text, shown):
+def test_what_is_not_seen_is_escaped(text: str, shown: str) -> None:
     assert escaped(text) == shown
 
 
-def test_what_is_seen_stays():
+def test_what_is_seen_stays() -> None:
     assert escaped("größe, 漢 \\ [bold] 🙂") == "größe, 漢 \\ [bold] 🙂"
 
 
-def test_lines_stay_lines():
+def test_lines_stay_lines() -> None:
     assert escaped_lines("one\n\x1btwo\n") == "one\n\\x1btwo\n"
 
 
-def test_escaped_json_means_the_same():
+def test_escaped_json_means_the_same() -> None:
     value = {"a\x9b": "\u202e\U000e0041\x7f\n", "é": [1, "🙂"]}
     document = json.dumps(value, ensure_ascii=False, indent=1)
     shown = escaped_json(document)

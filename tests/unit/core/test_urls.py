@@ -41,13 +41,13 @@ URLS = [
 
 
 @pytest.mark.parametrize("url", TRANSPORT_URLS)
-def test_transport_url_that_is_unambiguous_passes(url):
+def test_transport_url_that_is_unambiguous_passes(url: str) -> None:
     check_transport_url("[DEFAULT] transport_url", url)
     assert printable_url(url) != UNREADABLE
 
 
 @pytest.mark.parametrize("url", URLS)
-def test_url_that_is_unambiguous_passes(url):
+def test_url_that_is_unambiguous_passes(url: str) -> None:
     check_url("[database] connection", url)
     assert printable_url(url) != UNREADABLE
 
@@ -74,7 +74,7 @@ def test_url_that_is_unambiguous_passes(url):
         ("", "looks like"),
     ],
 )
-def test_transport_url_that_is_ambiguous_is_refused_by_its_rule(url, rule):
+def test_transport_url_that_is_ambiguous_is_refused_by_its_rule(url: str, rule: str) -> None:
     with pytest.raises(URLRefused) as error:
         check_transport_url("[DEFAULT] transport_url", url)
     assert str(error.value).startswith("[DEFAULT] transport_url: ")
@@ -92,7 +92,7 @@ def test_transport_url_that_is_ambiguous_is_refused_by_its_rule(url, rule):
         ("http://user:123/SECRET@host:15672", "write / as %2F"),
     ],
 )
-def test_url_that_is_ambiguous_is_refused_by_its_rule(url, rule):
+def test_url_that_is_ambiguous_is_refused_by_its_rule(url: str, rule: str) -> None:
     with pytest.raises(URLRefused) as error:
         check_url("[database] connection", url)
     assert rule in str(error.value)
@@ -115,7 +115,7 @@ def test_url_that_is_ambiguous_is_refused_by_its_rule(url, rule):
         ("SECRET", UNREADABLE),
     ],
 )
-def test_printable_url_has_scheme_host_port_and_path_only(url, shown):
+def test_printable_url_has_scheme_host_port_and_path_only(url: str, shown: str) -> None:
     assert printable_url(url) == shown
 
 
@@ -128,16 +128,16 @@ def test_printable_url_has_scheme_host_port_and_path_only(url, shown):
         "user:PART/rest@more@host",
     ],
 )
-def test_secrets_are_the_password_its_decoded_form_and_its_pieces(url):
+def test_secrets_are_the_password_its_decoded_form_and_its_pieces(url: str) -> None:
     for piece in ("PART", "rest", "more"):
         assert redacted(f"at '{piece}@127.0.0.1'", secrets_of(url)) == f"at '{MASK}@127.0.0.1'"
 
 
-def test_secret_is_masked_whole():
+def test_secret_is_masked_whole() -> None:
     assert redacted("is PART/rest@more", secrets_of("http://user:PART%2Frest%40more@host")) == f"is {MASK}"
 
 
-def test_secrets_leave_out_what_may_be_shown_and_what_is_in_every_word():
+def test_secrets_leave_out_what_may_be_shown_and_what_is_in_every_word() -> None:
     url = "postgresql://tracker:a/b@host/tracker?sslmode=verify-full"
     assert secrets_of(url.replace("a/b", "a%2Fb")) == frozenset(["a%2Fb"])
     assert (
