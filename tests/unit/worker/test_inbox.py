@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from tests.unit.core.deliveries import Came
+from tracker_worker.core.delivery import Delivery
 from tracker_worker.worker.inbox import LEAST_SHARE, Inbox
 
 MANY = 1_000_000
@@ -28,8 +29,13 @@ def put(inbox: Inbox, deliveries: Iterable[Came]) -> None:
         assert inbox.put(delivery)
 
 
+def text_of(delivery: Delivery) -> str:
+    assert isinstance(delivery.body, bytes)
+    return delivery.body.decode()
+
+
 def taken(inbox: Inbox, most: int = MANY, most_bytes: int = MANY) -> list[str]:
-    return [bytes(delivery.body).decode() for delivery in inbox.take(most, most_bytes)]
+    return [text_of(delivery) for delivery in inbox.take(most, most_bytes)]
 
 
 def test_nothing_is_taken_where_nothing_waits(inbox: Inbox) -> None:

@@ -7,21 +7,23 @@ from tracker_worker.worker.watchdog import STALL_SECONDS, Activity, Watchdog, na
 
 
 @pytest.fixture
-def clock():
+def clock() -> list[float]:
     return [100.0]
 
 
 @pytest.fixture
-def activity(clock):
+def activity(clock: list[float]) -> Activity:
     return Activity("lane-0", lambda: clock[0])
 
 
 @pytest.fixture
-def watchdog(activity):
+def watchdog(activity: Activity) -> Watchdog:
     return Watchdog([activity], lambda: None)
 
 
-def test_stalled_lane_is_named_with_its_step_again_and_again(clock, activity, watchdog, caplog):
+def test_stalled_lane_is_named_with_its_step_again_and_again(
+    clock: list[float], activity: Activity, watchdog: Watchdog, caplog: pytest.LogCaptureFixture
+) -> None:
     with activity.on("a batch of 3"):
         activity.step = "committing node-1"
         watchdog.check()
@@ -35,7 +37,9 @@ def test_stalled_lane_is_named_with_its_step_again_and_again(clock, activity, wa
     ]
 
 
-def test_lane_that_goes_on_after_a_stall_says_so_once(clock, activity, watchdog, caplog):
+def test_lane_that_goes_on_after_a_stall_says_so_once(
+    clock: list[float], activity: Activity, watchdog: Watchdog, caplog: pytest.LogCaptureFixture
+) -> None:
     with activity.on("a batch of 3"):
         clock[0] += STALL_SECONDS
         watchdog.check()
@@ -45,7 +49,9 @@ def test_lane_that_goes_on_after_a_stall_says_so_once(clock, activity, watchdog,
     assert caplog.messages[1:] == ["lane-0 makes progress again"]
 
 
-def test_long_batch_that_commits_in_parts_is_no_stall(clock, activity, watchdog, caplog):
+def test_long_batch_that_commits_in_parts_is_no_stall(
+    clock: list[float], activity: Activity, watchdog: Watchdog, caplog: pytest.LogCaptureFixture
+) -> None:
     with activity.on("a batch of 256"):
         for _ in range(10):
             clock[0] += STALL_SECONDS - 1
@@ -54,13 +60,15 @@ def test_long_batch_that_commits_in_parts_is_no_stall(clock, activity, watchdog,
     assert caplog.messages == []
 
 
-def test_idle_lane_is_no_stall(clock, watchdog, caplog):
+def test_idle_lane_is_no_stall(
+    clock: list[float], watchdog: Watchdog, caplog: pytest.LogCaptureFixture
+) -> None:
     clock[0] += 10 * STALL_SECONDS
     watchdog.check()
     assert caplog.messages == []
 
 
-def test_few_nodes_are_named_and_many_are_counted():
+def test_few_nodes_are_named_and_many_are_counted() -> None:
     assert named(["b", "a"]) == "a, b"
     assert named(f"n{i}" for i in range(9)) == "n0, n1, n2 and 6 more"
     assert named([]) == "no node"
