@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the management API of a broker is, and what its errors may say."""
 
+from typing import Any
+
 import pytest
 
 from tracker_worker.bus.rabbit.connection import BrokerSettings
@@ -13,7 +15,7 @@ from tracker_worker.bus.rabbit.inspection import (
 )
 
 
-def a_broker(url, **more):
+def a_broker(url: str, **more: Any) -> BrokerSettings:
     return BrokerSettings(name="broker", urls=(url, "amqp://other:x@host-2:5672/%2F"), **more)
 
 
@@ -24,11 +26,11 @@ def a_broker(url, **more):
         ("amqp://user:x@[::1]:5673/nova", "http://user:x@[::1]:15672"),
     ],
 )
-def test_the_management_api_is_at_the_first_host_by_default(url, expected):
+def test_the_management_api_is_at_the_first_host_by_default(url: str, expected: str) -> None:
     assert management_url(a_broker(url)) == expected
 
 
-def test_a_broker_with_tls_has_its_management_api_behind_tls_too():
+def test_a_broker_with_tls_has_its_management_api_behind_tls_too() -> None:
     broker = a_broker("amqp://user:x@host-1:5671/nova", tls={"ca_certs": "/ca.pem"})
     assert management_url(broker) == "https://user:x@host-1:15671"
     assert ca_file(broker) == "/ca.pem"
@@ -36,7 +38,7 @@ def test_a_broker_with_tls_has_its_management_api_behind_tls_too():
 
 
 @pytest.mark.parametrize(("path", "name"), [("%2F", "/"), ("nova", "nova"), ("a%2Fb", "a/b")])
-def test_the_virtual_host_is_the_url_s(path, name):
+def test_the_virtual_host_is_the_url_s(path: str, name: str) -> None:
     assert virtual_host(a_broker(f"amqp://user:x@host:5672/{path}")) == name
 
 
@@ -44,7 +46,7 @@ def test_the_virtual_host_is_the_url_s(path, name):
     "url",
     ["http://user:planted/secret@host", "user:planted-secret@host:15672", "ftp://user:planted@host", ""],
 )
-def test_a_wrong_url_is_refused_without_its_password(url):
+def test_a_wrong_url_is_refused_without_its_password(url: str) -> None:
     with pytest.raises(ManagementUnavailable, match="must look like") as error:
         activity(url, "/")
     assert "planted" not in str(error.value)

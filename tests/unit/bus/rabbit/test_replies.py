@@ -2,6 +2,7 @@
 """Replies as a caller's oslo.messaging reads them."""
 
 import socket
+from typing import Any
 
 import kombu.compression
 import pytest
@@ -17,15 +18,15 @@ from tracker_worker.core.stats import Stats
 from tracker_worker.domain.compressions import Compression
 
 
-def test_a_value_is_the_result():
+def test_a_value_is_the_result() -> None:
     reply = reply_to(a_call(), {"outcome": "granted"})
-    assert reply.queue == "reply_1"
+    assert reply is not None and reply.queue == "reply_1"
     message = received(reply)
     assert (message["result"], message["failure"], message["ending"]) == ({"outcome": "granted"}, None, True)
     assert message["_msg_id"] == "id-1"
 
 
-def test_an_exception_is_raised_as_itself_without_a_traceback():
+def test_an_exception_is_raised_as_itself_without_a_traceback() -> None:
     error = exceptions.ComputeResourcesUnavailable("Insufficient compute resources: no room.")
     message = received(reply_to(a_call(), error))
     raised = deserialize_remote_exception(message["failure"], rpcapi.EXMODS)
@@ -34,7 +35,7 @@ def test_an_exception_is_raised_as_itself_without_a_traceback():
     assert "Traceback" not in str(raised)
 
 
-def test_a_repeated_reply_has_the_id_by_which_the_caller_drops_it():
+def test_a_repeated_reply_has_the_id_by_which_the_caller_drops_it() -> None:
     first, second = (received(reply_to(a_call(), {})) for _ in range(2))
     assert first["_unique_id"] == second["_unique_id"]
 
@@ -58,31 +59,33 @@ def test_a_repeated_reply_has_the_id_by_which_the_caller_drops_it():
         b'{"_msg_id":' + b"[" * 100_000,
     ],
 )
-def test_nobody_waits_for_anything_else(body):
+def test_nobody_waits_for_anything_else(body: bytes) -> None:
     assert not is_call(body)
     assert reply_to(body, {}) is None
 
 
-def test_body_that_was_too_large_gets_no_reply():
+def test_body_that_was_too_large_gets_no_reply() -> None:
     digest = BodyDigest(9_000_000, "0" * 64)
     assert not is_call(digest)
     assert reply_to(digest, {"outcome": "applied"}) is None
 
 
 @pytest.mark.parametrize("name", Compression)
-def test_the_caller_of_a_compressed_call_is_found(name):
+def test_the_caller_of_a_compressed_call_is_found(name: Compression) -> None:
     body, header = kombu.compression.compress(a_call(), name)
     assert is_call(body, header) and not is_call(body)
     assert reply_to(body, {"outcome": "granted"}, header) == reply_to(a_call(), {"outcome": "granted"})
 
 
 @pytest.mark.parametrize("header", [*Compression, "application/x-snappy", "?"])
-def test_nobody_waits_for_a_body_that_cannot_be_decompressed(header):
+def test_nobody_waits_for_a_body_that_cannot_be_decompressed(header: Compression | str) -> None:
     assert not is_call(a_call(), header)
     assert reply_to(a_call(), {}, header) is None
 
 
-def test_broker_that_is_away_is_asked_again_after_a_pause_that_doubles(caplog):
+def test_broker_that_is_away_is_asked_again_after_a_pause_that_doubles(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """And not for every reply: the thread that sends them keeps the heartbeat of another connection."""
     caplog.set_level("INFO")
     now = 1000.0
@@ -102,19 +105,22 @@ def test_broker_that_is_away_is_asked_again_after_a_pause_that_doubles(caplog):
     assert stats.lost_replies == len(asked)
 
 
-def test_text_is_the_result():
+def test_text_is_the_result() -> None:
     assert received(reply_to(a_call(), "pong"))["result"] == "pong"
 
 
-def test_caller_that_asks_gets_heartbeats_at_half_its_monitor_timeout():
+def test_caller_that_asks_gets_heartbeats_at_half_its_monitor_timeout() -> None:
     heartbeat = heartbeat_for(a_call(_timeout=3))
+    assert heartbeat is not None
     assert (heartbeat.interval, heartbeat.reply.queue) == (1.5, "reply_1")
     message = received(heartbeat.reply)
     assert message == {"result": None, "failure": None, "ending": False, "_msg_id": "id-1"}
 
 
 @pytest.mark.parametrize("timeout", [None, 0, 1, -1, 1.9, "8", True, [2], {}, float("nan")])
-def test_caller_without_a_monitor_timeout_of_two_seconds_gets_no_heartbeat_but_its_reply(timeout):
+def test_caller_without_a_monitor_timeout_of_two_seconds_gets_no_heartbeat_but_its_reply(
+    timeout: Any,
+) -> None:
     assert heartbeat_for(a_call(_timeout=timeout)) is None
     assert received(reply_to(a_call(_timeout=timeout), {}))["ending"] is True
 
@@ -122,11 +128,11 @@ def test_caller_without_a_monitor_timeout_of_two_seconds_gets_no_heartbeat_but_i
 @pytest.mark.parametrize(
     "body", [encode("build_failed", {"node": "n"}), b"", BodyDigest(9_000_000, "0" * 64)]
 )
-def test_nobody_gets_a_heartbeat_for_anything_else(body):
+def test_nobody_gets_a_heartbeat_for_anything_else(body: bytes | BodyDigest) -> None:
     assert heartbeat_for(body) is None
 
 
 @pytest.mark.parametrize("name", Compression)
-def test_the_caller_of_a_compressed_call_gets_heartbeats(name):
+def test_the_caller_of_a_compressed_call_gets_heartbeats(name: Compression) -> None:
     body, header = kombu.compression.compress(a_call(), name)
     assert heartbeat_for(body, header) == heartbeat_for(a_call())

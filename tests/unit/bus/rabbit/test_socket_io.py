@@ -2,6 +2,7 @@
 """What a connection has received is taken in with few questions to the system, and nothing is waited for."""
 
 import socket
+from collections.abc import Iterator
 
 import amqp
 import pytest
@@ -17,13 +18,13 @@ class CountingSocket(socket.socket):
 
     reads = 0
 
-    def recv(self, size, *flags):
+    def recv(self, size: int, *flags: int) -> bytes:
         self.reads += 1
         return super().recv(size, *flags)
 
 
 @pytest.fixture
-def ends():
+def ends() -> Iterator[tuple[socket.socket, amqp.Connection]]:
     """The broker's end, and the worker's as a connection that keeps its frames."""
     ours, theirs = socket.socketpair()
     with theirs, CountingSocket(fileno=ours.detach()) as sock:
@@ -39,7 +40,7 @@ def ends():
         yield theirs, connection
 
 
-def test_frames_are_read_a_buffer_at_a_time(ends):
+def test_frames_are_read_a_buffer_at_a_time(ends: tuple[socket.socket, amqp.Connection]) -> None:
     broker, connection = ends
     broker.sendall(HEARTBEAT * 100)
     read_waiting(connection)
@@ -48,7 +49,7 @@ def test_frames_are_read_a_buffer_at_a_time(ends):
     assert not waiting(connection)
 
 
-def test_a_frame_larger_than_the_buffer_is_whole(ends):
+def test_a_frame_larger_than_the_buffer_is_whole(ends: tuple[socket.socket, amqp.Connection]) -> None:
     broker, connection = ends
     payload = bytes(range(256)) * (2 * BUFFER_BYTES // 256)
     broker.sendall(b"\x03\0\1" + len(payload).to_bytes(4) + payload + b"\xce" + HEARTBEAT)
@@ -57,7 +58,7 @@ def test_a_frame_larger_than_the_buffer_is_whole(ends):
     assert (kind, channel, bytes(read)) == (3, 1, payload)
 
 
-def test_what_is_left_when_it_is_enough_is_still_waiting(ends):
+def test_what_is_left_when_it_is_enough_is_still_waiting(ends: tuple[socket.socket, amqp.Connection]) -> None:
     broker, connection = ends
     broker.sendall(HEARTBEAT * 3)
     read_waiting(connection, lambda: len(connection.frames) == 2)
@@ -67,7 +68,9 @@ def test_what_is_left_when_it_is_enough_is_still_waiting(ends):
     assert len(connection.frames) == 3
 
 
-def test_frames_before_the_end_of_a_connection_are_read_and_then_the_end_is_raised(ends):
+def test_frames_before_the_end_of_a_connection_are_read_and_then_the_end_is_raised(
+    ends: tuple[socket.socket, amqp.Connection],
+) -> None:
     broker, connection = ends
     broker.sendall(HEARTBEAT * 2)
     broker.close()

@@ -6,6 +6,8 @@ import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
 
 import oslo_messaging
 import pytest
@@ -22,28 +24,35 @@ GROUP = "oslo_messaging_rabbit"
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory) -> Certificates:
+def files(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return make_certificates(tmp_path_factory.mktemp("tls"))
 
 
+class Options:
+    """Sets options of oslo.messaging's driver, TLS among them, and returns all of them."""
+
+    def __init__(self, conf: cfg.ConfigOpts) -> None:
+        self.conf = conf
+
+    def __call__(self, **values: Any) -> cfg.ConfigOpts.GroupAttr:
+        for name, value in {"ssl": True, **values}.items():
+            self.conf.set_override(name, value, group=GROUP)
+        made: cfg.ConfigOpts.GroupAttr = self.conf[GROUP]
+        return made
+
+
 @pytest.fixture
-def options():
+def options() -> Options:
     """The options of a configuration of the test's own, with TLS."""
     conf = cfg.ConfigOpts()
     conf([])
     conf.register_opts(impl_rabbit.rabbit_opts, group=GROUP)
     conf.register_opts(oslo_messaging._drivers.amqp.amqp_opts, group=GROUP)
 
-    def make(**values):
-        for name, value in {"ssl": True, **values}.items():
-            conf.set_override(name, value, group=GROUP)
-        return conf[GROUP]
-
-    make.conf = conf
-    return make
+    return Options(conf)
 
 
-def settings(options, port, **values):
+def settings(options: Options, port: int, **values: Any) -> BrokerSettings:
     url = oslo_messaging.TransportURL.parse(options.conf, f"rabbit://user:password@localhost:{port}/")
     return broker_settings(url, options(**values))
 
@@ -54,7 +63,7 @@ def listening(files: Certificates | None) -> Iterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(10)
 
-        def serve():
+        def serve() -> None:
             while True:
                 try:
                     client, _ = server.accept()
@@ -87,20 +96,24 @@ def error_of(settings: BrokerSettings) -> str:
     return str(caught.value)
 
 
-def test_tls_is_off_unless_it_is_configured(options):
+def test_tls_is_off_unless_it_is_configured(options: Options) -> None:
     assert settings(options, 1, ssl=False).tls is None
 
 
 @pytest.mark.filterwarnings("ignore:ssl.PROTOCOL_TLS is deprecated:DeprecationWarning")
 @pytest.mark.parametrize("values", [{}, {"ssl_version": "sslv23"}], ids=["by default", "with ssl_version"])
-def test_certificate_of_an_unknown_authority_is_refused_without_a_ca_file(options, files, values):
+def test_certificate_of_an_unknown_authority_is_refused_without_a_ca_file(
+    options: Options, files: Certificates, values: dict[str, str]
+) -> None:
     with listening(files) as port:
         said = error_of(settings(options, port, **values))
     assert "CERTIFICATE_VERIFY_FAILED" in said
     assert "[oslo_messaging_rabbit] ssl_ca_file" in said
 
 
-def test_name_that_the_certificate_does_not_have_is_refused(options, tmp_path, files):
+def test_name_that_the_certificate_does_not_have_is_refused(
+    options: Options, tmp_path: Path, files: Certificates
+) -> None:
     authority = trustme.CA()
     certificate = authority.issue_cert("another-host")
     own = Certificates(tmp_path / "ca.pem", tmp_path / "certificate.pem", tmp_path / "key.pem")
@@ -113,27 +126,29 @@ def test_name_that_the_certificate_does_not_have_is_refused(options, tmp_path, f
     assert "transport_url" in said
 
 
-def test_certificate_of_the_ca_file_with_the_host_s_name_is_taken(options, files):
+def test_certificate_of_the_ca_file_with_the_host_s_name_is_taken(
+    options: Options, files: Certificates
+) -> None:
     with listening(files) as port:
         said = error_of(settings(options, port, ssl_ca_file=str(files.authority)))
     assert "CERTIFICATE" not in said  # This server is no broker, and ends the connection.
     assert "TLS" not in said
 
 
-def test_name_of_the_system_s_authorities_is_verified_too(options):
+def test_name_of_the_system_s_authorities_is_verified_too(options: Options) -> None:
     made = settings(options, 1)
     assert tls.of_host(made.tls, "one") == {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": "one"}
     assert tls.of_host(None, "one") is False
 
 
-def test_plain_amqp_to_a_tls_port_is_named(options, files):
+def test_plain_amqp_to_a_tls_port_is_named(options: Options, files: Certificates) -> None:
     with listening(files) as port:
         said = error_of(settings(options, port, ssl=False))
     assert f"port {port} speaks TLS" in said
     assert "[oslo_messaging_rabbit] ssl = true" in said
 
 
-def test_tls_to_a_plain_port_is_named(options):
+def test_tls_to_a_plain_port_is_named(options: Options) -> None:
     with listening(None) as port:
         said = error_of(settings(options, port))
     assert said.startswith(f"port {port} does not speak TLS")
@@ -141,7 +156,9 @@ def test_tls_to_a_plain_port_is_named(options):
 
 @pytest.mark.parametrize("name", ["ssl_ca_file", "ssl_cert_file", "ssl_key_file"])
 @pytest.mark.parametrize("content", [None, "no certificate"], ids=["missing", "not PEM"])
-def test_file_that_cannot_be_used_is_named_with_its_option(options, files, tmp_path, name, content):
+def test_file_that_cannot_be_used_is_named_with_its_option(
+    options: Options, files: Certificates, tmp_path: Path, name: str, content: str | None
+) -> None:
     file = tmp_path / "file.pem"
     if content is not None:
         file.write_text(content)
@@ -152,7 +169,9 @@ def test_file_that_cannot_be_used_is_named_with_its_option(options, files, tmp_p
     assert "\n" not in str(caught.value)
 
 
-def test_encrypted_key_is_refused_and_its_password_not_asked_for(options, files, tmp_path):
+def test_encrypted_key_is_refused_and_its_password_not_asked_for(
+    options: Options, files: Certificates, tmp_path: Path
+) -> None:
     key = serialization.load_pem_private_key(files.key.read_bytes(), None)
     encrypted = tmp_path / "key.pem"
     encrypted.write_bytes(
@@ -166,16 +185,16 @@ def test_encrypted_key_is_refused_and_its_password_not_asked_for(options, files,
         settings(options, 1, ssl_cert_file=str(files.certificate), ssl_key_file=str(encrypted))
 
 
-def test_key_without_its_certificate_is_refused(options, files):
+def test_key_without_its_certificate_is_refused(options: Options, files: Certificates) -> None:
     with pytest.raises(ValueError, match="ssl_key_file needs .* ssl_cert_file"):
         settings(options, 1, ssl_key_file=str(files.key))
 
 
-def test_unknown_version_is_refused_with_those_that_are_known(options):
+def test_unknown_version_is_refused_with_those_that_are_known(options: Options) -> None:
     with pytest.raises(ValueError, match="ssl_version = tlsv9 is unknown: .*tlsv1"):
         settings(options, 1, ssl_version="tlsv9")
 
 
-def test_options_that_have_no_effect_without_ssl_are_found(options, files):
+def test_options_that_have_no_effect_without_ssl_are_found(options: Options, files: Certificates) -> None:
     assert tls.ignored_options(options(ssl=False, ssl_ca_file="ca.pem")) == ["ssl_ca_file"]
     assert tls.ignored_options(options(ssl=True, ssl_ca_file="ca.pem")) == []

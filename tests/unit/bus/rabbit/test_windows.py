@@ -10,19 +10,29 @@ from tracker_worker.bus.rabbit.windows import Limits, MemoryBudget, Window
 FULL = 8
 
 
-def windows(limit=1000, channels=2, fixed_prefetch=False, limits=None):
-    """A budget, and windows on it; the share is 500."""
+def channels_of(
+    limit: int, channels: int, fixed_prefetch: bool = False, limits: Limits | None = None
+) -> tuple[MemoryBudget, list[Window]]:
+    """A budget, and windows on it."""
     budget = MemoryBudget(limit, channels)
     made = [Window(budget, FULL, fixed_prefetch=fixed_prefetch, limits=limits) for _ in range(channels)]
-    return budget, *made
+    return budget, made
 
 
-def fill(window, *sizes):
+def windows(
+    fixed_prefetch: bool = False, limits: Limits | None = None
+) -> tuple[MemoryBudget, Window, Window]:
+    """A budget, and two windows on it; the share is 500."""
+    budget, (one, other) = channels_of(1000, 2, fixed_prefetch, limits)
+    return budget, one, other
+
+
+def fill(window: Window, *sizes: int) -> None:
     for size in sizes:
         assert window.admit(size)
 
 
-def test_messages_are_taken_until_the_budget_of_all_channels_is_used():
+def test_messages_are_taken_until_the_budget_of_all_channels_is_used() -> None:
     budget, one, other = windows()
     fill(one, 600)
     fill(other, 400)
@@ -30,7 +40,7 @@ def test_messages_are_taken_until_the_budget_of_all_channels_is_used():
     assert (budget.used, one.refuses, other.refuses) == (1000, True, False)
 
 
-def test_refused_channel_takes_nothing_more_until_it_is_opened_again():
+def test_refused_channel_takes_nothing_more_until_it_is_opened_again() -> None:
     """The next one, that fits, would overtake."""
     _, one, other = windows()
     fill(one, 600)
@@ -39,7 +49,7 @@ def test_refused_channel_takes_nothing_more_until_it_is_opened_again():
     fill(other, 400)
 
 
-def test_message_larger_than_the_budget_is_taken_alone():
+def test_message_larger_than_the_budget_is_taken_alone() -> None:
     budget, one, other = windows()
     fill(one, 5000)
     assert not other.admit(1)
@@ -49,7 +59,7 @@ def test_message_larger_than_the_budget_is_taken_alone():
     assert budget.used == 0
 
 
-def test_channel_above_its_share_gets_a_prefetch_that_fits():
+def test_channel_above_its_share_gets_a_prefetch_that_fits() -> None:
     _, one, other = windows()
     fill(one, *[120] * FULL)
     fill(other, 10)
@@ -57,7 +67,7 @@ def test_channel_above_its_share_gets_a_prefetch_that_fits():
     assert not other.is_greedy()
 
 
-def test_channel_with_a_fixed_prefetch_gets_a_limit_of_bytes():
+def test_channel_with_a_fixed_prefetch_gets_a_limit_of_bytes() -> None:
     """A quorum queue would hand out in another order what is returned to it twice."""
     budget, one, other = windows(fixed_prefetch=True)
     fill(one, *[125] * FULL)
@@ -70,13 +80,13 @@ def test_channel_with_a_fixed_prefetch_gets_a_limit_of_bytes():
     assert budget.used == 500
 
 
-def test_limit_of_bytes_lets_one_larger_message_through():
+def test_limit_of_bytes_lets_one_larger_message_through() -> None:
     _, one, _ = windows(fixed_prefetch=True, limits=Limits(FULL, 500))
     fill(one, 700)
     assert not one.admit(1)
 
 
-def test_refused_channel_gets_the_prefetch_that_fits_its_share():
+def test_refused_channel_gets_the_prefetch_that_fits_its_share() -> None:
     """However little it held when others had used the budget up."""
     _, one, other = windows()
     fill(other, 1000)
@@ -84,7 +94,7 @@ def test_refused_channel_gets_the_prefetch_that_fits_its_share():
     assert one.narrower() == Limits(5)
 
 
-def test_refusal_always_narrows_the_window():
+def test_refusal_always_narrows_the_window() -> None:
     """With the same window it would be refused again, and all that it holds sent again."""
     _, one, other = windows(limits=Limits(5))
     fill(other, 700)
@@ -93,7 +103,7 @@ def test_refusal_always_narrows_the_window():
     assert (one.narrower(), one.is_greedy()) == (Limits(3), False)
 
 
-def test_window_of_one_message_waits_for_room_and_gives_nothing_up():
+def test_window_of_one_message_waits_for_room_and_gives_nothing_up() -> None:
     _, one, other = windows(limits=Limits(1))
     fill(one, 900)
     assert not other.admit(900)
@@ -103,7 +113,9 @@ def test_window_of_one_message_waits_for_room_and_gives_nothing_up():
 
 
 @pytest.mark.parametrize(("held", "used", "room"), [(250, 750, True), (251, 500, False), (200, 751, False)])
-def test_refused_channel_asks_again_when_it_gains_more_than_it_gives_up(held, used, room):
+def test_refused_channel_asks_again_when_it_gains_more_than_it_gives_up(
+    held: int, used: int, room: bool
+) -> None:
     """Half a share: all that it has not settled is sent again for it."""
     _, one, other = windows()
     fill(one, held)
@@ -113,7 +125,7 @@ def test_refused_channel_asks_again_when_it_gains_more_than_it_gives_up(held, us
     assert one.has_room() is room
 
 
-def test_channel_that_is_opened_again_gives_back_what_it_held():
+def test_channel_that_is_opened_again_gives_back_what_it_held() -> None:
     budget, one, other = windows()
     fill(one, 100, 200)
     fill(other, 200)
@@ -123,7 +135,7 @@ def test_channel_that_is_opened_again_gives_back_what_it_held():
 
 
 @pytest.mark.parametrize("limits", [Limits(2), Limits(FULL, 500)])
-def test_narrow_window_widens_once_a_full_one_would_have_fitted_and_it_is_empty(limits):
+def test_narrow_window_widens_once_a_full_one_would_have_fitted_and_it_is_empty(limits: Limits) -> None:
     _, one, _ = windows(limits=limits)
     for size in (*[400] * FULL, *[60] * FULL):
         assert not one.may_widen()
@@ -133,7 +145,7 @@ def test_narrow_window_widens_once_a_full_one_would_have_fitted_and_it_is_empty(
     assert one.may_widen()
 
 
-def test_full_window_is_not_widened():
+def test_full_window_is_not_widened() -> None:
     _, one, _ = windows()
     for _ in range(FULL):
         fill(one, 1)
@@ -146,9 +158,11 @@ def test_full_window_is_not_widened():
     st.integers(1, 2000),
     st.lists(st.tuples(st.integers(0, 2), st.integers(0, 900), st.booleans()), max_size=60),
 )
-def test_budget_is_exceeded_by_nothing_but_a_message_alone(fixed_prefetch, limit, steps):
-    budget, *channels = windows(limit, 3, fixed_prefetch)
-    held = [[] for _ in channels]
+def test_budget_is_exceeded_by_nothing_but_a_message_alone(
+    fixed_prefetch: bool, limit: int, steps: list[tuple[int, int, bool]]
+) -> None:
+    budget, channels = channels_of(limit, 3, fixed_prefetch)
+    held: list[list[int]] = [[] for _ in channels]
     for number, size, settles in steps:
         window = channels[number]
         if settles and held[number]:
@@ -167,7 +181,7 @@ def test_budget_is_exceeded_by_nothing_but_a_message_alone(fixed_prefetch, limit
         assert budget.used <= limit or len([size for size in everything if size]) == 1
 
 
-def test_refused_channel_with_a_fixed_prefetch_waits_until_all_that_it_holds_is_settled():
+def test_refused_channel_with_a_fixed_prefetch_waits_until_all_that_it_holds_is_settled() -> None:
     """Found by a review: opened again with the same limits it took, and refused, the same for ever."""
     _, one, _ = windows(fixed_prefetch=True, limits=Limits(FULL, 500))
     fill(one, 200)
