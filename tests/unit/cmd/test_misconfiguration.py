@@ -2,6 +2,7 @@
 """Options without effect are reported, and options with an effect are not."""
 
 import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ SAMPLE = Path(tracker_worker.__file__).parents[1] / "etc" / "tracker-worker" / "
 RABBIT = "[DEFAULT]\ntransport_url = rabbit://u:p@127.0.0.1:1/\n"
 
 
-def a_configuration(arguments):
+def a_configuration(arguments: list[str]) -> cfg.ConfigOpts:
     conf = cfg.ConfigOpts()
     bootstrap.register(conf)
     conf(arguments, project="tracker-worker")
@@ -22,11 +23,14 @@ def a_configuration(arguments):
     return conf
 
 
+Configured = Callable[..., cfg.ConfigOpts]
+
+
 @pytest.fixture
-def configured(tmp_path):
+def configured(tmp_path: Path) -> Configured:
     """A configuration with one file."""
 
-    def make(text, *arguments):
+    def make(text: str, *arguments: str) -> cfg.ConfigOpts:
         file = tmp_path / "worker.conf"
         file.write_text(text)
         return a_configuration(["--config-file", str(file), *arguments])
@@ -54,12 +58,14 @@ def configured(tmp_path):
     ],
     ids=["misspelt", "with a dash", "misspelt group", "another group's", "removed", "foreign group"],
 )
-def test_unknown_option_is_named_with_its_file_and_a_suggestion(configured, tmp_path, text, what, hint):
+def test_unknown_option_is_named_with_its_file_and_a_suggestion(
+    configured: Configured, tmp_path: Path, text: str, what: str, hint: str
+) -> None:
     (line,) = misconfiguration.unknown_options(configured(f"[DEFAULT]\n{text}"))
     assert line == f"{tmp_path / 'worker.conf'}: the {what} is unknown and has no effect; {hint}"
 
 
-def test_unknown_options_of_a_directory_are_found_too(tmp_path):
+def test_unknown_options_of_a_directory_are_found_too(tmp_path: Path) -> None:
     (tmp_path / "more.conf").write_text("[bus]\npartitionsx = 3\n")
     (tmp_path / "ignored.txt").write_text("[bus]\npartitionsx = 3\n")
     (line,) = misconfiguration.unknown_options(a_configuration(["--config-dir", str(tmp_path)]))
@@ -76,11 +82,11 @@ def test_unknown_options_of_a_directory_are_found_too(tmp_path):
     ],
     ids=["group in capitals", "former name", "another transport's", "library's"],
 )
-def test_known_option_is_not_reported(configured, text):
+def test_known_option_is_not_reported(configured: Configured, text: str) -> None:
     assert misconfiguration.unknown_options(configured(text)) == []
 
 
-def options_of_the_sample():
+def options_of_the_sample() -> Iterator[tuple[str, str, str]]:
     """Group, name and shown value of every option; the value is empty where there is none."""
     group = ""
     for line in SAMPLE.read_text().splitlines():
@@ -90,7 +96,7 @@ def options_of_the_sample():
             yield group, match[1], match[2].replace("<None>", "")
 
 
-def test_sample_has_no_unknown_option_and_shows_the_defaults_of_a_worker(configured):
+def test_sample_has_no_unknown_option_and_shows_the_defaults_of_a_worker(configured: Configured) -> None:
     shown = list(options_of_the_sample())
     text = "".join(f"[{group}]\n{name} = {value}\n" for group, name, value in shown)
     conf, default = configured(text), a_configuration([])
@@ -106,7 +112,9 @@ def test_sample_has_no_unknown_option_and_shows_the_defaults_of_a_worker(configu
     assert ("oslo_messaging_notifications", "driver", "messagingv2") in shown
 
 
-def test_worker_without_a_transport_url_is_unreachable_and_its_files_are_named(configured, tmp_path):
+def test_worker_without_a_transport_url_is_unreachable_and_its_files_are_named(
+    configured: Configured, tmp_path: Path
+) -> None:
     (line,) = misconfiguration.unreachable(configured(""))
     assert line.startswith(f"[DEFAULT] transport_url is not set ({tmp_path / 'worker.conf'})")
     conf = a_configuration([])
@@ -114,21 +122,21 @@ def test_worker_without_a_transport_url_is_unreachable_and_its_files_are_named(c
     assert "no configuration file was found" in misconfiguration.unreachable(conf)[0]
 
 
-def test_worker_whose_transport_url_is_fake_is_unreachable(configured):
+def test_worker_whose_transport_url_is_fake_is_unreachable(configured: Configured) -> None:
     conf = configured("[DEFAULT]\ntransport_url = fake://\n")
     assert misconfiguration.is_transport_configured(conf)
     assert misconfiguration.unreachable(conf)[0].startswith("[DEFAULT] transport_url = fake://: nothing")
     assert misconfiguration.unreachable(configured(RABBIT)) == []
 
 
-def test_files_of_tls_without_ssl_have_no_effect(configured):
+def test_files_of_tls_without_ssl_have_no_effect(configured: Configured) -> None:
     conf = configured(f"{RABBIT}[oslo_messaging_rabbit]\nssl_ca_file = /ca.pem\n")
     (line,) = misconfiguration.without_effect(conf)
     assert "ssl_ca_file: no effect" in line
     assert misconfiguration.without_effect(configured(RABBIT)) == []
 
 
-def test_files_of_tls_have_an_effect_if_the_url_turns_it_on(configured):
+def test_files_of_tls_have_an_effect_if_the_url_turns_it_on(configured: Configured) -> None:
     text = RABBIT.replace("1/", "1/?ssl=true")
     conf = configured(f"{text}[oslo_messaging_rabbit]\nssl_ca_file = /ca.pem\n")
     assert misconfiguration.without_effect(conf) == []

@@ -3,6 +3,8 @@
 
 import logging
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 from oslo_config import cfg
@@ -13,25 +15,32 @@ PARTS = ("not read again, everything stays as it was", "Options changed: level")
 
 
 @pytest.fixture
-def conf(tmp_path):
+def conf(tmp_path: Path) -> cfg.ConfigOpts:
     """A configuration with one option that may change."""
     conf = cfg.ConfigOpts()
     conf.register_opts([cfg.StrOpt("level", mutable=True), cfg.StrOpt("fixed")])
-    conf.file = tmp_path / "conf"
-    conf.file.write_text("[DEFAULT]\nlevel = old\n")
-    conf(["--config-file", str(conf.file)])
+    file = tmp_path / "conf"
+    file.write_text("[DEFAULT]\nlevel = old\n")
+    conf(["--config-file", str(file)])
     return conf
 
 
-def write(conf, text):
-    conf.file.write_text(f"[DEFAULT]\n{text}\n")
+def file_of(conf: cfg.ConfigOpts) -> Path:
+    (file,) = conf.config_file
+    return Path(file)
+
+
+def write(conf: cfg.ConfigOpts, text: str) -> None:
+    file_of(conf).write_text(f"[DEFAULT]\n{text}\n")
 
 
 @pytest.mark.parametrize("error", [RuntimeError("hook fails"), SystemExit(1), cfg.Error("hook fails")])
-def test_reload_whose_hook_fails_changes_no_option(conf, caplog, error):
+def test_reload_whose_hook_fails_changes_no_option(
+    conf: cfg.ConfigOpts, caplog: pytest.LogCaptureFixture, error: BaseException
+) -> None:
     seen = []
 
-    def fail(_conf, _fresh):
+    def fail(_conf: cfg.ConfigOpts, _fresh: dict[tuple[None, str], tuple[str, str]]) -> None:
         seen.append(conf.level)
         raise error
 
@@ -44,14 +53,16 @@ def test_reload_whose_hook_fails_changes_no_option(conf, caplog, error):
     assert PARTS[0] in line and "\n" not in line
 
 
-def test_reload_leaves_standard_error_to_the_handlers_that_it_makes(conf):
+def test_reload_leaves_standard_error_to_the_handlers_that_it_makes(conf: cfg.ConfigOpts) -> None:
     seen = []
     conf.register_mutate_hook(lambda _conf, _fresh: seen.append(sys.stderr))
     reload_options(conf)
     assert seen == [sys.stderr]
 
 
-def test_reload_of_a_wrong_value_of_the_command_line_s_option_names_it(tmp_path, caplog, capsys):
+def test_reload_of_a_wrong_value_of_the_command_line_s_option_names_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
     conf = cfg.ConfigOpts()
     conf.register_cli_opt(cfg.BoolOpt("debug", mutable=True))
     file = tmp_path / "conf"
@@ -64,13 +75,13 @@ def test_reload_of_a_wrong_value_of_the_command_line_s_option_names_it(tmp_path,
     assert capsys.readouterr().err == ""
 
 
-def test_reload_whose_hook_fails_changes_no_logger(conf):
+def test_reload_whose_hook_fails_changes_no_logger(conf: cfg.ConfigOpts) -> None:
     logger = logging.getLogger("a.logger.of.this.test")
     handler = logging.NullHandler()
     logger.addHandler(handler)
     logger.setLevel(logging.ERROR)
 
-    def fail(_conf, _fresh):
+    def fail(_conf: cfg.ConfigOpts, _fresh: dict[str, Any]) -> None:
         logger.handlers = []
         logger.setLevel(logging.NOTSET)
         logger.propagate, logger.disabled = False, True
@@ -82,10 +93,12 @@ def test_reload_whose_hook_fails_changes_no_logger(conf):
     assert (logger.propagate, logger.disabled) == (True, False)
 
 
-def test_reload_after_one_that_failed_compares_with_what_is_in_force(conf, caplog):
+def test_reload_after_one_that_failed_compares_with_what_is_in_force(
+    conf: cfg.ConfigOpts, caplog: pytest.LogCaptureFixture
+) -> None:
     fails = [RuntimeError("once")]
 
-    def fail(_conf, _fresh):
+    def fail(_conf: cfg.ConfigOpts, _fresh: dict[tuple[None, str], tuple[str, str]]) -> None:
         if fails:
             raise fails.pop()
 
@@ -99,8 +112,10 @@ def test_reload_after_one_that_failed_compares_with_what_is_in_force(conf, caplo
 
 
 @pytest.mark.parametrize("text", ["[", "  level = SECRET", "level SECRET"])
-def test_reload_of_a_file_that_cannot_be_parsed_is_logged_without_its_line(conf, caplog, text):
-    conf.file.write_text(f"[DEFAULT]\n{text}\n" if text != "[" else "[SECRET")
+def test_reload_of_a_file_that_cannot_be_parsed_is_logged_without_its_line(
+    conf: cfg.ConfigOpts, caplog: pytest.LogCaptureFixture, text: str
+) -> None:
+    file_of(conf).write_text(f"[DEFAULT]\n{text}\n" if text != "[" else "[SECRET")
     reload_options(conf)
     assert conf.level == "old"
     assert PARTS[0] in caplog.text and ", line " in caplog.text

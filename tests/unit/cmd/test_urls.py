@@ -4,6 +4,8 @@
 import io
 import logging
 import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from oslo_config import cfg
@@ -16,7 +18,7 @@ SECRET = "planted-secret"
 
 
 @pytest.fixture(autouse=True)
-def kept_process(monkeypatch):
+def kept_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Restore the hooks that are set for the whole process."""
     factory = logging.getLogRecordFactory()
     logging.setLogRecordFactory(logging.LogRecord)  # Programs that ran in this process have set their own.
@@ -25,39 +27,50 @@ def kept_process(monkeypatch):
     logging.setLogRecordFactory(factory)
 
 
+class Logger(logging.Logger):
+    """A logger that knows what it wrote."""
+
+    def __init__(self, formatter: logging.Formatter) -> None:
+        super().__init__("driver")
+        self._stream = io.StringIO()
+        handler = logging.StreamHandler(self._stream)
+        handler.setFormatter(formatter)
+        self.addHandler(handler)
+
+    def text(self) -> str:
+        return self._stream.getvalue()
+
+
 @pytest.fixture(params=["stock", "oslo", "json"])
-def logger(request):
-    """A logger with each of the formatters that an operator may configure; `text` is what it wrote."""
+def logger(request: pytest.FixtureRequest) -> Logger:
+    """A logger with each of the formatters that an operator may configure."""
     conf = cfg.ConfigOpts()
     log.register_options(conf)
     conf([])
-    handler = logging.StreamHandler(io.StringIO())
-    handler.setFormatter(
-        {
-            "stock": logging.Formatter,
-            "oslo": lambda: formatters.ContextFormatter(config=conf),
-            "json": formatters.JSONFormatter,
-        }[request.param]()
-    )
-    logger = logging.Logger("driver")
-    logger.addHandler(handler)
-    logger.text = handler.stream.getvalue
+    kinds: dict[str, Callable[[], logging.Formatter]] = {
+        "stock": logging.Formatter,
+        "oslo": lambda: formatters.ContextFormatter(config=conf),
+        "json": formatters.JSONFormatter,
+    }
+    logger = Logger(kinds[request.param]())
     hide_secrets(secrets_of(f"rabbit://user:{SECRET}@host/v"))
     return logger
 
 
-def test_message_and_arguments_are_logged_without_secret(logger):
+def test_message_and_arguments_are_logged_without_secret(logger: Logger) -> None:
     logger.warning("connecting to %s (%d)", f"host '{SECRET}@host'", 7)
     assert "host '***@host'" in logger.text() and "(7)" in logger.text()
     assert SECRET not in logger.text()
 
 
-def test_arguments_that_do_not_match_the_format_are_logged_without_secret(logger, capsys):
+def test_arguments_that_do_not_match_the_format_are_logged_without_secret(
+    logger: Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
     logger.warning("connecting %d", SECRET)
     assert SECRET not in logger.text() + capsys.readouterr().err
 
 
-def test_traceback_is_logged_without_secret(logger):
+def test_traceback_is_logged_without_secret(logger: Logger) -> None:
     try:
         try:
             raise OSError(f"cannot resolve {SECRET}")
@@ -69,7 +82,7 @@ def test_traceback_is_logged_without_secret(logger):
     assert SECRET not in logger.text()
 
 
-def test_error_that_is_being_handled_is_logged_without_secret(logger):
+def test_error_that_is_being_handled_is_logged_without_secret(logger: Logger) -> None:
     """oslo.log appends it to the line."""
     try:
         raise OSError(f"cannot resolve {SECRET}")
@@ -79,7 +92,7 @@ def test_error_that_is_being_handled_is_logged_without_secret(logger):
     assert SECRET not in logger.text()
 
 
-def test_control_characters_are_logged_escaped(logger):
+def test_control_characters_are_logged_escaped(logger: Logger) -> None:
     try:
         raise ValueError("\x9b31m")
     except ValueError:
@@ -89,7 +102,7 @@ def test_control_characters_are_logged_escaped(logger):
     assert "u000a" not in logger.text()
 
 
-def test_other_records_are_logged_unchanged(logger):
+def test_other_records_are_logged_unchanged(logger: Logger) -> None:
     try:
         raise OSError("no route")
     except OSError:
@@ -97,7 +110,7 @@ def test_other_records_are_logged_unchanged(logger):
     assert "lost host" in logger.text() and "no route" in logger.text()
 
 
-def test_error_that_ends_a_program_is_printed_without_secret(capsys):
+def test_error_that_ends_a_program_is_printed_without_secret(capsys: pytest.CaptureFixture[str]) -> None:
     hide_secrets(frozenset([SECRET]))
     try:
         raise OSError(f"cannot resolve {SECRET}")
@@ -106,14 +119,14 @@ def test_error_that_ends_a_program_is_printed_without_secret(capsys):
     assert "OSError: cannot resolve ***" in capsys.readouterr().err
 
 
-def test_url_is_hidden_before_it_is_checked(logger):
+def test_url_is_hidden_before_it_is_checked(logger: Logger) -> None:
     with pytest.raises(URLRefused):
         checked_url("[database] connection", "postgresql://user:other@more/secret@host/v", check_url)
     logger.warning("cannot resolve more/secret@host")
     assert "secret" not in logger.text()
 
 
-def test_option_with_an_unescaped_dollar_is_named_without_its_value(tmp_path):
+def test_option_with_an_unescaped_dollar_is_named_without_its_value(tmp_path: Path) -> None:
     file = tmp_path / "conf"
     file.write_text(f"[database]\nconnection = postgresql://user:a${SECRET}@host/v\n")
     conf = cfg.ConfigOpts()
