@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every option is typed, ranged and explained; what excludes each other is refused with a clear error."""
 
+from pathlib import Path
+from typing import Any
+
 import oslo_messaging
 import pytest
-from oslo_config import cfg
+from oslo_config import cfg, types
 from oslo_db import options as db_options
 
 from tracker_worker.conf import opts
@@ -15,11 +18,16 @@ ALL = [(group, option) for group, options in opts.list_opts() for option in opti
 NUMBERS = [(group, option) for group, option in ALL if isinstance(option, cfg.IntOpt | cfg.FloatOpt)]
 
 
-def name(value):
-    return getattr(value, "name", value) if not isinstance(value, tuple) else value[1].name
+def name(value: Any) -> str:
+    shown: str = getattr(value, "name", value) if not isinstance(value, tuple) else value[1].name
+    return shown
 
 
-def a_configuration(tmp_path, text=""):
+def section_of(group: str | cfg.OptGroup) -> str:
+    return group if isinstance(group, str) else group.name
+
+
+def a_configuration(tmp_path: Path, text: str = "") -> cfg.ConfigOpts:
     conf = cfg.ConfigOpts()
     opts.register_opts(conf)
     opts.set_defaults()
@@ -33,28 +41,33 @@ def a_configuration(tmp_path, text=""):
     return conf
 
 
-def given(group, option, value):
-    section = getattr(group, "name", group)
-    return f"[{section}]\n{option.name} = {value}\n"
+def given(group: str | cfg.OptGroup, option: cfg.Opt, value: float | str) -> str:
+    return f"[{section_of(group)}]\n{option.name} = {value}\n"
 
 
 @pytest.mark.parametrize(("group", "option"), ALL, ids=name)
-def test_an_option_says_what_it_does_and_when_to_change_it(group, option):
+def test_an_option_says_what_it_does_and_when_to_change_it(
+    group: str | cfg.OptGroup, option: cfg.Opt
+) -> None:
+    assert option.help is not None
     first, *rest = option.help.strip().split("\n\n")
     assert first.endswith(".")
     assert rest, "a paragraph about when to change it"
 
 
 @pytest.mark.parametrize(("group", "option"), NUMBERS, ids=name)
-def test_a_number_has_closed_bounds_and_is_refused_outside_them(tmp_path, group, option):
+def test_a_number_has_closed_bounds_and_is_refused_outside_them(
+    tmp_path: Path, group: cfg.OptGroup, option: cfg.IntOpt | cfg.FloatOpt
+) -> None:
     kind = option.type
+    assert isinstance(kind, types.Number)
     assert kind.min is not None
     assert kind.max is not None
     assert kind.min <= option.default <= kind.max
-    section = getattr(group, "name", group)
-    for value in (kind.min, kind.max):
-        conf = a_configuration(tmp_path, given(group, option, value))
-        assert conf[section][option.name] == value
+    section = section_of(group)
+    for bound in (kind.min, kind.max):
+        conf = a_configuration(tmp_path, given(group, option, bound))
+        assert conf[section][option.name] == bound
     for value in (kind.min - 1, kind.max + 1, "many"):
         with pytest.raises(cfg.ConfigFileValueError, match=option.name):
             a_configuration(tmp_path, given(group, option, value))[section][option.name]
@@ -62,33 +75,35 @@ def test_a_number_has_closed_bounds_and_is_refused_outside_them(tmp_path, group,
 
 @pytest.mark.parametrize(("group", "option"), NUMBERS, ids=name)
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
-def test_a_number_that_is_none_is_refused(tmp_path, group, option, value):
+def test_a_number_that_is_none_is_refused(
+    tmp_path: Path, group: cfg.OptGroup, option: cfg.IntOpt | cfg.FloatOpt, value: str
+) -> None:
     conf = a_configuration(tmp_path, given(group, option, value))
     with pytest.raises(cfg.ConfigFileValueError, match=option.name):
-        conf[getattr(group, "name", group)][option.name]
+        conf[section_of(group)][option.name]
 
 
 @pytest.mark.parametrize(
     ("value", "numbers"), [("0-7", [*range(8)]), ("3", [3]), ("5-5", [5]), ("0-1, 6", [0, 1, 6])]
 )
-def test_partitions_are_numbers_and_ranges(tmp_path, value, numbers):
+def test_partitions_are_numbers_and_ranges(tmp_path: Path, value: str, numbers: list[int]) -> None:
     conf = a_configuration(tmp_path, f"[worker]\npartitions = {value}\n")
     assert sorted(settings_from(conf).preferred_partitions) == numbers
 
 
 @pytest.mark.parametrize("value", ["7-0", "1, 3-2"])
-def test_descending_range_of_partitions_is_refused_with_the_ascending_one(tmp_path, value):
+def test_descending_range_of_partitions_is_refused_with_the_ascending_one(tmp_path: Path, value: str) -> None:
     with pytest.raises(cfg.ConfigFileValueError, match=r"write (0-7|2-3)"):
         _ = a_configuration(tmp_path, f"[worker]\npartitions = {value}\n").worker.partitions
 
 
 @pytest.mark.parametrize("value", ["-3", "7-", "a-b", "0-1024", "1024"])
-def test_partitions_that_are_no_numbers_in_range_are_refused(tmp_path, value):
+def test_partitions_that_are_no_numbers_in_range_are_refused(tmp_path: Path, value: str) -> None:
     with pytest.raises(cfg.ConfigFileValueError, match="partitions"):
         _ = a_configuration(tmp_path, f"[worker]\npartitions = {value}\n").worker.partitions
 
 
-def test_a_capacity_check_is_one_of_three(tmp_path):
+def test_a_capacity_check_is_one_of_three(tmp_path: Path) -> None:
     with pytest.raises(cfg.ConfigFileValueError, match="capacity_check"):
         _ = a_configuration(tmp_path, "[tracker]\ncapacity_check = strict\n").tracker.capacity_check
 
@@ -98,18 +113,20 @@ def test_a_capacity_check_is_one_of_three(tmp_path):
     [("bus", "exchange"), ("notifications", "exchange"), ("notifications", "topic")],
 )
 @pytest.mark.parametrize("value", ["two words", "a/b", "größe", "x" * 128, "semi;colon", ""])
-def test_a_name_on_the_bus_is_refused_when_it_cannot_be_one(tmp_path, group, option, value):
+def test_a_name_on_the_bus_is_refused_when_it_cannot_be_one(
+    tmp_path: Path, group: str, option: str, value: str
+) -> None:
     conf = a_configuration(tmp_path, f"[{group}]\n{option} = {value}\n")
     with pytest.raises(cfg.ConfigFileValueError, match=option):
         conf[group][option]
 
 
-def test_the_defaults_of_the_options_are_those_of_the_settings(tmp_path):
+def test_the_defaults_of_the_options_are_those_of_the_settings(tmp_path: Path) -> None:
     settings = settings_from(a_configuration(tmp_path))
     assert settings == WorkerSettings(host=settings.host)
 
 
-def test_every_rule_of_the_ledger_can_be_configured(tmp_path):
+def test_every_rule_of_the_ledger_can_be_configured(tmp_path: Path) -> None:
     text = """
 [tracker]
 capacity_check = capacity
@@ -131,7 +148,7 @@ disk_allocation_ratio = 1.75
     )
 
 
-def test_every_bound_of_a_worker_can_be_configured(tmp_path):
+def test_every_bound_of_a_worker_can_be_configured(tmp_path: Path) -> None:
     text = """
 [worker]
 batch_size = 5
@@ -158,7 +175,7 @@ window = 10
     assert settings.relay.window == 10
 
 
-def with_pool(lanes, size, overflow, url="postgresql://tracker@db/tracker"):
+def with_pool(lanes: int, size: int, overflow: int, url: str = "postgresql://tracker@db/tracker") -> str:
     return (
         f"[worker]\nlanes = {lanes}\n[database]\nconnection = {url}\n"
         f"max_pool_size = {size}\nmax_overflow = {overflow}\n"
@@ -166,7 +183,9 @@ def with_pool(lanes, size, overflow, url="postgresql://tracker@db/tracker"):
 
 
 @pytest.mark.parametrize(("lanes", "size", "overflow"), [(3, 5, 0), (1, 3, 0), (1, 1, 2), (64, 5, 50)])
-def test_pool_with_too_few_connections_for_the_lanes_is_refused(tmp_path, lanes, size, overflow):
+def test_pool_with_too_few_connections_for_the_lanes_is_refused(
+    tmp_path: Path, lanes: int, size: int, overflow: int
+) -> None:
     """A lane that gets none would wait for ever: the others never give theirs back."""
     with pytest.raises(ValueError) as caught:
         settings_from(
@@ -182,23 +201,25 @@ def test_pool_with_too_few_connections_for_the_lanes_is_refused(tmp_path, lanes,
 @pytest.mark.parametrize(
     ("lanes", "size", "overflow"), [(3, 8, 0), (3, 5, 3), (1, 4, 0), (3, 0, 0), (3, 5, -1), (3, 0, -1)]
 )
-def test_pool_with_enough_connections_or_without_a_bound_is_taken(tmp_path, lanes, size, overflow):
+def test_pool_with_enough_connections_or_without_a_bound_is_taken(
+    tmp_path: Path, lanes: int, size: int, overflow: int
+) -> None:
     assert settings_from(a_configuration(tmp_path, with_pool(lanes, size, overflow))).lanes == lanes
 
 
-def test_pool_of_sqlite_has_no_bound(tmp_path):
+def test_pool_of_sqlite_has_no_bound(tmp_path: Path) -> None:
     text = with_pool(1, 1, 0, "sqlite:////tmp/x")
     assert settings_from(a_configuration(tmp_path, text)).lanes == 1
 
 
 @pytest.mark.parametrize("url", ["", "connection = sqlite:////tmp/x\n", "connection = sqlite://\n"])
-def test_lanes_on_sqlite_are_refused(tmp_path, url):
+def test_lanes_on_sqlite_are_refused(tmp_path: Path, url: str) -> None:
     text = f"[worker]\nlanes = 2\n[database]\n{url}"
     with pytest.raises(ValueError, match=r"\[worker\] lanes must be 1 on SQLite"):
         settings_from(a_configuration(tmp_path, text))
 
 
-def test_more_lanes_than_partitions_are_refused(tmp_path):
+def test_more_lanes_than_partitions_are_refused(tmp_path: Path) -> None:
     text = "[worker]\nlanes = 3\n[bus]\npartitions = 2\n[database]\nconnection = postgresql:///x\n"
     with pytest.raises(ValueError, match="lanes is above"):
         settings_from(a_configuration(tmp_path, text))
@@ -208,6 +229,6 @@ def test_more_lanes_than_partitions_are_refused(tmp_path):
     ("driver", "notify"),
     [("noop", False), ("messagingv2", True), ("messagingv2\ndriver = noop", True)],
 )
-def test_the_noop_driver_turns_notifications_off(tmp_path, driver, notify):
+def test_the_noop_driver_turns_notifications_off(tmp_path: Path, driver: str, notify: bool) -> None:
     text = f"[oslo_messaging_notifications]\ndriver = {driver}\n"
     assert settings_from(a_configuration(tmp_path, text)).notify is notify
