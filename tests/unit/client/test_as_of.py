@@ -27,27 +27,28 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def events(clock) -> EventClock:
+def events(clock: Clock) -> EventClock:
     return EventClock("me", clock)
 
 
 def event(events: EventClock) -> int:
     """An event that is cast and saved at once."""
     with events.hold("event"):
-        return events.origin()["sequence"]
+        sequence: int = events.origin()["sequence"]
+        return sequence
 
 
-def test_an_origin_has_the_source_and_a_number_that_rises(events):
+def test_an_origin_has_the_source_and_a_number_that_rises(events: EventClock) -> None:
     origins = [events.origin() for _ in range(3)]
     assert {origin["source"] for origin in origins} == {"me"}
     assert [origin["sequence"] for origin in origins] == sorted({o["sequence"] for o in origins})
 
 
-def test_a_snapshot_covers_every_event_that_is_done(events):
+def test_a_snapshot_covers_every_event_that_is_done(events: EventClock) -> None:
     assert event(events) <= events.snapshot()
 
 
-def test_a_snapshot_stays_below_an_event_until_its_block_ends(events):
+def test_a_snapshot_stays_below_an_event_until_its_block_ends(events: EventClock) -> None:
     done = event(events)
     with events.hold("change"):
         pending = events.origin()["sequence"]
@@ -55,7 +56,7 @@ def test_a_snapshot_stays_below_an_event_until_its_block_ends(events):
     assert events.snapshot() >= pending
 
 
-def test_the_oldest_hold_counts_whoever_ends_first(events):
+def test_the_oldest_hold_counts_whoever_ends_first(events: EventClock) -> None:
     with events.hold("outer"):
         first = events.origin()["sequence"]
         later = event(events)
@@ -63,7 +64,7 @@ def test_the_oldest_hold_counts_whoever_ends_first(events):
     assert events.snapshot() > later
 
 
-def test_a_snapshot_never_falls(events):
+def test_a_snapshot_never_falls(events: EventClock) -> None:
     taken = []
     for _ in range(3):
         taken.append(events.snapshot())
@@ -74,7 +75,7 @@ def test_a_snapshot_never_falls(events):
     assert taken == sorted(taken)
 
 
-def test_a_hold_that_was_released_by_hand_holds_nothing(events):
+def test_a_hold_that_was_released_by_hand_holds_nothing(events: EventClock) -> None:
     with events.hold("claim") as hold:
         number = events.origin()["sequence"]
         hold.release()
@@ -82,14 +83,16 @@ def test_a_hold_that_was_released_by_hand_holds_nothing(events):
         assert events.snapshot() >= number
 
 
-def test_a_hold_outlives_an_exception_no_longer_than_its_block(events):
+def test_a_hold_outlives_an_exception_no_longer_than_its_block(events: EventClock) -> None:
     with pytest.raises(RuntimeError), events.hold("change"):
         number = events.origin()["sequence"]
         raise RuntimeError
     assert events.snapshot() >= number
 
 
-def test_a_forgotten_hold_ends_after_a_while_and_is_named(events, clock, caplog):
+def test_a_forgotten_hold_ends_after_a_while_and_is_named(
+    events: EventClock, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
     events.hold("instance_claim on node compute1")
     number = events.origin()["sequence"]
     clock.now += FORGOTTEN_SECONDS - 1
@@ -102,7 +105,7 @@ def test_a_forgotten_hold_ends_after_a_while_and_is_named(events, clock, caplog)
     assert not caplog.text
 
 
-def test_a_block_may_last_as_long_as_it_likes(events, clock):
+def test_a_block_may_last_as_long_as_it_likes(events: EventClock, clock: Clock) -> None:
     with events.hold("claim"):
         number = events.origin()["sequence"]
         clock.now += 100 * FORGOTTEN_SECONDS
@@ -161,9 +164,9 @@ def mistakes(cast: Callable[..., None]) -> int:
     return sum(last_saved[min(as_of, len(last_saved) - 1)] > taken for as_of, taken in snapshots)
 
 
-def test_no_snapshot_covers_what_another_thread_has_not_saved(busy_threads):
+def test_no_snapshot_covers_what_another_thread_has_not_saved(busy_threads: None) -> None:
     assert mistakes(cast_held) == 0
 
 
-def test_numbering_before_holding_would_be_found(busy_threads):
+def test_numbering_before_holding_would_be_found(busy_threads: None) -> None:
     assert mistakes(cast_numbered_first) > 0

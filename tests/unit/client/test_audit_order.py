@@ -19,7 +19,7 @@ def passing() -> Callable[[], float]:
     return itertools.count(step=2.0 * SECONDS).__next__
 
 
-def test_older_audit_of_a_node_is_told_after_a_newer_one():
+def test_older_audit_of_a_node_is_told_after_a_newer_one() -> None:
     order = AuditOrder(SECONDS, time.monotonic)
     with order.newest("node-1", 5) as newest:
         assert newest
@@ -31,7 +31,7 @@ def test_older_audit_of_a_node_is_told_after_a_newer_one():
         assert newest
 
 
-def test_audit_of_another_node_does_not_wait_and_one_of_the_same_waits_no_longer_than_the_timeout():
+def test_audit_of_another_node_does_not_wait_and_one_of_the_same_waits_no_longer_than_the_timeout() -> None:
     """Found by a review: a broker in alarm made the sixth audit wait for six time-outs."""
     order = AuditOrder(SECONDS, passing())
     with order.newest("node-1", 5):
@@ -41,13 +41,13 @@ def test_audit_of_another_node_does_not_wait_and_one_of_the_same_waits_no_longer
             pass
 
 
-def test_audit_without_as_of_waits_for_nothing():
+def test_audit_without_as_of_waits_for_nothing() -> None:
     order = AuditOrder(SECONDS, passing())
     with order.newest("node-1", 5), order.newest("node-1", None) as newest:
         assert newest
 
 
-def test_audit_that_gave_up_does_not_let_the_next_overtake_the_one_on_its_way():
+def test_audit_that_gave_up_does_not_let_the_next_overtake_the_one_on_its_way() -> None:
     order = AuditOrder(SECONDS, passing())
     with order.newest("node-1", 5):
         for _ in range(2):
@@ -57,11 +57,11 @@ def test_audit_that_gave_up_does_not_let_the_next_overtake_the_one_on_its_way():
         assert not newest
 
 
-def test_audits_of_a_node_are_sent_one_after_the_other_by_many_threads():
+def test_audits_of_a_node_are_sent_one_after_the_other_by_many_threads() -> None:
     order = AuditOrder(SECONDS, time.monotonic)
-    sending = []
-    overlaps = []
-    sent = []
+    sending: list[int] = []
+    overlaps: list[int] = []
+    sent: list[int] = []
 
     def audit(as_of: int) -> None:
         with order.newest("node-1", as_of) as newest:
@@ -77,7 +77,7 @@ def test_audits_of_a_node_are_sent_one_after_the_other_by_many_threads():
     assert sent == sorted(sent)
 
 
-def test_turns_that_ended_are_forgotten():
+def test_turns_that_ended_are_forgotten() -> None:
     order = AuditOrder(SECONDS, time.monotonic)
     for as_of in range(1, 100):
         with order.newest("node-1", as_of):

@@ -5,6 +5,8 @@ What a real broker in alarm does is in tests/integration/test_rpcapi_deadlines.p
 """
 
 # The commands choose oslo.service's threading model, before oslo.messaging is imported by anything.
+from functools import partial
+
 import tracker_worker.cmd  # noqa: F401  # isort: skip
 
 import queue
@@ -76,7 +78,7 @@ def a_transport(driver: Driver, monotonic: Callable[[], float] | None = None) ->
     return BoundedTransport(driver, SECONDS, lambda _is_call: None, lambda: "id", clock)
 
 
-def cast(transport: BoundedTransport, message: str, server: str = "p0", seconds: float = SECONDS) -> None:
+def cast(transport: BoundedTransport, message: Any, server: str = "p0", seconds: float = SECONDS) -> None:
     target = oslo_messaging.Target(topic="tracker", server=server)
     transport.send(target, {}, message, timeout=seconds)
 
@@ -88,14 +90,14 @@ def cast_overdue(driver: Driver, transport: BoundedTransport, message: str, serv
     return overdue.value.sent
 
 
-def test_a_cast_returns_once_it_is_published(driver):
+def test_a_cast_returns_once_it_is_published(driver: Driver) -> None:
     driver.gates["p0"].set()
     cast(a_transport(driver), "one")
     assert driver.published == ["one"]
 
 
 @pytest.mark.parametrize("failure", [RuntimeError("no"), queue.Empty(), TimeoutError()], ids=repr)
-def test_what_the_driver_raises_is_raised_in_the_caller(driver, failure):
+def test_what_the_driver_raises_is_raised_in_the_caller(driver: Driver, failure: Exception) -> None:
     """Also what is raised inside for other reasons."""
     driver.gates["p0"].set()
     driver.failure = failure
@@ -104,7 +106,7 @@ def test_what_the_driver_raises_is_raised_in_the_caller(driver, failure):
     assert caught.value is failure
 
 
-def test_what_is_overdue_goes_on_and_nothing_overtakes_it(driver):
+def test_what_is_overdue_goes_on_and_nothing_overtakes_it(driver: Driver) -> None:
     transport = a_transport(driver)
     assert cast_overdue(driver, transport, "one")
     assert not cast_overdue(driver, transport, "two")
@@ -115,7 +117,7 @@ def test_what_is_overdue_goes_on_and_nothing_overtakes_it(driver):
     assert driver.published == ["one", "three"]
 
 
-def test_other_servers_are_not_held_up(driver):
+def test_other_servers_are_not_held_up(driver: Driver) -> None:
     transport = a_transport(driver)
     driver.gates["p1"].set()
     assert cast_overdue(driver, transport, "one")
@@ -124,7 +126,7 @@ def test_other_servers_are_not_held_up(driver):
 
 
 @pytest.mark.parametrize("failure", [None, RuntimeError("lost, maybe after it was sent")])
-def test_an_overdue_send_is_undone_before_the_next_one(driver, failure):
+def test_an_overdue_send_is_undone_before_the_next_one(driver: Driver, failure: RuntimeError | None) -> None:
     transport = a_transport(driver)
     driver.failure = failure
     undone = transport.undone_by(lambda: driver.published.append("undo"))
@@ -137,7 +139,7 @@ def test_an_overdue_send_is_undone_before_the_next_one(driver, failure):
     assert driver.published == ["claim", "undo", "next"]
 
 
-def test_an_undo_that_fails_holds_nothing_up(driver, caplog):
+def test_an_undo_that_fails_holds_nothing_up(driver: Driver, caplog: pytest.LogCaptureFixture) -> None:
     transport = a_transport(driver)
 
     def fail() -> None:
@@ -149,13 +151,13 @@ def test_an_undo_that_fails_holds_nothing_up(driver, caplog):
     assert driver.published == ["claim", "next"] and "could not be undone" in caplog.text
 
 
-def test_a_send_that_was_in_time_is_not_undone(driver):
+def test_a_send_that_was_in_time_is_not_undone(driver: Driver) -> None:
     driver.gates["p0"].set()
     cast(a_transport(driver).undone_by(lambda: driver.published.append("undo")), "claim")
     assert driver.published == ["claim"]
 
 
-def test_without_a_free_thread_nothing_is_sent():
+def test_without_a_free_thread_nothing_is_sent() -> None:
     driver = Driver(connections=1)
     transport = a_transport(driver)
     assert cast_overdue(driver, transport, "one")
@@ -166,7 +168,7 @@ def test_without_a_free_thread_nothing_is_sent():
     assert driver.published == ["one", "three"]
 
 
-def test_deadlines_that_fall_together_with_the_confirm_leave_each_send_one_end(driver):
+def test_deadlines_that_fall_together_with_the_confirm_leave_each_send_one_end(driver: Driver) -> None:
     """Many casts whose deadline passes about when they are published: in time, or undone, never both."""
     driver.seconds = 2e-4  # how long is what the test varies the deadlines around, nothing waits for it
     driver.gates["p0"].set()
@@ -175,7 +177,7 @@ def test_deadlines_that_fall_together_with_the_confirm_leave_each_send_one_end(d
     for number in range(300):
         try:
             cast(
-                transport.undone_by(lambda n=number: ended.append(f"undone {n}")),
+                transport.undone_by(partial(ended.append, f"undone {number}")),
                 "",
                 seconds=1e-4 * (number % 9 + 1),
             )
@@ -190,7 +192,7 @@ def test_deadlines_that_fall_together_with_the_confirm_leave_each_send_one_end(d
     assert {each.split()[0] for each in ended} >= {"confirmed", "undone"}
 
 
-def test_threads_end_when_they_have_nothing_to_do(driver, monkeypatch):
+def test_threads_end_when_they_have_nothing_to_do(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sending, "IDLE_SECONDS", SOON)
     driver.gates["p0"].set()
     before = set(threading.enumerate())
