@@ -26,7 +26,7 @@ class Socket:
 
 
 @pytest.fixture(params=[TCPTransport, SSLTransport])
-def connection(request) -> amqp.Connection:
+def connection(request: pytest.FixtureRequest) -> amqp.Connection:
     """A connection whose transport has received nothing yet."""
     transport = request.param("localhost:5672")
     transport.sock = Socket(b"abcdef")
@@ -36,7 +36,7 @@ def connection(request) -> amqp.Connection:
     return connection
 
 
-def test_transport_parses_from_its_read_buffer(connection):
+def test_transport_parses_from_its_read_buffer(connection: amqp.Connection) -> None:
     transport = connection.transport
     AMQP.has("an empty _read_buffer", transport._read_buffer, b"")
     assert not is_buffered(connection)
@@ -45,36 +45,36 @@ def test_transport_parses_from_its_read_buffer(connection):
     AMQP.has("what _read takes of the buffer", (transport._read(3), transport._read_buffer), (b"abc", b"d"))
 
 
-def test_buffer_that_holds_something_is_not_filled(connection):
+def test_buffer_that_holds_something_is_not_filled(connection: amqp.Connection) -> None:
     fill_buffer(connection, 1)
     fill_buffer(connection, 1)
     assert (connection.transport._read_buffer, connection.transport.sock.received) == (b"a", b"bcdef")
 
 
-def test_connection_dispatches_by_its_methods_and_callbacks():
+def test_connection_dispatches_by_its_methods_and_callbacks() -> None:
     sent = {spec.Connection.Blocked, spec.Connection.Unblocked}
     for name in ("_METHODS", "_callbacks"):
         AMQP.has(f"the keys of {name}", sent & getattr(amqp.Connection(), name).keys(), sent)
 
 
-def test_reason_of_a_blocked_connection_is_reported():
+def test_reason_of_a_blocked_connection_is_reported() -> None:
     connection = amqp.Connection()
-    reported = []
+    reported: list[str | None] = []
     report_blocked(connection, reported.append)
     connection.dispatch_method(spec.Connection.Blocked, BLOCKED, None)
     connection.dispatch_method(spec.Connection.Unblocked, b"\0\x0a\0\x3d", None)
     assert reported == ["low memory", None]
 
 
-def test_reason_is_still_reported_by_no_public_callback():
+def test_reason_is_still_reported_by_no_public_callback() -> None:
     """Once py-amqp hands the reason to `on_blocked`, that replaces `report_blocked`."""
-    reported = []
+    reported: list[str] = []
     connection = amqp.Connection(on_blocked=reported.append)
     connection.dispatch_method(spec.Connection.Blocked, BLOCKED, None)
     AMQP.has("what on_blocked is told", reported, ["connection blocked, see broker logs"])
 
 
-def test_another_connection_keeps_its_methods():
+def test_another_connection_keeps_its_methods() -> None:
     known = dict(amqp.Connection._METHODS)
     report_blocked(amqp.Connection(), lambda _reason: None)
     assert known == amqp.Connection._METHODS

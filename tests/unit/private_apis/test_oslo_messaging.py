@@ -57,7 +57,7 @@ SEND = "self target ctxt message wait_for_reply= timeout= call_monitor_timeout= 
         ("notify.listener:NotificationServer._process_incoming", "self incoming"),
     ],
 )  # fmt: skip
-def test_private_function_takes_what_it_is_given(name, parameters):
+def test_private_function_takes_what_it_is_given(name: str, parameters: str) -> None:
     OSLO_MESSAGING.takes(f"oslo_messaging.{name}", parameters)
 
 
@@ -65,32 +65,32 @@ def test_private_function_takes_what_it_is_given(name, parameters):
     ("name", "option"),
     [("transport:_transport_opts", "transport_url"), ("notify.notifier:_notifier_opts", "driver")],
 )
-def test_option_with_a_default_of_ours_is_in_its_private_list(name, option):
+def test_option_with_a_default_of_ours_is_in_its_private_list(name: str, option: str) -> None:
     options = {each.dest for each in resolve_name(f"oslo_messaging.{name}")}
     OSLO_MESSAGING.has(f"the options in {name}", options & {option}, {option})
 
 
-def test_versions_of_tls_are_in_lower_case():
+def test_versions_of_tls_are_in_lower_case() -> None:
     found = "tlsv1_2" in tls_versions() and all(name == name.lower() for name in tls_versions())
     OSLO_MESSAGING.has("the keys of _SSL_PROTOCOLS", found, True)
 
 
 @pytest.mark.parametrize(("url", "is_rabbit"), [("rabbit://", True), ("kombu+memory://", False)])
-def test_driver_of_rabbitmq_is_told_from_others(url, is_rabbit):
+def test_driver_of_rabbitmq_is_told_from_others(url: str, is_rabbit: bool) -> None:
     assert (rabbit_driver_of(a_transport(url)) is not None) == is_rabbit
 
 
-def test_driver_in_memory_is_not_one_of_rabbitmq():
+def test_driver_in_memory_is_not_one_of_rabbitmq() -> None:
     assert rabbit_driver_of(a_transport("fake://")) is None
 
 
-def test_hosts_have_the_credentials_of_the_url():
+def test_hosts_have_the_credentials_of_the_url() -> None:
     (host,) = hosts_of(a_transport("rabbit://user:password@host:5/"))
     found = (host.username, host.password, host.hostname, host.port)
     OSLO_MESSAGING.has("_driver._url of a transport", found, ("user", "password", "host", 5))
 
 
-def test_driver_has_the_attributes_of_calls_and_connections():
+def test_driver_has_the_attributes_of_calls_and_connections() -> None:
     driver = rabbit_driver_of(a_transport("rabbit://"))
     known = {"_reply_q": type(None), "_waiter": type(None), "_connection_pool": pool.ConnectionPool}
     found = {name: type(value) for name, value in vars(driver).items() if name in known}
@@ -101,17 +101,25 @@ def test_driver_has_the_attributes_of_calls_and_connections():
     assert replies.is_open and replies.queue() == "reply_1"
 
 
-def test_connection_that_listens_is_told_from_one_that_sends():
+def test_connection_that_listens_is_told_from_one_that_sends() -> None:
     """The driver starts a thread for the heartbeat of the latter."""
     OSLO_MESSAGING.has("PURPOSE_LISTEN", common.PURPOSE_LISTEN, "listen")
     OSLO_MESSAGING.has("PURPOSE_SEND", common.PURPOSE_SEND, "send")
 
 
-def test_client_sends_through_what_is_interposed():
+def test_client_sends_through_what_is_interposed() -> None:
     sent = []
 
     class Noting(InterposedTransport):
-        def send(self, target, _ctxt, message, wait_for_reply=None, timeout=None, **_how):
+        def send(
+            self,
+            target: oslo_messaging.Target,
+            _ctxt: dict[str, Any],
+            message: dict[str, Any],
+            wait_for_reply: bool | None = None,
+            timeout: float | None = None,
+            **_how: Any,
+        ) -> str:
             sent.append((target.server, message["method"], wait_for_reply, timeout))
             return "reply"
 
@@ -123,7 +131,7 @@ def test_client_sends_through_what_is_interposed():
     OSLO_MESSAGING.has("how RPCClient sends", sent, known)
 
 
-def test_server_hands_messages_on_in_order_on_the_listener_s_thread():
+def test_server_hands_messages_on_in_order_on_the_listener_s_thread() -> None:
     """On the real fake driver; what is called tells its sender from what is cast."""
     transport = a_transport("fake://")
     taken: queue.SimpleQueue[tuple[Any, int]] = queue.SimpleQueue()
@@ -163,7 +171,7 @@ def test_server_hands_messages_on_in_order_on_the_listener_s_thread():
     OSLO_MESSAGING.has("_reply_q of the fake driver's messages", waits, [False, False, True])
 
 
-def test_listener_polls_the_private_one_that_can_be_replaced():
+def test_listener_polls_the_private_one_that_can_be_replaced() -> None:
     class Listener:
         prefetch_size = 1
 
@@ -171,6 +179,6 @@ def test_listener_polls_the_private_one_that_can_be_replaced():
     OSLO_MESSAGING.has("_poll_style_listener", type(made._poll_style_listener), Listener)
 
 
-def test_message_of_an_amqp_driver_has_its_reply_queue():
+def test_message_of_an_amqp_driver_has_its_reply_queue() -> None:
     made = amqpdriver.AMQPIncomingMessage(None, {}, {}, "unique", "id", "reply_1", None, None, None)
     OSLO_MESSAGING.has("reply_q of a driver's messages", reply_queue_of(made), "reply_1")
