@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pytest
 
@@ -87,10 +88,10 @@ class Module:
     def nodes(self) -> list[ast.AST]:
         return list(ast.walk(ast.parse(self.text)))
 
-    def all(self, *kinds: type) -> Iterator:
+    def all(self, *kinds: type) -> Iterator[Any]:
         return (node for node in self.nodes if isinstance(node, kinds))
 
-    def at(self, node: ast.AST, what: str) -> str:
+    def at(self, node: Any, what: str) -> str:
         return f"{self.path}:{node.lineno}: {what}"
 
 
@@ -190,8 +191,8 @@ def private_uses(module: Module, node: ast.AST) -> Iterator[str]:
             if not own and name not in PUBLIC_ALL_THE_SAME:
                 yield name
         case ast.Call(func=ast.Name(id="getattr" | "setattr" | "hasattr" | "delattr"), args=args):
-            names = [each.value for each in args[1:2] if isinstance(each, ast.Constant)]
-            yield from (name for name in names if is_private(name))
+            constants = [each.value for each in args[1:2] if isinstance(each, ast.Constant)]
+            yield from (name for name in constants if isinstance(name, str) and is_private(name))
         case ast.Import(names=names) | ast.ImportFrom(names=names):
             parts = ".".join([*imported(node), *(alias.name for alias in names)]).split(".")
             yield from filter(is_private, parts)
@@ -355,7 +356,7 @@ def imported(node: ast.Import | ast.ImportFrom) -> list[str]:
     return ["." * node.level + (node.module or "")]
 
 
-def public_names(module: Module) -> Iterator[tuple[ast.AST, str]]:
+def public_names(module: Module) -> Iterator[tuple[Any, str]]:
     tree = next(module.all(ast.Module))
     yield tree, ""
     for node in tree.body:

@@ -42,7 +42,7 @@ from tracker_worker.core.delivery import Answer
 from tracker_worker.core.envelope import encode
 from tracker_worker.core.notification_body import Header, encode_refused
 from tracker_worker.domain.audit import Reason
-from tracker_worker.domain.commands import Command
+from tracker_worker.domain.commands import AnyCommand
 from tracker_worker.domain.errors import ErrorCode
 from tracker_worker.domain.node import Node
 from tracker_worker.domain.objects import Limits
@@ -55,7 +55,7 @@ PARTITIONS = 16
 NOW = datetime(2026, 11, 22, 12, 0, 0, 123456)
 NEWCOMER = "eeeeeeee-eeee-4eee-8eee-eeeeeeeeeeee"
 RESOURCES = some_resources(disk_available_least=80, stats={"hypervisor_load": "low"})
-SPAWNING = {"vm_state": "building", "task_state": "spawning"}
+SPAWNING: dict[str, Any] = {"vm_state": "building", "task_state": "spawning"}
 
 Json = dict[str, Any]
 
@@ -65,6 +65,8 @@ class FixedDelivery:
 
     redelivered = False
     compression = None
+    live = True
+    dead_lettered = None
     partition = partition_of(NODE, PARTITIONS)
 
     def __init__(self, body: bytes) -> None:
@@ -97,7 +99,7 @@ def outbox(node: Node, *sent: tuple[str, Json]) -> list[Json]:
     return [json.loads(row.body) for row in batch.transaction().notifications]
 
 
-def sent(a_command: Command) -> tuple[str, Json]:
+def sent(a_command: AnyCommand) -> tuple[str, Json]:
     return method_of(a_command), args_of(a_command)
 
 

@@ -24,7 +24,7 @@ print(packaging.get_version("tracker-worker"))
 """
 
 
-def test_exported_tree_has_a_version_for_pip(tmp_path):
+def test_exported_tree_has_a_version_for_pip(tmp_path: Path) -> None:
     for name in ("setup.py", "setup.cfg", "pyproject.toml", "README.rst"):
         shutil.copy(ROOT / name, tmp_path)
     # Where the tests run in a directory of some repository, its git must not be asked.

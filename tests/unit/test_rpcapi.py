@@ -32,14 +32,14 @@ def client(url: str, **settings: int) -> TrackerAPI:
     return TrackerAPI.from_conf(cfg.CONF, url, **settings)
 
 
-def test_exchange_that_the_broker_would_delete_is_refused():
+def test_exchange_that_the_broker_would_delete_is_refused() -> None:
     with pytest.raises(QueuesNotDurable, match="Unset amqp_auto_delete") as caught:
         client("rabbit://guest:hunter2@127.0.0.1:1/?amqp_durable_queues=true&amqp_auto_delete=true")
     assert caught.value.code == "queues_not_durable"
 
 
 @pytest.mark.parametrize("query", ["", "?amqp_durable_queues=false", "?heartbeat_rate=2"])
-def test_queues_that_are_not_durable_are_refused(query):
+def test_queues_that_are_not_durable_are_refused(query: str) -> None:
     with pytest.raises(QueuesNotDurable, match=r"amqp_durable_queues or rabbit_quorum_queue") as caught:
         client(f"rabbit://guest:hunter2@127.0.0.1:1/{query}")
     assert "[oslo_messaging_rabbit]" in str(caught.value)
@@ -55,12 +55,12 @@ def test_queues_that_are_not_durable_are_refused(query):
         "fake://",
     ],
 )
-def test_durable_queues_and_transports_in_memory_are_accepted(url):
+def test_durable_queues_and_transports_in_memory_are_accepted(url: str) -> None:
     client(url)
 
 
 @pytest.mark.parametrize("option", ["amqp_durable_queues", "rabbit_quorum_queue"])
-def test_durable_queues_may_be_configured_in_the_options(option):
+def test_durable_queues_may_be_configured_in_the_options(option: str) -> None:
     client("fake://")
     oslo_messaging.get_rpc_transport(cfg.CONF, url="rabbit://127.0.0.1:1/")
     cfg.CONF.set_override(option, True, "oslo_messaging_rabbit")
@@ -74,25 +74,27 @@ DURABLE = "rabbit://guest:hunter2@127.0.0.1:1/?amqp_durable_queues=true"
 
 
 @pytest.mark.parametrize("name", ["bz2", "deflate", "snappy"])
-def test_a_compression_that_kombu_does_not_have_is_refused(name):
+def test_a_compression_that_kombu_does_not_have_is_refused(name: str) -> None:
     with pytest.raises(UnsupportedCompression, match=rf"kombu_compression = {name}.* gzip, ") as caught:
         client(f"{DURABLE}&kombu_compression={name}")
     assert "[oslo_messaging_rabbit]" in str(caught.value) and "hunter2" not in str(caught.value)
 
 
-def test_a_compression_that_kombu_has_and_the_workers_do_not_is_refused(monkeypatch):
+def test_a_compression_that_kombu_has_and_the_workers_do_not_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(kombu.compression._encoders, "application/x-own", bytes)
     with pytest.raises(UnsupportedCompression, match="kombu_compression = application/x-own"):
         client(f"{DURABLE}&kombu_compression=application/x-own")
 
 
 @pytest.mark.parametrize("name", ["", *ALIASES, *Compression])
-def test_every_compression_that_the_workers_read_is_accepted(name):
+def test_every_compression_that_the_workers_read_is_accepted(name: str | Compression) -> None:
     client(f"{DURABLE}&kombu_compression={name}")
 
 
 @pytest.mark.parametrize("send", ["call", "cast"])
-def test_a_broker_that_is_away_is_an_error_after_the_retries(closed_port, send):
+def test_a_broker_that_is_away_is_an_error_after_the_retries(closed_port: int, send: str) -> None:
     api = client(f"rabbit://guest:hunter2@127.0.0.1:{closed_port}/?amqp_durable_queues=true", retry=1)
     with pytest.raises(TrackerUnavailable) as caught:
         getattr(api, send)({}, "build_failed", "compute1")
@@ -102,7 +104,7 @@ def test_a_broker_that_is_away_is_an_error_after_the_retries(closed_port, send):
     assert caught.value.__cause__ is not None
 
 
-def test_what_a_broker_did_not_take_holds_no_snapshot_back(closed_port):
+def test_what_a_broker_did_not_take_holds_no_snapshot_back(closed_port: int) -> None:
     api = client(f"rabbit://127.0.0.1:{closed_port}/?amqp_durable_queues=true", retry=0)
     with pytest.raises(TrackerUnavailable):
         api.instance_claim({}, "compute1", {"uuid": "i-1"})
@@ -110,7 +112,9 @@ def test_what_a_broker_did_not_take_holds_no_snapshot_back(closed_port):
     assert api.snapshot() > before
 
 
-def test_the_error_that_left_the_block_is_the_one_raised_when_the_room_cannot_be_given_back(caplog):
+def test_the_error_that_left_the_block_is_the_one_raised_when_the_room_cannot_be_given_back(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     def fail() -> None:
         raise TrackerUnavailable("away")
 
@@ -123,7 +127,7 @@ def test_the_error_that_left_the_block_is_the_one_raised_when_the_room_cannot_be
     assert events.snapshot() > number
 
 
-def test_an_abort_by_hand_raises_what_kept_it_from_being_sent():
+def test_an_abort_by_hand_raises_what_kept_it_from_being_sent() -> None:
     def fail() -> None:
         raise TrackerUnavailable("away")
 
@@ -132,7 +136,7 @@ def test_an_abort_by_hand_raises_what_kept_it_from_being_sent():
         claim.abort()
 
 
-def test_the_end_of_a_claim_that_was_saved_takes_no_snapshot_back():
+def test_the_end_of_a_claim_that_was_saved_takes_no_snapshot_back() -> None:
     """An audit with an older snapshot than the last one would be taken for one that was overtaken."""
     events = EventClock("me", time.monotonic)
     seen: list[int] = []
@@ -145,7 +149,7 @@ def test_the_end_of_a_claim_that_was_saved_takes_no_snapshot_back():
 
 
 @pytest.mark.parametrize("delimiter", "/?#")
-def test_url_with_an_unescaped_password_is_refused_without_showing_it(delimiter):
+def test_url_with_an_unescaped_password_is_refused_without_showing_it(delimiter: str) -> None:
     url = f"rabbit://tracker:SECRETPART1{delimiter}rest@127.0.0.1:5672/v"
     with pytest.raises(ValueError, match="%2F") as caught:
         TrackerAPI.from_conf(cfg.CONF, url=url)
