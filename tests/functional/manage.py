@@ -59,6 +59,7 @@ class Manage:
         try:
             code = program(cfg.ConfigOpts(), ["--config-file", str(self.file), *arguments])
         except SystemExit as error:
+            assert isinstance(error.code, int)
             code = error.code
         finally:  # What one test's program hides from the log another test looks for there.
             logging.root.handlers[:] = handlers

@@ -38,7 +38,7 @@ def watched(engine: sa.Engine) -> Iterator[list[Statement]]:
     """Collect the statements that are executed inside the block; BEGIN is none."""
     seen: list[Statement] = []
 
-    def note(_connection, _cursor, sql, parameters, _context, many):
+    def note(_connection: Any, _cursor: Any, sql: str, parameters: Any, _context: Any, many: bool) -> None:
         if not sql.startswith("BEGIN"):
             seen.append(Statement(sql, parameters, many))
 
@@ -81,7 +81,7 @@ class Fault:
         for name in ("do_execute", "do_executemany"):
             sa.event.remove(self._engine, name, self._execute)
 
-    def _execute(self, _cursor, sql, parameters, _context):
+    def _execute(self, _cursor: Any, sql: str, parameters: Any, _context: Any) -> None:
         held = self._holding is None or _holds(parameters, self._holding)
         if held and main_clause(sql).startswith(self._beginning) and self._times != self.hits:
             self.hits += 1
@@ -124,7 +124,8 @@ def out_of_range() -> Exception:
 
 def connection_lost() -> Exception:
     """What oslo.db makes of a lost connection to a server; a file has none to lose."""
-    return DBConnectionError(sqlite3.OperationalError("server has gone away"))
+    error: Exception = DBConnectionError(sqlite3.OperationalError("server has gone away"))
+    return error
 
 
 def reject(engine: sa.Engine, table: str, condition: str) -> None:
@@ -165,6 +166,7 @@ def lost_commits(engine: sa.Engine, times: int = 1) -> Iterator[None]:
     def commit(connection: sa.Connection) -> None:
         if left[0]:
             left[0] -= 1
+            assert connection.connection.dbapi_connection
             connection.connection.dbapi_connection.commit()
             raise sa.exc.OperationalError("COMMIT", {}, sqlite3.OperationalError("connection lost"))
 

@@ -121,7 +121,9 @@ def a_daemon(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[.
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_starts_and_ends_with_0_when_it_is_told_to(a_daemon, tmp_path, number):
+def test_it_starts_and_ends_with_0_when_it_is_told_to(
+    a_daemon: Callable[..., Daemon], tmp_path: Path, number: signal.Signals
+) -> None:
     daemon = a_daemon(f"state_path = {tmp_path}/state\n[bus]\npartitions = 2\n", executed)
     daemon.wait_for(b"Started, partitions: 2")
     assert daemon.end(number) == 0, daemon.log.decode()
@@ -129,7 +131,7 @@ def test_it_starts_and_ends_with_0_when_it_is_told_to(a_daemon, tmp_path, number
     assert b"Traceback" not in daemon.log
 
 
-def test_it_makes_its_database_and_finds_it_again(a_daemon, tmp_path):
+def test_it_makes_its_database_and_finds_it_again(a_daemon: Callable[[str], Daemon], tmp_path: Path) -> None:
     for _ in range(2):
         daemon = a_daemon(f"state_path = {tmp_path}/deep/state\n")
         daemon.wait_for(b"Started")
@@ -140,7 +142,9 @@ def test_it_makes_its_database_and_finds_it_again(a_daemon, tmp_path):
     engine.dispose()
 
 
-def test_database_is_for_its_user_alone_and_the_log_for_its_group_too(a_daemon, tmp_path):
+def test_database_is_for_its_user_alone_and_the_log_for_its_group_too(
+    a_daemon: Callable[[str], Daemon], tmp_path: Path
+) -> None:
     daemon = a_daemon(f"state_path = {tmp_path}/state\nlog_file = {tmp_path}/worker.log\n")
     daemon.wait_for(b"Started")
     found = {
@@ -152,7 +156,7 @@ def test_database_is_for_its_user_alone_and_the_log_for_its_group_too(a_daemon, 
     assert set(found.values()) == {0o600}, found
 
 
-def test_a_state_path_that_cannot_be_used_is_named(a_daemon, tmp_path):
+def test_a_state_path_that_cannot_be_used_is_named(a_daemon: Callable[[str], Daemon], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     daemon = a_daemon(f"state_path = {tmp_path}/file\n")
     daemon.wait_for(b"state_path")
@@ -160,7 +164,7 @@ def test_a_state_path_that_cannot_be_used_is_named(a_daemon, tmp_path):
     assert b"Traceback" not in daemon.log
 
 
-def test_options_that_exclude_each_other_are_named(a_daemon, tmp_path):
+def test_options_that_exclude_each_other_are_named(a_daemon: Callable[[str], Daemon], tmp_path: Path) -> None:
     daemon = a_daemon(f"state_path = {tmp_path}\n[worker]\nlanes = 2\n")
     daemon.wait_for(b"[worker] lanes must be 1 on SQLite")
     assert daemon.process.wait(SECONDS) == 1
@@ -168,8 +172,8 @@ def test_options_that_exclude_each_other_are_named(a_daemon, tmp_path):
 
 
 def test_unknown_options_and_a_missing_transport_are_named_at_the_start_and_after_a_reload(
-    a_daemon, tmp_path
-):
+    a_daemon: Callable[[str], Daemon], tmp_path: Path
+) -> None:
     daemon = a_daemon(f"state_path = {tmp_path}/state\n[worker]\nbatch_sise = 3\n")
     daemon.wait_for(b"Started")
     assert b"option batch_sise of [worker] is unknown and has no effect" in daemon.log
@@ -181,7 +185,9 @@ def test_unknown_options_and_a_missing_transport_are_named_at_the_start_and_afte
     assert daemon.end(signal.SIGTERM) == 0
 
 
-def test_descending_range_of_partitions_ends_the_worker(a_daemon, tmp_path):
+def test_descending_range_of_partitions_ends_the_worker(
+    a_daemon: Callable[[str], Daemon], tmp_path: Path
+) -> None:
     daemon = a_daemon(f"state_path = {tmp_path}\n[worker]\npartitions = 7-0\n")
     daemon.wait_for(b"write 0-7")
     assert daemon.process.wait(SECONDS) == 1
@@ -205,7 +211,9 @@ BAD_LOGGING = "[loggers]\nkeys = root\n[handlers]\nkeys = none\n[formatters]\nke
         "file that cannot be parsed",
     ],
 )
-def test_hup_that_fails_is_one_line_and_changes_nothing(a_daemon, tmp_path, more, reason):
+def test_hup_that_fails_is_one_line_and_changes_nothing(
+    a_daemon: Callable[[str], Daemon], tmp_path: Path, more: str, reason: bytes
+) -> None:
     daemon = a_daemon(f"state_path = {tmp_path}/state\n")
     daemon.wait_for(b"Started")
     (tmp_path / "logging.conf").write_text(BAD_LOGGING)
@@ -229,7 +237,9 @@ def test_hup_that_fails_is_one_line_and_changes_nothing(a_daemon, tmp_path, more
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
-def test_usr_signal_is_one_line_and_changes_nothing(a_daemon, tmp_path, number):
+def test_usr_signal_is_one_line_and_changes_nothing(
+    a_daemon: Callable[..., Daemon], tmp_path: Path, number: signal.Signals
+) -> None:
     daemon = a_daemon(f"state_path = {tmp_path}/state\n")
     daemon.wait_for(b"Started")
     daemon.process.send_signal(number)
@@ -241,7 +251,9 @@ WAITING = "[database]\nmax_retries = -1\nretry_interval = 300\nconnection = {}\n
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_worker_that_waits_for_its_database_reacts_to_signals(a_daemon, tmp_path, number):
+def test_worker_that_waits_for_its_database_reacts_to_signals(
+    a_daemon: Callable[..., Daemon], tmp_path: Path, number: signal.Signals
+) -> None:
     daemon = a_daemon(WAITING.format("postgresql://tracker:x@127.0.0.1:1/tracker"))
     daemon.wait_for(b"cannot be used yet")
     file = tmp_path / "tracker-worker.conf"
@@ -259,7 +271,9 @@ def test_worker_that_waits_for_its_database_reacts_to_signals(a_daemon, tmp_path
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "mysql"])
-def test_worker_whose_database_does_not_answer_ends_while_it_connects(a_daemon, scheme):
+def test_worker_whose_database_does_not_answer_ends_while_it_connects(
+    a_daemon: Callable[[str], Daemon], scheme: str
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(SECONDS)
         port = server.getsockname()[1]
@@ -274,7 +288,9 @@ def test_worker_whose_database_does_not_answer_ends_while_it_connects(a_daemon, 
             assert daemon.end(signal.SIGTERM) == 0, daemon.log.decode()
 
 
-def test_hup_applies_what_may_change_and_stops_nothing(a_daemon, tmp_path):
+def test_hup_applies_what_may_change_and_stops_nothing(
+    a_daemon: Callable[[str], Daemon], tmp_path: Path
+) -> None:
     daemon = a_daemon(f"state_path = {tmp_path}/state\n")
     daemon.wait_for(b"Started")
     file = tmp_path / "tracker-worker.conf"

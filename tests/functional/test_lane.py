@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Exactly once: duplicates, reused ids, wrong partitions, reads in order, sequences, stale writers."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from tests.builders import (
@@ -15,26 +18,27 @@ from tests.builders import (
     command,
     some_resources,
 )
-from tests.functional.lanes import OTHER_NODE, PARTITIONS, data_of, names_of_partition
+from tests.functional.lanes import OTHER_NODE, PARTITIONS, LaneBench, data_of, names_of_partition
 from tests.functional.statements import watched
 from tracker_worker import exceptions
 from tracker_worker.core.envelope import encode
 from tracker_worker.db.tables import CLAIMS, DEAD_LETTERS, NODES, OUTBOX, RECEIPTS, TOUCHED
+from tracker_worker.domain.commands import AnyCommand
 from tracker_worker.domain.objects import Limits, Origin
 from tracker_worker.domain.partitions import partition_of
 
 STATE = (NODES, CLAIMS, TOUCHED, RECEIPTS, OUTBOX, DEAD_LETTERS)
 
 
-def boot(uuid=INSTANCE, vcpus=2, node=NODE, **more):
+def boot(uuid: str = INSTANCE, vcpus: int = 2, node: str = NODE, **more: Any) -> AnyCommand:
     return command("instance_claim", node=node, instance=an_instance(uuid, a_flavor(vcpus)), **more)
 
 
-def state(bench):
+def state(bench: LaneBench) -> dict[str, list[dict[str, Any]]]:
     return {table.name: bench.rows(table) for table in STATE}
 
 
-def test_a_duplicate_gets_the_first_reply_and_changes_nothing(bench):
+def test_a_duplicate_gets_the_first_reply_and_changes_nothing(bench: LaneBench) -> None:
     bench.track()
     first = bench.send(boot(), "event-a")
     bench.send(command("build_failed"))
@@ -45,7 +49,7 @@ def test_a_duplicate_gets_the_first_reply_and_changes_nothing(bench):
     assert state(bench) == before
 
 
-def test_a_duplicate_in_the_same_batch_gets_the_first_reply_and_changes_nothing(bench):
+def test_a_duplicate_in_the_same_batch_gets_the_first_reply_and_changes_nothing(bench: LaneBench) -> None:
     bench.track()
     first, between, again = (
         bench.deliver(boot(), "event-a"),
@@ -60,7 +64,7 @@ def test_a_duplicate_in_the_same_batch_gets_the_first_reply_and_changes_nothing(
     assert bench.used() == (2, 2048 + 512, 20 * 1024)
 
 
-def test_a_duplicate_call_raises_the_first_refusal_again(bench):
+def test_a_duplicate_call_raises_the_first_refusal_again(bench: LaneBench) -> None:
     bench.track()
     first = bench.send(boot(limits=Limits(vcpu=1)), "event-a")
     again = bench.send(boot(limits=Limits(vcpu=1)), "event-a")
@@ -69,7 +73,7 @@ def test_a_duplicate_call_raises_the_first_refusal_again(bench):
     assert bench.sequence() == 2
 
 
-def test_a_duplicate_for_another_worker_gets_the_first_reply(a_bench):
+def test_a_duplicate_for_another_worker_gets_the_first_reply(a_bench: Callable[..., LaneBench]) -> None:
     one, other = a_bench(), a_bench()
     one.track()
     first = one.send(boot(), "event-a")
@@ -77,7 +81,7 @@ def test_a_duplicate_for_another_worker_gets_the_first_reply(a_bench):
     assert other.sequence() == 2
 
 
-def test_a_client_that_stamps_a_repetition_anew_repeats_all_the_same(bench):
+def test_a_client_that_stamps_a_repetition_anew_repeats_all_the_same(bench: LaneBench) -> None:
     bench.track()
     first = bench.send(boot(origin=Origin("client", 1)), "event-a")
     again = bench.send(boot(origin=Origin("client", 2)), "event-a")
@@ -85,7 +89,7 @@ def test_a_client_that_stamps_a_repetition_anew_repeats_all_the_same(bench):
     assert bench.sequence() == 2
 
 
-def test_messages_without_any_id_are_the_same_event_when_their_content_is(bench):
+def test_messages_without_any_id_are_the_same_event_when_their_content_is(bench: LaneBench) -> None:
     bench.track()
     body = encode("build_failed", {"node": NODE})
     deliveries = [bench.deliver_body(body) for _ in range(3)]
@@ -95,7 +99,7 @@ def test_messages_without_any_id_are_the_same_event_when_their_content_is(bench)
 
 
 @pytest.mark.parametrize("together", [True, False])
-def test_an_id_of_another_command_is_parked_as_reused(bench, together):
+def test_an_id_of_another_command_is_parked_as_reused(bench: LaneBench, together: bool) -> None:
     bench.track()
     bench.deliver(boot(), "event-a")
     if not together:
@@ -109,7 +113,7 @@ def test_an_id_of_another_command_is_parked_as_reused(bench, together):
 
 
 @pytest.mark.parametrize("redelivered", [True, False])
-def test_a_reused_id_that_comes_again_parks_nothing_again(bench, redelivered):
+def test_a_reused_id_that_comes_again_parks_nothing_again(bench: LaneBench, redelivered: bool) -> None:
     bench.track()
     bench.send(boot(), "event-a")
     first = bench.send(boot(BYSTANDER), "event-a")
@@ -120,7 +124,7 @@ def test_a_reused_id_that_comes_again_parks_nothing_again(bench, redelivered):
     assert state(bench) == before
 
 
-def test_a_reused_id_twice_in_one_batch_parks_once(bench):
+def test_a_reused_id_twice_in_one_batch_parks_once(bench: LaneBench) -> None:
     bench.track()
     bench.send(boot(), "event-a")
     both = [bench.deliver(boot(BYSTANDER), "event-a") for _ in range(2)]
@@ -129,7 +133,7 @@ def test_a_reused_id_twice_in_one_batch_parks_once(bench):
     assert len(bench.parked()) == 1
 
 
-def test_an_event_on_another_partition_is_parked_and_touches_no_node(bench):
+def test_an_event_on_another_partition_is_parked_and_touches_no_node(bench: LaneBench) -> None:
     bench.track()
     before = bench.rows(NODES)
     elsewhere = (partition_of(NODE, PARTITIONS) + 1) % PARTITIONS
@@ -141,7 +145,7 @@ def test_an_event_on_another_partition_is_parked_and_touches_no_node(bench):
     assert bench.claimed() == {}
 
 
-def test_get_node_sees_the_earlier_events_of_its_batch_and_not_the_later(bench):
+def test_get_node_sees_the_earlier_events_of_its_batch_and_not_the_later(bench: LaneBench) -> None:
     bench.track()
     bench.deliver(boot(vcpus=2))
     view = bench.deliver(command("get_node"))
@@ -153,7 +157,7 @@ def test_get_node_sees_the_earlier_events_of_its_batch_and_not_the_later(bench):
     assert bench.used()[0] == 5
 
 
-def test_get_node_leaves_no_receipt_and_no_trace(bench):
+def test_get_node_leaves_no_receipt_and_no_trace(bench: LaneBench) -> None:
     bench.track()
     before = state(bench)
     first = bench.send(command("get_node"), "event-a")
@@ -164,13 +168,13 @@ def test_get_node_leaves_no_receipt_and_no_trace(bench):
     assert again.answer["sequence"] == 2, "a repeated read is a new read"
 
 
-def test_get_node_of_a_node_that_is_not_tracked_is_not_found(bench):
+def test_get_node_of_a_node_that_is_not_tracked_is_not_found(bench: LaneBench) -> None:
     delivery = bench.send(command("get_node", node="nowhere"))
     assert isinstance(delivery.answer, exceptions.NodeNotFound)
     assert bench.rows(NODES) == bench.rows(RECEIPTS) == []
 
 
-def test_a_node_that_another_worker_creates_is_seen_at_once(a_bench):
+def test_a_node_that_another_worker_creates_is_seen_at_once(a_bench: Callable[..., LaneBench]) -> None:
     one, other = a_bench(), a_bench()
     assert one.send(command("get_node")).outcome == "NodeNotFound"
     other.track()
@@ -188,28 +192,30 @@ def test_a_node_that_another_worker_creates_is_seen_at_once(a_bench):
         (a_report(resources=some_resources(uuid="another")), "NodeConflict"),
     ],
 )
-def test_every_event_with_a_receipt_moves_the_sequence_by_one(bench, event, outcome):
+def test_every_event_with_a_receipt_moves_the_sequence_by_one(
+    bench: LaneBench, event: AnyCommand, outcome: str
+) -> None:
     bench.track()
     assert bench.send(event, "event-a").outcome == outcome
     assert bench.sequence() == 2
     assert bench.receipts()["event-a"]["sequence"] == 2
 
 
-def test_a_parked_event_moves_the_sequence_of_its_node_too(bench):
+def test_a_parked_event_moves_the_sequence_of_its_node_too(bench: LaneBench) -> None:
     bench.track()
     bench.deliver_body(encode("build_failed", {"node": NODE, "event_id": "event-a", "x": 1}))
     bench.run()
     assert bench.receipts()["event-a"]["sequence"] == bench.sequence() == 2
 
 
-def test_a_parked_event_does_not_make_its_node_known(bench):
+def test_a_parked_event_does_not_make_its_node_known(bench: LaneBench) -> None:
     bench.deliver_body(encode("build_failed", {"node": NODE, "event_id": "event-a", "x": 1}))
     bench.run()
     assert bench.receipts()["event-a"]["sequence"] is None
     assert bench.rows(NODES) == []
 
 
-def test_the_history_of_a_node_is_its_receipts_without_a_gap(bench):
+def test_the_history_of_a_node_is_its_receipts_without_a_gap(bench: LaneBench) -> None:
     bench.track()
     for number in range(5):
         bench.deliver(boot(f"i-{number}"), f"event-{number}")
@@ -220,7 +226,7 @@ def test_the_history_of_a_node_is_its_receipts_without_a_gap(bench):
     assert sorted(sequences) == list(range(1, bench.sequence() + 1)) == list(range(1, 12))
 
 
-def test_a_removed_node_keeps_its_sequence(bench):
+def test_a_removed_node_keeps_its_sequence(bench: LaneBench) -> None:
     bench.track()
     bench.send(command("remove_node"))
     bench.track()
@@ -228,7 +234,7 @@ def test_a_removed_node_keeps_its_sequence(bench):
     assert bench.send(command("get_node")).answer["sequence"] == 3
 
 
-def test_a_stale_writer_reloads_and_nothing_is_lost(a_bench):
+def test_a_stale_writer_reloads_and_nothing_is_lost(a_bench: Callable[..., LaneBench]) -> None:
     one, other = a_bench(), a_bench()
     one.track()
     assert other.send(boot(BYSTANDER, vcpus=3)).outcome == "granted"
@@ -238,7 +244,7 @@ def test_a_stale_writer_reloads_and_nothing_is_lost(a_bench):
     assert one.claimed() == {(INSTANCE, "instance"): 2, (BYSTANDER, "instance"): 3}
 
 
-def test_a_stale_writer_decides_anew(a_bench):
+def test_a_stale_writer_decides_anew(a_bench: Callable[..., LaneBench]) -> None:
     """What it would have granted from its cache is refused once it knows the other's claim."""
     one, other = a_bench(), a_bench()
     one.track()
@@ -249,7 +255,7 @@ def test_a_stale_writer_decides_anew(a_bench):
     assert one.used()[0] == 3
 
 
-def test_a_stale_batch_of_several_nodes_is_applied_whole(a_bench):
+def test_a_stale_batch_of_several_nodes_is_applied_whole(a_bench: Callable[..., LaneBench]) -> None:
     one, other = a_bench(), a_bench()
     one.track(NODE, OTHER_NODE)
     other.send(boot(BYSTANDER, node=OTHER_NODE))
@@ -263,14 +269,14 @@ def test_a_stale_batch_of_several_nodes_is_applied_whole(a_bench):
     assert told == {NODE: [1, 2], OTHER_NODE: [1, 2, 3]}
 
 
-def test_a_stale_reader_answers_what_is_true_now(a_bench):
+def test_a_stale_reader_answers_what_is_true_now(a_bench: Callable[..., LaneBench]) -> None:
     one, other = a_bench(), a_bench()
     one.track()
     other.send(boot())
     assert one.send(command("get_node")).answer["vcpus_used"] == 2
 
 
-def test_a_stale_writer_learns_that_its_node_is_gone(a_bench):
+def test_a_stale_writer_learns_that_its_node_is_gone(a_bench: Callable[..., LaneBench]) -> None:
     one, other = a_bench(), a_bench()
     one.track()
     other.send(command("remove_node"))
@@ -278,14 +284,14 @@ def test_a_stale_writer_learns_that_its_node_is_gone(a_bench):
     assert one.send(boot()).outcome == "ComputeResourcesUnavailable"
 
 
-def test_a_tracked_node_is_read_from_the_database_only_once(bench):
+def test_a_tracked_node_is_read_from_the_database_only_once(bench: LaneBench) -> None:
     bench.track()
     with watched(bench.engine) as seen:
         bench.send(command("build_failed"))
     assert not [s for s in seen if s.sql.startswith("SELECT") and "FROM claims" in s.sql]
 
 
-def test_a_uuid_goes_from_a_removed_node_to_another_in_one_batch(bench):
+def test_a_uuid_goes_from_a_removed_node_to_another_in_one_batch(bench: LaneBench) -> None:
     """In the order of names the new owner is written before the old one has let go."""
     later = next(name for name in names_of_partition(partition_of(NODE, PARTITIONS)) if name > NODE)
     report = some_resources(uuid="the-uuid")
@@ -299,7 +305,7 @@ def test_a_uuid_goes_from_a_removed_node_to_another_in_one_batch(bench):
     assert {r["name"]: r["uuid"] for r in bench.rows(NODES)} == {NODE: "the-uuid", later: None}
 
 
-def test_a_change_of_a_move_counts_both_sides_until_it_ends(bench):
+def test_a_change_of_a_move_counts_both_sides_until_it_ends(bench: LaneBench) -> None:
     """Boot, resize on the same node, confirm, delete: the sums after each step, through SQL."""
     bench.track()
     small, large = a_flavor(2, 2048, 20), a_flavor(4, 4096, 40)

@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Events that may have killed a worker: counted before they run, then run alone, then parked."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from tests.builders import BYSTANDER, INSTANCE, NODE, a_flavor, an_instance, command
-from tests.functional.lanes import OTHER_NODE, PARTITIONS, SECONDS, rows
+from tests.functional.lanes import OTHER_NODE, PARTITIONS, SECONDS, LaneBench, Recorded, rows
 from tests.functional.statements import Fault, death, disk_full, lost_commits, watched
 from tests.servers.server import wait_until
 from tracker_worker.core import decode
-from tracker_worker.core.envelope import encode, open_envelope
+from tracker_worker.core.envelope import Envelope, encode, open_envelope
 from tracker_worker.core.quarantine import Attempts
 from tracker_worker.db.tables import ATTEMPTS, DEAD_LETTERS
+from tracker_worker.domain.commands import AnyCommand
 from tracker_worker.domain.partitions import partition_of
 from tracker_worker.worker.settings import LaneSettings
 
@@ -19,11 +23,11 @@ CALM = 0.2
 """Seconds after which last attempts run, on a clock that stands still until the test moves it."""
 
 
-def boot(uuid=INSTANCE, vcpus=2, node=NODE):
+def boot(uuid: str = INSTANCE, vcpus: int = 2, node: str = NODE) -> AnyCommand:
     return command("instance_claim", node=node, instance=an_instance(uuid, a_flavor(vcpus)))
 
 
-def batches(bench, run):
+def batches(bench: LaneBench, run: Callable[[], object]) -> list[int]:
     """The number of receipts that each transaction wrote while something ran."""
     with watched(bench.engine) as seen:
         run()
@@ -31,18 +35,18 @@ def batches(bench, run):
     return [s.rows for s in inserts]
 
 
-def test_the_first_delivery_of_an_event_is_not_counted(bench):
+def test_the_first_delivery_of_an_event_is_not_counted(bench: LaneBench) -> None:
     bench.track()
     with watched(bench.engine) as seen:
         bench.send(boot())
     assert not [s for s in seen if "attempts" in s.sql]
 
 
-def test_a_redelivered_event_is_counted_and_committed_before_it_runs(bench):
+def test_a_redelivered_event_is_counted_and_committed_before_it_runs(bench: LaneBench) -> None:
     bench.track()
-    counted = []
+    counted: list[list[dict[str, Any]]] = []
 
-    def look():
+    def look() -> Exception:
         counted.append(rows(bench.engine, ATTEMPTS))
         return disk_full()
 
@@ -54,7 +58,7 @@ def test_a_redelivered_event_is_counted_and_committed_before_it_runs(bench):
     assert delivery.outcome == "granted"
 
 
-def test_a_settled_event_leaves_no_count(bench):
+def test_a_settled_event_leaves_no_count(bench: LaneBench) -> None:
     bench.track()
     bench.send(boot(), "event-a", redelivered=True)
     bench.send(command("get_node"), "event-b", redelivered=True)
@@ -65,7 +69,7 @@ def test_a_settled_event_leaves_no_count(bench):
     assert bench.parked() == [("event-c", "unknown_argument")]
 
 
-def test_the_count_goes_in_the_transaction_that_settles(a_bench):
+def test_the_count_goes_in_the_transaction_that_settles(a_bench: Callable[..., LaneBench]) -> None:
     one = a_bench()
     one.track()
     delivery = one.deliver(boot(), "event-a", redelivered=True)
@@ -75,7 +79,7 @@ def test_the_count_goes_in_the_transaction_that_settles(a_bench):
     assert one.used()[0] == 0
 
 
-def test_a_settlement_that_nobody_heard_of_leaves_no_count(bench):
+def test_a_settlement_that_nobody_heard_of_leaves_no_count(bench: LaneBench) -> None:
     bench.track()
     delivery = bench.deliver(boot(), "event-a", redelivered=True)
     with lost_commits(bench.engine, times=2):
@@ -84,7 +88,7 @@ def test_a_settlement_that_nobody_heard_of_leaves_no_count(bench):
     assert bench.attempts() == {}
 
 
-def test_events_that_are_redelivered_once_run_together(bench):
+def test_events_that_are_redelivered_once_run_together(bench: LaneBench) -> None:
     """A broker that was restarted flags every message redelivered."""
     bench.track()
     for number in range(20):
@@ -92,7 +96,7 @@ def test_events_that_are_redelivered_once_run_together(bench):
     assert batches(bench, bench.run) == [20]
 
 
-def test_an_event_that_was_under_way_at_a_death_runs_alone(bench):
+def test_an_event_that_was_under_way_at_a_death_runs_alone(bench: LaneBench) -> None:
     bench.track()
     deliveries = [bench.deliver(boot(f"i-{n}"), f"event-{n}", redelivered=n == 2) for n in range(5)]
     bench.died(1, deliveries[2])
@@ -100,7 +104,7 @@ def test_an_event_that_was_under_way_at_a_death_runs_alone(bench):
     assert [delivery.answer["sequence"] for delivery in deliveries] == [2, 3, 4, 5, 6]
 
 
-def test_other_partitions_get_on_before_what_may_kill_runs(a_bench):
+def test_other_partitions_get_on_before_what_may_kill_runs(a_bench: Callable[..., LaneBench]) -> None:
     """One kills every worker: each of them settles what comes for other partitions first."""
     first = a_bench()
     first.track(NODE, OTHER_NODE)
@@ -114,7 +118,7 @@ def test_other_partitions_get_on_before_what_may_kill_runs(a_bench):
     assert killer.answers == []
 
 
-def test_what_one_more_death_would_park_runs_after_everything_else(a_bench):
+def test_what_one_more_death_would_park_runs_after_everything_else(a_bench: Callable[..., LaneBench]) -> None:
     bench = a_bench()
     bench.track(NODE, OTHER_NODE)
     last = bench.deliver(boot("last"), "event-l", redelivered=True)
@@ -126,11 +130,13 @@ def test_what_one_more_death_would_park_runs_after_everything_else(a_bench):
     assert (suspect.outcome, last.answers) == ("granted", [])
 
 
-def settles(delivery):
-    wait_until(lambda: delivery.answers, "an answer", SECONDS)
+def settles(delivery: Recorded) -> None:
+    wait_until(lambda: bool(delivery.answers), "an answer", SECONDS)
 
 
-def test_what_one_more_death_would_park_waits_until_the_worker_has_lived_for_a_while(a_bench):
+def test_what_one_more_death_would_park_waits_until_the_worker_has_lived_for_a_while(
+    a_bench: Callable[..., LaneBench],
+) -> None:
     """Kills from outside that follow each other hit the same innocent event again and again."""
     bench = a_bench(min_uptime=CALM)
     bench.track(NODE, OTHER_NODE)
@@ -145,7 +151,9 @@ def test_what_one_more_death_would_park_waits_until_the_worker_has_lived_for_a_w
     assert bench.attempts() == before, "a worker that is killed meanwhile has not had it under way"
 
 
-def test_everything_goes_on_in_order_when_the_worker_has_lived_for_a_while(a_bench):
+def test_everything_goes_on_in_order_when_the_worker_has_lived_for_a_while(
+    a_bench: Callable[..., LaneBench],
+) -> None:
     bench = a_bench(min_uptime=CALM, batch_size=2)
     bench.track(NODE, OTHER_NODE)
     deliveries = [bench.deliver(boot(f"i-{n}"), redelivered=n == 1) for n in range(6)]
@@ -158,14 +166,14 @@ def test_everything_goes_on_in_order_when_the_worker_has_lived_for_a_while(a_ben
     assert [delivery.answer["sequence"] for delivery in deliveries] == [2, 3, 4, 5, 6, 7]
 
 
-def test_no_two_lanes_of_a_process_run_last_attempts_at_the_same_moment():
+def test_no_two_lanes_of_a_process_run_last_attempts_at_the_same_moment() -> None:
     """Found by a trial with two lanes: one's killer had the other's innocent parked."""
     settings = LaneSettings(min_uptime=5.0)
     assert [settings.for_lane(number).min_uptime for number in range(3)] == [5.0, 10.0, 15.0]
     assert settings.for_lane(0) == settings
 
 
-def test_what_rests_is_finished_by_a_worker_that_is_told_to_end(a_bench):
+def test_what_rests_is_finished_by_a_worker_that_is_told_to_end(a_bench: Callable[..., LaneBench]) -> None:
     """Found by the simulation: it was left to the next worker."""
     bench = a_bench(min_uptime=CALM)
     bench.track(NODE, OTHER_NODE)
@@ -178,7 +186,9 @@ def test_what_rests_is_finished_by_a_worker_that_is_told_to_end(a_bench):
     assert innocent.outcome == "granted"
 
 
-def test_what_waits_for_its_last_attempt_and_comes_again_is_dropped(a_bench):
+def test_what_waits_for_its_last_attempt_and_comes_again_is_dropped(
+    a_bench: Callable[..., LaneBench],
+) -> None:
     """The connection was lost meanwhile: the broker hands all of it out once more."""
     bench = a_bench(min_uptime=CALM)
     bench.track(NODE, OTHER_NODE)
@@ -195,7 +205,7 @@ def test_what_waits_for_its_last_attempt_and_comes_again_is_dropped(a_bench):
     assert (lost.answers, again.outcome) == ([], "granted")
 
 
-def test_an_event_that_was_under_way_at_too_many_deaths_is_parked_without_being_run(bench):
+def test_an_event_that_was_under_way_at_too_many_deaths_is_parked_without_being_run(bench: LaneBench) -> None:
     bench.track()
     deliveries = [bench.deliver(boot(f"i-{n}"), f"event-{n}", redelivered=n == 1) for n in range(3)]
     bench.died(MAX_ATTEMPTS, deliveries[1])
@@ -209,7 +219,7 @@ def test_an_event_that_was_under_way_at_too_many_deaths_is_parked_without_being_
 
 
 @pytest.mark.parametrize("most", [1, 2, 5])
-def test_the_number_of_deaths_is_configured(a_bench, most):
+def test_the_number_of_deaths_is_configured(a_bench: Callable[..., LaneBench], most: int) -> None:
     bench = a_bench(max_attempts=most)
     bench.track()
     first = bench.deliver(boot(), "event-a", redelivered=True)
@@ -220,7 +230,7 @@ def test_the_number_of_deaths_is_configured(a_bench, most):
     assert (first.outcome, second.outcome) == ("granted", "EventParked")
 
 
-def test_the_whole_way_of_an_event_that_kills_every_worker(a_bench):
+def test_the_whole_way_of_an_event_that_kills_every_worker(a_bench: Callable[..., LaneBench]) -> None:
     """Delivered, redelivered together, twice alone, parked: its neighbours are applied meanwhile."""
     outcomes = []
     first = a_bench()
@@ -244,15 +254,15 @@ def test_the_whole_way_of_an_event_that_kills_every_worker(a_bench):
     assert first.claimed() == {("neighbour", "instance"): 2}
 
 
-def abandoning(bench):
-    def die():
+def abandoning(bench: LaneBench) -> Callable[[], Exception]:
+    def die() -> Exception:
         bench.lane.abandon()
         return disk_full()
 
     return die
 
 
-def test_a_redelivered_duplicate_of_an_applied_event_gets_the_first_reply(bench):
+def test_a_redelivered_duplicate_of_an_applied_event_gets_the_first_reply(bench: LaneBench) -> None:
     bench.track()
     first = bench.send(boot(), "event-a")
     again = bench.send(boot(), "event-a", redelivered=True)
@@ -260,7 +270,7 @@ def test_a_redelivered_duplicate_of_an_applied_event_gets_the_first_reply(bench)
     assert bench.attempts() == {}
 
 
-def test_an_applied_event_whose_duplicate_met_too_many_deaths_gets_the_first_reply(bench):
+def test_an_applied_event_whose_duplicate_met_too_many_deaths_gets_the_first_reply(bench: LaneBench) -> None:
     """Its acknowledgement was lost; what killed the workers was something else."""
     bench.track()
     first = bench.send(boot(), "event-a")
@@ -272,7 +282,7 @@ def test_an_applied_event_whose_duplicate_met_too_many_deaths_gets_the_first_rep
     assert bench.attempts() == {}
 
 
-def test_two_redelivered_messages_of_one_event_are_both_answered(bench):
+def test_two_redelivered_messages_of_one_event_are_both_answered(bench: LaneBench) -> None:
     """The client repeated itself, then the broker was restarted."""
     bench.track()
     both = [bench.deliver(boot(), "event-a", redelivered=True) for _ in range(2)]
@@ -284,7 +294,7 @@ def test_two_redelivered_messages_of_one_event_are_both_answered(bench):
     assert bench.attempts() == {}
 
 
-def test_two_messages_of_one_event_that_met_too_many_deaths_are_both_answered(bench):
+def test_two_messages_of_one_event_that_met_too_many_deaths_are_both_answered(bench: LaneBench) -> None:
     bench.track()
     both = [bench.deliver(boot(), "event-a", redelivered=True) for _ in range(2)]
     bench.died(MAX_ATTEMPTS, *both)
@@ -293,7 +303,7 @@ def test_two_messages_of_one_event_that_met_too_many_deaths_are_both_answered(be
     assert len(bench.parked()) == 1
 
 
-def test_a_redelivered_event_with_a_reused_id_leaves_no_count(bench):
+def test_a_redelivered_event_with_a_reused_id_leaves_no_count(bench: LaneBench) -> None:
     bench.track()
     bench.send(boot(), "event-a")
     reused = bench.send(boot(BYSTANDER), "event-a", redelivered=True)
@@ -301,7 +311,7 @@ def test_a_redelivered_event_with_a_reused_id_leaves_no_count(bench):
     assert bench.attempts() == {}
 
 
-def test_counts_are_kept_apart_for_other_events(bench):
+def test_counts_are_kept_apart_for_other_events(bench: LaneBench) -> None:
     bench.track(NODE, OTHER_NODE)
     bench.unit_of_work.record_attempts({"another": Attempts(1, decoded=True)})
     bench.send(boot(node=OTHER_NODE), "event-a", redelivered=True)
@@ -312,10 +322,10 @@ class Death(BaseException):
     """The worker's end in the middle of a step."""
 
 
-def kills_while_decoded(monkeypatch, text):
+def kills_while_decoded(monkeypatch: pytest.MonkeyPatch, text: bytes) -> None:
     """From now on a worker dies that decodes a body with this text."""
 
-    def die(body):
+    def die(body: bytes) -> Envelope:
         if text in body:
             raise Death
         return open_envelope(body)
@@ -323,7 +333,9 @@ def kills_while_decoded(monkeypatch, text):
     monkeypatch.setattr(decode, "open_envelope", die)
 
 
-def test_an_event_that_kills_while_it_is_decoded_is_parked_Attempts(a_bench, monkeypatch):
+def test_an_event_that_kills_while_it_is_decoded_is_parked_Attempts(
+    a_bench: Callable[..., LaneBench], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its neighbours are applied; it costs the first death, which nobody counts, and three more."""
     first = a_bench()
     first.track()
@@ -345,7 +357,9 @@ def test_an_event_that_kills_while_it_is_decoded_is_parked_Attempts(a_bench, mon
     assert first.attempts() == {}
 
 
-def test_an_event_that_was_parked_undecoded_stays_parked_when_its_acknowledgement_is_lost(bench, monkeypatch):
+def test_an_event_that_was_parked_undecoded_stays_parked_when_its_acknowledgement_is_lost(
+    bench: LaneBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Once it was applied late, behind the later events of its node: its own id has no receipt."""
     bench.track()
     first = bench.deliver(boot(), "event-a", redelivered=True)
@@ -360,7 +374,7 @@ def test_an_event_that_was_parked_undecoded_stays_parked_when_its_acknowledgemen
     assert bench.attempts() == {}
 
 
-def test_what_was_decoded_is_not_counted_as_a_death_while_decoding(a_bench):
+def test_what_was_decoded_is_not_counted_as_a_death_while_decoding(a_bench: Callable[..., LaneBench]) -> None:
     """An event that kills when it runs is decoded at every attempt, and parked with its names."""
     first = a_bench()
     first.track()
@@ -373,7 +387,7 @@ def test_what_was_decoded_is_not_counted_as_a_death_while_decoding(a_bench):
     assert first.attempts() == {}
 
 
-def test_a_death_while_decoding_is_no_proof_once_it_was_decoded(bench):
+def test_a_death_while_decoding_is_no_proof_once_it_was_decoded(bench: LaneBench) -> None:
     """A kill from outside hit it there: it is kept with names and body, and can be replayed."""
     bench.track()
     delivery = bench.deliver(boot(), "event-a", redelivered=True)
@@ -384,7 +398,9 @@ def test_a_death_while_decoding_is_no_proof_once_it_was_decoded(bench):
     assert bench.rows(DEAD_LETTERS)[0]["method"] == "instance_claim"
 
 
-def test_an_attempt_whose_count_was_reported_lost_is_not_counted_twice(a_bench):
+def test_an_attempt_whose_count_was_reported_lost_is_not_counted_twice(
+    a_bench: Callable[..., LaneBench],
+) -> None:
     """Found by the simulation: two deaths at such a moment, and an innocent event was parked."""
     bench = a_bench()
     bench.track()
@@ -394,7 +410,7 @@ def test_an_attempt_whose_count_was_reported_lost_is_not_counted_twice(a_bench):
     assert bench.attempts() == {decode.attempts_key(delivery): Attempts(1)}
 
 
-def test_a_worker_that_was_given_up_takes_no_count_back(bench):
+def test_a_worker_that_was_given_up_takes_no_count_back(bench: LaneBench) -> None:
     """Its successor has counted on meanwhile."""
     bench.unit_of_work.record_attempts({"key": Attempts(1, decoded=True)})
     bench.unit_of_work.record_attempts({"key": Attempts(1)})

@@ -5,27 +5,35 @@ import sqlite3
 from collections.abc import Callable
 
 import pytest
+import sqlalchemy as sa
 
 from tests.builders import INSTANCE, NODE, a_flavor, an_instance, command
+from tests.functional.lanes import LaneBench
 from tests.functional.statements import Fault, connection_lost, watched
+from tracker_worker.domain.commands import AnyCommand
 from tracker_worker.domain.node import sum_fault
 
 
-def boot(uuid=INSTANCE, vcpus=2):
+def boot(uuid: str = INSTANCE, vcpus: int = 2) -> AnyCommand:
     return command("instance_claim", instance=an_instance(uuid, a_flavor(vcpus)))
 
 
+def database_of(engine: sa.Engine) -> str:
+    assert engine.url.database
+    return engine.url.database
+
+
 @pytest.fixture
-def restore_point(engine) -> Callable[[], Callable[[], None]]:
+def restore_point(engine: sa.Engine) -> Callable[[], Callable[[], None]]:
     """Copies the database; what it returns puts the copy back under the connections that are open."""
 
     def copy() -> Callable[[], None]:
         kept = sqlite3.connect(":memory:")
-        with sqlite3.connect(engine.url.database) as live:
+        with sqlite3.connect(database_of(engine)) as live:
             live.backup(kept)
 
         def restore() -> None:
-            with sqlite3.connect(engine.url.database) as live:
+            with sqlite3.connect(database_of(engine)) as live:
                 kept.backup(live)
             kept.close()
 
@@ -34,7 +42,9 @@ def restore_point(engine) -> Callable[[], Callable[[], None]]:
     return copy
 
 
-def after_a_failover(a_bench, restore_point):
+def after_a_failover(
+    a_bench: Callable[..., LaneBench], restore_point: Callable[[], Callable[[], None]]
+) -> tuple[LaneBench, LaneBench]:
     """Two workers: what the first one has in its cache is lost, the second has used its sequence again."""
     one, other = a_bench(), a_bench()
     one.track()
@@ -45,7 +55,9 @@ def after_a_failover(a_bench, restore_point):
     return one, other
 
 
-def test_stale_cache_is_refused_though_the_sequence_came_round_again(a_bench, restore_point):
+def test_stale_cache_is_refused_though_the_sequence_came_round_again(
+    a_bench: Callable[..., LaneBench], restore_point: Callable[[], Callable[[], None]]
+) -> None:
     """No error tells of the failover: a pooler has hidden it."""
     one, other = after_a_failover(a_bench, restore_point)
     assert one.sequence() == 2, "as the first worker has it in its cache"
@@ -57,13 +69,15 @@ def test_stale_cache_is_refused_though_the_sequence_came_round_again(a_bench, re
     assert one.used()[0] == 3
 
 
-def test_read_is_not_answered_from_a_cache_of_the_lost_history(a_bench, restore_point):
+def test_read_is_not_answered_from_a_cache_of_the_lost_history(
+    a_bench: Callable[..., LaneBench], restore_point: Callable[[], Callable[[], None]]
+) -> None:
     one, _ = after_a_failover(a_bench, restore_point)
     assert one.send(command("get_node")).answer["vcpus_used"] == 2
 
 
 @pytest.mark.parametrize("beginning", ["SELECT", "UPDATE nodes"])
-def test_lost_connection_costs_the_lane_all_its_cached_nodes(bench, beginning):
+def test_lost_connection_costs_the_lane_all_its_cached_nodes(bench: LaneBench, beginning: str) -> None:
     bench.track("node-1", "node-2")
     with Fault(bench.engine, beginning, connection_lost, times=1):
         bench.send(command("build_failed", node="node-1"))
@@ -72,7 +86,7 @@ def test_lost_connection_costs_the_lane_all_its_cached_nodes(bench, beginning):
     assert [s for s in seen if s.sql.startswith("SELECT nodes")], "loaded again"
 
 
-def test_lost_partition_costs_the_lane_all_its_cached_nodes(bench):
+def test_lost_partition_costs_the_lane_all_its_cached_nodes(bench: LaneBench) -> None:
     bench.track()
     bench.lane.inbox.drop(0)
     with watched(bench.engine) as seen:
@@ -80,7 +94,7 @@ def test_lost_partition_costs_the_lane_all_its_cached_nodes(bench):
     assert [s for s in seen if s.sql.startswith("SELECT nodes")], "loaded again"
 
 
-def test_each_commit_gives_its_nodes_an_id_of_its_own(bench):
+def test_each_commit_gives_its_nodes_an_id_of_its_own(bench: LaneBench) -> None:
     bench.track("node-1", "node-2")
     first = {node.commit_id for node in bench.unit_of_work.load(["node-1", "node-2"]).values()}
     bench.send(command("build_failed", node="node-1"))

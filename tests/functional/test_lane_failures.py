@@ -2,11 +2,13 @@
 """Whatever fails on the way to the commit: nothing is half done, nothing is lost, neighbours are applied."""
 
 import json
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from tests.builders import INSTANCE, NODE, a_flavor, an_instance, command
-from tests.functional.lanes import OTHER_NODE, data_of
+from tests.functional.lanes import OTHER_NODE, LaneBench, Recorded, data_of
 from tests.functional.statements import (
     Fault,
     connection_lost,
@@ -19,8 +21,12 @@ from tests.functional.statements import (
     watched,
 )
 from tracker_worker.core import batch
+from tracker_worker.core.delivery import Answer
 from tracker_worker.core.envelope import encode
 from tracker_worker.db.tables import CLAIMS, DEAD_LETTERS, NODES, OUTBOX, RECEIPTS
+from tracker_worker.domain.commands import AnyCommand
+from tracker_worker.domain.decide import Decision, decide
+from tracker_worker.domain.node import Node
 
 WRITES = (
     "UPDATE nodes",
@@ -31,21 +37,23 @@ WRITES = (
 ALL = (NODES, CLAIMS, RECEIPTS, OUTBOX, DEAD_LETTERS)
 
 
-def boot(uuid=INSTANCE, vcpus=2, node=NODE, **more):
+def boot(uuid: str = INSTANCE, vcpus: int = 2, node: str = NODE, **more: Any) -> AnyCommand:
     return command("instance_claim", node=node, instance=an_instance(uuid, a_flavor(vcpus)), **more)
 
 
-def boots(bench, count, node=NODE):
+def boots(bench: LaneBench, count: int, node: str = NODE) -> list[Recorded]:
     return [bench.deliver(boot(f"i-{n}", node=node), f"event-{n}") for n in range(count)]
 
 
-def state(bench):
+def state(bench: LaneBench) -> dict[str, list[dict[str, Any]]]:
     return {table.name: bench.rows(table) for table in ALL}
 
 
 @pytest.mark.parametrize("beginning", WRITES)
 @pytest.mark.parametrize("error", [disk_full, connection_lost])
-def test_a_statement_that_fails_once_is_retried_and_nothing_is_done_twice(bench, beginning, error):
+def test_a_statement_that_fails_once_is_retried_and_nothing_is_done_twice(
+    bench: LaneBench, beginning: str, error: Callable[[], Exception]
+) -> None:
     bench.track()
     deliveries = boots(bench, 3)
     with Fault(bench.engine, beginning, error, times=1) as fault:
@@ -58,7 +66,9 @@ def test_a_statement_that_fails_once_is_retried_and_nothing_is_done_twice(bench,
 
 
 @pytest.mark.parametrize("beginning", [*WRITES, "SELECT"])
-def test_an_end_in_the_middle_leaves_nothing_half_done_and_nothing_answered(a_bench, beginning):
+def test_an_end_in_the_middle_leaves_nothing_half_done_and_nothing_answered(
+    a_bench: Callable[..., LaneBench], beginning: str
+) -> None:
     one = a_bench()
     one.track()
     before = state(one)
@@ -70,7 +80,9 @@ def test_an_end_in_the_middle_leaves_nothing_half_done_and_nothing_answered(a_be
 
 
 @pytest.mark.parametrize("beginning", WRITES)
-def test_after_an_end_in_the_middle_the_next_worker_does_all_of_it(a_bench, beginning):
+def test_after_an_end_in_the_middle_the_next_worker_does_all_of_it(
+    a_bench: Callable[..., LaneBench], beginning: str
+) -> None:
     one, other = a_bench(), a_bench()
     one.track()
     boots(one, 3)
@@ -82,7 +94,7 @@ def test_after_an_end_in_the_middle_the_next_worker_does_all_of_it(a_bench, begi
     assert other.used()[0] == 6
 
 
-def test_a_commit_that_nobody_heard_of_is_not_done_again(bench):
+def test_a_commit_that_nobody_heard_of_is_not_done_again(bench: LaneBench) -> None:
     bench.track()
     deliveries = boots(bench, 3)
     with lost_commits(bench.engine):
@@ -93,7 +105,7 @@ def test_a_commit_that_nobody_heard_of_is_not_done_again(bench):
     assert len(bench.receipts()) == 4
 
 
-def test_a_dead_letter_whose_commit_nobody_heard_of_is_parked_once(bench):
+def test_a_dead_letter_whose_commit_nobody_heard_of_is_parked_once(bench: LaneBench) -> None:
     bad = bench.deliver_body(encode("build_failed", {"node": NODE, "event_id": "event-a", "x": 1}))
     with lost_commits(bench.engine):
         bench.run()
@@ -101,7 +113,7 @@ def test_a_dead_letter_whose_commit_nobody_heard_of_is_parked_once(bench):
     assert bench.parked() == [("event-a", "unknown_argument")]
 
 
-def test_after_a_failure_the_nodes_are_read_again(bench):
+def test_after_a_failure_the_nodes_are_read_again(bench: LaneBench) -> None:
     bench.track()
     boots(bench, 1)
     with (
@@ -113,7 +125,7 @@ def test_after_a_failure_the_nodes_are_read_again(bench):
     assert len(reads) == 1, "cached before the failure, read after it"
 
 
-def test_a_database_that_is_away_is_waited_for_and_nothing_is_parked(bench):
+def test_a_database_that_is_away_is_waited_for_and_nothing_is_parked(bench: LaneBench) -> None:
     """More failures than an event has tries: the database is away, the events are not to blame."""
     bench.track()
     deliveries = boots(bench, 3)
@@ -125,7 +137,9 @@ def test_a_database_that_is_away_is_waited_for_and_nothing_is_parked(bench):
 
 @pytest.mark.parametrize("culprit", [0, 1, 6])
 @pytest.mark.parametrize("error", [out_of_range, ValueError, MemoryError])
-def test_an_event_that_the_database_cannot_store_is_parked_alone(bench, culprit, error):
+def test_an_event_that_the_database_cannot_store_is_parked_alone(
+    bench: LaneBench, culprit: int, error: Callable[[], Exception]
+) -> None:
     bench.track(NODE, OTHER_NODE)
     deliveries = boots(bench, 7)
     neighbour = bench.deliver(boot(node=OTHER_NODE))
@@ -142,7 +156,7 @@ def test_an_event_that_the_database_cannot_store_is_parked_alone(bench, culprit,
 
 
 @pytest.mark.parametrize("size", [1, 2, 9])
-def test_an_event_that_a_constraint_rejects_is_parked_alone(bench, size):
+def test_an_event_that_a_constraint_rejects_is_parked_alone(bench: LaneBench, size: int) -> None:
     bench.track()
     reject(bench.engine, "claims", "NEW.instance_uuid = 'i-0'")
     deliveries = boots(bench, size)
@@ -153,7 +167,7 @@ def test_an_event_that_a_constraint_rejects_is_parked_alone(bench, size):
     assert bench.send(command("get_node")).answer["vcpus_used"] == 2 * (size - 1)
 
 
-def test_an_event_that_always_loses_the_connection_is_parked_as_rejected(bench):
+def test_an_event_that_always_loses_the_connection_is_parked_as_rejected(bench: LaneBench) -> None:
     bench.track()
     deliveries = boots(bench, 4)
     with Fault(bench.engine, "INSERT INTO claims", connection_lost, holding="i-2") as fault:
@@ -164,7 +178,7 @@ def test_an_event_that_always_loses_the_connection_is_parked_as_rejected(bench):
     assert bench.used()[0] == 6
 
 
-def test_a_batch_that_loses_the_connection_less_often_is_not_split(bench):
+def test_a_batch_that_loses_the_connection_less_often_is_not_split(bench: LaneBench) -> None:
     bench.track()
     deliveries = boots(bench, 4)
     before = bench.commits
@@ -174,11 +188,10 @@ def test_a_batch_that_loses_the_connection_less_often_is_not_split(bench):
     assert bench.commits == before + 1
 
 
-def breaking(monkeypatch, uuid, error):
+def breaking(monkeypatch: pytest.MonkeyPatch, uuid: str, error: Exception) -> None:
     """The rules fail on one instance; everything else is decided as ever."""
-    decide = batch.decide
 
-    def broken(node, event, *rest):
+    def broken(node: Node, event: Any, *rest: Any) -> Decision:
         if getattr(event, "instance", None) is not None and event.instance.uuid == uuid:
             raise error
         return decide(node, event, *rest)
@@ -187,7 +200,9 @@ def breaking(monkeypatch, uuid, error):
 
 
 @pytest.mark.parametrize("error", [KeyError("hunter2"), RecursionError(), AssertionError("hunter2")])
-def test_an_event_on_which_the_rules_fail_is_parked_and_changes_nothing(bench, monkeypatch, error):
+def test_an_event_on_which_the_rules_fail_is_parked_and_changes_nothing(
+    bench: LaneBench, monkeypatch: pytest.MonkeyPatch, error: KeyError | RecursionError | AssertionError
+) -> None:
     bench.track()
     breaking(monkeypatch, "i-1", error)
     deliveries = boots(bench, 3)
@@ -199,7 +214,9 @@ def test_an_event_on_which_the_rules_fail_is_parked_and_changes_nothing(bench, m
     assert bench.receipts()["event-1"]["sequence"] == 3
 
 
-def test_an_internal_error_says_where_and_never_what(bench, monkeypatch, caplog):
+def test_an_internal_error_says_where_and_never_what(
+    bench: LaneBench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     bench.track()
     breaking(monkeypatch, INSTANCE, KeyError("hunter2"))
     bench.send(boot(), "event-a")
@@ -209,7 +226,9 @@ def test_an_internal_error_says_where_and_never_what(bench, monkeypatch, caplog)
     assert "hunter2" not in json.dumps(letter, default=str) + caplog.text
 
 
-def test_the_rules_failing_on_every_event_of_a_batch_parks_each(bench, monkeypatch):
+def test_the_rules_failing_on_every_event_of_a_batch_parks_each(
+    bench: LaneBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bench.track()
     monkeypatch.setattr(batch, "decide", lambda *_: 1 / 0)
     deliveries = boots(bench, 5)
@@ -218,7 +237,7 @@ def test_the_rules_failing_on_every_event_of_a_batch_parks_each(bench, monkeypat
     assert bench.used() == (0, 512, 0)
 
 
-def test_a_parked_event_is_dead_letter_receipt_and_notification(bench):
+def test_a_parked_event_is_dead_letter_receipt_and_notification(bench: LaneBench) -> None:
     bench.track()
     boot_args = {"node": NODE, "event_id": "event-a", "instance": {"uuid": INSTANCE, "pw": "hunter2"}}
     bench.deliver_body(encode("instance_claim", boot_args, request_id="req-1"))
@@ -245,7 +264,7 @@ def test_a_parked_event_is_dead_letter_receipt_and_notification(bench):
 
 
 @pytest.mark.parametrize("beginning", ["INSERT INTO dead_letters", "INSERT INTO outbox"])
-def test_parking_is_one_transaction(a_bench, beginning):
+def test_parking_is_one_transaction(a_bench: Callable[..., LaneBench], beginning: str) -> None:
     one, other = a_bench(), a_bench()
     one.track()
     before = state(one)
@@ -260,7 +279,7 @@ def test_parking_is_one_transaction(a_bench, beginning):
     assert len(other.notifications()) == len(before["outbox"]) + 1
 
 
-def test_a_secret_reaches_neither_log_nor_table(bench, caplog):
+def test_a_secret_reaches_neither_log_nor_table(bench: LaneBench, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(0)
     bench.track()
     secret = "hunter2"
@@ -281,7 +300,9 @@ def test_a_secret_reaches_neither_log_nor_table(bench, caplog):
 
 
 @pytest.mark.parametrize("method", ["drop\ntable", "a\x00b", "\x1b[2J", "x" * 1000])
-def test_an_unknown_method_is_stored_only_where_it_is_harmless(bench, method, caplog):
+def test_an_unknown_method_is_stored_only_where_it_is_harmless(
+    bench: LaneBench, method: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """It becomes a column (PostgreSQL takes no NUL), a log line and a notification."""
     bench.deliver_body(encode(method, {"node": NODE}, unique_id="event-a"))
     bench.run()
@@ -291,14 +312,16 @@ def test_an_unknown_method_is_stored_only_where_it_is_harmless(bench, method, ca
     assert method not in caplog.text
 
 
-def test_an_answer_that_cannot_be_sent_harms_nobody(bench):
+def test_an_answer_that_cannot_be_sent_harms_nobody(
+    bench: LaneBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bench.track()
 
-    def unsettled(_answer):
+    def unsettled(answer: Answer) -> None:
         raise OSError("the reply queue is gone")
 
     first, second = boots(bench, 2)
-    first.settle = unsettled
+    monkeypatch.setattr(first, "settle", unsettled)
     bench.run()
     assert second.outcome == "granted"
     assert bench.used()[0] == 4

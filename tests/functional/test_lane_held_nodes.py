@@ -1,19 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Looking at held nodes again, and rebuilding them: what goes wrong on the way, and what it costs."""
 
+from collections.abc import Callable, Iterable
+
 import pytest
 import sqlalchemy as sa
 
 from tests.builders import NODE
-from tests.functional.lanes import OTHER_NODE
+from tests.functional.lanes import OTHER_NODE, LaneBench
 from tests.functional.test_lane_broken_ledger import boot, delete_claim, mend, startup_audit
 from tracker_worker.db.tables import CLAIMS, NODES
+from tracker_worker.domain.node import Node
 
 UNREADABLE = "UPDATE nodes SET resources = '{' WHERE name = ?"
 
 
 @pytest.fixture
-def first(a_bench):
+def first(a_bench: Callable[..., LaneBench]) -> LaneBench:
     """A worker that tracks two nodes; one of them has a claim."""
     bench = a_bench()
     bench.track(NODE, OTHER_NODE)
@@ -21,22 +24,24 @@ def first(a_bench):
     return bench
 
 
-def loads(bench, seconds=0.0):
+def loads(bench: LaneBench, seconds: float = 0.0) -> list[list[str]]:
     """The names of each load from now on, each of which takes this long."""
-    seen = []
+    seen: list[list[str]] = []
     load = bench.unit_of_work.load
 
-    def watched(names):
+    def watched(names: Iterable[str]) -> dict[str, Node]:
         bench.seconds += seconds
         seen.append(sorted(names))
         return load(names)
 
-    bench.unit_of_work.load = watched
+    bench.unit_of_work.load = watched  # type: ignore[method-assign]
     return seen
 
 
 @pytest.mark.parametrize("broken", [[OTHER_NODE], [NODE, OTHER_NODE]])
-def test_held_node_that_cannot_be_read_is_told_from_the_others(first, a_bench, broken):
+def test_held_node_that_cannot_be_read_is_told_from_the_others(
+    first: LaneBench, a_bench: Callable[..., LaneBench], broken: list[str]
+) -> None:
     """Found by a review: loaded together, the error of one ended the lane."""
     if NODE not in broken:
         delete_claim(first.engine)
@@ -55,7 +60,9 @@ def test_held_node_that_cannot_be_read_is_told_from_the_others(first, a_bench, b
         assert (held.outcome, also_held.answers) == ("granted", [])
 
 
-def test_node_with_a_text_in_a_column_of_numbers_is_held(first, a_bench):
+def test_node_with_a_text_in_a_column_of_numbers_is_held(
+    first: LaneBench, a_bench: Callable[..., LaneBench]
+) -> None:
     """SQLite alone stores one there."""
     with first.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE nodes SET vcpus_used = 'many' WHERE name = ?", (NODE,))
@@ -67,7 +74,9 @@ def test_node_with_a_text_in_a_column_of_numbers_is_held(first, a_bench):
 
 
 @pytest.mark.parametrize("fault", ["a trigger", "a row that was put back to sequence 0"])
-def test_rebuild_that_the_database_refuses_leaves_the_node_held_and_others_go_on(first, a_bench, fault):
+def test_rebuild_that_the_database_refuses_leaves_the_node_held_and_others_go_on(
+    first: LaneBench, a_bench: Callable[..., LaneBench], fault: str
+) -> None:
     """Found by a review: it was tried again without end, and the whole lane waited."""
     delete_claim(first.engine)
     with first.engine.begin() as connection:
@@ -91,7 +100,7 @@ def test_rebuild_that_the_database_refuses_leaves_the_node_held_and_others_go_on
         assert audit.outcome == "ignored", "the rebuild has left nothing to correct"
 
 
-def test_audit_with_startup_loads_the_node_alone_that_it_repairs(a_bench):
+def test_audit_with_startup_loads_the_node_alone_that_it_repairs(a_bench: Callable[..., LaneBench]) -> None:
     """Found by a review: each loaded every held node, so that repairing all of them was quadratic."""
     first = a_bench()
     names = [f"node-{number}" for number in range(20)]
@@ -109,7 +118,9 @@ def test_audit_with_startup_loads_the_node_alone_that_it_repairs(a_bench):
     assert {name for loaded in seen for name in loaded} == {names[0]}
 
 
-def test_look_at_held_nodes_that_takes_longer_than_its_interval_does_not_follow_itself(first, a_bench):
+def test_look_at_held_nodes_that_takes_longer_than_its_interval_does_not_follow_itself(
+    first: LaneBench, a_bench: Callable[..., LaneBench]
+) -> None:
     delete_claim(first.engine)
     bench = a_bench()
     bench.send(boot("i-1"))

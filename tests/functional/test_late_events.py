@@ -6,6 +6,7 @@ command that raised TrackerUnavailable may still lie in a connection that was gi
 """
 
 from itertools import permutations
+from typing import Any
 
 import pytest
 
@@ -20,18 +21,21 @@ from tests.builders import (
     command,
     some_resources,
 )
+from tests.functional.lanes import LaneBench
+from tracker_worker.domain.commands import AnyCommand
+from tracker_worker.domain.fields import VmState
 from tracker_worker.domain.objects import Origin
 
 RESERVE = (0, 512, 0)
 HELD = (2, 512 + 2048, 20 * 1024)
 
 
-def stamped(method, number, **arguments):
+def stamped(method: str, number: int, **arguments: Any) -> AnyCommand:
     """A command with the event id and the origin that a client gives it."""
     return command(method, event_id=f"{method}-id", origin=Origin("client", number), **arguments)
 
 
-def an_audit(**stamps):
+def an_audit(**stamps: Any) -> AnyCommand:
     """The node as it was tracked, and no instance on it."""
     resources = some_resources(uuid=f"uuid-of-{NODE}", host=f"host-of-{NODE}")
     return a_report([], [], resources=resources, **stamps)
@@ -54,12 +58,15 @@ WRONG = [order for order in ORDERS if order[-1] == "claim"]
 
 
 @pytest.fixture(params=[BOOT, MOVE_HERE], ids=["boot", "move"])
-def events(request):
-    return request.param
+def events(request: pytest.FixtureRequest) -> dict[str, AnyCommand]:
+    found: dict[str, AnyCommand] = request.param
+    return found
 
 
 @pytest.mark.parametrize("order", RIGHT, ids="-".join)
-def test_room_is_free_when_anything_came_after_the_claim(bench, events, order):
+def test_room_is_free_when_anything_came_after_the_claim(
+    bench: LaneBench, events: dict[str, AnyCommand], order: tuple[str, ...]
+) -> None:
     bench.track()
     for name in order:
         bench.send(events[name])
@@ -67,7 +74,9 @@ def test_room_is_free_when_anything_came_after_the_claim(bench, events, order):
 
 
 @pytest.mark.parametrize("order", RIGHT, ids="-".join)
-def test_an_event_that_comes_again_later_changes_nothing(bench, events, order):
+def test_an_event_that_comes_again_later_changes_nothing(
+    bench: LaneBench, events: dict[str, AnyCommand], order: tuple[str, ...]
+) -> None:
     """The driver publishes again after a lost connection, and so may the caller, under the same id."""
     bench.track()
     for last, name in enumerate(order, 1):
@@ -81,7 +90,9 @@ def test_an_event_that_comes_again_later_changes_nothing(bench, events, order):
 
 
 @pytest.mark.parametrize("order", WRONG, ids="-".join)
-def test_a_claim_after_its_abort_or_delete_holds_room_until_the_next_audit(bench, events, order):
+def test_a_claim_after_its_abort_or_delete_holds_room_until_the_next_audit(
+    bench: LaneBench, events: dict[str, AnyCommand], order: tuple[str, ...]
+) -> None:
     bench.track()
     for name in order:
         bench.send(events[name])
@@ -90,7 +101,7 @@ def test_a_claim_after_its_abort_or_delete_holds_room_until_the_next_audit(bench
     assert bench.used() == RESERVE and bench.claimed() == {}
 
 
-def test_an_audit_that_was_read_before_the_claim_leaves_it_to_the_next_one(bench):
+def test_an_audit_that_was_read_before_the_claim_leaves_it_to_the_next_one(bench: LaneBench) -> None:
     bench.track()
     for name in ("abort", "delete", "claim"):
         bench.send(BOOT[name])
@@ -100,7 +111,7 @@ def test_an_audit_that_was_read_before_the_claim_leaves_it_to_the_next_one(bench
     assert bench.used() == RESERVE
 
 
-def test_a_claim_that_was_given_back_is_not_granted_again_under_its_id(bench):
+def test_a_claim_that_was_given_back_is_not_granted_again_under_its_id(bench: LaneBench) -> None:
     """The answer is the first one, without the room: a claim is sent again as a new one."""
     bench.track()
     first = bench.send(BOOT["claim"])
@@ -112,7 +123,7 @@ def test_a_claim_that_was_given_back_is_not_granted_again_under_its_id(bench):
 
 
 @pytest.mark.parametrize("state", ["active", "stopped"])
-def test_a_late_state_of_a_deleted_instance_brings_nothing_back(bench, state):
+def test_a_late_state_of_a_deleted_instance_brings_nothing_back(bench: LaneBench, state: VmState) -> None:
     bench.track(NODE)
     bench.send(BOOT["claim"])
     bench.send(DELETE)

@@ -3,11 +3,13 @@
 
 import sqlite3
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
 from tests.builders import command
+from tests.functional.lanes import LaneBench
 from tests.functional.manage import Manage
 from tracker_worker.cmd.bootstrap import database_file
 from tracker_worker.db.engine import create_engine
@@ -17,7 +19,7 @@ SUCCESS, WARNING = 0, 1
 
 
 @pytest.fixture
-def locked(bench, tmp_path) -> Iterator[None]:
+def locked(bench: LaneBench, tmp_path: Path) -> Iterator[None]:
     """Somebody else is in a transaction that writes, on a database with a node."""
     bench.track()
     holder = sqlite3.connect(database_file(tmp_path), isolation_level=None)
@@ -34,14 +36,14 @@ def busy_timeout(url: str) -> int:
     return found
 
 
-def test_wait_for_the_lock_is_ten_seconds_unless_the_url_says_otherwise(tmp_path):
+def test_wait_for_the_lock_is_ten_seconds_unless_the_url_says_otherwise(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'database'}"
     assert busy_timeout(url) == 10_000
     assert busy_timeout(f"{url}?timeout=0.5") == 500
 
 
 @pytest.mark.usefixtures("locked")
-def test_write_ends_with_an_error_that_is_tried_again(tmp_path):
+def test_write_ends_with_an_error_that_is_tried_again(tmp_path: Path) -> None:
     engine = create_engine(f"sqlite:///{database_file(tmp_path)}?timeout=0.1")
     with pytest.raises(DATABASE_ERRORS), engine.begin() as connection:
         connection.execute(sa.text("UPDATE nodes SET sequence = sequence + 1"))
@@ -49,7 +51,9 @@ def test_write_ends_with_an_error_that_is_tried_again(tmp_path):
 
 
 @pytest.mark.usefixtures("locked")
-def test_commands_read_what_is_committed(bench, tmp_path, capsys):
+def test_commands_read_what_is_committed(
+    bench: LaneBench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     manage = Manage(tmp_path, capsys)
     manage.configure(f"[database]\nconnection = sqlite:///{database_file(tmp_path)}?timeout=0.1\n")
     (node,) = manage.json("node", "list")
@@ -57,5 +61,6 @@ def test_commands_read_what_is_committed(bench, tmp_path, capsys):
     checks = manage.check()[1]
     assert checks["Nodes"] == (SUCCESS, None)
     result, details = checks["Database schema"]
+    assert details is not None
     assert result == WARNING
     assert "unknown whether the user may write" in details and "database is locked" in details

@@ -3,7 +3,7 @@
 
 import io
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import sqlalchemy as sa
@@ -12,8 +12,10 @@ from oslo_log import log
 from oslo_log.formatters import ContextFormatter
 
 from tests.builders import INSTANCE, NODE, an_instance, command
+from tests.functional.lanes import LaneBench
 from tests.functional.statements import Fault, out_of_range
 from tracker_worker.db.tables import CLAIMS
+from tracker_worker.domain.commands import AnyCommand
 
 
 @pytest.fixture
@@ -31,11 +33,13 @@ def log_lines() -> Iterator[io.StringIO]:
     logger.removeHandler(handler)
 
 
-def boot():
+def boot() -> AnyCommand:
     return command("instance_claim", instance=an_instance())
 
 
-def test_error_of_the_database_for_which_an_event_is_parked_is_logged_once(bench, log_lines):
+def test_error_of_the_database_for_which_an_event_is_parked_is_logged_once(
+    bench: LaneBench, log_lines: io.StringIO
+) -> None:
     bench.track()
     bench.deliver(boot(), "one")
     with Fault(bench.engine, "INSERT INTO claims", out_of_range, times=10):
@@ -46,7 +50,9 @@ def test_error_of_the_database_for_which_an_event_is_parked_is_logged_once(bench
     assert any("Event one" in line and "is parked as dead letter" in line for line in lines)
 
 
-def test_held_node_is_logged_without_the_error_that_oslo_log_would_add(a_bench, log_lines):
+def test_held_node_is_logged_without_the_error_that_oslo_log_would_add(
+    a_bench: Callable[..., LaneBench], log_lines: io.StringIO
+) -> None:
     first = a_bench()
     first.track()
     first.send(boot())

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 import tracker_worker
 from tests.builders import INSTANCE, NODE, a_flavor, a_report, an_instance, command, some_resources
-from tests.functional.lanes import NOW, OTHER_NODE, PARTITIONS
+from tests.functional.lanes import NOW, OTHER_NODE, PARTITIONS, LaneBench
 from tests.functional.manage import Manage
 from tracker_worker.cmd.bootstrap import database_file
 from tracker_worker.core.envelope import encode
@@ -26,19 +26,19 @@ PROGRAM = "import sys; from tracker_worker.cmd.manage import main; sys.exit(main
 
 
 @pytest.fixture
-def manage(tmp_path, capsys) -> Manage:
+def manage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Manage:
     return Manage(tmp_path, capsys)
 
 
 @pytest.fixture
-def a_node(engine, bench):
+def a_node(engine: sa.Engine, bench: LaneBench) -> LaneBench:
     """A node with one instance; the fixture's bench settles more."""
     bench.track()
     bench.send(command("instance_claim", instance=an_instance()), "boot")
     return bench
 
 
-def test_the_program_prints_one_document_and_nothing_else(a_node, manage):
+def test_the_program_prints_one_document_and_nothing_else(a_node: LaneBench, manage: Manage) -> None:
     arguments = ["--config-file", str(manage.file), "node", "list", "--format", "json"]
     result = subprocess.run(
         [sys.executable, "-c", PROGRAM, *arguments], capture_output=True, text=True, timeout=60, cwd=ROOT
@@ -61,35 +61,37 @@ def test_the_program_prints_one_document_and_nothing_else(a_node, manage):
         ["queues", "list", "--format", "xml"],
     ],
 )
-def test_a_wrong_command_line_is_2(manage, arguments):
+def test_a_wrong_command_line_is_2(manage: Manage, arguments: list[str]) -> None:
     assert manage.run(*arguments) == 2
     assert "usage:" in manage.err
     assert manage.out == ""
 
 
-def test_a_configuration_file_that_is_missing_is_named(manage):
+def test_a_configuration_file_that_is_missing_is_named(manage: Manage) -> None:
     manage.file.unlink()
     assert "manage.conf" in manage.complaint("node", "list")
 
 
-def test_a_wrong_option_is_named(manage):
+def test_a_wrong_option_is_named(manage: Manage) -> None:
     manage.configure("[tracker]\nreceipt_days = 0\n")
     assert "receipt_days" in manage.complaint("db", "purge")
 
 
 @pytest.mark.parametrize("arguments", [["queues", "list"], ["queues", "declare"]])
-def test_without_a_broker_there_are_no_queues(engine, manage, arguments):
+def test_without_a_broker_there_are_no_queues(
+    engine: sa.Engine, manage: Manage, arguments: list[str]
+) -> None:
     assert "transport_url names no RabbitMQ" in manage.complaint(*arguments)
 
 
-def test_a_database_that_is_missing_is_named_and_not_made(manage, tmp_path):
+def test_a_database_that_is_missing_is_named_and_not_made(manage: Manage, tmp_path: Path) -> None:
     said = manage.complaint("node", "list")
     assert str(database_file(tmp_path)) in said
     assert "db sync" in said
     assert not database_file(tmp_path).exists()
 
 
-def test_a_database_that_cannot_be_used_is_named_without_its_password(manage):
+def test_a_database_that_cannot_be_used_is_named_without_its_password(manage: Manage) -> None:
     url = "postgresql+psycopg://tracker:planted-secret@127.0.0.1:1/tracker"
     manage.configure(f"[database]\nconnection = {url}\n")
     said = manage.complaint("node", "list")
@@ -97,7 +99,7 @@ def test_a_database_that_cannot_be_used_is_named_without_its_password(manage):
     assert "planted-secret" not in said
 
 
-def test_a_schema_is_made_and_brought_up_to_date(manage, tmp_path):
+def test_a_schema_is_made_and_brought_up_to_date(manage: Manage, tmp_path: Path) -> None:
     head = revisions.head()
     connection = f"sqlite:///{tmp_path}/tracker-worker.sqlite"
     assert manage.json("db", "sync", "--version", "0001") == {
@@ -116,11 +118,11 @@ def test_a_schema_is_made_and_brought_up_to_date(manage, tmp_path):
     assert manage.json("node", "list") == []
 
 
-def test_a_revision_that_does_not_exist_is_named(manage):
+def test_a_revision_that_does_not_exist_is_named(manage: Manage) -> None:
     assert "'0000'" in manage.complaint("db", "sync", "--version", "0000")
 
 
-def test_a_purge_can_be_tried_first(bench, engine, manage):
+def test_a_purge_can_be_tried_first(bench: LaneBench, engine: sa.Engine, manage: Manage) -> None:
     """The newest 1,000 receipts of a node stay: the old ones here are of no node, and of a removed one."""
     with engine.connect() as connection:
         now = retention.now(connection)
@@ -142,7 +144,7 @@ def test_a_purge_can_be_tried_first(bench, engine, manage):
     assert manage.json("db", "purge", "--days", "2")["receipts"] == 1
 
 
-def test_nodes_are_listed_with_what_is_used_and_what_is_there(a_node, manage):
+def test_nodes_are_listed_with_what_is_used_and_what_is_there(a_node: LaneBench, manage: Manage) -> None:
     a_node.track(OTHER_NODE)
     a_node.send(command("set_service_status", node=OTHER_NODE, disabled=True))
     first, second = manage.json("node", "list")
@@ -164,25 +166,25 @@ def test_nodes_are_listed_with_what_is_used_and_what_is_there(a_node, manage):
     assert (second["name"], second["disabled"], second["running_vms"]) == (OTHER_NODE, True, 0)
 
 
-def test_a_list_for_people_has_the_same_in_words(a_node, manage):
+def test_a_list_for_people_has_the_same_in_words(a_node: LaneBench, manage: Manage) -> None:
     assert manage.run("node", "list") == 0
     assert "2560/16384" in manage.out
     assert f"host-of-{NODE}" in manage.out
 
 
-def test_a_removed_node_is_not_listed(bench, manage):
+def test_a_removed_node_is_not_listed(bench: LaneBench, manage: Manage) -> None:
     bench.track()
     bench.send(command("remove_node"))
     assert manage.json("node", "list") == []
 
 
-def test_a_conflict_is_listed_with_the_node_that_it_is_about(a_node, manage):
+def test_a_conflict_is_listed_with_the_node_that_it_is_about(a_node: LaneBench, manage: Manage) -> None:
     a_node.send(a_report(resources=some_resources(uuid="another-uuid")))
     (listed,) = manage.json("node", "list")
     assert listed["conflicts"] == ["another-uuid"]
 
 
-def test_a_conflict_of_a_name_that_is_not_tracked_is_listed_too(a_node, manage):
+def test_a_conflict_of_a_name_that_is_not_tracked_is_listed_too(a_node: LaneBench, manage: Manage) -> None:
     a_node.send(a_report(node=OTHER_NODE, resources=some_resources(uuid=f"uuid-of-{NODE}")))
     _, listed = manage.json("node", "list")
     assert listed["name"] == OTHER_NODE
@@ -192,23 +194,23 @@ def test_a_conflict_of_a_name_that_is_not_tracked_is_listed_too(a_node, manage):
     assert f"uuid-of-{NODE}" in manage.out
 
 
-def test_a_node_is_shown_as_get_node_answers(a_node, manage):
+def test_a_node_is_shown_as_get_node_answers(a_node: LaneBench, manage: Manage) -> None:
     answer = a_node.send(command("get_node")).answer
     assert manage.json("node", "show", NODE) == answer
     assert list(answer) == list(manage.json("node", "show", NODE))
 
 
-def test_a_node_is_shown_to_people_with_its_claims(a_node, manage):
+def test_a_node_is_shown_to_people_with_its_claims(a_node: LaneBench, manage: Manage) -> None:
     assert manage.run("node", "show", NODE) == 0
     assert INSTANCE in manage.out
     assert "2560 used of 16384" in manage.out
 
 
-def test_a_node_that_is_not_tracked_is_named(engine, manage):
+def test_a_node_that_is_not_tracked_is_named(engine: sa.Engine, manage: Manage) -> None:
     assert "'nobody' is not tracked" in manage.complaint("node", "show", "nobody")
 
 
-def test_names_from_outside_cannot_steer_a_terminal(bench, manage):
+def test_names_from_outside_cannot_steer_a_terminal(bench: LaneBench, manage: Manage) -> None:
     name = "[red]node[/red]"
     bench.track(name)
     assert manage.run("node", "list") == 0
@@ -219,7 +221,7 @@ STEERING = "\x1b[2J \x9b31m \u202e \u200b \n [red]"
 ESCAPED = "\\x1b[2J \\x9b31m \\u202e \\u200b \\n [red]"
 
 
-def test_texts_of_a_driver_are_shown_escaped(bench, manage):
+def test_texts_of_a_driver_are_shown_escaped(bench: LaneBench, manage: Manage) -> None:
     """A driver's stats and a tenant's image may have any character: none drives a terminal."""
     stats = {"about": STEERING, "\u202e[red]key": 1}
     bench.send(a_report(resources=some_resources(stats=stats)))
@@ -233,7 +235,7 @@ def test_texts_of_a_driver_are_shown_escaped(bench, manage):
     assert not set(manage.out) & set("\x1b\x9b\u202e\u200b")
 
 
-def test_the_kept_body_of_a_letter_is_shown_escaped(bench, manage):
+def test_the_kept_body_of_a_letter_is_shown_escaped(bench: LaneBench, manage: Manage) -> None:
     bench.deliver_body(encode("instance_claim", {"node": "a\u202eb", "event_id": "odd"}))
     bench.run()
     (letter,) = manage.json("dead-letter", "list")
@@ -242,12 +244,12 @@ def test_the_kept_body_of_a_letter_is_shown_escaped(bench, manage):
     assert '"node": "a\\u202eb"' in manage.out and "\u202e" not in manage.out
 
 
-def test_a_name_that_was_mistyped_is_named_escaped(engine, manage):
+def test_a_name_that_was_mistyped_is_named_escaped(engine: sa.Engine, manage: Manage) -> None:
     complaint = manage.complaint("node", "show", "a\x9b31m\u202e")
     assert complaint.startswith("node 'a\\x9b31m\\u202e' is not tracked")
 
 
-def test_the_history_has_every_event_in_order(a_node, manage):
+def test_the_history_has_every_event_in_order(a_node: LaneBench, manage: Manage) -> None:
     big = an_instance("big", a_flavor(memory_mb=99999))
     a_node.send(command("instance_claim", instance=big, limits=Limits(memory_mb=16384)), "too-big")
     wrong = (partition_of(NODE, PARTITIONS) + 1) % PARTITIONS
@@ -271,11 +273,13 @@ def test_the_history_has_every_event_in_order(a_node, manage):
     assert manage.json("node", "history", NODE, "--limit", "2") == [astray, last]
 
 
-def test_a_clock_of_the_database_that_was_set_back_does_not_change_the_order(a_node, manage):
+def test_a_clock_of_the_database_that_was_set_back_does_not_change_the_order(
+    a_node: LaneBench, manage: Manage
+) -> None:
     a_node.send(command("build_failed"), "by a slow clock")
     a_node.date(NOW - timedelta(minutes=5), "by a slow clock")
     assert [entry["sequence"] for entry in manage.json("node", "history", NODE)] == [1, 2, 3]
 
 
-def test_a_node_without_history_is_named(engine, manage):
+def test_a_node_without_history_is_named(engine: sa.Engine, manage: Manage) -> None:
     assert "'nobody' has no receipts" in manage.complaint("node", "history", "nobody")

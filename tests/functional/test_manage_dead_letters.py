@@ -2,6 +2,8 @@
 """tracker-worker-manage dead-letter: what is listed, what may be replayed, what a replay leaves behind."""
 
 from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -20,12 +22,14 @@ from tests.builders import (
     method_of,
     some_resources,
 )
-from tests.functional.lanes import NOW, OTHER_NODE, PARTITIONS, rows
+from tests.functional.lanes import NOW, OTHER_NODE, PARTITIONS, LaneBench, Recorded, rows
 from tests.functional.manage import Manage
 from tests.functional.statements import watched
 from tracker_worker.cmd.manage import dead_letter_replay
+from tracker_worker.cmd.manage.dead_letter_replay import Replay
 from tracker_worker.core.envelope import encode
 from tracker_worker.db.tables import DEAD_LETTERS, NODES
+from tracker_worker.domain.commands import AnyCommand
 from tracker_worker.domain.objects import Origin
 from tracker_worker.domain.partitions import partition_of
 from tracker_worker.worker.purge import Purge
@@ -37,30 +41,30 @@ DELETED = command("update_usage", instance=an_instance(vm_state="deleted"))
 
 
 @pytest.fixture
-def manage(tmp_path, capsys) -> Manage:
+def manage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Manage:
     return Manage(tmp_path, capsys)
 
 
-def letters(bench):
+def letters(bench: LaneBench) -> dict[str, dict[str, Any]]:
     return {row["event_id"]: row for row in rows(bench.engine, DEAD_LETTERS)}
 
 
-def park(bench, event, event_id, **args):
+def park(bench: LaneBench, event: AnyCommand, event_id: str, **args: Any) -> str:
     """Send an event where it does not belong; the id of its letter."""
     body = encode(method_of(event), args_of(event) | args | {"event_id": event_id})
     bench.deliver_body(body, partition=(partition_of(event.node, PARTITIONS) + 1) % PARTITIONS)
     bench.run()
     found = letters(bench)
     bench.date(NOW + timedelta(seconds=len(found)), event_id)
-    return found[event_id]["id"]
+    return str(found[event_id]["id"])
 
 
-def examined(bench, *ids, force=False):
+def examined(bench: LaneBench, *ids: str, force: bool = False) -> tuple[list[Replay], list[str]]:
     with bench.engine.connect() as connection:
         return dead_letter_replay.examine(connection, list(ids), force=force)
 
 
-def replayed(bench, letter_id, *, force=False):
+def replayed(bench: LaneBench, letter_id: str, *, force: bool = False) -> Recorded:
     """Send a letter's command as the replay does, and settle it."""
     (one,), problems = examined(bench, letter_id, force=force)
     assert problems == []
@@ -70,13 +74,13 @@ def replayed(bench, letter_id, *, force=False):
     return delivery
 
 
-def only_problem(bench, letter_id, **how):
+def only_problem(bench: LaneBench, letter_id: str, **how: Any) -> str:
     found, (problem,) = examined(bench, letter_id, **how)
     assert found == []
     return problem
 
 
-def test_the_parked_ones_are_listed_oldest_first(bench, manage):
+def test_the_parked_ones_are_listed_oldest_first(bench: LaneBench, manage: Manage) -> None:
     first, second = park(bench, BOOT, "first"), park(bench, DELETED, "second")
     listed = manage.json("dead-letter", "list")
     assert [letter["id"] for letter in listed] == [first, second]
@@ -96,7 +100,7 @@ def test_the_parked_ones_are_listed_oldest_first(bench, manage):
     assert [letter["id"] for letter in manage.json("dead-letter", "list", "--limit", "1")] == [second]
 
 
-def test_letters_are_listed_by_node_and_by_state(bench, manage):
+def test_letters_are_listed_by_node_and_by_state(bench: LaneBench, manage: Manage) -> None:
     park(bench, BOOT, "here")
     there = park(bench, command("build_failed", node=OTHER_NODE), "there")
     assert [x["id"] for x in manage.json("dead-letter", "list", "--node", OTHER_NODE)] == [there]
@@ -106,7 +110,7 @@ def test_letters_are_listed_by_node_and_by_state(bench, manage):
     assert there in manage.out
 
 
-def test_a_letter_is_shown_with_the_body_that_was_kept(bench, manage):
+def test_a_letter_is_shown_with_the_body_that_was_kept(bench: LaneBench, manage: Manage) -> None:
     letter = park(bench, BOOT, "boot", unheard_of="planted-secret")
     shown = manage.json("dead-letter", "show", letter)
     assert (shown["id"], shown["state"], shown["replays"]) == (letter, "parked", [])
@@ -117,12 +121,12 @@ def test_a_letter_is_shown_with_the_body_that_was_kept(bench, manage):
     assert INSTANCE in manage.out
 
 
-def test_a_letter_that_does_not_exist_is_named(engine, manage):
+def test_a_letter_that_does_not_exist_is_named(engine: sa.Engine, manage: Manage) -> None:
     assert "no dead letter nobody" in manage.complaint("dead-letter", "show", "nobody")
     assert "no dead letter nobody" in manage.complaint("dead-letter", "discard", "nobody")
 
 
-def test_a_discarded_letter_is_kept_and_no_longer_parked(bench, manage):
+def test_a_discarded_letter_is_kept_and_no_longer_parked(bench: LaneBench, manage: Manage) -> None:
     letter = park(bench, BOOT, "boot")
     assert manage.json("dead-letter", "discard", letter) == [{"id": letter, "result": "discarded"}]
     assert manage.json("dead-letter", "discard", letter) == [{"id": letter, "result": "discarded before"}]
@@ -131,12 +135,14 @@ def test_a_discarded_letter_is_kept_and_no_longer_parked(bench, manage):
     assert "was discarded" in only_problem(bench, letter, force=True)
 
 
-def test_without_a_broker_nothing_can_be_replayed(bench, manage):
+def test_without_a_broker_nothing_can_be_replayed(bench: LaneBench, manage: Manage) -> None:
     letter = park(bench, BOOT, "boot")
     assert "transport_url names no RabbitMQ" in manage.complaint("dead-letter", "replay", letter)
 
 
-def test_a_replay_applies_the_command_and_settles_the_letter_in_one_transaction(bench, manage):
+def test_a_replay_applies_the_command_and_settles_the_letter_in_one_transaction(
+    bench: LaneBench, manage: Manage
+) -> None:
     bench.track()
     letter = park(bench, BOOT, "boot")
     assert replayed(bench, letter, force=True).outcome == "granted"
@@ -152,7 +158,7 @@ def test_a_replay_applies_the_command_and_settles_the_letter_in_one_transaction(
     assert f"dead letter {letter} was replayed" in manage.complaint("dead-letter", "discard", letter)
 
 
-def test_a_replay_is_the_same_event_until_it_is_settled(bench):
+def test_a_replay_is_the_same_event_until_it_is_settled(bench: LaneBench) -> None:
     bench.track()
     letter = park(bench, STOPPED, "stopped")
     for _ in range(3):
@@ -163,7 +169,7 @@ def test_a_replay_is_the_same_event_until_it_is_settled(bench):
     assert (one.event_id, one.is_replayed, problems) == (f"{letter}.1", True, [])
 
 
-def test_a_replay_that_is_parked_again_is_a_letter_of_its_own(bench):
+def test_a_replay_that_is_parked_again_is_a_letter_of_its_own(bench: LaneBench) -> None:
     letter = park(bench, STOPPED, "stopped")
     (one,), _ = examined(bench, letter)
     body = encode(one.method, one.args | {"node": one.node, "event_id": one.event_id})
@@ -176,13 +182,15 @@ def test_a_replay_that_is_parked_again_is_a_letter_of_its_own(bench):
     assert one.event_id == f"{again}.1"
 
 
-def test_a_batch_without_replays_has_no_statement_for_them(bench):
+def test_a_batch_without_replays_has_no_statement_for_them(bench: LaneBench) -> None:
     with watched(bench.engine) as statements:
         bench.send(command("build_failed"))
     assert not any("dead_letters" in statement.sql for statement in statements)
 
 
-def test_a_letter_that_was_discarded_while_its_replay_was_under_way_is_replayed(bench, manage):
+def test_a_letter_that_was_discarded_while_its_replay_was_under_way_is_replayed(
+    bench: LaneBench, manage: Manage
+) -> None:
     bench.track()
     letter = park(bench, STOPPED, "stopped")
     (one,), _ = examined(bench, letter)
@@ -192,7 +200,7 @@ def test_a_letter_that_was_discarded_while_its_replay_was_under_way_is_replayed(
     assert letters(bench)["stopped"]["state"] == "replayed"
 
 
-def test_later_events_of_the_instance_ask_for_force(bench):
+def test_later_events_of_the_instance_ask_for_force(bench: LaneBench) -> None:
     bench.track()
     letter = park(bench, STOPPED, "stopped")
     bench.send(DELETED, "ignored: the instance is not there")
@@ -208,7 +216,7 @@ def test_later_events_of_the_instance_ask_for_force(bench):
     assert (one.event_id, problems) == (f"{letter}.1", [])
 
 
-CLAIMS = {
+CLAIMS: dict[str, dict[str, Any]] = {
     "instance_claim": {"instance": an_instance()},
     "resize_claim": {"instance": an_instance(), "flavor": a_flavor(), "migration": a_migration()},
     "live_migration_claim": {"instance": an_instance(), "migration": a_migration()},
@@ -218,7 +226,9 @@ CLAIMS = {
 
 
 @pytest.mark.parametrize("method", CLAIMS)
-def test_a_claim_whose_caller_was_told_that_it_is_parked_asks_for_force(bench, method):
+def test_a_claim_whose_caller_was_told_that_it_is_parked_asks_for_force(
+    bench: LaneBench, method: str
+) -> None:
     """Whoever asked builds elsewhere by now: the claim would hold room that nobody uses."""
     bench.track()
     letter = park(bench, command(method, **CLAIMS[method]), "claim")
@@ -229,11 +239,11 @@ def test_a_claim_whose_caller_was_told_that_it_is_parked_asks_for_force(bench, m
     assert examined(bench, letter, force=True)[1] == []
 
 
-def purged(bench, **settings):
+def purged(bench: LaneBench, **settings: Any) -> None:
     Purge(bench.engine, Retention(**({"newest_receipts": 0} | settings)), lambda: None).run_once()
 
 
-def test_a_letter_whose_receipt_was_purged_asks_for_force(bench):
+def test_a_letter_whose_receipt_was_purged_asks_for_force(bench: LaneBench) -> None:
     """It once released the claim of an instance that runs: the receipts of later events were gone, too."""
     bench.track()
     bench.send(BOOT, "used")
@@ -251,7 +261,7 @@ def test_a_letter_whose_receipt_was_purged_asks_for_force(bench):
     assert examined(bench, letter, force=True)[1] == []
 
 
-def test_a_letter_behind_which_receipts_were_purged_asks_for_force(bench):
+def test_a_letter_behind_which_receipts_were_purged_asks_for_force(bench: LaneBench) -> None:
     """Its own receipt has no sequence, and is kept by its own age."""
     bench.track()
     letter = park(bench, DELETED, "deleted")
@@ -263,7 +273,7 @@ def test_a_letter_behind_which_receipts_were_purged_asks_for_force(bench):
     assert "receipts of later events may have been purged" in only_problem(bench, letter)
 
 
-def test_a_letter_before_whose_place_receipts_were_purged_does_not(bench):
+def test_a_letter_before_whose_place_receipts_were_purged_does_not(bench: LaneBench) -> None:
     bench.track()
     bench.send(command("build_failed"), "old")
     letter = park(bench, DELETED, "deleted")
@@ -274,7 +284,7 @@ def test_a_letter_before_whose_place_receipts_were_purged_does_not(bench):
     assert examined(bench, letter)[1] == []
 
 
-def test_a_letter_of_a_node_that_began_again_asks_for_force(bench):
+def test_a_letter_of_a_node_that_began_again_asks_for_force(bench: LaneBench) -> None:
     bench.track()
     bench.send(command("build_failed"))
     letter = park(bench, DELETED, "deleted")
@@ -283,7 +293,7 @@ def test_a_letter_of_a_node_that_began_again_asks_for_force(bench):
     assert "receipts of later events may have been purged" in only_problem(bench, letter)
 
 
-def test_a_letter_from_before_sequences_were_kept_asks_for_force(bench):
+def test_a_letter_from_before_sequences_were_kept_asks_for_force(bench: LaneBench) -> None:
     bench.track()
     letter = park(bench, DELETED, "deleted")
     with bench.engine.begin() as connection:
@@ -291,7 +301,7 @@ def test_a_letter_from_before_sequences_were_kept_asks_for_force(bench):
     assert "it is unknown which events came after it" in only_problem(bench, letter)
 
 
-def test_a_clock_that_was_set_back_hides_no_later_event(bench):
+def test_a_clock_that_was_set_back_hides_no_later_event(bench: LaneBench) -> None:
     bench.track()
     letter = park(bench, DELETED, "deleted")
     bench.send(BOOT, "claimed")
@@ -299,7 +309,7 @@ def test_a_clock_that_was_set_back_hides_no_later_event(bench):
     assert "instance_claim (claimed, sequence 2)" in only_problem(bench, letter)
 
 
-def test_letters_of_one_batch_go_out_in_their_order(bench):
+def test_letters_of_one_batch_go_out_in_their_order(bench: LaneBench) -> None:
     """Their times may be the same."""
     bench.track()
     for number in range(20):
@@ -312,7 +322,7 @@ def test_letters_of_one_batch_go_out_in_their_order(bench):
     assert [one.letter_id for one in examined(bench, *sorted(ids))[0]] == ids
 
 
-def test_events_before_it_and_of_others_do_not(bench):
+def test_events_before_it_and_of_others_do_not(bench: LaneBench) -> None:
     bench.track(NODE, OTHER_NODE)
     bench.send(BOOT, "used")
     # Its receipt has the node's sequence, unlike those of other queues.
@@ -323,14 +333,14 @@ def test_events_before_it_and_of_others_do_not(bench):
     assert examined(bench, letter)[1] == []
 
 
-def test_a_report_is_overtaken_by_any_change_of_its_node(bench):
+def test_a_report_is_overtaken_by_any_change_of_its_node(bench: LaneBench) -> None:
     bench.track()
     letter = park(bench, a_report(resources=some_resources(vcpus=4)), "report")
     bench.send(command("instance_claim", instance=an_instance()), "boot")
     assert f"node {NODE} has been changed since, by instance_claim (boot" in only_problem(bench, letter)
 
 
-def test_the_replays_of_older_letters_do_not_overtake(bench):
+def test_the_replays_of_older_letters_do_not_overtake(bench: LaneBench) -> None:
     bench.track()
     bench.send(BOOT, "booted before")
     first, second = park(bench, STOPPED, "stopped"), park(bench, DELETED, "deleted")
@@ -342,7 +352,7 @@ def test_the_replays_of_older_letters_do_not_overtake(bench):
     assert bench.claimed() == {}
 
 
-def test_a_younger_letter_does_overtake(bench):
+def test_a_younger_letter_does_overtake(bench: LaneBench) -> None:
     bench.track()
     bench.send(BOOT, "booted before")
     first, second = park(bench, STOPPED, "stopped"), park(bench, DELETED, "deleted")
@@ -350,14 +360,14 @@ def test_a_younger_letter_does_overtake(bench):
     assert f"{second}.1" in only_problem(bench, first)
 
 
-def test_a_report_goes_out_as_it_came(bench):
+def test_a_report_goes_out_as_it_came(bench: LaneBench) -> None:
     resources = some_resources(cpu_info={"features": ["sse"]}, stats={"type": "x", "uptime": 1})
     letter = park(bench, a_report(resources=resources), "report")
     (one,), _ = examined(bench, letter)
     assert one.args == {"origin": None, "resources": msgspec.to_builtins(resources)}
 
 
-def test_origin_and_as_of_of_an_audit_go_out_again(bench):
+def test_origin_and_as_of_of_an_audit_go_out_again(bench: LaneBench) -> None:
     audit = a_report([], [], as_of=7, origin=Origin("a client", 9))
     letter = park(bench, audit, "audit")
     (one,), _ = examined(bench, letter)
@@ -365,7 +375,7 @@ def test_origin_and_as_of_of_an_audit_go_out_again(bench):
     assert one.args["origin"] == {"source": "a client", "sequence": 9}
 
 
-def test_what_was_not_kept_verbatim_is_refused(bench):
+def test_what_was_not_kept_verbatim_is_refused(bench: LaneBench) -> None:
     bench.deliver_body(b"not JSON")
     bench.run()
     park(bench, BOOT, "unknown field", unheard_of=1)
@@ -377,7 +387,7 @@ def test_what_was_not_kept_verbatim_is_refused(bench):
         assert "was not kept verbatim: it cannot be replayed" in only_problem(bench, letter["id"])
 
 
-def test_what_no_rule_reads_need_not_be_kept(bench):
+def test_what_no_rule_reads_need_not_be_kept(bench: LaneBench) -> None:
     instance = msgspec.to_builtins(an_instance())
     instance["flavor"]["extra_specs"] = {"vendor:secret": "planted", "hw:cpu_policy": "shared"}
     letter = park(bench, BOOT, "boot", instance=instance)
@@ -385,17 +395,17 @@ def test_what_no_rule_reads_need_not_be_kept(bench):
     assert one.args["instance"]["flavor"]["extra_specs"] == {"hw:cpu_policy": "shared"}
 
 
-def test_what_is_no_valid_command_is_refused(bench):
+def test_what_is_no_valid_command_is_refused(bench: LaneBench) -> None:
     letter = park(bench, BOOT, "bad", decided="perhaps")
     assert "is no valid command (wrong_type at $.decided)" in only_problem(bench, letter)
 
 
-def test_a_question_is_refused(bench):
+def test_a_question_is_refused(bench: LaneBench) -> None:
     letter = park(bench, command("get_node"), "asked")
     assert "is a question" in only_problem(bench, letter)
 
 
-def test_each_problem_is_named_and_none_is_published(bench):
+def test_each_problem_is_named_and_none_is_published(bench: LaneBench) -> None:
     good = park(bench, STOPPED, "good")
     found, problems = examined(bench, good, "nobody", "nobody", good)
     assert [one.letter_id for one in found] == [good]

@@ -3,24 +3,28 @@
 
 import json
 import sys
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from oslo_config import cfg
 
 from tests.builders import NODE, an_instance, args_of, command, method_of
-from tests.functional.lanes import NOW, OTHER_NODE, PARTITIONS
+from tests.functional.lanes import NOW, OTHER_NODE, PARTITIONS, LaneBench
 from tests.functional.manage import Manage
 from tests.functional.statements import watched
 from tracker_worker import exceptions
 from tracker_worker.cmd.manage import dead_letter_replay
+from tracker_worker.cmd.manage.dead_letter_replay import Replay
 from tracker_worker.core.envelope import encode
 from tracker_worker.db import dead_letter_queries, dead_letters
 from tracker_worker.db.dead_letter_queries import Wanted
 from tracker_worker.db.tables import DEAD_LETTERS
+from tracker_worker.domain.commands import AnyCommand
 from tracker_worker.domain.partitions import partition_of
 
 WRONG = "wrong_partition"
@@ -28,15 +32,18 @@ FAILED = command("build_failed")
 
 
 @pytest.fixture
-def manage(tmp_path, capsys) -> Manage:
+def manage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Manage:
     return Manage(tmp_path, capsys)
 
 
+Park = Callable[..., None]
+
+
 @pytest.fixture
-def park(bench):
+def park(bench: LaneBench) -> Park:
     """Sends events where they do not belong, all in one batch."""
 
-    def parked(*events, **envelope):
+    def parked(*events: AnyCommand, **envelope: Any) -> None:
         for number, event in enumerate(events):
             args = args_of(event) | {"event_id": f"{method_of(event)}-{event.node}-{number}"}
             partition = (partition_of(event.node, PARTITIONS) + 1) % PARTITIONS
@@ -46,11 +53,11 @@ def park(bench):
     return parked
 
 
-def ids(bench, **where):
+def ids(bench: LaneBench, **where: Any) -> list[str]:
     return [r["id"] for r in bench.rows(DEAD_LETTERS) if all(r[key] == value for key, value in where.items())]
 
 
-def states(bench):
+def states(bench: LaneBench) -> dict[str, int]:
     found = [row["state"] for row in bench.rows(DEAD_LETTERS)]
     return {state: found.count(state) for state in set(found)}
 
@@ -58,15 +65,23 @@ def states(bench):
 class Published:
     """Takes what is replayed to the lane, as the bus does; the worker settles at once, or at the end."""
 
-    def __init__(self, bench, *, wrongly=False, fails_at=None, error=None):
+    def __init__(
+        self,
+        bench: LaneBench,
+        *,
+        wrongly: bool = False,
+        fails_at: int | None = None,
+        error: BaseException | None = None,
+    ) -> None:
         self.bench = bench
-        self.events = []
+        self.events: list[str] = []
         self.wrongly = wrongly
         self.fails_at = fails_at
         self.error = error
 
-    def __call__(self, one):
+    def __call__(self, one: Replay) -> None:
         if len(self.events) == self.fails_at:
+            assert self.error is not None
             raise self.error
         self.events.append(one.event_id)
         partition = (partition_of(one.node, PARTITIONS) + self.wrongly) % PARTITIONS
@@ -76,7 +91,13 @@ class Published:
             self.bench.run()
 
 
-def replay(bench, capsys, publish, wanted=None, **options):
+def replay(
+    bench: LaneBench,
+    capsys: pytest.CaptureFixture[str],
+    publish: Callable[[Replay], None],
+    wanted: Wanted | None = None,
+    **options: Any,
+) -> tuple[int, dict[str, int], str]:
     """Run a replay of all that is wanted: its exit code, its results, and its standard error."""
     args = SimpleNamespace(**({"force": False, "dry_run": False, "format": "json"} | options))
     capsys.readouterr()
@@ -91,7 +112,7 @@ def replay(bench, capsys, publish, wanted=None, **options):
 # Lists.
 
 
-def test_a_list_that_is_cut_says_so(park, manage):
+def test_a_list_that_is_cut_says_so(park: Park, manage: Manage) -> None:
     park(*[FAILED] * 7)
     assert len(manage.json("dead-letter", "list", "--limit", "5")) == 5
     assert manage.err == "tracker-worker-manage: the newest 5 of 7 letters: --limit shows more\n"
@@ -99,7 +120,7 @@ def test_a_list_that_is_cut_says_so(park, manage):
     assert manage.err == ""
 
 
-def test_a_history_that_is_cut_says_so(bench, manage):
+def test_a_history_that_is_cut_says_so(bench: LaneBench, manage: Manage) -> None:
     bench.track()
     for number in range(4):
         bench.send(FAILED, f"event-{number}")
@@ -107,14 +128,16 @@ def test_a_history_that_is_cut_says_so(bench, manage):
     assert manage.err == "tracker-worker-manage: the newest 2 of 5 events: --limit shows more\n"
 
 
-def test_letters_are_chosen_by_code_node_method_and_time(bench, park, manage):
+def test_letters_are_chosen_by_code_node_method_and_time(
+    bench: LaneBench, park: Park, manage: Manage
+) -> None:
     park(FAILED, command("build_succeeded"), command("build_failed", node=OTHER_NODE))
     bench.deliver_body(encode("build_failed", {"node": NODE, "no": 1, "event_id": "bad"}))
     bench.run()
     bench.date(NOW, *(row["event_id"] for row in bench.rows(DEAD_LETTERS)))
     bench.date(NOW + timedelta(hours=1), "bad")
 
-    def chosen(*options):
+    def chosen(*options: str) -> set[str]:
         return {letter["event_id"] for letter in manage.json("dead-letter", "list", *options)}
 
     assert chosen("--code", "unknown_argument") == {"bad"}
@@ -127,12 +150,14 @@ def test_letters_are_chosen_by_code_node_method_and_time(bench, park, manage):
 
 
 @pytest.mark.parametrize("option", [("--code", "no_such"), ("--method", "reboot"), ("--since", "yesterday")])
-def test_what_no_letter_can_have_is_a_wrong_command_line(engine, manage, option):
+def test_what_no_letter_can_have_is_a_wrong_command_line(
+    engine: sa.Engine, manage: Manage, option: tuple[str, str]
+) -> None:
     assert manage.run("dead-letter", "list", *option) == 2
     assert option[1] in manage.err and "ErrorCode" not in manage.err
 
 
-def test_letters_are_counted_by_code_and_method(bench, park, manage):
+def test_letters_are_counted_by_code_and_method(bench: LaneBench, park: Park, manage: Manage) -> None:
     park(FAILED, FAILED, command("build_failed", node=OTHER_NODE), command("build_succeeded"))
     bench.date(NOW, *(row["event_id"] for row in bench.rows(DEAD_LETTERS)))
     bench.deliver_body(b"not JSON")
@@ -150,7 +175,7 @@ def test_letters_are_counted_by_code_and_method(bench, park, manage):
     assert "build_failed" in manage.out
 
 
-def test_a_letter_has_the_request_and_the_host_of_its_sender(park, manage):
+def test_a_letter_has_the_request_and_the_host_of_its_sender(park: Park, manage: Manage) -> None:
     park(FAILED, request_id="req-1", unique_id="u", reply_queue="reply_compute-7:nova-compute:3")
     (letter,) = manage.json("dead-letter", "list")
     assert (letter["request_id"], letter["reply_host"]) == ("req-1", "compute-7")
@@ -163,14 +188,18 @@ def test_a_letter_has_the_request_and_the_host_of_its_sender(park, manage):
 
 @pytest.mark.parametrize("command_", ["discard", "replay"])
 @pytest.mark.parametrize("options", [(), ("an-id", "--all"), ("an-id", "--node", NODE)])
-def test_letters_are_named_or_chosen_and_never_both(engine, manage, command_, options):
+def test_letters_are_named_or_chosen_and_never_both(
+    engine: sa.Engine, manage: Manage, command_: str, options: tuple[str, ...]
+) -> None:
     """As everything else that is wrong with a command line: 2, and not 1."""
     assert (manage.run("dead-letter", command_, *options), manage.out) == (2, "")
     assert manage.err.startswith("tracker-worker-manage: select letters either by id, or with --code")
 
 
 @pytest.mark.parametrize("command_", ["list", "summary", "discard", "replay"])
-def test_node_of_a_variable_that_is_not_set_chooses_nothing(bench, park, manage, command_):
+def test_node_of_a_variable_that_is_not_set_chooses_nothing(
+    bench: LaneBench, park: Park, manage: Manage, command_: str
+) -> None:
     """It would choose every letter."""
     park(command("build_failed"))
     assert (manage.run("dead-letter", command_, "--node", ""), manage.out) == (2, "")
@@ -179,7 +208,9 @@ def test_node_of_a_variable_that_is_not_set_chooses_nothing(bench, park, manage,
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has this device")
 @pytest.mark.parametrize("output", ["table", "json"])
-def test_full_disk_under_the_results_is_not_blamed_on_the_database(bench, park, manage, monkeypatch, output):
+def test_full_disk_under_the_results_is_not_blamed_on_the_database(
+    bench: LaneBench, park: Park, manage: Manage, monkeypatch: pytest.MonkeyPatch, output: str
+) -> None:
     park(command("build_failed"))
     with Path("/dev/full").open("w") as full:
         monkeypatch.setattr(sys, "stdout", full)
@@ -191,7 +222,7 @@ def test_full_disk_under_the_results_is_not_blamed_on_the_database(bench, park, 
     assert states(bench) == {"discarded": 1}
 
 
-def test_moment_before_all_time_is_refused(manage):
+def test_moment_before_all_time_is_refused(manage: Manage) -> None:
     assert manage.run("dead-letter", "list", "--since", "0001-01-01T00:00+14:00") == 2
     assert "a time like 2026-11-22T12:00 is needed" in manage.err
 
@@ -199,7 +230,9 @@ def test_moment_before_all_time_is_refused(manage):
 # Discards.
 
 
-def test_all_that_are_chosen_are_discarded_in_pages(bench, park, manage, monkeypatch):
+def test_all_that_are_chosen_are_discarded_in_pages(
+    bench: LaneBench, park: Park, manage: Manage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(dead_letter_queries, "IDS_AT_ONCE", 3)
     park(*[FAILED] * 10, *[command("build_succeeded")] * 2)
     assert manage.json("dead-letter", "discard", "--method", "build_failed") == [
@@ -210,7 +243,9 @@ def test_all_that_are_chosen_are_discarded_in_pages(bench, park, manage, monkeyp
     assert "no parked letter matches" in manage.err
 
 
-def test_a_dry_run_of_a_discard_counts_and_changes_nothing(bench, park, manage):
+def test_a_dry_run_of_a_discard_counts_and_changes_nothing(
+    bench: LaneBench, park: Park, manage: Manage
+) -> None:
     park(*[FAILED] * 5)
     assert manage.json("dead-letter", "discard", "--all", "--dry-run") == [
         {"result": "would be discarded", "letters": 5, "first": None}
@@ -222,12 +257,15 @@ def test_a_dry_run_of_a_discard_counts_and_changes_nothing(bench, park, manage):
     assert states(bench) == {"parked": 5}
 
 
-def test_an_interrupted_discard_tells_what_is_done_and_is_repeated(bench, park, manage, monkeypatch):
+def test_an_interrupted_discard_tells_what_is_done_and_is_repeated(
+    bench: LaneBench, park: Park, manage: Manage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(dead_letter_queries, "IDS_AT_ONCE", 2)
     park(*[FAILED] * 6)
-    discard, calls = dead_letters.discard, []
+    discard = dead_letters.discard
+    calls: list[list[str]] = []
 
-    def interrupted(connection, page):
+    def interrupted(connection: sa.Connection, page: list[str]) -> Any:
         if len(calls) == 2:
             raise KeyboardInterrupt
         calls.append(page)
@@ -245,7 +283,9 @@ def test_an_interrupted_discard_tells_what_is_done_and_is_repeated(bench, park, 
 # Replays.
 
 
-def test_all_that_are_chosen_are_replayed_in_the_order_of_each_node(bench, park, capsys, monkeypatch):
+def test_all_that_are_chosen_are_replayed_in_the_order_of_each_node(
+    bench: LaneBench, park: Park, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(dead_letter_queries, "LETTERS_AT_ONCE", 3)
     bench.track(NODE, OTHER_NODE)
     park(*[FAILED, command("build_failed", node=OTHER_NODE)] * 8)
@@ -260,7 +300,9 @@ def test_all_that_are_chosen_are_replayed_in_the_order_of_each_node(bench, park,
         assert len(positions) == 8 and positions == sorted(positions)
 
 
-def test_what_may_do_harm_or_cannot_be_replayed_is_left_and_counted(bench, park, capsys):
+def test_what_may_do_harm_or_cannot_be_replayed_is_left_and_counted(
+    bench: LaneBench, park: Park, capsys: pytest.CaptureFixture[str]
+) -> None:
     bench.track()
     park(FAILED, command("instance_claim", instance=an_instance()))
     bench.deliver_body(encode("build_failed", {"node": NODE, "no": 1, "event_id": "bad"}))
@@ -275,7 +317,9 @@ def test_what_may_do_harm_or_cannot_be_replayed_is_left_and_counted(bench, park,
     assert results == {"published": 1, "was not kept verbatim": 2}
 
 
-def test_a_dry_run_of_a_replay_publishes_nothing(bench, park, capsys):
+def test_a_dry_run_of_a_replay_publishes_nothing(
+    bench: LaneBench, park: Park, capsys: pytest.CaptureFixture[str]
+) -> None:
     bench.track()
     park(*[FAILED] * 3)
     code, results, _ = replay(bench, capsys, lambda _one: None, dry_run=True)
@@ -283,7 +327,9 @@ def test_a_dry_run_of_a_replay_publishes_nothing(bench, park, capsys):
     assert states(bench) == {"parked": 3}
 
 
-def test_what_is_parked_again_is_not_replayed_for_ever(bench, park, capsys):
+def test_what_is_parked_again_is_not_replayed_for_ever(
+    bench: LaneBench, park: Park, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The cause was not mended: each replay makes a new letter, which is chosen by the same options."""
     bench.track()
     park(*[FAILED] * 4)
@@ -293,7 +339,9 @@ def test_what_is_parked_again_is_not_replayed_for_ever(bench, park, capsys):
     assert states(bench) == {"replayed": 4, "parked": 4}
 
 
-def test_an_interrupted_replay_tells_what_is_done_and_is_repeated(bench, park, capsys):
+def test_an_interrupted_replay_tells_what_is_done_and_is_repeated(
+    bench: LaneBench, park: Park, capsys: pytest.CaptureFixture[str]
+) -> None:
     bench.track()
     park(*[FAILED] * 5)
     publish = Published(bench, fails_at=2, error=KeyboardInterrupt())
@@ -306,7 +354,9 @@ def test_an_interrupted_replay_tells_what_is_done_and_is_repeated(bench, park, c
     assert states(bench) == {"replayed": 5}
 
 
-def test_what_was_published_and_is_not_settled_is_published_as_the_same_event(bench, park, capsys):
+def test_what_was_published_and_is_not_settled_is_published_as_the_same_event(
+    bench: LaneBench, park: Park, capsys: pytest.CaptureFixture[str]
+) -> None:
     bench.track()
     park(*[FAILED] * 3)
     first, second = [], []
@@ -315,7 +365,9 @@ def test_what_was_published_and_is_not_settled_is_published_as_the_same_event(be
     assert first == second and len(first) == 3
 
 
-def test_a_broker_that_goes_away_ends_a_replay_with_its_summary(bench, park, capsys):
+def test_a_broker_that_goes_away_ends_a_replay_with_its_summary(
+    bench: LaneBench, park: Park, capsys: pytest.CaptureFixture[str]
+) -> None:
     bench.track()
     park(*[FAILED] * 5)
     gone = exceptions.TrackerUnavailable("the broker is gone")
@@ -324,7 +376,7 @@ def test_a_broker_that_goes_away_ends_a_replay_with_its_summary(bench, park, cap
     assert "2 of 5 not published: the broker is gone" in err
 
 
-def test_a_page_of_letters_costs_a_constant_number_of_statements(bench, park):
+def test_a_page_of_letters_costs_a_constant_number_of_statements(bench: LaneBench, park: Park) -> None:
     """None of these has been overtaken."""
     park(*[FAILED] * 40)
     counts = []
@@ -336,7 +388,9 @@ def test_a_page_of_letters_costs_a_constant_number_of_statements(bench, park):
     assert counts[0] == counts[1] < 10
 
 
-def test_letters_of_one_moment_are_all_found(bench, park, monkeypatch):
+def test_letters_of_one_moment_are_all_found(
+    bench: LaneBench, park: Park, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Their times and sequences are the same, or are not known."""
     monkeypatch.setattr(dead_letter_queries, "LETTERS_AT_ONCE", 2)
     park(*[FAILED] * 7)

@@ -90,7 +90,7 @@ def programs(tmp_path: Path) -> Programs:
         (["--syslog-log-facility", "LOG_NOPE", "--use-syslog"], "use_syslog"),
     ],
 )
-def test_log_that_cannot_be_written_is_named(programs, options, said):
+def test_log_that_cannot_be_written_is_named(programs: Programs, options: list[str], said: str) -> None:
     code, line = programs.mistake("worker", *options, before=WITHOUT.format("systemd"))
     assert code == 1
     assert line.startswith("tracker-worker: the log cannot be written: ")
@@ -123,7 +123,9 @@ args = {args}
         ("StreamHandler", "INFO", "(sys.stderr,"),
     ],
 )
-def test_logging_file_that_python_cannot_use_is_a_line(programs, kind, level, args):
+def test_logging_file_that_python_cannot_use_is_a_line(
+    programs: Programs, kind: str, level: str, args: str
+) -> None:
     file = programs.directory / "logging.conf"
     file.write_text(LOGGING.format(kind=kind, level=level, args=args))
     code, line = programs.mistake("worker", "--log-config-append", file)
@@ -139,7 +141,9 @@ def test_logging_file_that_python_cannot_use_is_a_line(programs, kind, level, ar
         ("log_file = x\nlog_rotation_type = interval\nlog_rotate_interval = 0", "log_rotate_interval", True),
     ],
 )
-def test_option_of_the_log_that_cannot_be_used_is_a_line(programs, options, said, is_seen_by_the_check):
+def test_option_of_the_log_that_cannot_be_used_is_a_line(
+    programs: Programs, options: str, said: str, is_seen_by_the_check: bool
+) -> None:
     """An interval of 0 made the standard library rotate for ever, deaf for TERM."""
     programs.configure(f"{options}\n")
     code, line = programs.mistake("worker")
@@ -165,7 +169,9 @@ def test_option_of_the_log_that_cannot_be_used_is_a_line(programs, options, said
         ("", "[DEFAULT] transport_url = a URL that cannot be read cannot be used: it is empty"),
     ],
 )
-def test_transport_that_cannot_be_used_is_named(programs, program, arguments, code, url, said):
+def test_transport_that_cannot_be_used_is_named(
+    programs: Programs, program: str, arguments: list[str], code: int, url: str, said: str
+) -> None:
     programs.configure(f"transport_url = {url}\n")
     found, line = programs.mistake(program, *arguments, before=WITHOUT.format("confluent_kafka"))
     assert (found, said in line) == (code, True), line
@@ -181,7 +187,7 @@ def test_transport_that_cannot_be_used_is_named(programs, program, arguments, co
         (["--output", "/"], "--output /: Is a directory; name a file"),
     ],
 )
-def test_replay_ends_with_2_before_it_replays(programs, options, said):
+def test_replay_ends_with_2_before_it_replays(programs: Programs, options: list[str], said: str) -> None:
     code, out, err = programs.run("replay", *options, TRACE, before=WITHOUT.format("confluent_kafka"))
     (line,) = err.splitlines()
     assert (code, out) == (2, "")
@@ -191,7 +197,7 @@ def test_replay_ends_with_2_before_it_replays(programs, options, said):
 
 
 @pytest.mark.parametrize("program", ["worker", "manage", "status"])
-def test_shell_completion_that_is_not_installed_is_a_line(programs, program):
+def test_shell_completion_that_is_not_installed_is_a_line(programs: Programs, program: str) -> None:
     gone = "from oslo_config import cfg; cfg.__file__ = '/nowhere/cfg.py'; "
     code, line = programs.mistake(program, "--shell_completion", "bash", before=gone)
     assert code == (2 if program == "status" else 1)
@@ -199,7 +205,9 @@ def test_shell_completion_that_is_not_installed_is_a_line(programs, program):
 
 
 @pytest.mark.parametrize(("program", "arguments"), [("worker", []), ("manage", ["db", "version"])])
-def test_shell_completion_behind_another_option_starts_nothing(programs, program, arguments):
+def test_shell_completion_behind_another_option_starts_nothing(
+    programs: Programs, program: str, arguments: list[str]
+) -> None:
     code, line = programs.mistake(program, "--debug", "--shell_completion", "bash", *arguments)
     assert (code, "--shell_completion must be the first option" in line) == (1, True)
     assert not programs.state.exists()
@@ -209,19 +217,21 @@ def test_shell_completion_behind_another_option_starts_nothing(programs, program
     ("program", "arguments", "code"),
     [("worker", [], 1), ("manage", ["db", "version"], 1), ("status", ["upgrade", "check"], 2)],
 )
-def test_value_that_is_wrong_on_the_command_line_too_is_a_failure(programs, program, arguments, code):
+def test_value_that_is_wrong_on_the_command_line_too_is_a_failure(
+    programs: Programs, program: str, arguments: list[str], code: int
+) -> None:
     programs.configure("debug = perhaps\n")
     found, line = programs.mistake(program, *arguments)
     assert (found, "perhaps" in line) == (code, True)
 
 
-def test_wrong_value_is_shown_with_its_file(programs):
+def test_wrong_value_is_shown_with_its_file(programs: Programs) -> None:
     programs.configure("[worker]\nbatch_size = many\n")
     _, line = programs.mistake("worker")
     assert f"[worker] batch_size from {programs.file} is not valid" in line
 
 
-def test_all_wrong_values_are_shown_at_once_with_their_groups(programs):
+def test_all_wrong_values_are_shown_at_once_with_their_groups(programs: Programs) -> None:
     programs.configure("[worker]\npartitions = 7-0\nlanes = 99\n[database]\nmax_pool_size = many\n")
     code, out, err = programs.run("status", "upgrade", "check", "--json")
     assert (code, err) == (2, "")
@@ -241,20 +251,20 @@ def test_all_wrong_values_are_shown_at_once_with_their_groups(programs):
         ("use_journal = true", "the Python package systemd-python is not installed"),
     ],
 )
-def test_check_sees_that_the_log_could_not_be_written(programs, options, said):
+def test_check_sees_that_the_log_could_not_be_written(programs: Programs, options: str, said: str) -> None:
     programs.configure(f"{options}\n")
     code, out, _ = programs.run("status", "upgrade", "check", "--json", before=WITHOUT.format("systemd"))
     assert (code, said in out) == (2, True), out
 
 
-def test_check_leaves_no_log_file_of_its_own(programs):
+def test_check_leaves_no_log_file_of_its_own(programs: Programs) -> None:
     log = programs.directory / "worker.log"
     programs.configure(f"log_file = {log}\n")
     programs.run("status", "upgrade", "check")
     assert not log.exists()
 
 
-def test_misspelt_group_of_the_database_is_named_and_the_database_used_is_shown(programs):
+def test_misspelt_group_of_the_database_is_named_and_the_database_used_is_shown(programs: Programs) -> None:
     programs.configure("[databases]\nconnection = postgresql://tracker@10.0.0.1/tracker\n")
     code, out, err = programs.run("manage", "db", "sync")
     assert (code, f"sqlite:///{database_file(programs.state)}" in out) == (0, True)
@@ -272,7 +282,9 @@ def test_misspelt_group_of_the_database_is_named_and_the_database_used_is_shown(
         ("replay", [TRACE], 2),
     ],
 )
-def test_results_that_cannot_be_written_are_a_line(programs, program, arguments, code):
+def test_results_that_cannot_be_written_are_a_line(
+    programs: Programs, program: str, arguments: list[str | Path], code: int
+) -> None:
     embedded_engine(programs.state).dispose()
     with open("/dev/full", "w") as full:
         found, _, err = programs.run(program, *arguments, stdout=full)
@@ -289,7 +301,9 @@ def test_results_that_cannot_be_written_are_a_line(programs, program, arguments,
         ("replay", [TRACE], 0),
     ],
 )
-def test_closed_standard_output_is_no_mistake(programs, program, arguments, code):
+def test_closed_standard_output_is_no_mistake(
+    programs: Programs, program: str, arguments: list[str | Path], code: int
+) -> None:
     embedded_engine(programs.state).dispose()
     closed = "import os, sys; os.close(1); sys.stdout = None"
     found, _, err = programs.run(program, *arguments, before=closed)
@@ -297,7 +311,7 @@ def test_closed_standard_output_is_no_mistake(programs, program, arguments, code
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has this device")
-def test_output_of_a_replay_that_cannot_be_written_ends_it_with_2(programs):
+def test_output_of_a_replay_that_cannot_be_written_ends_it_with_2(programs: Programs) -> None:
     code, _, err = programs.run("replay", "--output", "/dev/full", TRACE)
     assert (code, "the results cannot be written" in err) == (2, True)
 
@@ -319,8 +333,8 @@ DATABASES = [
 @pytest.mark.parametrize(("program", "arguments"), [("worker", []), ("manage", ["db", "sync"])])
 @pytest.mark.parametrize(("url", "before", "said"), DATABASES)
 def test_database_that_cannot_be_used_says_why_and_the_way_out(
-    programs, program, arguments, url, before, said
-):
+    programs: Programs, program: str, arguments: list[str], url: str, before: str, said: str
+) -> None:
     programs.configure(f"[database]\nmax_retries = 1\nconnection = {url}\n")
     code, line = programs.mistake(program, *arguments, before=before)
     assert code == 1
@@ -331,7 +345,7 @@ def test_database_that_cannot_be_used_says_why_and_the_way_out(
 
 
 @pytest.fixture
-def newer_schema(programs) -> None:
+def newer_schema(programs: Programs) -> None:
     embedded_engine(programs.state).dispose()
     with sqlite3.connect(database_file(programs.state)) as connection:
         connection.execute(f"UPDATE alembic_version SET version_num = '{NEWER}'")
@@ -342,9 +356,11 @@ def newer_schema(programs) -> None:
     ("program", "arguments"),
     [("worker", []), ("manage", ["db", "sync"]), ("manage", ["node", "list"]), ("replay", [])],
 )
-def test_schema_newer_than_the_code_is_not_sent_to_db_sync(programs, newer_schema, program, arguments):
+def test_schema_newer_than_the_code_is_not_sent_to_db_sync(
+    programs: Programs, newer_schema: None, program: str, arguments: list[str]
+) -> None:
     if program == "replay":
-        arguments = ["--database", f"sqlite:///{database_file(programs.state)}", TRACE]
+        arguments = ["--database", f"sqlite:///{database_file(programs.state)}", str(TRACE)]
     code, line = programs.mistake(program, *arguments)
     assert code == (2 if program == "replay" else 1)
     assert f"its schema is {NEWER}, newer than {revisions.head()}" in line
@@ -353,21 +369,23 @@ def test_schema_newer_than_the_code_is_not_sent_to_db_sync(programs, newer_schem
 
 
 @pytest.mark.parametrize("revision", ["", "base", "heads", "0000", "0006:head"])
-def test_sync_to_what_is_no_revision_says_so_and_makes_nothing(programs, revision):
+def test_sync_to_what_is_no_revision_says_so_and_makes_nothing(programs: Programs, revision: str) -> None:
     code, line = programs.mistake("manage", "db", "sync", "--version", revision)
     assert code == 1
     assert f"--version '{revision}': there is no such revision; the newest is {revisions.head()}" in line
     assert not programs.state.exists()
 
 
-def test_sync_to_an_older_revision_says_that_nothing_is_done(programs):
+def test_sync_to_an_older_revision_says_that_nothing_is_done(programs: Programs) -> None:
     embedded_engine(programs.state).dispose()
     code, line = programs.mistake("manage", "db", "sync", "--version", "0003")
     assert code == 1
     assert f"--version 0003: the schema is {revisions.head()}, and a downgrade is not supported" in line
 
 
-def test_reason_for_which_a_worker_does_not_start_is_in_its_log_file(programs, tmp_path):
+def test_reason_for_which_a_worker_does_not_start_is_in_its_log_file(
+    programs: Programs, tmp_path: Path
+) -> None:
     programs.configure("[database]\nmax_retries = 1\nconnection = postgresql://x@127.0.0.1:1/x\n")
     log = tmp_path / "worker.log"
     _, line = programs.mistake("worker", "--log-file", log)
@@ -376,7 +394,7 @@ def test_reason_for_which_a_worker_does_not_start_is_in_its_log_file(programs, t
     assert logged.endswith(f"Not started: {reason}")
 
 
-def test_debug_of_manage_is_on_standard_error(programs):
+def test_debug_of_manage_is_on_standard_error(programs: Programs) -> None:
     embedded_engine(programs.state).dispose()
     code, out, err = programs.run("manage", "--debug", "db", "version")
     assert (code, "alembic" in err) == (0, True)
@@ -387,7 +405,9 @@ def test_debug_of_manage_is_on_standard_error(programs):
 @pytest.mark.parametrize(
     ("program", "arguments"), [("manage", ["db", "version"]), ("status", ["upgrade", "check"])]
 )
-def test_interrupted_command_ends_with_130_and_a_line(programs, program, arguments, tmp_path):
+def test_interrupted_command_ends_with_130_and_a_line(
+    programs: Programs, program: str, arguments: list[str], tmp_path: Path
+) -> None:
     """The server takes the connection and says nothing: the command waits for it when it is interrupted."""
     said = tmp_path / "said"
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -407,7 +427,9 @@ def test_interrupted_command_ends_with_130_and_a_line(programs, program, argumen
     ("program", "arguments"),
     [("manage", ["node", "list", "--format", "json"]), ("status", ["upgrade", "check"])],
 )
-def test_reader_that_stops_reading_is_no_error(programs, program, arguments, tmp_path):
+def test_reader_that_stops_reading_is_no_error(
+    programs: Programs, program: str, arguments: list[str], tmp_path: Path
+) -> None:
     embedded_engine(programs.state).dispose()
     read, written = os.pipe()
     with open(written, "wb") as stdout, (tmp_path / "err").open("w") as stderr:

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Notifications: what is told, in which order, and that nothing is told twice under two ids or never."""
 
+from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -15,29 +17,30 @@ from tests.builders import (
     command,
     some_resources,
 )
-from tests.functional.lanes import NOW, OTHER_NODE, data_of
+from tests.functional.lanes import NOW, OTHER_NODE, LaneBench, data_of
 from tracker_worker.core.notification_body import MAX_BODY_BYTES
 from tracker_worker.db.tables import OUTBOX
+from tracker_worker.domain.commands import AnyCommand
 from tracker_worker.domain.objects import Limits
 
 
-def boot(uuid=INSTANCE, vcpus=2, node=NODE, **more):
+def boot(uuid: str = INSTANCE, vcpus: int = 2, node: str = NODE, **more: Any) -> AnyCommand:
     return command("instance_claim", node=node, instance=an_instance(uuid, a_flavor(vcpus)), **more)
 
 
-def told(bench, event_type=None, node=None):
+def told(bench: LaneBench, event_type: str | None = None, node: str | None = None) -> list[dict[str, Any]]:
     """The data of the notifications that wait, in order."""
     found = [(n["event_type"], data_of(n)) for n in bench.notifications()]
     return [data for kind, data in found if event_type in (None, kind) and node in (None, data["node"])]
 
 
-def types(bench):
+def types(bench: LaneBench) -> list[str]:
     return [
         notification["event_type"].removeprefix("compute_node.") for notification in bench.notifications()
     ]
 
 
-def test_a_batch_tells_each_nodes_usage_once(bench):
+def test_a_batch_tells_each_nodes_usage_once(bench: LaneBench) -> None:
     bench.track(NODE, OTHER_NODE)
     for number in range(5):
         bench.deliver(boot(f"i-{number}"), f"event-{number}")
@@ -51,7 +54,7 @@ def test_a_batch_tells_each_nodes_usage_once(bench):
     assert (other["sequence"], other["events"], other["vcpus_used"]) == (2, 1, 2)
 
 
-def test_the_cause_is_the_last_event_that_changed_something(bench):
+def test_the_cause_is_the_last_event_that_changed_something(bench: LaneBench) -> None:
     bench.track()
     bench.deliver(boot(), "event-a")
     bench.deliver(boot(BYSTANDER), "event-b")
@@ -73,14 +76,14 @@ def test_the_cause_is_the_last_event_that_changed_something(bench):
     ],
     ids=lambda event: type(event).__name__,
 )
-def test_what_changes_nothing_is_not_told(bench, event):
+def test_what_changes_nothing_is_not_told(bench: LaneBench, event: AnyCommand) -> None:
     bench.track()
     before = bench.rows(OUTBOX)
     bench.send(event)
     assert bench.rows(OUTBOX) == before
 
 
-def test_since_is_the_sequence_of_the_usage_told_before(bench):
+def test_since_is_the_sequence_of_the_usage_told_before(bench: LaneBench) -> None:
     bench.track(NODE, OTHER_NODE)
     for number in range(4):
         bench.send(boot(f"i-{number}"))
@@ -93,7 +96,7 @@ def test_since_is_the_sequence_of_the_usage_told_before(bench):
         assert len(chain) == 5
 
 
-def test_since_has_no_gap_when_another_worker_takes_over(a_bench):
+def test_since_has_no_gap_when_another_worker_takes_over(a_bench: Callable[..., LaneBench]) -> None:
     one, other = a_bench(), a_bench()
     one.track()
     for number in range(6):
@@ -103,7 +106,7 @@ def test_since_has_no_gap_when_another_worker_takes_over(a_bench):
     assert [usage["vcpus_used"] for usage in chain] == [0, 2, 4, 6, 8, 10, 12]
 
 
-def test_since_has_no_gap_when_a_node_was_removed_meanwhile(bench):
+def test_since_has_no_gap_when_a_node_was_removed_meanwhile(bench: LaneBench) -> None:
     bench.track()
     bench.send(command("remove_node"))
     bench.track()
@@ -111,7 +114,7 @@ def test_since_has_no_gap_when_a_node_was_removed_meanwhile(bench):
     assert second["since"] == first["sequence"]
 
 
-def test_notifications_wait_in_commit_order(bench):
+def test_notifications_wait_in_commit_order(bench: LaneBench) -> None:
     bench.track(NODE, OTHER_NODE)
     for number in range(10):
         bench.send(boot(f"i-{number}", node=(NODE, OTHER_NODE)[number % 2]))
@@ -120,7 +123,7 @@ def test_notifications_wait_in_commit_order(bench):
         assert sequences == sorted(sequences)
 
 
-def test_the_envelope_is_that_of_a_versioned_notification(bench):
+def test_the_envelope_is_that_of_a_versioned_notification(bench: LaneBench) -> None:
     bench.track()
     first, second = bench.notifications()
     assert first.keys() == {
@@ -134,7 +137,7 @@ def test_the_envelope_is_that_of_a_versioned_notification(bench):
     assert [row["message_id"] for row in bench.rows(OUTBOX)] == [first["message_id"], second["message_id"]]
 
 
-def test_a_new_node_is_told_as_created_and_with_its_usage(bench):
+def test_a_new_node_is_told_as_created_and_with_its_usage(bench: LaneBench) -> None:
     bench.track()
     created, usage = told(bench)
     assert types(bench) == ["create", "usage"]
@@ -142,7 +145,7 @@ def test_a_new_node_is_told_as_created_and_with_its_usage(bench):
     assert (usage["memory_mb"], usage["memory_mb_used"]) == (16384, 512)
 
 
-def test_a_removed_node_is_told_as_deleted_and_without_usage(bench):
+def test_a_removed_node_is_told_as_deleted_and_without_usage(bench: LaneBench) -> None:
     bench.track()
     bench.send(boot())
     bench.deliver(boot(BYSTANDER))
@@ -155,7 +158,7 @@ def test_a_removed_node_is_told_as_deleted_and_without_usage(bench):
     assert deleted["cause"]["event_id"] == "event-a"
 
 
-def test_a_refused_claim_is_told_as_an_error(bench):
+def test_a_refused_claim_is_told_as_an_error(bench: LaneBench) -> None:
     bench.track()
     bench.send(boot(vcpus=4, limits=Limits(vcpu=3, memory_mb=1000)), "event-a")
     assert types(bench)[2:] == ["claim.error"]
@@ -167,7 +170,7 @@ def test_a_refused_claim_is_told_as_an_error(bench):
     assert bench.notifications()[-1]["priority"] == "ERROR"
 
 
-def test_an_audit_tells_each_correction(bench):
+def test_an_audit_tells_each_correction(bench: LaneBench) -> None:
     bench.track()
     bench.send(boot())
     found = an_instance(BYSTANDER, a_flavor(3))
@@ -187,7 +190,7 @@ def test_an_audit_tells_each_correction(bench):
     assert bench.rows(OUTBOX) == before
 
 
-def test_audit_with_more_corrections_than_fit_tells_their_number_and_applies_all(bench):
+def test_audit_with_more_corrections_than_fit_tells_their_number_and_applies_all(bench: LaneBench) -> None:
     bench.track()
     own = some_resources(uuid=f"uuid-of-{NODE}", host=f"host-of-{NODE}", vcpus=10_000)
     bench.send(a_report([an_instance(f"i-{number}", a_flavor(1)) for number in range(3000)], resources=own))
@@ -199,7 +202,7 @@ def test_audit_with_more_corrections_than_fit_tells_their_number_and_applies_all
     assert bench.used()[0] == 3000
 
 
-def test_a_conflict_is_told_once_a_uuid(bench):
+def test_a_conflict_is_told_once_a_uuid(bench: LaneBench) -> None:
     bench.track()
     for _ in range(3):
         bench.send(a_report(resources=some_resources(uuid="another")))
@@ -208,7 +211,7 @@ def test_a_conflict_is_told_once_a_uuid(bench):
     assert (error["code"], error["dead_letter_id"]) == ("node_conflict", None)
 
 
-def test_without_notifications_no_row_is_written_and_since_goes_on(a_bench):
+def test_without_notifications_no_row_is_written_and_since_goes_on(a_bench: Callable[..., LaneBench]) -> None:
     quiet, loud = a_bench(notify=False), a_bench()
     quiet.track()
     quiet.send(boot())

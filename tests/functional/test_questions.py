@@ -1,26 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
 """A call that can change nothing is answered with its error: it is no dead letter, nor a receipt."""
 
+from typing import Any
+
 import pytest
 
 from tests.builders import NODE, an_instance, command
-from tests.functional.lanes import OTHER_NODE, PARTITIONS
+from tests.functional.lanes import OTHER_NODE, PARTITIONS, LaneBench
 from tracker_worker.core import batch
 from tracker_worker.core.delivery import OtherQueue
 from tracker_worker.core.envelope import encode
 from tracker_worker.db.tables import ATTEMPTS, CLAIMS, DEAD_LETTERS, NODES, OUTBOX, RECEIPTS
+from tracker_worker.domain.node import Node
 from tracker_worker.domain.partitions import partition_of
 
 QUEUE = "reply_0123456789abcdef0123456789abcdef"
 WRONG = (partition_of(NODE, PARTITIONS) + 1) % PARTITIONS
 
 
-def question(method="get_node", args=None, **more):
+def question(method: str = "get_node", args: dict[str, Any] | None = None, **more: Any) -> bytes:
     args = {"node": NODE} if args is None else args
     return encode(method, args, unique_id="asked", reply_queue=QUEUE, **more)
 
 
-def kept(bench):
+def kept(bench: LaneBench) -> dict[str, list[dict[str, Any]]]:
     return {t.name: bench.rows(t) for t in (NODES, CLAIMS, RECEIPTS, OUTBOX, DEAD_LETTERS, ATTEMPTS)}
 
 
@@ -37,7 +40,7 @@ def kept(bench):
         (question(args={"node": NODE, "more": 1}), "InvalidCommand"),
     ],
 )
-def test_a_question_that_cannot_be_answered_is_not_parked(bench, raw, error):
+def test_a_question_that_cannot_be_answered_is_not_parked(bench: LaneBench, raw: bytes, error: str) -> None:
     bench.track()
     before = kept(bench)
     delivery = bench.deliver_body(raw)
@@ -54,7 +57,9 @@ def test_a_question_that_cannot_be_answered_is_not_parked(bench, raw, error):
         (OtherQueue.DEAD_LETTERS, "WrongPartition"),
     ],
 )
-def test_get_node_on_another_queue_is_not_parked(bench, partition, error):
+def test_get_node_on_another_queue_is_not_parked(
+    bench: LaneBench, partition: int | OtherQueue, error: str
+) -> None:
     bench.track()
     before = kept(bench)
     delivery = bench.deliver_body(question(), partition=partition)
@@ -63,7 +68,7 @@ def test_get_node_on_another_queue_is_not_parked(bench, partition, error):
     assert kept(bench) == before
 
 
-def test_a_question_that_the_broker_gave_up_is_not_parked(bench):
+def test_a_question_that_the_broker_gave_up_is_not_parked(bench: LaneBench) -> None:
     before = kept(bench)
     delivery = bench.deliver_body(question(), partition=OtherQueue.DEAD_LETTERS)
     delivery.dead_lettered = "maxlen in tracker.p1, 1 times"
@@ -72,11 +77,13 @@ def test_a_question_that_the_broker_gave_up_is_not_parked(bench):
     assert kept(bench) == before
 
 
-def test_a_question_whose_answer_fails_is_logged_and_not_parked(bench, monkeypatch, caplog):
+def test_a_question_whose_answer_fails_is_logged_and_not_parked(
+    bench: LaneBench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     bench.track()
     before = kept(bench)
 
-    def failing(_node):
+    def failing(_node: Node) -> None:
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(batch, "node_view", failing)
@@ -88,7 +95,7 @@ def test_a_question_whose_answer_fails_is_logged_and_not_parked(bench, monkeypat
     assert kept(bench)["dead_letters"] == before["dead_letters"] == []
 
 
-def test_a_question_that_kills_the_worker_is_answered_and_not_parked(bench):
+def test_a_question_that_kills_the_worker_is_answered_and_not_parked(bench: LaneBench) -> None:
     bench.track()
     delivery = bench.deliver_body(question(), redelivered=True)
     bench.died(bench.max_attempts, delivery)
@@ -98,7 +105,7 @@ def test_a_question_that_kills_the_worker_is_answered_and_not_parked(bench):
     assert (bench.parked(), bench.attempts()) == ([], {})
 
 
-def test_a_question_under_an_id_of_another_command_is_answered(bench):
+def test_a_question_under_an_id_of_another_command_is_answered(bench: LaneBench) -> None:
     bench.track()
     bench.send(command("instance_claim", instance=an_instance()), "asked")
     delivery = bench.deliver_body(question())
@@ -107,7 +114,7 @@ def test_a_question_under_an_id_of_another_command_is_answered(bench):
     assert bench.parked() == []
 
 
-def test_a_bad_question_about_a_broken_node_is_answered(bench):
+def test_a_bad_question_about_a_broken_node_is_answered(bench: LaneBench) -> None:
     bench.track(NODE, OTHER_NODE)
     bench.lane.broken.held.hold([NODE])
     delivery = bench.deliver_body(question("reboot"))
@@ -115,14 +122,14 @@ def test_a_bad_question_about_a_broken_node_is_answered(bench):
     assert delivery.outcome == "NoSuchMethod"
 
 
-def test_a_cast_of_an_unknown_method_is_parked(bench):
+def test_a_cast_of_an_unknown_method_is_parked(bench: LaneBench) -> None:
     """It may be an event of a newer client, which must not be lost."""
     bench.deliver_body(encode("reboot", {"node": NODE}, unique_id="cast"))
     bench.run()
     assert bench.parked() == [("cast", "unknown_method")]
 
 
-def test_a_bad_call_of_a_command_is_parked(bench):
+def test_a_bad_call_of_a_command_is_parked(bench: LaneBench) -> None:
     bench.deliver_body(encode("build_failed", {"node": NODE, "x": 1}, unique_id="called", reply_queue=QUEUE))
     bench.run()
     assert bench.parked() == [("called", "unknown_argument")]

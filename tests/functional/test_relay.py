@@ -4,7 +4,9 @@
 import sqlite3
 import threading
 import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from typing import Any, TypeVar
 
 import msgspec
 import pytest
@@ -13,22 +15,26 @@ from oslo_db.exception import DBConnectionError
 from oslo_messaging.exceptions import MessageDeliveryFailure
 
 from tests.builders import NODE, a_flavor, an_instance, command
-from tests.functional.lanes import NOW, OTHER_NODE, data_of
+from tests.functional.lanes import NOW, OTHER_NODE, LaneBench, data_of
 from tests.functional.statements import Fault, connection_lost, disk_full, out_of_range
-from tracker_worker.bus.publisher import NotificationRefused
+from tests.functional.test_lane_failover import database_of
+from tracker_worker.bus.publisher import EncodedNotification, NotificationRefused, Publisher
 from tracker_worker.core.stats import Stats
 from tracker_worker.db.tables import OUTBOX
+from tracker_worker.domain.commands import AnyCommand
 from tracker_worker.worker.relay import WINDOW_BYTES, NotConfirmed, Relay
 from tracker_worker.worker.settings import RelaySettings
+
+T = TypeVar("T")
 
 SECONDS = 20
 
 
-def boot(uuid):
+def boot(uuid: str) -> AnyCommand:
     return command("instance_claim", instance=an_instance(uuid, a_flavor(1)))
 
 
-def until(holds, value):
+def until(holds: Callable[[], object], value: T) -> T:
     """Return a value once a condition holds: other processes' clocks are waited for."""
     deadline = time.monotonic() + SECONDS
     while not holds():
@@ -42,14 +48,16 @@ class Bus:
     Those of the ids `unfit` it refuses for ever, with all that it is sent together with them.
     """
 
-    def __init__(self, fail_after=None, refuse_after=None, unfit=()):
-        self.taken = []
+    def __init__(
+        self, fail_after: int | None = None, refuse_after: int | None = None, unfit: Iterable[str] = ()
+    ) -> None:
+        self.taken: list[dict[str, Any]] = []
         self.unfit = set(unfit)
         self.fail_after = fail_after
         self.refuse_after = refuse_after
         self.some = threading.Event()
 
-    def publish(self, notifications):
+    def publish(self, notifications: Sequence[Any]) -> int:
         if any(n.message_id in self.unfit and n.event_type == "compute_node.usage" for n in notifications):
             raise NotificationRefused("unfit")
         for count, notification in enumerate(notifications):
@@ -65,43 +73,45 @@ class Bus:
             self.some.set()
         return len(notifications)
 
-    def keep_alive(self):
+    def keep_alive(self) -> None:
         pass
 
-    def close(self):
+    def close(self) -> None:
         self.closed = True
 
     @property
-    def ids(self):
+    def ids(self) -> list[str]:
         return [message["message_id"] for message in self.taken]
 
 
-def relay(bench, bus, owner="one", *, stats=None, **settings):
+def relay(
+    bench: LaneBench, bus: Publisher, owner: str = "one", *, stats: Stats | None = None, **settings: Any
+) -> Relay:
     bounds, counters = RelaySettings(**settings), stats or Stats()
     return Relay(bench.engine, bus, bounds, owner, lambda: NOW, time.monotonic, lambda: None, counters)
 
 
-def filled(bench, count=10):
+def filled(bench: LaneBench, count: int = 10) -> list[str]:
     bench.track()
     for number in range(count):
         bench.send(boot(f"i-{number}"))
     return [message["message_id"] for message in bench.notifications()]
 
 
-def publish_all(a_relay):
+def publish_all(a_relay: Relay) -> None:
     while a_relay.publish_window():
         pass
     a_relay.remove_published()
 
 
-def test_the_relay_publishes_in_the_order_of_ids_and_removes(bench):
+def test_the_relay_publishes_in_the_order_of_ids_and_removes(bench: LaneBench) -> None:
     ids, bus = filled(bench), Bus()
     publish_all(relay(bench, bus, window=3))
     assert bus.ids == ids
     assert bench.rows(OUTBOX) == []
 
 
-def test_a_relay_publishes_only_what_is_new(bench):
+def test_a_relay_publishes_only_what_is_new(bench: LaneBench) -> None:
     ids, bus = filled(bench), Bus()
     one = relay(bench, bus, window=100)
     assert one.publish_window()
@@ -113,7 +123,7 @@ def test_a_relay_publishes_only_what_is_new(bench):
 
 
 @pytest.mark.parametrize("taken", [0, 1, 5, 11])
-def test_what_is_published_again_keeps_its_id_and_its_body(bench, taken):
+def test_what_is_published_again_keeps_its_id_and_its_body(bench: LaneBench, taken: int) -> None:
     """The channel closes in the middle of a window; what was taken may come again, under the same id."""
     ids, bus = filled(bench), Bus(fail_after=taken)
     with pytest.raises(MessageDeliveryFailure):
@@ -125,7 +135,7 @@ def test_what_is_published_again_keeps_its_id_and_its_body(bench, taken):
     assert bench.rows(OUTBOX) == []
 
 
-def test_a_crash_between_publish_and_remove_repeats_at_most_a_window(bench):
+def test_a_crash_between_publish_and_remove_repeats_at_most_a_window(bench: LaneBench) -> None:
     ids, bus = filled(bench), Bus()
     one = relay(bench, bus, window=4)
     with Fault(bench.engine, "DELETE FROM outbox", disk_full), pytest.raises(sa.exc.OperationalError):
@@ -134,7 +144,7 @@ def test_a_crash_between_publish_and_remove_repeats_at_most_a_window(bench):
     assert bus.ids == ids[:4] + ids
 
 
-def test_a_removal_that_failed_is_made_good_and_repeats_at_most_a_window(bench):
+def test_a_removal_that_failed_is_made_good_and_repeats_at_most_a_window(bench: LaneBench) -> None:
     ids, bus = filled(bench), Bus()
     one = relay(bench, bus, window=100)
     one.publish_window()
@@ -146,10 +156,10 @@ def test_a_removal_that_failed_is_made_good_and_repeats_at_most_a_window(bench):
 
 
 @contextmanager
-def failover(engine):
+def failover(engine: sa.Engine) -> Iterator[None]:
     """Commits made inside the block are lost at its end: the database is a standby's from then on."""
     with (
-        closing(sqlite3.connect(engine.url.database)) as primary,
+        closing(sqlite3.connect(database_of(engine))) as primary,
         closing(sqlite3.connect(":memory:")) as copy,
     ):
         primary.backup(copy)
@@ -158,7 +168,9 @@ def failover(engine):
 
 
 @pytest.mark.parametrize("statement", ["SELECT outbox", "DELETE FROM outbox", None])
-def test_notification_under_a_row_id_reused_after_a_failover_is_published(a_bench, statement):
+def test_notification_under_a_row_id_reused_after_a_failover_is_published(
+    a_bench: Callable[..., LaneBench], statement: str | None
+) -> None:
     """None: a pooler has moved the connection to the other server, and the relay sees no error."""
     before, after = a_bench(), a_bench()
     ids, bus = filled(before), Bus()
@@ -180,7 +192,9 @@ def test_notification_under_a_row_id_reused_after_a_failover_is_published(a_benc
     assert after.rows(OUTBOX) == []
 
 
-def test_removed_notification_that_a_failover_brings_back_is_published_again_and_removed(bench):
+def test_removed_notification_that_a_failover_brings_back_is_published_again_and_removed(
+    bench: LaneBench,
+) -> None:
     ids, bus = filled(bench), Bus()
     one = relay(bench, bus, window=100)
     with failover(bench.engine):
@@ -190,7 +204,7 @@ def test_removed_notification_that_a_failover_brings_back_is_published_again_and
     assert bench.rows(OUTBOX) == []
 
 
-def test_a_row_that_commits_late_under_a_lower_id_is_published_all_the_same(bench):
+def test_a_row_that_commits_late_under_a_lower_id_is_published_all_the_same(bench: LaneBench) -> None:
     """Two workers on PostgreSQL take ids in one order and may commit in the other."""
     bench.track(NODE, OTHER_NODE)
     late, *_ = bench.rows(OUTBOX)
@@ -207,7 +221,7 @@ def test_a_row_that_commits_late_under_a_lower_id_is_published_all_the_same(benc
     assert bench.rows(OUTBOX) == []
 
 
-def test_the_relay_thread_outlives_a_bus_that_fails(bench):
+def test_the_relay_thread_outlives_a_bus_that_fails(bench: LaneBench) -> None:
     ids, bus = filled(bench), Bus(fail_after=3)
     one = relay(bench, bus, window=100, retry_max=0.01)
     one.start()
@@ -216,7 +230,7 @@ def test_the_relay_thread_outlives_a_bus_that_fails(bench):
     assert bench.rows(OUTBOX) == []
 
 
-def test_the_relay_thread_publishes_when_it_is_called(bench):
+def test_the_relay_thread_publishes_when_it_is_called(bench: LaneBench) -> None:
     bus = Bus()
     one = relay(bench, bus, poll_interval=3600.0)
     one.start()
@@ -226,11 +240,11 @@ def test_the_relay_thread_publishes_when_it_is_called(bench):
     assert one.drain(SECONDS)
 
 
-def test_a_relay_that_cannot_drain_in_time_says_so(bench):
+def test_a_relay_that_cannot_drain_in_time_says_so(bench: LaneBench) -> None:
     filled(bench)
 
     class Deaf(Bus):
-        def publish(self, notifications):
+        def publish(self, notifications: Sequence[EncodedNotification]) -> int:
             raise OSError("no route")
 
     one = relay(bench, Deaf())
@@ -239,7 +253,7 @@ def test_a_relay_that_cannot_drain_in_time_says_so(bench):
     assert one.drain(SECONDS), "its thread goes on, with a connection that the test closes"
 
 
-def test_database_error_about_data_does_not_end_the_relay(bench):
+def test_database_error_about_data_does_not_end_the_relay(bench: LaneBench) -> None:
     """Whatever the database says of a row, the process would only meet that row again."""
     ids, bus = filled(bench), Bus()
     one = relay(bench, bus)
@@ -250,7 +264,7 @@ def test_database_error_about_data_does_not_end_the_relay(bench):
     assert bus.ids == ids
 
 
-def test_what_a_bus_refuses_is_published_again_from_there_on(bench):
+def test_what_a_bus_refuses_is_published_again_from_there_on(bench: LaneBench) -> None:
     ids, bus = filled(bench), Bus(refuse_after=4)
     one = relay(bench, bus, window=100)
     with pytest.raises(NotConfirmed):
@@ -261,7 +275,9 @@ def test_what_a_bus_refuses_is_published_again_from_there_on(bench):
 
 
 @pytest.mark.parametrize("unfit", [[1], [10], [1, 2, 5, 10]])
-def test_row_that_the_bus_refuses_is_replaced_and_the_others_go_on_in_order(bench, caplog, unfit):
+def test_row_that_the_bus_refuses_is_replaced_and_the_others_go_on_in_order(
+    bench: LaneBench, caplog: pytest.LogCaptureFixture, unfit: list[int]
+) -> None:
     ids = filled(bench)
     bus = Bus(unfit=[ids[number] for number in unfit])
     stats = Stats()
@@ -275,7 +291,7 @@ def test_row_that_the_bus_refuses_is_replaced_and_the_others_go_on_in_order(benc
     assert bench.rows(OUTBOX) == []
 
 
-def test_replaced_row_is_not_replaced_again_after_a_crash(bench):
+def test_replaced_row_is_not_replaced_again_after_a_crash(bench: LaneBench) -> None:
     ids = filled(bench, 2)
     bus = Bus(unfit=ids[1:2])
     one, another = Stats(), Stats()
@@ -287,7 +303,7 @@ def test_replaced_row_is_not_replaced_again_after_a_crash(bench):
     assert (one.refused_notifications, another.refused_notifications) == (1, 0)
 
 
-def test_refused_row_that_a_failover_brings_back_is_replaced_again(bench):
+def test_refused_row_that_a_failover_brings_back_is_replaced_again(bench: LaneBench) -> None:
     ids = filled(bench, 2)
     bus = Bus(unfit=ids[1:2])
     one = relay(bench, bus)
@@ -304,18 +320,23 @@ def test_refused_row_that_a_failover_brings_back_is_replaced_again(bench):
     assert bench.rows(OUTBOX) == []
 
 
-def test_window_is_bounded_by_bytes(bench):
+def test_window_is_bounded_by_bytes(bench: LaneBench, monkeypatch: pytest.MonkeyPatch) -> None:
     ids, bus = filled(bench, 3), Bus()
     with bench.engine.begin() as connection:
         connection.execute(sa.update(OUTBOX).values(body=b"{" + b" " * (WINDOW_BYTES // 2 - 40) + b"}"))
     one = relay(bench, bus)
-    counts = []
-    bus.publish = lambda rows: counts.append(len(rows)) or len(rows)
+    counts: list[int] = []
+
+    def publish(notifications: Sequence[Any]) -> int:
+        counts.append(len(notifications))
+        return len(notifications)
+
+    monkeypatch.setattr(bus, "publish", publish)
     publish_all(one)
     assert counts == [2] * (len(ids) // 2) + [1] * (len(ids) % 2)
 
 
-def test_one_relay_at_a_time_publishes(bench):
+def test_one_relay_at_a_time_publishes(bench: LaneBench) -> None:
     ids, bus, others = filled(bench), Bus(), Bus()
     one = relay(bench, bus, window=3)
     assert one.publish_window()
@@ -324,7 +345,9 @@ def test_one_relay_at_a_time_publishes(bench):
     assert (bus.ids, others.ids) == (ids, [])
 
 
-def test_a_relay_whose_lease_ran_out_is_replaced_and_repeats_at_most_what_it_had_not_removed(bench):
+def test_a_relay_whose_lease_ran_out_is_replaced_and_repeats_at_most_what_it_had_not_removed(
+    bench: LaneBench,
+) -> None:
     ids, bus = filled(bench), Bus()
     gone = relay(bench, bus, "gone", window=4, lease_seconds=0.01)
     gone.publish_window()
@@ -335,7 +358,7 @@ def test_a_relay_whose_lease_ran_out_is_replaced_and_repeats_at_most_what_it_had
     assert bench.rows(OUTBOX) == []
 
 
-def test_a_relay_that_ends_gives_its_turn_to_the_next(bench):
+def test_a_relay_that_ends_gives_its_turn_to_the_next(bench: LaneBench) -> None:
     filled(bench)
     first, second = Bus(), Bus()
     one = relay(bench, first, "one")

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,12 +27,12 @@ def replay(*arguments: object) -> subprocess.CompletedProcess[str]:
     return forkserver.run("replay", *arguments)
 
 
-def lines_of(trace: Path) -> list[dict]:
+def lines_of(trace: Path) -> list[dict[str, Any]]:
     """Return a trace's lines."""
     return [json.loads(line) for line in gzip.open(trace, "rt")]
 
 
-def write(path: Path, lines: list[dict]) -> Path:
+def write(path: Path, lines: list[dict[str, Any]]) -> Path:
     """Write a trace."""
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return path

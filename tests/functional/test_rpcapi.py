@@ -8,6 +8,7 @@ from typing import Any
 
 import oslo_messaging
 import pytest
+import sqlalchemy as sa
 from oslo_config import cfg
 from oslo_context.context import RequestContext
 
@@ -45,7 +46,7 @@ def tracker() -> Iterator[TrackerWorkerFixture]:
 
 
 @pytest.fixture
-def api(tracker) -> TrackerAPI:
+def api(tracker: TrackerWorkerFixture) -> TrackerAPI:
     return tracker.api
 
 
@@ -53,7 +54,7 @@ def claims(api: TrackerAPI, node: str = NODE) -> list[tuple[str, str]]:
     return [(claim["instance_uuid"], claim["role"]) for claim in api.get_node(CTX, node)["claims"]]
 
 
-def told(tracker: TrackerWorkerFixture) -> list[dict[str, Any]]:
+def told(tracker: TrackerWorkerFixture) -> list[tuple[str, dict[str, Any]]]:
     """All notifications of what was cast so far."""
     last = tracker.api.call(CTX, "build_failed", NODE)["sequence"]
     while True:
@@ -72,7 +73,9 @@ def kinds(tracker: TrackerWorkerFixture) -> set[str]:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_command_has_a_method_that_sends_what_the_worker_reads(tracker, method):
+def test_every_command_has_a_method_that_sends_what_the_worker_reads(
+    tracker: TrackerWorkerFixture, method: str
+) -> None:
     args = {name: value for name, value in EXAMPLES[method].items() if name not in ("event_id", "origin")}
     if method != "update_available_resource":
         args["node"] = NODE
@@ -86,7 +89,7 @@ def test_every_command_has_a_method_that_sends_what_the_worker_reads(tracker, me
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_argument_of_a_command_can_be_given(method):
+def test_every_argument_of_a_command_can_be_given(method: str) -> None:
     fields = set(METHODS[method].__struct_fields__) - {"event_id", "origin"}
     parameters = inspect.signature(getattr(TrackerAPI, method)).parameters.values()
     named = {p.name for p in parameters if p.kind is not p.VAR_KEYWORD}
@@ -94,7 +97,7 @@ def test_every_argument_of_a_command_can_be_given(method):
     assert named - {"self", "context"} == fields or (open_ended and named - {"self", "context"} <= fields)
 
 
-def test_only_the_request_id_of_a_context_leaves_the_process(tracker):
+def test_only_the_request_id_of_a_context_leaves_the_process(tracker: TrackerWorkerFixture) -> None:
     context = RequestContext(auth_token="hunter2", request_id="req-1")
     endpoint = tracker.transport._driver.listen(
         oslo_messaging.Target(exchange="contexts", topic="tracker", server="p0"), 1, None
@@ -105,7 +108,9 @@ def test_only_the_request_id_of_a_context_leaves_the_process(tracker):
     assert message.ctxt == {"request_id": "req-1"}
 
 
-def test_what_the_caller_changes_after_a_cast_is_not_sent(tracker, api):
+def test_what_the_caller_changes_after_a_cast_is_not_sent(
+    tracker: TrackerWorkerFixture, api: TrackerAPI
+) -> None:
     instance = INSTANCE | {"vm_state": "building", "task_state": "spawning"}
     api.instance_claim(CTX, NODE, instance)
     for state in ["active", "paused", "stopped"] * 10:
@@ -117,21 +122,21 @@ def test_what_the_caller_changes_after_a_cast_is_not_sent(tracker, api):
 
 
 @pytest.mark.parametrize("method", CLAIMS)
-def test_a_claim_is_the_reply_and_stays_after_its_block(api, method):
+def test_a_claim_is_the_reply_and_stays_after_its_block(api: TrackerAPI, method: str) -> None:
     with getattr(api, method)(CTX, NODE, *CLAIMS[method]) as claim:
         assert (claim["outcome"], claim["claim"]["instance_uuid"]) == ("granted", "i-1")
     assert [uuid for uuid, _ in claims(api)] == ["i-1"]
 
 
 @pytest.mark.parametrize("method", CLAIMS)
-def test_an_exception_gives_the_claim_back_and_is_raised_on(api, method):
+def test_an_exception_gives_the_claim_back_and_is_raised_on(api: TrackerAPI, method: str) -> None:
     claim = getattr(api, method)(CTX, NODE, *CLAIMS[method])
     with pytest.raises(RuntimeError, match="no hypervisor"), claim:
         raise RuntimeError("no hypervisor")
     assert claims(api) == []
 
 
-def test_a_refused_claim_never_enters_the_block(api):
+def test_a_refused_claim_never_enters_the_block(api: TrackerAPI) -> None:
     with (
         pytest.raises(ComputeResourcesUnavailable, match="Free memory"),
         api.instance_claim(CTX, NODE, INSTANCE, limits={"memory_mb": 600}),
@@ -140,7 +145,7 @@ def test_a_refused_claim_never_enters_the_block(api):
     assert claims(api) == []
 
 
-def test_a_claim_is_aborted_once(tracker, api):
+def test_a_claim_is_aborted_once(tracker: TrackerWorkerFixture, api: TrackerAPI) -> None:
     with pytest.raises(RuntimeError), api.instance_claim(CTX, NODE, INSTANCE) as claim:
         claim.abort()
         claim.abort()
@@ -149,7 +154,7 @@ def test_a_claim_is_aborted_once(tracker, api):
     assert before == 4  # The report, the claim, one abort, and this.
 
 
-def test_a_claim_that_saved_is_still_given_back(api):
+def test_a_claim_that_saved_is_still_given_back(api: TrackerAPI) -> None:
     with pytest.raises(RuntimeError), api.instance_claim(CTX, NODE, INSTANCE) as claim:
         claim.saved()
         raise RuntimeError
@@ -157,7 +162,9 @@ def test_a_claim_that_saved_is_still_given_back(api):
 
 
 @pytest.mark.parametrize("method", CLAIMS)
-def test_a_claim_that_timed_out_is_given_back_behind_itself(engine, tracker, method):
+def test_a_claim_that_timed_out_is_given_back_behind_itself(
+    engine: sa.Engine, tracker: TrackerWorkerFixture, method: str
+) -> None:
     """No worker took it in time; the one that comes later finds the claim and, behind it, its end."""
     exchange = f"late-{next(_numbers)}"
     hasty = TrackerAPI(tracker.transport, exchange=exchange, partitions=1, timeout=1)
@@ -179,7 +186,7 @@ def audit(api: TrackerAPI, as_of: int | None, *instances: dict[str, Any]) -> Non
     api.update_available_resource(CTX, NODE, REPORT, instances=list(instances), as_of=as_of)
 
 
-def test_an_audit_leaves_a_claim_alone_until_it_is_saved(api):
+def test_an_audit_leaves_a_claim_alone_until_it_is_saved(api: TrackerAPI) -> None:
     with api.instance_claim(CTX, NODE, INSTANCE):
         audit(api, api.snapshot())
         assert claims(api) == [("i-1", "instance")]
@@ -187,14 +194,14 @@ def test_an_audit_leaves_a_claim_alone_until_it_is_saved(api):
     assert claims(api) == []
 
 
-def test_a_claim_that_was_saved_counts_at_once(api):
+def test_a_claim_that_was_saved_counts_at_once(api: TrackerAPI) -> None:
     with api.instance_claim(CTX, NODE, INSTANCE) as claim:
         claim.saved()
         audit(api, api.snapshot())
         assert claims(api) == []
 
 
-def test_an_audit_leaves_alone_what_a_change_has_cast_and_not_saved(api):
+def test_an_audit_leaves_alone_what_a_change_has_cast_and_not_saved(api: TrackerAPI) -> None:
     with api.instance_claim(CTX, NODE, INSTANCE):
         pass
     with api.change():
@@ -205,27 +212,29 @@ def test_an_audit_leaves_alone_what_a_change_has_cast_and_not_saved(api):
     assert claims(api) == []
 
 
-def test_an_audit_without_as_of_corrects_everything(api):
+def test_an_audit_without_as_of_corrects_everything(api: TrackerAPI) -> None:
     with api.instance_claim(CTX, NODE, INSTANCE):
         audit(api, None)
         assert claims(api) == []
 
 
-def test_a_call_holds_snapshots_back_no_longer_than_it_takes(api):
+def test_a_call_holds_snapshots_back_no_longer_than_it_takes(api: TrackerAPI) -> None:
     reply = api.call(CTX, "instance_claim", NODE, instance=INSTANCE)
     assert reply["outcome"] == "granted"
     audit(api, api.snapshot())
     assert claims(api) == []
 
 
-def test_a_command_that_failed_holds_nothing_back(api):
+def test_a_command_that_failed_holds_nothing_back(api: TrackerAPI) -> None:
     with pytest.raises(ComputeResourcesUnavailable):
         api.instance_claim(CTX, NODE, INSTANCE, limits={"vcpu": 0})
     before = api.snapshot()
     assert api.snapshot() > before
 
 
-def test_an_audit_that_was_overtaken_by_a_newer_one_says_nothing_of_instances(tracker, api):
+def test_an_audit_that_was_overtaken_by_a_newer_one_says_nothing_of_instances(
+    tracker: TrackerWorkerFixture, api: TrackerAPI
+) -> None:
     """The newer one made the worker forget that the instance was deleted after the older one was read."""
     with api.instance_claim(CTX, NODE, INSTANCE):
         pass
@@ -238,7 +247,7 @@ def test_an_audit_that_was_overtaken_by_a_newer_one_says_nothing_of_instances(tr
     assert "compute_node.audit" not in kinds(tracker)
 
 
-def test_one_snapshot_serves_the_audits_of_many_nodes(api):
+def test_one_snapshot_serves_the_audits_of_many_nodes(api: TrackerAPI) -> None:
     other = REPORT | {"uuid": "8c0e3f5a-5d0b-4f5e-9d5c-0a4f6f1f0c11"}
     api.update_available_resource(CTX, "compute2", other)
     for node in (NODE, "compute2"):

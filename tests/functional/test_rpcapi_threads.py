@@ -62,9 +62,8 @@ class Database:
 
     def vcpus(self) -> int:
         instances, migrations = self.read()
-        return sum(row["flavor"]["vcpus"] for row in instances) + sum(
-            migration["old_flavor"]["vcpus"] for migration in migrations
-        )
+        flavors = [row["flavor"] for row in instances] + [move["old_flavor"] for move in migrations]
+        return sum(int(flavor["vcpus"]) for flavor in flavors)
 
 
 class NoHypervisor(Exception):
@@ -208,7 +207,7 @@ def tracker() -> Iterator[TrackerWorkerFixture]:
     sys.setswitchinterval(interval)
 
 
-def test_audits_correct_nothing_while_eight_threads_change_the_node(tracker):
+def test_audits_correct_nothing_while_eight_threads_change_the_node(tracker: TrackerWorkerFixture) -> None:
     manager = race(tracker, TrackerAPI.snapshot)
     assert corrections(tracker) == []
     view = tracker.api.get_node({}, NODE)
@@ -228,10 +227,12 @@ def no_as_of(_api: TrackerAPI) -> None:
 
 def as_of_that_heeds_no_hold(api: TrackerAPI) -> int:
     """The number of the last event, saved or not."""
-    return api._events.origin()["sequence"]
+    return int(api._events.origin()["sequence"])
 
 
 @pytest.mark.parametrize("wrong", [no_as_of, as_of_that_heeds_no_hold])
-def test_a_wrong_as_of_would_be_found(tracker, wrong):
+def test_a_wrong_as_of_would_be_found(
+    tracker: TrackerWorkerFixture, wrong: Callable[[TrackerAPI], int | None]
+) -> None:
     race(tracker, wrong)
     assert {"released", "added"} <= {correction["action"] for correction in corrections(tracker)}

@@ -3,8 +3,9 @@
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -17,8 +18,8 @@ from tracker_worker.core.quarantine import Attempts
 from tracker_worker.core.stats import Stats
 from tracker_worker.db import outbox, receipts, retention, store
 from tracker_worker.db.tables import METADATA
-from tracker_worker.domain.commands import Command
-from tracker_worker.domain.objects import Limits, Origin
+from tracker_worker.domain.commands import AnyCommand
+from tracker_worker.domain.objects import Instance, Limits, Origin
 from tracker_worker.domain.partitions import partition_of
 from tracker_worker.worker.relay import Relay
 from tracker_worker.worker.settings import RelaySettings
@@ -32,31 +33,31 @@ SIZES = (1, 10, 200)
 NODES = [f"node-{number}" for number in range(sum(SIZES))]
 
 
-def a_boot(number: int, node: str, **more: object) -> Command:
+def a_boot(number: int, node: str, **more: object) -> AnyCommand:
     instance = an_instance(f"new-{number}", a_flavor(1, 64, 1))
     return command("instance_claim", node=node, instance=instance, **more)
 
 
-def a_move(number: int, node: str) -> Command:
+def a_move(number: int, node: str) -> AnyCommand:
     migration = a_migration(f"m-{number}", f"i-{number}", source_node=node, dest_node=node)
     instance, flavor = an_instance(f"i-{number}"), a_flavor(2, 64, 1)
     return command("resize_claim", node=node, instance=instance, flavor=flavor, migration=migration)
 
 
-def a_report_of(node: str, instances: list | None = None, vcpus: int = 8) -> Command:
+def a_report_of(node: str, instances: list[Instance] | None = None, vcpus: int = 8) -> AnyCommand:
     resources = some_resources(uuid=f"uuid-{node}", host=f"host-{node}", vcpus=vcpus)
     return a_report(instances, node=node, resources=resources)
 
 
-def an_audit(number: int, node: str) -> Command:
+def an_audit(number: int, node: str) -> AnyCommand:
     return a_report_of(node, [an_instance(f"audited-{number}", a_flavor(1, 1, 1))])
 
 
-def an_end(number: int, node: str) -> Command:
+def an_end(number: int, node: str) -> AnyCommand:
     return command("abort_instance_claim", node=node, instance_uuid=f"i-{number}")
 
 
-KINDS = {
+KINDS: dict[str, Callable[[int, str], AnyCommand]] = {
     "a new node": lambda number, node: a_report_of(f"new-{node}"),
     "a report": lambda number, node: a_report_of(node, vcpus=9),
     "an unchanged report": lambda number, node: a_report_of(node),
@@ -76,7 +77,7 @@ KINDS = {
 }
 
 
-def prepared(a_bench) -> LaneBench:
+def prepared(a_bench: Callable[..., LaneBench]) -> LaneBench:
     """A lane that knows its nodes, each with a claim and an instance that was touched."""
     bench = a_bench(batch_size=100_000, prefetch=10_000, batch_bytes=2**26)
     for number, node in enumerate(NODES):
@@ -96,7 +97,7 @@ def numbers() -> Iterator[range]:
         first += size
 
 
-def deliver(bench: LaneBench, kind: str, number: int, **how: bool) -> None:
+def deliver(bench: LaneBench, kind: str, number: int, **how: Any) -> None:
     event_id = f"{kind} {number}"
     if kind == "a parked event":
         wrong = (partition_of(NODES[number], PARTITIONS) + 1) % PARTITIONS
@@ -114,7 +115,9 @@ def cost(bench: LaneBench) -> list[str]:
 
 @pytest.mark.parametrize("redelivered", [False, True], ids=["", "redelivered"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_batch_of_one_kind_costs_the_same_for_any_number_of_events(a_bench, kind, redelivered):
+def test_a_batch_of_one_kind_costs_the_same_for_any_number_of_events(
+    a_bench: Callable[..., LaneBench], kind: str, redelivered: bool
+) -> None:
     bench = prepared(a_bench)
     costs = []
     for batch in numbers():
@@ -125,7 +128,9 @@ def test_a_batch_of_one_kind_costs_the_same_for_any_number_of_events(a_bench, ki
     assert len(costs[0]) <= MOST + AGAIN * redelivered
 
 
-def test_a_batch_of_duplicates_costs_the_same_for_any_number_of_events(a_bench):
+def test_a_batch_of_duplicates_costs_the_same_for_any_number_of_events(
+    a_bench: Callable[..., LaneBench],
+) -> None:
     bench = prepared(a_bench)
     costs = []
     for batch in numbers():
@@ -140,7 +145,7 @@ def test_a_batch_of_duplicates_costs_the_same_for_any_number_of_events(a_bench):
     assert not [sql for sql in costs[0] if sql.startswith(("INSERT INTO receipts", "UPDATE nodes"))]
 
 
-def everything(bench: LaneBench, other: LaneBench, batch: range, **how: bool) -> list[str]:
+def everything(bench: LaneBench, other: LaneBench, batch: range, **how: Any) -> list[str]:
     """What `bench` pays for events of every kind, and for event ids that were used with another lane."""
     for number in batch:
         other.deliver(command("build_failed", node=NODES[number]), f"reused {number}")
@@ -153,18 +158,20 @@ def everything(bench: LaneBench, other: LaneBench, batch: range, **how: bool) ->
     return cost(bench)
 
 
-def test_a_batch_of_everything_costs_the_same_for_any_number_of_events(a_bench):
+def test_a_batch_of_everything_costs_the_same_for_any_number_of_events(
+    a_bench: Callable[..., LaneBench],
+) -> None:
     bench = prepared(a_bench)
     costs = [everything(bench, bench, batch) for batch in numbers()]
     assert costs[0] == costs[1] == costs[2]
     assert len(costs[0]) <= MOST, "\n".join(costs[0])
 
 
-def a_cold_lane(a_bench) -> LaneBench:
+def a_cold_lane(a_bench: Callable[..., LaneBench]) -> LaneBench:
     return a_bench(batch_size=100_000, prefetch=10_000, batch_bytes=2**26)
 
 
-def test_the_dearest_batch_costs_the_same_for_any_number_of_events(a_bench):
+def test_the_dearest_batch_costs_the_same_for_any_number_of_events(a_bench: Callable[..., LaneBench]) -> None:
     """What a lane pays that knows no node yet, when every event is redelivered."""
     other = prepared(a_bench)
     costs = [everything(a_cold_lane(a_bench), other, batch, redelivered=True) for batch in numbers()]
@@ -172,7 +179,9 @@ def test_the_dearest_batch_costs_the_same_for_any_number_of_events(a_bench):
     assert len(costs[0]) <= MOST_EVER, "\n".join(costs[0])
 
 
-def test_a_transaction_begins_with_the_nodes_in_name_order_and_ends_with_the_outbox(a_bench):
+def test_a_transaction_begins_with_the_nodes_in_name_order_and_ends_with_the_outbox(
+    a_bench: Callable[..., LaneBench],
+) -> None:
     """A stale writer waits there and fails whole; outbox ids follow the commits; nobody can deadlock."""
     bench = prepared(a_bench)
     for number in reversed(range(30)):
@@ -190,7 +199,7 @@ def test_a_transaction_begins_with_the_nodes_in_name_order_and_ends_with_the_out
     assert swapped == sorted(NODES[:30])
 
 
-def test_without_notifications_a_batch_costs_no_more(a_bench):
+def test_without_notifications_a_batch_costs_no_more(a_bench: Callable[..., LaneBench]) -> None:
     bench = prepared(a_bench)
     quiet = a_bench(notify=False)
     deliver(bench, "a claim", 0)
@@ -200,7 +209,7 @@ def test_without_notifications_a_batch_costs_no_more(a_bench):
 
 
 class _Nowhere:
-    def publish(self, notifications: list[EncodedNotification]) -> int:
+    def publish(self, notifications: Sequence[EncodedNotification]) -> int:
         """Take them all."""
         return len(notifications)
 
@@ -211,7 +220,7 @@ class _Nowhere:
         """There is nothing to close."""
 
 
-def executed(a_bench) -> dict[str, object]:
+def executed(a_bench: Callable[..., LaneBench]) -> dict[str, Any]:
     """Every statement that lanes and relay execute, with parameters of one execution."""
     bench = prepared(a_bench)
     with watched(bench.engine) as seen:
@@ -228,7 +237,7 @@ def executed(a_bench) -> dict[str, object]:
     return {s.sql: s.parameters[0] if s.many else s.parameters for s in seen}
 
 
-def written_down(module: ModuleType) -> dict[str, sa.Executable]:
+def written_down(module: ModuleType) -> dict[str, sa.Select[Any] | sa.Update | sa.Delete]:
     """The statements that a module keeps as constants."""
     statements = {
         name: getattr(statement, "among", getattr(statement, "query", statement))
@@ -241,7 +250,7 @@ def written_down(module: ModuleType) -> dict[str, sa.Executable]:
     }
 
 
-def scans(connection: sa.Connection, sql: str, parameters: object) -> list[str]:
+def scans(connection: sa.Connection, sql: str, parameters: Any) -> list[str]:
     """The lines of a plan that read a whole table of ours."""
     tables = "|".join(METADATA.tables)
     plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", parameters)
@@ -251,7 +260,9 @@ def scans(connection: sa.Connection, sql: str, parameters: object) -> list[str]:
     return [line for line in lines if re.match(rf"SCAN (?:TABLE )?(?:{tables})\b(?!.*INDEX)", line)]
 
 
-def test_every_statement_that_is_executed_uses_an_index(a_bench, engine):
+def test_every_statement_that_is_executed_uses_an_index(
+    a_bench: Callable[..., LaneBench], engine: sa.Engine
+) -> None:
     statements = {
         sql: parameters
         for sql, parameters in executed(a_bench).items()
@@ -264,7 +275,7 @@ def test_every_statement_that_is_executed_uses_an_index(a_bench, engine):
 
 
 @pytest.mark.parametrize("module", [store, receipts, retention, outbox], ids=lambda module: module.__name__)
-def test_every_statement_that_is_written_down_uses_an_index(engine, module):
+def test_every_statement_that_is_written_down_uses_an_index(engine: sa.Engine, module: ModuleType) -> None:
     statements = written_down(module)
     assert statements
     with engine.connect() as connection:
@@ -274,7 +285,7 @@ def test_every_statement_that_is_written_down_uses_an_index(engine, module):
             assert not scans(connection, str(compiled), values), name
 
 
-def test_a_scan_is_found(engine):
+def test_a_scan_is_found(engine: sa.Engine) -> None:
     with engine.connect() as connection:
         assert scans(connection, "SELECT * FROM claims WHERE vcpus = ?", (1,))
         assert not scans(connection, "SELECT * FROM claims WHERE node = ?", ("n",))

@@ -81,7 +81,7 @@ def tracker() -> Iterator[TrackerWorkerFixture]:
 
 
 @pytest.fixture
-def manager(tracker) -> ComputeManager:
+def manager(tracker: TrackerWorkerFixture) -> ComputeManager:
     manager = ComputeManager(tracker.api)
     manager.audit()
     assert used(tracker) == (0, 512, 0)  # A usage notification covers a batch: this ends the first one.
@@ -94,10 +94,11 @@ def used(tracker: TrackerWorkerFixture) -> tuple[int, int, int]:
 
 
 def data(notification: Json) -> Json:
-    return notification["payload"]["nova_object.data"]
+    found: Json = notification["payload"]["nova_object.data"]
+    return found
 
 
-def test_a_life_of_an_instance(tracker, manager):
+def test_a_life_of_an_instance(tracker: TrackerWorkerFixture, manager: ComputeManager) -> None:
     manager.boot("a", SMALL)
     assert used(tracker) == (2, 2560, 20)
     manager.resize("a", LARGE)
@@ -114,7 +115,9 @@ def test_a_life_of_an_instance(tracker, manager):
     assert "compute_node.audit" not in {each["event_type"] for each in tracker.notifications}
 
 
-def test_a_claim_without_room_is_refused_and_told(tracker, manager):
+def test_a_claim_without_room_is_refused_and_told(
+    tracker: TrackerWorkerFixture, manager: ComputeManager
+) -> None:
     with pytest.raises(ComputeResourcesUnavailable, match="Free memory 15872.00 MB < requested 99999 MB"):
         manager.boot("huge", SMALL | {"memory_mb": 99999})
     assert (manager.instances, used(tracker)) == ({}, (0, 512, 0))
@@ -122,13 +125,13 @@ def test_a_claim_without_room_is_refused_and_told(tracker, manager):
     assert (refused["priority"], data(refused)["node"]) == ("ERROR", "compute1")
 
 
-def test_a_failed_spawn_gives_the_room_back(tracker, manager):
+def test_a_failed_spawn_gives_the_room_back(tracker: TrackerWorkerFixture, manager: ComputeManager) -> None:
     with pytest.raises(ZeroDivisionError):
         manager.boot("a", SMALL, lambda: 1 / 0)
     assert used(tracker) == (0, 512, 0)
 
 
-def test_an_audit_corrects_what_was_lost(tracker, manager):
+def test_an_audit_corrects_what_was_lost(tracker: TrackerWorkerFixture, manager: ComputeManager) -> None:
     manager.boot("a", SMALL)
     del manager.instances["a"]
     manager.audit()
@@ -137,12 +140,16 @@ def test_an_audit_corrects_what_was_lost(tracker, manager):
     assert data({"payload": correction})["action"] == "released"
 
 
-def test_a_notification_that_does_not_come_is_an_error_that_says_what_came(tracker, manager):
+def test_a_notification_that_does_not_come_is_an_error_that_says_what_came(
+    tracker: TrackerWorkerFixture, manager: ComputeManager
+) -> None:
     with pytest.raises(TimeoutError, match=r"0 of 1 compute_node\.delete .*'compute_node\.create'"):
         tracker.wait_for_notifications("compute_node.delete", timeout=0.2)
 
 
-def test_notifications_of_other_nodes_do_not_count(tracker, manager):
+def test_notifications_of_other_nodes_do_not_count(
+    tracker: TrackerWorkerFixture, manager: ComputeManager
+) -> None:
     ComputeManager(tracker.api, "compute2").tracker.update_available_resource(
         {}, "compute2", manager.report | {"uuid": "8c0e3f5a-5d0b-4f5e-9d5c-0a4f6f1f0c11"}
     )
@@ -157,7 +164,7 @@ def cast_something_wrong(tracker: TrackerWorkerFixture) -> None:
     tracker.api.update_usage({}, "compute1", instance)
 
 
-def test_parked_cast_fails_the_test_at_clean_up_with_its_code_and_path():
+def test_parked_cast_fails_the_test_at_clean_up_with_its_code_and_path() -> None:
     tracker = TrackerWorkerFixture(cfg.CONF)
     tracker.setUp()
     ComputeManager(tracker.api).audit()
@@ -168,7 +175,9 @@ def test_parked_cast_fails_the_test_at_clean_up_with_its_code_and_path():
     assert str(failure.value).endswith(said)
 
 
-def test_expected_dead_letter_is_looked_at_and_discarded(tracker, manager):
+def test_expected_dead_letter_is_looked_at_and_discarded(
+    tracker: TrackerWorkerFixture, manager: ComputeManager
+) -> None:
     cast_something_wrong(tracker)
     tracker.drain()
     (letter,) = tracker.dead_letters
@@ -178,7 +187,9 @@ def test_expected_dead_letter_is_looked_at_and_discarded(tracker, manager):
     assert tracker.dead_letters == []
 
 
-def test_more_dead_letters_than_are_shown_are_all_discarded(tracker, manager, monkeypatch):
+def test_more_dead_letters_than_are_shown_are_all_discarded(
+    tracker: TrackerWorkerFixture, manager: ComputeManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tracker_worker.testing.MOST_LETTERS", 2)
     for _ in range(5):
         cast_something_wrong(tracker)
@@ -188,7 +199,9 @@ def test_more_dead_letters_than_are_shown_are_all_discarded(tracker, manager, mo
     assert tracker.dead_letters == []
 
 
-def test_drain_returns_once_all_that_was_cast_is_applied_and_notified(tracker, manager):
+def test_drain_returns_once_all_that_was_cast_is_applied_and_notified(
+    tracker: TrackerWorkerFixture, manager: ComputeManager
+) -> None:
     for _ in range(100):
         tracker.api.build_failed({}, "compute1")
     cast_something_wrong(tracker)
@@ -201,12 +214,14 @@ def test_drain_returns_once_all_that_was_cast_is_applied_and_notified(tracker, m
     tracker.discard_dead_letters()
 
 
-def test_drain_of_an_idle_worker_returns_at_once(tracker):
+def test_drain_of_an_idle_worker_returns_at_once(tracker: TrackerWorkerFixture) -> None:
     tracker.drain()
     assert (tracker.notifications, tracker.dead_letters) == ([], [])
 
 
-def test_drain_of_a_worker_that_stands_still_times_out(tracker, monkeypatch):
+def test_drain_of_a_worker_that_stands_still_times_out(
+    tracker: TrackerWorkerFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     going_on = threading.Event()
     (lane,) = tracker._worker._dispatcher._lanes
     with monkeypatch.context() as patch:
@@ -217,13 +232,15 @@ def test_drain_of_a_worker_that_stands_still_times_out(tracker, monkeypatch):
     going_on.set()
 
 
-def test_the_operators_settings_can_be_chosen():
+def test_the_operators_settings_can_be_chosen() -> None:
     with TrackerWorkerFixture(cfg.CONF, TrackerSettings(reserved_host_memory_mb=1024)) as tracker:
         ComputeManager(tracker.api).audit()
         assert used(tracker) == (0, 1024, 0)
 
 
-def test_two_workers_at_once_know_nothing_of_each_other(tracker, manager):
+def test_two_workers_at_once_know_nothing_of_each_other(
+    tracker: TrackerWorkerFixture, manager: ComputeManager
+) -> None:
     with TrackerWorkerFixture(cfg.CONF) as other:
         other_manager = ComputeManager(other.api)
         other_manager.audit()
@@ -231,12 +248,14 @@ def test_two_workers_at_once_know_nothing_of_each_other(tracker, manager):
         assert (used(other), used(tracker)) == ((2, 2560, 20), (0, 512, 0))
 
 
-def test_a_client_of_ones_own_reaches_the_worker(tracker, manager):
+def test_a_client_of_ones_own_reaches_the_worker(
+    tracker: TrackerWorkerFixture, manager: ComputeManager
+) -> None:
     api = TrackerAPI(tracker.transport, exchange=tracker.exchange, partitions=tracker.partitions)
     assert api.get_node({}, "compute1")["vcpus"] == 8
 
 
-def test_example_of_the_documentation_passes():
+def test_example_of_the_documentation_passes() -> None:
     example = runpy.run_path(str(ROOT / "examples" / "test_builds.py"))
     result = unittest.TestResult()
     unittest.defaultTestLoader.loadTestsFromTestCase(example["TestBuilds"]).run(result)
@@ -272,7 +291,7 @@ print("done")
 
 
 @pytest.mark.parametrize("preamble", PREAMBLES.values(), ids=PREAMBLES)
-def test_the_fixture_gets_on_with_a_process_of_another_project(preamble):
+def test_the_fixture_gets_on_with_a_process_of_another_project(preamble: str) -> None:
     script = textwrap.dedent(preamble) + SCRIPT
     command = [sys.executable, "-W", "ignore", "-c", script]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60)

@@ -43,7 +43,9 @@ def run(program: str, *arguments: object) -> str:
         ("database", "status", ("upgrade", "check")),
     ],
 )
-def test_program_names_the_option_without_its_password(tmp_path, name, program, arguments, debug):
+def test_program_names_the_option_without_its_password(
+    tmp_path: Path, name: str, program: str, arguments: tuple[str, ...], debug: str
+) -> None:
     file = tmp_path / "tracker-worker.conf"
     file.write_text(f"{CONFIGURATIONS[name]}[DEFAULT]\ndebug = {debug}\nstate_path = {tmp_path}/none\n")
     said = run(program, "--config-file", file, *arguments)
@@ -65,7 +67,7 @@ def test_program_names_the_option_without_its_password(tmp_path, name, program, 
         ("--database", IN_QUERY, "--database postgresql://127.0.0.1:1/v cannot be used: connection failed"),
     ],
 )
-def test_replay_names_the_option_without_its_password(option, url, answer):
+def test_replay_names_the_option_without_its_password(option: str, url: str, answer: str) -> None:
     said = run("replay", option, url, TRACE)
     assert answer in said
     assert "PLANTED" not in said

@@ -59,13 +59,16 @@ def transports() -> tuple[Any, Any]:
 
 
 @pytest.fixture
-def a_worker(engine, transports) -> Iterator[Callable[..., Running]]:
+def a_worker(engine: sa.Engine, transports: tuple[Any, Any]) -> Iterator[Callable[..., Running]]:
     """Starts workers on the test's database; each is stopped at the end."""
     started: list[Running] = []
 
     def make(exchange: str | None = None, **settings: Any) -> Running:
         exchange = exchange or f"test-worker-{next(_numbers)}"
-        options = {"graceful_shutdown_timeout": SECONDS, "notification_exchange": exchange} | settings
+        options: dict[str, Any] = {
+            "graceful_shutdown_timeout": SECONDS,
+            "notification_exchange": exchange,
+        } | settings
         failed = threading.Event()
         worker = Worker(
             WorkerSettings(host="test", exchange=exchange, partitions=PARTITIONS, **options),
@@ -85,21 +88,22 @@ def a_worker(engine, transports) -> Iterator[Callable[..., Running]]:
 
 
 @pytest.fixture
-def running(a_worker) -> Running:
+def running(a_worker: Callable[..., Running]) -> Running:
     return a_worker()
 
 
 @pytest.fixture
-def api(running) -> TrackerAPI:
+def api(running: Running) -> TrackerAPI:
     return running.api
 
 
 def resources(node: str, **more: Any) -> dict[str, Any]:
-    return msgspec.to_builtins(some_resources(uuid=f"uuid-of-{node}", host=f"host-{node}", **more))
+    report = some_resources(uuid=f"uuid-of-{node}", host=f"host-{node}", **more)
+    return dict(msgspec.to_builtins(report))
 
 
 def instance(uuid: str, vcpus: int = 2, memory_mb: int = 2048) -> dict[str, Any]:
-    return msgspec.to_builtins(an_instance(uuid, a_flavor(vcpus, memory_mb, 20)))
+    return dict(msgspec.to_builtins(an_instance(uuid, a_flavor(vcpus, memory_mb, 20))))
 
 
 def track(api: TrackerAPI, *nodes: str) -> None:
@@ -107,15 +111,17 @@ def track(api: TrackerAPI, *nodes: str) -> None:
         api.update_available_resource({}, node, resources(node))
 
 
-def test_lease_of_the_relay_names_host_and_process_of_its_worker(a_worker, engine):
+def test_lease_of_the_relay_names_host_and_process_of_its_worker(
+    a_worker: Callable[..., Running], engine: sa.Engine
+) -> None:
     a_worker()
-    wait_until(lambda: rows(engine, LEASES), "a lease")
+    wait_until(lambda: bool(rows(engine, LEASES)), "a lease")
     host, pid, own = rows(engine, LEASES)[0]["owner"].split(":")
     assert (host, pid) == ("test", str(os.getpid()))
     assert uuid.UUID(own)
 
 
-def test_a_claim_is_granted_and_counted(api):
+def test_a_claim_is_granted_and_counted(api: TrackerAPI) -> None:
     track(api, "node-1")
     reply = api.instance_claim({}, "node-1", instance("i-1"), limits={"vcpu": 2})
     assert (reply["outcome"], reply["sequence"]) == ("granted", 2)
@@ -133,7 +139,7 @@ def test_a_claim_is_granted_and_counted(api):
     assert (view["vcpus_used"], view["memory_mb_used"], view["local_gb_used"]) == (2, 2560, 20)
 
 
-def test_a_refused_claim_raises_with_novas_wording(api):
+def test_a_refused_claim_raises_with_novas_wording(api: TrackerAPI) -> None:
     track(api, "node-1")
     with pytest.raises(exceptions.ComputeResourcesUnavailable) as caught:
         api.instance_claim({}, "node-1", instance("i-1", 2, 4096), limits={"memory_mb": 4096})
@@ -143,21 +149,21 @@ def test_a_refused_claim_raises_with_novas_wording(api):
     assert api.get_node({}, "node-1")["vcpus_used"] == 0
 
 
-def test_an_invalid_command_raises_with_the_path_of_the_bad_field(api):
+def test_an_invalid_command_raises_with_the_path_of_the_bad_field(api: TrackerAPI) -> None:
     bad = instance("i-1")
     bad["flavor"]["vcpus"] = "many"
     with pytest.raises(exceptions.InvalidCommand, match=r"wrong_type at \$\.instance\.flavor\.vcpus"):
         api.instance_claim({}, "node-1", bad)
 
 
-def test_an_unknown_node_is_not_found_and_refuses(api):
+def test_an_unknown_node_is_not_found_and_refuses(api: TrackerAPI) -> None:
     with pytest.raises(exceptions.NodeNotFound, match="nowhere"):
         api.get_node({}, "nowhere")
     with pytest.raises(exceptions.ComputeResourcesUnavailable, match="not tracked"):
         api.instance_claim({}, "nowhere", instance("i-1"))
 
 
-def test_a_reused_event_id_raises(api):
+def test_a_reused_event_id_raises(api: TrackerAPI) -> None:
     track(api, "node-1")
     first = api.call({}, "build_failed", "node-1", event_id="event-a")
     assert api.call({}, "build_failed", "node-1", event_id="event-a") == first
@@ -165,20 +171,22 @@ def test_a_reused_event_id_raises(api):
         api.call({}, "build_succeeded", "node-1", event_id="event-a")
 
 
-def test_a_conflicting_report_raises(api):
+def test_a_conflicting_report_raises(api: TrackerAPI) -> None:
     track(api, "node-1")
     with pytest.raises(exceptions.NodeConflict, match="remove_node with force"):
         api.call({}, "update_available_resource", "node-1", resources=resources("other"))
 
 
-def test_a_removal_of_a_node_with_claims_is_refused(api):
+def test_a_removal_of_a_node_with_claims_is_refused(api: TrackerAPI) -> None:
     track(api, "node-1")
     api.instance_claim({}, "node-1", instance("i-1"))
     with pytest.raises(exceptions.CommandRefused, match="use force"):
         api.call({}, "remove_node", "node-1")
 
 
-def test_a_client_with_another_number_of_partitions_is_told(running, transports):
+def test_a_client_with_another_number_of_partitions_is_told(
+    running: Running, transports: tuple[Any, Any]
+) -> None:
     other = TrackerAPI(transports[0], exchange=running.exchange, partitions=3, timeout=SECONDS)
     node = next(
         f"node-{n}" for n in range(99) if partition_of(f"node-{n}", 3) != partition_of(f"node-{n}", 4)
@@ -187,13 +195,13 @@ def test_a_client_with_another_number_of_partitions_is_told(running, transports)
         other.get_node({}, node)
 
 
-def raw_client(transports, exchange, server="p0", **target):
+def raw_client(transports: tuple[Any, Any], exchange: str, server: str = "p0", **target: Any) -> Any:
     """A stock client, without rpcapi."""
     wanted = oslo_messaging.Target(exchange=exchange, topic="tracker", server=server, **target)
     return oslo_messaging.get_rpc_client(transports[0], wanted, timeout=SECONDS)
 
 
-def test_a_stock_client_can_call(running, transports):
+def test_a_stock_client_can_call(running: Running, transports: tuple[Any, Any]) -> None:
     node = next(names_of_partition(2))
     client = raw_client(transports, running.exchange, "p2", version="1.0")
     with pytest.raises(exceptions.NodeNotFound):
@@ -201,7 +209,9 @@ def test_a_stock_client_can_call(running, transports):
 
 
 @pytest.mark.parametrize("version", ["1.1", "2.0"])
-def test_another_version_is_not_supported(running, transports, engine, version):
+def test_another_version_is_not_supported(
+    running: Running, transports: tuple[Any, Any], engine: sa.Engine, version: str
+) -> None:
     client = raw_client(transports, running.exchange, version=version)
     with pytest.raises(oslo_messaging.UnsupportedVersion) as caught:
         client.call({}, "get_node", node="node-1")
@@ -210,7 +220,9 @@ def test_another_version_is_not_supported(running, transports, engine, version):
 
 
 @pytest.mark.parametrize(("method", "namespace"), [("reboot", None), ("get_node", "ns")])
-def test_an_unknown_method_is_no_such_method(running, transports, engine, method, namespace):
+def test_an_unknown_method_is_no_such_method(
+    running: Running, transports: tuple[Any, Any], engine: sa.Engine, method: str, namespace: str | None
+) -> None:
     client = raw_client(transports, running.exchange, version="1.0", namespace=namespace)
     with pytest.raises(oslo_messaging.NoSuchMethod) as caught:
         client.call({}, method, node="node-1")
@@ -218,7 +230,7 @@ def test_an_unknown_method_is_no_such_method(running, transports, engine, method
     assert rows(engine, DEAD_LETTERS) == []
 
 
-def test_casts_are_applied_in_the_order_they_were_cast(api, engine):
+def test_casts_are_applied_in_the_order_they_were_cast(api: TrackerAPI, engine: sa.Engine) -> None:
     track(api, "node-1")
     for number in range(100):
         method = ("build_failed", "build_succeeded")[number % 10 == 9]
@@ -229,7 +241,7 @@ def test_casts_are_applied_in_the_order_they_were_cast(api, engine):
     assert [sequences[f"event-{number}"] for number in range(101)] == list(range(2, 103))
 
 
-def test_many_callers_of_many_nodes_each_get_their_own_answer(api):
+def test_many_callers_of_many_nodes_each_get_their_own_answer(api: TrackerAPI) -> None:
     nodes = [f"node-{number}" for number in range(8)]
     track(api, *nodes)
 
@@ -250,7 +262,7 @@ class Heard:
     def __init__(self) -> None:
         self.messages: queue.Queue[dict[str, Any]] = queue.Queue()
 
-    def info(self, context, publisher_id, event_type, payload, metadata):
+    def info(self, context: Any, publisher_id: str, event_type: str, payload: Any, metadata: Any) -> None:
         self.messages.put(
             {
                 "context": context,
@@ -272,7 +284,7 @@ class Heard:
 
 
 @pytest.fixture
-def heard(transports) -> Iterator[Heard]:
+def heard(transports: tuple[Any, Any]) -> Iterator[Heard]:
     endpoint = Heard()
     target = oslo_messaging.Target(exchange="nova", topic="versioned_notifications")
     listener = oslo_messaging.get_notification_listener(
@@ -284,7 +296,7 @@ def heard(transports) -> Iterator[Heard]:
     listener.wait()
 
 
-def test_novas_consumers_hear_the_notifications(a_worker, heard):
+def test_novas_consumers_hear_the_notifications(a_worker: Callable[..., Running], heard: Heard) -> None:
     api = a_worker(notification_exchange="nova").api
     node = f"node-heard-{next(_numbers)}"
     context = {"request_id": "req-1", "auth_token": "hunter2", "roles": ["admin"]}
@@ -301,7 +313,9 @@ def test_novas_consumers_hear_the_notifications(a_worker, heard):
     assert "hunter2" not in repr(messages)
 
 
-def test_row_that_cannot_be_decoded_is_replaced_and_ends_no_worker(a_worker, engine, heard, caplog):
+def test_row_that_cannot_be_decoded_is_replaced_and_ends_no_worker(
+    a_worker: Callable[..., Running], engine: sa.Engine, heard: Heard, caplog: pytest.LogCaptureFixture
+) -> None:
     """One stored by a later version, with a priority of its own, is published as it is."""
     stored = {"node": None, "event_type": "compute_node.usage", "priority": "INFO"}
     with engine.begin() as connection:
@@ -322,7 +336,9 @@ def test_row_that_cannot_be_decoded_is_replaced_and_ends_no_worker(a_worker, eng
     assert not running.failed.is_set()
 
 
-def test_what_was_cast_before_the_stop_is_committed_and_published(running, engine):
+def test_what_was_cast_before_the_stop_is_committed_and_published(
+    running: Running, engine: sa.Engine
+) -> None:
     nodes = [f"node-{number}" for number in range(8)]
     track(running.api, *nodes)
     for number in range(200):
@@ -333,7 +349,7 @@ def test_what_was_cast_before_the_stop_is_committed_and_published(running, engin
     assert not running.failed.is_set()
 
 
-def test_a_call_under_way_is_answered_before_the_stop_ends(running, engine):
+def test_a_call_under_way_is_answered_before_the_stop_ends(running: Running, engine: sa.Engine) -> None:
     track(running.api, "node-1")
     running.api.get_node({}, "node-1")
     trying, away = threading.Event(), threading.Event()
@@ -352,7 +368,9 @@ def test_a_call_under_way_is_answered_before_the_stop_ends(running, engine):
         assert reply.result(SECONDS)["outcome"] == "granted"
 
 
-def test_a_stop_that_cannot_finish_says_so_in_time(a_worker, engine, caplog):
+def test_a_stop_that_cannot_finish_says_so_in_time(
+    a_worker: Callable[..., Running], engine: sa.Engine, caplog: pytest.LogCaptureFixture
+) -> None:
     running = a_worker(graceful_shutdown_timeout=1)
     with Fault(engine, "", disk_full):
         running.api.cast({}, "build_failed", "node-1")
@@ -364,7 +382,9 @@ def test_a_stop_that_cannot_finish_says_so_in_time(a_worker, engine, caplog):
     assert "Not everything taken was finished in 1 s" in caplog.text
 
 
-def test_stop_that_leaves_notifications_behind_says_so(a_worker, engine, caplog):
+def test_stop_that_leaves_notifications_behind_says_so(
+    a_worker: Callable[..., Running], engine: sa.Engine, caplog: pytest.LogCaptureFixture
+) -> None:
     running = a_worker(graceful_shutdown_timeout=1)
     with Fault(engine, "UPDATE leases", disk_full):
         track(running.api, "node-1")
@@ -373,7 +393,7 @@ def test_stop_that_leaves_notifications_behind_says_so(a_worker, engine, caplog)
     assert "Not all notifications were published in time" in caplog.text
 
 
-def test_the_next_worker_goes_on_where_the_last_one_stopped(a_worker):
+def test_the_next_worker_goes_on_where_the_last_one_stopped(a_worker: Callable[..., Running]) -> None:
     first = a_worker()
     track(first.api, "node-1")
     first.api.instance_claim({}, "node-1", instance("i-1"))
@@ -383,7 +403,7 @@ def test_the_next_worker_goes_on_where_the_last_one_stopped(a_worker):
     assert second.api.get_node({}, "node-1")["vcpus_used"] == 4
 
 
-def test_two_workers_at_once_lose_nothing(a_worker):
+def test_two_workers_at_once_lose_nothing(a_worker: Callable[..., Running]) -> None:
     """fake:// gives each message to one of them: every commit meets the other's, and none is lost."""
     first = a_worker()
     a_worker(first.exchange)
@@ -401,7 +421,9 @@ def test_two_workers_at_once_lose_nothing(a_worker):
 
 
 @pytest.mark.parametrize("beginning", ["SELECT outbox", "SELECT receipts"])
-def test_a_thread_that_ends_by_an_unknown_error_is_told(a_worker, engine, beginning):
+def test_a_thread_that_ends_by_an_unknown_error_is_told(
+    a_worker: Callable[..., Running], engine: sa.Engine, beginning: str
+) -> None:
     """The process cannot keep its promises without its lanes, nor without its relay."""
     with Fault(engine, beginning, ValueError):
         running = a_worker()
@@ -409,7 +431,9 @@ def test_a_thread_that_ends_by_an_unknown_error_is_told(a_worker, engine, beginn
         assert running.failed.wait(5)
 
 
-def test_without_notifications_nothing_is_published(a_worker, engine):
+def test_without_notifications_nothing_is_published(
+    a_worker: Callable[..., Running], engine: sa.Engine
+) -> None:
     running = a_worker(notify=False)
     track(running.api, "node-1")
     running.api.instance_claim({}, "node-1", instance("i-1"))
