@@ -3,12 +3,13 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import msgspec
+from kombu.connection import Connection
 
 from tests.integration.rabbit import PARTITIONS, SECONDS, TOPOLOGY, HoldingInboxes, settings_of
 from tracker_worker.bus.rabbit.consumer import Consumer
@@ -26,16 +27,16 @@ class Running:
 
     def __init__(
         self,
-        url,
+        url: str,
         *,
-        quorum=False,
-        name="one",
-        first=ALL,
-        standby_delay=3600.0,
-        prefetch=10,
-        memory_budget=2**30,
-        **options,
-    ):
+        quorum: bool = False,
+        name: str = "one",
+        first: frozenset[int] = ALL,
+        standby_delay: float = 3600.0,
+        prefetch: int = 10,
+        memory_budget: int = 2**30,
+        **options: Any,
+    ) -> None:
         broker = options.pop("broker", None) or settings_of(url, rabbit_quorum_queue=quorum, **options)
         self.lanes = HoldingInboxes()
         self.failed = threading.Event()
@@ -51,7 +52,7 @@ class Running:
         )
         self.consumer.start()
 
-    def close(self):
+    def close(self) -> None:
         assert self.consumer.close(SECONDS)
 
 
@@ -74,22 +75,22 @@ def starting(url: str, **usually: Any) -> Iterator[Start]:
             one.close()
 
 
-def ids_of(deliveries):
+def ids_of(deliveries: Iterable[Any]) -> list[str]:
     return [
         msgspec.json.decode(msgspec.json.decode(d.body)["oslo.message"])["args"]["event_id"]
         for d in deliveries
     ]
 
 
-def settle(deliveries):
+def settle(deliveries: Iterable[Any]) -> None:
     for delivery in deliveries:
         delivery.settle(DONE)
 
 
-def declared(connection):
+def declared(connection: Connection) -> bool:
     """Whether everything stands: it is consumed from then on."""
     try:
         with connection.channel() as channel:
-            return channel.queue_declare(TOPOLOGY.partition(0), passive=True).consumer_count
+            return bool(channel.queue_declare(TOPOLOGY.partition(0), passive=True).consumer_count)
     except connection.channel_errors:
         return False

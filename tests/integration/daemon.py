@@ -157,6 +157,6 @@ def consumers(connection: Connection, queue: str) -> int:
     """How many consume a queue; none when it is not there."""
     try:
         with connection.channel() as channel:
-            return channel.queue_declare(queue, passive=True).consumer_count
+            return int(channel.queue_declare(queue, passive=True).consumer_count)
     except connection.channel_errors:
         return 0

@@ -18,7 +18,8 @@ Json = dict[str, Any]
 
 def data_of(message: Json) -> Json:
     """The figures of a payload."""
-    return message["payload"]["nova_object.data"]
+    data: Json = message["payload"]["nova_object.data"]
+    return data
 
 
 def of_type(messages: Iterable[Json], event_type: str) -> list[Json]:

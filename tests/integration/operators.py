@@ -10,9 +10,11 @@ import sqlalchemy as sa
 
 from tests.integration.rabbit import until
 from tests.servers.mariadb import MariaDB
-from tests.servers.server import Server
+from tests.servers.postgresql import PostgreSQL
 from tracker_worker.db.engine import create_engine
 from tracker_worker.db.tables import METADATA
+
+DatabaseServer = PostgreSQL | MariaDB
 
 
 class Operator(ABC):
@@ -39,9 +41,9 @@ class Operator(ABC):
     first = "SELECT 1"
     """What has to be executed before it can write."""
 
-    def __init__(self, server: Server, url: str) -> None:
+    def __init__(self, server: DatabaseServer, url: str) -> None:
         self.server = server
-        self.database = sa.make_url(url).database
+        self.database = sa.make_url(url).database or ""
         self._engine = create_engine(self._own(url))
 
     def __call__(self, sql: str) -> list[Any]:
@@ -142,6 +144,7 @@ class OnPostgreSQL(Operator):
         return len(self(self._end("current_database()")))
 
     def allow(self, yes: bool) -> None:
+        assert isinstance(self.server, PostgreSQL)
         elsewhere = type(self)(self.server, self.server.url("postgres"))
         elsewhere(f"ALTER DATABASE {self.database} ALLOW_CONNECTIONS {yes}")
         elsewhere(self._end(f"'{self.database}'"))
@@ -177,7 +180,7 @@ class OnPostgreSQL(Operator):
     def rows_read(self, connection: sa.Connection, table: str) -> int:
         connection.exec_driver_sql("SELECT pg_stat_force_next_flush()")
         read = f"SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_user_tables WHERE relname = '{table}'"
-        return connection.exec_driver_sql(read).scalar()
+        return int(connection.exec_driver_sql(read).scalar_one())
 
     def connect_timeout(self, connection: Any) -> int:
         return int(connection.info.get_parameters()["connect_timeout"])
@@ -252,9 +255,10 @@ class OnMariaDB(Operator):
         return sum(int(count) for _, count in status)
 
     def connect_timeout(self, connection: Any) -> int:
-        return connection.connect_timeout
+        return int(connection.connect_timeout)
 
     def _own(self, url: str) -> str:
+        assert isinstance(self.server, MariaDB)
         return self.server.operator_url(url)
 
     def somebody_waits(self) -> bool:
@@ -270,5 +274,5 @@ class OnMariaDB(Operator):
         return len(sessions)
 
 
-OPERATORS = {"postgresql": OnPostgreSQL, "mariadb": OnMariaDB}
+OPERATORS: dict[str, type[OnPostgreSQL | OnMariaDB]] = {"postgresql": OnPostgreSQL, "mariadb": OnMariaDB}
 """By the fixture of the server."""

@@ -5,7 +5,7 @@ import queue
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import amqp
 import oslo_messaging
@@ -19,6 +19,8 @@ from tracker_worker.bus.rabbit.connection import BrokerSettings, broker_settings
 from tracker_worker.bus.rabbit.queues import Topology
 from tracker_worker.core.delivery import Delivery
 from tracker_worker.core.envelope import encode
+
+T = TypeVar("T")
 
 SECONDS = 120
 """After so long a wait is given up: a busy machine needs a part of it."""
@@ -62,7 +64,7 @@ def publish(
     connection: Connection, bodies: Iterable[bytes], partition: int = 0, exchange: str = "tracker", **how: Any
 ) -> None:
     """Publish bodies as an oslo.messaging client does, in order."""
-    channel = connection.default_channel
+    channel: Any = connection.default_channel
     for body in bodies:
         message = amqp.Message(
             body, content_type="application/json", content_encoding="utf-8", delivery_mode=2, **how
@@ -81,10 +83,10 @@ def commands(count: int, first: int = 0) -> list[bytes]:
 def depth(connection: Connection, name: str) -> int:
     """How many messages of a queue nobody has."""
     with connection.channel() as channel:
-        return channel.queue_declare(name, passive=True).message_count
+        return int(channel.queue_declare(name, passive=True).message_count)
 
 
-def until(holds: Callable[[], Any], what: str = "") -> Any:
+def until(holds: Callable[[], T], what: str = "") -> T:
     """Wait until something holds, and return it."""
     deadline = time.monotonic() + SECONDS
     while not (found := holds()):

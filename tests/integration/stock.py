@@ -41,7 +41,10 @@ class Program:
     def __init__(
         self, name: str, directory: Path, url: str, *arguments: str, rabbit: Json | None = None
     ) -> None:
-        groups = {"DEFAULT": {"transport_url": url}, "oslo_messaging_rabbit": DURABLE | (rabbit or {})}
+        groups: dict[str, Json] = {
+            "DEFAULT": {"transport_url": url},
+            "oslo_messaging_rabbit": DURABLE | (rabbit or {}),
+        }
         self._name = f"{name}-{zlib.crc32(repr((url, rabbit, arguments)).encode()):08x}"
         file = write_options(directory / f"{self._name}.conf", groups)
         self._log = directory / f"{self._name}.log"
@@ -127,13 +130,15 @@ class RPC(Program):
 
     def outcome(self) -> Json:
         """Wait for what came of the command that was begun."""
-        return json.loads(self.answer())
+        outcome: Json = json.loads(self.answer())
+        return outcome
 
     def result(self, method: str, node: str, /, **args: Any) -> Json:
         """Call and return the reply."""
         answer = self.send(method, node, args=args)
         assert "result" in answer, answer
-        return answer["result"]
+        result: Json = answer["result"]
+        return result
 
 
 class Listener(Program):
@@ -169,6 +174,6 @@ class Caster(Program):
 
     def done(self, seconds: float = SECONDS) -> Json:
         """Return {"sent", "seconds", "replies"} once everything was sent; an error of any thread fails."""
-        said = json.loads(self.answer(seconds))
+        said: Json = json.loads(self.answer(seconds))
         assert not said.pop("errors"), said
         return said

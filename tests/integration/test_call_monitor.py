@@ -2,9 +2,11 @@
 """Heartbeats of unanswered calls on a real broker: who gets them, and that the reply ends them."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 import pytest
+from kombu.connection import Connection
 from oslo_messaging._drivers.common import deserialize_msg
 
 from tests.integration.consumers import Start, settle, starting
@@ -22,20 +24,22 @@ def start(vhost_url: str) -> Iterator[Start]:
 class Caller:
     """A queue for replies, and what came there."""
 
-    def __init__(self, connection, name):
+    def __init__(self, connection: Connection, name: str) -> None:
         self.name = name
         self._channel = connection.channel()
         self._channel.queue_declare(name)
-        self.heard = []
+        self.heard: list[dict[str, Any]] = []
 
-    def listen(self):
+    def listen(self) -> list[dict[str, Any]]:
         """Everything that came until now."""
         while message := self._channel.basic_get(self.name, no_ack=True):
             self.heard.append(deserialize_msg(msgspec.json.decode(message.body)))
         return self.heard
 
 
-def test_caller_that_asks_gets_heartbeats_until_its_reply_and_nobody_else_does(start, declared_client):
+def test_caller_that_asks_gets_heartbeats_until_its_reply_and_nobody_else_does(
+    start: Start, declared_client: Connection
+) -> None:
     asks, asks_not = (Caller(declared_client, name) for name in ("reply_asks", "reply_asks_not"))
     calls = [a_call(_reply_q=asks.name, _timeout=2), a_call(_reply_q=asks_not.name, _timeout=None)]
     publish(declared_client, calls, expiration="20000")
@@ -55,7 +59,7 @@ def test_caller_that_asks_gets_heartbeats_until_its_reply_and_nobody_else_does(s
     assert one.stats.lost_replies == 0
 
 
-def test_heartbeat_that_nobody_gets_is_no_lost_reply(start, declared_client):
+def test_heartbeat_that_nobody_gets_is_no_lost_reply(start: Start, declared_client: Connection) -> None:
     caller = Caller(declared_client, "reply_still_there")
     calls = [a_call(_reply_q=name, _timeout=2) for name in ("reply_gone", caller.name)]
     publish(declared_client, calls, expiration="20000")

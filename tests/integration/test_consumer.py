@@ -7,10 +7,12 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import datetime
+from typing import Any, Self
 
 import amqp
 import msgspec
 import pytest
+from kombu.connection import Connection
 
 from tests.integration.consumers import ALL, DONE, Start, declared, ids_of, settle, starting
 from tests.integration.rabbit import (
@@ -23,6 +25,7 @@ from tests.integration.rabbit import (
     until,
 )
 from tests.servers.proxy import Proxy
+from tests.servers.rabbitmq import RabbitMQ
 from tracker_worker.core.delivery import OtherQueue
 from tracker_worker.core.envelope import encode
 
@@ -37,14 +40,16 @@ def start(vhost_url: str) -> Iterator[Start]:
 class Milliseconds(datetime):
     """A time as many send it, in milliseconds: AMQP has seconds, and Python no such year."""
 
-    def __new__(cls):
+    def __new__(cls) -> Self:
         return super().__new__(cls, 2026, 11, 22)
 
-    def timetuple(self):
+    def timetuple(self) -> time.struct_time:
         return time.gmtime(1_795_000_000_000)
 
 
-def test_what_is_settled_is_acknowledged_and_the_rest_comes_again_in_order(start, declared_client):
+def test_what_is_settled_is_acknowledged_and_the_rest_comes_again_in_order(
+    start: Start, declared_client: Connection
+) -> None:
     publish(declared_client, commands(6))
     one = start()
     taken = one.lanes.take(6)
@@ -56,7 +61,7 @@ def test_what_is_settled_is_acknowledged_and_the_rest_comes_again_in_order(start
     assert all(delivery.redelivered for delivery in again)
 
 
-def test_settled_behind_a_held_delivery_is_acknowledged(start, declared_client):
+def test_settled_behind_a_held_delivery_is_acknowledged(start: Start, declared_client: Connection) -> None:
     publish(declared_client, commands(4))
     one = start()
     taken = one.lanes.take(4)
@@ -67,7 +72,9 @@ def test_settled_behind_a_held_delivery_is_acknowledged(start, declared_client):
 
 
 @pytest.mark.parametrize("quorum", [False, True])
-def test_held_delivery_does_not_exhaust_the_prefetch_window(start, vhost_url, quorum):
+def test_held_delivery_does_not_exhaust_the_prefetch_window(
+    start: Start, vhost_url: str, quorum: bool
+) -> None:
     """And is acknowledged at last, on the same channel, after all that was settled behind it."""
     one = start(prefetch=2, quorum=quorum)
     with connected(vhost_url) as client:
@@ -85,7 +92,7 @@ def test_held_delivery_does_not_exhaust_the_prefetch_window(start, vhost_url, qu
     assert list(one.lanes.dropped.queue).count(0) == 1  # At its end: the channel was never closed.
 
 
-def test_everything_settled_leaves_an_empty_queue(start, declared_client):
+def test_everything_settled_leaves_an_empty_queue(start: Start, declared_client: Connection) -> None:
     publish(declared_client, commands(30))
     one = start(prefetch=7)
     for _ in range(30):
@@ -94,7 +101,9 @@ def test_everything_settled_leaves_an_empty_queue(start, declared_client):
     assert depth(declared_client, "tracker.p0") == 0
 
 
-def test_no_more_than_prefetch_of_a_partition_are_under_way(start, declared_client):
+def test_no_more_than_prefetch_of_a_partition_are_under_way(
+    start: Start, declared_client: Connection
+) -> None:
     publish(declared_client, commands(5))
     publish(declared_client, commands(5), partition=1)
     one = start(prefetch=2)
@@ -107,8 +116,8 @@ def test_no_more_than_prefetch_of_a_partition_are_under_way(start, declared_clie
 
 
 def test_deliveries_of_a_lost_connection_are_dropped_and_never_acknowledged(
-    start, declared_client, rabbitmq, vhost_url
-):
+    start: Start, declared_client: Connection, rabbitmq: RabbitMQ, vhost_url: str
+) -> None:
     publish(declared_client, commands(5))
     one = start()
     lost = one.lanes.take(5)
@@ -127,7 +136,9 @@ def test_deliveries_of_a_lost_connection_are_dropped_and_never_acknowledged(
 
 
 @pytest.mark.parametrize("quorum", [False, True])
-def test_a_broker_that_was_killed_hands_out_everything_again(start, rabbitmq, vhost_url, quorum):
+def test_a_broker_that_was_killed_hands_out_everything_again(
+    start: Start, rabbitmq: RabbitMQ, vhost_url: str, quorum: bool
+) -> None:
     one = start(quorum=quorum, rabbit_interval_max=1)
     with connected(vhost_url) as connection:
         until(lambda: declared(connection))
@@ -143,12 +154,15 @@ def test_a_broker_that_was_killed_hands_out_everything_again(start, rabbitmq, vh
     settle(again)
 
 
-def unacknowledged(rabbitmq, connection):
+def unacknowledged(rabbitmq: RabbitMQ, connection: Connection) -> int | None:
     queue = rabbitmq.api("GET", f"queues/{connection.virtual_host}/tracker.p0")
-    return queue.get("messages_unacknowledged")
+    count: int | None = queue.get("messages_unacknowledged")
+    return count
 
 
-def test_a_consumer_that_stops_keeps_its_queues_until_what_is_under_way_is_settled(start, declared_client):
+def test_a_consumer_that_stops_keeps_its_queues_until_what_is_under_way_is_settled(
+    start: Start, declared_client: Connection
+) -> None:
     """Another worker that got the queue before would overtake it."""
     publish(declared_client, commands(2))
     one = start(prefetch=2)
@@ -164,7 +178,9 @@ def test_a_consumer_that_stops_keeps_its_queues_until_what_is_under_way_is_settl
     assert ids_of(other.lanes.take(2)) == ["2", "3"]
 
 
-def test_a_standby_gets_a_partition_as_soon_as_its_worker_is_gone(start, declared_client):
+def test_a_standby_gets_a_partition_as_soon_as_its_worker_is_gone(
+    start: Start, declared_client: Connection
+) -> None:
     one = start(first=frozenset([0]))
     until(lambda: declared(declared_client))
     two = start(name="two", first=frozenset([1]), standby_delay=0.2)
@@ -176,7 +192,9 @@ def test_a_standby_gets_a_partition_as_soon_as_its_worker_is_gone(start, declare
     assert ids_of(two.lanes.take(1)) == ["0"]
 
 
-def test_released_partition_is_drained_and_the_others_go_on(start, declared_client):
+def test_released_partition_is_drained_and_the_others_go_on(
+    start: Start, declared_client: Connection
+) -> None:
     """What was taken of it is settled here; what comes from then on waits for another worker."""
     publish(declared_client, commands(3))
     one = start(prefetch=2)
@@ -197,7 +215,9 @@ def test_released_partition_is_drained_and_the_others_go_on(start, declared_clie
     assert ids_of(one.lanes.take(1)) == ["9"]
 
 
-def test_idle_partition_is_released_at_once_and_another_one_is_not(start, declared_client):
+def test_idle_partition_is_released_at_once_and_another_one_is_not(
+    start: Start, declared_client: Connection
+) -> None:
     one, released = start(), threading.Event()
     until(lambda: declared_client.default_channel.queue_declare("tracker.p1", passive=True).consumer_count)
     one.consumer.release(1, released.set)
@@ -208,7 +228,7 @@ def test_idle_partition_is_released_at_once_and_another_one_is_not(start, declar
     assert depth(declared_client, "tracker.p1") == 1
 
 
-def test_the_heartbeat_is_kept_while_nothing_is_settled(start, declared_client):
+def test_the_heartbeat_is_kept_while_nothing_is_settled(start: Start, declared_client: Connection) -> None:
     publish(declared_client, commands(3))
     one = start(heartbeat_timeout_threshold=1)
     taken = one.lanes.take(3)
@@ -217,13 +237,15 @@ def test_the_heartbeat_is_kept_while_nothing_is_settled(start, declared_client):
     assert all(delivery.live for delivery in taken)
 
 
-def a_call(number, reply_queue):
+def a_call(number: int, reply_queue: Any) -> bytes:
     outer = msgspec.json.decode(commands(1, first=number)[0])
     inner = msgspec.json.decode(outer["oslo.message"]) | {"_msg_id": f"m{number}", "_reply_q": reply_queue}
     return msgspec.json.encode(outer | {"oslo.message": msgspec.json.encode(inner).decode()})
 
 
-def test_a_reply_that_nobody_waits_for_is_counted_and_the_call_acknowledged(start, declared_client):
+def test_a_reply_that_nobody_waits_for_is_counted_and_the_call_acknowledged(
+    start: Start, declared_client: Connection
+) -> None:
     publish(declared_client, [a_call(0, "reply_gone")])
     one = start()
     settle(one.lanes.take(1))
@@ -232,7 +254,7 @@ def test_a_reply_that_nobody_waits_for_is_counted_and_the_call_acknowledged(star
     assert depth(declared_client, "tracker.p0") == 0
 
 
-def test_a_reply_goes_to_its_caller(start, declared_client):
+def test_a_reply_goes_to_its_caller(start: Start, declared_client: Connection) -> None:
     with declared_client.channel() as channel:
         channel.queue_declare("reply_here", durable=False, auto_delete=False)
     publish(declared_client, [a_call(0, "reply_here")])
@@ -243,7 +265,9 @@ def test_a_reply_goes_to_its_caller(start, declared_client):
     assert (inner["result"], inner["_msg_id"], inner["failure"]) == (DONE, "m0", None)
 
 
-def test_a_broker_short_of_memory_still_gets_acknowledgements(start, declared_client, rabbitmq, caplog):
+def test_a_broker_short_of_memory_still_gets_acknowledgements(
+    start: Start, declared_client: Connection, rabbitmq: RabbitMQ, caplog: pytest.LogCaptureFixture
+) -> None:
     """It stops reading from connections that publish: replies have a connection of their own."""
     caplog.set_level("INFO")
     publish(declared_client, [a_call(n, "reply_gone") for n in range(4)])
@@ -260,7 +284,9 @@ def test_a_broker_short_of_memory_still_gets_acknowledgements(start, declared_cl
     until(lambda: "takes messages again" in caplog.text)
 
 
-def test_a_command_without_a_partition_is_taken_from_the_bare_topic(start, declared_client):
+def test_a_command_without_a_partition_is_taken_from_the_bare_topic(
+    start: Start, declared_client: Connection
+) -> None:
     with declared_client.channel() as channel:
         message = amqp.Message(commands(1)[0], content_encoding="utf-8")
         channel.basic_publish_confirm(message, exchange="tracker", routing_key="tracker")
@@ -268,7 +294,9 @@ def test_a_command_without_a_partition_is_taken_from_the_bare_topic(start, decla
     assert (delivery.partition, delivery.dead_lettered) == (OtherQueue.BARE_TOPIC, None)
 
 
-def test_what_the_broker_dead_letters_is_taken_with_its_reason(start, declared_client):
+def test_what_the_broker_dead_letters_is_taken_with_its_reason(
+    start: Start, declared_client: Connection
+) -> None:
     publish(declared_client, commands(1), expiration="1")
     one = start(first=frozenset([1]))
     (delivery,) = one.lanes.take(1)
@@ -281,7 +309,7 @@ def test_what_the_broker_dead_letters_is_taken_with_its_reason(start, declared_c
     assert depth(declared_client, "tracker.dead") == 0
 
 
-def test_calls_whose_caller_gave_up_are_counted_and_gone(start, declared_client):
+def test_calls_whose_caller_gave_up_are_counted_and_gone(start: Start, declared_client: Connection) -> None:
     publish(declared_client, [a_call(0, "reply_gone"), a_call(1, "reply_gone")], expiration="1")
     publish(declared_client, commands(1, first=2), expiration="1")
     one = start(first=frozenset([1]))
@@ -293,15 +321,15 @@ def test_calls_whose_caller_gave_up_are_counted_and_gone(start, declared_client)
     assert depth(declared_client, "tracker.dead") == 0
 
 
-def test_bytes_of_any_kind_are_taken(start, declared_client):
+def test_bytes_of_any_kind_are_taken(start: Start, declared_client: Connection) -> None:
     publish(declared_client, [b"\xff\xfe", b"", b"not json"])
     assert [delivery.body for delivery in start().lanes.take(3)] == [b"\xff\xfe", b"", b"not json"]
 
 
 @pytest.mark.parametrize("thing", ["exchange", "queue"])
 def test_what_was_declared_otherwise_ends_the_worker_with_one_line_that_says_the_way_out(
-    start, vhost_url, thing, caplog
-):
+    start: Start, vhost_url: str, thing: str, caplog: pytest.LogCaptureFixture
+) -> None:
     with connected(vhost_url) as connection, connection.channel() as channel:
         if thing == "exchange":
             channel.exchange_declare("tracker", "topic", durable=False, auto_delete=False)
@@ -323,7 +351,9 @@ def test_what_was_declared_otherwise_ends_the_worker_with_one_line_that_says_the
     assert "rabbit-secret" not in caplog.text
 
 
-def test_a_broker_that_is_away_at_the_start_is_waited_for(rabbitmq, start, vhost_url, caplog):
+def test_a_broker_that_is_away_at_the_start_is_waited_for(
+    rabbitmq: RabbitMQ, start: Start, vhost_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
     rabbitmq.kill()
     with caplog.at_level(logging.ERROR):
         one = start(rabbit_interval_max=1)
@@ -336,13 +366,13 @@ def test_a_broker_that_is_away_at_the_start_is_waited_for(rabbitmq, start, vhost
     assert "rabbit-secret" not in caplog.text
 
 
-def test_a_bad_envelope_is_not_a_call(start, declared_client):
+def test_a_bad_envelope_is_not_a_call(start: Start, declared_client: Connection) -> None:
     publish(declared_client, [encode("no_such_method", {"_msg_id": 1})])
     settle(start().lanes.take(1))
     until(lambda: depth(declared_client, "tracker.p0") == 0)
 
 
-def test_what_a_forged_header_says_is_not_repeated(start, declared_client):
+def test_what_a_forged_header_says_is_not_repeated(start: Start, declared_client: Connection) -> None:
     death = {"reason": "hunter2", "queue": "hunter2", "count": "hunter2"}
     message = odd(commands(1)[0], application_headers={"x-death": [death]})
     with declared_client.channel() as channel:
@@ -351,7 +381,7 @@ def test_what_a_forged_header_says_is_not_repeated(start, declared_client):
     assert delivery.dead_lettered == "unknown reason in an unknown queue, 1 times"
 
 
-def odd(body=b"", **properties):
+def odd(body: bytes = b"", **properties: Any) -> amqp.Message:
     return amqp.Message(body, content_encoding="utf-8", **properties)
 
 
@@ -367,7 +397,9 @@ def odd(body=b"", **properties):
     ],
     ids=["expired and empty", "x-death is text", "x-death is odd", "long queue", "long text", "no date"],
 )
-def test_an_odd_message_is_taken_and_the_next_one_too(start, declared_client, routing_key, message):
+def test_an_odd_message_is_taken_and_the_next_one_too(
+    start: Start, declared_client: Connection, routing_key: str, message: amqp.Message
+) -> None:
     """One that ended the consumer would end every consumer after it."""
     with declared_client.channel() as channel:
         channel.basic_publish_confirm(message, exchange="tracker", routing_key=routing_key)
@@ -381,7 +413,9 @@ def test_an_odd_message_is_taken_and_the_next_one_too(start, declared_client, ro
     assert depth(declared_client, "tracker.p0") == depth(declared_client, "tracker.dead") == 0
 
 
-def test_a_broker_that_stands_still_is_left(start, declared_client, rabbitmq, vhost_url):
+def test_a_broker_that_stands_still_is_left(
+    start: Start, declared_client: Connection, rabbitmq: RabbitMQ, vhost_url: str
+) -> None:
     """Its own heartbeat notices; nothing may wait for it after that."""
     with Proxy(rabbitmq.port) as proxy:
         broker = settings_of(proxy.through(vhost_url), heartbeat_timeout_threshold=1, rabbit_interval_max=1)
@@ -399,7 +433,9 @@ def test_a_broker_that_stands_still_is_left(start, declared_client, rabbitmq, vh
         one.close()
 
 
-def test_a_queue_that_cannot_be_consumed_leaves_nothing_alive_behind(start, declared_client, rabbitmq):
+def test_a_queue_that_cannot_be_consumed_leaves_nothing_alive_behind(
+    start: Start, declared_client: Connection, rabbitmq: RabbitMQ
+) -> None:
     """A deletion between declaration and consumption cannot be had at will; missing rights can."""
     publish(declared_client, commands(3))
     vhost, user = declared_client.virtual_host, rabbitmq.username

@@ -4,13 +4,17 @@
 import hashlib
 import queue
 from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
 import pytest
+from kombu.connection import Connection
 
-from tests.integration.consumers import Start, declared, ids_of, settle, starting
+from tests.integration.consumers import Running, Start, declared, ids_of, settle, starting
 from tests.integration.daemon import consumers
 from tests.integration.rabbit import PARTITIONS, commands, connected, depth, publish, until
-from tracker_worker.core.delivery import BodyDigest
+from tests.servers.rabbitmq import RabbitMQ
+from tracker_worker.core.delivery import BodyDigest, Delivery
 from tracker_worker.core.envelope import MAX_BODY_BYTES
 
 KIBIBYTE = 1024
@@ -26,21 +30,25 @@ def start(vhost_url: str) -> Iterator[Start]:
         yield start
 
 
-def large(count, first=0, size=SIZE):
+def large(count: int, first: int = 0, size: int = SIZE) -> list[bytes]:
     """Commands with their numbers as event ids, made large with spaces."""
     return [body.ljust(size) for body in commands(count, first)]
+
+
+def is_lost(delivery: Delivery) -> bool:
+    return not delivery.live
 
 
 class Holder:
     """Takes what comes and looks whether that is within the budget."""
 
-    def __init__(self, running, budget=BUDGET):
+    def __init__(self, running: Running, budget: int = BUDGET) -> None:
         self._running = running
         self._budget = budget
-        self.held = []
+        self.held: list[Any] = []
         self.most = 0
 
-    def take(self):
+    def take(self) -> list[Any]:
         while True:
             try:
                 self.held.append(self._running.lanes.deliveries.get_nowait())
@@ -53,7 +61,7 @@ class Holder:
         self.held = [delivery for delivery in self.held if delivery.live]
         return self.held
 
-    def settle_first(self):
+    def settle_first(self) -> str:
         """Settle the first one that is held; return its event id."""
         (first, *self.held) = until(self.take)
         settle([first])
@@ -61,7 +69,9 @@ class Holder:
 
 
 @pytest.mark.parametrize("quorum", [False, True])
-def test_bodies_stay_within_the_budget_and_all_come_in_order(start, vhost_url, quorum):
+def test_bodies_stay_within_the_budget_and_all_come_in_order(
+    start: Start, vhost_url: str, quorum: bool
+) -> None:
     """Some twice, when their channel was opened again just then: as after a lost connection."""
     one = start(quorum=quorum)
     with connected(vhost_url) as client:
@@ -69,7 +79,7 @@ def test_bodies_stay_within_the_budget_and_all_come_in_order(start, vhost_url, q
         publish(client, large(40))
         publish(client, large(5), partition=1)
         holder = Holder(one)
-        settled = {0: [], 1: []}
+        settled: dict[int, list[str]] = {0: [], 1: []}
         while "39" not in settled[0] or "4" not in settled[1]:
             delivery = until(holder.take)[0]
             settled[delivery.partition].append(holder.settle_first())
@@ -82,8 +92,8 @@ def test_bodies_stay_within_the_budget_and_all_come_in_order(start, vhost_url, q
 
 @pytest.mark.parametrize("quorum", [False, True])
 def test_order_is_kept_when_the_connection_is_lost_after_windows_were_made_smaller(
-    start, vhost_url, rabbitmq, quorum
-):
+    start: Start, vhost_url: str, rabbitmq: RabbitMQ, quorum: bool
+) -> None:
     """A quorum queue hands out returned messages in another order when only a part of them is handed out."""
     one = start(quorum=quorum, rabbit_interval_max=1)
     with connected(vhost_url) as client:
@@ -95,14 +105,14 @@ def test_order_is_kept_when_the_connection_is_lost_after_windows_were_made_small
     for _ in range(2):
         lost = until(holder.take)[0]
         until(lambda: rabbitmq.close_connections(vhost))
-        until(lambda lost=lost: not lost.live)
+        until(partial(is_lost, lost))
         settled += [holder.settle_first() for _ in range(3)]
     while settled[-1] != "39":
         settled.append(holder.settle_first())
     assert list(dict.fromkeys(settled)) == [str(number) for number in range(40)]
 
 
-def test_greedy_partition_leaves_the_others_their_share(start, declared_client):
+def test_greedy_partition_leaves_the_others_their_share(start: Start, declared_client: Connection) -> None:
     """Nothing is settled: a database that stands still, or a lane that holds what it has."""
     publish(declared_client, large(10))
     one = start()
@@ -117,8 +127,8 @@ def test_greedy_partition_leaves_the_others_their_share(start, declared_client):
 
 
 def test_partition_that_is_given_back_goes_to_a_standby_from_its_first_unsettled_message(
-    start, declared_client
-):
+    start: Start, declared_client: Connection
+) -> None:
     publish(declared_client, large(10))
     one = start()
     holder = Holder(one)
@@ -127,14 +137,22 @@ def test_partition_that_is_given_back_goes_to_a_standby_from_its_first_unsettled
     two = start(name="two", prefetch=3)
     until(lambda: consumers(declared_client, "tracker.p0") == 2)
     publish(declared_client, large(10), partition=1)
-    taken = []
-    until(lambda: len(taken) == 3 or taken.extend(d for d in two.lanes.take(1) if not d.partition))
+    taken: list[Delivery] = []
+
+    def has_taken_three() -> bool:
+        if len(taken) < 3:
+            taken.extend(d for d in two.lanes.take(1) if not d.partition)
+        return len(taken) == 3
+
+    until(has_taken_three)
     assert ids_of(taken) == ["1", "2", "3"]
     assert all(delivery.redelivered for delivery in taken)
     assert not [delivery for delivery in holder.take() if delivery.partition == 0]
 
 
-def test_message_larger_than_the_budget_is_taken_when_nothing_else_is_held(start, declared_client):
+def test_message_larger_than_the_budget_is_taken_when_nothing_else_is_held(
+    start: Start, declared_client: Connection
+) -> None:
     publish(declared_client, [*large(1), *large(2, first=1, size=2 * BUDGET), *large(1, first=3)])
     one = start()
     holder = Holder(one)
@@ -146,7 +164,7 @@ def test_message_larger_than_the_budget_is_taken_when_nothing_else_is_held(start
     until(lambda: depth(declared_client, "tracker.p0") == 0)
 
 
-def test_small_messages_never_meet_the_budget(start, declared_client):
+def test_small_messages_never_meet_the_budget(start: Start, declared_client: Connection) -> None:
     publish(declared_client, commands(300))
     one = start(prefetch=50)
     taken = []
@@ -158,7 +176,9 @@ def test_small_messages_never_meet_the_budget(start, declared_client):
     assert list(one.lanes.dropped.queue).count(0) == 1  # At its end.
 
 
-def test_partition_gets_its_full_prefetch_back_after_large_messages(start, declared_client):
+def test_partition_gets_its_full_prefetch_back_after_large_messages(
+    start: Start, declared_client: Connection
+) -> None:
     publish(declared_client, large(20))
     one = start(prefetch=20)
     holder = Holder(one)
@@ -172,7 +192,7 @@ def test_partition_gets_its_full_prefetch_back_after_large_messages(start, decla
     assert ids_of(holder.held) == [str(number) for number in range(101, 121)]
 
 
-def test_stopping_consumer_takes_nothing_in(start, declared_client):
+def test_stopping_consumer_takes_nothing_in(start: Start, declared_client: Connection) -> None:
     publish(declared_client, large(10))
     one = start()
     holder = Holder(one)
@@ -184,7 +204,7 @@ def test_stopping_consumer_takes_nothing_in(start, declared_client):
     assert not [d for d in holder.take() if d.live]
 
 
-def test_body_too_large_is_not_collected(start, declared_client):
+def test_body_too_large_is_not_collected(start: Start, declared_client: Connection) -> None:
     """Its digest alone is handed on, however small the budget is."""
     body = b" " * (MAX_BODY_BYTES + 1)
     publish(declared_client, [body, *commands(1), body + b" "])

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -17,7 +18,7 @@ from oslo_db.exception import DBDuplicateEntry, DBError
 
 from tests.builders import NODE, a_flavor, a_report, an_instance, command, some_resources
 from tests.functional.conftest import a_bench, bench  # noqa: F401
-from tests.functional.lanes import rows
+from tests.functional.lanes import LaneBench, rows
 from tests.functional.statements import watched
 from tests.servers.mariadb import MariaDB
 from tracker_worker.core.quarantine import Attempts
@@ -79,8 +80,14 @@ def a_unit_of_work(engine: sa.Engine) -> Iterator[Callable[[], UnitOfWork]]:
         one.close()
 
 
-def a_receipt(event_id: str = "event-a", **more: object) -> Receipt:
-    given = {"digest": "d" * 64, "node": NODE, "sequence": 1, "method": "build_failed", "outcome": "applied"}
+def a_receipt(event_id: str = "event-a", **more: Any) -> Receipt:
+    given: dict[str, Any] = {
+        "digest": "d" * 64,
+        "node": NODE,
+        "sequence": 1,
+        "method": "build_failed",
+        "outcome": "applied",
+    }
     return Receipt(event_id, **(given | {"reply": {}} | more))
 
 
@@ -88,8 +95,14 @@ def notification(number: int, body: bytes = b"{}") -> OutboxRow:
     return OutboxRow(NODE, "compute_node.usage", "INFO", f"message-{number}", body)
 
 
-def work(**parts: object) -> Transaction:
-    empty = {"nodes": [], "receipts": [], "dead_letters": [], "notifications": [], "finished_attempts": []}
+def work(**parts: Any) -> Transaction:
+    empty: dict[str, Any] = {
+        "nodes": [],
+        "receipts": [],
+        "dead_letters": [],
+        "notifications": [],
+        "finished_attempts": [],
+    }
     return Transaction(**(empty | {"unchanged": {}} | parts))
 
 
@@ -126,7 +139,7 @@ RESOURCES = {
 }
 
 
-def test_a_node_comes_back_as_it_was(bench):  # noqa: F811
+def test_a_node_comes_back_as_it_was(bench: LaneBench) -> None:  # noqa: F811
     resources = msgspec.convert(RESOURCES, Resources)
     assert bench.send(a_report(resources=resources)).outcome == "applied"
     bench.send(command("instance_claim", instance=an_instance("ü-1", a_flavor(3, 2**31 - 1, 2**31 - 1))))
@@ -137,7 +150,7 @@ def test_a_node_comes_back_as_it_was(bench):  # noqa: F811
     assert bench.send(command("get_node")).answer["stats"]["text"] == ANY_TEXT
 
 
-def test_a_receipt_comes_back_as_it_was(connection):
+def test_a_receipt_comes_back_as_it_was(connection: sa.Connection) -> None:
     given = [
         a_receipt(
             "event-a", reply={"text": ANY_TEXT, "half": 0.1, "huge": 2**70, "none": None, "list": [[]]}
@@ -150,7 +163,7 @@ def test_a_receipt_comes_back_as_it_was(connection):
     assert receipts.find(connection, [r.event_id for r in given] + ["none"]) == {r.event_id: r for r in given}
 
 
-def test_a_notification_comes_back_byte_for_byte_and_in_order(connection):
+def test_a_notification_comes_back_byte_for_byte_and_in_order(connection: sa.Connection) -> None:
     bodies = [bytes(range(256)), b"", *(b"%d" % number for number in range(5000))]
     outbox.add(connection, [notification(number, body) for number, body in enumerate(bodies)])
     found = outbox.window(connection, [], 10_000, WINDOW_BYTES)
@@ -160,7 +173,7 @@ def test_a_notification_comes_back_byte_for_byte_and_in_order(connection):
     assert ids == sorted(set(ids))
 
 
-def test_a_window_leaves_out_what_it_is_told_to_and_begins_with_the_lowest(connection):
+def test_a_window_leaves_out_what_it_is_told_to_and_begins_with_the_lowest(connection: sa.Connection) -> None:
     outbox.add(connection, [notification(number) for number in range(10)])
     rows = outbox.window(connection, [], 10, WINDOW_BYTES)
     but = [row.message_id for row in (*rows[:2], *rows[3:5])]
@@ -169,10 +182,13 @@ def test_a_window_leaves_out_what_it_is_told_to_and_begins_with_the_lowest(conne
     assert outbox.window(connection, [], 10, WINDOW_BYTES) == rows[9:]
 
 
-def test_window_is_bounded_by_bytes_and_its_first_notification_has_any_size(connection):
+def test_window_is_bounded_by_bytes_and_its_first_notification_has_any_size(
+    connection: sa.Connection,
+) -> None:
     sizes = (30, 40, 31, 100, 1, 99, 1)
     outbox.add(connection, [notification(number, b"x" * size) for number, size in enumerate(sizes)])
-    windows, published = [], []
+    windows: list[list[int]] = []
+    published: list[str] = []
     while rows := outbox.window(connection, published, 3, 100):
         windows.append([len(row.body) for row in rows])
         published += [row.message_id for row in rows]
@@ -180,7 +196,7 @@ def test_window_is_bounded_by_bytes_and_its_first_notification_has_any_size(conn
     assert [len(row.body) for row in outbox.window(connection, [], 3, 10)] == [30]
 
 
-def test_replaced_notification_keeps_its_id_and_its_message_id(connection):
+def test_replaced_notification_keeps_its_id_and_its_message_id(connection: sa.Connection) -> None:
     outbox.add(connection, [notification(number) for number in range(3)])
     first, second, third = outbox.window(connection, [], 3, WINDOW_BYTES)
     changed = replace(second, event_type="compute_node.event.error", priority="ERROR", body=b"\0\xff")
@@ -189,7 +205,7 @@ def test_replaced_notification_keeps_its_id_and_its_message_id(connection):
     assert outbox.window(connection, [], 3, WINDOW_BYTES) == [first, changed, third]
 
 
-def test_notification_of_another_message_id_is_not_removed(connection):
+def test_notification_of_another_message_id_is_not_removed(connection: sa.Connection) -> None:
     """After a failover the row's id may be another notification's."""
     outbox.add(connection, [notification(number) for number in range(2)])
     rows = outbox.window(connection, [], 2, WINDOW_BYTES)
@@ -197,7 +213,9 @@ def test_notification_of_another_message_id_is_not_removed(connection):
     assert outbox.window(connection, [], 2, WINDOW_BYTES) == rows[:1]
 
 
-def test_a_dead_letter_comes_back_as_it_was(engine, a_unit_of_work):
+def test_a_dead_letter_comes_back_as_it_was(
+    engine: sa.Engine, a_unit_of_work: Callable[[], UnitOfWork]
+) -> None:
     body = msgspec.json.encode({"text": ANY_TEXT}).decode()
     letter = DeadLetter(
         id="l-1", event_id="event-a", code="out_of_range", path="$.x", message="m\nn", node="ü", method=None,
@@ -212,7 +230,9 @@ def test_a_dead_letter_comes_back_as_it_was(engine, a_unit_of_work):
     assert kept.settled_at is None
 
 
-def test_rows_are_dated_by_the_clock_of_the_database(engine, a_unit_of_work):
+def test_rows_are_dated_by_the_clock_of_the_database(
+    engine: sa.Engine, a_unit_of_work: Callable[[], UnitOfWork]
+) -> None:
     """Not by a worker's: whose clock is wrong would have its receipts purged too early, or others'."""
     letter = DeadLetter(
         id="l-1", event_id="event-a", code="c", path="$", message="m", node=NODE, method=None, body="{}",
@@ -232,7 +252,9 @@ def test_rows_are_dated_by_the_clock_of_the_database(engine, a_unit_of_work):
     assert all(before <= moment <= after for moment in dated)
 
 
-def test_a_letter_that_does_not_know_its_nodes_sequence_gets_it(engine, a_unit_of_work):
+def test_a_letter_that_does_not_know_its_nodes_sequence_gets_it(
+    engine: sa.Engine, a_unit_of_work: Callable[[], UnitOfWork]
+) -> None:
     track(engine, NODE)
     letters = [
         DeadLetter(
@@ -245,7 +267,7 @@ def test_a_letter_that_does_not_know_its_nodes_sequence_gets_it(engine, a_unit_o
     assert [row["sequence"] for row in rows(engine, DEAD_LETTERS)] == [1, 0, 5, None]
 
 
-def test_attempts_are_counted_and_forgotten(connection):
+def test_attempts_are_counted_and_forgotten(connection: sa.Connection) -> None:
     one, two = Attempts(1), Attempts(2, decoded=True)
     attempts.record(connection, {"a": one, "b": one})
     attempts.record(connection, {"b": two, "c": one})
@@ -259,13 +281,15 @@ def test_attempts_are_counted_and_forgotten(connection):
     ("before", "left"),
     [(Attempts(1), {"a": Attempts(1), "b": Attempts(3)}), (Attempts(0), {"b": Attempts(3)})],
 )
-def test_attempt_that_is_taken_back_is_not_counted_unless_another_began_since(connection, before, left):
+def test_attempt_that_is_taken_back_is_not_counted_unless_another_began_since(
+    connection: sa.Connection, before: Attempts, left: dict[str, Attempts]
+) -> None:
     attempts.record(connection, {"a": Attempts(2), "b": Attempts(3)})
     attempts.take_back(connection, ["a", "b", "absent"], Attempts(2), before)
     assert attempts.find(connection, ["a", "b", "absent"]) == left
 
 
-def test_texts_compare_byte_for_byte_and_may_be_as_long_as_their_columns(connection):
+def test_texts_compare_byte_for_byte_and_may_be_as_long_as_their_columns(connection: sa.Connection) -> None:
     ids = ["a", "A", "ä", "a ", " a", "ａ", "\u0061\u0308", "🙂" * 64, "🙂" * 63]
     receipts.add(connection, [a_receipt(one, node=one, digest=f"digest of {len(one)}") for one in ids])
     assert receipts.find(connection, ids).keys() == set(ids)
@@ -275,7 +299,7 @@ def test_texts_compare_byte_for_byte_and_may_be_as_long_as_their_columns(connect
     assert receipts.find(connection, ids).keys() == set(ids) - {"a", "🙂" * 64}
 
 
-def test_json_is_kept_however_deep_and_large(connection):
+def test_json_is_kept_however_deep_and_large(connection: sa.Connection) -> None:
     deep: object = "the bottom"
     for _ in range(100):
         deep = [deep]
@@ -284,19 +308,19 @@ def test_json_is_kept_however_deep_and_large(connection):
     assert receipts.find(connection, ["event-a"])["event-a"].reply == reply
 
 
-def test_an_id_that_no_column_could_hold_is_nobodys(connection):
+def test_an_id_that_no_column_could_hold_is_nobodys(connection: sa.Connection) -> None:
     receipts.add(connection, [a_receipt("e" * 64)])
     assert receipts.find(connection, ["e" * 65, "e" * 100_000]) == {}
 
 
-def test_a_list_of_ids_may_be_empty_and_numbers_large(connection):
+def test_a_list_of_ids_may_be_empty_and_numbers_large(connection: sa.Connection) -> None:
     assert receipts.find(connection, []) == {}
     assert outbox.window(connection, [], 1, WINDOW_BYTES) == []
     outbox.remove(connection, {"message": 2**62})
 
 
 @pytest.mark.parametrize("number", [2**63, -(2**63) - 1])
-def test_a_number_that_no_column_can_hold_is_refused(connection, number):
+def test_a_number_that_no_column_can_hold_is_refused(connection: sa.Connection, number: int) -> None:
     with pytest.raises((DBError, OverflowError)) as caught:
         receipts.add(connection, [a_receipt(sequence=number)])
     assert is_data_error(caught.value)
@@ -305,7 +329,9 @@ def test_a_number_that_no_column_can_hold_is_refused(connection, number):
 # Who may write.
 
 
-def test_a_swap_finds_one_stale_node_among_many_and_changes_none(engine, a_unit_of_work):
+def test_a_swap_finds_one_stale_node_among_many_and_changes_none(
+    engine: sa.Engine, a_unit_of_work: Callable[[], UnitOfWork]
+) -> None:
     names = [f"node-{number}" for number in range(300)]
     track(engine, *names)
     one, other = a_unit_of_work(), a_unit_of_work()
@@ -319,7 +345,9 @@ def test_a_swap_finds_one_stale_node_among_many_and_changes_none(engine, a_unit_
     assert sum(row["sequence"] for row in rows(engine, NODES)) == 601
 
 
-def test_a_reader_is_told_when_another_has_written(engine, a_unit_of_work):
+def test_a_reader_is_told_when_another_has_written(
+    engine: sa.Engine, a_unit_of_work: Callable[[], UnitOfWork]
+) -> None:
     track(engine, NODE)
     one, other = a_unit_of_work(), a_unit_of_work()
     nodes = one.load([NODE])
@@ -330,7 +358,7 @@ def test_a_reader_is_told_when_another_has_written(engine, a_unit_of_work):
         one.commit(work(unchanged=seen))
 
 
-def test_an_event_has_one_receipt(engine, a_unit_of_work):
+def test_an_event_has_one_receipt(engine: sa.Engine, a_unit_of_work: Callable[[], UnitOfWork]) -> None:
     unit_of_work = a_unit_of_work()
     unit_of_work.commit(work(receipts=[a_receipt()]))
     with pytest.raises(DBDuplicateEntry):
@@ -338,7 +366,9 @@ def test_an_event_has_one_receipt(engine, a_unit_of_work):
     assert [row["event_id"] for row in rows(engine, RECEIPTS)] == ["event-a"]
 
 
-def test_two_writers_of_the_same_nodes_never_deadlock(engine, a_unit_of_work):
+def test_two_writers_of_the_same_nodes_never_deadlock(
+    engine: sa.Engine, a_unit_of_work: Callable[[], UnitOfWork]
+) -> None:
     """Each takes fifty of the nodes, in an order of its own: they wait for one another, and one is stale."""
     names = [f"node-{number}" for number in range(80)]
     track(engine, *names)
@@ -373,7 +403,7 @@ def test_two_writers_of_the_same_nodes_never_deadlock(engine, a_unit_of_work):
 # Leases.
 
 
-def test_the_lease_belongs_to_one_until_it_is_given_back(engine):
+def test_the_lease_belongs_to_one_until_it_is_given_back(engine: sa.Engine) -> None:
     one, other = LazyConnection(engine), LazyConnection(engine)
 
     def ask(who: LazyConnection, owner: str, seconds: float = 60) -> bool:
@@ -392,20 +422,20 @@ def test_the_lease_belongs_to_one_until_it_is_given_back(engine):
     other.close()
 
 
-def test_a_lease_runs_out(connection):
+def test_a_lease_runs_out(connection: sa.Connection) -> None:
     assert leases.acquire(connection, RELAY, "one", -0.001)
     assert leases.acquire(connection, RELAY, "other", 60)
     assert not leases.acquire(connection, RELAY, "one", 60)
 
 
-def test_leases_of_two_names_do_not_know_each_other(connection):
+def test_leases_of_two_names_do_not_know_each_other(connection: sa.Connection) -> None:
     assert leases.acquire(connection, RELAY, "one", 60)
     assert leases.acquire(connection, "other", "two", 60)
     leases.release(connection, "other", "two")
     assert not leases.acquire(connection, RELAY, "two", 60)
 
 
-def test_a_lease_is_as_long_as_was_asked_by_the_clock_of_the_database(connection):
+def test_a_lease_is_as_long_as_was_asked_by_the_clock_of_the_database(connection: sa.Connection) -> None:
     before = datetime.now().timestamp()
     assert leases.acquire(connection, RELAY, "one", 100)
     until = connection.scalar(sa.text("SELECT until FROM leases"))
@@ -415,7 +445,7 @@ def test_a_lease_is_as_long_as_was_asked_by_the_clock_of_the_database(connection
 # The schema, the statements.
 
 
-def test_the_migrations_make_what_the_code_expects(engine):
+def test_the_migrations_make_what_the_code_expects(engine: sa.Engine) -> None:
     with engine.connect() as connection:
         options = {"compare_type": True, "compare_server_default": True}
         context = MigrationContext.configure(connection, opts=options)
@@ -432,7 +462,7 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return url
 
 
-def test_rows_from_before_revision_0004_get_their_times_and_places(empty_url):
+def test_rows_from_before_revision_0004_get_their_times_and_places(empty_url: str) -> None:
     """A letter without a receipt that has a sequence does not know its place: its replay asks for --force."""
     made = create_engine(empty_url)
     sync_schema(made, "0003")
@@ -457,11 +487,12 @@ def test_rows_from_before_revision_0004_get_their_times_and_places(empty_url):
     assert letters == {"e-1": (5, None), "e-2": (None, settled_at), "e-3": (None, settled_at)}
     (row,) = rows(made, ATTEMPTS)
     assert (row["begun"], row["decoded"]) == (1, True)
+    assert now is not None
     assert now - timedelta(minutes=1) < row["counted_at"] <= now
     made.dispose()
 
 
-def test_a_batch_costs_few_statements(bench):  # noqa: F811
+def test_a_batch_costs_few_statements(bench: LaneBench) -> None:  # noqa: F811
     nodes = [f"node-{number}" for number in range(40)]
     bench.track(*nodes)
     for number, node in enumerate(nodes):
@@ -474,11 +505,15 @@ def test_a_batch_costs_few_statements(bench):  # noqa: F811
 # What fails.
 
 
-def test_a_connection_that_was_closed_is_no_events_fault(engine, a_unit_of_work):
+def test_a_connection_that_was_closed_is_no_events_fault(
+    engine: sa.Engine, a_unit_of_work: Callable[[], UnitOfWork]
+) -> None:
     """oslo.db's listeners make a PendingRollbackError of it on SQLite."""
     unit_of_work = a_unit_of_work()
     unit_of_work.ping()
-    unit_of_work._reads._connection.connection.dbapi_connection.close()
+    reads = unit_of_work._reads._connection
+    assert reads and reads.connection.dbapi_connection
+    reads.connection.dbapi_connection.close()
     with pytest.raises(DATABASE_ERRORS):
         unit_of_work.ping()
     unit_of_work.ping()
@@ -533,7 +568,11 @@ def limited(engine: sa.Engine, most: int) -> Callable[[], None]:
     return lambda: sa.event.remove(engine, "connect", make_small)
 
 
-def test_rows_too_large_together_are_written_apart_and_one_alone_is_parked(engine, small, a_bench):  # noqa: F811
+def test_rows_too_large_together_are_written_apart_and_one_alone_is_parked(
+    engine: sa.Engine,
+    small: Callable[[], None],
+    a_bench: Callable[..., LaneBench],  # noqa: F811
+) -> None:
     """Tried again for ever, as after a lost connection, they would keep everything behind them waiting."""
     small()
     engine.dispose()
@@ -552,7 +591,9 @@ def test_rows_too_large_together_are_written_apart_and_one_alone_is_parked(engin
     assert bench.send(command("build_failed", node="node-4")).outcome == "applied"
 
 
-def test_an_error_tells_nothing_of_what_was_written(engine, a_unit_of_work):
+def test_an_error_tells_nothing_of_what_was_written(
+    engine: sa.Engine, a_unit_of_work: Callable[[], UnitOfWork]
+) -> None:
     secret = "hunter2"
     with pytest.raises(DBError) as caught:
         a_unit_of_work().commit(work(receipts=[a_receipt(outcome=None, reply={"x": secret})]))
@@ -560,7 +601,7 @@ def test_an_error_tells_nothing_of_what_was_written(engine, a_unit_of_work):
     assert "SQL parameters hidden" in str(caught.value)
 
 
-def test_a_report_of_a_node_is_replaced(bench):  # noqa: F811
+def test_a_report_of_a_node_is_replaced(bench: LaneBench) -> None:  # noqa: F811
     bench.track()
     resources = some_resources(uuid=f"uuid-of-{NODE}", host=f"host-of-{NODE}", vcpus=9)
     bench.send(a_report(resources=resources))

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from tests.functional.conftest import a_bench, bench  # noqa: F401
 from tests.functional.statements import reject_nothing
 from tests.functional.test_lane import *  # noqa: F403
-from tests.functional.test_lane_attempts import *  # noqa: F403
+from tests.functional.test_lane_attempts import *  # type: ignore[assignment]  # noqa: F403
 from tests.functional.test_lane_failures import *  # noqa: F403
 from tests.functional.test_purge import *  # noqa: F403
 from tests.functional.test_statements import (  # noqa: F401

@@ -3,14 +3,14 @@
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
 from tests.functional.manage import Manage
-from tests.integration.operators import OPERATORS, Operator
+from tests.integration.operators import OPERATORS, DatabaseServer, Operator
 from tests.integration.rabbit import SECONDS, until
-from tests.servers.server import Server
 from tracker_worker.db import revisions, sessions
 from tracker_worker.db.engine import create_engine, sync_schema
 from tracker_worker.db.errors import DATABASE_ERRORS
@@ -59,21 +59,24 @@ WAITED = {
 
 @pytest.fixture(params=sorted(OPERATORS))
 def kind(request: pytest.FixtureRequest) -> str:
-    return request.param
+    found: str = request.param
+    return found
 
 
 @pytest.fixture
-def server(request: pytest.FixtureRequest, kind: str) -> Server:
-    return request.getfixturevalue(kind)
+def server(request: pytest.FixtureRequest, kind: str) -> DatabaseServer:
+    found: DatabaseServer = request.getfixturevalue(kind)
+    return found
 
 
 @pytest.fixture
 def url(request: pytest.FixtureRequest, kind: str) -> str:
-    return request.getfixturevalue(OPERATORS[kind].fixture)
+    found: str = request.getfixturevalue(OPERATORS[kind].fixture)
+    return found
 
 
 @pytest.fixture
-def operator(kind: str, server: Server, url: str) -> Iterator[Operator]:
+def operator(kind: str, server: DatabaseServer, url: str) -> Iterator[Operator]:
     operator = OPERATORS[kind](server, url)
     yield operator
     for sql in AGAIN[kind]:
@@ -101,7 +104,9 @@ def limits_of(engine: sa.Engine, kind: str) -> dict[str, float]:
         return {name: float(value) for name, value in connection.exec_driver_sql(LIMITS[kind])}
 
 
-def test_sessions_have_limits_where_the_server_has_none_or_larger_ones(url, kind, operator):
+def test_sessions_have_limits_where_the_server_has_none_or_larger_ones(
+    url: str, kind: str, operator: Operator
+) -> None:
     for settings in ([], LARGER[kind]):
         for sql in settings:
             operator(sql)
@@ -110,7 +115,7 @@ def test_sessions_have_limits_where_the_server_has_none_or_larger_ones(url, kind
         made.dispose()
 
 
-def test_smaller_limit_of_the_server_stays(url, kind, operator):
+def test_smaller_limit_of_the_server_stays(url: str, kind: str, operator: Operator) -> None:
     for sql in SMALLER[kind]:
         operator(sql)
     made = create_engine(url)
@@ -120,7 +125,7 @@ def test_smaller_limit_of_the_server_stays(url, kind, operator):
     made.dispose()
 
 
-def test_limits_survive_a_rollback_and_the_pool(url, kind):
+def test_limits_survive_a_rollback_and_the_pool(url: str, kind: str) -> None:
     made = create_engine(url)
     for _ in range(2):
         with made.connect() as connection:
@@ -131,7 +136,7 @@ def test_limits_survive_a_rollback_and_the_pool(url, kind):
 
 
 @pytest.mark.usefixtures("impatient")
-def test_slow_statement_ends_with_an_error_that_is_tried_again(url, kind):
+def test_slow_statement_ends_with_an_error_that_is_tried_again(url: str, kind: str) -> None:
     made = create_engine(url)
     with pytest.raises(DATABASE_ERRORS), made.connect() as connection:
         connection.exec_driver_sql(SLOW[kind])
@@ -139,7 +144,7 @@ def test_slow_statement_ends_with_an_error_that_is_tried_again(url, kind):
 
 
 @pytest.mark.usefixtures("impatient", "locked")
-def test_wait_for_a_locked_table_ends_with_an_error_that_is_tried_again(url):
+def test_wait_for_a_locked_table_ends_with_an_error_that_is_tried_again(url: str) -> None:
     made = create_engine(url)
     with pytest.raises(DATABASE_ERRORS), made.connect() as connection:
         connection.exec_driver_sql(TABLES)
@@ -147,7 +152,9 @@ def test_wait_for_a_locked_table_ends_with_an_error_that_is_tried_again(url):
 
 
 @pytest.mark.usefixtures("impatient", "locked")
-def test_commands_end_with_one_line_while_a_table_is_locked(url, tmp_path, capsys):
+def test_commands_end_with_one_line_while_a_table_is_locked(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     manage = Manage(tmp_path, capsys)
     manage.configure(f"[database]\nconnection = {url}\n")
     complaint = manage.complaint("node", "list")
@@ -158,19 +165,27 @@ def test_commands_end_with_one_line_while_a_table_is_locked(url, tmp_path, capsy
 
 
 def test_upgrade_check_ends_with_one_line_while_the_schema_is_being_changed(
-    url, kind, operator, impatient, tmp_path, capsys
-):
+    url: str,
+    kind: str,
+    operator: Operator,
+    impatient: None,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     manage = Manage(tmp_path, capsys)
     manage.configure(f"[database]\nconnection = {url}\n")
     with operator.connect() as connection:
         connection.exec_driver_sql(LOCK[kind].replace("nodes", "alembic_version"))
         code, checks = manage.check()
     result, details = checks["Database schema"]
+    assert details is not None
     assert (code, result) == (2, 2)
     assert "cannot be used" in details and "\n" not in details
 
 
-def test_migration_waits_for_locks_longer_than_a_session_may(server, kind, impatient):
+def test_migration_waits_for_locks_longer_than_a_session_may(
+    server: DatabaseServer, kind: str, impatient: None
+) -> None:
     """Somebody reads a table meanwhile, and a statement that changes it waits for him."""
     url = server.new_database()
     made = create_engine(url)

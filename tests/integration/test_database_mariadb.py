@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What MariaDB alone has: modes, character sets, changes of tables that are no transaction."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -45,7 +46,7 @@ def operator(mariadb: MariaDB, mariadb_url: str) -> Iterator[OnMariaDB]:
     ],
     ids=["mysql", "mariadb", "charset", "more"],
 )
-def test_sessions_are_alike_whatever_the_url_says(mariadb_url, rewrite):
+def test_sessions_are_alike_whatever_the_url_says(mariadb_url: str, rewrite: Callable[[str], str]) -> None:
     made = create_engine(rewrite(mariadb_url))
     assert made.dialect.name == "mysql"
     for _ in range(2):
@@ -58,16 +59,16 @@ def test_sessions_are_alike_whatever_the_url_says(mariadb_url, rewrite):
 
 
 @pytest.mark.parametrize("given", [None, "", "TRADITIONAL", "ANSI", "NO_BACKSLASH_ESCAPES"])
-def test_a_mode_that_cuts_texts_is_not_taken(mariadb_url, given):
+def test_a_mode_that_cuts_texts_is_not_taken(mariadb_url: str, given: str | None) -> None:
     made = create_engine(mariadb_url, mysql_sql_mode=given)
     with made.connect() as connection:
-        modes = connection.exec_driver_sql("SELECT @@sql_mode").scalar().split(",")
+        modes = connection.exec_driver_sql("SELECT @@sql_mode").scalar_one().split(",")
     assert {"STRICT_TRANS_TABLES", "STRICT_ALL_TABLES"} <= set(modes)
     assert not given or given == "TRADITIONAL" or given in modes
     made.dispose()
 
 
-def test_every_text_compares_byte_for_byte_and_every_table_has_transactions(engine):
+def test_every_text_compares_byte_for_byte_and_every_table_has_transactions(engine: sa.Engine) -> None:
     columns = (
         "SELECT table_name, column_name, collation_name FROM information_schema.columns"
         " WHERE table_schema = DATABASE() AND collation_name IS NOT NULL AND table_name <> 'alembic_version'"
@@ -99,12 +100,14 @@ def test_every_text_compares_byte_for_byte_and_every_table_has_transactions(engi
         "\nDROP TABLE IF EXISTS relay",
     ],
 )
-def test_a_migration_that_died_half_way_is_begun_again(mariadb, beginning, monkeypatch):
+def test_a_migration_that_died_half_way_is_begun_again(
+    mariadb: MariaDB, beginning: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each change of a table is committed by itself."""
     url = mariadb.new_database()
     made = create_engine(url)
 
-    def broken_engine(*args: object, **options: object) -> sa.Engine:
+    def broken_engine(*args: Any, **options: Any) -> sa.Engine:
         engine = create_engine(*args, **options)
         fault.append(Fault(engine, beginning, lambda: RuntimeError("dies")).__enter__())
         return engine
@@ -121,7 +124,9 @@ def test_a_migration_that_died_half_way_is_begun_again(mariadb, beginning, monke
     mariadb.drop_database(url)
 
 
-def test_commits_that_do_not_wait_for_the_disk_are_complained_of(mariadb_url, operator, caplog):
+def test_commits_that_do_not_wait_for_the_disk_are_complained_of(
+    mariadb_url: str, operator: OnMariaDB, caplog: pytest.LogCaptureFixture
+) -> None:
     made = create_engine(mariadb_url)
     made.connect().close()
     assert "do not wait for the disk" not in caplog.text
@@ -137,7 +142,9 @@ def test_commits_that_do_not_wait_for_the_disk_are_complained_of(mariadb_url, op
 
 
 @pytest.mark.parametrize("number", [1020, 1040, 1047, 1053, 1114, 1205, 1290, 1317, 1927, 1969, 2006, 3024])
-def test_an_error_of_the_server_is_no_events_fault_and_no_lost_connection_where_it_is_none(engine, number):
+def test_an_error_of_the_server_is_no_events_fault_and_no_lost_connection_where_it_is_none(
+    engine: sa.Engine, number: int
+) -> None:
     """A member of a cluster that is cut off (1047) answers: nothing is to blame that was written."""
     signal = f"SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = {number}, MESSAGE_TEXT = 'value 2006 (2013)'"
     with pytest.raises(DATABASE_ERRORS) as caught, engine.connect() as connection:

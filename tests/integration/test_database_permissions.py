@@ -2,11 +2,13 @@
 """A user who lacks a right on a table, or on the numbers of its rows, is found before a worker starts."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
 from tests.functional.manage import Manage
+from tests.servers.mariadb import MariaDB
 from tracker_worker.cmd.bootstrap import DATABASE_ERRORS
 from tracker_worker.db import permissions
 from tracker_worker.db.engine import create_engine
@@ -44,7 +46,7 @@ def said_by(url: str) -> str:
     return str(caught.value)
 
 
-def test_role_with_all_rights_may_write_and_leaves_no_row(limited):
+def test_role_with_all_rights_may_write_and_leaves_no_row(limited: tuple[str, sa.Engine]) -> None:
     url, owner = limited
     engine = create_engine(url)
     permissions.try_writing(engine)
@@ -54,33 +56,36 @@ def test_role_with_all_rights_may_write_and_leaves_no_row(limited):
 
 
 @pytest.mark.parametrize("right", RIGHTS)
-def test_missing_right_on_a_table_is_named(limited, right):
+def test_missing_right_on_a_table_is_named(limited: tuple[str, sa.Engine], right: str) -> None:
     url, owner = limited
     with owner.begin() as connection:
         connection.exec_driver_sql(f"REVOKE {right} ON receipts FROM limited")
     assert "permission denied for table receipts" in said_by(url)
 
 
-def test_standby_is_read_only(limited):
+def test_standby_is_read_only(limited: tuple[str, sa.Engine]) -> None:
     url, owner = limited
     with owner.begin() as connection:
         connection.exec_driver_sql("ALTER ROLE limited SET default_transaction_read_only = on")
     assert "read-only transaction" in said_by(url)
 
 
-def test_missing_right_on_the_numbers_of_the_outbox_is_a_failure_of_the_check(limited, tmp_path, capsys):
+def test_missing_right_on_the_numbers_of_the_outbox_is_a_failure_of_the_check(
+    limited: tuple[str, sa.Engine], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     url, owner = limited
     with owner.begin() as connection:
         connection.exec_driver_sql("REVOKE ALL ON ALL SEQUENCES IN SCHEMA public FROM limited")
     manage = Manage(tmp_path, capsys)
     manage.configure(f"[database]\nconnection = {url}\n")
     result, details = manage.check()[1]["Database schema"]
+    assert details is not None
     assert result == FAILURE
     assert "permission denied for sequence" in details
     assert PASSWORD not in details
 
 
-def test_missing_right_on_a_table_is_named_by_mariadb_too(mariadb, mariadb_url):
+def test_missing_right_on_a_table_is_named_by_mariadb_too(mariadb: MariaDB, mariadb_url: str) -> None:
     database = sa.make_url(mariadb_url).database
     operator = create_engine(mariadb.operator_url(mariadb_url))
     with operator.connect() as connection:

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -12,6 +13,7 @@ import sqlalchemy as sa
 
 from tests.builders import command
 from tests.functional.conftest import a_bench  # noqa: F401
+from tests.functional.lanes import LaneBench
 from tests.functional.manage import Manage
 from tests.integration.daemon import Daemon
 from tests.servers.pgbouncer import PgBouncer
@@ -32,7 +34,7 @@ def engine(pooled_url: str) -> Iterator[sa.Engine]:
 
 
 @pytest.fixture
-def a_manage(tmp_path, capsys) -> Callable[[str], Manage]:
+def a_manage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[[str], Manage]:
     """Makes what runs the commands on a URL."""
 
     def make(url: str) -> Manage:
@@ -44,7 +46,7 @@ def a_manage(tmp_path, capsys) -> Callable[[str], Manage]:
 
 
 @pytest.fixture
-def pooler(request, postgresql: PostgreSQL) -> Iterator[PgBouncer]:
+def pooler(request: pytest.FixtureRequest, postgresql: PostgreSQL) -> Iterator[PgBouncer]:
     """A pooler of the test's own, with the mode that is its parameter."""
     skip_unless_installed(PgBouncer)
     with PgBouncer(postgresql, request.param) as pooler:
@@ -56,13 +58,14 @@ def pooler(request, postgresql: PostgreSQL) -> Iterator[PgBouncer]:
 
 
 def test_pooled_sessions_without_limits_are_refused_until_what_the_error_says_is_done(
-    pgbouncer, database_url
-):
+    pgbouncer: PgBouncer, database_url: str
+) -> None:
     pooled = create_engine(pgbouncer.through(database_url))
     with pytest.raises(PooledSessions) as caught, pooled.connect():
         pass
     statements = re.findall(r"ALTER ROLE [^;]*;", str(caught.value))
-    assert [re.search(r"SET (\w+)", statement)[1] for statement in statements] == [
+    found = [re.search(r"SET (\w+)", statement) for statement in statements]
+    assert [each and each[1] for each in found] == [
         "idle_in_transaction_session_timeout",
         "lock_timeout",
         "statement_timeout",
@@ -78,7 +81,9 @@ def test_pooled_sessions_without_limits_are_refused_until_what_the_error_says_is
     pooled.dispose()
 
 
-def test_limits_that_another_client_has_set_in_a_pooled_session_do_not_count(pgbouncer, database_url):
+def test_limits_that_another_client_has_set_in_a_pooled_session_do_not_count(
+    pgbouncer: PgBouncer, database_url: str
+) -> None:
     with psycopg.connect(pgbouncer.through(database_url), autocommit=True) as other:
         for name in ("idle_in_transaction_session_timeout", "lock_timeout", "statement_timeout"):
             other.execute(f"SET {name} = '5s'")
@@ -86,7 +91,9 @@ def test_limits_that_another_client_has_set_in_a_pooled_session_do_not_count(pgb
         pass
 
 
-def test_pooled_commits_that_do_not_wait_for_the_disk_are_refused(postgresql, pooled_url, database_url):
+def test_pooled_commits_that_do_not_wait_for_the_disk_are_refused(
+    postgresql: PostgreSQL, pooled_url: str, database_url: str
+) -> None:
     with psycopg.connect(database_url, autocommit=True) as server:
         server.execute(f"ALTER DATABASE {database_url.rpartition('/')[2]} SET synchronous_commit = off")
     refusal = r"execute ALTER ROLE tracker IN DATABASE \w+ SET synchronous_commit = 'on'; on the server"
@@ -94,7 +101,7 @@ def test_pooled_commits_that_do_not_wait_for_the_disk_are_refused(postgresql, po
         pass
 
 
-def test_nothing_is_set_in_a_session_that_others_get_next(engine):
+def test_nothing_is_set_in_a_session_that_others_get_next(engine: sa.Engine) -> None:
     """What a direct session is given would be another's."""
     with engine.connect() as connection:
         changed = connection.exec_driver_sql(
@@ -104,8 +111,8 @@ def test_nothing_is_set_in_a_session_that_others_get_next(engine):
 
 
 def test_worker_behind_a_pooler_without_limits_ends_at_once_and_says_what_to_execute(
-    vhost_url, pgbouncer, database_url
-):
+    vhost_url: str, pgbouncer: PgBouncer, database_url: str
+) -> None:
     """It does not wait for what only the operator can do."""
     with Daemon(vhost_url, pgbouncer.through(database_url)) as daemon:
         assert daemon.wait() == 1
@@ -114,12 +121,16 @@ def test_worker_behind_a_pooler_without_limits_ends_at_once_and_says_what_to_exe
 
 
 @pytest.mark.parametrize("pooler", ["statement"], indirect=True)
-def test_statement_pooling_is_refused_in_the_poolers_own_words(pooler, database_url, a_manage):
+def test_statement_pooling_is_refused_in_the_poolers_own_words(
+    pooler: PgBouncer, database_url: str, a_manage: Callable[[str], Manage]
+) -> None:
     refusal = a_manage(pooler.through(database_url)).complaint("node", "list")
     assert "transaction blocks not allowed in statement pooling mode" in refusal
 
 
-def test_settings_in_the_url_are_refused_in_the_poolers_own_words(pooled_url, a_manage):
+def test_settings_in_the_url_are_refused_in_the_poolers_own_words(
+    pooled_url: str, a_manage: Callable[[str], Manage]
+) -> None:
     refusal = a_manage(f"{pooled_url}?options=-clock_timeout%3D5s").complaint("node", "list")
     assert "unsupported startup parameter: options" in refusal
 
@@ -128,7 +139,9 @@ def test_settings_in_the_url_are_refused_in_the_poolers_own_words(pooled_url, a_
 
 
 @pytest.mark.parametrize("pooler", ["transaction", "session"], indirect=True)
-def test_schema_is_made_and_checked_through_a_pooler(postgresql, pooler, a_manage):
+def test_schema_is_made_and_checked_through_a_pooler(
+    postgresql: PostgreSQL, pooler: PgBouncer, a_manage: Callable[[str], Manage]
+) -> None:
     url = postgresql.new_database()
     postgresql.limit_sessions(url)
     manage = a_manage(pooler.through(url))
@@ -141,15 +154,17 @@ def test_schema_is_made_and_checked_through_a_pooler(postgresql, pooler, a_manag
         postgresql.drop_database(url)
 
 
-def test_upgrade_check_names_what_a_pooled_session_lacks(pgbouncer, database_url, a_manage):
+def test_upgrade_check_names_what_a_pooled_session_lacks(
+    pgbouncer: PgBouncer, database_url: str, a_manage: Callable[[str], Manage]
+) -> None:
     manage = a_manage(pgbouncer.through(database_url))
     code, checks = manage.check()
     assert code == 2
-    assert "ALTER ROLE tracker" in checks["Database schema"][1]
+    assert "ALTER ROLE tracker" in str(checks["Database schema"][1])
     assert "ALTER ROLE tracker" in manage.complaint("db", "sync")
 
 
-def test_no_statement_is_prepared(engine, a_bench):  # noqa: F811
+def test_no_statement_is_prepared(engine: sa.Engine, a_bench: Callable[..., LaneBench]) -> None:  # noqa: F811
     """In whichever session: the pooler has had few, and they end with none."""
     bench = a_bench()
     bench.track()
@@ -159,7 +174,7 @@ def test_no_statement_is_prepared(engine, a_bench):  # noqa: F811
         assert connection.exec_driver_sql("SELECT name FROM pg_prepared_statements").all() == []
 
 
-def test_prepare_threshold_of_the_url_is_no_error(database_url):
+def test_prepare_threshold_of_the_url_is_no_error(database_url: str) -> None:
     made = create_engine(f"{database_url}?prepare_threshold=0")
     with made.connect() as connection:
         assert connection.exec_driver_sql("SELECT name FROM pg_prepared_statements").all() == []
@@ -168,11 +183,11 @@ def test_prepare_threshold_of_the_url_is_no_error(database_url):
 
 @pytest.mark.parametrize(("sent", "is_lost"), [(signal.SIGKILL, True), (signal.SIGTERM, False)])
 def test_server_that_dies_of_a_statement_is_a_lost_connection_behind_a_pooler_too(
-    engine, postgresql, sent, is_lost
-):
+    engine: sa.Engine, postgresql: PostgreSQL, sent: signal.Signals, is_lost: bool
+) -> None:
     """The pooler says so in its own words; a session that somebody has ended comes with the server's."""
     with pytest.raises(DATABASE_ERRORS) as caught, engine.begin() as connection:
-        os.kill(connection.exec_driver_sql("SELECT pg_backend_pid()").scalar(), sent)
+        os.kill(connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one(), sent)
         connection.exec_driver_sql("SELECT pg_sleep(10)")
     wait_until(postgresql._answers, "the server to have recovered")
     assert is_connection_lost(caught.value) is is_lost

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What PostgreSQL alone has: its commits' levels, its sessions' names."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 
 import pytest
@@ -10,6 +10,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from tests.builders import NODE, command
 from tests.functional.conftest import a_bench, bench  # noqa: F401
+from tests.functional.lanes import LaneBench
 from tests.integration.operators import OnPostgreSQL
 from tests.servers.postgresql import PostgreSQL
 from tracker_worker.core.quarantine import Attempts
@@ -34,7 +35,7 @@ def operator(postgresql: PostgreSQL, database_url: str) -> Iterator[OnPostgreSQL
     operator.close()
 
 
-def test_a_session_has_our_name_unless_the_url_has_another(engine, database_url):
+def test_a_session_has_our_name_unless_the_url_has_another(engine: sa.Engine, database_url: str) -> None:
     other = create_engine(f"{database_url}?application_name=mine")
     for made, name in ((engine, "tracker-worker"), (other, "mine")):
         with made.connect() as connection:
@@ -45,7 +46,9 @@ def test_a_session_has_our_name_unless_the_url_has_another(engine, database_url)
 @pytest.mark.parametrize(
     ("default", "ours"), [("off", "on"), ("local", "local"), ("remote_apply", "remote_apply")]
 )
-def test_a_commit_waits_for_the_disk_whatever_the_default(database_url, operator, default, ours):
+def test_a_commit_waits_for_the_disk_whatever_the_default(
+    database_url: str, operator: OnPostgreSQL, default: str, ours: str
+) -> None:
     operator(f"ALTER DATABASE {{database}} SET synchronous_commit = {default}")
     made = create_engine(database_url)
     for _ in range(2):
@@ -55,7 +58,10 @@ def test_a_commit_waits_for_the_disk_whatever_the_default(database_url, operator
     made.dispose()
 
 
-def test_lanes_work_where_the_default_is_serializable(a_bench, operator):  # noqa: F811
+def test_lanes_work_where_the_default_is_serializable(
+    a_bench: Callable[..., LaneBench],  # noqa: F811
+    operator: OnPostgreSQL,
+) -> None:
     operator("ALTER DATABASE {database} SET default_transaction_isolation = 'serializable'")
     operator.end_sessions()
     one, other = a_bench(), a_bench()
@@ -67,7 +73,7 @@ def test_lanes_work_where_the_default_is_serializable(a_bench, operator):  # noq
     assert one.sequence(NODE) == 5
 
 
-def test_lane_keeps_two_connections_and_works_with_no_fewer(database_url):
+def test_lane_keeps_two_connections_and_works_with_no_fewer(database_url: str) -> None:
     """What `settings_from` counts on."""
     for size, enough in ((CONNECTIONS_OF_A_LANE, True), (CONNECTIONS_OF_A_LANE - 1, False)):
         made = create_engine(database_url, max_pool_size=size, max_overflow=0, pool_timeout=0.01)
@@ -75,6 +81,7 @@ def test_lane_keeps_two_connections_and_works_with_no_fewer(database_url):
         unit_of_work.record_attempts({"event": Attempts(1)})
         with nullcontext() if enough else pytest.raises(PoolTimeout):
             assert unit_of_work.attempts(["event"]) == {"event": Attempts(1)}
+            assert isinstance(made.pool, sa.QueuePool)
             assert made.pool.checkedout() == size
         unit_of_work.close()
         made.dispose()

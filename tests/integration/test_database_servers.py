@@ -5,19 +5,21 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from msgspec.structs import replace
 from oslo_config import cfg
 from oslo_db import options as db_options
 
 from tests.builders import NODE, a_flavor, an_instance, command
 from tests.functional.conftest import a_bench, bench  # noqa: F401
+from tests.functional.lanes import LaneBench, Recorded
 from tests.functional.statements import main_clause, watched
 from tests.functional.test_statements import executed
-from tests.integration.operators import OPERATORS, Operator
+from tests.integration.operators import OPERATORS, DatabaseServer, Operator
 from tests.integration.test_database import (  # noqa: F401
     SECONDS,
     a_receipt,
@@ -26,31 +28,34 @@ from tests.integration.test_database import (  # noqa: F401
     track,
     work,
 )
-from tests.servers.server import Server
 from tracker_worker.core.records import NodeChange
 from tracker_worker.db import outbox, receipts, sessions, store
 from tracker_worker.db.engine import create_engine, engine_options
 from tracker_worker.db.errors import DATABASE_ERRORS
 from tracker_worker.db.tables import NODES
+from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.worker.relay import WINDOW_BYTES
 
 
 @pytest.fixture(params=OPERATORS, scope="module")
 def kind(request: pytest.FixtureRequest) -> str:
     """Each of the servers in turn."""
-    return request.param
+    found: str = request.param
+    return found
 
 
 @pytest.fixture
-def server(kind: str, request: pytest.FixtureRequest) -> Server:
+def server(kind: str, request: pytest.FixtureRequest) -> DatabaseServer:
     """The server itself."""
-    return request.getfixturevalue(kind)
+    found: DatabaseServer = request.getfixturevalue(kind)
+    return found
 
 
 @pytest.fixture
 def url(kind: str, request: pytest.FixtureRequest) -> str:
     """The URL of a database of the test's own."""
-    return request.getfixturevalue(OPERATORS[kind].fixture)
+    found: str = request.getfixturevalue(OPERATORS[kind].fixture)
+    return found
 
 
 @pytest.fixture
@@ -62,14 +67,14 @@ def engine(url: str) -> Iterator[sa.Engine]:
 
 
 @pytest.fixture
-def operator(kind: str, server: Server, url: str) -> Iterator[Operator]:
+def operator(kind: str, server: DatabaseServer, url: str) -> Iterator[Operator]:
     """Somebody at the server's prompt."""
     operator = OPERATORS[kind](server, url)
     yield operator
     operator.close()
 
 
-def boots(bench, count: int) -> list:  # noqa: F811
+def boots(bench: LaneBench, count: int) -> list[Recorded]:  # noqa: F811
     return [
         bench.deliver(
             command("instance_claim", instance=an_instance(f"i-{n}", a_flavor(1, 64, 1))), f"event-{n}"
@@ -78,7 +83,7 @@ def boots(bench, count: int) -> list:  # noqa: F811
     ]
 
 
-def applied_once(bench, deliveries: list) -> bool:  # noqa: F811
+def applied_once(bench: LaneBench, deliveries: list[Recorded]) -> bool:  # noqa: F811
     done = [delivery.answer["sequence"] for delivery in deliveries]
     return done == list(range(2, 2 + len(done))) and bench.used()[0] == len(done) and not bench.parked()
 
@@ -86,7 +91,7 @@ def applied_once(bench, deliveries: list) -> bool:  # noqa: F811
 # Locks.
 
 
-def test_a_wait_that_begins_after_the_first_look_is_seen(engine, operator):
+def test_a_wait_that_begins_after_the_first_look_is_seen(engine: sa.Engine, operator: Operator) -> None:
     """MariaDB repeats to whoever asks all the time what it said of its transactions at first."""
     track(engine, NODE)
     lock = sa.select(NODES).where(NODES.c.name == NODE).with_for_update()
@@ -104,12 +109,19 @@ def test_a_wait_that_begins_after_the_first_look_is_seen(engine, operator):
     thread.join(SECONDS)
 
 
-def test_rows_are_locked_in_the_order_of_their_names_whatever_the_order_they_come_in(engine, operator):
+def test_rows_are_locked_in_the_order_of_their_names_whatever_the_order_they_come_in(
+    engine: sa.Engine, operator: Operator
+) -> None:
     names = [f"node-{number}" for number in range(1, 10)]
     track(engine, *names)
     swapped = []
     state = {column: None for column in store._STATE_COLUMNS if column != "sequence"}
-    some = dict.fromkeys(state, 0) | {"uuid": None, "disabled": False, "conflicts": [], "sequence": 2}
+    some: dict[str, Any] = dict.fromkeys(state, 0) | {
+        "uuid": None,
+        "disabled": False,
+        "conflicts": [],
+        "sequence": 2,
+    }
     some |= {"commit_id": "c-2", "sources": None}
     before = {"b_sequence": 1, "b_commit_id": ""}
     given = [{"b_name": name, **before, **some} for name in reversed(names)]
@@ -129,23 +141,27 @@ def test_rows_are_locked_in_the_order_of_their_names_whatever_the_order_they_com
     assert swapped == [9]
 
 
-def test_a_swap_locks_no_row_that_is_not_its_own(engine, operator):
+def test_a_swap_locks_no_row_that_is_not_its_own(engine: sa.Engine, operator: Operator) -> None:
     """Whoever reads the whole of a table that is small waits for its strangers, and they for it."""
     track(engine, "node-1", "node-2", "node-3")
     with engine.connect() as one, engine.connect() as other:
         for connection, name in ((one, "node-1"), (other, "node-3")):
             (node,) = store.load(connection, [name]).values()
-            change = NodeChange(node, store.replace(node, sequence=2), set(), set())
+            change = NodeChange(node, replace(node, sequence=2), set(), set())
             store.swap(connection, [change])
         assert [row.name for row in operator("SELECT name FROM nodes FOR UPDATE SKIP LOCKED")] == ["node-2"]
 
 
-def test_a_swap_that_waited_for_another_writer_fails(engine, operator, a_unit_of_work):  # noqa: F811
+def test_a_swap_that_waited_for_another_writer_fails(
+    engine: sa.Engine,
+    operator: Operator,
+    a_unit_of_work: Callable[[], UnitOfWork],  # noqa: F811
+) -> None:
     track(engine, NODE)
     failed = []
     mine, others = a_unit_of_work(), a_unit_of_work()
     node = mine.load([NODE])[NODE]
-    change = NodeChange(node, store.replace(node, sequence=2), set(), set())
+    change = NodeChange(node, replace(node, sequence=2), set(), set())
     others.load([NODE])
 
     def write() -> None:
@@ -164,7 +180,7 @@ def test_a_swap_that_waited_for_another_writer_fails(engine, operator, a_unit_of
     assert operator("SELECT event_id FROM receipts") == []
 
 
-def test_a_notification_whose_commit_came_late_is_found_below_those_published(engine):
+def test_a_notification_whose_commit_came_late_is_found_below_those_published(engine: sa.Engine) -> None:
     with engine.connect() as late, engine.connect() as early, engine.connect() as relay:
         outbox.add(late, [notification(1)])
         outbox.add(early, [notification(2)])
@@ -178,12 +194,17 @@ def test_a_notification_whose_commit_came_late_is_found_below_those_published(en
 
 
 @pytest.mark.parametrize("reason", ["deadlock", "changed_meanwhile"])
-def test_a_transaction_that_the_server_gave_up_is_tried_again(bench, engine, operator, reason):  # noqa: F811
+def test_a_transaction_that_the_server_gave_up_is_tried_again(
+    bench: LaneBench,  # noqa: F811
+    engine: sa.Engine,
+    operator: Operator,
+    reason: str,
+) -> None:
     bench.track()
     deliveries = boots(bench, 3)
-    raised = []
+    raised: list[str] = []
 
-    def fail(connection, _cursor, sql, _parameters, _context, _many):
+    def fail(connection: Any, _cursor: Any, sql: str, *_rest: Any) -> None:
         if not raised and sql.startswith("INSERT INTO claims"):
             raised.append(sql)
             connection.execute(sa.text(getattr(operator, reason)))
@@ -195,11 +216,11 @@ def test_a_transaction_that_the_server_gave_up_is_tried_again(bench, engine, ope
 
 
 def test_a_session_that_stands_still_in_its_transaction_loses_it_and_its_locks(
-    a_bench,  # noqa: F811
-    url,
-    operator,
-    monkeypatch,
-):
+    a_bench: Callable[..., LaneBench],  # noqa: F811
+    url: str,
+    operator: Operator,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Its worker is stopped, or its machine: the stand-in goes on, and the worker when it comes back."""
     assert [int(row[0]) for row in operator(operator.idle_setting)] == [10]
     monkeypatch.setattr(sessions, "IDLE_IN_TRANSACTION_SECONDS", 1)
@@ -207,9 +228,9 @@ def test_a_session_that_stands_still_in_its_transaction_loses_it_and_its_locks(
     bench.engine.dispose()
     bench.track()
     deliveries = boots(bench, 3)
-    overtaken = []
+    overtaken: list[int] = []
 
-    def stand_still(_connection):
+    def stand_still(_connection: Any) -> None:
         if not overtaken:
             overtaken.append(1)
             stand_in = create_engine(url)
@@ -226,7 +247,7 @@ def test_a_session_that_stands_still_in_its_transaction_loses_it_and_its_locks(
 
 
 def _at(beginning: str, do: Any) -> Any:
-    def look(connection, _cursor, sql, *_rest):
+    def look(connection: Any, _cursor: Any, sql: str, *_rest: Any) -> None:
         if sql.startswith(beginning):
             do(connection)
 
@@ -239,12 +260,17 @@ def _at(beginning: str, do: Any) -> Any:
 @pytest.mark.parametrize(
     "beginning", ["SELECT", "UPDATE nodes", "INSERT INTO receipts", "INSERT INTO outbox"]
 )
-def test_a_session_that_is_ended_at_a_statement_costs_no_event(bench, engine, operator, beginning):  # noqa: F811
+def test_a_session_that_is_ended_at_a_statement_costs_no_event(
+    bench: LaneBench,  # noqa: F811
+    engine: sa.Engine,
+    operator: Operator,
+    beginning: str,
+) -> None:
     bench.track()
     deliveries = boots(bench, 5)
-    ended = []
+    ended: list[int] = []
 
-    def end(_connection, _cursor, sql, *_rest):
+    def end(_connection: Any, _cursor: Any, sql: str, *_rest: Any) -> None:
         if not ended and main_clause(sql).startswith(beginning):
             ended.append(operator.end_sessions())
 
@@ -257,12 +283,17 @@ def test_a_session_that_is_ended_at_a_statement_costs_no_event(bench, engine, op
 
 
 @pytest.mark.parametrize("moment", ["begin", "commit"])
-def test_a_session_that_is_ended_between_statements_costs_no_event(bench, engine, operator, moment):  # noqa: F811
+def test_a_session_that_is_ended_between_statements_costs_no_event(
+    bench: LaneBench,  # noqa: F811
+    engine: sa.Engine,
+    operator: Operator,
+    moment: str,
+) -> None:
     bench.track()
     deliveries = boots(bench, 5)
     times = []
 
-    def end(_connection):
+    def end(_connection: Any) -> None:
         times.append(moment)
         if len(times) == 2:
             assert operator.end_sessions()
@@ -273,7 +304,11 @@ def test_a_session_that_is_ended_between_statements_costs_no_event(bench, engine
     assert applied_once(bench, deliveries)
 
 
-def test_sessions_that_were_ended_meanwhile_cost_one_more_try(bench, operator, caplog):  # noqa: F811
+def test_sessions_that_were_ended_meanwhile_cost_one_more_try(
+    bench: LaneBench,  # noqa: F811
+    operator: Operator,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """A lane has two of them: that the second one is dead too costs no pause of its own."""
     bench.track()
     boots(bench, 2)
@@ -285,7 +320,7 @@ def test_sessions_that_were_ended_meanwhile_cost_one_more_try(bench, operator, c
     assert caplog.text.count("is tried again") == 1
 
 
-def test_a_server_that_is_away_is_waited_for(bench, operator):  # noqa: F811
+def test_a_server_that_is_away_is_waited_for(bench: LaneBench, operator: Operator) -> None:  # noqa: F811
     """Nobody may connect for a while: the events wait, and are not to blame."""
     bench.track()
     deliveries = boots(bench, 5)
@@ -314,13 +349,17 @@ def test_a_server_that_is_away_is_waited_for(bench, operator):  # noqa: F811
     [(kind, trouble) for kind, operator in OPERATORS.items() for trouble in operator.troubles],
     indirect=["kind"],
 )
-def test_what_an_operator_can_mend_is_waited_for_and_parks_nothing(bench, operator, trouble):  # noqa: F811
+def test_what_an_operator_can_mend_is_waited_for_and_parks_nothing(
+    bench: LaneBench,  # noqa: F811
+    operator: Operator,
+    trouble: str,
+) -> None:
     broken, mended = operator.troubles[trouble]
     bench.track()
     deliveries = boots(bench, 5)
     tries = []
 
-    def mend(_connection):
+    def mend(_connection: Any) -> None:
         tries.append(1)
         if len(tries) == 12:
             operator.end_sessions()
@@ -343,7 +382,11 @@ def test_what_an_operator_can_mend_is_waited_for_and_parks_nothing(bench, operat
     [(kind, state) for kind, operator in OPERATORS.items() for state in operator.refusals],
     indirect=["kind"],
 )
-def test_an_event_whose_rows_are_refused_is_parked_alone(bench, operator, state):  # noqa: F811
+def test_an_event_whose_rows_are_refused_is_parked_alone(
+    bench: LaneBench,  # noqa: F811
+    operator: Operator,
+    state: str,
+) -> None:
     operator.refuse(state)
     bench.track()
     deliveries = boots(bench, 4)
@@ -352,7 +395,7 @@ def test_an_event_whose_rows_are_refused_is_parked_alone(bench, operator, state)
     assert [event_id for event_id, _ in bench.parked()] == ["event-2"]
 
 
-def test_a_text_that_is_too_long_for_its_column_is_not_cut(bench, operator):  # noqa: F811
+def test_a_text_that_is_too_long_for_its_column_is_not_cut(bench: LaneBench, operator: Operator) -> None:  # noqa: F811
     operator.shorten()
     bench.track()
     instances = [an_instance("i-1", project_id="project-1"), an_instance("i-2", project_id="project-10")]
@@ -364,7 +407,11 @@ def test_a_text_that_is_too_long_for_its_column_is_not_cut(bench, operator):  # 
 # Statements.
 
 
-def test_every_statement_can_use_an_index(a_bench, engine, operator):  # noqa: F811
+def test_every_statement_can_use_an_index(
+    a_bench: Callable[..., LaneBench],  # noqa: F811
+    engine: sa.Engine,
+    operator: Operator,
+) -> None:
     with watched(engine) as seen:
         executed(a_bench)
     statements = {s.sql: s.parameters for s in seen if main_clause(s.sql).split()[0] != "INSERT"}
@@ -375,7 +422,7 @@ def test_every_statement_can_use_an_index(a_bench, engine, operator):  # noqa: F
     assert not {sql: lines for sql, lines in plans.items() if lines}
 
 
-def test_rows_go_in_one_round_trip(bench):  # noqa: F811
+def test_rows_go_in_one_round_trip(bench: LaneBench) -> None:  # noqa: F811
     bench.track()
     boots(bench, 50)
     with watched(bench.engine) as seen:
@@ -383,7 +430,9 @@ def test_rows_go_in_one_round_trip(bench):  # noqa: F811
     assert [statement.many for statement in seen] == [False] * 5
 
 
-def test_a_receipt_is_looked_up_in_a_table_that_was_empty_a_moment_ago(engine, operator):
+def test_a_receipt_is_looked_up_in_a_table_that_was_empty_a_moment_ago(
+    engine: sa.Engine, operator: Operator
+) -> None:
     """Whatever the server believes of its size."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         for _ in range(20):
@@ -397,7 +446,9 @@ def test_a_receipt_is_looked_up_in_a_table_that_was_empty_a_moment_ago(engine, o
 # Settings.
 
 
-def test_a_server_that_is_gone_without_a_word_is_noticed_unless_the_url_says_otherwise(url, operator):
+def test_a_server_that_is_gone_without_a_word_is_noticed_unless_the_url_says_otherwise(
+    url: str, operator: Operator
+) -> None:
     assert operator.patience.items() <= create_engine(url).url.query.items()
     name, value = next(iter(operator.patience.items()))
     assert value != "7"
@@ -407,13 +458,14 @@ def test_a_server_that_is_gone_without_a_word_is_noticed_unless_the_url_says_oth
     other.dispose()
 
 
-def test_all_options_of_oslo_db_reach_the_engine(url, operator):
+def test_all_options_of_oslo_db_reach_the_engine(url: str, operator: Operator) -> None:
     conf = cfg.ConfigOpts()
     db_options.set_defaults(conf)
     conf([])
     conf.set_override("max_pool_size", 3, group="database")
     conf.set_override("connection_parameters", "connect_timeout=8", group="database")
     made = create_engine(url, **engine_options(conf.database))
+    assert isinstance(made.pool, sa.QueuePool)
     assert made.pool.size() == 3
     with made.connect() as connection:
         assert operator.connect_timeout(connection.connection.dbapi_connection) == 8
@@ -421,7 +473,9 @@ def test_all_options_of_oslo_db_reach_the_engine(url, operator):
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "mysql", "mariadb"])
-def test_a_server_that_does_not_answer_is_asked_as_often_as_the_options_say(scheme, caplog):
+def test_a_server_that_does_not_answer_is_asked_as_often_as_the_options_say(
+    scheme: str, caplog: pytest.LogCaptureFixture
+) -> None:
     url = f"{scheme}://tracker:hunter2@127.0.0.1:1/tracker"
     with pytest.raises(DATABASE_ERRORS) as caught:
         create_engine(url, max_retries=3, retry_interval=0.001)
@@ -433,7 +487,7 @@ def test_a_server_that_does_not_answer_is_asked_as_often_as_the_options_say(sche
 MIGRATE = "import sys; from tracker_worker.db.engine import *; sync_schema(create_engine(sys.argv[1]))"
 
 
-def test_workers_that_start_together_migrate_once(server):
+def test_workers_that_start_together_migrate_once(server: DatabaseServer) -> None:
     url = server.new_database()
     processes = [subprocess.Popen([sys.executable, "-c", MIGRATE, url]) for _ in range(2)]
     try:
@@ -445,7 +499,7 @@ def test_workers_that_start_together_migrate_once(server):
         server.drop_database(url)
 
 
-def test_window_of_a_large_outbox_reads_its_own_rows(engine, operator):
+def test_window_of_a_large_outbox_reads_its_own_rows(engine: sa.Engine, operator: Operator) -> None:
     """Whatever the server believes of the table's size, and however many rows were published before."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         for first in range(0, 10_000, 1000):

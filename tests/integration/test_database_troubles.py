@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from tests.builders import NODE, a_flavor, an_instance, command
 from tests.functional.conftest import a_bench, bench  # noqa: F401
 from tests.functional.lanes import LaneBench
-from tests.integration.operators import OPERATORS
+from tests.integration.operators import OPERATORS, Operator
 from tests.integration.test_database import SECONDS, URLS, a_unit_of_work  # noqa: F401
 from tests.integration.test_database_servers import (  # noqa: F401
     applied_once,
@@ -20,6 +20,7 @@ from tests.integration.test_database_servers import (  # noqa: F401
 )
 from tests.servers.server import wait_until
 from tracker_worker.core.batch import Batch, Snapshot
+from tracker_worker.core.records import Transaction
 from tracker_worker.db import queries
 from tracker_worker.db.engine import create_engine
 from tracker_worker.db.tables import CLAIMS, NODES
@@ -33,13 +34,18 @@ TRIES = 6
     [(name, state) for name, each in OPERATORS.items() for state in each.own_errors],
     indirect=["kind"],
 )
-def test_error_of_the_server_itself_is_waited_for_and_parks_nothing(bench, operator, state, monkeypatch):  # noqa: F811
+def test_error_of_the_server_itself_is_waited_for_and_parks_nothing(
+    bench: LaneBench,  # noqa: F811
+    operator: Operator,  # noqa: F811
+    state: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     operator.refuse(state)
     bench.track()
     deliveries = boots(bench, 4)
     commit, tries = bench.unit_of_work.commit, []
 
-    def mended_in_the_end(work):
+    def mended_in_the_end(work: Transaction) -> None:
         tries.append(work)
         if len(tries) == TRIES:
             operator.refuse_no_more()
@@ -51,7 +57,12 @@ def test_error_of_the_server_itself_is_waited_for_and_parks_nothing(bench, opera
     assert applied_once(bench, deliveries)
 
 
-def test_lane_that_waits_for_a_lock_is_named_with_what_it_waits_for(bench, engine, operator, caplog):  # noqa: F811
+def test_lane_that_waits_for_a_lock_is_named_with_what_it_waits_for(
+    bench: LaneBench,  # noqa: F811
+    engine: sa.Engine,  # noqa: F811
+    operator: Operator,  # noqa: F811
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     bench.track()
     watchdog = Watchdog([bench.lane.activity], lambda: None)
     with engine.connect() as holder, bench.at_work():
@@ -61,17 +72,18 @@ def test_lane_that_waits_for_a_lock_is_named_with_what_it_waits_for(bench, engin
             operator.wait_until_somebody_waits()
             bench.seconds += STALL_SECONDS
             watchdog.check()
-        wait_until(lambda: delivery.answers, "the lock is free again", SECONDS)
+        wait_until(lambda: bool(delivery.answers), "the lock is free again", SECONDS)
     (line,) = [r.getMessage() for r in caplog.records if "no progress" in r.getMessage()]
     assert line == "lane-0 has made no progress for 10 s: a batch of 1, at: committing node-1"
 
 
 @pytest.fixture(params=URLS)
 def any_url(request: pytest.FixtureRequest) -> str:
-    return request.getfixturevalue(URLS[request.param])
+    found: str = request.getfixturevalue(URLS[request.param])
+    return found
 
 
-def test_deleted_claim_is_noticed_listed_and_rebuilt_on_every_database(any_url):
+def test_deleted_claim_is_noticed_listed_and_rebuilt_on_every_database(any_url: str) -> None:
     made = create_engine(any_url)
     one, other = LaneBench(made), LaneBench(made)
     try:

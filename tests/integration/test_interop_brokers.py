@@ -7,6 +7,7 @@ All over SQLite: these tests are not about the database.
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -14,10 +15,11 @@ import pytest
 from oslo_config import cfg
 
 from tests import samples
-from tests.integration.daemon import Daemon
+from tests.integration.daemon import PARTITIONS, Daemon
 from tests.integration.rabbit import connected, depth, until
-from tests.integration.stock import PARTITIONS, RPC, raised
-from tests.servers.certificates import make_certificates
+from tests.integration.stock import RPC, raised
+from tests.servers.certificates import Certificates, make_certificates
+from tests.servers.rabbitmq import RabbitMQ
 from tracker_worker.exceptions import QueuesNotDurable
 from tracker_worker.rpcapi import TrackerAPI
 
@@ -28,14 +30,14 @@ NOT_DURABLE = {"amqp_durable_queues": False}
 
 
 @pytest.fixture
-def tls_url(rabbitmq, vhost_url) -> str:
+def tls_url(rabbitmq: RabbitMQ, vhost_url: str) -> str:
     """The test's virtual host, over TLS."""
     return vhost_url.replace(f":{rabbitmq.port}/", f":{rabbitmq.tls_port}/")
 
 
 def test_over_tls_a_wrong_authority_is_one_line_until_it_is_the_right_one(
-    certificates, tls_url, vhost_url, tmp_path
-):
+    certificates: Certificates, tls_url: str, vhost_url: str, tmp_path: Path
+) -> None:
     authority, other = tmp_path / "ca.pem", tmp_path / "other"
     other.mkdir()
     authority.write_bytes(make_certificates(other).authority.read_bytes())
@@ -63,7 +65,9 @@ def a_vhost(rabbitmq: Any, name: str) -> Iterator[str]:
     rabbitmq.delete_vhost(name)
 
 
-def test_workers_in_two_virtual_hosts_do_not_see_each_other_s_commands(rabbitmq, tmp_path):
+def test_workers_in_two_virtual_hosts_do_not_see_each_other_s_commands(
+    rabbitmq: RabbitMQ, tmp_path: Path
+) -> None:
     with (
         a_vhost(rabbitmq, "a/b c") as one,
         a_vhost(rabbitmq, "a%b:ü") as two,
@@ -83,8 +87,8 @@ def test_workers_in_two_virtual_hosts_do_not_see_each_other_s_commands(rabbitmq,
 
 
 def test_an_exchange_that_is_not_durable_ends_the_worker_and_one_that_is_refuses_such_a_client(
-    rabbitmq, vhost_url, tmp_path
-):
+    rabbitmq: RabbitMQ, vhost_url: str, tmp_path: Path
+) -> None:
     """Who comes first decides. The worker says in one line what to do, and doing it helps."""
     with RPC(tmp_path, vhost_url, rabbit=NOT_DURABLE) as client:
         client.send("build_failed", "n", how="cast")

@@ -14,6 +14,8 @@ from tests import samples
 from tests.integration.daemon import Daemon
 from tests.integration.rabbit import connected, until
 from tests.integration.stock import RPC, raised, server_of
+from tests.servers.postgresql import PostgreSQL
+from tests.servers.rabbitmq import RabbitMQ
 from tracker_worker import exceptions
 from tracker_worker.core.envelope import encode
 from tracker_worker.db.engine import create_engine
@@ -45,13 +47,17 @@ class Tracker:
             message = amqp.Message(
                 body, content_type="application/json", delivery_mode=2, application_headers=headers
             )
-            connection.default_channel.basic_publish_confirm(
-                message, exchange="tracker", routing_key=f"tracker.{server}"
-            )
+            channel: Any = connection.default_channel
+            channel.basic_publish_confirm(message, exchange="tracker", routing_key=f"tracker.{server}")
 
 
 @pytest.fixture(scope="module")
-def tracker(rabbitmq, postgresql, migrated_database, tmp_path_factory) -> Iterator[Tracker]:
+def tracker(
+    rabbitmq: RabbitMQ,
+    postgresql: PostgreSQL,
+    migrated_database: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Tracker]:
     directory = tmp_path_factory.mktemp("compression")
     url = rabbitmq.url(vhost := rabbitmq.new_vhost())
     database = postgresql.new_database(migrated_database)
@@ -71,23 +77,24 @@ def tracker(rabbitmq, postgresql, migrated_database, tmp_path_factory) -> Iterat
 
 
 @pytest.fixture(params=NAMES)
-def name(request) -> str:
-    return request.param
+def name(request: pytest.FixtureRequest) -> str:
+    found: str = request.param
+    return found
 
 
 @pytest.fixture
-def client(tracker, name) -> RPC:
+def client(tracker: Tracker, name: str) -> RPC:
     return tracker.clients[name]
 
 
 @pytest.fixture
-def node(client, name, request) -> str:
+def node(client: RPC, name: str, request: pytest.FixtureRequest) -> str:
     node = f"{request.node.originalname}-{name}"
     client.result("update_available_resource", node, resources=samples.a_report(node[-36:], "h"))
     return node
 
 
-def test_compressed_casts_are_applied_and_calls_answered(client, node):
+def test_compressed_casts_are_applied_and_calls_answered(client: RPC, node: str) -> None:
     assert client.send("build_failed", node, how="cast") == {"result": None}
     claimed = client.result("instance_claim", node, instance=INSTANCE)
     assert (claimed["outcome"], claimed["sequence"]) == ("granted", 3)
@@ -95,14 +102,16 @@ def test_compressed_casts_are_applied_and_calls_answered(client, node):
     assert (view["vcpus_used"], view["stats"]["failed_builds"]) == (2, 1)
 
 
-def test_a_refusal_of_a_compressed_call_is_raised_in_its_caller(client, node):
+def test_a_refusal_of_a_compressed_call_is_raised_in_its_caller(client: RPC, node: str) -> None:
     answer = client.send("instance_claim", node, args={"instance": INSTANCE, "limits": {"memory_mb": 600}})
     kind, text = raised(answer)
     assert kind.endswith(exceptions.ComputeResourcesUnavailable.__name__)
     assert "Insufficient compute resources" in text
 
 
-def test_a_bad_compressed_cast_is_kept_with_its_fields(tracker, client, node, name):
+def test_a_bad_compressed_cast_is_kept_with_its_fields(
+    tracker: Tracker, client: RPC, node: str, name: str
+) -> None:
     """So that it can be replayed once what was wrong is mended."""
     args = {"event_id": f"new-{name}", "instance": INSTANCE}
     client.send("update_usage", node, how="cast", version="1.7", args=args)
@@ -111,7 +120,9 @@ def test_a_bad_compressed_cast_is_kept_with_its_fields(tracker, client, node, na
     assert '"memory_mb":2048' in letter.body
 
 
-def test_a_compressed_call_that_expired_is_no_dead_letter_and_a_cast_is(tracker, client, node, name):
+def test_a_compressed_call_that_expired_is_no_dead_letter_and_a_cast_is(
+    tracker: Tracker, client: RPC, node: str, name: str
+) -> None:
     """As the broker dead-letters them: the header compression stays."""
     death = [{"reason": "expired", "queue": "tracker.p0", "count": 1}]
     a_cast = encode("build_failed", {"node": node, "event_id": f"cast-{name}"})
@@ -126,7 +137,9 @@ def test_a_compressed_call_that_expired_is_no_dead_letter_and_a_cast_is(tracker,
     assert tracker.rows(DEAD_LETTERS, event_id=f"call-{name}") == []
 
 
-def test_bombs_and_broken_streams_are_parked_beside_good_commands(tracker, client, node, name):
+def test_bombs_and_broken_streams_are_parked_beside_good_commands(
+    tracker: Tracker, client: RPC, node: str, name: str
+) -> None:
     header = kombu.compression.get_encoder(name)[1]
     bomb = encode("build_failed", {"node": node}) + bytes(1 << 27)
     tracker.publish(kombu.compression.compress(bomb, name)[0], {"compression": header}, server_of(node))
@@ -142,5 +155,5 @@ def test_bombs_and_broken_streams_are_parked_beside_good_commands(tracker, clien
     assert tracker.rows(RECEIPTS, node=node, outcome="parked") == []
 
 
-def test_the_names_cover_all_compressions():
+def test_the_names_cover_all_compressions() -> None:
     assert {kombu.compression.get_encoder(name)[1] for name in NAMES} == set(Compression)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The daemon's notifications as stock oslo.messaging hears them, beside those of a stock notifier."""
 
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from tests.integration.daemon import Daemon
 from tests.integration.notifications import check, data_of, of_type, usages
 from tests.integration.rabbit import connected, until
 from tests.integration.stock import RPC, Listener, Program, raised
+from tests.servers.rabbitmq import RabbitMQ
 
 KINDS = {
     "classic": {"amqp_durable_queues": True},
@@ -47,10 +50,15 @@ INFO = ["create", "usage", "usage", "audit", "usage", "usage", "delete", "create
 ERROR = ["claim.error", "event.error"]
 
 
+def usages_at(listener: Listener, sequence: int) -> list[dict[str, Any]]:
+    """What was heard of the node at a sequence."""
+    return [usage for usage in usages(listener.messages)["n"] if usage["sequence"] == sequence]
+
+
 @pytest.mark.parametrize("rabbit", KINDS.values(), ids=KINDS)
 def test_what_is_published_before_anybody_listens_is_kept_and_valid_beside_a_stock_notifier_s(
-    rabbitmq, vhost_url, tmp_path, rabbit
-):
+    rabbitmq: RabbitMQ, vhost_url: str, tmp_path: Path, rabbit: dict[str, bool]
+) -> None:
     """Queues and exchange are declared by the notifier first and by the worker first, and are the same:
     otherwise either would get PRECONDITION_FAILED.
     """
@@ -84,7 +92,9 @@ def test_what_is_published_before_anybody_listens_is_kept_and_valid_beside_a_sto
         assert said == [f"compute_node.{name}" for name in types]
 
 
-def test_a_listener_hears_each_change_as_it_is_committed(vhost_url, database_url, tmp_path):
+def test_a_listener_hears_each_change_as_it_is_committed(
+    vhost_url: str, database_url: str, tmp_path: Path
+) -> None:
     with (
         Daemon(vhost_url, database_url) as daemon,
         Listener(tmp_path, vhost_url) as listener,
@@ -95,9 +105,7 @@ def test_a_listener_hears_each_change_as_it_is_committed(vhost_url, database_url
         for number in range(20):
             instance = samples.an_instance(f"more-{number}", samples.a_flavor(memory_mb=number))
             client.result("instance_claim", "n", instance=instance)
-            latest = until(
-                lambda n=number: [u for u in usages(listener.messages)["n"] if u["sequence"] == 9 + n]
-            )
+            latest = until(partial(usages_at, listener, 9 + number))
             assert latest[0]["memory_mb_used"] == 512 + sum(range(number + 1))
         view = client.result("get_node", "n")
         heard = listener.messages

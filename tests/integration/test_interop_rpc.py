@@ -7,6 +7,7 @@ Everything is done once with classic durable queues and once with quorum queues,
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ import sqlalchemy as sa
 from oslo_config import cfg
 
 from tests import samples
-from tests.integration.daemon import Daemon
+from tests.integration.daemon import PARTITIONS, Daemon
 from tests.integration.rabbit import until
-from tests.integration.stock import CLIENTS, PARTITIONS, RPC, Caster, raised, server_of
+from tests.integration.stock import CLIENTS, RPC, Caster, raised, server_of
+from tests.servers.postgresql import PostgreSQL
+from tests.servers.rabbitmq import RabbitMQ
 from tracker_worker import exceptions
 from tracker_worker.core.envelope import PING
 from tracker_worker.db.engine import create_engine
@@ -41,7 +44,7 @@ class Tracker:
     engine: sa.Engine
     client: RPC
 
-    def rows(self, query: sa.Select[Any]) -> list[Any]:
+    def rows(self, query: sa.Executable) -> list[Any]:
         with self.engine.connect() as connection:
             return list(connection.execute(query))
 
@@ -55,7 +58,13 @@ class Tracker:
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def tracker(request, rabbitmq, postgresql, migrated_database, tmp_path_factory) -> Iterator[Tracker]:
+def tracker(
+    request: pytest.FixtureRequest,
+    rabbitmq: RabbitMQ,
+    postgresql: PostgreSQL,
+    migrated_database: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Tracker]:
     rabbit = KINDS[request.param]
     directory = tmp_path_factory.mktemp(request.param)
     url = rabbitmq.url(vhost := rabbitmq.new_vhost())
@@ -72,7 +81,7 @@ def tracker(request, rabbitmq, postgresql, migrated_database, tmp_path_factory) 
 
 
 @pytest.fixture
-def node(tracker, request) -> str:
+def node(tracker: Tracker, request: pytest.FixtureRequest) -> str:
     """A node of the test's own, reported."""
     name: str = request.node.originalname
     tracker.client.result("update_available_resource", name, resources=report_of(name))
@@ -106,7 +115,13 @@ def life(node: str, thread: str, boots: int) -> list[Json]:
     ]
 
 
-def test_commands_from_many_threads_connections_and_processes_are_applied_and_answered_in_order(tracker):
+def has_settled(tracker: Tracker, node: str, count: int) -> bool:
+    return len(tracker.history(node)) == count
+
+
+def test_commands_from_many_threads_connections_and_processes_are_applied_and_answered_in_order(
+    tracker: Tracker,
+) -> None:
     """Two processes, six threads each over three connections; a thread sends the events of two nodes."""
     sent: dict[str, list[str]] = {}
     casters = []
@@ -125,7 +140,7 @@ def test_commands_from_many_threads_connections_and_processes_are_applied_and_an
     assert [each["sent"] for each in done] == [228, 228]
     replies = done[0]["replies"] | done[1]["replies"]
     for node, ids in sent.items():
-        until(lambda node=node, ids=ids: len(tracker.history(node)) == len(ids))
+        until(partial(has_settled, tracker, node, len(ids)))
         history = [(row.event_id, row.sequence) for row in tracker.history(node)]
         assert history == [(event_id, n) for n, event_id in enumerate(ids, 1)]
         answered = {event_id: replies[event_id]["sequence"] for event_id in ids if event_id in replies}
@@ -134,12 +149,12 @@ def test_commands_from_many_threads_connections_and_processes_are_applied_and_an
         assert (view["vcpus_used"], view["memory_mb_used"], view["local_gb_used"]) == (6, 512 + 6 * 64, 6)
 
 
-def test_the_client_programs_import_nothing_of_this_project():
+def test_the_client_programs_import_nothing_of_this_project() -> None:
     for program in CLIENTS.glob("*.py"):
         assert "tracker_worker" not in program.read_text(), program
 
 
-def test_a_call_gets_its_reply_and_every_method_can_be_called_or_cast(tracker, node):
+def test_a_call_gets_its_reply_and_every_method_can_be_called_or_cast(tracker: Tracker, node: str) -> None:
     claimed = tracker.client.result("instance_claim", node, instance=an_instance())
     assert (claimed["outcome"], claimed["sequence"]) == ("granted", 2)
     assert claimed["claim"]["memory_mb"] == 2048
@@ -149,7 +164,7 @@ def test_a_call_gets_its_reply_and_every_method_can_be_called_or_cast(tracker, n
     assert (view["vcpus_used"], view["stats"]["failed_builds"], view["sequence"]) == (2, 2, 4)
 
 
-def test_a_call_that_is_repeated_gets_the_first_reply(tracker, node):
+def test_a_call_that_is_repeated_gets_the_first_reply(tracker: Tracker, node: str) -> None:
     command = {"instance": an_instance(), "event_id": "once"}
     first = tracker.client.result("instance_claim", node, **command)
     assert tracker.client.result("instance_claim", node, **command) == first
@@ -160,7 +175,7 @@ def exception(kind: type[Exception]) -> str:
     return f"{kind.__module__}.{kind.__name__}"
 
 
-def test_a_refusal_is_nova_s_exception_with_nova_s_words(tracker, node):
+def test_a_refusal_is_nova_s_exception_with_nova_s_words(tracker: Tracker, node: str) -> None:
     big = an_instance(memory_mb=4096)
     answer = tracker.client.send(
         "instance_claim", node, args={"instance": big, "limits": {"memory_mb": 4096}}
@@ -171,7 +186,7 @@ def test_a_refusal_is_nova_s_exception_with_nova_s_words(tracker, node):
     assert "Insufficient compute resources: Free memory 3584.00 MB < requested 4096 MB." in text
 
 
-def test_a_command_that_is_wrong_is_an_exception_that_names_the_field(tracker, node):
+def test_a_command_that_is_wrong_is_an_exception_that_names_the_field(tracker: Tracker, node: str) -> None:
     bad = an_instance()
     bad["flavor"]["memory_gb"] = 4
     answer = tracker.client.send("instance_claim", node, args={"instance": bad})
@@ -180,13 +195,15 @@ def test_a_command_that_is_wrong_is_an_exception_that_names_the_field(tracker, n
     assert "unknown_argument at $.instance.flavor.memory_gb" in text
 
 
-def test_a_node_that_is_not_tracked_is_an_exception(tracker):
+def test_a_node_that_is_not_tracked_is_an_exception(tracker: Tracker) -> None:
     kind, text = raised(tracker.client.send("get_node", "nowhere"))
     assert kind == exception(exceptions.NodeNotFound)
     assert "nowhere" in text
 
 
-def test_without_allowed_remote_exmods_it_is_a_remote_error_with_the_name_and_the_text(tracker):
+def test_without_allowed_remote_exmods_it_is_a_remote_error_with_the_name_and_the_text(
+    tracker: Tracker,
+) -> None:
     answer = tracker.client.send("get_node", "nowhere", exmods=())
     assert answer["kinds"][0] == "oslo_messaging.rpc.client.RemoteError"
     assert "NodeNotFound" in answer["error"]
@@ -194,7 +211,9 @@ def test_without_allowed_remote_exmods_it_is_a_remote_error_with_the_name_and_th
 
 
 @pytest.mark.parametrize("version", ["1.7", "2.0", "0.9"])
-def test_a_version_that_is_not_spoken_is_oslo_s_own_exception(tracker, node, version):
+def test_a_version_that_is_not_spoken_is_oslo_s_own_exception(
+    tracker: Tracker, node: str, version: str
+) -> None:
     kind, text = raised(tracker.client.send("build_failed", node, version=version))
     assert kind == "oslo_messaging.rpc.dispatcher.UnsupportedVersion"
     assert version in text
@@ -202,19 +221,21 @@ def test_a_version_that_is_not_spoken_is_oslo_s_own_exception(tracker, node, ver
 
 
 @pytest.mark.parametrize(("method", "namespace"), [("fly", None), ("build_failed", "baseapi")])
-def test_a_method_or_namespace_that_is_not_there_is_oslo_s_own_exception(tracker, node, method, namespace):
+def test_a_method_or_namespace_that_is_not_there_is_oslo_s_own_exception(
+    tracker: Tracker, node: str, method: str, namespace: str | None
+) -> None:
     kind, text = raised(tracker.client.send(method, node, namespace=namespace))
     assert kind == "oslo_messaging.rpc.dispatcher.NoSuchMethod"
     assert method in text
 
 
-def test_a_cast_of_another_version_is_kept_as_a_dead_letter(tracker, node):
+def test_a_cast_of_another_version_is_kept_as_a_dead_letter(tracker: Tracker, node: str) -> None:
     tracker.client.send("build_failed", node, how="cast", version="1.7", args={"event_id": "new"})
     letter = tracker.dead_letter("new")
     assert (letter.code, letter.node, letter.method) == ("unsupported_version", node, "build_failed")
 
 
-def test_a_cast_to_the_bare_topic_is_parked_as_wrong_partition(tracker, node):
+def test_a_cast_to_the_bare_topic_is_parked_as_wrong_partition(tracker: Tracker, node: str) -> None:
     sent = tracker.client.send("build_failed", node, how="cast", server=None, args={"event_id": "bare"})
     assert sent == {"result": None}
     letter = tracker.dead_letter("bare")
@@ -224,7 +245,9 @@ def test_a_cast_to_the_bare_topic_is_parked_as_wrong_partition(tracker, node):
 
 
 @pytest.mark.parametrize("server", [None, "another"])
-def test_a_call_to_another_queue_than_the_node_s_is_an_exception(tracker, node, server):
+def test_a_call_to_another_queue_than_the_node_s_is_an_exception(
+    tracker: Tracker, node: str, server: str | None
+) -> None:
     if server:
         own = int(server_of(node)[1:])
         server = f"p{(own + 1) % PARTITIONS}"
@@ -232,18 +255,18 @@ def test_a_call_to_another_queue_than_the_node_s_is_an_exception(tracker, node, 
     assert kind == exception(exceptions.WrongPartition)
 
 
-def test_a_cast_to_a_partition_that_there_is_not_is_undeliverable(tracker, node):
+def test_a_cast_to_a_partition_that_there_is_not_is_undeliverable(tracker: Tracker, node: str) -> None:
     answer = tracker.client.send("build_failed", node, how="cast", server=f"p{PARTITIONS}")
     assert answer["kinds"][0] == "oslo_messaging.exceptions.MessageUndeliverable"
 
 
-def test_a_fanout_cast_reaches_nobody_and_its_sender_is_told_nothing(tracker, node):
+def test_a_fanout_cast_reaches_nobody_and_its_sender_is_told_nothing(tracker: Tracker, node: str) -> None:
     assert tracker.client.send("build_failed", node, how="fanout") == {"result": None}
     reply = tracker.client.result("build_succeeded", node)
     assert reply == {"outcome": "ignored", "sequence": 2}
 
 
-def test_a_claim_that_timed_out_is_undone_behind_itself(tracker, node):
+def test_a_claim_that_timed_out_is_undone_behind_itself(tracker: Tracker, node: str) -> None:
     """The project's own client does that; the worker stands still meanwhile."""
     option = "rabbit_quorum_queue" if "rabbit_quorum_queue" in tracker.rabbit else "amqp_durable_queues"
     transport = oslo_messaging.get_rpc_transport(cfg.CONF, url=f"{tracker.url}?{option}=true")
@@ -263,18 +286,20 @@ def test_a_claim_that_timed_out_is_undone_behind_itself(tracker, node):
 
 
 @pytest.mark.parametrize("server", [None, *(f"p{number}" for number in range(PARTITIONS))])
-def test_ping_of_every_queue_is_answered_pong_and_leaves_no_dead_letter(tracker, server):
+def test_ping_of_every_queue_is_answered_pong_and_leaves_no_dead_letter(
+    tracker: Tracker, server: str | None
+) -> None:
     before = tracker.rows(sa.select(DEAD_LETTERS))
     answers = [tracker.client.send(PING, "any", server=server, version=version) for version in ("1.0", "9.9")]
     assert answers == [{"result": "pong"}] * 2
     assert tracker.rows(sa.select(DEAD_LETTERS)) == before
 
 
-MONITORED = {"timeout": 30, "call_monitor_timeout": 2}
+MONITORED: dict[str, Any] = {"timeout": 30, "call_monitor_timeout": 2}
 
 
 @pytest.fixture
-def callers(tracker, tmp_path_factory) -> Iterator[list[RPC]]:
+def callers(tracker: Tracker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[RPC]]:
     """Clients for calls that take long, beside the tracker's own."""
     with ExitStack() as stack:
         yield [
@@ -290,8 +315,8 @@ def wait_for_longer_than_the_monitor(tracker: Tracker, node: str) -> None:
 
 
 def test_call_monitor_gets_heartbeats_while_its_call_runs_and_while_it_waits_for_its_lane(
-    tracker, node, callers
-):
+    tracker: Tracker, node: str, callers: list[RPC]
+) -> None:
     running, waiting = callers
     locks = sa.text(
         "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
@@ -307,7 +332,9 @@ def test_call_monitor_gets_heartbeats_while_its_call_runs_and_while_it_waits_for
     assert waiting.outcome()["result"]["vcpus_used"] == 2
 
 
-def test_call_monitor_gets_heartbeats_while_its_call_is_held(tracker, node, callers):
+def test_call_monitor_gets_heartbeats_while_its_call_is_held(
+    tracker: Tracker, node: str, callers: list[RPC]
+) -> None:
     tracker.client.result("instance_claim", node, instance=an_instance("lost"))
     with tracker.engine.begin() as somebody:
         somebody.execute(sa.delete(CLAIMS).where(CLAIMS.c.node == node))

@@ -7,7 +7,7 @@ from tracker_worker.db import queries
 from tracker_worker.db.engine import create_engine
 
 
-def test_nodes_are_listed_whatever_their_reports_say(database_url):
+def test_nodes_are_listed_whatever_their_reports_say(database_url: str) -> None:
     """PostgreSQL keeps a NUL in a text, but does not look into JSON that has one."""
     engine = create_engine(database_url)
     bench = LaneBench(engine)

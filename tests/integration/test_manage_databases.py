@@ -2,7 +2,9 @@
 """What tracker-worker-manage reads and writes on database servers; a worker's whole way on MariaDB."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -15,6 +17,7 @@ from tests.integration.daemon import Daemon
 from tests.integration.rabbit import until
 from tests.integration.stock import RPC
 from tests.integration.test_interop_notifications import REPORT
+from tests.servers.mariadb import MariaDB
 from tracker_worker.cmd.manage import dead_letter_replay
 from tracker_worker.core.envelope import encode
 from tracker_worker.core.urls import printable_url
@@ -27,7 +30,8 @@ from tracker_worker.domain.partitions import partition_of
 
 @pytest.fixture(params=["database_url", "mariadb_url"], ids=["postgresql", "mariadb"])
 def url(request: pytest.FixtureRequest) -> str:
-    return request.getfixturevalue(request.param)
+    found: str = request.getfixturevalue(request.param)
+    return found
 
 
 @pytest.fixture
@@ -45,7 +49,7 @@ def bench(engine: sa.Engine) -> Iterator[LaneBench]:
 
 
 @pytest.fixture
-def manage(tmp_path, capsys, url: str) -> Manage:
+def manage(tmp_path: Path, capsys: pytest.CaptureFixture[str], url: str) -> Manage:
     manage = Manage(tmp_path, capsys)
     manage.configure(f"[database]\nconnection = {url}\n")
     return manage
@@ -56,10 +60,10 @@ def park(bench: LaneBench, event_id: str) -> str:
     wrong = (partition_of(NODE, PARTITIONS) + 1) % PARTITIONS
     bench.deliver_body(encode("instance_claim", args), partition=wrong)
     bench.run()
-    return next(row["id"] for row in rows(bench.engine, DEAD_LETTERS) if row["event_id"] == event_id)
+    return next(str(row["id"]) for row in rows(bench.engine, DEAD_LETTERS) if row["event_id"] == event_id)
 
 
-def test_nodes_are_listed_and_shown(bench, manage):
+def test_nodes_are_listed_and_shown(bench: LaneBench, manage: Manage) -> None:
     bench.track()
     bench.send(command("instance_claim", instance=an_instance()), "boot")
     bench.send(a_report(resources=some_resources(uuid="another")), "conflict")
@@ -75,7 +79,7 @@ def test_nodes_are_listed_and_shown(bench, manage):
     assert "node_conflict" in history[2]["reason"]
 
 
-def test_letters_are_replayed_or_discarded(bench, manage):
+def test_letters_are_replayed_or_discarded(bench: LaneBench, manage: Manage) -> None:
     bench.track()
     old = park(bench, "old")
     young = park(bench, "young")
@@ -95,7 +99,9 @@ def test_letters_are_replayed_or_discarded(bench, manage):
     assert manage.json("dead-letter", "show", young)["replays"][0]["outcome"] == "granted"
 
 
-def test_many_letters_are_worked_off_in_pages(bench, manage, monkeypatch, capsys):
+def test_many_letters_are_worked_off_in_pages(
+    bench: LaneBench, manage: Manage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(dead_letter_queries, "IDS_AT_ONCE", 3)
     monkeypatch.setattr(dead_letter_queries, "LETTERS_AT_ONCE", 2)
     bench.track()
@@ -107,7 +113,7 @@ def test_many_letters_are_worked_off_in_pages(bench, manage, monkeypatch, capsys
     assert len(manage.json("dead-letter", "list", "--since", "2020-01-01", "--limit", "7")) == 7
     assert "the newest 7 of 8 letters" in manage.err
     assert sum(dead_letter_queries.pages_in_order(bench.engine, Wanted("parked", node=NODE)), []) == ids
-    sent = []
+    sent: list[Any] = []
     args = SimpleNamespace(force=True, dry_run=False, format="json")
     assert (
         dead_letter_replay.replay_selected(ConfigOpts(), args, bench.engine, Wanted("parked"), sent.append)
@@ -119,7 +125,7 @@ def test_many_letters_are_worked_off_in_pages(bench, manage, monkeypatch, capsys
     assert len(manage.json("dead-letter", "list")) == 1
 
 
-def test_casts_for_invented_nodes_leave_no_rows(bench):
+def test_casts_for_invented_nodes_leave_no_rows(bench: LaneBench) -> None:
     for number in range(20):
         bench.deliver(command("build_failed", node=f"invented-{number}"))
     bench.run()
@@ -127,7 +133,7 @@ def test_casts_for_invented_nodes_leave_no_rows(bench):
     assert {row["sequence"] for row in rows(bench.engine, RECEIPTS)} == {None}
 
 
-def test_schema_and_purge(bench, manage):
+def test_schema_and_purge(bench: LaneBench, manage: Manage) -> None:
     head = revisions.head()
     version = manage.json("db", "version")
     url = bench.engine.url.render_as_string(hide_password=False)
@@ -139,12 +145,14 @@ def test_schema_and_purge(bench, manage):
     assert manage.json("db", "purge") == nothing | {"dry_run": False}
 
 
-def test_the_check_finds_the_schema(manage):
+def test_the_check_finds_the_schema(manage: Manage) -> None:
     checks = manage.check()[1]
     assert checks["Database schema"] == (0, None)
 
 
-def test_casts_through_rabbitmq_reach_mariadb(mariadb, vhost_url, tmp_path, capsys):
+def test_casts_through_rabbitmq_reach_mariadb(
+    mariadb: MariaDB, vhost_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A database as its operator makes it, the commands in the order of the documentation, a worker."""
     url = mariadb.new_database()
     manage = Manage(tmp_path, capsys)

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import amqp
-import kombu
 import pytest
+from kombu.connection import Connection
+from kombu.entity import Exchange, Queue
 
 from tests.builders import INSTANCE, NODE, an_instance, args_of, command
 from tests.functional.conftest import a_bench, bench, engine  # noqa: F401
@@ -66,18 +67,20 @@ class Programs(Manage):
 
 
 @pytest.fixture
-def programs(tmp_path, capsys, vhost_url, rabbitmq: RabbitMQ) -> Programs:
+def programs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], vhost_url: str, rabbitmq: RabbitMQ
+) -> Programs:
     return Programs(tmp_path, capsys, vhost_url, rabbitmq.management_url)
 
 
 @pytest.fixture
-def channel(vhost_url) -> Iterator[Any]:
+def channel(vhost_url: str) -> Iterator[Any]:
     """A channel of somebody else's."""
-    with kombu.Connection(vhost_url.replace("rabbit:", "amqp:")) as connection:
+    with Connection(vhost_url.replace("rabbit:", "amqp:")) as connection:
         yield connection.default_channel
 
 
-def test_queues_are_declared_and_listed(programs):
+def test_queues_are_declared_and_listed(programs: Programs) -> None:
     declared = programs.json("queues", "declare")
     assert declared == {"exchange": "tracker", "queues": QUEUES}
     listed = programs.json("queues", "list")
@@ -93,7 +96,7 @@ def test_queues_are_declared_and_listed(programs):
     assert programs.json("queues", "declare") == declared
 
 
-def test_queues_that_are_missing_are_shown_and_not_made(programs):
+def test_queues_that_are_missing_are_shown_and_not_made(programs: Programs) -> None:
     for _ in range(2):
         listed = programs.incomplete_list()
         assert {queue["ready"] for queue in listed} == {None}
@@ -104,7 +107,7 @@ def test_queues_that_are_missing_are_shown_and_not_made(programs):
     assert programs.out.count("missing") == len(QUEUES)
 
 
-def test_the_active_worker_and_the_depth_are_listed(programs, channel):
+def test_the_active_worker_and_the_depth_are_listed(programs: Programs, channel: Any) -> None:
     programs.json("queues", "declare")
     for _ in range(3):
         channel.basic_publish(amqp.Message(b"x"), "tracker", "tracker.p1")
@@ -135,7 +138,9 @@ def test_the_active_worker_and_the_depth_are_listed(programs, channel):
         "ftp://tracker:planted-secret@127.0.0.1",
     ],
 )
-def test_without_the_management_api_the_depth_is_still_known(programs, rabbitmq, management_url):
+def test_without_the_management_api_the_depth_is_still_known(
+    programs: Programs, rabbitmq: RabbitMQ, management_url: str
+) -> None:
     programs.json("queues", "declare")
     port = rabbitmq.management_url.rpartition(":")[2]
     programs.management_url = management_url.format(port=port)
@@ -150,7 +155,7 @@ def test_without_the_management_api_the_depth_is_still_known(programs, rabbitmq,
     assert programs.out.count("unknown") == 2 * len(QUEUES), "unacknowledged and active"
 
 
-def test_a_broker_that_is_away_is_named_without_its_password(programs):
+def test_a_broker_that_is_away_is_named_without_its_password(programs: Programs) -> None:
     programs.url = "rabbit://tracker:planted-secret@127.0.0.1:1/"
     programs.configure()
     said = programs.complaint("queues", "list")
@@ -159,30 +164,32 @@ def test_a_broker_that_is_away_is_named_without_its_password(programs):
     assert "planted-secret" not in said
 
 
-def test_an_exchange_that_was_declared_otherwise_is_named(programs, channel):
-    kombu.Exchange("tracker", "topic", durable=False, channel=channel).declare()
+def test_an_exchange_that_was_declared_otherwise_is_named(programs: Programs, channel: Any) -> None:
+    Exchange("tracker", "topic", durable=False, channel=channel).declare()
     for said in (programs.complaint("queues", "declare"), programs.check_of_queues()[1]):
-        assert "exchange 'tracker' was declared otherwise" in said
+        assert said and "exchange 'tracker' was declared otherwise" in said
         assert "delete exchange" in said
     assert programs.check_of_queues()[0] == FAILURE
 
 
-def test_a_queue_that_was_declared_otherwise_is_named_though_others_are_missing(programs, channel):
+def test_a_queue_that_was_declared_otherwise_is_named_though_others_are_missing(
+    programs: Programs, channel: Any
+) -> None:
     programs.json("queues", "declare")
     channel.queue_delete("tracker.p0")
     channel.queue_delete("tracker.p2")
-    kombu.Queue("tracker.p2", durable=True, channel=channel).declare()
+    Queue("tracker.p2", durable=True, channel=channel).declare()
     code, said = programs.check_of_queues()
     assert code == FAILURE
-    assert "queue 'tracker.p2' was declared otherwise" in said
+    assert said and "queue 'tracker.p2' was declared otherwise" in said
     listed = {queue["queue"]: queue["ready"] for queue in programs.incomplete_list()}
     assert listed["tracker.p0"] is None
 
 
-def test_the_check_declares_nothing(programs):
+def test_the_check_declares_nothing(programs: Programs) -> None:
     code, said = programs.check_of_queues()
     assert code == WARNING
-    assert "exchange 'tracker', queue 'tracker.dead'" in said
+    assert said and "exchange 'tracker', queue 'tracker.dead'" in said
     assert programs.check_of_queues() == (code, said)
     programs.json("queues", "declare")
     assert programs.check_of_queues() == (SUCCESS, None)
@@ -193,10 +200,14 @@ def park(bench: LaneBench) -> str:  # noqa: F811
     args = args_of(command("instance_claim", instance=an_instance(), event_id="boot"))
     bench.deliver_body(encode("instance_claim", args), partition=(PARTITION + 1) % PARTITIONS)
     bench.run()
-    return rows(bench.engine, DEAD_LETTERS)[0]["id"]
+    return str(rows(bench.engine, DEAD_LETTERS)[0]["id"])
 
 
-def test_a_letter_is_applied_once_however_often_it_is_replayed(programs, channel, bench):  # noqa: F811
+def test_a_letter_is_applied_once_however_often_it_is_replayed(
+    programs: Programs,
+    channel: Any,
+    bench: LaneBench,  # noqa: F811
+) -> None:
     """The messages are taken from the node's own queue to a lane, as the worker's consumer would."""
     programs.json("queues", "declare")
     bench.track()
@@ -217,7 +228,7 @@ def test_a_letter_is_applied_once_however_often_it_is_replayed(programs, channel
     assert programs.json("dead-letter", "list") == []
 
 
-def test_what_no_queue_takes_is_said_and_can_be_repeated(programs, bench):  # noqa: F811
+def test_what_no_queue_takes_is_said_and_can_be_repeated(programs: Programs, bench: LaneBench) -> None:  # noqa: F811
     letter = park(bench)
     said = programs.replay(letter)
     assert "1 of 1 not published" in said
@@ -226,6 +237,6 @@ def test_what_no_queue_takes_is_said_and_can_be_repeated(programs, bench):  # no
     assert programs.replay(letter)[0]["result"] == "published"
 
 
-def test_a_replay_needs_durable_queues(programs, bench):  # noqa: F811
+def test_a_replay_needs_durable_queues(programs: Programs, bench: LaneBench) -> None:  # noqa: F811
     programs.configure("")
     assert "amqp_durable_queues" in programs.replay(park(bench))

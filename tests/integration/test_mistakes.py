@@ -5,18 +5,22 @@ import re
 import secrets
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
 
 from tests.functional.test_mistakes import TRACE, Programs
+from tests.servers.mariadb import MariaDB
+from tests.servers.postgresql import PostgreSQL
+from tests.servers.rabbitmq import RabbitMQ
 from tests.servers.server import wait_until
 
 WRONG = "planted-secret"
 
 
 @pytest.fixture
-def programs(tmp_path) -> Programs:
+def programs(tmp_path: Path) -> Programs:
     return Programs(tmp_path)
 
 
@@ -25,7 +29,7 @@ def use_database(programs: Programs, url: str) -> None:
     programs.configure(f"[database]\nmax_retries = 1\nconnection = {url}\n")
 
 
-def every_program(programs: Programs) -> Iterator[tuple[str, int, str]]:
+def every_program(programs: Programs) -> Iterator[str]:
     """What each program that would write to the configured database says, with its exit code."""
     for program, arguments, code in (("worker", [], 1), ("manage", ["db", "sync"], 1)):
         found, line = programs.mistake(program, *arguments)
@@ -37,7 +41,7 @@ def every_program(programs: Programs) -> Iterator[tuple[str, int, str]]:
 
 
 @pytest.fixture(params=["LATIN1", "SQL_ASCII"])
-def other_encoding(request, postgresql) -> Iterator[tuple[str, str]]:
+def other_encoding(request: pytest.FixtureRequest, postgresql: PostgreSQL) -> Iterator[tuple[str, str]]:
     """An encoding, and the URL of a database in it."""
     name = f"test_{secrets.token_hex(6)}"
     with psycopg.connect(postgresql.url("postgres"), autocommit=True) as connection:
@@ -46,7 +50,9 @@ def other_encoding(request, postgresql) -> Iterator[tuple[str, str]]:
     postgresql.drop_database(postgresql.url(name))
 
 
-def test_postgresql_database_that_is_not_utf8_is_refused(programs, other_encoding):
+def test_postgresql_database_that_is_not_utf8_is_refused(
+    programs: Programs, other_encoding: tuple[str, str]
+) -> None:
     encoding, url = other_encoding
     use_database(programs, url)
     for said in every_program(programs):
@@ -56,7 +62,9 @@ def test_postgresql_database_that_is_not_utf8_is_refused(programs, other_encodin
     assert (code, f"its server_encoding is {encoding}" in line) == (2, True)
 
 
-def test_mariadb_table_that_is_not_utf8mb4_is_refused_and_can_be_converted(programs, mariadb, mariadb_url):
+def test_mariadb_table_that_is_not_utf8mb4_is_refused_and_can_be_converted(
+    programs: Programs, mariadb: MariaDB, mariadb_url: str
+) -> None:
     """The default of the tests' databases is latin1, which has no effect on the tables."""
     use_database(programs, mariadb_url)
     assert programs.run("manage", "db", "sync")[0] == 0
@@ -65,19 +73,22 @@ def test_mariadb_table_that_is_not_utf8mb4_is_refused_and_can_be_converted(progr
     for said in every_program(programs):
         assert "the character set of receipts.event_id is latin1" in said
     way_out = re.search("run (ALTER TABLE .*)", programs.mistake("manage", "db", "sync")[1])
+    assert way_out
     mariadb.execute(f"USE {name}; {way_out[1]}")
     assert programs.run("manage", "db", "sync")[0] == 0
 
 
 @pytest.mark.parametrize(
-    ("server", "said"),
+    ("kind", "said"),
     [
         ("postgresql", 'password authentication failed for user "tracker"'),
         ("mariadb", "Access denied for user 'tracker'@'127.0.0.1' (using password: YES) (1045)"),
     ],
 )
-def test_wrong_password_of_the_database_is_said_in_the_servers_words(request, programs, server, said):
-    server = request.getfixturevalue(server)
+def test_wrong_password_of_the_database_is_said_in_the_servers_words(
+    request: pytest.FixtureRequest, programs: Programs, kind: str, said: str
+) -> None:
+    server: PostgreSQL | MariaDB = request.getfixturevalue(kind)
     url = server.url("any")
     use_database(programs, url.replace(server.password, WRONG))
     for line in every_program(programs):
@@ -86,12 +97,14 @@ def test_wrong_password_of_the_database_is_said_in_the_servers_words(request, pr
         assert WRONG not in line
 
 
-@pytest.mark.parametrize("server", ["postgresql", "mariadb"])
-def test_right_that_is_missing_is_named_with_those_that_are_needed(request, programs, server):
-    server = request.getfixturevalue(server)
+@pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
+def test_right_that_is_missing_is_named_with_those_that_are_needed(
+    request: pytest.FixtureRequest, programs: Programs, kind: str
+) -> None:
+    server: PostgreSQL | MariaDB = request.getfixturevalue(kind)
     database = server.new_database()
     name = f"low_{secrets.token_hex(4)}"
-    if server.package == "postgresql":
+    if isinstance(server, PostgreSQL):
         with psycopg.connect(database, autocommit=True) as connection:
             connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{name}'")
     else:
@@ -112,7 +125,9 @@ def test_right_that_is_missing_is_named_with_those_that_are_needed(request, prog
         ("{}", "nowhere", "NOT_ALLOWED - vhost nowhere"),
     ],
 )
-def test_broker_that_refuses_is_said_once_in_its_own_words(programs, rabbitmq, vhost_url, user, vhost, said):
+def test_broker_that_refuses_is_said_once_in_its_own_words(
+    programs: Programs, rabbitmq: RabbitMQ, vhost_url: str, user: str, vhost: str, said: str
+) -> None:
     credentials, _, address = vhost_url.removeprefix("rabbit://").partition("@")
     host, _, own = address.partition("/")
     url = f"rabbit://{user.format(WRONG if ':' in user else credentials)}@{host}/{vhost.format(own)}"
@@ -138,7 +153,9 @@ def test_broker_that_refuses_is_said_once_in_its_own_words(programs, rabbitmq, v
         ("port", "does not answer: the plugin rabbitmq_management listens there"),
     ],
 )
-def test_list_of_queues_without_the_management_api_is_incomplete(programs, rabbitmq, vhost_url, wrong, said):
+def test_list_of_queues_without_the_management_api_is_incomplete(
+    programs: Programs, rabbitmq: RabbitMQ, vhost_url: str, wrong: str, said: str
+) -> None:
     management_url = rabbitmq.management_url
     other = {
         "password": management_url.replace(rabbitmq.password, WRONG),
@@ -158,8 +175,13 @@ def test_list_of_queues_without_the_management_api_is_incomplete(programs, rabbi
 
 @pytest.mark.parametrize("arguments", [["queues", "list"], ["queues", "declare"], ["node", "list"]])
 def test_debug_of_a_command_shows_no_password(
-    programs, rabbitmq, postgresql, vhost_url, database_url, arguments
-):
+    programs: Programs,
+    rabbitmq: RabbitMQ,
+    postgresql: PostgreSQL,
+    vhost_url: str,
+    database_url: str,
+    arguments: list[str],
+) -> None:
     programs.configure(
         f"transport_url = {vhost_url}\n[database]\nconnection = {database_url}\n"
         f"[bus]\npartitions = 1\nmanagement_url = {rabbitmq.management_url}\n"

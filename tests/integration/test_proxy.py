@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
+from tests.servers.postgresql import PostgreSQL
 from tests.servers.proxy import CHUNK, MOST_WAITING, Proxy
 from tests.servers.server import wait_until
 from tests.servers.sql_traffic import Commit, MariaDBTraffic, PostgreSQLTraffic, Traffic
@@ -62,7 +63,7 @@ class Caller:
         self.socket.close()
 
 
-def test_it_passes_on_as_much_as_there_is_and_both_ends(echo):
+def test_it_passes_on_as_much_as_there_is_and_both_ends(echo: int) -> None:
     sent = bytes(range(256)) * (3 * MOST_WAITING * CHUNK // 256)
     with Proxy(echo) as proxy, Caller(proxy.port) as one, Caller(proxy.port) as two:
         writer = threading.Thread(target=one.says, args=[sent])
@@ -76,7 +77,7 @@ def test_it_passes_on_as_much_as_there_is_and_both_ends(echo):
         wait_until(lambda: proxy.connections() == 1, "the end of a connection")
 
 
-def test_what_is_sent_to_a_frozen_one_arrives_after_the_thaw(echo):
+def test_what_is_sent_to_a_frozen_one_arrives_after_the_thaw(echo: int) -> None:
     with Proxy(echo) as proxy, Caller(proxy.port) as old:
         proxy.freeze()
         old.says(b"1")
@@ -89,12 +90,12 @@ def test_what_is_sent_to_a_frozen_one_arrives_after_the_thaw(echo):
             assert (old.hears(1), new.hears(1)) == (b"1", b"2")
 
 
-def test_a_frozen_one_ends(echo):
+def test_a_frozen_one_ends(echo: int) -> None:
     with Proxy(echo) as proxy, Caller(proxy.port):
         proxy.freeze()
 
 
-def test_it_cuts_what_there_is_and_takes_what_comes(echo):
+def test_it_cuts_what_there_is_and_takes_what_comes(echo: int) -> None:
     with Proxy(echo) as proxy, Caller(proxy.port) as old:
         old.says(b"1")
         assert old.hears(1) == b"1"
@@ -106,7 +107,7 @@ def test_it_cuts_what_there_is_and_takes_what_comes(echo):
             assert new.hears(1) == b"2"
 
 
-def test_a_black_hole_acknowledges_nothing_and_new_connections_work(echo):
+def test_a_black_hole_acknowledges_nothing_and_new_connections_work(echo: int) -> None:
     with Proxy(echo) as proxy, Caller(proxy.port) as old:
         old.says(b"1")
         assert old.hears(1) == b"1"
@@ -122,14 +123,14 @@ def test_a_black_hole_acknowledges_nothing_and_new_connections_work(echo):
         assert proxy.cut() >= 1
 
 
-def test_a_server_that_is_away_is_no_end_of_the_proxy(echo):
+def test_a_server_that_is_away_is_no_end_of_the_proxy(echo: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     with Proxy(port) as proxy, pytest.raises(ConnectionError), Caller(proxy.port) as caller:
         caller.hears(1)
 
 
-def test_answers_come_later_in_order_and_others_are_not_held_up(echo):
+def test_answers_come_later_in_order_and_others_are_not_held_up(echo: int) -> None:
     with Proxy(echo) as proxy, Caller(proxy.port) as slow, Caller(proxy.port) as other:
         proxy.delay(2)
         slow.says(b"1")
@@ -148,7 +149,9 @@ def connected(proxy: Proxy, url: str) -> psycopg.Connection:
     return psycopg.connect(proxy.through(url))
 
 
-def test_a_connection_is_cut_when_only_the_server_knows_that_it_committed(postgresql, database_url):
+def test_a_connection_is_cut_when_only_the_server_knows_that_it_committed(
+    postgresql: PostgreSQL, database_url: str
+) -> None:
     with psycopg.connect(database_url) as look, Proxy(postgresql.port, PostgreSQLTraffic) as proxy:
         look.execute("CREATE TABLE rows (number int)")
         look.commit()
@@ -172,7 +175,7 @@ def test_a_connection_is_cut_when_only_the_server_knows_that_it_committed(postgr
         assert (proxy.commits, proxy.cuts) == (4, 1)
 
 
-def test_a_slow_commit_leaves_the_rest_fast(postgresql, database_url):
+def test_a_slow_commit_leaves_the_rest_fast(postgresql: PostgreSQL, database_url: str) -> None:
     with Proxy(postgresql.port, PostgreSQLTraffic) as proxy, connected(proxy, database_url) as client:
         proxy.delay(3600, commits_only=True)
         client.execute("SELECT 1")
@@ -199,7 +202,7 @@ def packet(number: int, body: bytes) -> bytes:
 OK, ERROR = packet(1, b"\0\0\0\2\0\0\0"), packet(1, b"\xff\x15\x04#28000no")
 
 
-def test_commits_are_seen_in_what_pymysql_says():
+def test_commits_are_seen_in_what_pymysql_says() -> None:
     seen = MariaDBTraffic()
     commits = []
     for question, answer in [
@@ -218,5 +221,5 @@ def test_commits_are_seen_in_what_pymysql_says():
     assert commits == [None] * 7 + [Commit(frozenset({"UPDATE"}))]
 
 
-def test_no_commit_is_seen_where_nobody_looks():
+def test_no_commit_is_seen_where_nobody_looks() -> None:
     assert Traffic().answered(OK) is None

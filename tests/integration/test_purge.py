@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a purge costs a server is in proportion to what it deletes, not to what is there."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -39,11 +40,11 @@ def rows_read(connection: sa.Connection) -> int:
     return sum(int(value) for _, value in found)
 
 
-def blocks_read(connection: sa.Connection, sql: str, parameters: object) -> int:
+def blocks_read(connection: sa.Connection, sql: str, parameters: Any) -> int:
     """How many blocks a statement reads, from the cache or not (PostgreSQL)."""
     explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}"
     plan = connection.exec_driver_sql(explain, parameters).scalar_one()[0]["Plan"]
-    return plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
 
 
 def cost(engine: sa.Engine, settings: Retention, purged: Purged) -> int:
@@ -61,7 +62,7 @@ def cost(engine: sa.Engine, settings: Retention, purged: Purged) -> int:
         return sum(blocks_read(connection, s.sql, s.parameters) for s in seen if "DELETE" not in s.sql)
 
 
-def test_a_purge_without_work_costs_the_same_for_any_number_of_receipts(engine):
+def test_a_purge_without_work_costs_the_same_for_any_number_of_receipts(engine: sa.Engine) -> None:
     costs = []
     for each in (60, 240):
         with engine.begin() as connection:
@@ -73,7 +74,10 @@ def test_a_purge_without_work_costs_the_same_for_any_number_of_receipts(engine):
     assert costs[-1] <= 120 * NODES, costs
 
 
-def test_a_purge_costs_in_proportion_to_what_it_deletes(engine, a_node):  # noqa: F811
+def test_a_purge_costs_in_proportion_to_what_it_deletes(
+    engine: sa.Engine,
+    a_node: Callable[..., None],  # noqa: F811
+) -> None:
     for number in range(5):
         a_node(f"node-{number}", [*[30] * 1000, *[1] * 2000])
     idle = cost(engine, NEVER, Purged())
@@ -85,7 +89,7 @@ def test_a_purge_costs_in_proportion_to_what_it_deletes(engine, a_node):  # noqa
         assert cost(engine, settings, Purged()) <= 2 * idle
 
 
-def test_the_oldest_of_many_without_a_sequence_are_found_without_reading_them_all(engine):
+def test_the_oldest_of_many_without_a_sequence_are_found_without_reading_them_all(engine: sa.Engine) -> None:
     """PostgreSQL would sort them, each time, where it does not see that they are in order."""
     with engine.begin() as connection:
         insert_receipts(connection, "misplaced", 1, 20_000, sequenced=False)

@@ -4,9 +4,10 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import kombu
 import oslo_messaging
 import pytest
+from kombu.connection import Connection
+from kombu.entity import Exchange, Queue
 from oslo_config import cfg
 
 from tests.integration.rabbit import settings_of
@@ -20,7 +21,7 @@ INSTANCE = {"uuid": "i-1"}
 
 
 @pytest.fixture
-def a_client(vhost_url) -> Iterator[Callable[..., TrackerAPI]]:
+def a_client(vhost_url: str) -> Iterator[Callable[..., TrackerAPI]]:
     transports: list[Any] = []
 
     def make(**settings: Any) -> TrackerAPI:
@@ -33,19 +34,19 @@ def a_client(vhost_url) -> Iterator[Callable[..., TrackerAPI]]:
         transport.cleanup()
 
 
-def declare_queue(vhost_url: str, partition: int = 0) -> kombu.Queue:
+def declare_queue(vhost_url: str, partition: int = 0) -> Queue:
     """The queue of a partition, by default the only one, as some worker once declared it."""
-    with kombu.Connection(vhost_url.replace("rabbit://", "amqp://")) as connection:
-        exchange = kombu.Exchange("tracker", "topic", durable=True)
+    with Connection(vhost_url.replace("rabbit://", "amqp://")) as connection:
+        exchange = Exchange("tracker", "topic", durable=True)
         name = f"tracker.p{partition}"
-        queue = kombu.Queue(name, exchange, routing_key=name, durable=True)
+        queue = Queue(name, exchange, routing_key=name, durable=True)
         queue(connection.channel()).declare()
     return queue
 
 
-def waiting(vhost_url: str, queue: kombu.Queue) -> list[str]:
+def waiting(vhost_url: str, queue: Queue) -> list[str]:
     """The methods of the commands that wait in the queue."""
-    with kombu.Connection(vhost_url.replace("rabbit://", "amqp://")) as connection:
+    with Connection(vhost_url.replace("rabbit://", "amqp://")) as connection:
         bound = queue(connection.channel())
         bodies = []
         while message := bound.get(no_ack=True):
@@ -67,8 +68,8 @@ def waiting(vhost_url: str, queue: kombu.Queue) -> list[str]:
     ],
 )
 def test_another_number_of_partitions_is_refused_before_anything_is_sent(
-    a_client, vhost_url, theirs, ours, says, send
-):
+    a_client: Callable[..., TrackerAPI], vhost_url: str, theirs: int, ours: int, says: str, send: str
+) -> None:
     queues = [declare_queue(vhost_url, partition) for partition in range(theirs)]
     api = a_client(partitions=ours)
     for _ in range(2):
@@ -78,7 +79,9 @@ def test_another_number_of_partitions_is_refused_before_anything_is_sent(
     assert [waiting(vhost_url, queue) for queue in queues] == [[]] * theirs
 
 
-def test_a_client_that_comes_while_the_queues_are_declared_sees_no_other_number(a_client, vhost_url):
+def test_a_client_that_comes_while_the_queues_are_declared_sees_no_other_number(
+    a_client: Callable[..., TrackerAPI], vhost_url: str
+) -> None:
     """A worker that failed at the first partition's queue, the last that it declares."""
     declare_queue(vhost_url)
     settings = settings_of(f"{vhost_url}?amqp_durable_queues=true")
@@ -89,7 +92,9 @@ def test_a_client_that_comes_while_the_queues_are_declared_sees_no_other_number(
     a_client(partitions=2).build_failed({}, "compute1")
 
 
-def test_partitions_are_compared_until_they_agree_and_not_again(a_client, vhost_url):
+def test_partitions_are_compared_until_they_agree_and_not_again(
+    a_client: Callable[..., TrackerAPI], vhost_url: str
+) -> None:
     api = a_client()
     with pytest.raises(NoWorker, match=r"no queue tracker\.p0") as caught:
         api.build_failed({}, "compute1")
@@ -97,7 +102,7 @@ def test_partitions_are_compared_until_they_agree_and_not_again(a_client, vhost_
     first, second = declare_queue(vhost_url), declare_queue(vhost_url, 1)
     with pytest.raises(WrongPartition):
         api.build_failed({}, "compute1")
-    with kombu.Connection(vhost_url.replace("rabbit://", "amqp://")) as connection:
+    with Connection(vhost_url.replace("rabbit://", "amqp://")) as connection:
         second(connection.channel()).delete()
     api.build_failed({}, "compute1")
     declare_queue(vhost_url, 1)
@@ -106,11 +111,13 @@ def test_partitions_are_compared_until_they_agree_and_not_again(a_client, vhost_
 
 
 @pytest.mark.parametrize("send", ["cast", "call"])
-def test_a_queue_that_was_deleted_later_is_an_error_at_once(a_client, vhost_url, send):
+def test_a_queue_that_was_deleted_later_is_an_error_at_once(
+    a_client: Callable[..., TrackerAPI], vhost_url: str, send: str
+) -> None:
     api = a_client()
     queue = declare_queue(vhost_url)
     api.build_failed({}, "compute1")
-    with kombu.Connection(vhost_url.replace("rabbit://", "amqp://")) as connection:
+    with Connection(vhost_url.replace("rabbit://", "amqp://")) as connection:
         queue(connection.channel()).delete()
     with pytest.raises(NoWorker, match=r"no queue tracker\.p0 of exchange tracker: start a worker") as caught:
         getattr(api, send)({}, "build_failed", "compute1")
@@ -118,12 +125,16 @@ def test_a_queue_that_was_deleted_later_is_an_error_at_once(a_client, vhost_url,
 
 
 @pytest.mark.parametrize("send", ["cast", "call"])
-def test_without_a_queue_the_command_is_refused_at_once(a_client, send):
+def test_without_a_queue_the_command_is_refused_at_once(
+    a_client: Callable[..., TrackerAPI], send: str
+) -> None:
     with pytest.raises(NoWorker, match=r"no queue tracker\.p0 of exchange tracker: start a worker"):
         getattr(a_client(), send)({}, "build_failed", "compute1")
 
 
-def test_a_claim_that_timed_out_is_followed_by_its_abort(a_client, vhost_url):
+def test_a_claim_that_timed_out_is_followed_by_its_abort(
+    a_client: Callable[..., TrackerAPI], vhost_url: str
+) -> None:
     api = a_client(timeout=2)
     queue = declare_queue(vhost_url)
     api.build_failed({}, "compute1")
@@ -134,8 +145,8 @@ def test_a_claim_that_timed_out_is_followed_by_its_abort(a_client, vhost_url):
 
 
 def test_a_broker_that_goes_away_is_an_error_in_time_and_no_error_once_it_is_back(
-    a_client, vhost_url, rabbitmq: RabbitMQ
-):
+    a_client: Callable[..., TrackerAPI], vhost_url: str, rabbitmq: RabbitMQ
+) -> None:
     api = a_client(retry=2)
     queue = declare_queue(vhost_url)
     api.build_failed({}, "compute1")

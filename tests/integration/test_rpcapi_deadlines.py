@@ -9,6 +9,7 @@ from typing import Any
 
 import oslo_messaging
 import pytest
+from kombu.entity import Queue
 from oslo_config import cfg
 
 from tests.integration.rabbit import alarm, connected, depth, until
@@ -23,7 +24,8 @@ SECONDS = 4
 """A deadline that is passed in an alarm and kept right after one."""
 MIGRATION = {"uuid": "m-1", "type": "resize", "status": "migrating", "instance_uuid": "i-1"}
 
-SENDS: dict[str, Callable[[TrackerAPI], Any]] = {
+Send = Callable[[TrackerAPI], Any]
+SENDS: dict[str, Send] = {
     "cast": lambda api: api.build_failed({}, NODE),
     "call": lambda api: api.get_node({}, NODE),
     "claim": lambda api: api.instance_claim({}, NODE, INSTANCE),
@@ -31,7 +33,7 @@ SENDS: dict[str, Callable[[TrackerAPI], Any]] = {
 
 
 @pytest.fixture
-def queue(vhost_url) -> Any:
+def queue(vhost_url: str) -> Queue:
     return declare_queue(vhost_url)
 
 
@@ -42,7 +44,9 @@ def proxy(rabbitmq: RabbitMQ) -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def a_client(vhost_url, rabbitmq: RabbitMQ, queue, proxy: Proxy) -> Iterator[Callable[..., TrackerAPI]]:
+def a_client(
+    vhost_url: str, rabbitmq: RabbitMQ, queue: Queue, proxy: Proxy
+) -> Iterator[Callable[..., TrackerAPI]]:
     """Makes clients, which end before the proxy: a sender that still connects then would try for ever."""
     transports: list[Any] = []
 
@@ -57,7 +61,7 @@ def a_client(vhost_url, rabbitmq: RabbitMQ, queue, proxy: Proxy) -> Iterator[Cal
         transport.cleanup()
 
 
-def taken(vhost_url: str, queue: Any, count: int) -> list[tuple[str, str]]:
+def taken(vhost_url: str, queue: Queue, count: int) -> list[tuple[str, str]]:
     """Method and event id of what is in the queue, once there are so many."""
     with connected(vhost_url) as connection:
         until(lambda: depth(connection, queue.name) >= count, "not all has come")
@@ -70,7 +74,9 @@ def taken(vhost_url: str, queue: Any, count: int) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("send", SENDS.values(), ids=SENDS)
-def test_an_alarm_is_an_error_that_names_the_event_while_it_lasts(a_client, rabbitmq, send):
+def test_an_alarm_is_an_error_that_names_the_event_while_it_lasts(
+    a_client: Callable[..., TrackerAPI], rabbitmq: RabbitMQ, send: Send
+) -> None:
     api = a_client()
     api.build_failed({}, NODE)
     with alarm(rabbitmq), pytest.raises(TrackerUnavailable, match="memory or disk alarm") as caught:
@@ -79,7 +85,9 @@ def test_an_alarm_is_an_error_that_names_the_event_while_it_lasts(a_client, rabb
 
 
 @pytest.mark.parametrize("send", SENDS.values(), ids=SENDS)
-def test_a_broker_that_is_silently_gone_is_an_error_too(a_client, proxy, send):
+def test_a_broker_that_is_silently_gone_is_an_error_too(
+    a_client: Callable[..., TrackerAPI], proxy: Proxy, send: Send
+) -> None:
     api = a_client(proxy.port)
     api.build_failed({}, NODE)
     proxy.freeze()
@@ -89,7 +97,9 @@ def test_a_broker_that_is_silently_gone_is_an_error_too(a_client, proxy, send):
 
 
 @pytest.mark.parametrize("send", SENDS.values(), ids=SENDS)
-def test_a_first_connection_that_is_never_answered_is_an_error_too(a_client, proxy, send):
+def test_a_first_connection_that_is_never_answered_is_an_error_too(
+    a_client: Callable[..., TrackerAPI], proxy: Proxy, send: Send
+) -> None:
     api = a_client(proxy.port)
     proxy.freeze()
     with pytest.raises(TrackerUnavailable, match="can be reached"):
@@ -97,7 +107,9 @@ def test_a_first_connection_that_is_never_answered_is_an_error_too(a_client, pro
     proxy.thaw()
 
 
-def test_nothing_overtakes_what_is_overdue(a_client, rabbitmq, vhost_url, queue):
+def test_nothing_overtakes_what_is_overdue(
+    a_client: Callable[..., TrackerAPI], rabbitmq: RabbitMQ, vhost_url: str, queue: Queue
+) -> None:
     api = a_client(timeout=SECONDS)
     with alarm(rabbitmq):
         with pytest.raises(TrackerUnavailable, match="and still may") as overdue:
@@ -120,8 +132,8 @@ CLAIMS = {
 
 @pytest.mark.parametrize("undo", CLAIMS)
 def test_a_claim_that_is_confirmed_too_late_is_undone_before_anything_else(
-    a_client, rabbitmq, vhost_url, queue, undo
-):
+    a_client: Callable[..., TrackerAPI], rabbitmq: RabbitMQ, vhost_url: str, queue: Queue, undo: str
+) -> None:
     api = a_client(timeout=SECONDS)
     api.build_failed({}, NODE)
     with alarm(rabbitmq), pytest.raises(TrackerUnavailable) as overdue:
@@ -132,7 +144,9 @@ def test_a_claim_that_is_confirmed_too_late_is_undone_before_anything_else(
     assert found[1][1] == overdue.value.event_id
 
 
-def test_a_claim_in_an_alarm_leaves_one_copy_of_itself(a_client, rabbitmq, vhost_url, queue):
+def test_a_claim_in_an_alarm_leaves_one_copy_of_itself(
+    a_client: Callable[..., TrackerAPI], rabbitmq: RabbitMQ, vhost_url: str, queue: Queue
+) -> None:
     """A driver that gave its connection up would publish it again, and the copies would come in any order."""
     api = a_client(timeout=1)
     api.build_failed({}, NODE)
@@ -149,7 +163,9 @@ def test_a_claim_in_an_alarm_leaves_one_copy_of_itself(a_client, rabbitmq, vhost
     ]
 
 
-def test_threads_that_a_broker_holds_are_as_few_as_its_connections(a_client, rabbitmq):
+def test_threads_that_a_broker_holds_are_as_few_as_its_connections(
+    a_client: Callable[..., TrackerAPI], rabbitmq: RabbitMQ
+) -> None:
     api = a_client(query="&rpc_conn_pool_size=3")
     api.build_failed({}, NODE)
     errors: list[Exception] = []
@@ -194,7 +210,9 @@ for send in (api.build_failed, api.get_node):
 
 
 @pytest.mark.parametrize("threads", ["native", "eventlet"])
-def test_a_process_ends_while_the_broker_holds_what_it_sent(vhost_url, rabbitmq, queue, proxy, threads):
+def test_a_process_ends_while_the_broker_holds_what_it_sent(
+    vhost_url: str, rabbitmq: RabbitMQ, queue: Queue, proxy: Proxy, threads: str
+) -> None:
     url = f"{vhost_url}?amqp_durable_queues=true".replace(f":{rabbitmq.port}/", f":{proxy.port}/")
     program = PROGRAM if threads == "native" else PROGRAM.replace("import tracker_worker.cmd\n", "")
     process = subprocess.Popen(
@@ -205,6 +223,7 @@ def test_a_process_ends_while_the_broker_holds_what_it_sent(vhost_url, rabbitmq,
         text=True,
     )
     try:
+        assert process.stdout and process.stderr
         assert process.stdout.readline() == "cast\n", process.stderr.read()
         proxy.freeze()
         said, _ = process.communicate("\n", timeout=60)

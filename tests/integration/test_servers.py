@@ -10,13 +10,15 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-import kombu
 import psutil
 import psycopg
 import pymysql
 import pytest
 import sqlalchemy as sa
+from kombu.connection import Connection
+from kombu.entity import Queue
 
 from tests.servers.certificates import Certificates
 from tests.servers.mariadb import MariaDB
@@ -47,11 +49,13 @@ def processes_of(server: Server) -> list[psutil.Process]:
 
 
 def listeners_of(server: Server) -> set[tuple[str, int]]:
-    found = set()
+    found: set[tuple[str, int]] = set()
     for process in processes_of(server):
         with contextlib.suppress(psutil.NoSuchProcess):  # servers have short-lived children
             connections = process.net_connections(kind="tcp")
-            found |= {tuple(each.laddr) for each in connections if each.status == psutil.CONN_LISTEN}
+            found |= {
+                (each.laddr.ip, each.laddr.port) for each in connections if each.status == psutil.CONN_LISTEN
+            }
     return found
 
 
@@ -60,7 +64,7 @@ def written_by(server: Server) -> set[str]:
     return {file.path for file in files if file.mode != "r" and not file.path.startswith("/dev/")}
 
 
-def rows(url: str, statement: str) -> list[tuple]:
+def rows(url: str, statement: str) -> list[tuple[Any, ...]]:
     with psycopg.connect(url, autocommit=True) as connection:
         cursor = connection.execute(statement)
         return cursor.fetchall() if cursor.description else []
@@ -69,15 +73,15 @@ def rows(url: str, statement: str) -> list[tuple]:
 def publish(url: str, queue_name: str, body: str) -> None:
     """Publish a persistent message to a durable queue; return once the broker has confirmed it."""
     options = {"confirm_publish": True}
-    with kombu.Connection(url.replace("rabbit:", "amqp:"), transport_options=options) as connection:
-        queue = kombu.Queue(queue_name, durable=True)(connection.default_channel)
+    with Connection(url.replace("rabbit:", "amqp:"), transport_options=options) as connection:
+        queue = Queue(queue_name, durable=True)(connection.default_channel)
         queue.declare()
         connection.Producer().publish(body, routing_key=queue_name, delivery_mode=2)
 
 
 def get(url: str, queue_name: str) -> object:
-    with kombu.Connection(url.replace("rabbit:", "amqp:")) as connection:
-        message = kombu.Queue(queue_name)(connection.default_channel).get(no_ack=True)
+    with Connection(url.replace("rabbit:", "amqp:")) as connection:
+        message = Queue(queue_name)(connection.default_channel).get(no_ack=True)
         return message and message.payload
 
 
@@ -89,16 +93,20 @@ def own_postgresql() -> Iterator[PostgreSQL]:
         yield server
 
 
-@pytest.fixture
-def parent() -> Iterator[Callable[[str], tuple[subprocess.Popen, list]]]:
-    """Starts a Python process that runs a script and prints a JSON list, and returns both."""
-    started = []
+Parent = Callable[..., tuple[subprocess.Popen[str], list[Any]]]
 
-    def start(script: str, *arguments: object) -> tuple[subprocess.Popen, list]:
+
+@pytest.fixture
+def parent() -> Iterator[Parent]:
+    """Starts a Python process that runs a script and prints a JSON list, and returns both."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(script: str, *arguments: object) -> tuple[subprocess.Popen[str], list[Any]]:
         process = subprocess.Popen(
             [sys.executable, "-c", script, *map(str, arguments)], cwd=ROOT, stdout=subprocess.PIPE, text=True
         )
         started.append(process)
+        assert process.stdout
         return process, json.loads(process.stdout.readline())
 
     yield start
@@ -138,7 +146,7 @@ def test_tls_port_answers_with_the_certificate_of_the_test_authority(
     rabbitmq: RabbitMQ, certificates: Certificates
 ) -> None:
     vhost = rabbitmq.new_vhost()
-    with kombu.Connection(
+    with Connection(
         hostname=rabbitmq.host,
         port=rabbitmq.tls_port,
         userid=rabbitmq.username,
@@ -164,7 +172,7 @@ def test_management_lists_a_virtual_host_until_it_is_deleted(rabbitmq: RabbitMQ)
 
 
 def test_connections_of_a_virtual_host_are_closed(rabbitmq: RabbitMQ, vhost_url: str) -> None:
-    with kombu.Connection(vhost_url.replace("rabbit:", "amqp:")) as connection:
+    with Connection(vhost_url.replace("rabbit:", "amqp:")) as connection:
         connection.connect()
         vhost = vhost_url.rpartition("/")[2]
         wait_until(lambda: rabbitmq.close_connections(vhost) == 1, "the connection is listed")
@@ -213,7 +221,9 @@ def test_second_rabbitmq_keeps_durable_messages_and_leaves_nothing(rabbitmq: Rab
 
 
 @pytest.mark.parametrize("end", [PostgreSQL.kill, PostgreSQL.stop])
-def test_postgresql_keeps_committed_rows(own_postgresql: PostgreSQL, end: Callable) -> None:
+def test_postgresql_keeps_committed_rows(
+    own_postgresql: PostgreSQL, end: Callable[[PostgreSQL], None]
+) -> None:
     url = own_postgresql.new_database()
     rows(url, "CREATE TABLE kept AS SELECT 42 AS answer")
     before = processes_of(own_postgresql)
@@ -276,7 +286,7 @@ time.sleep(100)
 
 
 @pytest.mark.parametrize("server", [PostgreSQL, MariaDB, RabbitMQ])
-def test_servers_of_a_killed_test_process_are_gone(server: type[Server], parent: Callable) -> None:
+def test_servers_of_a_killed_test_process_are_gone(server: type[Server], parent: Parent) -> None:
     skip_unless_installed(server)
     module = server.__module__.rpartition(".")[2]
     process, (pid, port, directory) = parent(SERVERS_OF_A_PARENT.format(module=module, name=server.__name__))
@@ -288,6 +298,7 @@ def test_servers_of_a_killed_test_process_are_gone(server: type[Server], parent:
 
 
 def test_ctrl_c_does_not_reach_the_server_before_its_tests(own_postgresql: PostgreSQL) -> None:
+    assert own_postgresql.pid
     assert os.getsid(own_postgresql.pid) != os.getsid(0)
     assert os.getpgid(own_postgresql.pid) != os.getpgid(0)
 

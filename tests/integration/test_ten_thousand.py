@@ -2,7 +2,9 @@
 """10,000 events, cast by stock oslo.messaging over RabbitMQ into PostgreSQL: rows and messages are right."""
 
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,11 +36,12 @@ class Database:
             return list(connection.execute(query))
 
     def count(self, table: sa.Table) -> int:
-        return self.rows(sa.select(sa.func.count()).select_from(table))[0][0]
+        ((count,),) = self.rows(sa.select(sa.func.count()).select_from(table))
+        return int(count)
 
 
 @pytest.fixture
-def database(database_url):
+def database(database_url: str) -> Iterator[Database]:
     made = Database(database_url)
     yield made
     made.engine.dispose()
@@ -46,8 +49,8 @@ def database(database_url):
 
 @pytest.mark.timeout(240)
 def test_ten_thousand_casts_make_exactly_the_right_state_history_and_notifications(
-    vhost_url, database_url, database, tmp_path, capsys
-):
+    vhost_url: str, database_url: str, database: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     lives = days(NODES_COUNT, EVENTS, seed=3)
     receipts = sum(len(day.history) + len(day.astray) for day in lives)
     with ExitStack() as stack:
@@ -180,4 +183,4 @@ def check_notifications(database: Database, heard: list[Json], lives: list[Day])
 
 def cause_of(data: Json) -> str:
     """The id of the event behind a notification."""
-    return data_of({"payload": data["cause"]})["event_id"]
+    return str(data_of({"payload": data["cause"]})["event_id"])

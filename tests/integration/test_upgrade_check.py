@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the upgrade check finds on a real broker: rights that are missing, alarms, other declarations."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import quote
 
-import kombu
 import pytest
+import sqlalchemy as sa
+from kombu.entity import Exchange, Queue
 
 from tests.functional.conftest import engine  # noqa: F401
 from tests.integration.test_manage_queues import QUEUES, Programs, channel, programs  # noqa: F401
+from tests.servers.rabbitmq import RabbitMQ
 from tests.servers.server import wait_until
 
 SUCCESS, WARNING, FAILURE = range(3)
@@ -20,17 +22,20 @@ EVERYTHING = ".*"
 
 
 @pytest.fixture
-def declared(programs, channel, engine) -> Programs:  # noqa: F811
+def declared(programs: Programs, channel: Any, engine: sa.Engine) -> Programs:  # noqa: F811
     """All that a worker declares is there."""
     programs.json("queues", "declare")
-    exchange = kombu.Exchange(EXCHANGE, "topic", durable=True, channel=channel)
+    exchange = Exchange(EXCHANGE, "topic", durable=True, channel=channel)
     for key in KEYS:
-        kombu.Queue(key, exchange, routing_key=key, durable=True, channel=channel).declare()
+        Queue(key, exchange, routing_key=key, durable=True, channel=channel).declare()
     return programs
 
 
+Permit = Callable[..., None]
+
+
 @pytest.fixture
-def permit(declared, rabbitmq, vhost_url) -> Iterator[Any]:
+def permit(declared: Programs, rabbitmq: RabbitMQ, vhost_url: str) -> Iterator[Permit]:
     """Lets the programs be a user with these permissions."""
     vhost = vhost_url.rpartition("/")[2]
     rabbitmq.api("PUT", "users/limited", {"password": "limited", "tags": ""})
@@ -45,9 +50,13 @@ def permit(declared, rabbitmq, vhost_url) -> Iterator[Any]:
     rabbitmq.api("DELETE", "users/limited")
 
 
-def test_user_with_all_rights_is_well_and_the_check_leaves_no_trace(declared, permit, channel):  # noqa: F811
+def test_user_with_all_rights_is_well_and_the_check_leaves_no_trace(
+    declared: Programs,
+    permit: Permit,
+    channel: Any,  # noqa: F811
+) -> None:
     permit()
-    tap = kombu.Queue("tap", kombu.Exchange(EXCHANGE, "topic"), routing_key="#", channel=channel)
+    tap = Queue("tap", Exchange(EXCHANGE, "topic"), routing_key="#", channel=channel)
     tap.declare()
     checks = declared.check()[1]
     assert (checks[COMMANDS], checks[NOTIFICATIONS]) == ((SUCCESS, None), (SUCCESS, None))
@@ -67,36 +76,45 @@ def test_user_with_all_rights_is_well_and_the_check_leaves_no_trace(declared, pe
     ],
     ids=["consume", "declare", "reply", "notify", "declare notifications"],
 )
-def test_missing_right_is_a_failure_that_names_what_it_is_for(declared, permit, permissions, check, thing):
+def test_missing_right_is_a_failure_that_names_what_it_is_for(
+    declared: Programs, permit: Permit, permissions: dict[str, str], check: str, thing: str
+) -> None:
     permit(**permissions)
     result, details = declared.check()[1][check]
+    assert details is not None
     assert result == FAILURE
     assert f"access to {thing}" in details
     assert "rabbitmqctl set_permissions" in details
 
 
-def test_right_to_consume_is_tried_before_the_queues_are_there(permit, declared, channel):  # noqa: F811
+def test_right_to_consume_is_tried_before_the_queues_are_there(
+    permit: Permit,
+    declared: Programs,
+    channel: Any,  # noqa: F811
+) -> None:
     for name in QUEUES:
         channel.queue_delete(name)
     permit(read="^tracker$")
     result, details = declared.check()[1][COMMANDS]
+    assert details is not None
     assert (result, "access to queue 'tracker.dead'" in details) == (FAILURE, True)
 
 
-def test_exchange_of_notifications_that_is_not_durable_is_a_failure(declared, channel):  # noqa: F811
+def test_exchange_of_notifications_that_is_not_durable_is_a_failure(declared: Programs, channel: Any) -> None:  # noqa: F811
     channel.exchange_delete(EXCHANGE)
-    kombu.Exchange(EXCHANGE, "topic", durable=False, channel=channel).declare()
+    Exchange(EXCHANGE, "topic", durable=False, channel=channel).declare()
     result, details = declared.check()[1][NOTIFICATIONS]
+    assert details is not None
     assert result == FAILURE
     assert "inequivalent arg 'durable' for exchange 'nova'" in details
     assert "[notifications] exchange" in details
 
 
 def test_missing_exchange_of_notifications_is_made_by_the_worker_and_not_by_the_check(
-    programs,  # noqa: F811
-    channel,  # noqa: F811
-    engine,  # noqa: F811
-):
+    programs: Programs,  # noqa: F811
+    channel: Any,  # noqa: F811
+    engine: sa.Engine,  # noqa: F811
+) -> None:
     for _ in range(2):
         assert programs.check()[1][NOTIFICATIONS] == (SUCCESS, None)
     with pytest.raises(channel.connection.channel_errors, match="no exchange 'nova'"):
@@ -110,12 +128,14 @@ def test_missing_exchange_of_notifications_is_made_by_the_worker_and_not_by_the_
         ("set_disk_free_limit", ["9000GB"], ["1MB"], "low on disk"),
     ],
 )
-def test_alarm_of_the_broker_is_a_warning_that_names_it(declared, rabbitmq, setting, value, usual, reason):
+def test_alarm_of_the_broker_is_a_warning_that_names_it(
+    declared: Programs, rabbitmq: RabbitMQ, setting: str, value: list[str], usual: list[str], reason: str
+) -> None:
     rabbitmq.ctl(setting, *value)
     try:
         wait_until(lambda: declared.check()[1][COMMANDS][0] == WARNING, "the alarm")
         for result, details in (declared.check()[1][check] for check in (COMMANDS, NOTIFICATIONS)):
-            assert result == WARNING
+            assert result == WARNING and details is not None
             assert f"{rabbitmq.host}:{rabbitmq.port}" in details
             assert "has an alarm and takes no messages" in details and reason in details
     finally:

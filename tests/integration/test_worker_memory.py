@@ -7,9 +7,9 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-import kombu
 import pytest
 import sqlalchemy as sa
+from kombu.connection import Connection
 
 from tests.builders import a_report, an_instance, args_of, some_resources
 from tests.integration.daemon import PARTITIONS, Daemon
@@ -52,10 +52,12 @@ def numbered(body: bytes) -> list[bytes]:
 def resident(worker: Daemon, field: str) -> int:
     """A worker's resident memory in MiB: VmRSS is now, VmHWM the most so far."""
     status = Path(f"/proc/{worker.process.pid}/status").read_text()
-    return int(re.search(rf"{field}:\s*(\d+) kB", status)[1]) // 1024
+    found = re.search(rf"{field}:\s*(\d+) kB", status)
+    assert found
+    return int(found[1]) // 1024
 
 
-def taken(connection: kombu.Connection, partition: int) -> int:
+def taken(connection: Connection, partition: int) -> int:
     """How many audits of a partition the broker has sent the worker."""
     return AUDITS - depth(connection, f"tracker.p{partition}")
 
@@ -69,7 +71,9 @@ def rows(url: str, table: sa.Table) -> Any:
 
 
 @pytest.mark.parametrize("budget", [BUDGET, 4096])
-def test_worker_holds_its_budget_of_audits_while_its_database_is_locked(vhost_url, sqlite_url, budget):
+def test_worker_holds_its_budget_of_audits_while_its_database_is_locked(
+    vhost_url: str, sqlite_url: str, budget: int
+) -> None:
     """And without a budget it holds all of them: else this would show nothing."""
     bodies = audits()
     locker = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)
