@@ -6,12 +6,12 @@ versions.
 from typing import ClassVar
 
 from docutils import nodes
-from docutils.parsers.rst import Directive
 from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
 from sphinx.util.typing import ExtensionMetadata
 
 
-class ReleaseNotes(Directive):
+class ReleaseNotes(SphinxDirective):
     """Say where the notes are, in place of reno's directive."""
 
     has_content: ClassVar[bool] = True

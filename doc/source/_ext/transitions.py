@@ -21,7 +21,8 @@ class _Shown(SphinxDirective):
         self.env.note_dependency(transition_tables.__file__)
         container = nodes.container()
         self.state.nested_parse(StringList(type(self).lines(), "transitions"), self.content_offset, container)
-        return container.children
+        shown: list[nodes.Node] = container.children
+        return shown
 
 
 class Transitions(_Shown):
