@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Devices that come and go while an instance stays: SR-IOV attach and detach, live migration.
+"""PCI devices claimed and freed apart from an instance's other resources: attach, detach, live migration.
 
 Source: nova.compute.resource_tracker: claim_pci_devices, allocate_pci_devices_for_instance,
 unclaim_pci_devices, free_pci_device_allocations_for_instance and free_pci_device_claims_for_instance.
@@ -19,10 +19,11 @@ from tracker_worker.domain.usage import affinity_of, cell_ids, devices_of
 
 
 def check_devices(node: Node, command: ClaimPciDevices) -> ClaimResult:
-    """Decide an attachment to what an instance holds here; the devices of a request are taken once.
+    """Decide claim_pci_devices on a tracked node. A repeated request takes no further devices.
 
-    Requests are the same when their ids are; those without an id when they ask for the same.
-    Without a claim here the devices alone are one, of the move that is to come.
+    Requests are the same if their ids are equal, those without an id if their contents are. The devices join
+    the instance's incoming claim, else its instance claim. Without either they become an incoming claim of
+    devices only, for a move that has not claimed yet.
     """
     assert node.resources is not None
     uuid = command.instance_uuid
@@ -43,7 +44,7 @@ def check_devices(node: Node, command: ClaimPciDevices) -> ClaimResult:
 
 
 def allocate(held: Collection[Claim], addresses: Collection[str] | None) -> Changes:
-    """What was claimed is in use: the devices of these addresses, or all of the instance's here."""
+    """Return the changes that mark devices of an instance allocated: those of `addresses`, all if None."""
     return tuple(
         ClaimPut(
             replace(
@@ -60,9 +61,9 @@ def allocate(held: Collection[Claim], addresses: Collection[str] | None) -> Chan
 
 
 def unclaim(held: Collection[Claim], addresses: Collection[str] | None) -> Changes:
-    """Free the devices of these addresses, or all of the instance's here.
+    """Return the changes that free devices of an instance: those of `addresses`, all if None.
 
-    A claim of devices alone goes with the last of them.
+    A claim of devices only is dropped with its last device.
     """
     changes: list[ClaimPut | ClaimDropped] = []
     for claim in held:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The audit: which claims should be here by the sender's facts, and what differs from the ledger.
+"""The audit: derives the expected claims of a node from the sender's facts and compares them with the ledger.
 
 Source: nova.compute.resource_tracker._update_available_resource, without its bugs 1953359, 1600304, 1611458
-and 1834349. doc/source/admin/audits.rst has the reasons of corrections.
-The cost grows with the instances of the node and with nothing else.
+and 1834349. doc/source/admin/audits.rst explains the reasons of corrections.
+The cost grows with the number of the node's instances only.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -45,7 +45,7 @@ _RESIZE_TASKS = frozenset(
 )
 
 _CONFIRMED_TYPES = ("resize", "migration")
-"""Moves that a confirm ends, which is when Nova drops the old flavor; the others never have one."""
+"""Types of moves that end with a confirm, which deletes the old flavor; others never have an old flavor."""
 
 Reason = Literal[
     "instance_here", "move_to_here", "move_from_here",
@@ -55,7 +55,7 @@ Reason = Literal[
 
 
 class Facts(Struct, frozen=True):
-    """What an audit says: the instances here, the moves, and up to which of its sender's events it knows."""
+    """The instances and migrations of an audit, which include the sender's events up to `as_of`."""
 
     instances: list[Instance]
     migrations: list[Migration]
@@ -64,7 +64,7 @@ class Facts(Struct, frozen=True):
 
 
 class Correction(Struct, frozen=True):
-    """One difference between the ledger and the facts, and why it was made."""
+    """One corrected difference between the ledger and the facts: the old claim, the new one, the reason."""
 
     action: Literal["added", "released", "changed"]
     instance_uuid: str
@@ -74,7 +74,7 @@ class Correction(Struct, frozen=True):
 
 
 class Audit(Struct, frozen=True):
-    """What an audit does: ledger changes, housekeeping, explained corrections."""
+    """The result of an audit: changes of the ledger, marks, and the corrections to publish."""
 
     changes: tuple[LedgerChange, ...]
     marks: tuple[Mark, ...]
@@ -83,8 +83,8 @@ class Audit(Struct, frozen=True):
 
 
 class Expected(Struct, frozen=True):
-    """A claim that should be here. `devices_known` tells that its devices are part of the facts, `arriving`
-    that its migration label is.
+    """A claim that the node should have. `devices_known`: the facts include its devices. `arriving`: it is
+    that of a move to this node, and the facts include its migration_uuid.
     """
 
     claim: Claim
@@ -94,8 +94,8 @@ class Expected(Struct, frozen=True):
 
 
 def removable(instance: Instance) -> bool:
-    """Tell whether Nova counts the instance no more (allow_resource_removal); bug 2025480: not while
-    unshelving.
+    """Tell whether Nova no longer counts an instance (allow_resource_removal). An instance that is being
+    unshelved counts (bug 2025480).
     """
     if instance.deleted or instance.vm_state == "deleted":
         return True
@@ -103,7 +103,7 @@ def removable(instance: Instance) -> bool:
 
 
 def audit(node: Node, facts: Facts) -> Audit:
-    """Compare a tracked node's ledger with the facts; instances touched after `as_of` are left alone."""
+    """Compare a tracked node's ledger with the facts. Instances with events after `as_of` are skipped."""
     here = {instance.uuid: instance for instance in facts.instances}
     known = {m.instance_uuid: m.instance for m in facts.migrations if m.instance is not None} | here
     unknown = {m.instance_uuid for m in facts.migrations if m.instance_uuid not in known}
@@ -139,12 +139,12 @@ class _Move(Struct, frozen=True):
 
 
 def _every_uuid(node: Node, here: Mapping[str, Instance], moves: Mapping[str, _Move]) -> Iterable[str]:
-    """Return each uuid once, in an order that depends on the facts alone."""
+    """Return each uuid once, in a deterministic order."""
     return dict.fromkeys((*here, *moves, *node.claims))
 
 
 def _moves(known: Mapping[str, Instance], migrations: Iterable[Migration]) -> dict[str, _Move]:
-    """Return the one move that counts of each instance: current, its instance moving, the newest of them."""
+    """Return the move of each instance that is moving: the newest of its current migrations."""
     moves: dict[str, _Move] = {}
     for migration in migrations:
         uuid = migration.instance_uuid
@@ -201,7 +201,7 @@ def _expected_of_move(node: str, here: Instance | None, move: _Move) -> list[Exp
 
 
 def _arriving(move: _Move, role: Role, reason: Reason) -> Expected:
-    """The claim that the move brings, in the new flavor until the instance says so itself (bug 1953359)."""
+    """Return the destination's claim of a move; it has the new flavor before the instance (bug 1953359)."""
     migration = move.migration
     if role is Role.INSTANCE and move.instance.vm_state == "resized":
         claim = adopted(move.instance, role, migration.uuid)
@@ -212,8 +212,8 @@ def _arriving(move: _Move, role: Role, reason: Reason) -> Expected:
 
 
 def _leaving(move: _Move) -> list[Expected]:
-    """The room kept at the source; none once the old flavor is gone, for then it was confirmed (bug
-    1834349).
+    """Return the claim that the source keeps for a revert. A resize or cold migration without an old flavor
+    was confirmed and has none (bug 1834349).
     """
     if move.migration.old_flavor is None and move.migration.type in _CONFIRMED_TYPES:
         return []
@@ -231,7 +231,7 @@ def _flavor_of(move: _Move, flavor: Flavor | None) -> Flavor:
 
 
 def _has_old_flavor(move: _Move) -> bool:
-    """Tell whether a same-node move has not yet given the instance its new flavor."""
+    """Tell whether an instance that moves within its node still has the old flavor."""
     old, now = move.migration.old_flavor, move.instance.flavor
     if old is None or move.instance.vm_state == "resized":
         return False
@@ -244,7 +244,7 @@ _Difference = tuple[list[LedgerChange], Correction | None]
 
 
 def _differences(held: tuple[Claim, ...], expected: list[Expected]) -> Iterator[_Difference]:
-    """Pair what is held with what should be, then yield releases before puts: roles may swap."""
+    """Yield the changes from held to expected claims, releases before puts, because roles may swap."""
     pairs, left_over = _pair(held, expected)
     for claim in left_over:
         yield (
@@ -264,16 +264,16 @@ def _differences(held: tuple[Claim, ...], expected: list[Expected]) -> Iterator[
 
 
 def _without(taken: Collection[str], wanted: Expected) -> Expected:
-    """Return an expected claim without the devices that its instance has here for the other end of a move.
+    """Return an expected claim without the devices of the instance's other claim on this node (`taken`).
 
-    While an instance moves on its host, Nova reports the devices of both ends as the instance's.
+    During a move within the host Nova reports the devices of source and destination as the instance's.
     """
     own = tuple(device for device in wanted.claim.pci_devices if device.address not in taken)
     return replace(wanted, claim=replace(wanted.claim, pci_devices=own))
 
 
 def _keeping(old: Claim, wanted: Expected) -> Claim:
-    """Return an expected claim with what stays of a held one, and its label, but of what arrives."""
+    """Merge an expected claim with the held one, whose migration_uuid stays unless the claim is arriving."""
     new = wanted.claim
     reported = new.pci_devices if wanted.devices_known else None
     if old.devices_only:
@@ -287,7 +287,7 @@ def _keeping(old: Claim, wanted: Expected) -> Claim:
 
 
 def _correction(old: Claim | None, new: Claim, reason: Reason) -> Correction | None:
-    """Explain a put; a changed state alone is no correction."""
+    """Return the correction of a put, None if only the instance's states have changed."""
     if old is None:
         return Correction("added", new.instance_uuid, reason, None, claim_view(new))
     if old.role is not new.role:
@@ -313,9 +313,9 @@ _Pair = tuple[Claim | None, Expected]
 
 
 def _pair(held: tuple[Claim, ...], expected: list[Expected]) -> tuple[list[_Pair], tuple[Claim, ...]]:
-    """Give each expected claim the held one that fits best, so that roles change and nothing is taken twice.
+    """Pair each expected claim with the nearest held one: its role changes, and nothing is counted twice.
 
-    A claim that arrives wants the one its migration brought; the other one anything but that.
+    `_may_become` says which pairs are allowed. The arriving claim is paired first.
     """
     free = list(held)
     pairs: list[_Pair] = []
@@ -333,8 +333,8 @@ def _pair(held: tuple[Claim, ...], expected: list[Expected]) -> tuple[list[_Pair
 
 
 def _may_become(claim: Claim, wanted: Expected, arriving: str | None) -> bool:
-    """A claim of the arriving migration stands for what arrives alone; others for their own role, or the
-    rest.
+    """Tell whether a held claim may be paired with an expected one. The arriving one may get a claim of its
+    migration or its role, another one any claim but those of that migration.
     """
     if wanted.arriving:
         return claim.migration_uuid == arriving or claim.role is wanted.claim.role

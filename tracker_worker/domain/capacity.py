@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Is there room: a claim's memory, disk and vcpus against the limits sent, or a node's capacity.
+"""The capacity check: a claim's memory, disk and vcpus against the scheduler's limits or a node's capacity.
 
-Source: nova.compute.claims of 2018 (memory, disk, vcpu against the limits sent, with Nova's wording) and
-nova.scheduler.client.report / placement for the capacity of a node.
+Source: nova.compute.claims of 2018 for the limits and the wording of reasons; nova.scheduler.client.report
+and Placement for the capacity.
 """
 
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ from tracker_worker.domain.settings import CapacityCheck
 
 
 class _Resource(Struct, frozen=True):
-    """One plain resource in the unit of its message; `scale` of the ledger's unit make one of it."""
+    """Memory, disk or vcpus. `limit` and `total` are in `unit`, which is `scale` times the ledger's unit."""
 
     label: str
     unit: str
@@ -38,9 +38,10 @@ def shortages(
     limits: Limits | None,
     check: CapacityCheck,
 ) -> Iterable[str]:
-    """Yield a reason for each resource that does not suffice, in Nova's order: memory, disk, vcpu.
+    """Yield a reason for each insufficient resource, in Nova's order: memory, disk, vcpu.
 
-    Limits bound what the claim counts for, a capacity what Placement would be asked for.
+    A limit applies to the amounts of the claim (`counted`), the capacity to the amounts that Nova requests
+    from Placement (`requested`).
     """
     if check == "none":
         return
@@ -77,7 +78,7 @@ def _beyond_limit(resource: _Resource, limit: int) -> str | None:
 def _beyond_capacity(resource: _Resource) -> str | None:
     """Source: Placement's _check_capacity_exceeded, with the max_unit that Nova sets: the total.
 
-    What is not asked for is not tested: a node of Ironic has a total of 0 and less than that free.
+    A resource that is not requested is not tested: on an Ironic node its total is 0 and free is negative.
     """
     total = resource.total * resource.scale
     free = (total - resource.reserved) * resource.ratio - (resource.used - resource.reserved)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Claims: is there room for all that is asked for, and what the claim is if there is.
+"""Claim tests: whether a request fits on a node, and the topology and devices that its claim gets.
 
-A claim takes everything or nothing: memory, disk, vcpus, cpus of host cells, pages, devices.
-Source: nova.compute.claims (Claim and MoveClaim), tests and wording in its order.
+A claim is all or nothing: memory, disk, vcpus, CPUs of host cells, pages, devices.
+Source: nova.compute.claims (Claim and MoveClaim): its tests and wording, in its order.
 """
 
 from collections.abc import Iterator, Sequence
@@ -44,9 +44,9 @@ PAGE_SIZE_REFUSED = "Requested page size is different from current page size"
 
 
 class ClaimResult(Struct, frozen=True):
-    """Either the claim to hold from now on, or the reason why there is no room.
+    """Either the claim to store, or the reason of the refusal.
 
-    `conflict`: what was decided elsewhere takes something that is not free here.
+    `conflict`: a claim that another tracker granted takes a CPU or a device that is not free here.
     """
 
     claim: Claim | None
@@ -55,7 +55,7 @@ class ClaimResult(Struct, frozen=True):
 
 
 def check_claim(node: Node, command: AnyClaim, settings: TrackerSettings) -> ClaimResult:
-    """Decide a claim on a tracked node: the same one again, a new one, or a replacement in one step."""
+    """Decide a claim on a tracked node: a repeated one, a new one, or an atomic replacement of another."""
     if command.decided:
         return _record(node, command)
     return _grant(node, command, settings)
@@ -77,9 +77,9 @@ def _grant(node: Node, command: AnyClaim, settings: TrackerSettings) -> ClaimRes
 
 
 def _same(held: Claim, wanted: Claim, command: AnyClaim) -> bool:
-    """Tell whether a claim is for what is held; an instance that has got its topology may ask with that.
+    """Tell whether a command repeats the held claim; its NUMA request may be the topology that was assigned.
 
-    What a live migration holds without devices is not the same to another move, which takes them at once.
+    A live migration's claim has no devices yet: another migration that requests some does not repeat it.
     """
     return (
         held.volume_backed == wanted.volume_backed
@@ -97,7 +97,7 @@ def _same(held: Claim, wanted: Claim, command: AnyClaim) -> bool:
 def _test(
     node: Node, held: Claim | None, wanted: Claim, command: AnyClaim, settings: TrackerSettings
 ) -> ClaimResult:
-    """Test a claim against a node without the one that it replaces; what is attached into that one stays."""
+    """Test a claim against a node without the claim that it replaces, whose attached devices it keeps."""
     used = node.used.minus(held.amounts) if held is not None else node.used
     requested = requested_amounts(flavor_of(command), wanted.volume_backed)
     reasons = list(shortages(node, used, wanted.amounts, requested, command.limits, settings.capacity_check))
@@ -130,10 +130,10 @@ def _test(
 
 
 def _attached(held: Claim, wanted: Claim, command: AnyClaim) -> tuple[HeldDevice, ...]:
-    """Return the devices that claim_pci_devices took for a claim: they stay when it becomes another.
+    """Return the devices of a held claim that claim_pci_devices took: the claim that replaces it keeps them.
 
-    A live migration takes none itself, so that all it has are such; else it is those of requests that the
-    claim did not bring.
+    The claim of a live migration takes no devices, so all devices of the same move are such. For other claims
+    they are the devices of requests that the held claim does not have.
     """
     if isinstance(command, LiveMigrationClaim):
         same_move = held.devices_only or held.migration_uuid == wanted.migration_uuid
@@ -143,14 +143,14 @@ def _attached(held: Claim, wanted: Claim, command: AnyClaim) -> tuple[HeldDevice
 
 
 def _page_size_differs(topology: GuestTopology | None, current: GuestTopology | None) -> Iterator[str]:
-    """Source: MoveClaim._test_live_migration_page_size: the guest's memory cannot change its pages."""
+    """Source: MoveClaim._test_live_migration_page_size: a running guest cannot change its page size."""
     pairs = zip(topology.cells if topology else (), current.cells if current else (), strict=False)
     if any(claimed.pagesize != now.pagesize for claimed, now in islice(pairs, 1)):
         yield PAGE_SIZE_REFUSED
 
 
 class _Room:
-    """A node's cells and devices, with what some claims leave of them."""
+    """The host cells and devices of a node, with their usage by the given claims."""
 
     def __init__(self, node: Node, claims: Sequence[Claim], settings: TrackerSettings) -> None:
         self._node = node
@@ -161,7 +161,7 @@ class _Room:
     def topology_for(
         self, asked: GuestTopology | None, requests: Sequence[PciRequest], limits: Limits
     ) -> GuestTopology | None:
-        """Return the topology that a guest gets, near its devices and networks; None when it does not fit."""
+        """Return a guest's topology, with affinity to its devices and networks; None if it does not fit."""
         if asked is None or not self.cells:
             return None
         host = [usage.cell for usage in self.cells]
@@ -182,7 +182,7 @@ class _Room:
     def devices_for(
         self, requests: Sequence[PciRequest], cells: frozenset[int]
     ) -> tuple[HeldDevice, ...] | None:
-        """Return devices for all requests of a guest on these cells (anywhere without), None without them."""
+        """Return devices for all requests of a guest on these cells (any if empty), None if too few."""
         if not requests:
             return ()
         affinity = affinity_of(self._node, cells) if cells else None
@@ -198,7 +198,7 @@ class _Room:
 
 
 def _record(node: Node, command: AnyClaim) -> ClaimResult:
-    """Grant what was decided elsewhere, and tell whether it takes what is not free here."""
+    """Grant a claim that another tracker granted; `conflict` if it takes a CPU or device that is not free."""
     claim = decided_claim(command)
     held = node.claim(claim.instance_uuid, claim.role)
     others = [other for other in node.held() if other is not held]
@@ -208,9 +208,9 @@ def _record(node: Node, command: AnyClaim) -> ClaimResult:
 
 
 def _with_attached(held: Claim, claim: Claim, command: AnyClaim) -> tuple[HeldDevice, ...]:
-    """Return the devices of a decided claim, and what claim_pci_devices took for the one that it replaces.
+    """Return the devices of a decided claim, and those that claim_pci_devices took for the one it replaces.
 
-    Only that gave devices a request here: who decides elsewhere names none.
+    Only claim_pci_devices records a request with these devices: a decided claim comes with addresses only.
     """
     attached = held.pci_devices
     if held.pci_requests != claim.pci_requests or isinstance(command, LiveMigrationClaim):

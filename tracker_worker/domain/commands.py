@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The commands of version 1.0: one Struct a method, its fields the method's arguments.
 
-Instances are immutable and complete: decoding refuses unknown and missing fields, wrong types and values out
-of range, at any depth, so that rules need no checks of their own. The comments `#: meaning [unit]` are the
+Commands are immutable and valid: decoding refuses unknown and missing fields, wrong types and values out of
+range, at any depth, so that rules need no checks of their own. The comments `#: meaning [unit]` are the
 source of doc/source/user/commands.rst.
 """
 
@@ -31,15 +31,15 @@ VERSION = "1.0"
 class Command(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Arguments of every command."""
 
-    node: HostName  #: the hypervisor's hostname; it chooses the partition
-    #: id of the event, unique; a repetition of it changes nothing and gets the first reply
+    node: HostName  #: the hypervisor's hostname; determines the partition
+    #: unique id of the event; a repeated event changes nothing and gets the first reply
     event_id: EventId | None = None
-    origin: Origin | None = None  #: the client process that sent the command, and its count
+    origin: Origin | None = None  #: the client process that sent the command, and its counter
 
 
 class UpdateAvailableResource(Command, frozen=True):
-    """Report the hypervisor's view of a node, which creates or updates it. With `instances` it is an audit:
-    the claims are compared with these lists and corrected.
+    """Report the hypervisor's view of a node, which creates or updates the node. With `instances` it is an
+    audit: the claims are compared with the instances and migrations, and corrected.
     """
 
     resources: Resources  #: the hypervisor's report
@@ -47,7 +47,7 @@ class UpdateAvailableResource(Command, frozen=True):
     instances: Annotated[list[Instance], Meta(max_length=100_000)] | None = None
     #: current migrations from or to the node; read by an audit alone
     migrations: Annotated[list[Migration], Meta(max_length=100_000)] | None = None
-    #: the sender's count up to which the lists are complete; later changes are left alone [count]
+    #: the lists include the sender's events up to this count; instances with later ones are skipped [count]
     as_of: Sequence | None = None
     #: the compute service has just started: failed_builds becomes 0, a broken node is rebuilt
     startup: bool = False
@@ -64,9 +64,9 @@ class InstanceClaim(Command, frozen=True):
     """Claim resources for a boot or an unshelve."""
 
     instance: Instance  #: the instance, whose flavor is claimed
-    #: the scheduler's ceilings; what has none: `[tracker] capacity_check`
+    #: the scheduler's limits; `[tracker] capacity_check` applies to a resource without one
     limits: Limits | None = None
-    #: another tracker has granted the claim: nothing is tested, pins and devices come as carried
+    #: another tracker has granted the claim: nothing is tested, pinning and devices are recorded as sent
     decided: bool = False
 
 
@@ -74,14 +74,14 @@ class MoveClaim(Command, frozen=True, kw_only=True):
     """Arguments that the claims of moves to this node share."""
 
     instance: Instance  #: the instance as it is before the move
-    migration: Migration  #: the migration, whose uuid labels the claim
-    #: the scheduler's ceilings; what has none: `[tracker] capacity_check`
+    migration: Migration  #: the migration; the claim records its uuid
+    #: the scheduler's limits; `[tracker] capacity_check` applies to a resource without one
     limits: Limits | None = None
     #: properties of the (new) image, without `image_`; absent: the instance's
     image_properties: dict[Label, Text] | None = None
     #: all PCI requests of the move; absent: those of the instance's ports and the flavor's alias
     pci_requests: PciRequests | None = None
-    #: another tracker has granted the claim: nothing is tested, pins and devices come as carried
+    #: another tracker has granted the claim: nothing is tested, pinning and devices are recorded as sent
     decided: bool = False
 
     def __post_init__(self) -> None:
@@ -97,8 +97,8 @@ class ResizeClaim(MoveClaim, frozen=True, kw_only=True):
 
 
 class LiveMigrationClaim(MoveClaim, frozen=True):
-    """Claim resources for a live migration to this node. Devices are tested, and taken by
-    `claim_pci_devices`.
+    """Claim resources for a live migration to this node. PCI requests are only tested: `claim_pci_devices`
+    claims the devices.
     """
 
 
@@ -120,7 +120,7 @@ class DropMoveClaim(Command, frozen=True):
 
 
 class StartMove(Command, frozen=True):
-    """Source: the instance was handed over; its claim stays, as `outgoing`, for a revert."""
+    """Source: the instance was handed over to the destination; its claim becomes `outgoing`, for a revert."""
 
     instance_uuid: Uuid  #: the instance that moves away
     migration_uuid: Uuid  #: the migration that moves it
@@ -129,12 +129,12 @@ class StartMove(Command, frozen=True):
 class FinishMove(Command, frozen=True):
     """Destination: the instance has arrived; its claim becomes `instance`."""
 
-    instance: Instance  #: the instance after the move: its states, and its size where nothing was claimed
+    instance: Instance  #: the instance after the move: its states, and its size if the move has no claim
     migration_uuid: Uuid | None = None  #: the migration that has ended; absent: none is recorded
 
 
 class DropMoveClaimAtSource(Command, frozen=True):
-    """Source: the move was confirmed, or a live migration or evacuation has left: release the old claim."""
+    """Source: the move was confirmed, or a live migration or evacuation finished: release the old claim."""
 
     instance_uuid: Uuid  #: the instance that has left
     migration_uuid: Uuid  #: the migration that was confirmed
@@ -150,7 +150,7 @@ class DropMoveClaimAtDest(Command, frozen=True):
 class FinishRevertMove(Command, frozen=True):
     """Source: the instance is back after a revert; its claim becomes `instance` again."""
 
-    instance: Instance  #: the instance after the revert: its states, and its size where nothing was claimed
+    instance: Instance  #: the instance after the revert: its states, and its size if it has no claim here
     migration_uuid: Uuid  #: the migration that was reverted
 
 
@@ -161,10 +161,10 @@ class UpdateUsage(Command, frozen=True):
 
 
 class ClaimPciDevices(Command, frozen=True):
-    """Claim devices for an attachment or a live migration; they are claimed until they are allocated."""
+    """Claim devices for an attachment or a live migration. They are `claimed` until they are allocated."""
 
     instance_uuid: Uuid  #: the instance that gets the devices
-    pci_requests: PciRequests  #: the devices that are asked for
+    pci_requests: PciRequests  #: the devices that are requested
     #: host cells of the guest, for the requests' numa_policy; absent: those of its claim
     numa_topology: GuestTopology | None = None
 
@@ -180,7 +180,7 @@ class AllocatePciDevices(Command, frozen=True):
 class UnclaimPciDevices(Command, frozen=True):
     """Release devices of an instance."""
 
-    instance_uuid: Uuid  #: the instance that gives the devices back
+    instance_uuid: Uuid  #: the instance whose devices are released
     #: PCI addresses of the devices; absent: all that the instance has on the node
     addresses: PciAddresses | None = None
 
@@ -202,16 +202,16 @@ class SetServiceStatus(Command, frozen=True):
 class RemoveNode(Command, frozen=True):
     """Stop tracking the node. Refused while it has claims, unless `force`."""
 
-    host: HostName | None = None  #: remove the node only if it belongs to this host; absent: of any
+    host: HostName | None = None  #: remove the node only if it belongs to this host; absent: to any
     force: bool = False  #: remove the node although it has claims
 
 
 class GetNode(Command, frozen=True):
-    """Return the node view. A question: it changes nothing and leaves no receipt."""
+    """Return the node view. A read: it changes nothing and leaves no receipt."""
 
 
 ClaimCommand = InstanceClaim | ResizeClaim | LiveMigrationClaim | RebuildClaim | ClaimPciDevices
-"""May be refused because they do not fit."""
+"""Commands that are refused if they do not fit."""
 InstanceCommand = (
     UpdateUsage
     | AbortInstanceClaim
@@ -222,12 +222,12 @@ InstanceCommand = (
     | DropMoveClaimAtDest
     | FinishRevertMove
 )
-"""Change the claims of one instance, and are never refused."""
+"""Commands that change the claims of one instance. They are never refused."""
 DeviceCommand = AllocatePciDevices | UnclaimPciDevices
-"""Change the devices of an instance's claims, and are never refused."""
+"""Commands that change the devices of an instance's claims. They are never refused."""
 NodeCommand = BuildFailed | BuildSucceeded | SetServiceStatus | RemoveNode
 LedgerCommand = UpdateAvailableResource | ClaimCommand | InstanceCommand | DeviceCommand | NodeCommand
-"""Commands that are decided: all but questions."""
+"""Commands that `decide` takes: all but reads."""
 AnyCommand = LedgerCommand | GetNode
 
 METHODS: dict[str, type[AnyCommand]] = {

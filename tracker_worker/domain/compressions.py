@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The compressions of message bodies that clients may use and workers read: all that kombu has."""
+"""The compressions of message bodies that clients may use and workers accept: all that kombu supports."""
 
 from enum import StrEnum
 
@@ -25,4 +25,4 @@ ALIASES = {
     "zstandard": Compression.ZSTD,
     "brotli": Compression.BROTLI,
 }
-"""kombu's names of them, for the option kombu_compression; its decoders take them in the header too."""
+"""kombu's aliases, for the option kombu_compression; kombu accepts them in the header, too."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""decide: what a command does to a node. Pure and total: every command has an outcome, nothing is mutated."""
+"""decide: a pure, total function from a node and a command to a decision. Nothing is mutated."""
 
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
@@ -65,22 +65,22 @@ from tracker_worker.domain.usage import with_known_devices
 from tracker_worker.domain.views import claim_view
 
 STALE_AUDIT = "stale_audit"
-"""Reason of an audit that is not newer than one of the same source that was looked at before."""
+"""Reason of an audit that is not newer than one of the same source that was processed before."""
 AS_OF_TOO_OLD = "as_of_too_old"
-"""Reason of an audit that corrects nothing: what touched instances since it was read is not remembered."""
+"""Reason of an audit that corrects nothing: a last origin above its `as_of` was evicted."""
 
 
 class Outcome(StrEnum):
-    """What became of an event. A refusal is a normal, counted outcome."""
+    """The outcome of an event. A refusal is a normal outcome that is counted, not an error."""
 
     APPLIED = "applied"  #: the ledger has changed
-    GRANTED = "granted"  #: the claim is held; `claim` has it
+    GRANTED = "granted"  #: the claim is held; `claim` contains it
     REFUSED = "refused"  #: nothing has changed; `reason` says why, `code` is the code of the exception
     IGNORED = "ignored"  #: nothing had to change; `reason` may say why
 
 
 class ClaimRefused(Struct, frozen=True):
-    """A claim found no room."""
+    """A claim was refused."""
 
     reason: str
 
@@ -90,21 +90,21 @@ class NodeCreated(Struct, frozen=True):
 
 
 class NodeDeleted(Struct, frozen=True):
-    """A node is tracked no more; its last uuid and host."""
+    """A node is no longer tracked; the uuid and host of its last report."""
 
     uuid: str
     host: str
 
 
 class Audited(Struct, frozen=True):
-    """An audit found differences."""
+    """An audit corrected the ledger, or a decided claim conflicts with it."""
 
     corrections: tuple[Correction, ...]
     migrations_without_instance: int
 
 
 class ReportRefused(Struct, frozen=True):
-    """A report was refused as node_conflict; raised once a uuid."""
+    """A report was refused with node_conflict; notified once for each refused uuid."""
 
     uuid: str
     message: str
@@ -117,8 +117,8 @@ class Decision(Struct, frozen=True):
     """What a command does: its outcome, the ledger's changes, housekeeping marks, notifications to send.
 
     `refusal` is the code of a refusal, None with any other outcome. A usage notification covers `changes`;
-    marks are internal to the worker. `recorded`: the event leaves a receipt, and moves the node's sequence if
-    the node has a row.
+    marks are internal to the worker. `recorded`: the event leaves a receipt, and advances the node's sequence
+    if the node has a row.
     """
 
     outcome: Outcome
@@ -132,9 +132,9 @@ class Decision(Struct, frozen=True):
 
     @property
     def makes_row(self) -> bool:
-        """Whether a name that has no row gets one: it is tracked from now on, or has a conflict to show.
+        """Whether a node without a row gets one: it is tracked from now on, or has a conflict to show.
 
-        What touched its instances is for its audits, and a name that nobody reports has none.
+        Last origins alone need no row: audits read them, and a node that was never reported has no audits.
         """
         return bool(self.changes) or any(isinstance(mark, ConflictNoted) for mark in self.marks)
 
@@ -142,7 +142,7 @@ class Decision(Struct, frozen=True):
 def decide(
     node: Node, command: LedgerCommand, settings: TrackerSettings, uuid_owners: Mapping[str, str]
 ) -> Decision:
-    """Decide a command on a node. `uuid_owners`: names of tracked nodes by uuid, for the uuids reported."""
+    """Decide a command on a node. `uuid_owners`: names of the tracked nodes with reported uuids, by uuid."""
     decision = _decide(node, command, settings, uuid_owners)
     marks = decision.marks
     uuid = instance_uuid_of(command)
@@ -152,13 +152,13 @@ def decide(
 
 
 def _touch(node: Node, uuid: str, origin: Origin) -> tuple[Mark, ...]:
-    """Return the marks of an event that touches an instance; without room the oldest touches are given up."""
+    """Return the marks that record the last origin of an instance and evict the oldest above MAX_ORIGINS."""
     above = 0 if uuid in node.last_origins else len(node.last_origins) - MAX_ORIGINS + 1
     return (*map(OriginEvicted, islice(node.last_origins, max(above, 0))), OriginRecorded(uuid, origin))
 
 
 def _with_known_devices(node: Node, changes: tuple[LedgerChange, ...]) -> tuple[LedgerChange, ...]:
-    """Have adopted claims keep their devices as the newest report has them."""
+    """Return changes whose claims store their devices as the newest report has them."""
     if not any(isinstance(change, ClaimPut) and change.claim.pci_devices for change in changes):
         return changes
     reports = [change.resources for change in changes if isinstance(change, Reported)]
@@ -172,7 +172,7 @@ def _with_known_devices(node: Node, changes: tuple[LedgerChange, ...]) -> tuple[
 def _decide(
     node: Node, command: LedgerCommand, settings: TrackerSettings, uuid_owners: Mapping[str, str]
 ) -> Decision:
-    """Dispatch a command to its rule; mypy proves that each has one."""
+    """Dispatch a command to its rule; mypy checks that each has one."""
     if isinstance(command, UpdateAvailableResource):
         return _report(node, command, settings, uuid_owners)
     if isinstance(command, ClaimCommand):
@@ -237,8 +237,8 @@ def _applied(changes: tuple[LedgerChange, ...]) -> Decision:
 
 
 def _claim(node: Node, command: ClaimCommand, settings: TrackerSettings) -> Decision:
-    """Source: bug 82deb0ce4b: a claim on a node that nobody reported is refused, it does not silently
-    succeed.
+    """Decide a claim. On a node that is not tracked it is refused instead of silently succeeding (source: bug
+    82deb0ce4b).
     """
     if not node.tracked:
         return _refused(f"Node {node.name} is not tracked")
@@ -259,7 +259,7 @@ def _claim(node: Node, command: ClaimCommand, settings: TrackerSettings) -> Deci
 
 
 def _conflict(held: Claim | None, claim: Claim) -> Audited:
-    """Tell that what was decided elsewhere takes what is not free here."""
+    """Return the effect of a decided claim that takes a CPU or a device that is not free here."""
     old = claim_view(held) if held is not None else None
     action: Literal["added", "changed"] = "changed" if held is not None else "added"
     correction = Correction(action, claim.instance_uuid, "conflict", old, claim_view(claim))
@@ -330,9 +330,9 @@ def _report(
 
 
 def _service_status(node: Node, command: UpdateAvailableResource) -> Iterator[ServiceStatusSet]:
-    """Yield a change where the report's service has another state: as it says, else enabled if it is new.
+    """Yield a change if the service status in the report differs from the node's.
 
-    A node's state is its host's service's: of the one that takes a node over nothing was heard yet.
+    Without `disabled` the status stays, but a node that moves to another host counts as enabled there.
     """
     disabled = command.disabled
     if disabled is None and node.resources is not None and node.resources.host != command.resources.host:
@@ -342,8 +342,8 @@ def _service_status(node: Node, command: UpdateAvailableResource) -> Iterator[Se
 
 
 def _is_stale(node: Node, command: UpdateAvailableResource) -> bool:
-    """Tell whether an audit comes after a newer one of its source was looked at: a broker may hand it out
-    again, and it would undo what happened since.
+    """Tell whether this audit or a newer one of its source was processed before. A broker may redeliver an
+    audit, which would undo the changes since.
     """
     if command.instances is None or command.origin is None:
         return False
@@ -352,10 +352,10 @@ def _is_stale(node: Node, command: UpdateAvailableResource) -> bool:
 
 
 def _audit(node: Node, command: UpdateAvailableResource) -> Decision:
-    """Return what the audit in a report does, if it holds one; its outcome is the report's affair.
+    """Return the changes of the audit in a report, if it has one. The caller sets the outcome of the report.
 
-    An audit may correct nothing when it knows less than an event whose touch had to be given up: which
-    instances it has to leave alone is not known any more.
+    If an origin above its `as_of` was evicted, the audit corrects nothing: the instances that it has to skip
+    are no longer known.
     """
     seen: tuple[Mark, ...] = ()
     if command.instances is not None and command.origin is not None:

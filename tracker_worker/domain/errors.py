@@ -110,8 +110,8 @@ class ErrorCode(StrEnum):
 
     Way out: run `tracker-worker-manage node rebuild NODE`, or restart the compute manager, which sends an
     audit with `startup`. Either recomputes the node from its claims; the held events are then applied in
-    order. Where the text says that rows cannot be read, restore them, or start the version that wrote them.
-    The cause is a change of the tables by SQL, or a restore of several moments.
+    order. If the text says that rows cannot be read, restore them, or start the version that wrote them.
+    The cause is a change of the tables by SQL, or a restore that mixes backups of different times.
     """
     DEAD_LETTERED = "dead_lettered"
     """The broker dead-lettered the event: a policy bounds the queue's length or time to live, or the delivery
@@ -161,7 +161,7 @@ class Refusal(StrEnum):
     """Why a command was understood and refused: the `code` of the exception that the caller gets."""
 
     NO_ROOM = "compute_resources_unavailable"
-    """The claim does not fit. The reason is Nova's text, several joined by `;`.
+    """The claim does not fit. The reason has Nova's texts, joined by `;`.
 
     Way out: try another node.
     """
@@ -178,8 +178,8 @@ class Refusal(StrEnum):
 
 
 class BadMessage(Exception):
-    """A message that is no valid command: its code, the path of the bad field, a text without any payload
-    value.
+    """A message that is not a valid command: its code, the path of the bad field, and a text that contains no
+    value of the payload.
     """
 
     def __init__(self, code: ErrorCode, path: str, message: str) -> None:
@@ -190,6 +190,6 @@ class BadMessage(Exception):
 
 
 class RequestRefused(Exception):
-    """A claim asks for what no host can give: a flavor and an image in conflict, an alias that nobody
-    configured. A normal outcome, `refused`; its text is the reason, in Nova's words.
+    """No host can fulfil a claim: its flavor and image conflict, or it names an alias that is not configured.
+    The outcome is `refused`, a normal one; the text is the reason, in Nova's words.
     """

@@ -5,16 +5,16 @@ a reason quotes one."""
 import re
 
 READ_KEYS_ONLY = ("extra_specs", "image_properties")
-"""The fields of commands of which only the keys are kept that a rule reads; a sender may have any others."""
+"""Fields of commands that accept any keys, of which only those that a rule reads are kept."""
 
 PCI_ALIAS = "pci_passthrough:alias"
 """The extra spec that asks for devices by their aliases."""
 
 _GROUP = r"[a-zA-Z0-9_-]{0,64}"
-"""Groups of resources and traits may have a suffix."""
+"""The suffix of a request group of Placement, as in `resources1:`; empty for the unnumbered group."""
 _READ = re.compile(rf"(hw[:_]|(resources|trait){_GROUP}:|pci_passthrough:)")
 RESOURCES_KEY = re.compile(rf"resources{_GROUP}:(.+)")
-"""A key that asks for an amount of a resource class, whose name is the first group."""
+"""A key that requests an amount of a resource class; the match's first group is the class."""
 
 _SHOWN = 64
 _BOOLEANS = dict.fromkeys(("1", "t", "true", "on", "y", "yes"), True) | dict.fromkeys(
@@ -23,14 +23,14 @@ _BOOLEANS = dict.fromkeys(("1", "t", "true", "on", "y", "yes"), True) | dict.fro
 
 
 def read_keys(mapping: dict[str, str]) -> dict[str, str]:
-    """Return the extra specs or image properties that a rule reads; the rest is never kept (promise 7)."""
+    """Return the extra specs or image properties that a rule reads; the others are never kept (promise 7)."""
     return {key: value for key, value in mapping.items() if _READ.match(key)}
 
 
 def bool_from_string(value: object) -> bool | None:
-    """Read a boolean as Nova does, None for what is neither true nor false: Nova takes that for false.
+    """Parse a boolean as Nova does; None for any other text, which Nova takes for false.
 
-    Source: oslo_utils.strutils.bool_from_string, which raises in place of None where it is strict.
+    Source: oslo_utils.strutils.bool_from_string, which in strict mode raises where this returns None.
     """
     return _BOOLEANS.get(str(value).strip().lower())
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The types that the fields of commands are made of: bounds, names, Nova's states.
+"""The types of the fields of commands: bounded numbers, names, Nova's states.
 
-All bounds are closed. A number above COUNT_MAX cannot be a real host's and would overflow a SQL column.
+Bounds are inclusive. No real host has a number above COUNT_MAX, which would overflow a SQL column.
 """
 
 from enum import StrEnum
@@ -18,11 +18,11 @@ UNSEEN = (
     r"\uffa0\ufff0-\ufffb\U000110bd\U000110cd\U00013430-\U00013438\U0001bca0-\U0001bca3"
     r"\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
-"""What moves a cursor, turns the direction of a line, or shows as nothing or as a space, as a regular
-expression's set: Unicode's Cc, Cf, Zl, Zp and Default_Ignorable_Code_Point, and all spaces but U+0020.
+"""Control, direction, invisible and blank characters, as the content of a regular expression's set: Unicode's
+Cc, Cf, Zl, Zp and Default_Ignorable_Code_Point, and all spaces but U+0020.
 
-Two names that differ in these alone look the same, and some of them drive a terminal. Written out: the tables
-of Unicode change with the Python that runs.
+Two names that differ only in these look the same, and some of them control a terminal. The set is written out
+because Unicode's tables differ between versions of Python.
 """
 
 HOST_NAME = r"^[!-~]+\Z"
@@ -35,27 +35,27 @@ PATTERN_TEXTS = {
     HOST_NAME_OR_EMPTY: "a host name has visible ASCII characters only, and no blank",
     LABEL: "it has a control character",
 }
-"""What to say of a text that a pattern does not match."""
+"""The error text for a value that does not match a pattern."""
 
 HostName = Annotated[str, Meta(max_length=255, pattern=HOST_NAME)]
-"""Of a node (the hypervisor's hostname) or a host, as Nova's drivers make them: a DNS name, an Ironic node's
-uuid, a cluster's id. Nothing beyond ASCII, where letters look alike.
+"""Name of a node (the hypervisor's hostname) or a host, as Nova's drivers set it: a DNS name, an Ironic
+node's uuid, a cluster's id. ASCII only, because letters of other scripts look alike.
 """
 HostNameOrEmpty = Annotated[str, Meta(max_length=255, pattern=HOST_NAME_OR_EMPTY)]
-"""Where senders write "" for no host."""
+"""For fields in which senders write "" for no host."""
 Name = Annotated[str, Meta(max_length=255, pattern=NAME)]
 Uuid = Annotated[str, Meta(max_length=36, pattern=NAME)]
 EventId = Annotated[str, Meta(max_length=64, pattern=NAME)]
 Label = Annotated[str, Meta(max_length=255, pattern=LABEL)]
-"""A text that a tenant or an administrator chose, as for an image or a flavor: no odd character in it may
-keep a real instance from being counted. Senders write "" where there is none. Shown escaped.
+"""A text that a tenant or an administrator chose, as for an image or a flavor. All but control characters are
+valid, so that no name keeps an instance from being counted. Senders write "" for none. Shown escaped.
 """
 Text = Annotated[str, Meta(max_length=65535)]
 
 Count = Annotated[int, Meta(ge=0, le=COUNT_MAX)]
 
 if TYPE_CHECKING:
-    # What a rule sees: the fraction is cut before anything else.
+    # Rules see integers: decoding cuts the fractions.
     Whole: TypeAlias = int
     WholeAboveZero: TypeAlias = int
     WholeOrMinusOne: TypeAlias = int
@@ -68,9 +68,9 @@ else:
 
     Whole, WholeAboveZero, WholeOrMinusOne = map(_whole, (0, 1, -1))
     Pages = _whole(0, FINITE_MAX)
-"""Numbers of the hypervisor's report, whose fractions are cut.
+"""Numbers of the hypervisor's report. Fractions are cut; -1 is a number that the hypervisor does not report.
 
--1 stands for one that it does not tell. A cell of 8 TiB has more ordinary pages than anything else has.
+Pages have a higher bound, because a cell of 8 TiB has 2^31 pages of 4 KiB.
 """
 
 _FINITE = Meta(ge=-FINITE_MAX, le=FINITE_MAX)
@@ -145,7 +145,7 @@ class PciDeviceType(StrEnum):
 
 
 class PciDeviceStatus(StrEnum):
-    """nova.objects.fields.PciDeviceStatus, without what a report never shows."""
+    """nova.objects.fields.PciDeviceStatus, without the statuses that a report never has."""
 
     AVAILABLE = "available"
     CLAIMED = "claimed"
@@ -155,7 +155,7 @@ class PciDeviceStatus(StrEnum):
 
 
 class RequestSource(StrEnum):
-    """Who asks for devices: an alias of the flavor, or a port."""
+    """The source of a PCI request: an alias in the flavor, or a port."""
 
     ALIAS = "flavor_alias"
     PORT = "neutron_port"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an instance asks for: the flavor, and the amounts that it counts for on a node."""
+"""The flavor of an instance, and the amounts that the instance uses on a node."""
 
 from msgspec import Struct
 from msgspec.structs import force_setattr
@@ -29,9 +29,7 @@ class Flavor(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
 
 
 class Amounts(Struct, frozen=True):
-    """Amounts of the three plain resources: vcpus, memory in MB, disk in MB (exact: swap is not rounded
-    to GB).
-    """
+    """Amounts of vcpus, memory in MB and disk in MB, not in GB: swap is not rounded."""
 
     vcpus: int = 0
     memory_mb: int = 0
@@ -51,7 +49,7 @@ class Amounts(Struct, frozen=True):
 
 
 def amounts_of(flavor: Flavor, volume_backed: bool) -> Amounts:
-    """Return what an instance of this flavor counts for.
+    """Return the amounts that an instance of this flavor uses.
 
     Source: nova.compute.resource_tracker._update_usage, with Nova's rule that the root disk of a volume
     backed instance is no local disk (bugs 1469179, 1796737), and without its rounding of swap.
@@ -62,9 +60,9 @@ def amounts_of(flavor: Flavor, volume_backed: bool) -> Amounts:
 
 
 def requested_amounts(flavor: Flavor, volume_backed: bool) -> Amounts:
-    """Return what Placement is asked for: what an instance counts for, unless `resources:*` say otherwise.
+    """Return the amounts that Nova requests from Placement: `amounts_of`, unless `resources:*` override them.
 
-    Amounts of all groups are added up. VCPU and PCPU are both vcpus; a text that is no number says nothing.
+    Amounts of all groups are added up, VCPU and PCPU as vcpus. A text that is not a number is ignored.
     Source: nova.scheduler.utils.ResourceRequest.from_request_spec.
     """
     named: dict[str, int] = {}

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a command does to the claims that an instance holds on one node, by the table of `transitions`.
+"""The changes that a command makes to the claims of an instance on one node, by the table of `transitions`.
 
-Changes are the difference between what is held before and afterwards: none means that the command was
-ignored, or that a claim is held already.
+Changes are the difference between the claims before and after the command. If there are none, the command is
+ignored, or its claim is held already.
 """
 
 from typing import assert_never
@@ -30,7 +30,7 @@ Held = tuple[Claim | None, Claim | None, Claim | None]
 
 
 class Given(Struct, frozen=True):
-    """What a command brings: its migration M, its instance, or the claim that was granted to it."""
+    """The data of a command that a row may use: its migration M, its instance, or the claim granted to it."""
 
     migration_uuid: str | None = None
     instance: Instance | None = None
@@ -38,7 +38,7 @@ class Given(Struct, frozen=True):
 
 
 def held_by(node: Node, instance_uuid: str) -> Held:
-    """Return what an instance holds on a node."""
+    """Return the claims of an instance on a node."""
     return (
         node.claim(instance_uuid, Role.INSTANCE),
         node.claim(instance_uuid, Role.INCOMING),
@@ -47,7 +47,7 @@ def held_by(node: Node, instance_uuid: str) -> Held:
 
 
 def state_of(held: Held, migration_uuid: str | None) -> State:
-    """Return what is held as a command of the migration M sees it."""
+    """Return the labels of held claims for a command whose migration M is this one."""
     here, incoming, outgoing = held
     return (
         _label(here, migration_uuid),
@@ -57,7 +57,7 @@ def state_of(held: Held, migration_uuid: str | None) -> State:
 
 
 def changes_of(held: Held, action: Action, given: Given) -> Changes:
-    """Return the changes that a command makes: those of its row in the table."""
+    """Return the changes that a command makes, by its row in the table."""
     row = transition(action, state_of(held, given.migration_uuid))
     changes: list[ClaimPut | ClaimDropped] = []
     for role, own, before, source in zip(_ROLES, STAY, held, row.after, strict=True):
@@ -93,7 +93,7 @@ def _label(claim: Claim | None, migration_uuid: str | None) -> Label:
 
 
 def _claim_from(source: Source, role: Role, held: Held, given: Given) -> Claim | None:
-    """Return the claim of a role that another source has than itself."""
+    """Return the claim that a role gets from another source than itself."""
     here, incoming, outgoing = held
     match source:
         case Source.NONE:
@@ -126,9 +126,9 @@ def _arrived(given: Given) -> Claim:
 
 
 def _resized(here: Claim | None, given: Given) -> Claim:
-    """Return the claim of an instance that was seen here before its landing was told: in its size.
+    """Return the claim of an instance that had a claim here before its move finished, in the reported size.
 
-    Of one that has the same size the pins and devices stay that this worker chose.
+    If the size is the same, the pinning and the devices that this worker chose are kept.
     """
     landed = _arrived(given)
     assert here is not None and given.instance is not None
@@ -137,7 +137,7 @@ def _resized(here: Claim | None, given: Given) -> Claim:
 
 
 def _with_taken(claim: Claim, row: Transition, held: Held, given: Given) -> Claim:
-    """Return the instance's claim with what its row lets it take: states, devices of the incoming claim."""
+    """Return the instance's claim with the states and the incoming claim's devices, if its row says so."""
     here, incoming, _ = held
     if row.states and given.instance is not None:
         claim = with_states(claim, given.instance)

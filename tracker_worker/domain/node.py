@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ledger of one node: its claims, the sum of them, and the changes that can happen to it.
+"""The ledger of one node: its claims, their sum, and the changes to it.
 
-A node is a value. `evolve` makes the next one from a list of changes and cannot fail; `decide.decide` says
-which changes a command makes. Usage is never added up anywhere else: used = reserve + sum of claims.
+A Node is immutable. `decide.decide` returns the changes of a command; `evolve` applies them, returns the next
+Node and cannot fail. Usage is computed here only: used = reserve + sum of claims.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -31,7 +31,7 @@ MOST_CONFLICTS = 32
 
 
 class Role(StrEnum):
-    """What an instance's claim is here for; the order is Nova's order of a move seen from the destination."""
+    """The purpose of a claim for its instance on the node."""
 
     INSTANCE = "instance"
     INCOMING = "incoming"
@@ -39,12 +39,12 @@ class Role(StrEnum):
 
 
 class Claim(Struct, frozen=True):
-    """Room that one instance holds on one node in one role.
+    """Resources that one instance holds on one node in one role.
 
-    `migration_uuid` is the move that brought, or is bringing, the instance here; leaving never changes it.
-    The flavor holds numbers only. `numa_request` and `pci_requests` are what was asked for, `numa_topology`
-    and `pci_devices` what the claim has got of it. `assigned`: this worker chose the topology, so that an
-    audit keeps it; else it follows what is reported.
+    `migration_uuid` is the migration that brought, or is bringing, the instance here; a move away does not
+    change it. The flavor has numbers only. `numa_request` and `pci_requests` are the request, `numa_topology`
+    and `pci_devices` what was assigned for it. `assigned`: this worker chose the topology and audits keep it,
+    otherwise they replace it with the reported one.
     """
 
     instance_uuid: str
@@ -64,12 +64,12 @@ class Claim(Struct, frozen=True):
 
     @property
     def amounts(self) -> Amounts:
-        """What the claim counts for."""
+        """The amounts that the claim adds to the usage."""
         return amounts_of(self.flavor, self.volume_backed)
 
     @property
     def devices_only(self) -> bool:
-        """Whether nothing but devices is held, for a move that is to come."""
+        """Whether the claim has devices only, for a move that has not claimed yet."""
         return self.role is Role.INCOMING and self.migration_uuid is None and self.amounts == Amounts()
 
 
@@ -97,13 +97,13 @@ def adopted(
     migration_uuid: str | None,
     flavor: Flavor | None = None,
 ) -> Claim:
-    """Return the claim of an instance that is here already: with the topology and devices that it reports."""
+    """Return the claim of an instance that is here already, with its reported topology and devices."""
     claim = claim_for(instance, role, migration_uuid, flavor)
     return with_reported(claim, instance.numa_topology, instance.pci_devices)
 
 
 def with_reported(claim: Claim, topology: GuestTopology | None, addresses: Iterable[str] | None) -> Claim:
-    """Return a claim with a topology and devices that were decided elsewhere."""
+    """Return a claim with a topology and devices that this worker did not choose."""
     return replace(
         claim,
         numa_request=request_of(topology),
@@ -124,10 +124,10 @@ class Node(Struct, frozen=True):
     """One compute node: its last report, its claims and their running sum.
 
     An untracked node (never reported, or removed) has no resources and no claims; its row keeps the
-    sequence. `last_origins` holds the origin that last touched each instance since the last audit, the latest
-    last; `sources` the client processes that audit it; `usage_sequence` is the sequence of the last usage
-    notification; `conflicts` the uuids whose reports under this name were refused, the newest last.
-    `commit_id` is the id of the commit that wrote the row: another history of the database has other ids.
+    sequence. `last_origins` has the origin of each instance's last event since the last audit, the newest
+    last; `sources` the client processes that audit the node; `usage_sequence` is the sequence of the last
+    usage notification; `conflicts` has the uuids whose reports under this name were refused, the newest last.
+    `commit_id` is the id of the commit that wrote the row: a restored database does not repeat it.
     """
 
     name: str
@@ -147,12 +147,12 @@ class Node(Struct, frozen=True):
 
     @property
     def tracked(self) -> bool:
-        """Whether the hypervisor has reported the node and nobody removed it since."""
+        """Whether the hypervisor has reported the node and it was not removed since."""
         return self.resources is not None
 
     @property
     def known(self) -> bool:
-        """Whether anything was ever recorded of it: an unknown name has no row, and no sequence to move."""
+        """Whether anything was recorded of the node. If not, it has no row and no sequence to advance."""
         return self.sequence > 0
 
     @property
@@ -173,20 +173,20 @@ class Node(Struct, frozen=True):
 
 
 class ClaimPut(Struct, frozen=True):
-    """A claim is there, instead of an older one of the same instance and role."""
+    """A claim was added, or replaced the one of the same instance and role."""
 
     claim: Claim
 
 
 class ClaimDropped(Struct, frozen=True):
-    """A claim is gone."""
+    """A claim was released."""
 
     instance_uuid: str
     role: Role
 
 
 class Reported(Struct, frozen=True):
-    """The hypervisor's view is this one."""
+    """The hypervisor's view of the node, its reserve or its ratios has changed."""
 
     resources: Resources
     reserve: Amounts
@@ -194,29 +194,29 @@ class Reported(Struct, frozen=True):
 
 
 class BuildsCounted(Struct, frozen=True):
-    """So many builds have failed in a row."""
+    """The number of failed builds in a row has changed."""
 
     failed_builds: int
 
 
 class ServiceStatusSet(Struct, frozen=True):
-    """The compute service is enabled or disabled."""
+    """The compute service was enabled or disabled."""
 
     disabled: bool
 
 
 class NodeRemoved(Struct, frozen=True):
-    """The node is no longer tracked, and all its claims are gone."""
+    """The node is no longer tracked, and all its claims are released."""
 
 
 class ConflictNoted(Struct, frozen=True):
-    """A report of this uuid was refused."""
+    """A report with this uuid was refused."""
 
     uuid: str
 
 
 class ConflictsResolved(Struct, frozen=True):
-    """The node was removed, or its name was free: earlier conflicts mean nothing any more."""
+    """The node was removed, or is tracked from now on: earlier conflicts no longer apply."""
 
 
 LedgerChange = ClaimPut | ClaimDropped | Reported | BuildsCounted | ServiceStatusSet | NodeRemoved
@@ -225,12 +225,12 @@ Change = LedgerChange | Mark
 
 
 def evolve(node: Node, changes: Iterable[Change]) -> Node:
-    """Return the node after the changes of one event: one sequence number further. Cannot fail."""
+    """Return the node with the changes of one event, its sequence incremented by one. Cannot fail."""
     return replace(_changed(node, changes), sequence=node.sequence + 1)
 
 
 def remember(node: Node, marks: Iterable[Mark]) -> Node:
-    """Return the node after an event that leaves no receipt: at the same sequence. Cannot fail."""
+    """Return the node with the marks of an event without a receipt, at the same sequence. Cannot fail."""
     return _changed(node, marks)
 
 
@@ -271,7 +271,7 @@ _REMOVED: dict[str, Any] = {
 
 
 def _drop(claims: dict[str, tuple[Claim, ...]], claimed: Amounts, instance_uuid: str, role: Role) -> Amounts:
-    """Take a claim out of the dict if it is there; return the sum without it."""
+    """Remove a claim from `claims`, if it is held; return the sum without it."""
     held = claims.get(instance_uuid, ())
     kept = tuple(claim for claim in held if claim.role is not role)
     for claim in held:
@@ -303,11 +303,11 @@ def _node_fields(
 
 
 class LedgerBroken(AssertionError):
-    """A node's running sum is not the sum of its claims: a fault of this program, never of the sender."""
+    """A node's running sum is not the sum of its claims: a bug of this program, not of the sender."""
 
 
 def sum_of(node: Node) -> Amounts:
-    """Return the sum of the claims, added up; linear in the claims."""
+    """Return the sum of the claims; linear in the claims."""
     vcpus = memory_mb = disk_mb = 0
     for held in node.claims.values():
         for claim in held:
@@ -319,7 +319,7 @@ def sum_of(node: Node) -> Amounts:
 
 
 def sum_fault(node: Node) -> str | None:
-    """Return what is wrong with the running sum of a node that was loaded, None when it is right."""
+    """Return a text if the running sum of a loaded node is not the sum of its claims, else None."""
     right = sum_of(node)
     if node.claimed == right:
         return None
@@ -330,12 +330,12 @@ def sum_fault(node: Node) -> str | None:
 
 
 def amounts_text(amounts: Amounts) -> str:
-    """Return amounts as people read them."""
+    """Return amounts as text for people."""
     return f"{amounts.vcpus} vcpus, {amounts.memory_mb} MB of memory and {amounts.disk_mb} MB of disk"
 
 
 def rebuilt(node: Node) -> Node:
-    """Return a node whose running sum is that of its claims, whatever its row said."""
+    """Return a node with its running sum recomputed from its claims."""
     return replace(node, claimed=sum_of(node))
 
 

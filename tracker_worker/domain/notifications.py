@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Notifications: payloads in Nova's versioned shape, namespace `tracker_worker`.
 
-Event types are not Nova's: ceilometer would bill those. doc/source/user/notifications-reference.rst has all
-of them, with the fields of their payloads, generated from the schemas in doc/notification_samples.
+Event types differ from Nova's, because ceilometer would bill those.
+doc/source/user/notifications-reference.rst has all of them, with the fields of their payloads, generated from
+the schemas in doc/notification_samples.
 """
 
 from collections.abc import Mapping
@@ -33,11 +34,11 @@ _LATER_VERSIONS = {
     "ComputeNodeEventErrorPayload": "1.1",
 }
 """Versions of payloads that have changed since 1.0. Claims: 1.1 has topologies and devices. Audits: 1.2 has
-`corrections_omitted`. Errors of events: 1.1 has the codes of notifications that were replaced."""
+`corrections_omitted`. Errors of events: 1.1 has the codes of replaced notifications."""
 
 
 class CausePayload(Struct, frozen=True):
-    """The event behind a notification."""
+    """The event that caused a notification."""
 
     method: str | None
     event_id: str
@@ -110,7 +111,7 @@ def event_error_notification(
 def substitute_notification(data: Mapping[str, Any], code: ErrorCode, message: str) -> Notification:
     """Return the `compute_node.event.error` that replaces a notification that cannot be sent.
 
-    `data` has the fields of its payload that could be decoded; `cause` is null if it could not.
+    `data` has those fields of the replaced payload that could be decoded; `cause` is null if it could not.
     """
     kept = {name: data.get(name) for name in ("node", "host", "uuid")}
     kept |= {name: data.get(name) or 0 for name in ("sequence", "since")}

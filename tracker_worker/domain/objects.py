@@ -94,8 +94,8 @@ class PciRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=
     count: Annotated[int, Meta(ge=0, le=4096)]  #: number of devices [devices]
     #: alternatives, of which one must match: each key equals the device's field or tag
     spec: Annotated[list[dict[Label, Scalar | list[Scalar]]], Meta(max_length=1024)]
-    request_id: Name | None = None  #: id of the request; devices are taken once for it
-    #: how near to the guest's cells the devices must be (`hw:pci_numa_affinity_policy`)
+    request_id: Name | None = None  #: id of the request; a repeated request takes no further devices
+    #: affinity of the devices to the guest's cells (`hw:pci_numa_affinity_policy`)
     numa_policy: PciNumaPolicy | None = None
     alias_name: Name | None = None  #: the `[pci] alias` that the request came from
     source: RequestSource | None = None  #: where the request came from
@@ -106,19 +106,19 @@ PciAddresses = Annotated[list[Name], Meta(max_length=4096)]
 
 
 class Instance(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """An instance as its compute manager knows it (nova.objects.Instance)."""
+    """An instance as its compute manager has it (nova.objects.Instance)."""
 
     uuid: Uuid  #: id of the instance
     project_id: Name  #: id of the project
     vm_state: VmState  #: state of the instance
     flavor: Flavor  #: flavor of the instance
     os_type: Label | None = None  #: operating system, counted in `stats` as `num_os_type_*`
-    task_state: TaskState | None = None  #: task that is running
-    volume_backed: bool = False  #: the root disk is a volume, so it needs no local disk
+    task_state: TaskState | None = None  #: task in progress
+    volume_backed: bool = False  #: the root disk is a volume and uses no local disk
     host: HostNameOrEmpty | None = None  #: compute host that has the instance
     node: HostNameOrEmpty | None = None  #: node that has the instance
-    numa_topology: GuestTopology | None = None  #: the guest's NUMA topology, asked for or assigned
-    pci_requests: PciRequests = []  #: PCI devices that the instance asks for
+    numa_topology: GuestTopology | None = None  #: the guest's NUMA topology, requested or assigned
+    pci_requests: PciRequests = []  #: PCI devices that the instance requests
     #: PCI addresses that the instance has on this node; for adoption by an audit
     pci_devices: PciAddresses | None = None
     #: image properties without `image_`; keys that no rule reads are dropped
@@ -132,35 +132,35 @@ class Instance(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
 
 
 class NetworkMetadata(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Networks that a host cell is near to, or that a guest has: physical networks, and tunnels."""
+    """Networks that a host cell has affinity to, or that a guest uses: physical networks, and tunnels."""
 
     physnets: Annotated[list[Name], Meta(max_length=1024)] = []  #: names of physical networks
-    tunneled: bool = False  #: tunnelled networks too
+    tunneled: bool = False  #: true: tunnelled networks too
 
 
 class NumaLimits(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Over-commit ratios of host cells, and the networks that they have to be near to."""
+    """Overcommit ratios of host cells, and the networks that they need affinity to."""
 
-    cpu_allocation_ratio: Ratio  #: over-commit of a host cell's shared CPUs [ratio]
-    ram_allocation_ratio: Ratio  #: over-commit of a host cell's memory [ratio]
-    network_metadata: NetworkMetadata | None = None  #: networks that the guest's host cells must be near to
+    cpu_allocation_ratio: Ratio  #: overcommit ratio of a host cell's shared CPUs [ratio]
+    ram_allocation_ratio: Ratio  #: overcommit ratio of a host cell's memory [ratio]
+    network_metadata: NetworkMetadata | None = None  #: networks that the guest's cells need affinity to
 
 
 class Limits(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Absolute ceilings that the scheduler computed; an absent one is not tested.
+    """Absolute limits that the scheduler computed. Without a limit `[tracker] capacity_check` applies.
 
     `network_metadata` may be here or in `numa_topology`, which takes precedence, as in Nova.
     """
 
-    memory_mb: Count | None = None  #: ceiling of reserve, claims and the requested memory together [MB]
-    disk_gb: Count | None = None  #: ceiling of reserve, claims and the requested disk together [GB]
-    vcpu: Count | None = None  #: ceiling of reserve, claims and the requested vCPUs together [vCPUs]
+    memory_mb: Count | None = None  #: limit of reserve, claims and requested memory together [MB]
+    disk_gb: Count | None = None  #: limit of reserve, claims and requested disk together [GB]
+    vcpu: Count | None = None  #: limit of reserve, claims and requested vCPUs together [vCPUs]
     numa_topology: NumaLimits | None = None  #: ratios and networks for host cells
-    network_metadata: NetworkMetadata | None = None  #: networks, where `numa_topology` has none
+    network_metadata: NetworkMetadata | None = None  #: networks of the guest if `numa_topology` has none
 
     @property
     def networks(self) -> NetworkMetadata | None:
-        """The networks that the guest's host cells have to be near to."""
+        """The networks that the guest's host cells need affinity to."""
         within = self.numa_topology and self.numa_topology.network_metadata
         return within or self.network_metadata
 
@@ -189,7 +189,7 @@ class Migration(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
     created_at: datetime | None = None  #: creation; used where `updated_at` is absent [ISO 8601, UTC]
 
     def __post_init__(self) -> None:
-        """Refuse a move that comes with another instance than its own."""
+        """Refuse a migration whose `instance` has another uuid than `instance_uuid`."""
         if self.instance is not None and self.instance.uuid != self.instance_uuid:
             raise ValueError("Invalid instance: not the migration's")
 
@@ -198,7 +198,7 @@ _OLDEST = datetime.min.replace(tzinfo=UTC)
 
 
 def last_change(migration: Migration) -> datetime:
-    """Return updated_at, else created_at, else the oldest time; one without a zone is UTC, as Nova's are
+    """Return updated_at, else created_at, else the oldest time. A time without a zone is UTC, as in Nova
     (bug 1611458).
     """
     moment = migration.updated_at or migration.created_at or _OLDEST
@@ -208,12 +208,12 @@ def last_change(migration: Migration) -> datetime:
 class PageSize(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Memory pages of one size in a host cell.
 
-    Without `reserved` the `reserved_huge_pages` of the report, else of the configuration, hold.
+    Without `reserved` the `reserved_huge_pages` of the report, else of the configuration, apply.
     """
 
     size_kb: WholeAboveZero  #: size of a page [KiB]
     total: Pages  #: pages that the cell has [pages]
-    reserved: Pages | None = None  #: pages that the host keeps; absent: `reserved_huge_pages` [pages]
+    reserved: Pages | None = None  #: pages reserved for the host; absent: `reserved_huge_pages` [pages]
 
     def __post_init__(self) -> None:
         """Cut fractions."""
@@ -231,7 +231,7 @@ class HostCell(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     siblings: Annotated[list[HostCpuSet], Meta(max_length=4096)] = []
     socket: WholeOrMinusOne | None = None  #: number of the socket; -1: unknown [number]
     mempages: Annotated[list[PageSize], Meta(max_length=64)] = []  #: memory pages by size
-    network_metadata: NetworkMetadata | None = None  #: networks that the cell is near to
+    network_metadata: NetworkMetadata | None = None  #: networks that the cell has affinity to
 
     def __post_init__(self) -> None:
         """Cut fractions."""
@@ -256,7 +256,7 @@ class PciDevice(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
     product_id: Name  #: product, four hexadecimal digits
     #: kind of function: device, physical function, virtual function or vDPA
     dev_type: PciDeviceType
-    #: number of the host cell that the device is near to; -1: none [number]
+    #: number of the host cell that the device is attached to; -1: none [number]
     numa_node: WholeOrMinusOne | None = None
     parent_addr: Label | None = None  #: PCI address of a virtual function's physical function
     tags: dict[Label, Label | None] | None = None  #: tags of `[pci] device_spec`, such as `physical_network`
@@ -270,11 +270,11 @@ class PciDevice(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
 
 
 class ReservedPages(Struct, frozen=True, forbid_unknown_fields=True):
-    """Huge pages that the host keeps for itself; size in KiB."""
+    """Huge pages reserved for the host; size in KiB."""
 
     node: Whole  #: number of the host cell [number]
     size_kb: Whole  #: size of a page [KiB]
-    count: Pages  #: pages that the host keeps [pages]
+    count: Pages  #: pages reserved for the host [pages]
 
     def __post_init__(self) -> None:
         """Cut fractions."""
@@ -290,7 +290,7 @@ _WHOLE_FIELDS = (
 class Resources(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The hypervisor's view of a node. Fractions are cut; `disk_available_least` is rounded down.
 
-    The driver's own `*_used` figures are stored and never added up (bug 1519001).
+    The driver's own `*_used` figures are stored and not counted as usage (bug 1519001).
     """
 
     uuid: Uuid  #: id of the node
@@ -298,17 +298,18 @@ class Resources(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
     vcpus: Whole  #: CPUs of the node [vCPUs]
     memory_mb: Whole  #: RAM of the node [MB]
     local_gb: Whole  #: local disk of the node [GB]
-    available: bool = True  #: false: the node keeps its totals and claims, refuses claims and is not audited
-    #: local disk that over-committed images leave free, may be negative [GB]
+    #: false: the node keeps its totals and claims, refuses new claims and is not audited
+    available: bool = True
+    #: local disk that overcommitted images leave free, may be negative [GB]
     disk_available_least: Finite | None = None
     hypervisor_type: Label | None = None  #: kind of hypervisor, stored
     hypervisor_version: Whole | None = None  #: version of the hypervisor in Nova's encoding, stored [version]
     #: model and features of the CPU, stored
     cpu_info: Text | dict[str, Scalar | list[Scalar] | dict[str, Scalar]] | None = None
     host_ip: Label | None = None  #: address of the host, stored
-    vcpus_used: Finite | None = None  #: the driver's own figure, stored and never added up [vCPUs]
-    memory_mb_used: Finite | None = None  #: the driver's own figure, stored and never added up [MB]
-    local_gb_used: Finite | None = None  #: the driver's own figure, stored and never added up [GB]
+    vcpus_used: Finite | None = None  #: the driver's own figure, stored and not counted as usage [vCPUs]
+    memory_mb_used: Finite | None = None  #: the driver's own figure, stored and not counted as usage [MB]
+    local_gb_used: Finite | None = None  #: the driver's own figure, stored and not counted as usage [GB]
     numa_topology: HostTopology | None = None  #: NUMA topology of the host
     pci_devices: Annotated[list[PciDevice], Meta(max_length=65535)] | None = None  #: PCI devices of the host
     stats: dict[Label, Scalar] | None = None  #: further figures of the driver, shown in the node's `stats`
@@ -316,19 +317,19 @@ class Resources(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
     inventories: dict[Name, dict[Name, int | float | None]] | None = None
     #: Placement traits of the driver, stored
     traits: Annotated[list[Name], Meta(max_length=4096)] | None = None
-    #: over-commit of CPUs; absent or 0: the option of the same name [ratio]
+    #: overcommit ratio of CPUs; absent or 0: the option of the same name [ratio]
     cpu_allocation_ratio: Ratio | None = None
-    #: over-commit of memory; absent or 0: the option of the same name [ratio]
+    #: overcommit ratio of memory; absent or 0: the option of the same name [ratio]
     ram_allocation_ratio: Ratio | None = None
-    #: over-commit of disk; absent or 0: the option of the same name [ratio]
+    #: overcommit ratio of disk; absent or 0: the option of the same name [ratio]
     disk_allocation_ratio: Ratio | None = None
-    #: RAM that the host keeps; absent: the option of the same name [MB]
+    #: RAM reserved for the host; absent: the option of the same name [MB]
     reserved_host_memory_mb: Whole | None = None
-    #: disk that the host keeps; absent: the option of the same name [MB]
+    #: disk reserved for the host; absent: the option of the same name [MB]
     reserved_host_disk_mb: Whole | None = None
-    #: CPUs that the host keeps; absent: the option of the same name [vCPUs]
+    #: CPUs reserved for the host; absent: the option of the same name [vCPUs]
     reserved_host_cpus: Whole | None = None
-    #: huge pages that the host keeps; absent: the option of the same name
+    #: huge pages reserved for the host; absent: the option of the same name
     reserved_huge_pages: Annotated[list[ReservedPages], Meta(max_length=4096)] | None = None
 
     def __post_init__(self) -> None:

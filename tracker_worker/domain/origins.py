@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a node remembers of the events that named its instances, and of the audits that looked at them.
+"""The origins that a node stores: of the last event of each instance, and of the audits of each client.
 
-Both are bounded. An audit must leave alone what was touched after it was read; where a touch had to be given
-up, its number stays, and an audit that does not know that event may correct nothing.
+Both are bounded. An audit must skip the instances with events after its `as_of`. When the last origin of an
+instance is evicted, its sequence is kept, and an audit of its source with a lower `as_of` corrects nothing.
 """
 
 from collections.abc import Mapping
@@ -13,16 +13,16 @@ from msgspec import Struct
 from tracker_worker.domain.objects import Origin
 
 MAX_ORIGINS = 1000
-"""Of a node, how many instances are remembered with the event that touched them last."""
+"""Maximum number of instances of a node whose last origin is stored."""
 MOST_SOURCES = 8
-"""Of a node, how many client processes are remembered with their audits."""
+"""Maximum number of client processes of a node whose last audit is stored."""
 
 
 class Source(Struct, frozen=True):
-    """What a node remembers of one client process, in numbers of its events.
+    """Two sequences of one client process that a node stores.
 
-    `audited` is the highest of its audits; `evicted` the highest of its events that touched an instance and
-    are remembered no more: an audit of that source that knows less (`as_of`) may not correct anything.
+    `audited` is the highest of its audits; `evicted` is the highest of its evicted last origins: an audit of
+    this source with a lower `as_of` corrects nothing.
     """
 
     audited: int = 0
@@ -37,19 +37,19 @@ class OriginRecorded(Struct, frozen=True):
 
 
 class OriginCleared(Struct, frozen=True):
-    """An audit has seen what touched the instance."""
+    """An audit has processed the instance: its last origin is no longer needed."""
 
     instance_uuid: str
 
 
 class OriginEvicted(Struct, frozen=True):
-    """There is no room to remember what touched the instance; its source's audits have to know it."""
+    """The last origin of the instance is evicted; its source keeps the sequence as `evicted`."""
 
     instance_uuid: str
 
 
 class AuditSeen(Struct, frozen=True):
-    """An audit of this origin was looked at: older ones of its source come too late."""
+    """An audit of this origin was processed: older audits of its source are stale."""
 
     origin: Origin
 
@@ -58,7 +58,7 @@ OriginMark = OriginRecorded | OriginCleared | OriginEvicted | AuditSeen
 
 
 class Memory:
-    """What a node remembers of origins while changes are applied: copied when it first changes."""
+    """The origins of a node while changes are applied to it. Each mapping is copied at its first change."""
 
     def __init__(self, last_origins: Mapping[str, Origin], sources: Mapping[str, Source]) -> None:
         self._known = last_origins, sources
@@ -70,7 +70,7 @@ class Memory:
         match change:
             case OriginRecorded(instance_uuid, origin):
                 last = self._instances().pop(instance_uuid, None)
-                # A client's threads may overtake each other: what it numbered higher is the later event.
+                # Threads of a client may send out of order: the event with the higher sequence is later.
                 late = last is not None and last.source == origin.source and last.sequence > origin.sequence
                 self._instances()[instance_uuid] = last if late and last is not None else origin
             case OriginCleared(instance_uuid):
@@ -84,11 +84,11 @@ class Memory:
                 assert_never(change)
 
     def forget_instances(self) -> None:
-        """Forget what touched which instance: all are gone."""
+        """Drop the last origins of all instances, for a node that is removed."""
         self._last_origins = {}
 
     def fields(self) -> dict[str, Any]:
-        """Return what has changed, by the names of the node's fields."""
+        """Return the mappings that have changed, by the names of Node's fields."""
         changed = {"last_origins": self._last_origins, "sources": self._sources}
         return {name: value for name, value in changed.items() if value is not None}
 

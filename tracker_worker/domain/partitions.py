@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a node's commands go, on which clients and workers must agree: exchange, topic and partition."""
+"""Exchange, topic and partition of a node's commands. They must be the same for clients and workers."""
 
 from zlib import crc32
 
 TOPIC = "tracker"
-"""Of every command; a routing key is topic.server."""
+"""Topic of all commands; a routing key is topic.server."""
 DEFAULT_EXCHANGE = "tracker"
 DEFAULT_PARTITIONS = 16
 

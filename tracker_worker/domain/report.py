@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The hypervisor's report: whose it is, what it changes, which reserves and ratios hold."""
+"""The hypervisor's report: its conflicts, its change to the node, and which reserves and ratios apply."""
 
 from collections.abc import Mapping
 
@@ -16,14 +16,14 @@ NO_CHANGE_STATS = ("uptime",)
 
 
 class Conflict(Struct, frozen=True):
-    """A report that cannot be this node's: another node has its uuid, or this name has another uuid."""
+    """A refused report: another node has its uuid, or its node has another uuid."""
 
     uuid: str
     message: str
 
 
 def conflict_of(node: Node, report: Resources, uuid_owners: Mapping[str, str]) -> Conflict | None:
-    """Tell why a report is refused; `uuid_owners` are the tracked nodes' names by uuid, as SQL has them.
+    """Return why a report is refused, or None; `uuid_owners`: names of tracked nodes in SQL, by uuid.
 
     Source: nova.compute.resource_tracker (InvalidNodeConfiguration, bug 1714248: a rebalanced node keeps
     its uuid).
@@ -39,9 +39,9 @@ def conflict_of(node: Node, report: Resources, uuid_owners: Mapping[str, str]) -
 
 
 def report_change(node: Node, report: Resources, settings: TrackerSettings) -> Reported | None:
-    """Return what a report changes, None when it says nothing new.
+    """Return the change that a report makes, None if there is none.
 
-    An unavailable node keeps its totals: of such a report only `available` and the host count.
+    An unavailable node keeps its totals: only `available` and `host` of such a report are stored.
     """
     known = node.resources
     report = _completed(report, settings)
@@ -59,9 +59,10 @@ def report_change(node: Node, report: Resources, settings: TrackerSettings) -> R
 
 
 def _completed(report: Resources, settings: TrackerSettings) -> Resources:
-    """Return a report with the devices that instances may have, and with the pages that the host keeps.
+    """Return a report with its assignable devices only, and with the reserved pages of each cell.
 
-    What a cell says of its pages wins over the node's reserved_huge_pages, and these over the option.
+    `reserved` of a cell's pages takes precedence over the report's reserved_huge_pages, and these over the
+    option.
     """
     if report.pci_devices:
         report = replace(report, pci_devices=assignable(report.pci_devices, settings.device_specs))
@@ -83,7 +84,7 @@ def _with_reserve(page: PageSize, cell: int, reserved: Mapping[tuple[int, int], 
 
 
 def _essence(report: Resources) -> Resources:
-    """Leave out what changes all the time and means nothing to the ledger."""
+    """Return a report without the figures that change all the time and do not affect the ledger."""
     stats = {k: v for k, v in (report.stats or {}).items() if k not in NO_CHANGE_STATS}
     return replace(report, vcpus_used=None, memory_mb_used=None, local_gb_used=None, stats=stats or None)
 
@@ -101,7 +102,7 @@ def _given(value: float | None, default: int) -> int:
 
 
 def _ratios(report: Resources, settings: TrackerSettings) -> Ratios:
-    """A ratio of 0.0 is absent, as in Nova's configuration."""
+    """Return the ratios that apply. 0.0 counts as absent, as in Nova's configuration."""
     return Ratios(
         cpu=report.cpu_allocation_ratio or settings.cpu_allocation_ratio,
         ram=report.ram_allocation_ratio or settings.ram_allocation_ratio,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the commands that claim room ask for: the size, the topology, the devices."""
+"""The request of a claim command: flavor, NUMA topology, PCI devices."""
 
 from collections.abc import Mapping
 
@@ -20,9 +20,9 @@ AnyClaim = InstanceClaim | MoveClaim
 
 
 def wanted_claim(command: AnyClaim, settings: TrackerSettings) -> Claim:
-    """Return the claim that a command asks for, still without cpus and devices.
+    """Return the claim that a command requests, without assigned CPUs and devices.
 
-    Raises RequestRefused where the flavor and the image exclude each other.
+    Raises RequestRefused if flavor and image conflict or one is invalid, or if an alias is not defined.
     """
     instance = command.instance
     claim = _bare(command)
@@ -39,7 +39,7 @@ def wanted_claim(command: AnyClaim, settings: TrackerSettings) -> Claim:
 
 
 def decided_claim(command: AnyClaim) -> Claim:
-    """Return the claim that was granted elsewhere, with its topology and devices as they came."""
+    """Return the claim that another tracker granted, with the topology and devices as sent."""
     instance, claim = command.instance, _bare(command)
     if isinstance(command, InstanceClaim):
         reported = with_reported(claim, instance.numa_topology, instance.pci_devices)
@@ -56,7 +56,7 @@ def _bare(command: AnyClaim) -> Claim:
 
 
 def flavor_of(command: AnyClaim) -> Flavor:
-    """Return the flavor that a claim is for: of a resize the new one."""
+    """Return the flavor that a command claims: for a resize the new one."""
     return command.flavor if isinstance(command, ResizeClaim) else command.instance.flavor
 
 
@@ -66,7 +66,7 @@ def _images(command: MoveClaim) -> Mapping[str, str]:
 
 
 def _boot_requests(instance: Instance, settings: TrackerSettings) -> tuple[PciRequest, ...]:
-    """Return the requests that an instance brings, after the flavor's unless they are among them."""
+    """Return the requests of a boot: the flavor's, unless the instance has these, then the instance's."""
     brought = instance.pci_requests
     if any(request.source != RequestSource.PORT for request in brought):
         return tuple(brought)
@@ -81,9 +81,9 @@ def _ports(instance: Instance) -> list[PciRequest]:
 def _alias_requests(
     flavor: Flavor, numa_policy: str | None, settings: TrackerSettings
 ) -> tuple[PciRequest, ...]:
-    """Return the requests of a flavor's aliases; a policy goes before theirs.
+    """Return the requests of a flavor's aliases; `numa_policy` takes precedence over the aliases' own.
 
-    Source: Nova has the policy of flavor and image at a boot only (get_pci_requests_from_flavor).
+    Source: Nova applies the policy of flavor and image to a boot only (get_pci_requests_from_flavor).
     """
     alias = flavor.extra_specs.get(PCI_ALIAS)
     if not alias:

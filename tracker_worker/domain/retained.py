@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a claim keeps when its instance is reported: the cpus and devices that this worker chose."""
+"""What a claim keeps when its instance is reported: the CPUs and devices that this worker chose."""
 
 from collections.abc import Sequence
 
@@ -31,10 +31,10 @@ def keep_assigned(held: Claim, known: Claim, reported: Sequence[HeldDevice] | No
 
 
 def kept_devices(held: Claim, reported: Sequence[HeldDevice] | None) -> tuple[HeldDevice, ...]:
-    """Return the devices of a claim that stays: those that this worker chose, then what else is reported.
+    """Return the devices of a claim that stays: those that this worker chose, then the other reported ones.
 
-    A device that is reported too stays as it was taken. What was only guessed makes room for the rest, which
-    then is what its request has got. None: nothing is known of them.
+    A held device that is reported stays as it is. Other reported devices replace the tentative ones that are
+    not reported, and take over their requests. `reported` None: all held devices stay.
     """
     had = held.pci_devices
     chosen = [device for device in had if not device.tentative]
@@ -44,7 +44,7 @@ def kept_devices(held: Claim, reported: Sequence[HeldDevice] | None) -> tuple[He
     kept = [device for device in had if device in chosen or device.address in known]
     addresses = {device.address for device in kept}
     others = [device for device in reported if device.address not in addresses]
-    # The facts may be older than what was chosen last: they still tell what the rest should be.
+    # The facts may predate the last choice: add no more devices than were reported or held.
     others = others[: max(len(reported), len(had)) - len(kept)]
     guesses = [device.request_id for device in had if device not in kept]
     requests = [*guesses, *[None] * len(others)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the operator decides about the rules; the defaults of the [tracker] options."""
+"""The settings of the rules, with the defaults of the [tracker] options."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -13,8 +13,8 @@ CapacityCheck = Literal["limits", "capacity", "none"]
 
 
 class TrackerSettings(Struct, frozen=True):
-    """Reserves (MB, vcpus, pages) and ratios of nodes whose report has none, how strictly claims are tested,
-    which host cells and devices they get.
+    """Reserves (MB, vcpus, pages) and ratios for nodes whose report has none, the capacity check of claims,
+    the choice of host cells, assignable devices, aliases.
     """
 
     capacity_check: CapacityCheck = "limits"

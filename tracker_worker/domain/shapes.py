@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""JSON values against the types that they are read as."""
+"""Conversion of stored JSON values to types, without the fields that the types lack."""
 
 from collections.abc import Callable
 from functools import cache
@@ -12,9 +12,9 @@ T = TypeVar("T")
 
 
 def read_known(value: Any, wanted: type[T]) -> T:
-    """Return a stored value as its type, without the fields that the type does not have.
+    """Return a stored value as its type, without the fields that the type lacks.
 
-    A newer version may have written them. Raises msgspec.ValidationError for anything else that is wrong.
+    A newer version may have written such fields. Raises msgspec.ValidationError for any other mismatch.
     """
     try:
         return msgspec.convert(value, wanted)
@@ -23,7 +23,7 @@ def read_known(value: Any, wanted: type[T]) -> T:
 
 
 def branch(value: Any, union: inspect.UnionType) -> inspect.Type:
-    """Return the member of a union that is made like the value."""
+    """Return the member of a union that has the JSON type of the value."""
     wanted: type[inspect.Type] = inspect.NoneType
     if isinstance(value, dict):
         wanted = inspect.StructType

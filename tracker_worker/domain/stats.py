@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nova's ComputeNode.stats, computed from the claims whenever it is shown, so that it cannot drift.
+"""Nova's ComputeNode.stats, computed from the claims at each read, so that they cannot drift.
 
-Source: nova.compute.stats.Stats. Nova counts tracked instances only; so does this: claims of role `instance`.
+Source: nova.compute.stats.Stats. Like Nova, they count tracked instances only: claims of role `instance`.
 """
 
 from collections import Counter
@@ -21,12 +21,12 @@ _IO_TASKS = (
 
 
 def instance_claims(node: Node) -> list[Claim]:
-    """Return the claims of role `instance`, which are what Nova calls the running vms."""
+    """Return the claims of role `instance`, which Nova counts as `running_vms`."""
     return [claim for held in node.claims.values() for claim in held if claim.role is Role.INSTANCE]
 
 
 def stats_of(node: Node) -> dict[str, Scalar]:
-    """Return the stats: what the driver sent, then Nova's own keys, which win."""
+    """Return the driver's stats and Nova's own, which take precedence."""
     running = instance_claims(node)
     counts: Counter[str] = Counter()
     for claim in running:
@@ -46,5 +46,5 @@ def stats_of(node: Node) -> dict[str, Scalar]:
 
 
 def current_workload(node: Node) -> int:
-    """Return how many instances have a task under way."""
+    """Return the number of instances with a task in progress."""
     return sum(claim.task_state is not None for claim in instance_claims(node))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The transition table: which claims an instance holds on a node before and after each command.
 
-`moves` works from this table, and doc/source/user/lifecycle.rst shows it. I, N and O are the claims of role
+`moves` applies this table, and doc/source/user/lifecycle.rst shows it. I, N and O are the claims of role
 instance, incoming and outgoing. M is the migration that the command names.
 """
 
@@ -12,7 +12,7 @@ from msgspec import Struct
 
 
 class Action(StrEnum):
-    """A command about an instance, by its method. Claims of moves are one; two commands have two forms."""
+    """A command for an instance, by its method. Claims of moves share one; two commands have two actions."""
 
     INSTANCE_CLAIM = "instance_claim"
     MOVE_CLAIM = "resize_claim, live_migration_claim, rebuild_claim"
@@ -32,41 +32,41 @@ class Action(StrEnum):
 
 
 class Label(Flag):
-    """The claim of one role, as a command sees it."""
+    """The claim of one role, compared with the migration M of a command."""
 
     NONE = auto()
     """There is no claim."""
     M = auto()
-    """The command's migration brought it, or is bringing it."""
+    """The claim's migration_uuid is M: it brought the instance here, or is bringing it."""
     OTHER = auto()
-    """Another migration did, or none."""
+    """The claim's migration_uuid is another, or none."""
     DEVICES = auto()
-    """An incoming claim of devices alone, for a move that is to come."""
+    """An incoming claim of devices only, for a move that has not claimed yet."""
 
 
 class Source(StrEnum):
-    """Where the claim of a role comes from, afterwards."""
+    """The source of a role's claim after the command: a claim held before it, or a new one."""
 
     NONE = "none"
     I = "I"  # noqa: E741
     N = "N"
     O = "O"  # noqa: E741
     ARRIVED = "arrived"
-    """Adopted untested, in the size that the instance reports, as brought by M."""
+    """Adopted without a test, in the size that the instance reports, labelled with M."""
     RETURNED = "returned"
-    """Adopted untested, in the size that the instance reports, as brought by no migration."""
+    """Adopted without a test, in the size that the instance reports, labelled with no migration."""
     RESIZED = "resized"
-    """I in the size that the instance reports, as brought by M; of the same size it keeps its assignments."""
+    """I in the size that the instance reports, labelled with M; in the same size it keeps assignments."""
     CLAIMED = "claimed"
-    """What is asked for. A claim for the same is kept; else there has to be room, beside what it replaces."""
+    """The requested claim. A repeated one is kept, another is tested without the claim that it replaces."""
 
 
 State = tuple[Label, Label, Label]
-"""What an instance holds: the labels of I, N and O."""
+"""The claims of an instance: the labels of I, N and O."""
 
 
 class Transition(Struct, frozen=True):
-    """One row: `before` are the labels of I, N and O for which it holds, `after` where each comes from.
+    """One row: `before` are the labels of I, N and O that it applies to, `after` is the source of each.
 
     A claim that is the source of no role is released. `states`: I takes the instance's states and project.
     `devices`: I takes the devices of N. `why` explains a row that is not obvious.
@@ -178,14 +178,14 @@ TABLE: dict[Action, tuple[Transition, ...]] = {
     ),
 }
 # fmt: on
-"""For each command and each state there is one row."""
+"""Exactly one row applies to each command and state."""
 
 STATES: tuple[State, ...] = tuple(product((_NONE, _M, _OTHER), Label, (_NONE, _M, _OTHER)))
-"""All that an instance can hold on a node, as a command sees it."""
+"""All states that an instance can have on a node."""
 
 
 def rows_of(action: Action, state: State) -> list[Transition]:
-    """Return the rows of a command that hold for a state."""
+    """Return the rows of a command that apply to a state."""
     return [
         row
         for row in TABLE[action]
@@ -197,5 +197,5 @@ _ROWS = {(action, state): rows_of(action, state)[0] for action in TABLE for stat
 
 
 def transition(action: Action, state: State) -> Transition:
-    """Return the row of a command and a state."""
+    """Return the row of a command that applies to a state."""
     return _ROWS[action, state]

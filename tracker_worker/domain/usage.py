@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a node has of host cells and devices, and what its claims leave of them."""
+"""The usage of a node's host cells and devices by claims."""
 
 from collections.abc import Iterable
 
@@ -13,7 +13,7 @@ from tracker_worker.domain.pci.requests import Affinity
 
 
 def cells_of(node: Node, claims: Iterable[Claim]) -> list[CellUsage]:
-    """Return the usage of a node's cells by claims, in the report's order; none without a topology."""
+    """Return the usage of a node's cells by claims, in the report's order; empty without a topology."""
     topology = node.resources and node.resources.numa_topology
     if not topology:
         return []
@@ -21,14 +21,14 @@ def cells_of(node: Node, claims: Iterable[Claim]) -> list[CellUsage]:
 
 
 def devices_of(node: Node, claims: Iterable[Claim]) -> list[TrackedDevice]:
-    """Return the devices of a node, with what claims hold of them."""
+    """Return the devices of a node, with their status and holder according to these claims."""
     reported = (node.resources and node.resources.pci_devices) or ()
     held = ((claim.instance_uuid, device) for claim in claims for device in claim.pci_devices)
     return tracked_devices(reported, held)
 
 
 def with_known_devices(node: Node, claim: Claim) -> Claim:
-    """Return a claim whose devices are kept as they are now, for when they vanish."""
+    """Return a claim that stores its devices as reported now, in case a later report lacks them."""
     if all(held.device is not None for held in claim.pci_devices):
         return claim
     known = {each.address: each.device for each in devices_of(node, node.held())}

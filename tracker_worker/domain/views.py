@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How claims and nodes are shown: replies, `get_node`, notifications. Names are Nova's."""
+"""The views of claims and nodes in replies, `get_node` and notifications. Names are Nova's."""
 
 from typing import Any
 
@@ -88,7 +88,7 @@ def usage_view(node: Node) -> dict[str, Any]:
 
 
 def node_view(node: Node) -> dict[str, Any]:
-    """Return everything that is known of a tracked node, as `get_node` and `node show` print it."""
+    """Return the complete view of a tracked node, as `get_node` and `node show` show it."""
     assert node.resources is not None
     report = node.resources
     claims = list(node.held())
