@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""NUMA topologies: what an instance asks for, how it fits a host, what claims hold of each host cell."""
+"""NUMA topologies: what an instance requests, how it fits a host, the usage of each host cell."""

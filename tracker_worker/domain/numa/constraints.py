@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The NUMA topology that a flavor and an image ask for, before it is fitted to a host.
+"""The NUMA topology that a flavor and an image request, before it is fitted to a host.
 
 Source: nova.virt.hardware.numa_get_constraints (34.0), with the wording of its exceptions. An empty text
 counts as absent.
@@ -33,11 +33,11 @@ _Share = tuple[frozenset[int], int]
 
 
 def constraints_of(flavor: Flavor, image_properties: Mapping[str, str]) -> GuestTopology | None:
-    """Return the topology that is asked for, None when none is.
+    """Return the requested topology, None without a request.
 
-    Asked for it is by a number of nodes, a page size, persistent memory, or dedicated CPUs. Raises
-    RequestRefused for an invalid value, for an image that contradicts its flavor, for more than NODES_MAX
-    nodes or GUEST_CPUS_MAX vcpus.
+    A number of nodes, a page size, persistent memory or dedicated CPUs request one. Raises RequestRefused for
+    an invalid value, for an image that contradicts its flavor, for more than NODES_MAX nodes or
+    GUEST_CPUS_MAX vcpus.
     """
     if not flavor.extra_specs and not image_properties:
         return None
@@ -64,7 +64,7 @@ def constraints_of(flavor: Flavor, image_properties: Mapping[str, str]) -> Guest
 
 
 def pci_numa_policy_of(flavor: Flavor, image_properties: Mapping[str, str]) -> PciNumaPolicy | None:
-    """Return the NUMA affinity that is asked for of PCI devices, None when none is.
+    """Return the requested NUMA affinity of PCI devices, None without a request.
 
     Raises RequestRefused when flavor and image differ, and for an unknown policy.
     Source: nova.virt.hardware.get_pci_numa_policy_constraint.
@@ -95,9 +95,9 @@ def _node_count(flavor: Flavor, image_properties: Mapping[str, str]) -> int | No
 
 
 def _page_size(flavor: Flavor, image_properties: Mapping[str, str]) -> int | None:
-    """Return the size in KiB, or Nova's code for a kind of sizes; an image may only narrow large and any.
+    """Return the requested size in KiB or as one of SIZE_CODES, None without one and for a size of 0.
 
-    A size of 0 is none.
+    An image may request a size only if the flavor requests `large` or `any`.
     """
     of_flavor, of_image = asked(flavor, image_properties, "mem_page_size")
     if of_flavor is None:
@@ -133,7 +133,7 @@ def _asks_persistent_memory(flavor: Flavor) -> bool:
 
 
 def _shares(flavor: Flavor, image_properties: Mapping[str, str], nodes: int) -> list[_Share]:
-    """Return what each cell has: as listed by flavor or image, else an even split."""
+    """Return CPUs and memory of each cell: as listed by flavor or image, else split evenly."""
     cpus = _listed(flavor, image_properties, "numa_cpus")
     memory = _listed(flavor, image_properties, "numa_mem")
     if not cpus and not memory:
@@ -144,7 +144,7 @@ def _shares(flavor: Flavor, image_properties: Mapping[str, str], nodes: int) -> 
 
 
 def _listed(flavor: Flavor, image_properties: Mapping[str, str], name: str) -> list[str]:
-    """Return the texts of the cells 0, 1, ... up to the first that has none."""
+    """Return the texts of the cells 0, 1, ... up to the first cell without one."""
     of_flavor = _numbered(flavor.extra_specs, f"hw:{name}")
     of_image = _numbered(image_properties, f"hw_{name}")
     if of_flavor and of_image:
@@ -169,7 +169,7 @@ def _even_shares(flavor: Flavor, nodes: int) -> list[_Share]:
 
 
 def _listed_cpus(flavor: Flavor, specs: Sequence[str]) -> list[frozenset[int]]:
-    """Return the CPUs of each cell, each of the guest's in exactly one."""
+    """Return the CPUs of each cell; each of the guest's CPUs must be in exactly one cell."""
     left = set(guest_cpus(flavor))
     cells = [cpu_numbers(spec) for spec in specs]
     for cpu in (cpu for cell in cells for cpu in sorted(cell)):
@@ -185,7 +185,7 @@ def _listed_cpus(flavor: Flavor, specs: Sequence[str]) -> list[frozenset[int]]:
 
 
 def _listed_memory(flavor: Flavor, texts: Sequence[str]) -> list[int]:
-    """Return the memory of each cell, together the flavor's."""
+    """Return the memory of each cell in MB; the sum must be the flavor's memory."""
     for node, text in enumerate(texts):
         if not _MEMORY.fullmatch(text.strip()):
             raise RequestRefused(_bad_property(f"numa_mem.{node}", text, "of MB"))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How extra specs and image properties are read: the two of a setting, one of a few values, sets of CPUs.
+"""Parsers of extra specs and image properties: the flavor's and the image's value, choices, sets of CPUs.
 
-Nothing here trusts a text: what it may cost is bounded, and it raises RequestRefused or nothing.
+The texts are untrusted: the cost of parsing them is bounded, and the only error raised is RequestRefused.
 """
 
 from collections.abc import Mapping
@@ -14,18 +14,18 @@ from tracker_worker.domain.flavors import Flavor
 
 CPU_NUMBER_END = 65_536
 GUEST_CPUS_MAX = 4_096
-"""The largest guest with a topology: each of its cells is a CpuSet, and no hypervisor has larger ones."""
+"""Most vCPUs of a guest with a topology: the bound of a cell's CpuSet. No hypervisor supports more."""
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
 
 def asked(flavor: Flavor, image_properties: Mapping[str, str], name: str) -> tuple[str | None, str | None]:
-    """Return what the flavor (hw:name) and the image (hw_name) say; None for an absent or empty text."""
+    """Return the values of the flavor (hw:name) and the image (hw_name); None if absent or empty."""
     return flavor.extra_specs.get(f"hw:{name}") or None, image_properties.get(f"hw_{name}") or None
 
 
 def one_of(text: str | None, choices: type[Choice], what: str) -> Choice | None:
-    """Return the choice that a text names, None for none; refuse any other, in Nova's words."""
+    """Return the choice that a text names, None without a text; refuse any other text with Nova's wording."""
     if text is None:
         return None
     try:
@@ -47,9 +47,9 @@ def guest_cpus(flavor: Flavor) -> frozenset[int]:
 
 
 def dedicated_mask(flavor: Flavor) -> frozenset[int]:
-    """Return the CPUs of hw:cpu_dedicated_mask, none without one.
+    """Return the CPUs of hw:cpu_dedicated_mask, none without a mask.
 
-    Refuses a mask that leaves no pinned or no other CPU, or names one that the flavor has not.
+    Refuses a mask that leaves no pinned or no unpinned CPU, and a mask with a CPU that the flavor lacks.
     Source: nova.virt.hardware.get_dedicated_cpu_constraint.
     """
     mask = flavor.extra_specs.get("hw:cpu_dedicated_mask")
@@ -70,10 +70,10 @@ def dedicated_mask(flavor: Flavor) -> frozenset[int]:
 
 
 def realtime_cpus(flavor: Flavor, image_properties: Mapping[str, str], *, offloaded: bool) -> frozenset[int]:
-    """Return the realtime CPUs, none without hw:cpu_realtime; an image's mask counts before the flavor's.
+    """Return the realtime CPUs, none without hw:cpu_realtime. The image's mask overrides the flavor's.
 
-    Refuses a mask of none, of CPUs that the flavor has not, and of all unless the emulator's threads run
-    elsewhere. Source: nova.virt.hardware.get_realtime_cpu_constraint.
+    Refuses an empty mask, a mask with a CPU that the flavor lacks, and, unless emulator threads are
+    offloaded, a mask of all CPUs. Source: nova.virt.hardware.get_realtime_cpu_constraint.
     """
     if not bool_from_string(flavor.extra_specs.get("hw:cpu_realtime", "")):
         return frozenset()
@@ -95,18 +95,19 @@ def realtime_cpus(flavor: Flavor, image_properties: Mapping[str, str], *, offloa
 
 
 def _mask(flavor: Flavor, mask: str) -> frozenset[int]:
-    """Return the CPUs of a mask; one that starts with an exclusion is of all the guest's."""
+    """Return the CPUs of a mask. One that starts with an exclusion excludes from all of the guest's CPUs."""
     all_but = mask.strip().startswith("^")
     return cpu_numbers(f"0-{flavor.vcpus - 1},{mask}" if all_but else mask)
 
 
 def cpu_numbers(spec: str) -> frozenset[int]:
-    """Return the CPUs of a text such as "0-3,^2,5": what it excludes is out, wherever it stands.
+    """Return the CPUs of a text such as "0-3,^2,5". Exclusions apply whatever their position.
 
-    Refuses, in Nova's words, what is no number below CPU_NUMBER_END and a range that ends before it starts.
+    Refuses, with Nova's wording, anything but numbers below CPU_NUMBER_END, and a range that ends before it
+    starts.
     Source: nova.virt.hardware.parse_cpu_spec.
     """
-    # Bits, not sets: thousands of wide ranges in one text would take seconds.
+    # Bit masks: with sets, thousands of wide ranges in one text would take seconds.
     included = excluded = 0
     for rule in filter(None, map(str.strip, spec.split(","))):
         if rule.startswith("^"):
@@ -118,7 +119,7 @@ def cpu_numbers(spec: str) -> frozenset[int]:
 
 
 def _bits(rule: str, text: str, kind: str) -> int:
-    """Return the set of a number or a range as bits; `kind` is what a bad number is called."""
+    """Return a number or a range as a bit mask. `kind` is the error's term for an invalid number."""
     ends = text.split("-", 1)
     first, last = _number(ends[0]), _number(ends[-1])
     if first is None or last is None or first > last:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fitting: which host cell each cell of a guest goes to.
+"""Fitting: which host cell each cell of a guest is placed on.
 
 Source: nova.virt.hardware.numa_fit_instance_to_host, which tries the permutations of the host's cells in
-their order of preference until one fits. The result here is the same; what cannot end well is not tried.
+their order of preference until one fits. The result here is the same, but dead branches are pruned.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,15 +22,13 @@ from tracker_worker.domain.numa.topology import (
 )
 from tracker_worker.domain.objects import GuestCell, GuestTopology, NumaLimits, PageSize
 
-"""Nova's page sizes without a number."""
-
 
 class Preference(Struct, frozen=True):
-    """In which order host cells are tried.
+    """The order in which host cells are tried.
 
-    `devices` counts the free devices of each cell: a guest that `wants_devices` goes to where most are,
-    another one to where fewest are. Of equal ones the emptiest come first, with `pack` the fullest
-    (packing_host_numa_cells_allocation_strategy).
+    `devices` counts the free devices of each cell. For a guest that `wants_devices` the cells with most
+    devices come first, for others those with fewest. Among equals the emptiest cells come first, with `pack`
+    the fullest (packing_host_numa_cells_allocation_strategy).
     """
 
     devices: Mapping[int, int]
@@ -46,10 +44,11 @@ def fit(
     may_suit: Callable[[frozenset[int]], bool],
     suits: Callable[[frozenset[int]], bool],
 ) -> GuestTopology | None:
-    """Return the guest's topology with host cells, page sizes and pins; None when it does not fit.
+    """Return the guest's topology with host cells, page sizes and pins; None if it does not fit.
 
-    `suits` says whether the devices and networks asked for can be had by a guest on these host cells. What
-    `may_suit` says of all cells that could be taken holds for each set of them: if it is no, none is tried.
+    `suits` tells whether a guest on a set of host cells can get the requested devices and networks.
+    `may_suit` is a necessary condition: where it is false for a set of cells, `suits` is false for all its
+    subsets. It is called once, with all cells that fit a guest cell.
     """
     suits = cache(suits)
     if not _has_cells(host, guest, suits):
@@ -78,7 +77,7 @@ def fit(
 def _has_cells(
     host: Sequence[CellUsage], guest: GuestTopology, suits: Callable[[frozenset[int]], bool]
 ) -> bool:
-    """Tell whether there are host cells enough, and, when all are needed, whether they suit."""
+    """Tell whether the host has enough cells and, if the guest needs all of them, whether they suit."""
     spare = len(host) - len(guest.cells)
     return spare > 0 or (spare == 0 and suits(frozenset(usage.cell.id for usage in host)))
 
@@ -86,7 +85,7 @@ def _has_cells(
 def _in_order(
     host: Sequence[CellUsage], guest: GuestTopology, by: Preference, pinned: bool
 ) -> list[CellUsage]:
-    """Return the host cells as they are tried: devices before cpus before memory; all when all are needed."""
+    """Sort the host cells by devices, cpus, memory. If the guest needs all cells they stay in their order."""
     if len(host) == len(guest.cells):
         return list(host)
 
@@ -103,7 +102,7 @@ def _in_order(
 def _fit_cell(
     usage: CellUsage, cores: Sequence[Core], guest: GuestCell, limits: NumaLimits | None, emulator: int
 ) -> GuestCell | None:
-    """Return the guest cell on a host cell and its free cores, None when it does not fit."""
+    """Return the guest cell placed on a host cell, pinned to its free cores; None if it does not fit."""
     pinned = guest.cpu_policy in PINNED_POLICIES
     if guest.pagesize:
         page = _page(usage, guest)
@@ -128,7 +127,7 @@ def _fit_cell(
 
 
 def _page(usage: CellUsage, guest: GuestCell) -> PageSize | None:
-    """Return the pages that a request gets: the largest that suffice of those that it allows."""
+    """Return the largest pages that the request allows and of which enough are free, None without such."""
     sizes = sorted(usage.cell.mempages, key=lambda page: page.size_kb, reverse=True)
     named = {SMALL: sizes[-1:], LARGE: sizes[:-1], ANY: sizes}
     allowed = named.get(guest.pagesize or ANY) or [page for page in sizes if page.size_kb == guest.pagesize]
@@ -136,9 +135,9 @@ def _page(usage: CellUsage, guest: GuestCell) -> PageSize | None:
 
 
 def _has_memory(usage: CellUsage, guest: GuestCell, pinned: bool) -> bool:
-    """Tell whether memory without a page size suffices: all of the cell's, and if pinned what is free of it.
+    """Tell whether a guest cell without a page size fits the host cell's memory, if pinned its free memory.
 
-    A guest that floats may share memory with others, but not with itself.
+    Memory of unpinned guests may be over-committed between guests, but not by one guest alone.
     """
     page = smallest_page(usage.cell)
     if page is None:
@@ -152,7 +151,7 @@ def _has_pages(guest: GuestCell, page: PageSize, available: int) -> bool:
 
 
 def _may_float(usage: CellUsage, guest: GuestCell, limits: NumaLimits | None) -> bool:
-    """Tell whether a cell has the shared cpus, and stays within its ratios (a mixed guest's memory too)."""
+    """Tell whether a cell has enough shared cpus and stays within its ratios, a mixed guest's memory too."""
     cpus = usage.cpu_usage + len(guest.cpuset)
     memory = usage.memory_usage + guest.memory
     return len(guest.cpuset) <= len(usage.cell.cpuset) and (
@@ -165,10 +164,10 @@ def _may_float(usage: CellUsage, guest: GuestCell, limits: NumaLimits | None) ->
 
 
 class _Search:
-    """Finds the first placement in the order of preference: guest cells are rows, host cells columns.
+    """Depth-first search for the first placement by preference. Guest cells are rows, host cells columns.
 
-    A choice is made only if the rows after it can still be placed, so that nothing is tried in vain but for
-    the devices' sake; and what is left is tried once, whatever the order in which the rest was taken.
+    A bipartite matching prunes each branch whose remaining rows cannot be placed, so that the search
+    backtracks only because of `suits`. A set of used columns is tried once, whatever their order.
     """
 
     def __init__(
@@ -200,7 +199,7 @@ class _Search:
         return None
 
     def _can_be_placed(self, first: int, used: frozenset[int]) -> bool:
-        """Tell whether the rows from `first` on find columns that are not used: a matching of all of them."""
+        """Tell whether the rows from `first` on have a complete matching with unused columns."""
         row_of: dict[int, int] = {}
         return all(self._match(row, used, row_of, set()) for row in range(first, len(self._fits)))
 

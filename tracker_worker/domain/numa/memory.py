@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Locked and encrypted memory: what a flavor and an image may not ask for together.
+"""Locked and encrypted memory: which combinations of flavor and image are refused.
 
-Nothing of it is placed here; but a guest that Nova refuses must not hold room.
+They do not affect the placement, but a guest that Nova refuses must not get a claim.
 Source: nova.virt.hardware.get_locked_memory_constraint and get_mem_encryption_constraint (34.0), with their
-wording, but for the names of flavor and image.
+wording except for the names of flavor and image.
 """
 
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ _STATELESS = (_Model.AMD_SEV_SNP, _Model.INTEL_TDX)
 
 
 def refuse_memory_contradictions(flavor: Flavor, image_properties: Mapping[str, str]) -> None:
-    """Raise RequestRefused where locked or encrypted memory is asked for that cannot be had."""
+    """Raise RequestRefused if a request for locked or encrypted memory is contradictory or incomplete."""
     of_flavor = _boolean(flavor.extra_specs.get("hw:locked_memory"))
     of_image = _boolean(image_properties.get("hw_locked_memory"))
     if of_flavor is not None and of_image is not None and of_flavor != of_image:

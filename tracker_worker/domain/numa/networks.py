@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""NUMA-aware vSwitches: are a guest's networks near to the host cells that it is on?"""
+"""NUMA-aware vSwitches: the affinity of a guest's networks to its host cells."""
 
 from collections.abc import Collection
 
 from tracker_worker.domain.objects import HostCell, NetworkMetadata
 
 _TUNNELS = None
-"""Stands for the tunneled networks among the names of the physical ones."""
+"""The element for tunneled networks in a set of names of physical networks."""
 
 
 def are_near(host: Collection[HostCell], chosen: Collection[int], networks: NetworkMetadata | None) -> bool:
     """Tell whether each network is near to one of the chosen cells, or to no cell of the host at all.
 
-    `chosen` are ids of cells. Choosing more cells never makes a network less near.
+    `chosen` are ids of cells. A result that is true stays true with more cells.
     Source: nova.virt.hardware._numa_cells_support_network_metadata.
     """
     anywhere = {network for cell in host for network in _names(cell.network_metadata)}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Memory pages: their sizes as texts, and what [tracker] reserved_huge_pages keeps of them for the host."""
+"""Memory pages: parsers of page sizes and of [tracker] reserved_huge_pages, the pages kept for the host."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -10,7 +10,7 @@ from tracker_worker.domain.objects import ReservedPages
 
 SMALL, LARGE, ANY = -1, -2, -3
 SIZE_CODES = {"small": SMALL, "large": LARGE, "any": ANY}
-"""What Nova writes in place of a size: nova.virt.hardware.MEMPAGES_SMALL and the like."""
+"""Nova's codes in place of a size: nova.virt.hardware.MEMPAGES_SMALL, MEMPAGES_LARGE, MEMPAGES_ANY."""
 
 _PREFIXES = ("K", "M", "G", "T", "P", "E")
 _SIZE = re.compile(r"([0-9]*\.?[0-9]+)(?:([KMGTPE])i?)?(B|b|bit)")
@@ -23,8 +23,8 @@ _KEYS = ("node", "size", "count")
 def page_size_kb(text: str) -> int:
     """Return the size of a page in KiB: digits alone are KiB, else "2MB", "1GB", "4KiB", "4096B".
 
-    Units are oslo's: powers of 1024, case counts, "b" and "bit" are bits. Raises ValueError for anything
-    else, and for what is no whole number of KiB above 0.
+    Units are oslo's: powers of 1024, case-sensitive, "b" and "bit" are bits. Raises ValueError for any other
+    text, and for a size that is not a whole number of KiB above 0.
 
     Source: nova.virt.hardware._get_numa_pagesize_constraint and oslo_utils.strutils.string_to_bytes.
     """
@@ -37,8 +37,8 @@ def page_size_kb(text: str) -> int:
 def parse_reserved_pages(entries: Iterable[Mapping[str, str]] | None) -> tuple[ReservedPages, ...]:
     """Return the values of [tracker] reserved_huge_pages, each with the keys node, size and count.
 
-    None is an option that nobody set. The last one of a node and size holds. Raises ValueError that names the
-    option, the value and what is wrong with it.
+    None stands for an unset option. The last value for a node and size wins. Raises ValueError with the
+    option, the value and the reason.
 
     Source: nova.virt.hardware.numa_get_reserved_huge_pages.
     """

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which free cpus of a host cell a guest cell gets for itself, by its thread policy.
+"""Pinning: which free cpus of a host cell a guest cell gets exclusively, by its thread policy.
 
-Source: nova.virt.hardware._pack_instance_onto_cores. Where Nova takes cpus in the order of a set, the order
-here is that of their numbers.
+Source: nova.virt.hardware._pack_instance_onto_cores. Nova takes cpus in the order of a set, this module in
+the order of their numbers.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,16 +19,16 @@ Core = tuple[int, ...]
 
 
 class Pins(Struct, frozen=True):
-    """Host cpus by guest cpu, and those that the emulator has for itself."""
+    """Host cpus by guest cpu, and the host cpus that are reserved for emulator threads."""
 
     cpu_pinning: dict[str, int]
     cpuset_reserved: list[int] | None
 
 
 def free_cores(usage: CellUsage) -> list[Core]:
-    """Return the free threads of each core, each once whatever a report says of siblings.
+    """Return the free threads of each core, each once even if the report lists it in several cores.
 
-    Cpus that are nobody's siblings are cores of their own.
+    A cpu without siblings in the report is a core of its own.
     """
     left = set(usage.free_pcpus)
     cores: list[Core] = []
@@ -43,7 +43,7 @@ def free_cores(usage: CellUsage) -> list[Core]:
 def pin(cell: HostCell, cores: Sequence[Core], guest: GuestCell, reserved: int) -> Pins | None:
     """Return the pins of a guest cell and of `reserved` emulator cpus on a host cell's free cores.
 
-    None when there are not enough.
+    Return None if the free cores do not suffice.
     """
     wanted = len(guest.pcpuset)
     isolated = guest.cpu_thread_policy == CpuThreadPolicy.ISOLATE
@@ -65,16 +65,16 @@ def pin(cell: HostCell, cores: Sequence[Core], guest: GuestCell, reserved: int) 
 
 
 def _whole(cell: HostCell, cores: Iterable[Core]) -> list[Core]:
-    """Return the cores of which nobody has a thread (Nova puts an emulator on others too, and then fails)."""
+    """Return the cores whose threads are all free. (Nova pins emulator threads to others too, then fails.)"""
     threads = {cpu: len(siblings) for siblings in cell.siblings for cpu in siblings}
     return [core for core in cores if len(core) == threads.get(core[0], 1)]
 
 
 def _isolated(cell: HostCell, cores: Iterable[Core], wanted: int) -> list[int] | None:
-    """Take one thread of cores with all threads. As in Nova, nothing cannot be isolated.
+    """Take one thread of each core with the host's full number of threads. None for 0 cpus, as in Nova.
 
-    On a host with threads only where shared and dedicated cpus are the same (vcpu_pin_set): elsewhere a
-    thread beside it could be a shared cpu (bug 1889633).
+    On a host with hyperthreading return None unless shared and dedicated cpus are the same (vcpu_pin_set):
+    otherwise a sibling thread could be a shared cpu (bug 1889633).
     """
     threads = max(map(len, cell.siblings), default=1)
     if not wanted or (threads > 1 and set(cell.pcpuset) != set(cell.cpuset)):
@@ -83,7 +83,7 @@ def _isolated(cell: HostCell, cores: Iterable[Core], wanted: int) -> list[int] |
 
 
 def _beside(chosen: Iterable[int], cores: Iterable[Core], wanted: int, isolated: bool) -> list[int] | None:
-    """Take cpus beside the chosen ones, if isolated on other cores. As in Nova, beside nothing is nothing."""
+    """Take cpus that are not chosen, if isolated on other cores. None if no cpu is chosen, as in Nova."""
     taken = frozenset(chosen)
     if isolated:
         cores = [core for core in cores if taken.isdisjoint(core)]
@@ -92,7 +92,7 @@ def _beside(chosen: Iterable[int], cores: Iterable[Core], wanted: int, isolated:
 
 
 def _on_siblings(cores: Sequence[Core], wanted: int, least: int) -> list[int] | None:
-    """Take as many threads of each core as the emptiest cores allow, at least `least`."""
+    """Take the same number of threads of each core: the largest that suffices, at least `least`."""
     for threads in range(max(map(len, cores), default=0), least - 1, -1):
         chosen = _first([core[:threads] for core in cores if len(core) >= threads], wanted)
         if chosen is not None:

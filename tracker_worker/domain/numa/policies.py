@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The CPU policies that a flavor and an image ask for, and the guest CPUs that they dedicate.
+"""The CPU policies that a flavor and an image request, and the guest CPUs that they dedicate.
 
 Source: nova.virt.hardware.numa_get_constraints (34.0) up to its sanity checks, with the wording of its
 exceptions.
@@ -27,7 +27,7 @@ _NOT_OVER: dict[CpuPolicy, tuple[CpuPolicy, ...]] = {
     CpuPolicy.MIXED: (CpuPolicy.DEDICATED,),
     CpuPolicy.SHARED: (CpuPolicy.DEDICATED, CpuPolicy.MIXED),
 }
-"""What an image may not ask for when the flavor has a policy."""
+"""By the flavor's policy, the policies that an image may not request."""
 
 _HYPERTHREADING = "trait:HW_CPU_HYPERTHREADING"
 _NUMBERED_HYPERTHREADING = re.compile(r"trait(?:[1-9][0-9]*)?:HW_CPU_HYPERTHREADING")
@@ -36,7 +36,7 @@ _POLICY_OF_TRAIT = {_FORBIDDEN: CpuThreadPolicy.ISOLATE, _REQUIRED: CpuThreadPol
 
 
 class Policies(Struct, frozen=True):
-    """What is asked for of an instance's CPUs, None where nothing is; `dedicated` are the pinned ones."""
+    """The requested policies, None where none is requested; `dedicated` are the guest's pinned CPUs."""
 
     cpu: CpuPolicy | None
     threads: CpuThreadPolicy | None
@@ -47,7 +47,7 @@ class Policies(Struct, frozen=True):
 def policies_of(flavor: Flavor, image_properties: Mapping[str, str]) -> Policies:
     """Return the CPU policies of a flavor and an image.
 
-    Refuses invalid values, and what contradicts itself or the other of the two.
+    Refuses invalid values, contradictory policies, and an image that conflicts with its flavor.
     """
     implied = _cpu_policy(flavor, image_properties)
     threads = _thread_policy(flavor, image_properties)
@@ -98,7 +98,7 @@ def _both(
 
 
 def _emulator_policy(flavor: Flavor) -> EmulatorThreadsPolicy | None:
-    """Return the policy of the flavor: no image has one, for it would take CPUs of the host.
+    """Return the flavor's policy. Images cannot request one, because it takes CPUs of the host.
 
     Source: nova.virt.hardware.get_emulator_thread_policy_constraint.
     """
@@ -109,7 +109,7 @@ def _emulator_policy(flavor: Flavor) -> EmulatorThreadsPolicy | None:
 def _explicit_policy(
     flavor: Flavor, implied: CpuPolicy | None, emulator: EmulatorThreadsPolicy | None
 ) -> CpuPolicy | None:
-    """Return the policy that resources:VCPU or resources:PCPU ask for, else the implied one."""
+    """Return the policy that resources:VCPU or resources:PCPU request, else the implied one."""
     shared, dedicated = _amount(flavor, "VCPU"), _amount(flavor, "PCPU")
     if implied and (shared or dedicated):
         raise RequestRefused(
@@ -129,7 +129,7 @@ def _explicit_policy(
 
 
 def _amount(flavor: Flavor, resource_class: str) -> int:
-    """Return how much of a resource is asked for, over all groups; texts that are no number count nothing."""
+    """Return the requested amount of a resource class, summed over groups; invalid numbers count as 0."""
     key = re.compile(rf"resources(?:[1-9][0-9]*)?:{resource_class}")
     return sum(_integer(text) for name, text in flavor.extra_specs.items() if key.fullmatch(name))
 
@@ -142,7 +142,7 @@ def _integer(text: str) -> int:
 
 
 def _refuse_other_amount(flavor: Flavor, dedicated: int, emulator: EmulatorThreadsPolicy | None) -> None:
-    """Refuse an amount of PCPUs that is not the guest's CPUs, and one for isolated emulator threads."""
+    """Refuse any amount of PCPUs but the flavor's vcpus, plus one with isolated emulator threads."""
     if emulator == EmulatorThreadsPolicy.ISOLATE and dedicated != flavor.vcpus + 1:
         raise RequestRefused(
             "You have requested 'hw:emulator_threads_policy=isolate' but have not requested sufficient PCPUs "
@@ -158,7 +158,7 @@ def _refuse_other_amount(flavor: Flavor, dedicated: int, emulator: EmulatorThrea
 def _trait_policy(
     flavor: Flavor, image_properties: Mapping[str, str], threads: CpuThreadPolicy | None
 ) -> CpuThreadPolicy | None:
-    """Return the thread policy that the hyperthreading trait stands for, else the one asked for by name."""
+    """Return the thread policy that the hyperthreading trait implies, else the one requested by name."""
     trait = _hyperthreading(flavor, image_properties)
     if trait and threads:
         raise RequestRefused(
@@ -170,8 +170,8 @@ def _trait_policy(
 
 
 def _hyperthreading(flavor: Flavor, image_properties: Mapping[str, str]) -> str:
-    """Return the value of the hyperthreading trait, the flavor's before the image's; empty without one."""
-    # Sorted: of several groups one must win, the same after the flavor was stored and read again.
+    """Return the value of the hyperthreading trait of the flavor, else of the image; "" without one."""
+    # Sorted, so that the same group wins after the flavor was stored and loaded again.
     for name, value in sorted(flavor.extra_specs.items()):
         if _NUMBERED_HYPERTHREADING.fullmatch(name):
             return value

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What claims hold of each host cell: always the sum of the claims' topologies, so that it cannot drift.
+"""Usage of each host cell. It is always computed from the claims' topologies, so that it cannot drift.
 
-Source: nova.virt.hardware.numa_usage_from_instance_numa. Pins may overlap where they were decided elsewhere:
-a cpu is free when its last claim lets go (Nova fails with CPUPinningInvalid).
+Source: nova.virt.hardware.numa_usage_from_instance_numa. Pins that were decided elsewhere may overlap: a cpu
+is free once the last claim that pins it is dropped (Nova raises CPUPinningInvalid).
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,7 +18,7 @@ PINNED_POLICIES = (CpuPolicy.DEDICATED, CpuPolicy.MIXED)
 
 
 class CellUsage(Struct, frozen=True):
-    """A host cell and what is used of it: MB, shared cpus, pinned cpus, pages by their size in KiB."""
+    """A host cell and its usage: memory in MB, number of shared cpus, pinned cpus, pages by size in KiB."""
 
     cell: HostCell
     memory_usage: int = 0
@@ -28,21 +28,21 @@ class CellUsage(Struct, frozen=True):
 
     @property
     def free_pcpus(self) -> frozenset[int]:
-        """The dedicated cpus that nobody has."""
+        """The dedicated cpus that no claim pins."""
         return frozenset(self.cell.pcpuset) - self.pinned_cpus
 
     @property
     def free_memory(self) -> int:
-        """Memory in MB that nobody has; negative when over-committed."""
+        """Memory in MB that no claim holds; negative when over-committed."""
         return self.cell.memory - self.memory_usage
 
     def free_pages(self, page: PageSize) -> int:
-        """Return how many pages of a size nobody has, those aside that the host keeps for itself."""
+        """Return the number of free pages of a size, without those reserved for the host."""
         return page.total - (page.reserved or 0) - self.pages.get(page.size_kb, 0)
 
 
 def usage_of(host: HostTopology, guests: Iterable[GuestTopology]) -> list[CellUsage]:
-    """Return the usage of each host cell, in the host's order. Guest cells of no host cell count nowhere."""
+    """Return the usage of each host cell, in the host's order. Guest cells on unknown cells are ignored."""
     held: dict[int, list[GuestCell]] = {cell.id: [] for cell in host.cells}
     for guest in guests:
         for guest_cell in guest.cells:
@@ -66,7 +66,7 @@ def _usage(cell: HostCell, guests: Iterable[GuestCell]) -> CellUsage:
 
 
 def cpus_of(guest: GuestCell, cell: HostCell) -> frozenset[int]:
-    """Return the host cpus that a guest cell takes for itself; under isolate their siblings too."""
+    """Return the host cpus that a guest cell holds exclusively; with policy isolate also their siblings."""
     if guest.cpu_policy not in PINNED_POLICIES:
         return frozenset()
     own = frozenset((*(guest.cpu_pinning or {}).values(), *(guest.cpuset_reserved or ())))
@@ -76,12 +76,12 @@ def cpus_of(guest: GuestCell, cell: HostCell) -> frozenset[int]:
 
 
 def smallest_page(cell: HostCell) -> PageSize | None:
-    """Return the host's ordinary pages, None where it reports no pages."""
+    """Return the smallest pages of a host cell, None if it reports no pages."""
     return min(cell.mempages, key=lambda page: page.size_kb, default=None)
 
 
 def page_size_of(guest: GuestCell, cell: HostCell) -> int | None:
-    """Return the page size in KiB that a guest cell's memory is counted in, None where no pages are known."""
+    """Return the page size in KiB for a guest cell's memory, None if neither guest nor host cell has one."""
     if guest.pagesize is not None and guest.pagesize > 0:
         return guest.pagesize
     smallest = smallest_page(cell)
@@ -89,12 +89,12 @@ def page_size_of(guest: GuestCell, cell: HostCell) -> int | None:
 
 
 def pages_of(memory_mb: int, size_kb: int) -> int:
-    """Return how many pages an amount of memory takes."""
+    """Return the number of pages that an amount of memory takes, rounded up."""
     return -(-memory_mb * KIB_PER_MB // size_kb)
 
 
 def request_of(topology: GuestTopology | None) -> GuestTopology | None:
-    """Return what a topology asks for, without where an earlier claim has put it."""
+    """Return the request of a topology, without the host cells and pins of an earlier claim."""
     if topology is None:
         return None
     cells = [

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PCI devices: which the operator lets instances have, what is asked for, what is free."""
+"""PCI devices: which ones the operator makes assignable, requests for them, pools of free ones."""

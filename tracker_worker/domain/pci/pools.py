@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The devices of a node: what the hypervisor reports, and what claims hold of it.
+"""The devices of a node: those that the hypervisor reports, and those that claims hold.
 
-A claim keeps each of its devices as it was when it was taken. So one that vanishes or changes while it is in
-use stays what it is until it is freed (bugs 1633120, 2115905), and there is no status that could drift.
-Source: nova.pci.manager and nova.objects.pci_device.
+A claim keeps a copy of each device as of its assignment. A device that vanishes or changes while it is in use
+keeps the properties of that copy until it is freed (bugs 1633120, 2115905). The status is computed from the
+claims, so that it cannot drift. Source: nova.pci.manager and nova.objects.pci_device.
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,11 +19,11 @@ REMOTE_MANAGED = "remote_managed"
 
 
 class HeldDevice(Struct, frozen=True, omit_defaults=True):
-    """A device that a claim holds, and the request that it is for.
+    """A device that a claim holds, and the request that it meets.
 
-    `device` is what it was when it was taken; None for an address that was decided elsewhere and that no
-    report has shown. `tentative`: an audit may know better, for the device was decided elsewhere, or
-    Placement chose, by what a report does not tell.
+    `device` is the copy as of its assignment; None for an address that was decided elsewhere and is in no
+    report. `tentative`: an audit may replace the device, because it was decided elsewhere, or because
+    Placement chose it by properties that a report does not have.
     """
 
     address: Name
@@ -34,7 +34,7 @@ class HeldDevice(Struct, frozen=True, omit_defaults=True):
 
 
 class TrackedDevice(Struct, frozen=True):
-    """A device of a node and who has it. Beside what claims hold, a parent excludes its children."""
+    """A device of a node, and the instance that holds it. A held device excludes its parent and children."""
 
     address: str
     status: PciDeviceStatus
@@ -45,9 +45,9 @@ class TrackedDevice(Struct, frozen=True):
 def tracked_devices(
     reported: Iterable[PciDevice], held: Iterable[tuple[str, HeldDevice]]
 ) -> list[TrackedDevice]:
-    """Return the devices of a node: in the report's order, then those that are still held and gone.
+    """Return the reported devices of a node in their order, then those that are held but no longer reported.
 
-    `held` are the claims' devices with their instances; of two claims for one device the first is shown.
+    `held` are the claims' devices with their instances. If two claims hold a device the first is shown.
     """
     devices: dict[str, PciDevice | None] = {device.address: device for device in reported}
     owners: dict[str, tuple[str, HeldDevice]] = {}
@@ -73,7 +73,7 @@ def tracked_devices(
 def _relatives(
     devices: Mapping[str, PciDevice | None], owners: Mapping[str, tuple[str, HeldDevice]]
 ) -> dict[str, bool]:
-    """Return the parents and children of what is held, and whether one that excludes them is allocated."""
+    """Return the parents and children of held devices, each with whether an excluding device is allocated."""
     excluded: dict[str, bool] = {}
     for address, device in devices.items():
         parent = device.parent_addr if device is not None and device.dev_type in CHILDREN else None
@@ -96,7 +96,7 @@ def _status(
 
 
 def free_devices(tracked: Iterable[TrackedDevice]) -> list[PciDevice]:
-    """Return the devices that can be taken."""
+    """Return the available devices."""
     return [
         each.device
         for each in tracked
@@ -105,7 +105,7 @@ def free_devices(tracked: Iterable[TrackedDevice]) -> list[PciDevice]:
 
 
 class Pool(Struct, frozen=True):
-    """Devices that are alike: one of them, its tags, and those that are free."""
+    """A pool of interchangeable devices: one of them, its tags, and the free ones."""
 
     device: PciDevice
     tags: Mapping[str, str | None]
@@ -113,7 +113,7 @@ class Pool(Struct, frozen=True):
 
 
 def pools_of(tracked: Iterable[TrackedDevice]) -> list[Pool]:
-    """Return the pools of a node, those without a free device too. Source: PciDeviceStats."""
+    """Return the pools of a node, including pools without a free device. Source: PciDeviceStats."""
     pools: dict[tuple[object, ...], Pool] = {}
     for each in tracked:
         device = each.device
@@ -126,13 +126,13 @@ def pools_of(tracked: Iterable[TrackedDevice]) -> list[Pool]:
 
 
 def pool_key(device: PciDevice) -> tuple[object, ...]:
-    """Return what devices of one pool have in common."""
+    """Return the key of a device's pool: the properties that all devices of the pool share."""
     kind = (device.vendor_id, device.product_id, device.numa_node, device.dev_type, device.parent_addr)
     return (*kind, *sorted(tags_of(device).items(), key=lambda tag: tag[0]))
 
 
 def tags_of(device: PciDevice) -> dict[str, str | None]:
-    """Return a device's tags; a network device that nobody tagged so is managed by its own host."""
+    """Return a device's tags; `remote_managed` of a network device defaults to false."""
     tags = dict(device.tags or {})
     if device.dev_type in NETWORK and tags.get(REMOTE_MANAGED) is None:
         tags[REMOTE_MANAGED] = "false"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests for devices: which devices of a node meet them, and which of those are taken.
+"""Requests for devices: which devices of a node meet them, and which of these are assigned.
 
 Source: nova.pci.stats.PciDeviceStats (filters in its order) and nova.pci.utils.pci_device_prop_match.
 """
@@ -27,18 +27,18 @@ from tracker_worker.domain.pci.pools import (
 
 _FIELDS = ("address", "vendor_id", "product_id", "numa_node", "dev_type", "parent_addr", "label")
 _PLACEMENT_KEYS = ("resource_class", "traits", "rp_uuids")
-"""Keys of a spec that Placement has matched already, by what the report of a device does not tell."""
+"""Keys of a spec that Placement has matched already; the report of a device does not have them."""
 
 
 class Affinity(Struct, frozen=True):
-    """The host cells that a guest is on, and the socket of each of the host's cells."""
+    """The host cells of a guest, and the socket of each of the host's cells (None if unknown)."""
 
     cells: frozenset[int]
     sockets: Mapping[int, int | None]
 
 
 def with_ids(requests: Iterable[PciRequest]) -> list[PciRequest]:
-    """Give each request without an id one that tells what it asks for, and the how many'th such it is."""
+    """Give each request without an id a deterministic one, of its content and its number among equal ones."""
     alike: Counter[bytes] = Counter()
     named: list[PciRequest] = []
     for request in requests:
@@ -52,7 +52,7 @@ def with_ids(requests: Iterable[PciRequest]) -> list[PciRequest]:
 
 
 def without_alias_ids(requests: Iterable[PciRequest]) -> list[PciRequest]:
-    """Return requests to be compared: Nova makes new ids for those of a flavor at each move."""
+    """Return requests for comparison, without ids of alias requests: Nova changes these ids at each move."""
     return [
         replace(request, request_id=None) if request.source == RequestSource.ALIAS else request
         for request in requests
@@ -60,7 +60,7 @@ def without_alias_ids(requests: Iterable[PciRequest]) -> list[PciRequest]:
 
 
 def unmet(requests: Iterable[PciRequest], held: Iterable[HeldDevice]) -> list[PciRequest]:
-    """Return what is left of requests by the devices that were taken for them; without an id all is left."""
+    """Return the unmet requests with their remaining counts. Held devices meet only requests with an id."""
     met: Counter[str | None] = Counter(device.request_id for device in held if device.request_id is not None)
     return [
         replace(request, count=request.count - met[request.request_id])
@@ -72,9 +72,9 @@ def unmet(requests: Iterable[PciRequest], held: Iterable[HeldDevice]) -> list[Pc
 def choose(
     tracked: Iterable[TrackedDevice], requests: Iterable[PciRequest], affinity: Affinity | None
 ) -> tuple[PciDevice, ...] | None:
-    """Return the devices for all requests, one after the other; None when there are not enough.
+    """Choose devices for the requests, one request after the other; None if the free devices do not suffice.
 
-    They come in the order of the requests, `count` of each. Without an affinity devices may be anywhere.
+    The devices are in the order of the requests, `count` for each; without an affinity, of any NUMA node.
     """
     free = _in_order(tracked)
     chosen: list[PciDevice] = []
@@ -89,9 +89,10 @@ def choose(
 
 
 def _in_order(tracked: Iterable[TrackedDevice]) -> list[PciDevice]:
-    """Return the free devices in the order in which Nova would take them.
+    """Return the free devices in the order in which Nova takes them.
 
-    Those with fewer tags come first, then those of the first parent; of one parent's the last.
+    Devices with fewer tags come first, then those of the parent that is reported first, and of one parent
+    the last device.
     """
     families: dict[tuple[object, ...], list[PciDevice]] = {}
     for each in tracked:
@@ -108,9 +109,9 @@ def _in_order(tracked: Iterable[TrackedDevice]) -> list[PciDevice]:
 def are_there(
     tracked: Iterable[TrackedDevice], requests: Iterable[PciRequest], affinity: Affinity | None
 ) -> bool:
-    """Tell whether each request alone finds devices enough that its NUMA policy allows.
+    """Tell whether each request on its own finds enough free devices that its NUMA policy allows.
 
-    Where that is not so on all cells that a guest could be on, it is not so on any of them.
+    A necessary condition for `choose`. If it is false for a set of cells, it is false for all its subsets.
     """
     free = free_devices(tracked)
     return all(
@@ -137,7 +138,7 @@ def _is_allowed(device: PciDevice, request: PciRequest, affinity: Affinity | Non
 def taken_for(
     requests: Iterable[PciRequest], devices: Iterable[PciDevice], allocated: bool
 ) -> tuple[HeldDevice, ...]:
-    """Return chosen devices as a claim holds them, each with its request."""
+    """Return a HeldDevice for each chosen device, with the id of its request."""
     each = [request for request in requests for _ in range(request.count)]
     return tuple(
         HeldDevice(
@@ -176,7 +177,7 @@ def _meets_one(device: PciDevice, request: PciRequest) -> bool:
 
 
 def _meets(known: Mapping[str, Any], spec: Mapping[str, Any]) -> bool:
-    """Tell whether a device has everything that a spec says; texts compare whatever their case."""
+    """Tell whether a device has all properties of a spec; texts are compared case-insensitively."""
     for key, wanted in spec.items():
         if key in _PLACEMENT_KEYS:
             continue
@@ -190,7 +191,7 @@ def _folded(value: Any) -> Any:
 
 
 def _near(devices: Sequence[PciDevice], request: PciRequest, affinity: Affinity) -> list[PciDevice]:
-    """Return the devices that a request's NUMA policy allows; the nearest alone where these suffice."""
+    """Return the devices that the request's NUMA policy allows; only the nearest ones if these suffice."""
     policy = request.numa_policy or PciNumaPolicy.LEGACY
     near = _on(devices, affinity.cells)
     if policy == PciNumaPolicy.REQUIRED or len(near) >= request.count:
@@ -209,7 +210,7 @@ def _on(devices: Iterable[PciDevice], cells: Collection[int | None]) -> list[Pci
 
 
 def _cells_of_sockets(affinity: Affinity) -> frozenset[int]:
-    """Return the cells of the guest's sockets; none where the host does not tell all of them."""
+    """Return the cells of the guest's sockets; none if the host does not report the socket of each cell."""
     if None in affinity.sockets.values():
         return frozenset()
     sockets = {affinity.sockets.get(cell) for cell in affinity.cells}
@@ -217,7 +218,7 @@ def _cells_of_sockets(affinity: Affinity) -> frozenset[int]:
 
 
 def _is_asked_for(device: PciDevice, request: PciRequest) -> bool:
-    """Tell whether a request means such a device: PFs, vdpa and remote managed ones it has to name."""
+    """Tell whether a request may get a device: PFs, vDPA and remote-managed devices must be named in it."""
     if device.dev_type in (PciDeviceType.PF, PciDeviceType.VDPA) and device.dev_type not in [
         spec.get("dev_type") for spec in request.spec
     ]:
@@ -228,7 +229,7 @@ def _is_asked_for(device: PciDevice, request: PciRequest) -> bool:
 
 
 class _Family:
-    """What devices that are taken exclude: themselves, their parents and their children."""
+    """The devices that taken devices exclude: themselves, their parents and their children."""
 
     def __init__(self, taken: Iterable[PciDevice] = ()) -> None:
         self._taken: set[str] = set()
@@ -237,13 +238,13 @@ class _Family:
             self.add(device)
 
     def add(self, device: PciDevice) -> None:
-        """Take one more."""
+        """Add a taken device."""
         self._taken.add(device.address)
         if device.dev_type in CHILDREN:
             self._parents.add(device.parent_addr)
 
     def excludes(self, device: PciDevice) -> bool:
-        """Tell whether a device cannot be taken any more."""
+        """Tell whether the taken devices exclude a device."""
         if device.address in self._taken or device.address in self._parents:
             return True
         return device.dev_type in CHILDREN and device.parent_addr in self._taken

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""[pci] device_spec and alias: which devices instances may have, and what a flavor asks for by name.
+"""[pci] device_spec and alias: which devices are assignable to instances, and how a flavor requests them.
 
-Source: nova.pci.devspec, nova.pci.whitelist and nova.pci.request, without what they look up on the host.
+Source: nova.pci.devspec, nova.pci.whitelist and nova.pci.request, without their look-ups on the host.
 """
 
 import re
@@ -19,7 +19,7 @@ from tracker_worker.domain.objects import PciDevice, PciRequest, Scalar
 from tracker_worker.domain.pci.pools import REMOTE_MANAGED
 
 Expressions = tuple[str, str, str, str]
-"""Regular expressions of domain, bus, slot and function; each is matched from the beginning, as Nova does."""
+"""Regular expressions of domain, bus, slot and function, matched with `re.match` as in Nova."""
 
 ANY = "*"
 MAX_DEVICES = 4096
@@ -47,7 +47,7 @@ _ALIAS_CHOICES = {
 
 
 class DeviceSpec(Struct, frozen=True):
-    """One entry of [pci] device_spec: which devices it lets instances have, and the tags that they get.
+    """One entry of [pci] device_spec: the devices that it makes assignable, and the tags that they get.
 
     An id is four lower-case hexadecimal digits, or "*" for any.
     """
@@ -59,7 +59,7 @@ class DeviceSpec(Struct, frozen=True):
 
 
 class Alias(Struct, frozen=True):
-    """A name under which flavors ask for devices; a device has to match one of the specs."""
+    """A name by which flavors request devices; a device must match one of the specs."""
 
     name: str
     specs: tuple[dict[str, Scalar | list[Scalar]], ...]
@@ -69,9 +69,8 @@ class Alias(Struct, frozen=True):
 def parse_device_specs(texts: Iterable[str]) -> tuple[DeviceSpec, ...]:
     """Return the entries of [pci] device_spec, each text a JSON object or a list of them, in their order.
 
-    Raises ValueError that names the option, the entry and what is wrong with it. A devname is among that:
-    it can be looked up on its own host only. Unlike in Nova a tag that has to be true or false is refused
-    when it is neither.
+    Raises ValueError with the option, the entry and the reason. A devname is refused, because only its own
+    host can resolve it. Unlike in Nova, a boolean tag that is neither true nor false is refused.
     """
     specs: list[DeviceSpec] = []
     for text in texts:
@@ -85,11 +84,11 @@ def parse_device_specs(texts: Iterable[str]) -> tuple[DeviceSpec, ...]:
 
 
 def assignable(devices: Iterable[PciDevice], specs: tuple[DeviceSpec, ...]) -> list[PciDevice]:
-    """Return the reported devices that instances may have, with the tags of the first spec that matches.
+    """Return the reported devices that are assignable, with the tags of the first spec that matches.
 
-    Without specs that is all of them: the report was filtered where it was made. With specs a device whose
-    address is none that Nova knows (a domain of 32 bits, such as those behind a volume controller) is left
-    out, never an error. The numa_node -1 of hosts that do not tell becomes None.
+    Without specs all devices are: the compute host has filtered its report. With specs, a device whose
+    address Nova cannot parse (a domain of 32 bits, as behind a volume management device) is left out without
+    an error. A numa_node of -1, which means unknown, becomes None.
 
     Source: nova.pci.whitelist.Whitelist.get_devspec, and how nova.pci.manager takes a report.
     """
@@ -100,10 +99,10 @@ def assignable(devices: Iterable[PciDevice], specs: tuple[DeviceSpec, ...]) -> l
 
 
 def parse_aliases(texts: Iterable[str]) -> dict[str, Alias]:
-    """Return the aliases by name; the specs of those that share one are alternatives.
+    """Return the aliases by name. Entries with the same name are merged: their specs are alternatives.
 
-    Raises ValueError that names the option, the entry and what is wrong with it. One rule of Nova's is not
-    kept: alternatives need no device_type, they only must not differ in it.
+    Raises ValueError with the option, the entry and the reason. Unlike in Nova, alternatives need no
+    device_type; they only must not differ in it.
 
     Source: nova.pci.request.get_alias_from_config.
     """
@@ -121,10 +120,10 @@ def parse_aliases(texts: Iterable[str]) -> dict[str, Alias]:
 def requests_of(
     alias_spec: str, aliases: Mapping[str, Alias], numa_policy: str | None = None
 ) -> tuple[PciRequest, ...]:
-    """Return what the extra spec `pci_passthrough:alias` ("a1:2, b:1") asks for; `numa_policy` goes before
-    the alias' own.
+    """Return the requests of the extra spec `pci_passthrough:alias` ("a1:2, b:1"). `numa_policy` overrides
+    the policies of the aliases.
 
-    Raises RequestRefused where an alias is not defined, the text is malformed or the policy unknown.
+    Raises RequestRefused if an alias is not defined, the text is malformed or the policy is unknown.
 
     Source: nova.pci.request._translate_alias_to_requests.
     """
@@ -136,7 +135,7 @@ def requests_of(
 
 
 def pci_numa_policy(text: str | None) -> PciNumaPolicy | None:
-    """Return the NUMA policy that a text names, None for none. Raises RequestRefused for an unknown one."""
+    """Return the NUMA policy that a text names, None without a text. Raises RequestRefused if unknown."""
     if text is None:
         return None
     try:
@@ -163,7 +162,7 @@ def _quoted(text: str) -> str:
 
 
 def _named(what: str, text: str) -> str:
-    """Refuse what a device or a request could not be stored with."""
+    """Return a text that is a Name, as stored devices and requests need; raise ValueError for another."""
     try:
         return msgspec.convert(text, Name)
     except ValueError as error:
@@ -171,7 +170,7 @@ def _named(what: str, text: str) -> str:
 
 
 def _labelled(what: str, text: str) -> str:
-    """Refuse what a tag could not be stored with; an empty text is a value as any other."""
+    """Return a text that is a Label, as stored tags need, possibly empty; raise ValueError for another."""
     try:
         return msgspec.convert(text, Label)
     except ValueError as error:
@@ -238,7 +237,7 @@ def _address(value: Any) -> Expressions:
 
 
 def _glob(text: str) -> Expressions:
-    """What is left out, on the left or between the signs, is any."""
+    """Parse domain:bus:slot.function; parts that are missing on the left, or empty, match anything."""
     places, _, function = text.partition(".")
     left = places.split(":")
     if len(left) > 3:
@@ -282,7 +281,7 @@ def _tagged(device: PciDevice, specs: tuple[DeviceSpec, ...]) -> PciDevice | Non
 
 
 def _parts_of(address: str) -> Expressions | None:
-    """Return the parts of an address in the digits that Nova compares, None for none that it knows."""
+    """Return the parts of an address, normalized as Nova compares them; None if Nova cannot parse it."""
     found = _ADDRESS.fullmatch(address)
     if found is None:
         return None
@@ -298,18 +297,18 @@ def _matches(spec: DeviceSpec, device: PciDevice, address: Expressions, parent: 
         return False
     if spec.product_id not in (ANY, device.product_id.lower()):
         return False
-    # The full address of a PF stands for its VFs; equality says that it is full.
+    # A spec with the full address of a PF matches its VFs, too. Only a full address equals the parent's.
     if spec.address != parent and not all(map(re.match, spec.address, address)):
         return False
     if spec.tags.get(REMOTE_MANAGED) != "true":
         return True
-    # Nova refuses to start with the full address of a PF here; without one it does not look for PFs.
+    # Nova refuses to start if this spec has a PF's full address; with another address it does not check.
     is_named_pf = device.dev_type == PciDeviceType.PF and spec.address == address
     return _has_serial_number(device) and not is_named_pf
 
 
 def _has_serial_number(device: PciDevice) -> bool:
-    """By the number of its card another host manages a device; Nova ignores devices without."""
+    """The managing host identifies a device by its card's serial number; Nova ignores devices without one."""
     vpd = (device.capabilities or {}).get("vpd")
     return isinstance(vpd, dict) and bool(vpd.get("card_serial_number"))
 
