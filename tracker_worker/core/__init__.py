@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pure rules about texts and bytes, which the bus, the database and the programs share."""
+"""Pure rules for messages, events, replies and texts, which bus, database, worker and programs share."""

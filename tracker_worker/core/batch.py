@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One batch: decoded events in, everything that its transaction commits and every answer out.
 
-Nothing here does I/O: what a batch knows comes in as a Snapshot, clock and ids as functions.
+No I/O here: a Snapshot has what was read from the database; clock and ids are functions.
 """
 
 from collections.abc import Callable, Mapping
@@ -59,7 +59,7 @@ from tracker_worker.domain.views import claim_view, node_view
 from tracker_worker.exceptions import NodeNotFound
 
 REBUILD = "rebuild_node"
-"""What stands for a method where an operator has a node rebuilt."""
+"""The method of a rebuild in receipts and notifications. No command has this name."""
 
 
 class BatchContext(Struct, frozen=True):
@@ -74,7 +74,7 @@ class BatchContext(Struct, frozen=True):
 
 
 class Snapshot(Struct, frozen=True):
-    """What the database knew before a batch: receipts, nodes (untracked ones included), owners of uuids."""
+    """The database's state before a batch: receipts, nodes (untracked ones included), owners of uuids."""
 
     receipts: Mapping[str, Receipt]
     nodes: Mapping[str, Node]
@@ -82,7 +82,7 @@ class Snapshot(Struct, frozen=True):
 
 
 class _Progress(Struct):
-    """One node's way through a batch."""
+    """A node's change in a batch: the number of events, of those that changed the ledger, the last cause."""
 
     change: NodeChange
     events: int = 0
@@ -93,8 +93,8 @@ class _Progress(Struct):
 class Batch:
     """Applies events one after the other to copies of the nodes; `transaction` and `answers` are the result.
 
-    Belongs to its lane's thread. An event that raises changes nothing and is parked; its neighbours are
-    applied.
+    Belongs to its lane's thread. An event that raises an exception changes nothing and is parked; the other
+    events are applied.
     """
 
     def __init__(self, snapshot: Snapshot, context: BatchContext) -> None:
@@ -151,7 +151,7 @@ class Batch:
         )
 
     def rebuild(self, name: str, event_id: str) -> None:
-        """Make a node's running sum that of its claims, as an event of its own with a receipt."""
+        """Set a node's running sum to the sum of its claims, as an event with its own id and receipt."""
         after = evolve(rebuilt(self._node(name)), ())
         progress = self._advance(after, ())
         progress.events += 1
@@ -169,21 +169,21 @@ class Batch:
         )
 
     def report_broken(self, event: Event, reason: str) -> None:
-        """Tell that a node's ledger is broken, and that its events are held: `event` is the first of them."""
+        """Add the notification that a node's ledger is broken; `event` is the first of the held events."""
         node = Node(event.node or "")
         notification = event_error_notification(node, event.cause, ErrorCode.LEDGER_BROKEN, "$.node", reason)
         self._notifications.append((event.node, notification))
 
     def answers(self) -> list[tuple[Delivery, Answer]]:
-        """Return what each delivery gets, in the order of the deliveries."""
+        """Return the answer to each delivery, in the order of the deliveries."""
         return self._answers
 
     def nodes(self) -> list[Node]:
-        """Return the nodes as they are once the work is committed."""
+        """Return the changed nodes as they are after the commit."""
         return [progress.change.after for progress in self._progress.values()]
 
     def _park_reused(self, event: Event) -> None:
-        """The id has its receipt already: this event's is kept under its digest, for its redelivery."""
+        """Park an event whose id another command used, under its digest, by which a redelivery is found."""
         known = self._known.get(event.digest) or self._receipts.get(event.digest)
         if known is not None:
             self._answer(event, known.reply)
@@ -197,7 +197,7 @@ class Batch:
         return progress.change.after if progress else self._nodes[name]
 
     def _answer_question(self, event: Event) -> None:
-        """It leaves no receipt: its event id means nothing, and it is answered as often as it comes."""
+        """Answer a question without a receipt: its event id is not used, each delivery is answered anew."""
         if isinstance(event.command, GetNode) and event.error is None:
             self._show(event, event.command)
         elif event.envelope is not None and event.error is not None:
@@ -209,7 +209,7 @@ class Batch:
         self._unchanged[node.name] = token_of(self._nodes[node.name])
         answer: Answer = NodeNotFound(f"node {node.name} is not tracked")
         if node.tracked:
-            # One view for all that ask at this sequence: that of a large node takes some hundred KB.
+            # Reads at the same sequence share a view: that of a large node takes some hundred KB.
             key = node.name, node.sequence
             answer = self._views[key] = self._views.get(key) or node_view(node)
         self._answers.append((event.delivery, answer))
@@ -219,7 +219,7 @@ class Batch:
         try:
             decision = decide(node, command, self._context.tracker, self._owners)
             changes: tuple[Change, ...] = (*decision.changes, *decision.marks)
-            # A replay is settled by its receipt.
+            # A replay always needs a receipt, which sets its dead letter to `replayed`.
             recorded = decision.recorded or replayed_letter(event.event_id) is not None
             moved = recorded and (node.known or decision.makes_row)
             marks = decision.marks if node.known or moved else ()
@@ -246,14 +246,14 @@ class Batch:
             self._answer(event, reply)
 
     def _remember(self, after: Node, marks: tuple[Mark, ...]) -> None:
-        """Keep what an event leaves that moves no sequence, if anything; its answer holds for this node."""
+        """Save an event's marks at the same sequence. Without marks the commit checks the node's token."""
         if marks:
             self._advance(after, marks)
         else:
             self._unchanged[after.name] = token_of(self._nodes[after.name])
 
     def _own_uuids(self, before: Node, after: Node) -> None:
-        """Keep the owners of uuids right for the reports that follow in this batch."""
+        """Update the owners of uuids for later reports in this batch."""
         if before.resources is not None and not after.tracked:
             self._owners.pop(before.resources.uuid, None)
         if after.resources is not None:
@@ -286,7 +286,7 @@ class Batch:
     def _park(self, event: Event, bad: BadMessage) -> None:
         """Keep the event as a dead letter.
 
-        Its receipt moves the node's sequence if the node has one to move.
+        Its receipt increments the sequence of its node, if the node is in this partition and has a row.
         """
         letter_id = self._context.new_id()
         node = self._node(event.node) if event.node is not None and event.belongs_here else None
@@ -320,7 +320,7 @@ class Batch:
         self._receive(event, event.node, sequence, reply["outcome"], reply)
 
     def _sequence_seen(self, event: Event, own: int | None) -> int | None:
-        """Return the sequence that a parked event's node has by now; None where the batch does not know."""
+        """Return the current sequence of a parked event's node; None if the batch has not loaded the node."""
         if own is not None or event.node is None:
             return own
         return self._node(event.node).sequence if event.node in self._nodes else None

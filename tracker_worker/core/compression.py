@@ -2,8 +2,7 @@
 """Decompression of message bodies, bounded by the limit of a message. Pure.
 
 A client with `[oslo_messaging_rabbit] kombu_compression` sends compressed bodies and names the compression
-in the header `compression`. kombu's own decoders have no bound: a few kilobytes can make them fill the
-memory.
+in the header `compression`. kombu's own decoders are not bounded: a few kilobytes can exhaust the memory.
 """
 
 import bz2
@@ -26,13 +25,13 @@ else:
 
 _CHUNK_BYTES = 64 * 1024
 _LZMA_MEMORY_BYTES = 32 * 1024 * 1024
-"""Enough for xz's presets up to 7; kombu has preset 6. A header may ask for 4 GiB."""
+"""Enough for xz's presets up to 7; kombu uses preset 6. The header of a stream may demand 4 GiB."""
 _ZSTD_WINDOW_LOG = MAX_BODY_BYTES.bit_length() - 1
-"""No frame of a body that is small enough needs a larger window."""
+"""A frame of at most MAX_BODY_BYTES needs no larger window."""
 
 
 class _Decompressor(Protocol):
-    """The standard library's interface of a stream, as bz2 and lzma have it."""
+    """The interface of the standard library's decompressors, such as bz2.BZ2Decompressor."""
 
     @property
     def eof(self) -> bool: ...
@@ -44,9 +43,9 @@ class _Decompressor(Protocol):
 
 
 class _Brotli:
-    """Brotli's stream with that interface. It overruns its own limit by a multiple: hence the chunks."""
+    """Brotli with that interface, called in chunks: it exceeds `output_buffer_limit` by a multiple."""
 
-    unused_data = b""  # it raises an error instead
+    unused_data = b""  # brotli raises an error for trailing bytes
 
     def __init__(self) -> None:
         self._stream = brotli.Decompressor()
@@ -80,10 +79,10 @@ _ERRORS: tuple[type[Exception], ...] = (zlib.error, OSError, lzma.LZMAError, zst
 
 
 def decompress(body: bytes, compression: str | None) -> bytes:
-    """Return a body as its sender wrote it; `compression` is the message's header of that name.
+    """Return the decompressed body; `compression` is the message's header of that name.
 
-    What is larger than MAX_BODY_BYTES is cut off a little above, so that `open_envelope` refuses it. Raises
-    BadMessage for a header that is not known and a stream that is broken, cut off or followed by something.
+    A body above MAX_BODY_BYTES is truncated slightly above it, so that `open_envelope` refuses it. Raises
+    BadMessage for an unknown compression, and for a stream that is corrupt, truncated or followed by bytes.
     """
     if not compression or len(body) > MAX_BODY_BYTES:
         return body
@@ -98,7 +97,7 @@ def decompress(body: bytes, compression: str | None) -> bytes:
 
 
 def compression_of(headers: Any) -> str | None:
-    """Return the compression that a message's headers name, which may be any text; None for none."""
+    """Return the header `compression`, which may be any text; None if absent, "?" if it is not a text."""
     named = headers.get("compression") if isinstance(headers, dict) else None
     return named if isinstance(named, str | None) else "?"
 

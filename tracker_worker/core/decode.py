@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Deliveries as far as they can be read: a command, or the error that it is parked for."""
+"""Decodes deliveries into events: each has a command, or the error for which it is parked."""
 
 import traceback
 from collections.abc import Iterable, Iterator
@@ -25,10 +25,10 @@ from tracker_worker.domain.partitions import partition_of
 
 
 class Event(Struct, frozen=True):
-    """A delivery as far as it could be read: a command, or the error that it is parked for.
+    """A decoded delivery: it has a command, or the error for which it is parked.
 
-    `belongs_here` tells that the node named belongs to the partition that the delivery came from: only then
-    may this lane change its row. Nothing of a question that cannot be answered needs it.
+    `belongs_here`: the node belongs to the partition of the delivery, so that this lane may change the
+    node's row. False for pings and invalid questions, which change none.
     """
 
     delivery: Delivery
@@ -44,30 +44,30 @@ class Event(Struct, frozen=True):
 
     @property
     def method(self) -> str | None:
-        """The method asked for, if there is such a one: any other word may be anything."""
+        """The method, None if it does not exist: an unknown name is a text of the sender's choice."""
         method = None if self.envelope is None else self.envelope.method
         return method if method in METHODS else None
 
     @property
     def is_ping(self) -> bool:
-        """Whether it asks for an answer alone, whatever else is in it: it is never parked."""
+        """Whether the event is a ping. A ping is answered, whatever its arguments, and never parked."""
         return self.envelope is not None and self.envelope.method == PING
 
     @property
     def is_question(self) -> bool:
-        """Whether it is a call that can change nothing: it is answered, and never parked nor held."""
+        """Whether the event is a call that cannot change anything: it is answered, never parked or held."""
         return self.envelope is not None and self.envelope.is_question
 
     @property
     def cause(self) -> CausePayload:
-        """The event as notifications name it."""
+        """The event as the `cause` of a notification."""
         uuid = None if self.command is None else instance_uuid_of(self.command)
         request_id = None if self.envelope is None else self.envelope.request_id
         return CausePayload(self.method, self.event_id, request_id, uuid)
 
 
 def decode_event(delivery: Delivery, partitions: int) -> Event:
-    """Decode a delivery. Never raises: what cannot be read becomes an event that is parked."""
+    """Decode a delivery. Never raises: an invalid message becomes an event with an error."""
     envelope = None
     try:
         came = delivery.body
@@ -92,9 +92,9 @@ def decode_event(delivery: Delivery, partitions: int) -> Event:
 def decode_in_windows(
     deliveries: Iterable[Delivery], partitions: int, most_bytes: int
 ) -> Iterator[list[Event]]:
-    """Decode deliveries in order, and yield the events as soon as their decompressed bodies fill a window.
+    """Decode deliveries in order; yield the events whenever their decompressed bodies reach `most_bytes`.
 
-    A batch is taken by the bytes that came: compressed, they may be a thousandth of what they become.
+    The inbox bounds a batch by the bytes received, which may decompress to a thousand times as many.
     """
     window: list[Event] = []
     size = 0
@@ -110,21 +110,21 @@ def decode_in_windows(
 
 
 def attempts_key(delivery: Delivery) -> str:
-    """Return the id under which attempts of a delivery are counted: one made of its bytes.
+    """Return the key under which a delivery's attempts are recorded: the SHA-256 of its bytes.
 
-    An event that kills while it is decoded has no other.
+    An event whose decoding crashes the worker has no other known id.
     """
     return names_of(delivery.body, None)[0]
 
 
 def undecoded_event(delivery: Delivery, bad: BadMessage) -> Event:
-    """Return the event of a delivery that must not be decoded."""
+    """Return the event of a delivery that must not be decoded, with the error for which it is parked."""
     key = attempts_key(delivery)
     return Event(delivery, key, key, None, None, False, None, bad)
 
 
 def _wrong_partition(delivery: Delivery) -> BadMessage:
-    """Return why a command is not applied that did not come from its node's queue."""
+    """Return the error of a command that was not received from its node's queue."""
     if delivery.dead_lettered is not None:
         return BadMessage(ErrorCode.DEAD_LETTERED, "$", f"the broker gave it up: {delivery.dead_lettered}")
     text = "client and worker differ in [bus] partitions"
@@ -142,7 +142,7 @@ def _invalid_event(delivery: Delivery, envelope: Envelope | None, bad: BadMessag
 
 
 def internal_error(error: Exception) -> BadMessage:
-    """Return how an unexpected exception is parked: where it happened, without any payload value."""
+    """Return the error for an unexpected exception: its type and traceback, without any payload value."""
     frames = reversed(traceback.extract_tb(error.__traceback__))
     places = " < ".join(f"{f.name} ({PurePath(f.filename).name}:{f.lineno})" for f in frames)
     return BadMessage(ErrorCode.INTERNAL_ERROR, "$", f"{type(error).__name__} in {places}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the bus hands to the worker, and how the worker answers it."""
+"""The interface between bus and worker: deliveries, their answers, and the inboxes that accept them."""
 
 from enum import IntEnum
 from typing import Any, Protocol
@@ -10,16 +10,16 @@ Answer = dict[str, Any] | str | Exception
 
 
 class OtherQueue(IntEnum):
-    """Stands in place of a partition for a queue that is no partition's."""
+    """The numbers, in place of a partition, of the queues that belong to no partition."""
 
     BARE_TOPIC = -1
-    """Commands that were sent to no partition."""
+    """The queue of the topic itself: commands that were sent without a partition."""
     DEAD_LETTERS = -2
-    """What the broker dead-lettered."""
+    """The queue of the messages that the broker dead-lettered."""
 
 
 class BodyDigest(Struct, frozen=True):
-    """Stands for a body that was too large to be taken in: its length in bytes, and its SHA-256 in hex."""
+    """Replaces a body that is too large to be accepted: its length in bytes, and its SHA-256 in hex."""
 
     length: int
     sha256: str
@@ -29,59 +29,59 @@ class BodyDigest(Struct, frozen=True):
 
 
 class Delivery(Protocol):
-    """One message as it came. `settle` is called once, after the commit, by the lane's thread."""
+    """One message as received. The lane's thread calls `settle` once, after the commit."""
 
     @property
     def body(self) -> bytes | BodyDigest:
-        """The message's bytes as they came, envelope included; compressed where `compression` says so. A
-        digest of them where they are too many.
+        """The bytes of the message as received, with the envelope, compressed if `compression` is set; a
+        digest of these bytes if there are too many.
         """
         ...
 
     @property
     def compression(self) -> str | None:
-        """The message's header `compression`, which anybody may have written; None for a plain body."""
+        """The message's header `compression`, an untrusted text; None for a plain body."""
         ...
 
     @property
     def partition(self) -> int:
-        """The partition whose queue it came from, or OtherQueue."""
+        """The partition whose queue delivered the message, or OtherQueue."""
         ...
 
     @property
     def redelivered(self) -> bool:
-        """Whether the broker has handed it out before."""
+        """Whether the broker has delivered the message before."""
         ...
 
     @property
     def live(self) -> bool:
-        """False once the broker will hand it out again: it is dropped, unless it is under way."""
+        """False once the broker will redeliver the message: it is dropped, unless it is in flight."""
         ...
 
     @property
     def dead_lettered(self) -> str | None:
-        """Why the broker took it out of its queue, if it did."""
+        """Why the broker dead-lettered the message; None if it did not."""
         ...
 
     def settle(self, answer: Answer) -> None:
-        """Reply if it was a call, and let the broker forget it."""
+        """Send the reply if the message is a call, and acknowledge the message."""
         ...
 
 
 class EventInbox(Protocol):
-    """Where the deliveries of one lane's partitions wait. Any thread."""
+    """The queues of one lane's partitions. Any thread."""
 
     def put(self, delivery: Delivery) -> bool:
-        """Add a delivery; False when nothing is taken any more."""
+        """Add a delivery; False once the inbox accepts no more."""
         ...
 
     def drop(self, partition: int) -> None:
-        """Forget what waits for a partition: the broker will hand it out again."""
+        """Drop the waiting deliveries of a partition: the broker will redeliver them."""
         ...
 
 
 class EventSink(Protocol):
-    """Where deliveries go."""
+    """The inboxes into which the bus puts deliveries."""
 
     def inbox(self, partition: int) -> EventInbox:
         """Return the inbox of a partition's lane."""

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""oslo.messaging's envelope: how commands are read, and how commands, replies and notifications look. Pure.
+"""oslo.messaging's envelope: decodes commands; encodes commands, replies and notifications. Pure.
 
-Wire format: {"oslo.version": "2.0", "oslo.message": "<json>"}; inside a command are method, args, version,
-namespace, _unique_id and the sender's context, of which nothing but the request id is read. A call has
-_msg_id, _reply_q and _timeout besides. No other module spells these keys.
+Wire format: {"oslo.version": "2.0", "oslo.message": "<json>"}. The JSON of a command has method, args,
+version, namespace, _unique_id and the sender's context, of which only the request id is read. A call also has
+_msg_id, _reply_q and _timeout. No other module contains these keys.
 """
 
 import hashlib
@@ -21,19 +21,19 @@ from tracker_worker.domain.fields import HOST_NAME, NAME, PATTERN_TEXTS
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 UNIQUE_ID = "_unique_id"
-"""The key of a message's own id, by which its receiver drops repetitions."""
+"""The key of a message's unique id, by which its receiver drops duplicates."""
 REPLY_QUEUE_PREFIX = "reply_"
-"""Of the queues of replies that oslo.messaging makes."""
+"""The prefix of the names of oslo.messaging's reply queues."""
 _VERSION, _MESSAGE = "oslo.version", "oslo.message"
 _CALL_ID, _REPLY_QUEUE, _MONITOR_TIMEOUT = "_msg_id", "_reply_q", "_timeout"
 _CALL_ID_BYTES = _CALL_ID.encode()
 _REQUEST_ID = "_context_request_id"
 _UNVERSIONED = "1.0"
-"""The version of a command that names none."""
+"""The version of a command without one."""
 PING = "oslo_rpc_server_ping"
 """The method that oslo.messaging's RPC servers answer themselves ([DEFAULT] rpc_ping_enabled)."""
 _NAME_BYTES = 12 * 255 + 2
-"""Of the longest name in JSON: a character outside the first plane has two escapes of six bytes."""
+"""Bytes of the longest name in JSON: a character outside the BMP takes two escapes of six bytes."""
 _NODE = re.compile(HOST_NAME), 255
 _ID = re.compile(NAME), 64
 _NOT_DIGESTED = ("event_id", "origin")
@@ -42,9 +42,9 @@ _HOST_OF_REPLIES = re.compile(rf"{REPLY_QUEUE_PREFIX}([^:]+):.+:[0-9]+")
 
 
 class Envelope(Struct, frozen=True):
-    """A message whose envelope is right; `args` is still the sender's JSON.
+    """A message with a valid envelope; `args` is the sender's JSON, not decoded.
 
-    `reply_queue` is the queue on which a caller waits, None for a cast.
+    `reply_queue` is the caller's reply queue, None for a cast.
     """
 
     method: str
@@ -57,16 +57,16 @@ class Envelope(Struct, frozen=True):
 
     @property
     def is_question(self) -> bool:
-        """Whether it is a call that can change nothing: `get_node`, or a method that does not exist.
+        """Whether the message is a call that cannot change anything: `get_node`, or an unknown method.
 
-        Its caller learns what is wrong with it, and there is nothing to keep.
+        If it is invalid the caller gets the error, so that no dead letter is needed.
         """
         exists = self.namespace is None and self.method in METHODS
         return self.reply_queue is not None and not (exists and METHODS[self.method] is not GetNode)
 
     @property
     def reply_host(self) -> str | None:
-        """The host that waits for the reply, where its queue tells it.
+        """The host of the caller, if the name of its reply queue contains it.
 
         Source: oslo.messaging's QManager (use_queue_manager), "reply_<host>:<process>:<number>".
         """
@@ -75,9 +75,9 @@ class Envelope(Struct, frozen=True):
 
 
 class Caller(Struct, frozen=True):
-    """Who waits for the reply to a call: the id of the call and the queue, as the message says them.
+    """The id of a call and the caller's reply queue, as the message has them.
 
-    `monitor_timeout` is JSON, whatever stands there: every caller gets its reply.
+    `monitor_timeout` is not decoded: a caller gets its reply even if this value is invalid.
     """
 
     call_id: str = msgspec.field(name=_CALL_ID)
@@ -106,7 +106,7 @@ class _Inner(Struct, frozen=True):
 
 
 class _Names(Struct, frozen=True):
-    """What can be told of arguments that are otherwise wrong."""
+    """The fields that can be decoded from arguments that are otherwise invalid."""
 
     node: Raw = _NULL
     event_id: Raw = _NULL
@@ -119,7 +119,7 @@ _caller = msgspec.json.Decoder(Caller)
 _names = msgspec.json.Decoder(_Names)
 _canonical = msgspec.json.Encoder(order="deterministic")
 
-# Built before there are threads: two that build the same one at once crash the interpreter.
+# Built before any thread starts: two threads that build the same decoder crash the interpreter.
 _commands: dict[str, msgspec.json.Decoder[AnyCommand]] = {
     method: msgspec.json.Decoder(command) for method, command in METHODS.items()
 }
@@ -135,8 +135,8 @@ def encode(
     request_id: str | None = None,
     reply_queue: str | None = None,
 ) -> bytes:
-    """Return the body that oslo.messaging's RabbitMQ driver would send for a cast, or for a call whose reply
-    is awaited on a queue.
+    """Return the body that oslo.messaging's RabbitMQ driver sends for a cast, or, with `reply_queue`, for a
+    call.
     """
     inner: dict[str, Any] = {"method": method, "args": args}
     inner |= {"namespace": namespace} if namespace is not None else {}
@@ -148,7 +148,7 @@ def encode(
 
 
 def encode_again(message: dict[str, Any], **fields: str | None) -> bytes:
-    """Return the body of a command that oslo.messaging took out of its envelope. `fields` are `encode`'s."""
+    """Return the body of a command whose envelope oslo.messaging removed. `fields` are those of `encode`."""
     method: Any = message.get("method")
     version, namespace = message.get("version", _UNVERSIONED), message.get("namespace")
     return encode(method, message.get("args", {}), version, namespace=namespace, **fields)
@@ -157,7 +157,7 @@ def encode_again(message: dict[str, Any], **fields: str | None) -> bytes:
 def encode_reply(call_id: str, result: Any, failure: str | None) -> bytes:
     """Return the body of the reply to a call; `failure` is the JSON of an exception.
 
-    Its own id is that of the call, so that the caller's driver drops a repetition.
+    The unique id of the reply is the id of the call, so that the caller's driver drops a duplicate.
     """
     return seal(_reply_text(call_id, result=result, failure=failure, ending=True, **{UNIQUE_ID: call_id}))
 
@@ -165,7 +165,7 @@ def encode_reply(call_id: str, result: Any, failure: str | None) -> bytes:
 def encode_heartbeat(call_id: str) -> bytes:
     """Return the body of a heartbeat for a call.
 
-    It has no id of its own: the same one is sent repeatedly, and a driver drops what it knows.
+    It has no unique id: it is sent repeatedly, and the caller's driver would drop it as a duplicate.
     """
     return seal(_reply_text(call_id, result=None, failure=None, ending=False))
 
@@ -175,12 +175,12 @@ def _reply_text(call_id: str, **fields: Any) -> str:
 
 
 def call_fields(call_id: str, reply_queue: str) -> dict[str, Any]:
-    """Return what a message needs to be a call without heartbeats: who waits for the reply, and where."""
+    """Return the fields that make a message a call without heartbeats: the call's id and its reply queue."""
     return {_CALL_ID: call_id, _REPLY_QUEUE: reply_queue, _MONITOR_TIMEOUT: None}
 
 
 def seal(message: str) -> bytes:
-    """Return the body of a message, which is a text of JSON."""
+    """Return the body of a message: its JSON text in an envelope."""
     return msgspec.json.encode(_outer_fields(message))
 
 
@@ -189,7 +189,7 @@ def _outer_fields(message: str) -> dict[str, str]:
 
 
 def caller_of(body: bytes) -> Caller | None:
-    """Return who waits for the reply to a message in an envelope of any version; None for anything else."""
+    """Return the caller of a call in an envelope of any version; None for any other body."""
     if _CALL_ID_BYTES not in body:
         return None
     try:
@@ -199,7 +199,7 @@ def caller_of(body: bytes) -> Caller | None:
 
 
 def open_envelope(body: bytes | BodyDigest) -> Envelope:
-    """Return what the envelope holds. Raises BadMessage."""
+    """Decode the envelope of a body. Raises BadMessage."""
     if isinstance(body, BodyDigest) or len(body) > MAX_BODY_BYTES:
         raise BadMessage(
             ErrorCode.MESSAGE_TOO_LARGE, "$", f"more than {MAX_BODY_BYTES} bytes; send less at once"
@@ -223,7 +223,7 @@ def open_envelope(body: bytes | BodyDigest) -> Envelope:
 
 
 def read_command(envelope: Envelope) -> AnyCommand:
-    """Return the command. Raises BadMessage with the path of the bad field."""
+    """Decode the command in an envelope. Raises BadMessage with the path of the bad field."""
     if envelope.namespace is not None or envelope.method not in METHODS:
         raise BadMessage(ErrorCode.UNKNOWN_METHOD, "$", "no such method in version " + VERSION)
     if not _supported(envelope.version):
@@ -235,16 +235,16 @@ def read_command(envelope: Envelope) -> AnyCommand:
 
 
 def event_id_of(envelope: Envelope, command: AnyCommand) -> str:
-    """Return the id for de-duplication: the sender's, else the message's own, else one made of its
-    content.
+    """Return the id for de-duplication: the command's `event_id`, else the message's unique id, else the
+    command's digest.
     """
     return command.event_id or _fitting(envelope.unique_id, *_ID) or digest_of(envelope.method, command)
 
 
 def names_of(body: bytes | BodyDigest, envelope: Envelope | None) -> tuple[str, str | None]:
-    """Return event id and node name of a message that is no valid command, as far as they can be told.
+    """Return event id and node name of a message that is no valid command, as far as they can be decoded.
 
-    A body without any id gets one made of its bytes: a redelivery of it is then still the same event.
+    A body without an id gets the SHA-256 of its bytes, so that its redelivery has the same id.
     """
     fallback = body.sha256 if isinstance(body, BodyDigest) else hashlib.sha256(body).hexdigest()
     if envelope is None:
@@ -258,7 +258,7 @@ def names_of(body: bytes | BodyDigest, envelope: Envelope | None) -> tuple[str, 
 
 
 def _text(raw: Raw) -> str | None:
-    """Return a value that is a text of a name's length at most: anything else is not even decoded."""
+    """Decode a text of at most a name's length; None for anything else. Longer values are not decoded."""
     if len(bytes(raw)) > _NAME_BYTES:
         return None
     try:
@@ -268,10 +268,10 @@ def _text(raw: Raw) -> str | None:
 
 
 def digest_of(method: str, command: AnyCommand) -> str:
-    """Return a digest of method, node and arguments; event id and origin may differ when a client repeats
-    itself.
+    """Return a digest of method, node and arguments, without event id and origin: these may differ when a
+    client sends a command again.
     """
-    # What is absent is left out, so that an argument added by a later version leaves older digests alone.
+    # Absent arguments are left out, so that a new optional argument does not change older digests.
     given = {
         field: value
         for field in command.__struct_fields__
@@ -283,12 +283,12 @@ def digest_of(method: str, command: AnyCommand) -> str:
 
 
 def _fitting(text: str | None, pattern: re.Pattern[str], longest: int) -> str | None:
-    """Return a text that may stand in a column, None for any other."""
+    """Return a text that can be stored in its column, None for any other."""
     return text if text and len(text) <= longest and pattern.match(text) else None
 
 
 def _supported(version: str) -> bool:
-    """Same major, minor not above ours."""
+    """Tell whether the major version is VERSION's, and the minor version not higher."""
     match = re.fullmatch(r"(\d{1,9})(?:\.(\d{1,9}))?", version)
     major, minor = (int(part) for part in VERSION.split("."))
     return match is not None and int(match[1]) == major and int(match[2] or 0) <= minor
@@ -307,7 +307,7 @@ _CODES = (
 
 
 def _refuse(error: Exception, *, envelope: bool) -> NoReturn:
-    """Raise the BadMessage of a decoder's error; its text names types and fields, never a value."""
+    """Raise a decoder's error as BadMessage. Its text contains types and names of fields, never a value."""
     if isinstance(error, RecursionError):
         raise BadMessage(ErrorCode.TOO_DEEP, "$", "nested too deeply") from None
     if not isinstance(error, msgspec.ValidationError):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The events of nodes whose ledger is broken: held in order, not applied nor parked, until it is whole."""
+"""Held events: those of a broken node wait in order, neither applied nor parked, until it is repaired."""
 
 from collections.abc import Iterable, Sequence
 
@@ -11,9 +11,9 @@ from tracker_worker.domain.commands import GetNode, UpdateAvailableResource
 
 
 class HeldEvent(Struct, frozen=True):
-    """An event as it is held: its bytes alone, for what is decoded takes many times as much.
+    """A held event: only its delivery, because a decoded command takes many times the memory.
 
-    `repairs` tells of an audit with `startup`.
+    `repairs`: the event is an audit with `startup`.
     """
 
     delivery: Delivery
@@ -21,7 +21,7 @@ class HeldEvent(Struct, frozen=True):
 
 
 class HeldEvents:
-    """What waits for each broken node. Belongs to the lane's thread. Prefetch and memory_budget bound it."""
+    """The held events by node. Belongs to the lane's thread. Prefetch and memory_budget bound them."""
 
     def __init__(self) -> None:
         self._events: dict[str, list[HeldEvent]] = {}
@@ -40,7 +40,7 @@ class HeldEvents:
             self._events.setdefault(name, [])
 
     def admit(self, events: Iterable[Event]) -> tuple[list[Event], list[Event], list[Event]]:
-        """Hold the events whose node is held; return them, the reads of such nodes, and all others."""
+        """Hold the events of held nodes; return these, the reads of held nodes, and all other events."""
         held: list[Event] = []
         reads: list[Event] = []
         others: list[Event] = []
@@ -55,16 +55,16 @@ class HeldEvents:
         return held, reads, others
 
     def release(self, node: str) -> list[Delivery]:
-        """Hold a node no more; return its events, without those that the broker hands out again."""
+        """Stop holding a node; return its deliveries, without those that the broker will redeliver."""
         return [event.delivery for event in self._events.pop(node, ()) if event.delivery.live]
 
     def drop_dead(self) -> None:
-        """Forget the events that the broker hands out again."""
+        """Drop the held events that the broker will redeliver."""
         for events in self._events.values():
             events[:] = [event for event in events if event.delivery.live]
 
     def repairable(self) -> list[str]:
-        """Return the nodes for which an audit with `startup` waits: it repairs them."""
+        """Return the nodes that have a held audit with `startup`, which repairs their ledgers."""
         return [node for node, events in self._events.items() if any(event.repairs for event in events)]
 
 

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The bodies of notifications: JSON of messagingv2, of at most MAX_BODY_BYTES. Pure.
 
-Everything that waits in the outbox is published in order, so one notification that the broker does not take
-would hold up all others.
+The outbox is published in order, so that a notification which the broker refuses would block all others.
 """
 
 from datetime import datetime
@@ -17,16 +16,16 @@ from tracker_worker.domain.errors import ErrorCode
 from tracker_worker.domain.notifications import DATA, Notification, substitute_notification
 
 MAX_BODY_BYTES = 1024 * 1024
-"""Far below what brokers take (RabbitMQ's max_message_size is 16 MiB or more), as the text in its envelope is
-up to twice as long. Some 1,200 corrections of claims without devices fit."""
+"""Far below RabbitMQ's max_message_size (16 MiB or more): in its envelope a body is up to twice as long.
+About 1,200 corrections of claims without devices fit."""
 
 _READ_NODE = "read the node with get_node, or with: tracker-worker-manage node show NODE"
 
 
 class Header(Struct, frozen=True):
-    """What a body has besides its notification; `now` is UTC.
+    """The fields of a body besides those of its notification; `now` is UTC.
 
-    The ids are the same however often it is sent, so that consumers can drop repetitions.
+    A notification that is sent again has the same ids, so that consumers can drop duplicates.
     """
 
     message_id: str
@@ -51,8 +50,8 @@ class Header(Struct, frozen=True):
 def encode_bounded(header: Header, notification: Notification) -> tuple[Notification, bytes]:
     """Return the notification that can be sent for `notification`, and its body of at most MAX_BODY_BYTES.
 
-    An audit keeps as many corrections as fit, in their order, and counts the others in
-    `corrections_omitted`. In place of anything else that is larger comes a `compute_node.event.error` of code
+    An audit keeps as many corrections as fit, in their order; `corrections_omitted` counts the others. A
+    notification that is still too large is replaced by a `compute_node.event.error` of code
     `notification_too_large`. Each correction is encoded once.
     """
     if "corrections" in notification.payload[DATA]:
@@ -68,9 +67,9 @@ def encode_bounded(header: Header, notification: Notification) -> tuple[Notifica
 def encode_refused(
     header: Header, event_type: str, node: str | None, body: bytes, reason: str
 ) -> tuple[Notification, bytes]:
-    """Return what is sent in place of a stored body that the bus refuses, and the body of that.
+    """Return the notification that replaces a stored body which the bus refuses, and its body.
 
-    It names what can still be read of the stored body. `reason` is the bus' own text.
+    It contains the fields that can be decoded from the stored body. `reason` is the text of the bus.
     """
     text = f"{event_type} of {len(body)} bytes was refused ({reason}): {_READ_NODE}"
     substitute = substitute_notification(
@@ -120,7 +119,7 @@ _body = json.Decoder(_Body)
 
 
 def _known_data(body: bytes) -> dict[str, Any]:
-    """Return the fields of a stored body that say what it is about; none if it cannot be decoded."""
+    """Return the fields of a stored body that identify node and event; none if it cannot be decoded."""
     try:
         return msgspec.structs.asdict(_body.decode(body).payload.data)
     except (msgspec.DecodeError, UnicodeError, RecursionError):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which of the events that wait run together, which alone, and in which order: poison messages are isolated.
+"""The rules of the quarantine: which waiting events run together, which in isolation, in which order. Pure.
 
-Pure. An event that was in flight when a worker crashed is suspected of the crash.
+An event that was in flight when a worker crashed is a suspect: it may be a poison message.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,19 +14,19 @@ from tracker_worker.core.delivery import Delivery
 
 
 class Attempts(Struct, frozen=True, order=True):
-    """What is known of the attempts of an event that is not settled: how many were begun, and whether the
-    event was decoded at one of them.
+    """The attempts of an event that is not settled: how many were begun, and whether the event was decoded
+    at one of them.
     """
 
     begun: int = 0
     decoded: bool = False
 
     def begin(self) -> "Attempts":
-        """Return these and one more."""
+        """Return the attempts with one more begun."""
         return replace(self, begun=self.begun + 1)
 
     def decode(self) -> "Attempts":
-        """Return these once the event was decoded at the last of them."""
+        """Return the attempts with the event decoded at the last one."""
         return replace(self, decoded=True)
 
 
@@ -39,10 +39,10 @@ Counted = tuple[Delivery, Attempts]
 def defer_last_attempts(
     deliveries: Sequence[Counted], max_attempts: int
 ) -> tuple[list[Counted], list[Delivery]]:
-    """Return the deliveries that may run at any time, and those whose next attempt is their last, with what
-    is behind them in their partitions.
+    """Return the deliveries that may run now, and those to defer: those whose next attempt is their last,
+    with the deliveries behind them in their partitions.
 
-    A series of kills from outside hits the same innocent event again and again.
+    Without the deferral, a crash loop with another cause would park an event that it interrupts repeatedly.
     """
     deferred: set[int] = set()
     now: list[Counted] = []
@@ -61,7 +61,7 @@ def isolate_suspects(deliveries: Sequence[Counted]) -> Iterator[tuple[list[Deliv
     """Yield the deliveries that run together, with their attempts: a suspect is alone, others have none.
 
     The order of a partition is kept. Partitions with a suspect come last, the one with the most attempts at
-    the end, so that the other events are settled before it crashes the worker.
+    the end, so that the other events are settled before a suspect crashes the worker.
     """
     most = {delivery.partition: NO_ATTEMPTS for delivery, _ in deliveries}
     for delivery, attempts in deliveries:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one transaction writes: node changes, receipts, dead letters, outbox rows. Pure values; `db` has the
-statements.
+"""The records of one transaction: node changes, receipts, dead letters, outbox rows. Pure values; `db` has
+the statements.
 """
 
 import re
@@ -16,19 +16,19 @@ REPLAYED = "replayed"
 DISCARDED = "discarded"
 
 Token = tuple[int, str]
-"""What is compared and swapped: sequence and commit id of a node."""
+"""Sequence and commit id of a node, which are compared and swapped."""
 NO_ROW: Token = (0, "")
 
 _REPLAY_ID = re.compile(r"([0-9a-f-]{36})\.[1-9][0-9]{0,9}")
 
 
 def token_of(node: Node) -> Token:
-    """Return the token of a node as it was loaded, or committed."""
+    """Return the token of a node that was loaded or committed."""
     return node.sequence, node.commit_id
 
 
 class NodeChange(Struct):
-    """A node before and after a batch, and which of its rows differ."""
+    """A node before and after a batch, and the keys of the claims and last origins that differ."""
 
     before: Node
     after: Node
@@ -37,10 +37,10 @@ class NodeChange(Struct):
 
 
 class Receipt(Struct, frozen=True):
-    """What became of an event. `digest` covers method, node and arguments; `reply` is the first reply.
+    """The outcome of an event. `digest` covers method, node and arguments; `reply` is the first reply.
 
-    `instance_uuid`: the instance that the event was about, where it was about one. When a receipt was written
-    says the database's clock, in the column `recorded_at`.
+    `instance_uuid` is the event's instance, if it has one. The database's clock sets the time of the receipt,
+    in the column `recorded_at`.
     """
 
     event_id: str
@@ -54,12 +54,12 @@ class Receipt(Struct, frozen=True):
 
 
 class DeadLetter(Struct, frozen=True, kw_only=True):
-    """One parked event, as it is written.
+    """One parked event, as it is inserted.
 
     `code` is stable; `path` names the bad field; the body is redacted (at most 64 KiB). `sequence` is the
-    node's once the event was parked, 0 where it had none: every event with a higher one came later. None: it
-    is not known, and `db.dead_letters.add` looks it up. `position` orders the letters of one batch.
-    `request_id` is the sender's, `reply_host` the host that waited for a reply, where its queue has told it.
+    node's after the event was parked, 0 if the node had none: events with a higher sequence came later. If it
+    is None, `db.dead_letters.add` looks it up. `position` orders the letters of one batch. `request_id` is
+    the sender's; `reply_host` is the caller's host, if the name of the reply queue contains it.
     """
 
     id: str
@@ -94,7 +94,7 @@ class OutboxRow(Struct, frozen=True):
 class Transaction(Struct, frozen=True):
     """Everything that a batch commits.
 
-    `unchanged`: the tokens of nodes that must still hold for its reads to be answered.
+    `unchanged`: tokens of the nodes that were only read. Unless they are still current, the commit fails.
     """
 
     nodes: list[NodeChange]
@@ -111,6 +111,6 @@ def replay_id(letter_id: str, number: int) -> str:
 
 
 def replayed_letter(event_id: str) -> str | None:
-    """Return the id of the dead letter whose replay an event is, None for any other event."""
+    """Return the id of the dead letter that an event replays, None if it is no replay."""
     match = _REPLAY_ID.fullmatch(event_id)
     return match and match[1]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a dead letter keeps of a body: the fields of the commands verbatim, of all else type, length and
-digest.
+"""Redaction of the bodies of dead letters: known fields of commands stay verbatim, any other value is
+replaced by its type, length and digest.
 """
 
 import hashlib
@@ -18,8 +18,8 @@ from tracker_worker.domain.shapes import branch
 
 MAX_KEPT_BYTES = 64 * 1024
 MAX_READ_BYTES = 2 * MAX_KEPT_BYTES
-"""Of arguments that are looked at field by field. What replaces a field may be shorter, so that more than is
-kept may fit; but a summary of each of a million small values would take gigabytes."""
+"""Limit of arguments that are redacted field by field. It is above MAX_KEPT_BYTES because redaction may
+shorten them. Without a limit the summaries of a million small values would take gigabytes."""
 
 
 def redacted_body(body: bytes | BodyDigest, envelope: Envelope | None) -> str:
@@ -49,7 +49,7 @@ def _shape(method: str) -> inspect.Type | None:
 
 
 def _kept(value: Any, shape: inspect.Type | None) -> Any:
-    """Return a value as it may be kept: verbatim where a scalar of a known field is wanted and given."""
+    """Return the redacted value: a scalar stays verbatim where a known field has a scalar type."""
     if isinstance(shape, inspect.UnionType):
         shape = branch(value, shape)
     match shape, value:

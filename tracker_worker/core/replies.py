@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Turns a stored reply into what the caller of a command gets: a value or an exception.
+"""Converts a stored reply into the answer to a call: a value or an exception. Pure.
 
-Pure: `bus.reply_errors` has the two exceptions that are oslo.messaging's own. Values and exceptions are
-described in doc/source/user/commands.rst.
+`bus.reply_errors` has the two exceptions that are oslo.messaging's own. doc/source/user/commands.rst
+describes values and exceptions.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from tracker_worker.domain.decide import Outcome
 from tracker_worker.domain.errors import BadMessage, ErrorCode, Refusal
 
 PONG = "pong"
-"""The answer to a ping: oslo.messaging's own."""
+"""The answer to a ping, the same as that of oslo.messaging's RPC servers."""
 
 _PARKED_AS: dict[str, type[exceptions.TrackerWorkerException]] = {
     ErrorCode.WRONG_PARTITION: exceptions.WrongPartition,
@@ -60,8 +60,8 @@ def parked_reply(bad: BadMessage) -> dict[str, Any]:
 
 
 def answer_to(method: str | None, version: str, reply: dict[str, Any]) -> Answer:
-    """Return what a call of `method` gets for a stored reply: the reply, or an exception for a refused or
-    parked event. A redelivery gets the same.
+    """Return the answer to a call of `method` from the stored reply: the reply, or an exception if the event
+    was refused or parked. A redelivery gets the same answer.
     """
     if reply["outcome"] == PARKED:
         return _parked(method or "", version, reply)
@@ -71,7 +71,7 @@ def answer_to(method: str | None, version: str, reply: dict[str, Any]) -> Answer
 
 
 def question_error(method: str, version: str, bad: BadMessage) -> Exception:
-    """Return the exception for a question that cannot be answered. No dead letter is kept of it."""
+    """Return the exception for an invalid question, of which no dead letter is kept."""
     error = _parked(method, version, parked_reply(bad))
     return exceptions.TrackerWorkerException(str(error)) if bad.code in WORKER_FAULTS else error
 

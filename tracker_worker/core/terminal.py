@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Texts as a terminal may show them. Pure.
+"""Escapes texts for terminals. Pure.
 
-A sender, a tenant or a driver chose some of what is printed: none of it may move the cursor, turn a line
-around, or pass for something else.
+Some of the texts that are printed come from senders, tenants or drivers. Such a text must not move the
+cursor, reverse the direction of a line, or look like another text.
 """
 
 import json
@@ -15,7 +15,7 @@ _UNSEEN_IN_JSON = re.compile(rf"(?!\n)[{UNSEEN}]")
 
 
 def escaped(text: str) -> str:
-    r"""Return a text on one line, what is not seen in it as Python writes it: \x9b, \u202e, \n."""
+    r"""Return a text on one line, with Python's escapes for invisible characters: \x9b, \u202e, \n."""
     return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
@@ -25,5 +25,5 @@ def escaped_lines(text: str) -> str:
 
 
 def escaped_json(document: str) -> str:
-    """Return a JSON document that means the same, what is not seen in its texts as JSON's escapes."""
+    """Return an equivalent JSON document, with JSON's escapes for invisible characters in its texts."""
     return _UNSEEN_IN_JSON.sub(lambda found: json.dumps(found[0])[1:-1], document)

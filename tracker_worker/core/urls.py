@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""URLs that hold passwords: which ones are refused, what of one may be shown, and what must not be.
+"""URLs with passwords: which ones are refused, which parts are printable, and which are secret.
 
-Scheme, hosts, ports and the path (a database, a virtual host) may be shown. User names are left out, but are
-not secret. Where a password has an unescaped / ? # @ , or : parsers take a part of it for a host, a port or a
-path. Such a URL is refused before a parser or a driver sees it.
+Scheme, hosts, ports and the path (a database, a virtual host) are printable. User names are left out, but are
+not secret. If a password has an unescaped / ? # @ , or : parsers take a part of it for a host, a port or a
+path. Such a URL is refused before it is passed to a parser or a driver.
 """
 
 import re
@@ -16,7 +16,7 @@ UNREADABLE = "a URL that cannot be read"
 ESCAPES = "/ as %2F, ? as %3F, # as %23, @ as %40, : as %3A, [ as %5B, % as %25"
 MAX_PORT = 65535
 MIN_SECRET = 4
-"""Characters of the shortest text that `secrets_of` returns: a shorter one is part of too many words."""
+"""Length of the shortest text that `secrets_of` returns: shorter texts are part of too many words."""
 
 _URL = re.compile(r"(?P<scheme>[a-z]\w*(?:[+.-]\w+)*)://(?P<authority>[^/?#]*)(?P<rest>.*)", re.I | re.S)
 _ADDRESS = re.compile(r"(?:\[[0-9a-f:.]*(?:%\w+)?\]|[\w.,-]*)(?::(?P<port>[0-9]{0,5}))?", re.I)
@@ -24,7 +24,7 @@ _DELIMITERS = re.compile(r"[/?#@:,;&=+\[\]\s]+")
 _PLAIN_PARAMETERS = frozenset(
     ["host", "hostaddr", "port", "user", "dbname", "unix_socket", "sslmode", "ssl_ca", "sslrootcert"]
 )
-"""Parameters of a query that are no secret: drivers name their values in errors."""
+"""Query parameters that are not secret: errors of drivers contain their values."""
 _ADDRESS_PARAMETERS = ("host", "port", "unix_socket")
 
 
@@ -52,7 +52,7 @@ class _Parts(NamedTuple):
 
     @property
     def hosts(self) -> list[tuple[str, str]]:
-        """Credentials and address of each host; the same credentials for all, where not each has its own."""
+        """Credentials and address of each host; one pair for all hosts if they share the credentials."""
         split = [host.rpartition("@") for host in (self._hosts if self.is_uniform else [self.authority])]
         return [(credentials, address) for credentials, _, address in split]
 
@@ -75,7 +75,7 @@ def check_transport_url(option: str, url: str) -> None:
 def check_url(option: str, url: str) -> None:
     """Check the URL of a database or of an HTTP server, with one pair of credentials. Raises URLRefused.
 
-    Its hosts may be several, separated by commas.
+    It may have several hosts, separated by commas.
     """
     parts = _parts(option, url)
     credentials, _, address = parts.authority.rpartition("@")
@@ -110,7 +110,7 @@ def _check_address(option: str, address: str) -> None:
 
 
 def printable_url(url: str) -> str:
-    """Return what may be shown of a URL: scheme, hosts, ports and path. Any text may be given."""
+    """Return the printable parts of a URL: scheme, hosts, ports and path. Accepts any text."""
     try:
         parts = _parts("", url)
         for _, address in parts.hosts:
@@ -124,10 +124,10 @@ def printable_url(url: str) -> str:
 
 
 def secrets_of(*urls: str | None) -> frozenset[str]:
-    """Return the texts that nothing may show: passwords and parameters, as they stand, decoded and in pieces.
+    """Return the texts that must never be printed: passwords and parameters, verbatim, decoded and in pieces.
 
-    Of a URL that cannot be read these are all texts behind the scheme: any of them may be of the password. A
-    password that is the user's, a host's or the database's name as well is no secret.
+    In a URL that cannot be parsed all texts behind the scheme are secret: any may be part of the password. A
+    password that equals the name of the user, a host or the database is not secret.
     """
     hidden = {
         form
