@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The bus: envelopes, the endpoint that takes commands in, the publisher that sends notifications out."""
+"""The bus: receives commands and publishes notifications, on RabbitMQ or another transport."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the relay needs of a bus: it publishes notifications under the message ids of their commit.
+"""The interface through which the relay publishes notifications, with the message ids of their commit.
 
-``bus/rabbit/publisher`` does it on RabbitMQ, ``bus/oslo/publisher`` on any other transport.
+``bus/rabbit/publisher`` implements it for RabbitMQ, ``bus/oslo/publisher`` for any other transport.
 """
 
 from collections.abc import Sequence
@@ -9,14 +9,14 @@ from typing import Protocol
 
 
 class NotificationRefused(Exception):
-    """The bus refuses one of several notifications for what it is, now and whenever it is sent again.
+    """The bus refuses one of several notifications because of its content, and will refuse it again.
 
-    Which one is not known. Any number of them may have been sent.
+    The error does not tell which one. Any number of them may have been sent.
     """
 
 
 class EncodedNotification(Protocol):
-    """A notification as the outbox holds it."""
+    """A notification as the outbox stores it."""
 
     @property
     def priority(self) -> str:
@@ -30,20 +30,20 @@ class EncodedNotification(Protocol):
 
 
 class Publisher(Protocol):
-    """What the relay needs of a bus. The relay's thread."""
+    """Publishes notifications. Belongs to the relay's thread."""
 
     def publish(self, notifications: Sequence[EncodedNotification]) -> int:
-        """Return how many, counted from the first, the bus has.
+        """Publish in order; return how many notifications, counted from the first, the bus has accepted.
 
-        Fewer than all when it took no more or was lost; any number of the others may have been sent. Raises
-        NotificationRefused when none of them is known to be taken, and one never will be.
+        These are fewer than all if the bus refused one or the connection was lost; any number of the others
+        may have been sent. Raises NotificationRefused if none is accepted, and one never will be.
         """
         ...
 
     def keep_alive(self) -> None:
-        """Keep the connection alive. To be called often."""
+        """Keep the connection alive. Call it often."""
         ...
 
     def close(self) -> None:
-        """Give the connection up."""
+        """Close the connection."""
         ...

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The exceptions that a caller gets: oslo.messaging has two of its own, which its clients know."""
+"""Maps the worker's errors to the exceptions raised in the caller: two of these are oslo.messaging's own."""
 
 from oslo_messaging.rpc.dispatcher import NoSuchMethod, UnsupportedVersion
 
@@ -7,7 +7,7 @@ from tracker_worker.core.replies import UnknownMethod, UnknownVersion
 
 
 def raised_in_caller(error: Exception) -> Exception:
-    """Return the exception that an answer is raised as in its caller."""
+    """Return the exception that the caller's client raises for an error."""
     found: Exception = error
     if isinstance(error, UnknownMethod):
         found = NoSuchMethod(error.method)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Any other transport of oslo.messaging, fake:// above all."""
+"""oslo.messaging's transports other than RabbitMQ, mainly fake://."""

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The endpoint for transports without acknowledgement, fake:// above all.
+"""The endpoint for transports without acknowledgement, mainly fake://.
 
-It takes commands through oslo.messaging's own RPC server and hands them to the dispatcher as the same
-bytes that RabbitMQ would bring. At most once: oslo.messaging acknowledges a message before anybody has
-looked at it.
+It receives commands through oslo.messaging's RPC server, and passes them to the dispatcher in the encoding
+that they have on RabbitMQ. Delivery is at most once: a message is acknowledged before it is processed.
 """
 
 from collections.abc import Callable, Iterable
@@ -46,12 +45,12 @@ class EndpointDelivery:
 
 
 class _EagerListener:
-    """A poll-style listener that looks again soon while messages are coming, and is empty when it stops.
+    """A poll-style listener with short polls after a message, which drains its queue when it is stopped.
 
-    The fake driver sleeps 50 ms whenever its queue is empty, which is what a caller waits who sends one call
-    after the other. After a message it is asked for short polls instead, until it has been idle for
-    EAGER_POLLS of them. And it stops at once, whatever is waiting: here the driver is stopped last, after
-    what was cast before has been handed on.
+    The fake driver sleeps 50 ms whenever its queue is empty, which delays each call of a caller that sends
+    one call after the other. After a message this listener polls with a short timeout, until EAGER_POLLS
+    polls in a row are empty. The fake driver also stops at once and leaves queued messages. Here it is
+    stopped last, after the messages cast before have been passed on.
     """
 
     def __init__(self, listener: Any) -> None:
@@ -61,7 +60,7 @@ class _EagerListener:
         self._refused = False
 
     def poll(self, **bounds: Any) -> Any:
-        """Return the incoming messages, or nothing after a short while without one."""
+        """Return the incoming messages, or an empty list after a short timeout."""
         if self._refused:
             return []
         bounds["timeout"] = EAGER_POLL_SECONDS if self._eager else IDLE_POLL_SECONDS
@@ -72,11 +71,11 @@ class _EagerListener:
         return incoming
 
     def stop(self) -> None:
-        """Wait for nothing any more."""
+        """Poll without waiting from now on."""
         self._stopping = True
 
     def refuse(self) -> None:
-        """Take nothing any more: what is waiting stays where it is."""
+        """Receive no more messages. Queued ones stay in the queue."""
         self._refused = True
 
     def cleanup(self) -> None:
@@ -86,8 +85,8 @@ class _EagerListener:
 
 
 class _Receiver:
-    """Hands the messages of one partition to its inbox. It works on its listener's own thread: a full lane
-    holds the listener back.
+    """Passes the messages of one partition to its inbox, on the thread of its listener: a full lane blocks
+    the listener.
     """
 
     def __init__(self, partition: int, inbox: EventInbox, new_id: Callable[[], str]) -> None:
@@ -97,12 +96,12 @@ class _Receiver:
         self._listener: _EagerListener | None = None
 
     def wrap(self, listener: Any) -> _EagerListener:
-        """Return what stands in place of the driver's listener."""
+        """Return the listener that replaces the driver's."""
         self._listener = _EagerListener(listener)
         return self._listener
 
     def take(self, message: Any) -> None:
-        """Hand a message on, or give it back once the inbox takes nothing any more."""
+        """Put a message into the inbox; once that is closed, requeue the message and receive no more."""
         message.acknowledge()
         if not self._inbox.put(EndpointDelivery(self._encode(message), self._partition, message)):
             message.requeue()
@@ -148,12 +147,12 @@ class Endpoint:
             server.start(override_pool_size=1)
 
     def stop(self) -> None:
-        """Take no more; returns once every message taken has been handed on."""
+        """Stop receiving; return once every message received is in its inbox."""
         for server in self._servers:
             server.stop()
         for server in self._servers:
             server.wait()
 
     def close(self, _timeout: float) -> bool:
-        """There is nothing left to do: replies are sent by the lanes."""
+        """Return True at once: the lanes send the replies."""
         return True

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Publishes notifications through any other transport of oslo.messaging, fake:// above all."""
+"""Publishes notifications through oslo.messaging's transports other than RabbitMQ, mainly fake://."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from tracker_worker.private_apis.oslo_messaging import send_notification
 class TransportPublisher:
     """Publishes through any oslo.messaging transport, one message after the other. The relay's thread.
 
-    The transport stays its owner's.
+    Does not close the transport.
     """
 
     def __init__(self, transport: Any, exchange: str, topic: str) -> None:
@@ -23,9 +23,9 @@ class TransportPublisher:
         self._topic = topic
 
     def publish(self, notifications: Sequence[EncodedNotification]) -> int:
-        """Send each with the message that was stored. Raises oslo.messaging's errors.
+        """Send each stored message. Raises NotificationRefused and oslo.messaging's errors.
 
-        All are decoded first, so that one that cannot be has no others sent again.
+        All are decoded first: one that cannot be decoded after a send would cause a second send.
         """
         for target, message in [self._decoded(notification) for notification in notifications]:
             send_notification(self._transport, target, message)
@@ -40,7 +40,7 @@ class TransportPublisher:
         return oslo_messaging.Target(exchange=self._exchange, topic=topic), message
 
     def keep_alive(self) -> None:
-        """The transport does it."""
+        """Do nothing: the transport keeps its connections alive."""
 
     def close(self) -> None:
-        """Nothing: the transport stays open."""
+        """Do nothing: the transport stays open."""

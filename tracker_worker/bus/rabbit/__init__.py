@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""RabbitMQ, spoken to directly: connections, queues, the consumer, replies, the confirmed publisher."""
+"""RabbitMQ through py-amqp: connections, queues, the consumer, replies, the publisher with confirms."""

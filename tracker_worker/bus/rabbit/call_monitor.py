@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which unanswered calls get a heartbeat, and when: the server's side of oslo.messaging's call monitor. Pure.
+"""Decides which unanswered calls need a heartbeat: the server side of oslo.messaging's call monitor. Pure.
 
-A caller with `call_monitor_timeout` gives up as soon as it has heard nothing for so long. oslo.messaging's
-servers send it heartbeats while they run its call; here a call waits in a lane, is held or runs.
+A caller gives up when it has received neither a heartbeat nor the reply for `call_monitor_timeout` seconds.
+The worker sends heartbeats while it runs a call, and while the call waits in a lane or is held.
 """
 
 import math
@@ -14,12 +14,12 @@ from tracker_worker.bus.rabbit.replies import Heartbeat, Reply, heartbeat_for
 from tracker_worker.core.delivery import Delivery
 
 CHECK_SECONDS = 0.5
-"""Between looks at the calls that wait. A call that is answered before one is never looked into."""
+"""Seconds between checks of the waiting calls. A check decodes the message of a call that is not answered."""
 
 
 class _Call(Struct):
-    """`expires_at` is when its caller gives it up whatever it hears; `heartbeat` is None before the first
-    look.
+    """`expires_at` is the end of the caller's timeout, which no heartbeat extends; `heartbeat` is None until
+    the first check.
     """
 
     expires_at: float
@@ -30,7 +30,7 @@ class _Call(Struct):
 class CallMonitor:
     """The unanswered calls of one connection. Belongs to the consumer's thread. Times are monotonic seconds.
 
-    `next_check` is when `due` wants to be asked next: never while no call waits.
+    `next_check` is the time at which `due` has to be called next: infinity while no call waits.
     """
 
     def __init__(self) -> None:
@@ -38,20 +38,20 @@ class CallMonitor:
         self.next_check = math.inf
 
     def begin(self, delivery: Delivery, timeout: float, now: float) -> None:
-        """Note a call that its caller gives up after `timeout` seconds."""
+        """Add a call whose caller gives up after `timeout` seconds."""
         self._calls[delivery] = _Call(now + timeout, now)
         self.next_check = min(self.next_check, now + CHECK_SECONDS)
 
     def end(self, delivery: Delivery) -> None:
-        """Note that a delivery, call or not, is answered: it gets no heartbeat any more."""
+        """Remove an answered delivery, which gets no more heartbeats. A cast is ignored."""
         self._calls.pop(delivery, None)
 
     def due(self, now: float) -> Iterator[Reply]:
         """Yield the heartbeats that are due.
 
-        The first one is due at the first look: the call may have waited in its queue for long. Calls whose
-        caller does not ask for heartbeats, or has given up, and those that the broker hands out again are
-        forgotten.
+        A call's first heartbeat is due at its first check, because it may have waited in the queue for long.
+        Calls are removed if their caller asks for no heartbeats or has given up, or if the broker redelivers
+        them.
         """
         for delivery, call in list(self._calls.items()):
             if call.due_at > now:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One partition's channel and its deliveries: what is not acknowledged, and what it takes of memory."""
+"""One partition's channel: its unacknowledged deliveries, and the memory that their bodies take."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -12,15 +12,15 @@ from tracker_worker.core.delivery import Answer, BodyDigest, EventInbox
 
 
 class Settling(Protocol):
-    """Who acknowledges what is settled."""
+    """Acknowledges settled deliveries."""
 
     def settled(self, channel: "Channel", delivery: "RabbitDelivery") -> None:
-        """Have a delivery acknowledged. Any thread."""
+        """Queue a settled delivery for its reply and acknowledgement. Any thread."""
         ...
 
 
 class RabbitDelivery:
-    """A message of a queue; `settle` may be called from any thread, once."""
+    """A delivery from a queue. Any thread may call `settle`, once."""
 
     __slots__ = (
         "_channel",
@@ -38,7 +38,7 @@ class RabbitDelivery:
         self, channel: "Channel", message: Any, digest: BodyDigest | None, dead_lettered: str | None
     ) -> None:
         self._channel = channel
-        body: bytes = message.body or b""  # py-amqp has a text for an empty one
+        body: bytes = message.body or b""  # py-amqp returns a str for an empty body
         self.size = len(body)
         self.body: bytes | BodyDigest = digest or body
         self.compression = compression_of(message.properties.get("application_headers"))
@@ -50,13 +50,13 @@ class RabbitDelivery:
 
     @property
     def live(self) -> bool:
-        """False once the channel is closed on which alone it can be acknowledged."""
+        """False once its channel is closed: a delivery can only be acknowledged on its own channel."""
         return self._channel.open
 
     def settle(self, answer: Answer) -> None:
-        """Have it answered and acknowledged by the consumer's thread; nothing, when its channel is gone.
+        """Have the consumer's thread send the reply and acknowledge; do nothing if the channel is closed.
 
-        An answer that cannot be encoded is raised, and the message acknowledged all the same.
+        Raises the error of an answer that cannot be encoded. The message is acknowledged all the same.
         """
         if not self._channel.open:
             return
@@ -67,7 +67,7 @@ class RabbitDelivery:
 
 
 class Channel:
-    """One partition's channel: which of its deliveries are not acknowledged, and what they take of memory."""
+    """One partition's channel, with its unacknowledged deliveries and their share of the memory budget."""
 
     def __init__(
         self,
@@ -85,14 +85,14 @@ class Channel:
         self.open = True
         self.unacked = UnackedDeliveries()
         self.released: Callable[[], None] | None = None
-        """What to call once all is settled, for a channel that takes no more."""
+        """Called once all deliveries are acknowledged. Set while the partition is being released."""
 
     def settle(self, delivery: RabbitDelivery) -> None:
-        """Note that a delivery may be acknowledged and needs no memory any more."""
+        """Mark a delivery for acknowledgement, and release its memory."""
         self.unacked.settle(delivery.tag)
         self.window.release(delivery.size)
 
     def acknowledge(self) -> None:
-        """Acknowledge all that is settled: what is settled in order, in one go."""
+        """Acknowledge the settled deliveries, with `multiple` where they are settled in order."""
         for tag, multiple in self.unacked.acks():
             self.channel.basic_ack(tag, multiple=multiple)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Connections to RabbitMQ, made from oslo.messaging's own options: operators configure one thing once."""
+"""Connections to RabbitMQ, configured by oslo.messaging's own options, so that operators set them once."""
 
 import socket
 from collections.abc import Callable
@@ -18,23 +18,23 @@ from tracker_worker.private_apis.amqp import report_blocked
 from tracker_worker.private_apis.oslo_messaging import queue_arguments
 
 CONNECTION_ERRORS = (amqp.AMQPError, KombuError, OSError)
-"""What a lost or refused connection, or a channel that the broker closed, is raised as."""
+"""The errors of a lost or refused connection, and of a channel that the broker closed."""
 
 CONNECT_SECONDS = 5.0
 RETRY_SECONDS = 5.0
-"""Longest pause between connections. A larger rabbit_interval_max spares clients in their thousands the rush;
-a worker is alone, and what waits for it waits longer the longer the broker was away."""
+"""Longest pause between connection attempts. A larger rabbit_interval_max spreads the reconnects of thousands
+of clients. There are only a few workers, and the events in their queues wait for the reconnect."""
 CLOSE_SECONDS = 1.0
 DEFAULT_HEARTBEAT = 60
-"""Seconds, in place of a heartbeat, where there is none."""
+"""Limit, in seconds, of waits for the broker if heartbeats are disabled."""
 
 
 class BrokerSettings(Struct, frozen=True):
-    """How to reach a broker. `urls` hold the password, so it has no other text than `name`.
+    """How to reach a broker. Its repr contains `name` only, because `urls` contain the password.
 
     `tls` is what `tls.parameters` returns, None for plain TCP. `heartbeat` in seconds, 0 for none;
-    `retry_initial` and `retry_max` are seconds between connections. `durable`, `auto_delete` and
-    `queue_arguments` are those of the exchange and queues that notifiers share.
+    `retry_initial` and `retry_max` are seconds between connection attempts. `durable`, `auto_delete` and
+    `queue_arguments` apply to the exchange and queues of notifications.
     """
 
     name: str
@@ -57,7 +57,7 @@ class BrokerSettings(Struct, frozen=True):
 def broker_settings(url: Any, options: Any) -> BrokerSettings:
     """Return the settings of an oslo.messaging TransportURL and the options `[oslo_messaging_rabbit]`.
 
-    Raises ValueError, in words, where files or versions of TLS cannot be used.
+    Raises ValueError, which names the option, if a TLS file or version cannot be used.
     """
     vhost = url.virtual_host or "/"
     hosts = url.hosts or [oslo_messaging.TransportHost()]
@@ -79,7 +79,7 @@ def broker_settings(url: Any, options: Any) -> BrokerSettings:
 
 
 def _host(host: Any) -> str:
-    """Return one host of a transport_url as it stands in kombu's URLs; guest is what oslo.messaging takes."""
+    """Return a host with its credentials for kombu's URL. oslo.messaging's default user is guest too."""
     hostname = host.hostname or "localhost"
     address = f"[{hostname}]" if ":" in hostname else hostname
     user = quote(host.username or "guest", safe="")
@@ -93,11 +93,11 @@ def connect(
     blocked: Callable[[str | None], None] | None = None,
     bodies: BodyFilter | None = None,
 ) -> amqp.Connection:
-    """Return an open connection, to the first host that takes it, listed there as `tracker-worker <purpose>`.
+    """Open a connection to the first host that accepts it, under the name `tracker-worker <purpose>`.
 
-    `blocked` is called with the broker's reason when it stops taking what is published, and with None when
-    it takes it again. `bodies` decides which deliveries are taken, by default all. No wait for the broker is
-    longer than the heartbeat. Raises CONNECTION_ERRORS. The connection belongs to one thread.
+    `blocked` is called with the broker's reason when the broker blocks publishers, and with None when it
+    unblocks them. `bodies` decides which deliveries are read, by default all. No read or write waits longer
+    than the heartbeat. Raises CONNECTION_ERRORS. The connection belongs to one thread.
     """
     options: dict[str, Any] = {
         "client_properties": {"connection_name": f"tracker-worker {purpose}"},
@@ -115,7 +115,7 @@ def connect(
             transport_options=options,
         )
         try:
-            # Not through kombu's own connection: that makes a new one behind our back when it is lost.
+            # Not kombu's Connection.connection, which silently reconnects when the connection is lost.
             connection = host.transport.establish_connection()
             _limit_waits(connection, settings.heartbeat or DEFAULT_HEARTBEAT)
             if blocked is not None:
@@ -127,14 +127,14 @@ def connect(
 
 
 def _limit_waits(connection: amqp.Connection, seconds: float) -> None:
-    """Let no peer that stands still hold a thread: not while it reads, writes or waits for an answer."""
+    """Set the timeout of the socket's reads and writes, and TCP's for unacknowledged data."""
     connection.sock.settimeout(seconds)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
 
 
 def close_connection(connection: amqp.Connection) -> None:
-    """Close a connection, whatever state it is in, and wait a second at most for the broker."""
+    """Close a connection in any state. Waits for the broker for CLOSE_SECONDS at most."""
     if not connection.connected:
         connection.collect()
         return

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The consumer: takes commands from RabbitMQ and acknowledges them after their commit. Nobody else does.
+"""Consumes commands from RabbitMQ and acknowledges them after their commit.
 
-One thread owns the connection: it reads, hands deliveries to the lanes, sends their replies and
-acknowledgements, and keeps the heartbeat, whatever the lanes do. It never waits for a lane: what the broker
-may send before an acknowledgement is what a lane has room for.
+One thread owns the connection: it alone reads deliveries into the lanes' inboxes, sends replies and
+acknowledgements, and keeps the heartbeat even while all lanes are busy. It never waits for a lane, because
+the prefetch limits the unacknowledged messages to what a lane has room for.
 """
 
 import logging
@@ -27,7 +27,7 @@ NewThread = Callable[[str, Callable[[], None]], threading.Thread]
 class Consumer:
     """Owns one thread, made by `new_thread`. Reconnects without limit, with back-off.
 
-    `monotonic` is a clock in seconds that is never set.
+    `monotonic` is a clock in seconds that is never set back.
     """
 
     def __init__(
@@ -53,30 +53,30 @@ class Consumer:
         self._thread = new_thread("consumer", self._run)
 
     def start(self) -> None:
-        """Start the thread. The broker may still be away."""
+        """Start the thread. The broker need not be reachable yet."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Take no more. What was taken is still answered and acknowledged.
+        """Accept no more deliveries. Those accepted before are still answered and acknowledged.
 
-        The queues stay this worker's until `close`: another one that got them now would overtake what is
-        under way here.
+        This worker remains the active consumer of its queues until `close`: another worker could process
+        later events before those in flight here.
         """
         self._stopping.set()
 
     def release(self, partition: int, released: Callable[[], None]) -> None:
-        """Give a partition to another worker, once what was taken of it is settled (Subscription.release).
+        """Release a partition to another worker once its deliveries are settled (Subscription.release).
 
-        Nothing happens while there is no connection: the partition is nobody's then. Any thread.
+        Does nothing while there is no connection: the worker consumes no partition then. Any thread.
         """
         subscription = self._subscription
         if subscription is not None:
             subscription.release(partition, released)
 
     def close(self, timeout: float) -> bool:
-        """Send what the lanes have settled, then give everything else back to the broker.
+        """Send the replies and acknowledgements of settled deliveries, then close the connection.
 
-        Tells whether that was done within `timeout` seconds.
+        The broker requeues all other deliveries. Returns False if this takes longer than `timeout` seconds.
         """
         self._stopping.set()
         self._closing.set()
@@ -88,7 +88,7 @@ class Consumer:
 
     def _run(self) -> None:
         pause = self._settings.retry_initial
-        # What was taken before a stop cannot be acknowledged any more once its connection is lost.
+        # No reconnect after a stop: the deliveries of the lost connection can no longer be acknowledged.
         while not self._stopping.is_set():
             started = self._monotonic()
             failure = None

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decides, before a body is read, what becomes of a message: py-amqp alone collects every body in memory.
+"""Filters deliveries by size before their body is read. Without it py-amqp reads every body into memory.
 
 AMQP sends a message as a method frame, a header frame with the size of the body, and body frames. The
-method frame of a delivery is kept back until its header is there.
+filter keeps the method frame of a delivery until the header frame arrives.
 """
 
 import hashlib
@@ -20,24 +20,24 @@ from tracker_worker.core.delivery import BodyDigest
 
 _METHOD, _HEADER, _BODY = 1, 2, 3
 _SIZE_AT = 4
-_HEADER_BYTES = 12  # class, weight and size of the body; then come flags and properties
+_HEADER_BYTES = 12  # class, weight and size of the body; flags and properties follow
 
 Frame = tuple[int, int, bytes]
-"""Its kind, the number of its channel, its payload."""
+"""Frame type, channel number, payload."""
 
 
 class BodyAction(Enum):
-    """What becomes of a delivery."""
+    """What the filter does with a delivery."""
 
     TAKE = auto()
     DIGEST = auto()
-    """It is handed on with an empty body, and `BodyFilter.digest` tells of the one that it had."""
+    """Deliver it with an empty body. `BodyFilter.digest` describes the original body meanwhile."""
     SKIP = auto()
-    """It is not handed on, and stays unacknowledged until its channel is closed."""
+    """Do not deliver it. It stays unacknowledged until its channel is closed."""
 
 
 class _LeftOut(Struct):
-    """A message whose body is not kept: what is handed on in the end, and how much is still to come."""
+    """A message whose body is dropped: the frames to pass on at its end, and the bytes still to come."""
 
     frames: list[Frame]
     size: int
@@ -46,9 +46,9 @@ class _LeftOut(Struct):
 
 
 class BodyFilter:
-    """What decides for one connection. Belongs to the connection's thread.
+    """The filter of one connection. Belongs to the connection's thread.
 
-    `admit` is asked for each delivery, by the number of its channel and the size of its body in bytes.
+    `admit` is called for each delivery with its channel number and the size of its body in bytes.
     """
 
     def __init__(self) -> None:
@@ -56,12 +56,12 @@ class BodyFilter:
         self.digest: BodyDigest | None = None
 
     def handler(self, connection: amqp.Connection, callback: Callable[..., Any]) -> Callable[[Frame], Any]:
-        """Return the handler of frames that py-amqp wants of its parameter `frame_handler`."""
+        """Return the frame handler. This method is the argument `frame_handler` of py-amqp's Connection."""
         return _FrameHandler(self, connection, callback)
 
 
 class _FrameHandler:
-    """py-amqp's handler, without what the filter leaves out."""
+    """Passes frames to py-amqp's frame handler, except those that the filter drops."""
 
     def __init__(self, bodies: BodyFilter, connection: amqp.Connection, callback: Callable[..., Any]) -> None:
         self._bodies = bodies
@@ -82,14 +82,14 @@ class _FrameHandler:
         return self._hand_on(frame)
 
     def _keep_back(self) -> bool:
-        self._connection.bytes_recv += 1  # As py-amqp does, for its heartbeat.
+        self._connection.bytes_recv += 1  # As py-amqp's frame handler does, for the heartbeat.
         return False
 
     def _header(self, channel: int, payload: bytes) -> Any:
-        """Hand a header on, or begin to leave its body out.
+        """Pass a header frame on, or start to drop the body.
 
-        A message whose properties py-amqp cannot read would end every connection that it is handed out on.
-        It is handed on without properties.
+        A message whose properties py-amqp cannot parse would break every connection to which it is
+        delivered, so it is passed on without properties.
         """
         if not _readable(payload):
             payload = bytes(payload[:_HEADER_BYTES]) + b"\0\0"
@@ -115,7 +115,7 @@ class _FrameHandler:
         if message.frames:
             message.sha256.update(payload)
         if message.left > 0:
-            # Whoever closes a channel reads all that was sent on it, for longer than a heartbeat may take.
+            # Channel.close() reads all frames sent on the channel, which may outlast the heartbeat interval.
             self._connection.heartbeat_tick()
             return self._keep_back()
         del self._left_out[channel]
@@ -131,6 +131,6 @@ class _FrameHandler:
 def _readable(payload: bytes) -> bool:
     try:
         amqp.Message().inbound_header(payload)
-    except Exception:  # Its parser raises whatever its own calls do: dates, text, unknown types.
+    except Exception:  # The parser lets any error of its calls through: dates, text, unknown types.
         return False
     return True

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a broker says about the queues, without changing any: over AMQP, and over its management API."""
+"""Inspects the queues of a broker over AMQP and over the management API, without changing any."""
 
 import ssl
 from collections.abc import Iterable
@@ -19,13 +19,13 @@ _SECONDS = 10.0
 
 
 class ManagementUnavailable(Exception):
-    """The management API did not answer; the text is one line that says why, without its password."""
+    """The management API cannot be used. The text is one line with the reason, without the password."""
 
 
 class QueueDepth(Struct, frozen=True):
-    """A queue as AMQP tells of it at this moment; both figures are None where the queue is missing.
+    """The current counts of a queue, from AMQP. Both are None if the queue is missing.
 
-    `ready` are the messages that wait for a consumer, not those that one has and did not acknowledge.
+    `ready` is the number of messages that wait for a consumer, without the unacknowledged ones.
     """
 
     queue: str
@@ -34,9 +34,9 @@ class QueueDepth(Struct, frozen=True):
 
 
 class Activity(Struct):
-    """A queue as the management API tells of it, some seconds late.
+    """The state of a queue from the management API, which lags by some seconds.
 
-    `active` is the tag of the consumer that gets the messages.
+    `active` is the tag of the single active consumer.
     """
 
     unacknowledged: int | None = 0
@@ -44,21 +44,21 @@ class Activity(Struct):
 
 
 class _Standing(Topology, frozen=True):
-    """The part of a topology that stands on the broker: the exchange and some of the queues."""
+    """The part of a topology that exists on the broker: the exchange and some of the queues."""
 
     present: frozenset[str]
 
     def queues(self) -> list[Any]:
-        """What stands there. (The exchange is declared and named as a queue is.)"""
+        """The exchange, and the queues that exist. (kombu's Exchange is declared as a Queue is.)"""
         queues = super().queues()
         return [queues[0].exchange, *(queue for queue in queues if queue.name in self.present)]
 
 
 def depths(connection: amqp.Connection, topology: Topology) -> list[QueueDepth]:
-    """Return the depth of every queue. Raises broker.CONNECTION_ERRORS."""
+    """Return the depth of every queue. Raises CONNECTION_ERRORS."""
     found = []
     for queue in topology.queues():
-        channel = connection.channel()  # The broker closes it when there is no such queue.
+        channel = connection.channel()  # The broker closes it if the queue is missing.
         try:
             answer = queue(channel).queue_declare(passive=True)
         except amqp.NotFound:
@@ -70,9 +70,9 @@ def depths(connection: amqp.Connection, topology: Topology) -> list[QueueDepth]:
 
 
 def compare(connection: amqp.Connection, topology: Topology) -> list[str]:
-    """Return what is missing, as "exchange 'x'" or "queue 'y'"; the rest is declared as it should be.
+    """Return what is missing, as "exchange 'x'" or "queue 'y'"; declare what exists, which changes nothing.
 
-    Raises TopologyMismatch and broker.CONNECTION_ERRORS.
+    Raises TopologyMismatch if that has other arguments, and CONNECTION_ERRORS.
     """
     found = depths(connection, topology)
     present = frozenset(depth.queue for depth in found if depth.ready is not None)
@@ -84,9 +84,9 @@ def compare(connection: amqp.Connection, topology: Topology) -> list[str]:
 
 
 def compare_notifications(connection: amqp.Connection, queues: Iterable[Queue]) -> None:
-    """Compare queues of notifications, and their exchange, with what is there; what is missing stays so.
+    """Compare the notification queues and their exchange with the broker's; create none that is missing.
 
-    Raises TopologyMismatch and broker.CONNECTION_ERRORS.
+    Raises TopologyMismatch and CONNECTION_ERRORS.
     """
     for queue in queues:
         if _exists(connection, queue.exchange):
@@ -96,7 +96,7 @@ def compare_notifications(connection: amqp.Connection, queues: Iterable[Queue]) 
 
 
 def _exists(connection: amqp.Connection, thing: Queue | Exchange) -> bool:
-    channel = connection.channel()  # The broker closes it when there is no such thing.
+    channel = connection.channel()  # The broker closes it if the queue or exchange is missing.
     try:
         if isinstance(thing, Queue):
             thing(channel).queue_declare(passive=True)
@@ -111,13 +111,13 @@ def _exists(connection: amqp.Connection, thing: Queue | Exchange) -> bool:
 def activity(url: str, virtual_host: str, ca_file: str | None = None) -> dict[str, Activity]:
     """Return the activity of every queue of a virtual host, from the management API at `url`.
 
-    The URL has the user and the password; `ca_file`, by default the system's authorities, proves an https
-    one. Raises ManagementUnavailable.
+    The URL contains the user and the password. With https, the server's certificate is verified by `ca_file`,
+    by default by the system's CAs. Raises ManagementUnavailable.
     """
     parts, where = _split(url)
     session = requests.Session()
-    session.trust_env = False  # Neither a proxy nor ~/.netrc stands between this program and the broker.
-    system = ssl.get_default_verify_paths()  # Not those of certifi, which the connections do not use either.
+    session.trust_env = False  # Use neither a proxy nor the credentials in ~/.netrc.
+    system = ssl.get_default_verify_paths()  # The AMQP connections do not use certifi's CAs either.
     session.verify = ca_file or system.cafile or system.capath or True
     session.auth = (unquote(parts.username or "guest"), unquote(parts.password or "guest"))
     vhost = quote(virtual_host, safe="")
@@ -133,11 +133,11 @@ def activity(url: str, virtual_host: str, ca_file: str | None = None) -> dict[st
 
 
 def _split(url: str) -> tuple[SplitResult, str]:
-    """Return a URL's parts, and where it leads without its user and password."""
+    """Return a URL's parts, and its scheme, host and port without the user and password."""
     parts = urlsplit(url)
     try:
         port = parts.port or MANAGEMENT_PORTS[parts.scheme]
-    except (KeyError, ValueError):  # Their texts would show parts of the password.
+    except (KeyError, ValueError):  # The texts of these errors contain parts of the password.
         raise ManagementUnavailable("the URL must look like http://user:password@host:15672") from None
     return parts, f"{parts.scheme}://{_in_url(parts.hostname)}:{port}"
 
@@ -171,7 +171,7 @@ def _get(session: requests.Session, where: str, url: str) -> list[dict[str, Any]
 
 
 def _reason(response: requests.Response) -> str:
-    """Return why the API refuses, in its own words."""
+    """Return the API's own reason for its refusal."""
     try:
         return str(response.json()["reason"])
     except (ValueError, KeyError, TypeError):
@@ -179,7 +179,7 @@ def _reason(response: requests.Response) -> str:
 
 
 def management_url(settings: BrokerSettings) -> str:
-    """Return where the management API of a broker is by default: on its first host, with its user."""
+    """Return the default URL of a broker's management API: on its first host, with its user and password."""
     parts = urlsplit(settings.urls[0])
     scheme = "https" if settings.tls else "http"
     credentials, _, _ = parts.netloc.rpartition("@")
@@ -187,10 +187,10 @@ def management_url(settings: BrokerSettings) -> str:
 
 
 def ca_file(settings: BrokerSettings) -> str | None:
-    """Return the certificates that prove the broker, where some are configured."""
+    """Return the configured CA file that verifies the broker's certificate, or None."""
     return settings.tls.get("ca_certs") if settings.tls is not None else None
 
 
 def virtual_host(settings: BrokerSettings) -> str:
-    """Return the virtual host that a broker's settings name."""
+    """Return the virtual host of a broker's settings."""
     return unquote(urlsplit(settings.urls[0]).path.removeprefix("/"))

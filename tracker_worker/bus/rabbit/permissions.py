@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a user may do on a broker, found out by doing it without a trace.
+"""Checks the permissions of a user on a broker with commands that have no effect.
 
-RabbitMQ compares a command with the user's permissions first, and only then finds that the command is
-invalid: a consumer whose priority is no number, a message whose expiration is none. Nothing is consumed or
-routed. Declaring and binding is tried on what is there as it should be (see `inspection`).
+RabbitMQ checks the user's permissions before the arguments. The commands here have an invalid argument (a
+consumer priority or a message expiration that is no number), so that nothing is consumed or routed. The
+permission to declare and bind is checked with what exists on the broker (see `inspection`).
 """
 
 from collections.abc import Callable, Iterable
@@ -13,11 +13,11 @@ import amqp
 
 
 class BrokerAlarm(Exception):
-    """The broker is short of memory or disk and takes no messages; the text names it and its reason."""
+    """The broker has a memory or disk alarm and accepts no messages; the text names broker and reason."""
 
 
 def alarm_of(broker: str) -> Callable[[str | None], None]:
-    """Return the callback of a connection that is given up, by BrokerAlarm, when the broker blocks it."""
+    """Return a `blocked` callback that raises BrokerAlarm when the broker blocks the connection."""
 
     def blocked(reason: str | None) -> None:
         if reason is not None:
@@ -30,7 +30,7 @@ def alarm_of(broker: str) -> Callable[[str | None], None]:
 
 
 def try_consuming(connection: amqp.Connection, queues: Iterable[str]) -> None:
-    """Raise amqp.AccessRefused where the user may not consume from a queue, missing ones included."""
+    """Raise amqp.AccessRefused if the user may not consume from a queue. The queue may be missing."""
     for queue in queues:
         channel = connection.channel()  # The broker closes it.
         with suppress(amqp.PreconditionFailed, amqp.NotFound):
@@ -39,13 +39,13 @@ def try_consuming(connection: amqp.Connection, queues: Iterable[str]) -> None:
 
 
 def try_publishing(connection: amqp.Connection, exchange: str, routing_keys: Iterable[str]) -> None:
-    """Raise amqp.AccessRefused where the user may not publish, BrokerAlarm where nobody may at the moment.
+    """Raise amqp.AccessRefused if the user may not publish, BrokerAlarm if the broker has an alarm.
 
-    The connection must have `alarm_of` its broker as its callback.
+    The `blocked` callback of the connection must be the one that `alarm_of` returns.
     """
     for routing_key in routing_keys:
         channel = connection.channel()  # The broker closes it.
         with suppress(amqp.PreconditionFailed, amqp.NotFound):
             channel.basic_publish(amqp.Message(b"", expiration="none"), exchange, routing_key)
-            channel.basic_qos(0, 1, False)  # Waits for an answer.
+            channel.basic_qos(0, 1, False)  # Synchronous: returns after the publish was processed.
             channel.close()

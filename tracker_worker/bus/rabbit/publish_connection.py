@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A connection to publish on: opened when there is something to publish, kept alive while there is not."""
+"""A connection for publishing, opened on first use and kept alive while it is idle."""
 
 import logging
 from collections.abc import Callable
@@ -17,7 +17,7 @@ WAIT_SECONDS = 1.0
 
 
 def json_message(body: bytes) -> amqp.Message:
-    """Return a message that survives a restart of the broker, with the properties of oslo.messaging's own."""
+    """Return a persistent message with the properties of oslo.messaging's messages."""
     return amqp.Message(
         body, content_type="application/json", content_encoding="utf-8", delivery_mode=2, priority=0
     )
@@ -25,7 +25,7 @@ def json_message(body: bytes) -> amqp.Message:
 
 class PublishConnection:
     """Belongs to one thread, which calls `keep_alive` often. `prepare` is called with each new channel,
-    `blocked` when the broker stops taking, and takes again, what is published.
+    `blocked` with True when the broker blocks publishers and with False when it unblocks them.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class PublishConnection:
         self._channel: Any = None
 
     def channel(self) -> Any:
-        """Return the channel, on a new connection if there is none. Raises CONNECTION_ERRORS."""
+        """Return the channel. Opens the connection if there is none. Raises CONNECTION_ERRORS."""
         if self._connection is None:
             self._connection = connect(self._settings, self._purpose, self._block)
             try:
@@ -55,13 +55,13 @@ class PublishConnection:
         return self._channel
 
     def wait(self) -> None:
-        """Take in what the broker says, for a moment, and keep the heartbeat. Raises CONNECTION_ERRORS."""
+        """Process frames that arrive within WAIT_SECONDS; keep the heartbeat. Raises CONNECTION_ERRORS."""
         assert self._connection is not None
         waiting(self._connection, WAIT_SECONDS)
         self._read(self._connection)
 
     def keep_alive(self) -> None:
-        """Take in what the broker has said, and keep the connection alive, if there is one."""
+        """Process the received frames and keep the heartbeat, if there is a connection; log its loss."""
         if self._connection is None:
             return
         lost = None
@@ -75,7 +75,7 @@ class PublishConnection:
             LOG.warning("The connection 'tracker-worker %s' to %s is lost: %s", self._purpose, name, lost)
 
     def another_channel(self) -> Any:
-        """Return a channel for a declaration: the broker closes it when it refuses."""
+        """Return a new channel for a declaration: the broker closes the channel if it refuses that."""
         assert self._connection is not None
         return self._connection.channel()
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Publishes notifications to RabbitMQ in windows: all are sent, then the confirms are awaited.
+"""Publishes notifications to RabbitMQ in windows: sends all of a window, then waits for their confirms.
 
-A confirm each would bound the rate by the broker's disk; a window of them costs as much as one. Where a queue
-refuses one notification and takes the next, because a policy bounds its length, the refused one comes later.
-A message that the broker refuses for itself, because it is longer than max_message_size, closes the channel.
+Waiting for each confirm would limit the rate by the latency of the broker's disk; a window waits only once.
+If a policy limits the length of a queue, the queue may refuse one notification and accept the next. The
+refused one is published again, out of order. A message over max_message_size makes the broker close the
+channel.
 """
 
 import logging
@@ -23,14 +24,14 @@ from tracker_worker.core.stats import Stats
 LOG = logging.getLogger(__name__)
 
 CONFIRM_SECONDS = 60.0
-"""A broker that confirms nothing for so long is given up, and asked again."""
+"""Seconds without a confirm after which the connection is closed, and the notifications are sent again."""
 
 
 class ConfirmingPublisher:
-    """Has a connection of its own, opened when it is needed. Belongs to the relay's thread.
+    """Publishes on its own connection, opened on first use. Belongs to the relay's thread.
 
-    `monotonic` is a clock in seconds that is never set. Raises CONNECTION_ERRORS where the broker cannot be
-    reached, TopologyMismatch where its exchange or queues are not those of oslo.messaging's notifiers.
+    `monotonic` is a clock in seconds that is never set back. Raises CONNECTION_ERRORS if the broker cannot be
+    reached, TopologyMismatch if an exchange or queue differs from what oslo.messaging's notifiers declare.
     """
 
     def __init__(
@@ -54,16 +55,16 @@ class ConfirmingPublisher:
         self._stats = stats
 
     def publish(self, notifications: Sequence[EncodedNotification]) -> int:
-        """Send all, mandatory and persistent, and wait for their confirms.
+        """Send all as mandatory, persistent messages, and wait for their confirms.
 
-        Raises NotificationRefused where the broker closed the channel for a message, before it confirmed any.
+        Raises NotificationRefused if the broker closed the channel because of a message and confirmed none.
         """
         messages = [(self._key(notification), _message(notification)) for notification in notifications]
         channel = self._connection.channel()
         before = self._sent
         lost = None
         try:
-            # All queues first: a refused declaration must not repeat what was sent before it.
+            # All declarations come first: one that is refused after a send would cause a second send.
             for routing_key in {key for key, _ in messages} - self._declared:
                 self._declare(routing_key)
             for routing_key, message in messages:
@@ -109,7 +110,7 @@ class ConfirmingPublisher:
         self._sent += 1
 
     def _declare(self, routing_key: str) -> None:
-        """Declare the queue that oslo.messaging's notifier would: nothing is lost before somebody listens."""
+        """Declare the queue as oslo.messaging's notifier does, so that no consumer has to exist before."""
         queue = notification_queue(self._settings, self._exchange, routing_key)
         try:
             declare_notifications(queue, self._connection.another_channel())
@@ -129,7 +130,7 @@ class ConfirmingPublisher:
                 raise TimeoutError(f"nothing was confirmed for {CONFIRM_SECONDS:.0f} s")
 
     def _acknowledged(self, delivery_tag: int, multiple: bool) -> None:
-        """Count from the first: a confirm out of turn waits for those before it."""
+        """Count the confirms without gaps: a confirm out of order counts once those before it have come."""
         if multiple:
             self._early = {tag for tag in self._early if tag > delivery_tag}
             self._confirmed = max(self._confirmed, delivery_tag)

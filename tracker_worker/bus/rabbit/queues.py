@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What stands on the broker: the exchange, a queue a partition, the bare topic's queue, the dead letters'.
+"""Declares the exchange and its queues: one for each partition, the bare topic's, the dead letters'.
 
-oslo.messaging's clients declare the exchange too, and take any queue they find; nobody but the workers and
-`tracker-worker-manage` declares the queues. Those of notifications are shared with their consumers.
+oslo.messaging's clients declare the exchange too, and accept a queue with any arguments. Only the workers and
+`tracker-worker-manage` declare the queues. Consumers of notifications declare the notification queues too.
 """
 
 from typing import Any
@@ -15,18 +15,18 @@ from tracker_worker.bus.rabbit.connection import BrokerSettings
 from tracker_worker.domain.partitions import TOPIC, server_of
 
 DELIVERY_LIMIT = 1_000_000
-"""Of quorum queues. Above RabbitMQ's default of 20, so that the broker judges no event: the worker does."""
+"""x-delivery-limit of quorum queues; RabbitMQ's default is 20. The worker counts attempts, not the broker."""
 
 
 class TopologyMismatch(Exception):
-    """An exchange or queue is declared otherwise; the text is one line with the commands that repair it."""
+    """An exchange or queue has other arguments. The text is one line with the commands that repair it."""
 
 
 class Topology(Struct, frozen=True):
-    """Names and kinds for one exchange.
+    """The names and arguments of one exchange and its queues.
 
-    Queues are named after the exchange, so that two trackers can share a virtual host; routing keys are
-    those that oslo.messaging's clients use, after the topic. With the exchange `tracker` both are the same.
+    Queue names begin with the exchange's name, so that two trackers can share a virtual host. Routing keys
+    begin with the topic, as those of oslo.messaging's clients. With the exchange `tracker` both are the same.
     """
 
     exchange: str
@@ -40,7 +40,7 @@ class Topology(Struct, frozen=True):
 
     @property
     def dead(self) -> str:
-        """The queue of what the broker dead-lettered."""
+        """The queue of the messages that the broker dead-lettered."""
         return f"{self.exchange}.dead"
 
     def partition(self, number: int) -> str:
@@ -48,7 +48,7 @@ class Topology(Struct, frozen=True):
         return f"{self.exchange}.{server_of(number)}"
 
     def queues(self) -> list[Queue]:
-        """Every queue, to be bound to a channel."""
+        """Every queue, not yet bound to a channel."""
         keys = {self.dead: f"{TOPIC}.dead", self.bare: TOPIC}
         keys |= {self.partition(n): f"{TOPIC}.{server_of(n)}" for n in range(self.partitions)}
         return [self._queue(name, key) for name, key in keys.items()]
@@ -74,12 +74,12 @@ class Topology(Struct, frozen=True):
 
 
 def declare(connection: amqp.Connection, topology: Topology) -> None:
-    """Declare everything; what is there as it should be stays. Raises TopologyMismatch."""
+    """Declare the exchange and every queue. Raises TopologyMismatch if one exists with other arguments."""
     _refuse_more_partitions(connection, topology)
-    # The last partition first: by its queue clients tell how many there are.
+    # The last partition first: clients check its queue to verify their number of partitions.
     last = topology.partition(topology.partitions - 1)
     for queue in sorted(topology.queues(), key=lambda queue: queue.name != last):
-        channel = connection.channel()  # The broker closes it when it refuses a declaration.
+        channel = connection.channel()  # The broker closes the channel if it refuses a declaration.
         try:
             queue(channel).declare()
         except amqp.PreconditionFailed as error:
@@ -100,7 +100,7 @@ def notification_queue(settings: BrokerSettings, exchange: str, routing_key: str
 
 
 def declare_notifications(thing: Queue | Exchange, channel: Any) -> None:
-    """Declare a queue of notifications with its exchange, or that alone. Raises TopologyMismatch."""
+    """Declare a notification queue with its exchange, or an exchange alone. Raises TopologyMismatch."""
     try:
         thing(channel).declare()
     except amqp.PreconditionFailed as error:
@@ -114,9 +114,9 @@ def declare_notifications(thing: Queue | Exchange, channel: Any) -> None:
 
 
 def _refuse_more_partitions(connection: amqp.Connection, topology: Topology) -> None:
-    """Raise TopologyMismatch where the broker has the queue of one partition more."""
+    """Raise TopologyMismatch if the broker has a queue for a partition beyond the last one."""
     queue = topology.partition(topology.partitions)
-    channel = connection.channel()  # The broker closes it when there is no such queue.
+    channel = connection.channel()  # The broker closes it if the queue is missing.
     try:
         channel.queue_declare(queue, passive=True)
     except amqp.NotFound:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Replies to calls over RabbitMQ: sent once, not confirmed, never tried again. The caller has a time-out."""
+"""Sends replies to calls over RabbitMQ once, without confirm or retry: the caller has a timeout."""
 
 import logging
 from collections.abc import Callable
@@ -26,20 +26,20 @@ from tracker_worker.domain.errors import BadMessage
 LOG = logging.getLogger(__name__)
 
 MAX_QUEUE_BYTES = 255
-"""AMQP's bound of a routing key."""
+"""AMQP's limit for the length of a routing key."""
 LEAST_MONITOR_TIMEOUT = 2.0
-"""In seconds: oslo.messaging's servers send no heartbeats to callers with a shorter call_monitor_timeout."""
+"""Seconds. oslo.messaging's servers send no heartbeats to callers with a shorter call_monitor_timeout."""
 
 
 class Reply(Struct, frozen=True):
-    """A reply and the queue that its caller listens on."""
+    """A reply, and the reply queue of its caller."""
 
     queue: str
     body: bytes
 
 
 class Heartbeat(Struct, frozen=True):
-    """What a caller wants to be sent every `interval` seconds until it is answered."""
+    """A message to be sent to the caller every `interval` seconds until the reply."""
 
     reply: Reply
     interval: float
@@ -54,9 +54,9 @@ def is_call(body: bytes | BodyDigest, compression: str | None = None) -> bool:
 
 
 def reply_to(body: bytes | BodyDigest, answer: Answer, compression: str | None = None) -> Reply | None:
-    """Return the reply to a message, None where nobody waits for one, or its body was too large.
+    """Return the reply to a message; None if it is no call, or its body was too large.
 
-    A compressed body is decompressed once more here: a delivery that waits keeps the bytes that came.
+    A compressed body is decompressed a second time here, because a waiting delivery keeps the received bytes.
     """
     caller = _caller_of(body, compression)
     if caller is None:
@@ -87,7 +87,7 @@ def heartbeat_for(body: bytes | BodyDigest, compression: str | None = None) -> H
 
 
 def _failure(error: Exception) -> str:
-    """Return an exception as oslo.messaging rebuilds it, without a traceback: that is the worker's own."""
+    """Return an exception as oslo.messaging deserializes it, without the worker's traceback."""
     kind = type(error)
     failure = {
         "class": kind.__name__,
@@ -101,7 +101,7 @@ def _failure(error: Exception) -> str:
 
 
 def _caller_of(body: bytes | BodyDigest, compression: str | None) -> Caller | None:
-    """Return the caller of a message: no sender has a reply sent to a queue that is not one for replies."""
+    """Return the caller of a message; None unless its reply queue has a name as oslo.messaging makes it."""
     if isinstance(body, BodyDigest):
         return None
     try:
@@ -115,11 +115,11 @@ def _caller_of(body: bytes | BodyDigest, compression: str | None) -> Caller | No
 
 
 class Replies:
-    """Has a connection of its own, opened with the first reply: a broker that is short of memory stops
-    reading from connections that publish, and acknowledgements have to get through.
+    """Sends replies on its own connection, opened with the first reply. A broker with a memory alarm stops
+    reading from connections that publish; acknowledgements, on the consumer's connection, must get through.
 
-    Belongs to the consumer's thread, which must not wait here for long: a connection that failed is not tried
-    again for every reply. `monotonic` is a clock in seconds that is never set.
+    Belongs to the consumer's thread, which must not wait here for long: after an error it reconnects with
+    back-off, not for every reply. `monotonic` is a clock in seconds that is never set back.
     """
 
     def __init__(self, settings: BrokerSettings, monotonic: Callable[[], float], stats: Stats) -> None:
@@ -137,11 +137,11 @@ class Replies:
             self._lose(error)
 
     def send_heartbeat(self, heartbeat: Reply) -> None:
-        """Send a heartbeat. One that nobody gets is not counted: the next one, or the reply, follows."""
+        """Send a heartbeat. A lost one is not counted: the next one, or the reply, follows."""
         self._publish(heartbeat, mandatory=False)
 
     def _publish(self, reply: Reply, *, mandatory: bool) -> str | None:
-        """Return why a reply could not be sent, None once it was."""
+        """Publish a reply; return the reason if it cannot be published, else None."""
         if self._blocked or self._monotonic() < self._open_again_at:
             return "the broker does not take it"
         message = json_message(reply.body)
@@ -156,7 +156,7 @@ class Replies:
         return None
 
     def keep_alive(self) -> None:
-        """Take in what the broker returned, and keep the connection alive. To be called often."""
+        """Process the messages that the broker returned, and keep the connection alive. Call it often."""
         self._connection.keep_alive()
 
     def close(self) -> None:

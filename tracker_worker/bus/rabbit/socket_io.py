@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Takes in what a connection has received, a buffer at a time.
+"""Reads what a connection has received, a buffer at a time.
 
 py-amqp makes three recv() calls a frame, and a message is three frames. Each call releases the GIL: under
 load a caller would wait for hundreds of thread switches, so this reads in large chunks.
@@ -14,13 +14,13 @@ import amqp
 from tracker_worker.private_apis.amqp import fill_buffer, is_buffered
 
 BUFFER_BYTES = 16 * 1024
-"""What is read at once. py-amqp copies the rest of its buffer whenever it takes something out of it."""
+"""Bytes of one read. py-amqp copies the rest of its buffer whenever it takes bytes out of the buffer."""
 
 
 def read_waiting(connection: amqp.Connection, enough: Callable[[], bool] = lambda: False) -> None:
-    """Take in the frames that are there and run their callbacks, until it is `enough`; wait for none.
+    """Process the frames that have arrived, and run their callbacks, until `enough` returns True.
 
-    Raises CONNECTION_ERRORS. Belongs to the connection's thread.
+    Does not wait for more frames. Raises CONNECTION_ERRORS. Belongs to the connection's thread.
     """
     while waiting(connection) and not enough():
         fill_buffer(connection, BUFFER_BYTES)
@@ -28,7 +28,7 @@ def read_waiting(connection: amqp.Connection, enough: Callable[[], bool] = lambd
 
 
 def waiting(connection: amqp.Connection, seconds: float = 0.0) -> bool:
-    """Tell whether there is something to read, within some seconds. Raises CONNECTION_ERRORS."""
+    """Wait up to `seconds` for data to read; tell whether there are any. Raises CONNECTION_ERRORS."""
     if not connection.connected:
         raise amqp.RecoverableConnectionError("the connection is closed")
     if is_buffered(connection):

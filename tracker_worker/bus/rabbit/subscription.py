@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One connection's consumers, a channel a partition. It dies with the connection, deliveries and all."""
+"""The consumers of one connection, each on its own channel. Their deliveries end with the connection."""
 
 import logging
 import math
@@ -32,15 +32,15 @@ LOG = logging.getLogger(__name__)
 EXPIRED = "expired"
 REASONS = ("rejected", EXPIRED, "maxlen", "delivery_limit")
 TURN_SECONDS = 1.0
-"""How long a turn waits for something to do, and how long it reads: heartbeats, and what comes on the
-replies' connection, wait so long at most."""
+"""Longest wait, and longest read, of one `poll_once`. Heartbeats and the frames of the replies' connection
+are delayed by this much at most."""
 
 
 class SubscriptionSettings(Struct, frozen=True):
-    """What is consumed: `first` partitions at once, the others `standby_delay` seconds later.
+    """What to consume: the partitions in `first` at once, the others `standby_delay` seconds later.
 
-    `prefetch` messages of each may be under way, and `memory_budget` bytes of bodies of all of them. `name`
-    is how the broker lists the consumers.
+    `prefetch` limits the unacknowledged messages of a partition, `memory_budget` the bytes of all their
+    bodies. Consumer tags begin with `name`.
     """
 
     name: str
@@ -52,10 +52,10 @@ class SubscriptionSettings(Struct, frozen=True):
 
 
 class Subscription:
-    """Belongs to the consumer's thread, but for `settled` and `wake`. Raises broker.CONNECTION_ERRORS.
+    """Belongs to the consumer's thread, except `settled`, `release` and `wake`. Raises CONNECTION_ERRORS.
 
-    Once `stopping` is set, deliveries are left unanswered: they go back with the connection. `monotonic` is a
-    clock in seconds that is never set.
+    Once `stopping` is set, new deliveries are ignored, and requeued when the connection closes. `monotonic`
+    is a clock in seconds that is never set back.
     """
 
     def __init__(
@@ -97,14 +97,14 @@ class Subscription:
         self._standby_at: float | None = self._monotonic() + settings.standby_delay
 
     def serve(self, closing: threading.Event) -> None:
-        """Consume, hand on and acknowledge until `closing` is set; then acknowledge what is settled."""
+        """Consume and acknowledge until `closing` is set; then acknowledge the settled deliveries."""
         self._consume([*sorted(self._settings.first), OtherQueue.BARE_TOPIC, OtherQueue.DEAD_LETTERS])
         while not closing.is_set():
             self.poll_once()
         self._acknowledge()
 
     def end(self) -> None:
-        """Forget the deliveries: the broker hands out again what is not acknowledged."""
+        """Drop the deliveries and close the connection. The broker requeues what is not acknowledged."""
         for channel in self._channels.values():
             channel.open = False
             channel.inbox.drop(channel.partition)
@@ -114,36 +114,36 @@ class Subscription:
         self._woken_by.close()
 
     def settled(self, channel: Channel, delivery: RabbitDelivery) -> None:
-        """Have a delivery acknowledged. Any thread."""
+        """Queue a settled delivery for its reply and acknowledgement. Any thread."""
         self._settled.put((channel, delivery))
         if not self._woken:
             self._woken = True
             self.wake()
 
     def release(self, partition: int, released: Callable[[], None]) -> None:
-        """Take no more of a partition, and go on with the others. Any thread.
+        """Stop consuming a partition, and continue with the others. Any thread.
 
-        Call `released`, on the consumer's thread, once all that was taken of it is acknowledged: another
-        worker may have it then. An event that is held for a broken node keeps the partition here.
+        Calls `released` on the consumer's thread once all deliveries of the partition are acknowledged:
+        another worker may then consume it. An event that is held for a broken node delays that.
         """
         self._releases.put((partition, released))
         self.wake()
 
     def wake(self) -> None:
-        """Look whether there is something to do. Any thread."""
-        with suppress(OSError):  # Closed, or full of wake-up calls already.
+        """Wake the consumer's thread, if it waits. Any thread."""
+        with suppress(OSError):  # The socket is closed, or full of wake-ups already.
             self._waker.send(b"!")
 
     def poll_once(self) -> None:
-        """Read what the broker has sent, at most for TURN_SECONDS, and send what is due."""
+        """Read from the broker for TURN_SECONDS at most; send replies, acknowledgements and heartbeats."""
         if not waiting(self._connection):
             self._selector.select(self._seconds_to_wait())
         with suppress(BlockingIOError):
             self._woken_by.recv(4096)
-        # Before the queue is read: what is put there from now on wakes this thread again.
+        # Reset the flag before the queue is read: a delivery put there later wakes this thread again.
         self._woken = False
-        # No longer than until a lane has settled something: a caller waits for its reply. And however much is
-        # sent, the heartbeat is due.
+        # Reading stops once a lane has settled a delivery, whose caller waits for the reply, and at
+        # `enough_at`, because the heartbeat is due.
         enough_at = self._monotonic() + TURN_SECONDS
         read_waiting(self._connection, lambda: self._woken or self._monotonic() >= enough_at)
         self._begin_releases()
@@ -171,7 +171,7 @@ class Subscription:
             self._open(partition, Window(self._budget, full, fixed_prefetch=self._topology.quorum))
 
     def _open(self, partition: int, window: Window) -> None:
-        """Consume a partition on a channel of its own."""
+        """Start consuming a partition on its own channel."""
         inbox = self._sink.inbox(partition)
         channel = Channel(self, self._connection.channel(), partition, inbox, window)
         self._channels[channel.channel.channel_id] = channel
@@ -184,7 +184,7 @@ class Subscription:
         )
 
     def _begin_releases(self) -> None:
-        """Have the broker send no more of the partitions that are to be released."""
+        """Cancel the consumers of the partitions that are to be released."""
         while not self._releases.empty():
             partition, released = self._releases.get_nowait()
             for channel in list(self._channels.values()):
@@ -193,16 +193,16 @@ class Subscription:
                     channel.released = released
 
     def _end_releases(self) -> None:
-        """Give up the channels of released partitions that have nothing left to settle."""
+        """Close the channels of released partitions once all their deliveries are acknowledged."""
         for channel in list(self._channels.values()):
             if channel.released is not None and channel.unacked.is_empty:
                 self._close(channel)
                 channel.released()
 
     def _fit_windows(self) -> None:
-        """Open channels again whose limits do not fit the sizes of their messages.
+        """Reopen the channels whose limits do not fit the sizes of their messages.
 
-        First those that hold more than their share, so that the others have room for what they refused.
+        Those that hold more than their share come first: that makes room for what the others refused.
         """
         channels = [channel for channel in self._channels.values() if channel.released is None]
         if any(channel.window.refuses for channel in channels):
@@ -218,9 +218,9 @@ class Subscription:
         self._tight = any(window.refuses or window.narrow for window in windows)
 
     def _reopen(self, channel: Channel, limits: Limits) -> None:
-        """Give a channel's deliveries back to the broker, and consume its partition within other limits.
+        """Return a channel's deliveries to the broker, and consume its partition with other limits.
 
-        What is under way in a lane is committed, comes again and is known by its receipt.
+        A lane still commits the events in flight; their receipts identify the redeliveries as duplicates.
         """
         if limits != channel.window.limits:
             text = "Queue %s: at most %d messages and %d bytes at once, for [worker] memory_budget"
@@ -229,7 +229,7 @@ class Subscription:
         self._acknowledge()
         self._close(channel)
         self._open(channel.partition, channel.window.reopen(limits))
-        # All that was sent on the channel has been read meanwhile.
+        # Closing a channel reads all frames sent on it, which may outlast the heartbeat interval.
         self._connection.heartbeat_tick(rate=self._settings.heartbeat_rate)
 
     def _close(self, channel: Channel) -> None:
@@ -251,12 +251,12 @@ class Subscription:
                 return self._topology.partition(partition)
 
     def _admit(self, channel_id: int, size: int) -> BodyAction:
-        """Decide whether a delivery is taken, before its body is read."""
+        """Decide, before its body is read, whether to accept a delivery."""
         channel = self._channels.get(channel_id)
-        # A connection, or a channel, that is being closed is read to its end.
+        # py-amqp reads the remaining frames of a connection or channel that is being closed.
         if channel is None or self._stopping.is_set():
             return BodyAction.SKIP
-        # What is too large is parked by its digest alone.
+        # An event with too large a body is parked with the digest of its body.
         digest = size > MAX_BODY_BYTES
         if not channel.window.admit(0 if digest else size):
             self._tight = True
@@ -280,7 +280,7 @@ class Subscription:
         channel.inbox.put(delivery)
 
     def _acknowledge(self) -> None:
-        """Send the replies of what the lanes have settled, then acknowledge it, partition by partition."""
+        """Send the replies of the settled deliveries, then acknowledge these, channel by channel."""
         settled: dict[Channel, None] = {}
         while True:
             try:
@@ -288,7 +288,7 @@ class Subscription:
             except queue.Empty:
                 break
             self._calls.end(delivery)
-            # What was settled just before its channel was closed comes again.
+            # The broker redelivers what was settled just before its channel was closed.
             if channel.open:
                 channel.settle(delivery)
                 settled[channel] = None
@@ -299,15 +299,15 @@ class Subscription:
 
 
 def _call_timeout(message: Any) -> float | None:
-    """Return after how many seconds its caller gives a call up; None for a cast, which never expires."""
+    """Return the timeout of a call in seconds, from its expiration; None for a cast, which never expires."""
     expiration = message.properties.get("expiration", "")
     return int(expiration) / 1000 if expiration.isdecimal() else None
 
 
 def parse_x_death(message: Any, queues: Container[str]) -> tuple[str, bool]:
-    """Return why the broker dead-lettered a message, as its x-death header says, and whether it expired.
+    """Return the reason for dead-lettering in a message's x-death header, and whether the message expired.
 
-    Anybody may publish to that queue, with any header: what the broker would not write is not repeated.
+    Any client may publish to that queue with any header: values that the broker does not write are left out.
     """
     headers = message.properties.get("application_headers")
     x_death = headers.get("x-death") if isinstance(headers, dict) else None

@@ -21,8 +21,8 @@ _SECONDS = 5.0
 def parameters(options: Any) -> dict[str, Any]:
     """Return py-amqp's parameters for TLS, without the host's name, which `of_host` adds.
 
-    Without `ssl_ca_file` the system's authorities count. Raises ValueError for a file or a version that
-    cannot be used: it names the option.
+    Without `ssl_ca_file` the system's CAs are trusted. Raises ValueError, which names the option, for a file
+    or a version that cannot be used.
     """
     found: dict[str, Any] = {"cert_reqs": ssl.CERT_REQUIRED}
     if options.ssl_version:
@@ -47,7 +47,7 @@ def parameters(options: Any) -> dict[str, Any]:
         raise ValueError(f"{_GROUP} ssl_key_file needs the certificate of its key in ssl_cert_file")
     if options.ssl_cert_file:
         with _named(f"ssl_cert_file = {options.ssl_cert_file}, ssl_key_file = {options.ssl_key_file}"):
-            # A password, so that OpenSSL does not ask the terminal for that of an encrypted key.
+            # With an empty password OpenSSL does not prompt for the password of an encrypted key.
             context.load_cert_chain(options.ssl_cert_file, options.ssl_key_file, password="")
         found |= {"certfile": options.ssl_cert_file, "keyfile": options.ssl_key_file}
     return found
@@ -59,14 +59,14 @@ def ignored_options(options: Any) -> list[str]:
 
 
 def of_host(found: dict[str, Any] | None, hostname: str) -> dict[str, Any] | bool:
-    """Return the parameters for one host, False for none: with its name, which kombu may not replace."""
+    """Return the parameters for one host, with an explicit name, which kombu keeps; False without TLS."""
     return found is not None and {**found, "server_hostname": hostname}
 
 
 def explained(error: Exception, hostname: str, port: int, *, tls: bool) -> Exception:
-    """Return an error that names the option, where TLS is why a connection failed; any other as it is.
+    """Return an error that names the option if a connection failed because of TLS; any other unchanged.
 
-    May open one more connection, to see whether the port speaks TLS.
+    May open one more connection, to check whether the port accepts TLS.
     """
     if isinstance(error, ssl.SSLCertVerificationError):
         return ConnectionError(
@@ -84,7 +84,7 @@ def explained(error: Exception, hostname: str, port: int, *, tls: bool) -> Excep
 
 
 def _is_cut_off(error: Exception) -> bool:
-    """Tell whether the peer took the connection and then ended it without a word of AMQP."""
+    """Tell whether the peer accepted the TCP connection and closed it before it sent any AMQP."""
     before = (ConnectionRefusedError, TimeoutError, socket.gaierror)
     return isinstance(error, OSError) and not isinstance(error, before)
 
@@ -103,5 +103,5 @@ def _accepts_tls(hostname: str, port: int) -> bool:
 def _named(what: str) -> Iterator[None]:
     try:
         yield
-    except OSError as error:  # OpenSSL's too.
+    except OSError as error:  # ssl.SSLError is an OSError.
         raise ValueError(f"{_GROUP} {what} cannot be used: {error.strerror or error}") from None

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 class UnackedDeliveries:
     """The delivery tags of one channel, in the order of delivery. Belongs to the channel's thread.
 
-    RabbitMQ closes a channel on which a tag is acknowledged twice: `acks` names each tag once, and with
-    multiple only a tag that was not acknowledged before.
+    RabbitMQ closes a channel on which a tag is acknowledged twice. `acks` therefore returns each tag once,
+    and with `multiple` only a tag that was not acknowledged before.
     """
 
     def __init__(self) -> None:
@@ -21,20 +21,20 @@ class UnackedDeliveries:
         return not self._unsettled and not self._settled
 
     def deliver(self, tag: int) -> None:
-        """Note a delivery; its tag is above all earlier ones."""
+        """Add a delivery. Its tag is higher than all earlier ones."""
         self._unsettled[tag] = None
 
     def settle(self, tag: int) -> None:
-        """Note that a delivery may be acknowledged. Raises KeyError for a tag that was settled before."""
+        """Mark a delivery for acknowledgement. Raises KeyError for a tag that was settled before."""
         del self._unsettled[tag]
         self._settled.append(tag)
 
     def acks(self) -> Iterator[tuple[int, bool]]:
-        """Yield the acknowledgements that are due, as (tag, multiple), and forget them.
+        """Yield the due acknowledgements as (tag, multiple), each once.
 
-        What was settled before the first unsettled delivery takes a single multiple acknowledgement. What
-        was settled behind it is acknowledged tag by tag, so that a delivery that is held for long does not
-        fill the prefetch window with what is done.
+        One acknowledgement with `multiple` covers the deliveries settled before the first unsettled one.
+        Those settled after it are acknowledged one by one, so that they do not fill the prefetch window while
+        a delivery is held.
         """
         first = next(iter(self._unsettled), None)
         settled, self._settled = self._settled, []

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much each channel may be sent, so that the bodies of all fit into a budget of bytes. Pure.
+"""Limits the messages of each channel, so that the bodies of all channels fit into a memory budget. Pure.
 
-RabbitMQ bounds what it sends by messages alone (prefetch). A message that does not fit is refused, with all
-that follow it on its channel: the channel has to be opened again, with limits that fit the sizes seen.
+RabbitMQ limits deliveries by number only (prefetch). A channel that receives a message beyond the budget
+refuses it and all later ones, and has to be reopened with limits that fit the sizes of its messages.
 """
 
 from msgspec import Struct
@@ -14,12 +14,12 @@ class MemoryBudget:
     def __init__(self, limit: int, channels: int) -> None:
         self.limit = limit
         self.share = limit // channels
-        """What a channel may hold while others are short of memory."""
+        """Bytes that a channel may hold while others are short of memory."""
         self.used = 0
 
 
 class Limits(Struct, frozen=True):
-    """The most that a channel holds: messages, and bytes where there is a bound besides the budget.
+    """The limits of a channel: in messages, and in bytes if `size` limits them below the budget.
 
     A single message may be larger.
     """
@@ -29,11 +29,11 @@ class Limits(Struct, frozen=True):
 
 
 class Window:
-    """What one channel holds of a budget, within its limits.
+    """One channel's use of the budget, within its limits.
 
-    `full` is the prefetch where memory is no concern. With `fixed_prefetch` only the bytes are limited
-    further: a quorum queue that hands out a part of what was returned to it, and has that part returned too,
-    hands it out after the rest. With the same prefetch all that was returned is handed out at once.
+    `full` is the prefetch while memory is not short. With `fixed_prefetch` only the limit in bytes changes.
+    If a quorum queue redelivers a part of the returned messages, and these are returned again, it delivers
+    them after the rest. With an unchanged prefetch it redelivers all returned messages at once, in order.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Window:
         self._has_room_again = False
 
     def admit(self, size: int) -> bool:
-        """Take in a message, or refuse it and all that follow it."""
+        """Add a message of `size` bytes, or refuse it and all later ones; tell whether it was added."""
         if self._refused is None and not self._fits(size):
             self._refused = size
         if self._refused is not None:
@@ -63,19 +63,19 @@ class Window:
         return True
 
     def release(self, size: int) -> None:
-        """Give back what a settled message took."""
+        """Remove a settled message of `size` bytes."""
         self._messages -= 1
         self._held -= size
         self._budget.used -= size
 
     def reopen(self, limits: Limits) -> "Window":
-        """Return the window of the channel that takes this one's place, and give everything back."""
+        """Return the window of the channel that replaces this one, and release what this window holds."""
         self._budget.used -= self._held
         return Window(self._budget, self._full.prefetch, fixed_prefetch=self._fixed_prefetch, limits=limits)
 
     @property
     def refuses(self) -> bool:
-        """Whether it has refused a message, and takes no more."""
+        """Whether it has refused a message, and refuses all later ones."""
         return self._refused is not None
 
     @property
@@ -84,10 +84,10 @@ class Window:
         return self.limits != self._full
 
     def narrower(self) -> Limits:
-        """Return limits with which messages of the sizes seen fit the share.
+        """Return limits with which messages of the sizes held, and of the refused one, fit the share.
 
-        After a refusal the prefetch is always smaller, down to 1: with the same one the same message would
-        be refused again, and what is held now be sent again for nothing.
+        After a refusal the prefetch is always lower, down to 1: with the same prefetch the broker would
+        redeliver the same messages, and the same one would be refused again.
         """
         if self._fixed_prefetch:
             return Limits(self.limits.prefetch, self._budget.share)
@@ -103,11 +103,10 @@ class Window:
         return self._held > self._budget.share and self.narrower() != self.limits
 
     def has_room(self) -> bool:
-        """Tell whether it is worth while to ask again for what was refused.
+        """Tell whether the channel should be reopened to receive what it refused.
 
-        It gives up what it holds, and most of the channel's messages may be sent again for it. With a fixed
-        prefetch the limits stay as they are, and the same messages would leave no room again: it waits until
-        all that it holds is settled.
+        Reopening returns what the window holds, so that most of the messages may be sent again. With a fixed
+        prefetch the same messages would fill the window again: the result is False until all are settled.
         """
         if self._fixed_prefetch and self._messages:
             return False
@@ -117,11 +116,11 @@ class Window:
         return self.refuses and fits and self._held <= self._budget.share // 2
 
     def may_widen(self) -> bool:
-        """Tell whether a narrow window is empty, and a full one of the last messages would have fitted."""
+        """Tell whether a narrow window is empty, and the last `full` messages would have fitted the share."""
         return self.narrow and self._has_room_again and not self._messages
 
     def _fits(self, size: int) -> bool:
-        """Tell whether a message may be taken in. One that is larger than a bound may when it is alone."""
+        """Tell whether a message fits. A message that is larger than a limit fits if it is the only one."""
         limit = self.limits.size
         own = limit is None or not self._held or self._held + size <= limit
         return own and (not self._budget.used or self._budget.used + size <= self._budget.limit)
