@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Numbers a client's events, and tells up to which of them its database can be trusted.
+"""Numbers a client's events, and returns the sequence up to which the client's database is complete.
 
-An audit says what was in the database when it was read. What was cast since, or was cast but not yet
-saved, is not in it, and the worker must leave it alone: that is everything above the audit's `as_of`.
+An audit contains what the database held when it was read. Events that were cast since, or were cast and not
+yet saved, are missing from it. The worker does not correct these: their sequences are above the `as_of`.
 
-Whoever casts an event holds snapshots back first, takes the event's number then, and lets go once the event
-is cast and its change is saved. A snapshot takes a number of its own and looks at the holds after that. So
-for each event its number is above the snapshot's; or its hold was there to be seen, and lies below the
-event's number; or the event is done. All that takes is to count, to add to a set and to copy it, each of
-which is one step for all threads.
+To cast an event a client takes a guard, then the event's sequence, and releases the guard once the event is
+cast and its change is saved. A snapshot takes a sequence of its own first, then reads the guards. For each
+event one of three holds: its sequence is above the snapshot's; or the snapshot reads its guard, whose floor
+is below its sequence; or it is cast and saved. The only operations are counting, adding to a set and copying
+the set; each is atomic for all threads.
 """
 
 import itertools
@@ -21,14 +21,14 @@ from typing import Any, Self
 LOG = logging.getLogger(__name__)
 
 FORGOTTEN_SECONDS = 600
-"""How long a hold lasts that nobody uses as a context."""
+"""Seconds after which a guard expires that is not used as a context manager."""
 
 
 class SnapshotGuard:
-    """Keeps snapshots below every event that is cast while it lasts, by whichever thread.
+    """Keeps snapshots below every event that any thread casts while the guard lasts.
 
-    As a context it lasts until the block ends. One that is never entered lasts until `release`, for at most
-    ten minutes.
+    As a context manager it lasts until the block ends. Otherwise it lasts until `release`, at most for ten
+    minutes.
     """
 
     def __init__(self, what: str, floor: int, deadline: float, holds: "set[SnapshotGuard]") -> None:
@@ -39,7 +39,7 @@ class SnapshotGuard:
         holds.add(self)
 
     def release(self) -> None:
-        """Let go. Once more does nothing."""
+        """Release the guard. A second call does nothing."""
         self._holds.discard(self)
 
     def __enter__(self) -> Self:
@@ -56,9 +56,9 @@ class SnapshotGuard:
 
 
 class EventClock:
-    """The numbers of one source's events, and the holds on them. Any thread.
+    """The sequences of one source's events, and their guards. Any thread.
 
-    `source` is the id of the client process; `clock` gives seconds that never go back.
+    `source` is the id of the client process; `clock` is in seconds and never set back.
     """
 
     def __init__(self, source: str, clock: Callable[[], float]) -> None:
@@ -68,15 +68,15 @@ class EventClock:
         self._holds: set[SnapshotGuard] = set()
 
     def origin(self) -> dict[str, Any]:
-        """Return the origin of a new event, to be asked for while a hold lasts."""
+        """Return the origin of a new event. Call it while a guard lasts."""
         return {"source": self._source, "sequence": next(self._numbers)}
 
     def hold(self, what: str) -> SnapshotGuard:
-        """Hold snapshots back from now on; `what` is for the log when it is forgotten."""
+        """Return a guard that lasts from now on; `what` names it in the log if it expires."""
         return SnapshotGuard(what, next(self._numbers), self._clock() + FORGOTTEN_SECONDS, self._holds)
 
     def snapshot(self) -> int:
-        """Return the highest number up to which every event is cast and saved. It never falls."""
+        """Return the highest sequence up to which every event is cast and saved. It never decreases."""
         latest = next(self._numbers)
         now = self._clock()
         for hold in self._holds.copy():

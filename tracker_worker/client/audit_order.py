@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The order of a client's audits of one node: an older one must not be sent after a newer one.
+"""Orders a client's audits of a node: an older audit must not be sent after a newer one.
 
-The newer one made the worker forget what has been touched since the older was read.
+Applying the newer audit clears the last origins, which protect events later than an audit's `as_of`.
 """
 
 import itertools
@@ -13,8 +13,8 @@ from tracker_worker.exceptions import TrackerUnavailable
 
 
 class _Turn:
-    """One audit's place in the order of its node. `sent` is set before `ended`: the highest `as_of` that was
-    sent by then, None for an audit that gave up waiting for its turn.
+    """One audit's place in the order of its node. `sent`, which is set before `ended`, is the highest `as_of`
+    sent so far, None if the audit timed out before its turn.
     """
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class _Turn:
 
 
 class _Node:
-    """The turns of one node's audits by number, from the last one that was sent on."""
+    """The turns of one node's audits by number, beginning with the last audit that was sent."""
 
     def __init__(self) -> None:
         self.numbers = itertools.count(1)
@@ -32,11 +32,11 @@ class _Node:
         self._turns[0].ended.set()
 
     def turn(self, number: int) -> _Turn:
-        """Return a turn, made by whoever asks first."""
+        """Return the turn of this number, which the first call creates."""
         return self._turns.setdefault(number, _Turn())
 
     def forget_before(self, number: int) -> None:
-        """Forget the turns before one that has ended: nobody waits for these any more."""
+        """Remove the turns before one that has ended: no audit waits for these any more."""
         while self._turns.pop(number := number - 1, None) is not None:
             pass
 
@@ -44,8 +44,8 @@ class _Node:
 class AuditOrder:
     """Sends the audits of each node one after the other. Any thread; no lock.
 
-    An audit draws a number and waits until the one before it has ended. Nodes do not wait for each other.
-    `timeout` is in seconds, `monotonic` a clock in seconds that is never set.
+    An audit draws a number and waits until the audit with the number before has ended. Audits of different
+    nodes do not wait for each other. `timeout` is in seconds, `monotonic` a clock in seconds, never set back.
     """
 
     def __init__(self, timeout: float, monotonic: Callable[[], float]) -> None:
@@ -55,9 +55,9 @@ class AuditOrder:
 
     @contextmanager
     def newest(self, node: str, as_of: int | None) -> Iterator[bool]:
-        """Tell whether no newer audit of the node has been sent; until the block ends none will be.
+        """Tell whether no newer audit of the node has been sent. None is sent until the block ends.
 
-        Raises TrackerUnavailable when another audit of the node is being sent for longer than the timeout.
+        Raises TrackerUnavailable if the send of another audit of the node takes longer than the timeout.
         """
         if as_of is None:
             yield True
@@ -80,7 +80,7 @@ class AuditOrder:
             known.forget_before(number)
 
     def _sent_before(self, known: _Node, number: int) -> int | None:
-        """Wait for the audits before this one; return the highest `as_of` of them, None after the timeout."""
+        """Wait for the audits before this one; return their highest `as_of`, None after the timeout."""
         deadline = self._monotonic() + self._timeout
         while True:
             number -= 1

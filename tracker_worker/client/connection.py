@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A client's way to the workers: the right queue, a deadline, and errors that say what to do."""
+"""Sends a client's commands to the workers' queues, with a deadline, and errors that name the way out."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,10 +29,10 @@ Json = dict[str, Any]
 class Link:
     """Sends commands to the queues of their nodes' partitions. Any thread.
 
-    A command has `timeout` seconds: to be published and confirmed, and for the reply of a call. Raises
-    QueuesNotDurable where a broker would forget commands that it has confirmed or refuse them all, and
-    UnsupportedCompression where no worker could read them. `new_id` makes ids of calls,
-    `monotonic` is a clock in seconds that is never set.
+    `timeout`, in seconds, covers the publish, the broker's confirm and the reply of a call. Raises
+    QueuesNotDurable if the broker would lose confirmed commands or refuse all commands, and
+    UnsupportedCompression if no worker could decompress them. `new_id` makes ids of calls, `monotonic` is a
+    clock in seconds that is never set back.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Link:
     def call(self, context: Any, method: str, args: Json, undo: Callable[[], None] | None = None) -> Json:
         """Send a command and return its reply. Raises MessagingTimeout and what `cast` raises.
 
-        `undo` is called, on another thread, when the broker has confirmed the command after the deadline.
+        `undo` is called on a sender thread when a send that missed the deadline has ended.
         """
         client = self._client
         if undo is not None and self._bounded is not None:
@@ -72,9 +72,9 @@ class Link:
             return reply
 
     def cast(self, context: Any, method: str, args: Json, within: float | None = None) -> None:
-        """Send a command; the broker has it on return. Raises TrackerUnavailable, NoWorker, WrongPartition.
+        """Send a command and wait for the confirm. Raises TrackerUnavailable, NoWorker, WrongPartition.
 
-        `within` is a deadline of its own, in seconds.
+        `within` overrides the deadline, in seconds.
         """
         client = self._client
         if within is not None and self._bounded is not None:
@@ -83,7 +83,7 @@ class Link:
             client.prepare(server=self._server(args)).cast(_plain(context), method, **args)
 
     def cast_behind(self, context: Any, method: str, args: Json) -> None:
-        """Send a command from within `undo`, before anything else goes to its partition. No deadline."""
+        """Send a command from `undo`, before any other command to its partition. No deadline."""
         with self._errors(method, args):
             client = self._unbounded_client.prepare(server=self._server(args))
             client.cast(_plain(context), method, **args)
@@ -94,7 +94,7 @@ class Link:
             oslo_messaging.Target(exchange=self._exchange, topic=TOPIC, version=VERSION),
             timeout=self._timeout,
             retry=self._retry,
-            # fake:// passes arguments by reference, and their owner may change them after a cast.
+            # fake:// passes arguments by reference, and the caller may change them after a cast.
             serializer=None if self._rabbit else oslo_messaging.JsonPayloadSerializer(),
             transport_options=oslo_messaging.TransportOptions(at_least_once=True),
         )
@@ -104,7 +104,7 @@ class Link:
 
     @contextmanager
     def _errors(self, method: str, args: Json) -> Iterator[None]:
-        """Turn oslo.messaging's and kombu's errors into ours, which name the event and the way out."""
+        """Translate oslo.messaging's and kombu's errors to the client's, with the event and the way out."""
         where = f"queue {TOPIC}.{self._server(args)} of exchange {self._exchange}"
         what = f"{method} (event {args['event_id']}) for {where}"
         try:
@@ -133,9 +133,9 @@ class Link:
             ) from error
 
     def _prepare(self, is_call: bool) -> None:
-        """See that there is a broker, and compare partitions with it, before the first send.
+        """Connect before the first send, and compare partitions with the broker's queues. Sender threads.
 
-        oslo.messaging opens its queue of replies, once, without a bound. Sender threads.
+        Connect before the first call too: oslo.messaging opens its reply queue, once, without a deadline.
         """
         assert self._rabbit is not None
         if self._partitions_agree and not (is_call and not CallReplies(self._rabbit).is_open):
@@ -149,9 +149,9 @@ class Link:
             connection.close()
 
     def _compare_partitions(self, connection: Any) -> None:
-        """Look whether the queue of the last partition is there and none beyond it.
+        """Check that the queue of the last partition exists and that of a further one does not.
 
-        Raises WrongPartition, or NoWorker where no worker has ever run.
+        Raises WrongPartition, or NoWorker if no worker has ever run.
         """
         first, last, beyond = (
             f"{self._exchange}.{server_of(n)}" for n in (0, self._partitions - 1, self._partitions)
@@ -173,18 +173,18 @@ class Link:
 
 
 def _exists(connection: Any, queue: str) -> bool:
-    channel = connection.channel()  # The broker closes it when there is no such queue.
+    channel = connection.channel()  # The broker closes it if the queue is missing.
     try:
         channel.queue_declare(queue, passive=True)
     except amqp.NotFound as error:
-        # A cluster says so, too, of a queue whose node is down.
+        # A cluster also answers NOT_FOUND for an existing queue whose node is down.
         return "is down or inaccessible" in str(error.reply_text)
     channel.close()
     return True
 
 
 def _plain(context: Any) -> Json:
-    """Return what goes on the wire of a context: no token leaves the process."""
+    """Return the part of a context that is sent, the request id: no token leaves the process."""
     plain = context if isinstance(context, dict) else context.to_dict()
     return {"request_id": plain["request_id"]} if plain.get("request_id") else {}
 
@@ -203,7 +203,7 @@ def _require_durable(options: Any) -> None:
 
 
 def _require_readable(compression: str | None) -> None:
-    """Raise UnsupportedCompression for a compression that kombu has not, or that no worker reads."""
+    """Raise UnsupportedCompression for a compression that kombu lacks or that no worker can decompress."""
     if not compression:
         return
     try:

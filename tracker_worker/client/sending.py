@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An RPC transport whose sends have a deadline: over connecting, publishing and the broker's confirm.
+"""An RPC transport with a deadline for each send, which covers connecting, publishing and the confirm.
 
-oslo.messaging bounds none of the three. A broker with a memory or disk alarm stops reading, and a publisher
-waits until the alarm is over; a host that is silently gone is noticed after a heartbeat. So each send runs on
-a sender thread, and its caller waits until the deadline only.
+oslo.messaging limits none of the three. A broker with a memory or disk alarm stops reading, and a publisher
+waits until the alarm ends; only the heartbeat detects a host that is down. Each send therefore runs on a
+sender thread, and its caller waits until the deadline at most.
 
-A send that is overdue goes on, because what was written to a socket cannot be taken back. Until it has ended,
-nothing else is sent to its server: a later command never overtakes an earlier one of the same caller.
+An overdue send continues, because bytes written to a socket cannot be withdrawn. Until it has ended, nothing
+else is sent to its server: a later command never overtakes an earlier one of the same caller.
 """
 
 import copy
@@ -26,7 +26,7 @@ IDLE_SECONDS = 60.0
 
 
 class DeadlineExceeded(Exception):
-    """The broker did not confirm in time. `sent` is False when the message was not even published."""
+    """The broker did not confirm in time. `sent` is False if the message was not published at all."""
 
     def __init__(self, sent: bool) -> None:
         super().__init__("overdue" if sent else "not sent")
@@ -34,10 +34,10 @@ class DeadlineExceeded(Exception):
 
 
 class _Send:
-    """One message on its way. Either its thread or its caller settles it, whichever is first.
+    """The send of one message. The sender thread or the caller settles it, whichever is first.
 
-    `outcome` gets what `publish` returned and raised, once, if its thread was first; if not, `abandoned` is
-    called, with whether it was confirmed, and `ended` set.
+    If the sender thread is first, it puts the result and the error of `publish` into `outcome`. Otherwise it
+    calls `abandoned` with whether the message was confirmed, and sets `ended`.
     """
 
     def __init__(self, server: str, publish: Callable[[], Any], abandoned: Callable[[bool], None]) -> None:
@@ -61,8 +61,8 @@ class _Send:
 class _Senders:
     """At most `size` threads, which end after a minute without work.
 
-    They are daemons: a process must be able to end while a broker blocks them, which the threads of
-    concurrent.futures prevent.
+    They are daemon threads, so that a process can exit while a broker blocks them. At exit concurrent.futures
+    would wait for its threads.
     """
 
     def __init__(self, size: int) -> None:
@@ -89,7 +89,7 @@ class _Senders:
                 try:
                     self._idle.remove(inbox)
                 except KeyError:
-                    continue  # It was just taken: a job follows.
+                    continue  # `start` has just taken this thread and puts a job.
                 return
             job()
             del job
@@ -100,9 +100,9 @@ class _Senders:
 class BoundedTransport(InterposedTransport):
     """Sends through oslo.messaging's RabbitMQ driver, for oslo.messaging's own RPCClient. Any thread.
 
-    `timeout` is the deadline of a cast in seconds; a call has its own, over its reply too. `prepare` is
-    called before each send on the sender thread, with True for a call. `new_id` makes ids of calls,
-    `monotonic` is a clock in seconds that is never set.
+    `timeout` is the deadline of a cast in seconds; RPCClient passes that of a call, which covers the reply.
+    `prepare` is called before each send on the sender thread, with True for a call. `new_id` makes ids of
+    calls, `monotonic` is a clock in seconds that is never set back.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class BoundedTransport(InterposedTransport):
         return bounded
 
     def undone_by(self, undo: Callable[[], None]) -> Self:
-        """Return this transport with something to do on the sender thread when an overdue send has ended."""
+        """Return this transport with a callback, which the sender thread calls when an overdue send ends."""
         undoing = copy.copy(self)
         undoing._undo = undo
         return undoing
@@ -148,7 +148,7 @@ class BoundedTransport(InterposedTransport):
         retry: int | None = None,
         transport_options: Any = None,
     ) -> Any:
-        """What RPCClient calls. Raises DeadlineExceeded, MessagingTimeout, and what the driver raises."""
+        """Send for RPCClient. Raises DeadlineExceeded, MessagingTimeout, and the driver's errors."""
         deadline = self._monotonic() + (timeout or self._timeout)
         send = partial(self.driver.send, target, ctxt, retry=retry, transport_options=transport_options)
         if not wait_for_reply:
@@ -173,12 +173,12 @@ class BoundedTransport(InterposedTransport):
     def _publish_call(
         self, send: Callable[..., Any], message: dict[str, Any], waiter_id: str, deadline: float
     ) -> str:
-        """Publish as the driver does when it waits for the reply itself; return the queue of replies."""
+        """Publish a call as the driver's own `send` does; return the reply queue."""
         self._prepare(True)
         reply_queue = self._replies.queue()
         self._replies.expect(waiter_id)
-        # The driver takes its timeout for the socket's too. One below the heartbeat would make it give up
-        # connections to a broker in alarm and leave a copy of the command in each, to come in any order.
+        # The driver uses the timeout for the socket too. Below the heartbeat's it would abandon connections
+        # to a broker with an alarm. Each would contain a copy of the command, to arrive in any order.
         expiration = max(deadline - self._monotonic(), self._heartbeat)
         try:
             send(message | call_fields(waiter_id, reply_queue), timeout=expiration)
@@ -205,11 +205,11 @@ class BoundedTransport(InterposedTransport):
         return value
 
     def _outcome(self, send: _Send, deadline: float) -> tuple[Any, Exception | None]:
-        """Wait for what became of a send. A caller that is interrupted meanwhile abandons it too."""
+        """Wait for the outcome of a send; abandon the send at the deadline or on an interrupt."""
         try:
             return send.outcome.get(timeout=max(deadline - self._monotonic(), 0.0))
         except BaseException as error:
-            self._overdue.add(send)  # Before it is abandoned: nothing may overtake it.
+            self._overdue.add(send)  # Before it is abandoned: no later send may overtake it.
             late = isinstance(error, queue.Empty)
             if send.settle():
                 if late:
@@ -218,10 +218,10 @@ class BoundedTransport(InterposedTransport):
             self._overdue.discard(send)
             if not late:
                 raise
-        return send.outcome.get()  # It has ended at this moment.
+        return send.outcome.get()  # The sender thread was first.
 
     def _run(self, send: _Send) -> None:
-        """Publish. The sender thread; its caller may be gone when it is done."""
+        """Publish, on the sender thread. The caller may have abandoned the send by the end."""
         value, failure = None, None
         try:
             value = send.publish()
@@ -240,7 +240,7 @@ class BoundedTransport(InterposedTransport):
             send.ended.set()
 
     def _abandoned(self, waiter_id: str | None, published: bool) -> None:
-        """Do what is left to do for a send without a caller."""
+        """Finish an abandoned send: discard the reply to a call, and call the undo callback."""
         if waiter_id is not None and published:
             self._replies.forget(waiter_id)
         if self._undo is not None:
