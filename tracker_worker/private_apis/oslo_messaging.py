@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is private to oslo.messaging and used here. Read in oslo.messaging 18.3.1.
+"""The uses of oslo.messaging's private API. Checked against the source of oslo.messaging 18.3.1.
 
 The whole package `oslo_messaging._drivers` is private, and so are the attributes of transports, servers and
 drivers that begin with an underscore.
@@ -31,9 +31,9 @@ def set_option_defaults(*, transport_url: str, notification_drivers: list[str]) 
 
 
 def rabbit_options(conf: Any, url: oslo_messaging.TransportURL) -> Any:
-    """Return [oslo_messaging_rabbit]; options behind the ? of the URL override it, as in oslo.messaging.
+    """Return [oslo_messaging_rabbit]; options in the URL's query override it, as in oslo.messaging.
 
-    Private: `ConfigOptsProxy`, by which the drivers read their options.
+    Private: `ConfigOptsProxy`, through which the drivers read their options.
     """
     return ConfigOptsProxy(conf, url, _RABBIT)[_RABBIT]
 
@@ -41,8 +41,8 @@ def rabbit_options(conf: Any, url: oslo_messaging.TransportURL) -> Any:
 def queue_arguments(options: Any) -> dict[str, Any]:
     """Return the arguments with which a notifier with these options declares its queues.
 
-    Private: `_get_queue_arguments` of the RabbitMQ driver. A broker refuses a queue that is declared with
-    other arguments than it has, so they are made by the same code. `options` are [oslo_messaging_rabbit].
+    Private: `_get_queue_arguments` of the RabbitMQ driver. A broker refuses to declare an existing queue with
+    other arguments, so that both use the driver's code. `options` are [oslo_messaging_rabbit].
     """
     arguments: dict[str, Any] = impl_rabbit._get_queue_arguments(
         options.rabbit_ha_queues,
@@ -80,36 +80,36 @@ def rabbit_driver_of(transport: Any) -> Any:
 def hosts_of(transport: Any) -> list[oslo_messaging.TransportHost]:
     """Return the hosts of a transport, with the credentials that its driver uses.
 
-    Private: a transport's `_driver` and its `_url`. A transport may come from a URL or from the
-    configuration, and does not tell which.
+    Private: a transport's `_driver` and its `_url`. A transport has no public attribute for the URL, which
+    may come from an argument or from the configuration.
     """
     hosts: list[oslo_messaging.TransportHost] = transport._driver._url.hosts
     return hosts
 
 
 def open_connection(driver: Any, retry: int) -> Any:
-    """Return a new connection of a RabbitMQ driver, tried `retry` times more; `connection` in it is kombu's.
+    """Open a connection of a RabbitMQ driver, with `retry` retries; its `connection` is kombu's.
 
-    Private: `_connection_pool`, and PURPOSE_LISTEN. A connection that listens has no thread for its
-    heartbeat, so that its caller alone uses it. Close it. Raises what the driver raises.
+    Private: `_connection_pool`, and PURPOSE_LISTEN. A connection for listening has no heartbeat thread, so
+    that only the caller uses it. The caller must close it. Raises the driver's errors.
     """
     return driver._connection_pool.create(PURPOSE_LISTEN, retry=retry)
 
 
 def send_notification(transport: Any, target: oslo_messaging.Target, message: dict[str, Any]) -> None:
-    """Send a message of format messagingv2 as it is, once. Raises oslo.messaging's errors.
+    """Send a message of format messagingv2 unchanged, once. Raises oslo.messaging's errors.
 
-    Private: a transport's `_send_notification`. A Notifier makes a message of its own for each call, with a
-    new message id, and logs the errors of a driver without raising them.
+    Private: a transport's `_send_notification`. The public Notifier creates a message with a new message id
+    for each call, and logs a driver's errors instead of raising them.
     """
     transport._send_notification(target, {}, message, version=2.0, retry=0)
 
 
 class CallReplies:
-    """The replies to calls whose sender waits for them itself. Any thread.
+    """Receives the replies to calls that were published without the driver's own wait. Any thread.
 
-    Private: a RabbitMQ driver's `_reply_q`, `_get_reply_q` and `_waiter`. Its public `send` publishes a call
-    and waits for the reply in one piece, with a bound of the wait alone.
+    Private: a RabbitMQ driver's `_reply_q`, `_get_reply_q` and `_waiter`. The driver's public `send` both
+    publishes a call and waits for the reply, with a timeout for the wait only.
     """
 
     def __init__(self, driver: Any) -> None:
@@ -117,34 +117,34 @@ class CallReplies:
 
     @property
     def is_open(self) -> bool:
-        """Whether the driver has its queue of replies."""
+        """Whether the driver has opened its reply queue."""
         return self._driver._reply_q is not None
 
     def queue(self) -> str:
-        """Return the name of the queue of replies, which is opened when there is none, without a bound."""
+        """Return the name of the reply queue. Opens the queue, without a deadline, if there is none."""
         name: str = self._driver._get_reply_q()
         return name
 
     def expect(self, call_id: str) -> None:
-        """Keep the reply to a call, from now on. The queue must be open."""
+        """Keep the reply to a call from now on. The reply queue must be open."""
         self._driver._waiter.listen(call_id)
 
     def wait(self, call_id: str, seconds: float, monitor_seconds: float | None, queue: str) -> Any:
-        """Return the reply to a call, or the exception that it is.
+        """Return the reply to a call; an exception in the reply is returned, not raised.
 
-        `monitor_seconds` bound the time between two heartbeats of the server. Raises MessagingTimeout.
+        `monitor_seconds` limits the time between two heartbeats of the server. Raises MessagingTimeout.
         """
         return self._driver._waiter.wait(call_id, seconds, monitor_seconds, queue)
 
     def forget(self, call_id: str) -> None:
-        """Keep the reply to a call no longer."""
+        """Discard the reply to a call, also one that arrives later."""
         self._driver._waiter.unlisten(call_id)
 
 
 class InterposedTransport(RPCTransport):  # type: ignore[misc]
-    """A transport for oslo.messaging's RPCClient; a subclass has the `send` that replaces the driver's.
+    """A transport for oslo.messaging's RPCClient; a subclass defines the `send` that replaces the driver's.
 
-    Private: `_send`, which RPCClient calls. A driver of its own would have to be installed as a plug-in.
+    Private: `_send`, which RPCClient calls. A custom driver would have to be installed as a plug-in.
     """
 
     def __init__(self, driver: Any) -> None:
@@ -152,18 +152,18 @@ class InterposedTransport(RPCTransport):  # type: ignore[misc]
         self.driver = driver
 
     send: Callable[..., Any]
-    """Sends a message and returns the reply, if there is one to wait for; it takes what `_send` takes."""
+    """Sends a message and returns the reply to a call; it has the arguments of `_send`."""
 
     def _send(self, target: Any, ctxt: Any, message: dict[str, Any], **how: Any) -> Any:
         return self.send(target, ctxt, message, **how)
 
 
 class UndispatchedServer(RPCServer):  # type: ignore[misc]
-    """An RPC server that hands messages to `take` on its listener's thread, one by one, in order.
+    """An RPC server that passes messages to `take` on its listener's thread, one by one, in order.
 
     Private: `_on_incoming`, `_process_incoming` and `_create_listener` of servers, and the listener's
-    `_poll_style_listener`, in whose place stands what `wrap` returns for it. The public server acknowledges
-    a message and calls an endpoint on a thread of a pool, in no order.
+    `_poll_style_listener`, which is replaced by what `wrap` returns for it. The public server acknowledges
+    a message and calls an endpoint on a pool's thread, in no defined order.
     """
 
     def __init__(
@@ -194,19 +194,19 @@ class UndispatchedServer(RPCServer):  # type: ignore[misc]
 
 
 def process_on_listener_thread(server: Any) -> None:
-    """Have a server, or a listener of notifications, call its endpoints on the thread that receives.
+    """Have a server or a notification listener call its endpoints on its listener's thread.
 
-    Private: `_on_incoming` and `_process_incoming`. The public pool of threads keeps no order, and takes a
-    second to shut down. Call it before `start`.
+    Private: `_on_incoming` and `_process_incoming`. The public server's thread pool does not keep the order,
+    and takes a second to shut down. Call it before `start`.
     """
     server._on_incoming = server._process_incoming
 
 
 def reply_queue_of(message: Any) -> str | None:
-    """Return the queue on which the sender of a message waits for a reply, None for a cast.
+    """Return the reply queue of a call, None for a cast.
 
-    Private: `reply_q` of the incoming messages of AMQP drivers and `_reply_q` of the fake driver's, which is
-    no name. A public way to tell a call from a cast does not exist.
+    Private: `reply_q` of the AMQP drivers' incoming messages, and `_reply_q` of the fake driver's, which is
+    no name. oslo.messaging has no public API that distinguishes a call from a cast.
     """
     queue = getattr(message, "reply_q", None) or getattr(message, "_reply_q", None)
     return None if queue is None else str(queue)
