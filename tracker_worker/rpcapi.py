@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The worker's client: what a compute manager imports. One method a command.
+"""The worker's client, for a compute manager, with one method for each command.
 
-Claims and get_node are calls; everything else is a cast that the broker has confirmed on return. Every
-command is stamped with an event id and with its origin (this client and its counter). Arguments are plain
+Claims and get_node are calls. All other commands are casts, which return once the broker has confirmed them.
+The client adds an event id and an origin (its source and a sequence) to every command. Arguments are plain
 dicts in the forms of doc/source/user/commands.rst.
 
-Claims are contexts, as Nova's are::
+Claims are context managers, as in Nova::
 
     with api.instance_claim(context, node, instance, limits=limits) as claim:
-        save(instance)       # host and node, by which an audit finds it
-        claim.saved()        # audits count it from here on; so does leaving the block
-        spawn(instance)      # an exception gives the room back
+        save(instance)       # host and node, by which an audit finds the instance
+        claim.saved()        # audits include the instance from here on, or from the end of the block
+        spawn(instance)      # an exception aborts the claim
 
-A change is cast and then saved, in one block, and an audit takes its snapshot before it reads what it sends::
+A change is cast and then saved in one block. An audit takes its snapshot before it reads what it sends::
 
     with api.change():
         api.update_usage(context, node, deleted)
@@ -46,20 +46,20 @@ LOG = logging.getLogger(__name__)
 EXMODS = ["tracker_worker.exceptions", "oslo_messaging.rpc.dispatcher"]
 
 GIVE_BACK_SECONDS = 1.0
-"""How long a claim that timed out waits for the broker to confirm its abort, which is sent all the same."""
+"""Seconds that a timed-out claim waits for the broker's confirm of its abort, which is sent in any case."""
 
 Json = dict[str, Any]
 _Cast = Callable[[Any, str, Json], None]
 
 
 class Claim(Json):
-    """A granted claim: the worker's reply {outcome, claim, sequence}, and the context in which it is used.
+    """A granted claim: the worker's reply {outcome, claim, sequence}, and a context manager.
 
-    Leaving the block by an exception casts the matching abort or drop and raises on. What the block saved
-    must be undone by then: inside the block, or in a `change()` around it.
+    An exception in the block casts the matching abort or drop, and propagates. What the block has saved must
+    be undone before that, in the block or in a `change()` around it.
 
-    Until the block ends, or `saved` or `abort` is called, `snapshot` stays below the claim, so that no audit
-    takes it for a mistake. A claim that is never entered holds it back for ten minutes at most.
+    `snapshot` stays below the claim until the block ends, or `saved` or `abort` is called, so that no audit
+    releases the claim. For a claim that is never entered this lasts ten minutes at most.
     """
 
     def __init__(self, reply: Json, hold: SnapshotGuard, give_back: Callable[[], None]) -> None:
@@ -68,11 +68,11 @@ class Claim(Json):
         self._give_back: Callable[[], None] | None = give_back
 
     def saved(self) -> None:
-        """Tell that what audits read shows the claim: they count it from now on."""
+        """Note that the database shows the claim: audits include it from now on."""
         self._hold.release()
 
     def abort(self) -> None:
-        """Give the room back; once more does nothing. After a TrackerUnavailable the next audit does it."""
+        """Abort the claim, once. If this raises TrackerUnavailable, the next audit releases the claim."""
         give_back, self._give_back = self._give_back, None
         try:
             if give_back is not None:
@@ -100,22 +100,22 @@ class Claim(Json):
 class TrackerAPI:
     """Client of the workers. Thread-safe; make one for a process, after it has forked.
 
-    `context` is the request's context (a dict or an oslo.context object with to_dict); of it only the request
-    id leaves the process. `exchange` and `partitions` must be the workers'; the first command compares
-    partitions with the broker's queues. A command takes `timeout` seconds at most: to connect, to publish,
-    for the broker's confirm, and for the reply of a call. While the broker is away a command is tried `retry`
-    times more, for some 20 seconds by default, with oslo.messaging's own intervals.
+    `context` is the request's context (a dict or an oslo.context object with to_dict); only its request id
+    leaves the process. `exchange` and `partitions` must equal the workers'; the first command compares
+    partitions with the broker's queues. `timeout`, in seconds, covers connecting, publishing, the broker's
+    confirm, and the reply of a call. While the broker is down a command is retried `retry` times, by default
+    for some 20 seconds, with oslo.messaging's own intervals.
 
-    Commands raise tracker_worker.exceptions; calls oslo_messaging.MessagingTimeout too, and NoSuchMethod or
-    UnsupportedVersion where a worker is older. A command that raised TrackerUnavailable may be applied later.
-    Nothing overtakes it: until its send has ended, what goes to the same partition waits for it or is not
-    sent. Its caller saves the change, and sends the command again under the same event id or leaves the rest
-    to the next audit; the next cast for that instance queues behind it. A claim is not sent again but made
-    anew: the client gives it back behind itself when the broker's confirm, or its reply, came too late. (For
-    the confirm of that abort it takes a second more.)
+    Commands raise tracker_worker.exceptions; calls also oslo_messaging.MessagingTimeout, and NoSuchMethod or
+    UnsupportedVersion if a worker is older. A command that raised TrackerUnavailable may be applied later. No
+    other command overtakes it: until its send has ended, commands to the same partition wait for it or are
+    not sent. The caller saves the change, and sends the command again with the same event id or leaves the
+    correction to the next audit. Do not repeat a claim, make a new one: if the confirm or the reply comes too
+    late, the client queues an abort, which the worker processes after the claim. The client waits for the
+    confirm of the abort for one more second.
 
     Raises QueuesNotDurable unless [oslo_messaging_rabbit] has amqp_durable_queues or rabbit_quorum_queue, and
-    where it has amqp_auto_delete; UnsupportedCompression for a kombu_compression that workers cannot read.
+    if it has amqp_auto_delete; UnsupportedCompression for a kombu_compression that workers cannot decompress.
     """
 
     def __init__(
@@ -134,10 +134,10 @@ class TrackerAPI:
 
     @classmethod
     def from_conf(cls, conf: Any, url: str | None = None, **settings: Any) -> Self:
-        """Return a client on a transport of its own, by default the one of [DEFAULT] transport_url.
+        """Return a client with its own transport to `url`, by default to [DEFAULT] transport_url.
 
-        `conf` must be cfg.CONF: oslo.messaging has options there. `settings` are the constructor's. Raises
-        URLRefused, a ValueError, for a URL that cannot be parsed.
+        `conf` must be cfg.CONF, where oslo.messaging registers options. `settings` are the constructor's
+        keyword arguments. Raises URLRefused, a ValueError, for a URL that cannot be parsed.
         """
         option = "[DEFAULT] transport_url" if url is None else "url"
         try:
@@ -146,7 +146,7 @@ class TrackerAPI:
             _refuse_slashes(option, transport)
         except URLRefused:
             raise
-        # All of them quote a part of the password; cfg.Error what stands behind a $.
+        # The texts of these errors contain parts of the password; that of cfg.Error what follows a $.
         except (ValueError, cfg.Error, oslo_messaging.InvalidTransportURL):
             raise URLRefused(f"{option} cannot be parsed: in a password write {ESCAPES}") from None
         return cls(transport, **settings)
@@ -156,21 +156,21 @@ class TrackerAPI:
         return self._call(context, method, node, args)
 
     def cast(self, context: Any, method: str, node: str, **args: Any) -> None:
-        """Send any command without waiting for its outcome; the broker has it when this returns."""
+        """Send any command without waiting for its outcome; return once the broker has confirmed it."""
         self._send(context, method, node, args, self._link.cast)
 
     def change(self) -> SnapshotGuard:
-        """Hold snapshots back below everything that is cast in the block: cast in it, then save in it.
+        """Keep snapshots below all events cast in the block. In the block, cast first, then save.
 
-        Without a block, save first and cast then: an audit between the two corrects what the cast will find
-        done. The other way round it would undo it.
+        Without a block, save first, then cast: an audit between the two applies the change before the cast
+        does. In the other order, an audit between the two would revert the cast.
         """
         return self._events.hold("change()")
 
     def snapshot(self) -> int:
         """Return `as_of` for audits of what is read from now on.
 
-        Take it before reading; the same one serves all nodes that are read after it. It counts the events of
+        Call it before reading; the value is valid for all nodes read after the call. It covers the events of
         this client only: audit a node through the client that casts its events.
         """
         return self._events.snapshot()
@@ -187,14 +187,14 @@ class TrackerAPI:
         startup: bool = False,
         disabled: bool | None = None,
     ) -> None:
-        """The hypervisor's view; with `instances`, all of this node, and `migrations` an audit.
+        """Report the hypervisor's resources; with all `instances` and `migrations` of the node, audit it.
 
-        `disabled` is this host's compute service. Without it a node keeps its state, but one that comes from
-        another host is enabled: then cast `set_service_status`.
+        `disabled` is the state of this host's compute service. Without it the node keeps its state, but a
+        node that comes from another host becomes enabled: then cast `set_service_status`.
 
-        The worker corrects what differs but leaves alone what was touched after `as_of`; without it, it
-        corrects everything, what is under way too. Overtaken by a newer audit of the node, an audit says
-        nothing of instances.
+        The worker corrects the claims that differ, except those of instances with events after `as_of`.
+        Without `as_of` it corrects all claims, including those that events in flight have changed. If a newer
+        audit of the node was sent already, this one is sent as a report only.
         """
         args: Json = {"resources": resources, **_given(disabled=disabled)}
         args |= {"startup": True} if startup else {}
@@ -213,9 +213,9 @@ class TrackerAPI:
         limits: Json | None = None,
         decided: bool = False,
     ) -> Claim:
-        """A boot or unshelve wants room. Raises ComputeResourcesUnavailable.
+        """Claim resources for a boot or an unshelve. Raises ComputeResourcesUnavailable.
 
-        Memory, disk and vcpus are tested against `limits` alone: what they do not bound is granted, unless
+        Memory, disk and vcpus are tested against `limits` only. A resource without a limit is granted, unless
         the workers have [tracker] capacity_check = capacity.
         """
         undo = "abort_instance_claim", {"instance_uuid": instance["uuid"]}
@@ -225,7 +225,7 @@ class TrackerAPI:
     def resize_claim(
         self, context: Any, node: str, instance: Json, flavor: Json, migration: Json, **args: Any
     ) -> Claim:
-        """A resize or cold migration to this node wants room. Raises ComputeResourcesUnavailable.
+        """Claim resources for a resize or a cold migration to this node. Raises ComputeResourcesUnavailable.
 
         `args` of the three claims of moves: limits (as for instance_claim), image_properties, pci_requests,
         decided.
@@ -235,43 +235,43 @@ class TrackerAPI:
     def live_migration_claim(
         self, context: Any, node: str, instance: Json, migration: Json, **args: Any
     ) -> Claim:
-        """A live migration to this node wants room. Raises ComputeResourcesUnavailable."""
+        """Claim resources for a live migration to this node. Raises ComputeResourcesUnavailable."""
         return self._move_claim(context, "live_migration_claim", node, instance, migration, args)
 
     def rebuild_claim(self, context: Any, node: str, instance: Json, migration: Json, **args: Any) -> Claim:
-        """An evacuation to this node wants room. Raises ComputeResourcesUnavailable."""
+        """Claim resources for an evacuation to this node. Raises ComputeResourcesUnavailable."""
         return self._move_claim(context, "rebuild_claim", node, instance, migration, args)
 
     def abort_instance_claim(self, context: Any, node: str, instance_uuid: str) -> None:
-        """The boot failed."""
+        """The boot has failed: release the instance's claim."""
         self.cast(context, "abort_instance_claim", node, instance_uuid=instance_uuid)
 
     def drop_move_claim(
         self, context: Any, node: str, instance_uuid: str, migration_uuid: str | None = None
     ) -> None:
-        """The move to here was aborted or rolled back."""
+        """The move to this node was aborted or rolled back: release its claim."""
         migration = _given(migration_uuid=migration_uuid)
         self.cast(context, "drop_move_claim", node, instance_uuid=instance_uuid, **migration)
 
     def start_move(self, context: Any, node: str, instance_uuid: str, migration_uuid: str) -> None:
-        """Source: handed over, keep room for a revert."""
+        """Source: the instance was handed over; its claim stays for a revert."""
         self._cast_move(context, "start_move", node, instance_uuid, migration_uuid)
 
     def finish_move(self, context: Any, node: str, instance: Json, migration_uuid: str | None = None) -> None:
-        """Destination: the instance has landed."""
+        """Destination: the instance has arrived."""
         migration = _given(migration_uuid=migration_uuid)
         self.cast(context, "finish_move", node, instance=instance, **migration)
 
     def drop_move_claim_at_source(
         self, context: Any, node: str, instance_uuid: str, migration_uuid: str
     ) -> None:
-        """Source: confirmed; or a live migration or evacuation has left."""
+        """Source: the move was confirmed, or a live migration or evacuation has left: release the claim."""
         self._cast_move(context, "drop_move_claim_at_source", node, instance_uuid, migration_uuid)
 
     def drop_move_claim_at_dest(
         self, context: Any, node: str, instance_uuid: str, migration_uuid: str
     ) -> None:
-        """Destination: reverted."""
+        """Destination: the move was reverted: release its claim."""
         self._cast_move(context, "drop_move_claim_at_dest", node, instance_uuid, migration_uuid)
 
     def finish_revert_move(self, context: Any, node: str, instance: Json, migration_uuid: str) -> None:
@@ -279,7 +279,7 @@ class TrackerAPI:
         self.cast(context, "finish_revert_move", node, instance=instance, migration_uuid=migration_uuid)
 
     def update_usage(self, context: Any, node: str, instance: Json) -> None:
-        """A new vm_state or task_state; in a removable state, released."""
+        """Record a new vm_state or task_state. An instance in a removable state is released."""
         self.cast(context, "update_usage", node, instance=instance)
 
     def claim_pci_devices(
@@ -291,10 +291,10 @@ class TrackerAPI:
         *,
         numa_topology: Json | None = None,
     ) -> Json:
-        """An attachment or a live migration wants devices; the reply's claim has each with its request_id.
+        """Claim devices for an attachment or a live migration; the reply's claim lists their request_ids.
 
-        Those of a request_id are taken once, however often it is asked for: repeat a call that timed out.
-        Requests without one are the same when they ask for the same. Raises ComputeResourcesUnavailable.
+        A request_id is granted once: a call that timed out can be repeated. Requests without a request_id are
+        the same if their other fields are equal. Raises ComputeResourcesUnavailable.
         """
         args = {"instance_uuid": instance_uuid, "pci_requests": pci_requests}
         return self.call(context, "claim_pci_devices", node, **args, **_given(numa_topology=numa_topology))
@@ -302,31 +302,31 @@ class TrackerAPI:
     def allocate_pci_devices(
         self, context: Any, node: str, instance_uuid: str, addresses: list[str] | None = None
     ) -> None:
-        """Claimed devices are in use; without addresses all that the instance has here."""
+        """Record that claimed devices are in use; without addresses, all of the instance on this node."""
         given = _given(addresses=addresses)
         self.cast(context, "allocate_pci_devices", node, instance_uuid=instance_uuid, **given)
 
     def unclaim_pci_devices(
         self, context: Any, node: str, instance_uuid: str, addresses: list[str] | None = None
     ) -> None:
-        """Devices are free again; without addresses all that the instance has here."""
+        """Release devices; without addresses, all of the instance on this node."""
         given = _given(addresses=addresses)
         self.cast(context, "unclaim_pci_devices", node, instance_uuid=instance_uuid, **given)
 
     def build_failed(self, context: Any, node: str) -> None:
-        """One more failed build in a row."""
+        """Count one more failed build in a row."""
         self.cast(context, "build_failed", node)
 
     def build_succeeded(self, context: Any, node: str) -> None:
-        """No failed builds in a row."""
+        """Set the count of failed builds in a row to 0."""
         self.cast(context, "build_succeeded", node)
 
     def set_service_status(self, context: Any, node: str, disabled: bool) -> None:
-        """The compute service was enabled or disabled."""
+        """Record that the compute service was enabled or disabled."""
         self.cast(context, "set_service_status", node, disabled=disabled)
 
     def remove_node(self, context: Any, node: str, host: str | None = None, force: bool = False) -> None:
-        """The node is no longer tracked; ignored when it belongs to another host than the one given."""
+        """Stop tracking the node. Ignored if the node belongs to another host than `host`."""
         self.cast(context, "remove_node", node, force=force, **_given(host=host))
 
     def get_node(self, context: Any, node: str) -> Json:
@@ -344,7 +344,7 @@ class TrackerAPI:
         return self._claim(context, method, node, args, undo)
 
     def _claim(self, context: Any, method: str, node: str, args: Json, undo: tuple[str, Json]) -> Claim:
-        """Claim; the command `undo` gives the room back."""
+        """Send a claim; the command `undo` aborts it."""
         hold = self._events.hold(f"{method} on node {node}")
         give_back = partial(self._send, context, undo[0], node, undo[1])
         late = partial(_attempt, partial(give_back, self._link.cast_behind))
@@ -373,7 +373,7 @@ class TrackerAPI:
 
 
 def _refuse_slashes(option: str, transport: Any) -> None:
-    """Refuse what oslo.messaging does not escape when it connects to RabbitMQ. Raises URLRefused."""
+    """Raise URLRefused for a character that oslo.messaging does not escape when it connects to RabbitMQ."""
     for host in hosts_of(transport):
         if "/" in f"{host.username}{host.password}":
             raise URLRefused(
@@ -383,7 +383,7 @@ def _refuse_slashes(option: str, transport: Any) -> None:
 
 
 def _attempt(give_back: Callable[[], None]) -> None:
-    """Give a claim back while another error is on its way to the caller, which matters more."""
+    """Abort a claim while another error propagates: log a failure instead of replacing that error."""
     try:
         give_back()
     except (TrackerWorkerException, oslo_messaging.MessagingException):
