@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a caller of the worker may catch. Importable without the worker.
+"""The exceptions of the worker and its client. Importable without the worker.
 
-`code` is stable and may be matched on. An RPC transport needs `allowed_remote_exmods=rpcapi.EXMODS`, so that
-the client raises the worker's errors as themselves; TrackerAPI.from_conf makes one that has it. The
-docstrings are the documentation's table of exceptions: what happened, and the way out.
+`code` is stable: programs may match on it. An RPC transport needs `allowed_remote_exmods=rpcapi.EXMODS` to
+raise the worker's exceptions with their own classes; TrackerAPI.from_conf sets that. The documentation's
+table of exceptions is made of the docstrings: what happened, and the way out.
 """
 
 
 class TrackerWorkerException(Exception):
-    """Base of all errors of the worker and its client. Raised itself when the worker failed to answer a
+    """Base class of all errors of the worker and its client. Raised itself if the worker failed to answer a
     question.
 
-    Way out: read the worker's log, which has the reason. No dead letter is kept.
+    Way out: read the reason in the worker's log. No dead letter is kept.
     """
 
     code = "error"
@@ -74,7 +74,7 @@ class ComputeResourcesUnavailable(CommandRefused):
 
 
 class NodeConflict(CommandRefused):
-    """Another node has the uuid of the report, or the node's name is known with another uuid.
+    """Another node has the uuid of the report, or the node is stored with another uuid.
 
     Way out: send `remove_node` with `force` for the wrong node, then report again.
     """
@@ -101,11 +101,11 @@ class NodeBroken(TrackerWorkerException):
 
 
 class TrackerUnavailable(TrackerWorkerException):
-    """The broker did not confirm the command within the timeout or the retries. It may have the command all
-    the same, or get it later. `event_id`, also in the text, is the command's.
+    """The broker did not confirm the command within the timeout or the retries. The broker may have received
+    the command, or may receive it later. `event_id`, also in the text, is the command's.
 
     Way out: send the command again with the same event id, or wait for the next audit, which corrects what is
-    missing. Make a claim anew instead: the client aborts one whose confirm comes late.
+    missing. Do not repeat a claim, make a new one: the client aborts a claim whose confirm comes late.
     """
 
     code = "tracker_unavailable"
@@ -125,7 +125,7 @@ class NoWorker(TrackerUnavailable):
 
 
 class QueuesNotDurable(TrackerWorkerException):
-    """The client is configured for queues that a broker deletes when it restarts.
+    """The client's options do not match the workers' durable exchange and queues.
 
     Way out: change the option that the text names.
     """
@@ -134,7 +134,7 @@ class QueuesNotDurable(TrackerWorkerException):
 
 
 class UnsupportedCompression(TrackerWorkerException):
-    """The client is configured for a compression that no worker reads.
+    """The client is configured for a compression that no worker can decompress.
 
     Way out: set the option that the text names to one of the values that it lists.
     """
