@@ -6,7 +6,7 @@ from tracker_worker.testing import TrackerWorkerFixture
 
 def build(tracker, context, node, instance, limits, spawn, save):
     with tracker.instance_claim(context, node, instance, limits=limits):
-        spawn(instance)  # An exception gives the room back.
+        spawn(instance)  # An exception aborts the claim.
         active = instance | {"vm_state": "active", "task_state": None}
         save(active)
     tracker.update_usage(context, node, active)

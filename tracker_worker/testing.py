@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""For the functional tests of other projects: a real worker in the test's own process, without a broker.
+"""A fixture for functional tests of other projects: a real worker in the test's process, without a broker.
 
     tracker = self.useFixture(testing.TrackerWorkerFixture(cfg.CONF))
     manager = ComputeManager(tracker.api)
     ...
     tracker.wait_for_notifications("compute_node.usage", node="compute1")
 
-A cast that the worker cannot apply becomes a dead letter, and its sender is not told. Here it fails the test
-at clean-up, unless the test expects it::
+A cast that the worker cannot apply becomes a dead letter; its sender gets no error. The fixture fails the
+test at clean-up, unless the test discards the letter::
 
     manager.cast_something_wrong()
     tracker.drain()
@@ -15,8 +15,8 @@ at clean-up, unless the test expects it::
     self.assertEqual("unknown_argument", letter["code"])
     tracker.discard_dead_letters()
 
-Needs the extra `testing`. It works on either backend of oslo.service: the threading one is chosen here unless
-the process has chosen before.
+Needs the extra `testing`. Works with both backends of oslo.service: this module selects the threading backend
+unless the process has selected one before.
 """
 
 import itertools
@@ -32,7 +32,7 @@ import fixtures
 from oslo_service import backend
 from oslo_service.backend.exceptions import BackendAlreadySelected
 
-# Before oslo.messaging is imported, which binds oslo.service to a backend for good.
+# Must run before the import of oslo.messaging, after which oslo.service's backend cannot change.
 with suppress(BackendAlreadySelected):
     backend.init_backend(backend.BackendType.THREADING)
 
@@ -65,14 +65,14 @@ _numbers = itertools.count(1)
 
 
 class TrackerWorkerFixture(fixtures.Fixture):
-    """Runs a worker on fake:// and a new SQLite database from setUp to cleanUp, on an exchange of its own.
+    """Runs a worker on fake:// and a new SQLite database from setUp to cleanUp, on its own exchange.
 
-    `conf` is cfg.CONF, for oslo.messaging's options alone; nothing in it is changed, and it need not have
-    been called. `settings` are what an operator sets in [tracker].
+    `conf` is cfg.CONF. Only oslo.messaging's options are read, none is changed, and `conf` need not have been
+    called. `settings` are the options of [tracker].
 
-    After setUp: `api`, the client; `transport`, `exchange` and `partitions`, for clients of your own. cleanUp
-    finishes what was cast. It raises RuntimeError when the worker could not, and AssertionError, with the
-    code and path of each, when there are dead letters that the test has not discarded.
+    Attributes after setUp: `api`, the client; `transport`, `exchange` and `partitions`, for other clients.
+    cleanUp waits until the worker has processed all casts. It raises RuntimeError if the worker did not, and
+    AssertionError, with the code and path of each, if there are dead letters that the test did not discard.
     """
 
     partitions = 1
@@ -112,7 +112,7 @@ class TrackerWorkerFixture(fixtures.Fixture):
         self._worker.start()
 
     def drain(self, timeout: float = SECONDS) -> None:
-        """Return once all that was cast is applied or parked, and its notifications have come.
+        """Return once all casts are applied or parked, and their notifications received.
 
         Raises TimeoutError after `timeout` seconds.
         """
@@ -124,7 +124,7 @@ class TrackerWorkerFixture(fixtures.Fixture):
 
     @property
     def dead_letters(self) -> list[Json]:
-        """What the worker has parked until now and the test has not discarded, the oldest first.
+        """The dead letters that the test has not discarded, oldest first.
 
         Each is {id, event_id, code, path, message, node, method, body}. At most MOST_LETTERS.
         """
@@ -133,14 +133,14 @@ class TrackerWorkerFixture(fixtures.Fixture):
         return [{name: getattr(letter, name) for name in _LETTER} for letter in letters]
 
     def discard_dead_letters(self) -> None:
-        """Forget the dead letters that there are: the test expects them."""
+        """Discard all dead letters, so that cleanUp does not fail because of them."""
         while letter_ids := [letter["id"] for letter in self.dead_letters]:
             with self._engine.begin() as connection:
                 dead_letters.discard(connection, letter_ids)
 
     @property
     def notifications(self) -> list[Json]:
-        """What the worker has published until now, in order.
+        """The notifications received until now, in order.
 
         Each is {event_type, priority, publisher_id, message_id, payload}; payloads are in Nova's versioned
         shape.
@@ -153,9 +153,9 @@ class TrackerWorkerFixture(fixtures.Fixture):
     def wait_for_notifications(
         self, event_type: str, *, node: str | None = None, count: int = 1, timeout: float = SECONDS
     ) -> list[Json]:
-        """Return all notifications of a type (and node) as soon as there are `count`, the old ones included.
+        """Return all notifications of a type (and node), old ones included, once there are `count`.
 
-        Raises TimeoutError, with what came instead, after `timeout` seconds.
+        Raises TimeoutError, with the types of all notifications received, after `timeout` seconds.
         """
         deadline = time.monotonic() + timeout
         while True:
@@ -169,13 +169,13 @@ class TrackerWorkerFixture(fixtures.Fixture):
         listener = oslo_messaging.get_notification_listener(
             transport, [target], [_Endpoint(self._received.put)]
         )
-        process_on_listener_thread(listener)  # In order, and without the pool, which is slow to shut down.
+        process_on_listener_thread(listener)  # Keeps the order, and avoids the slow shutdown of the pool.
         self.addCleanup(listener.wait)
         self.addCleanup(listener.stop)
         listener.start()
 
     def _receive(self, deadline: float, otherwise: str) -> None:
-        """Wait for the next notification. Raises TimeoutError, with what came before, at the deadline."""
+        """Wait for the next notification. Raises TimeoutError, with the types received, at the deadline."""
         try:
             self._notifications.append(self._received.get(timeout=max(deadline - time.monotonic(), 0)))
         except queue.Empty:
@@ -183,16 +183,16 @@ class TrackerWorkerFixture(fixtures.Fixture):
             raise TimeoutError(f"{otherwise}; all that came: {came}") from None
 
     def _has_received_all(self) -> bool:
-        """Tell whether all notifications that are committed have come."""
+        """Tell whether all committed notifications have been received."""
         with self._engine.connect() as connection:
             waiting = set(connection.scalars(sa.select(OUTBOX.c.message_id)))
-        # Read after the outbox: what has left it meanwhile is counted here.
+        # Read after the outbox, so that it counts the notifications that have left the outbox meanwhile.
         published = self._worker.stats.published_notifications
         received = {each["message_id"] for each in self.notifications}
         return len(received) >= published and waiting <= received
 
     def _ping(self, partition: int, timeout: float) -> None:
-        """Wait for an answer, which comes after everything that was cast to a partition before."""
+        """Wait for the reply to a ping, which the worker sends after all earlier casts to the partition."""
         target = oslo_messaging.Target(exchange=self.exchange, topic=TOPIC, server=server_of(partition))
         client = oslo_messaging.get_rpc_client(self.transport, target, timeout=timeout)
         try:
@@ -213,7 +213,7 @@ class TrackerWorkerFixture(fixtures.Fixture):
 
 
 class _Endpoint:
-    """Hears notifications; its methods are oslo.messaging's. The listener's thread."""
+    """A notification endpoint of oslo.messaging. The listener's thread."""
 
     def __init__(self, receive: Callable[[Json], None]) -> None:
         self._receive = receive
