@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the migrations on the connection that `sync_schema` hands over."""
+"""Runs the migrations on the connection that `sync_schema` passes."""
 
 from alembic import context
 

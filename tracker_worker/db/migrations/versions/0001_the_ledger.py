@@ -41,7 +41,7 @@ def _create_table(name: str, *parts: Any, **options: Any) -> None:
 
 
 def _again() -> bool:
-    """MariaDB commits each table by itself: a migration that died is begun again and finds some of its."""
+    """Whether tables may exist: MariaDB commits each one, and an interrupted migration is run again."""
     return op.get_bind().dialect.name == "mysql"
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The instance that a receipt is about; the lease of the relay."""
+"""The instance uuid of a receipt; the lease of the relay."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -16,7 +16,7 @@ MARIADB = {
 
 def upgrade() -> None:
     """Apply the revision."""
-    # MariaDB commits each statement by itself: a migration that died is begun again.
+    # MariaDB commits each statement: an interrupted migration is run again from its beginning.
     again = op.get_bind().dialect.name == "mysql"
     op.add_column("receipts", sa.Column("instance_uuid", sa.String(36)), if_not_exists=again)
     op.create_table(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a claim has asked for and got of host cells and devices."""
+"""The host cells and devices that a claim has requested, and those that are assigned to it."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -13,7 +13,7 @@ JSON = sa.JSON().with_variant(mysql.LONGTEXT(), "mysql")
 
 def upgrade() -> None:
     """Apply the revision."""
-    # MariaDB commits each statement by itself: a migration that died is begun again.
+    # MariaDB commits each statement: an interrupted migration is run again from its beginning.
     again = op.get_bind().dialect.name == "mysql"
     for name in ("numa_request", "numa_topology", "pci_requests", "pci_devices"):
         op.add_column("claims", sa.Column(name, JSON), if_not_exists=again)

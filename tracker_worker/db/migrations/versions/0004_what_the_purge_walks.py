@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Indexes and times by which old rows are found from their old end; a dead letter's place on its node."""
+"""Indexes and times by which the purge finds the oldest rows; a dead letter's place in its node's history."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -18,7 +18,7 @@ NOW = {
 
 def upgrade() -> None:
     """Apply the revision."""
-    # MariaDB commits each statement by itself: a migration that died is begun again.
+    # MariaDB commits each statement: an interrupted migration is run again from its beginning.
     dialect = op.get_bind().dialect.name
     again = dialect == "mysql"
     op.create_index(
@@ -35,7 +35,7 @@ def upgrade() -> None:
     ):
         op.add_column("dead_letters", column, if_not_exists=again)
     op.execute("UPDATE dead_letters SET settled_at = recorded_at WHERE state <> 'parked'")
-    # Letters without a sequence of their own keep NULL: where they stand among later events is not known.
+    # Letters whose receipt has no sequence keep NULL: their place in the node's history is unknown.
     op.execute(
         "UPDATE dead_letters SET sequence ="
         " (SELECT sequence FROM receipts WHERE receipts.event_id = dead_letters.event_id)"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A commit id beside each node's sequence; the audits of its sources; the settings that workers share."""
+"""A commit id of each node; the client processes that audit it; the settings that workers share."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -18,7 +18,7 @@ MARIADB = {
 
 def upgrade() -> None:
     """Apply the revision."""
-    # MariaDB commits each statement by itself: a migration that died is begun again.
+    # MariaDB commits each statement: an interrupted migration is run again from its beginning.
     again = op.get_bind().dialect.name == "mysql"
     commit_id = sa.Column("commit_id", sa.String(36), nullable=False, server_default="0")
     op.add_column("nodes", commit_id, if_not_exists=again)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who has sent a dead letter: the request id, and the host that waited for a reply; letters by their node."""
+"""The sender of a dead letter: its request id and the host of a call; an index of the letters by node."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,7 @@ down_revision = "0005"
 
 def upgrade() -> None:
     """Apply the revision."""
-    # MariaDB commits each statement by itself: a migration that died is begun again.
+    # MariaDB commits each statement: an interrupted migration is run again from its beginning.
     again = op.get_bind().dialect.name == "mysql"
     for column in (sa.Column("request_id", sa.String(64)), sa.Column("reply_host", sa.String(255))):
         op.add_column("dead_letters", column, if_not_exists=again)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attempts of an event as two columns; they were one number, twice what was begun and one more if decoded."""
+"""An event's attempts in the columns `begun` and `decoded`; they were one number, 2 * begun + decoded."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,7 @@ down_revision = "0006"
 
 def upgrade() -> None:
     """Apply the revision."""
-    # MariaDB commits each statement by itself: a migration that died is begun again.
+    # MariaDB commits each statement: an interrupted migration is run again from its beginning.
     again = op.get_bind().dialect.name == "mysql"
     columns = {column["name"] for column in sa.inspect(op.get_bind()).get_columns("attempts")}
     if "count" in columns:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A row for each lease, by its name; there was one table for the relay's."""
+"""A table with a row for each lease, by name; it replaces the table of the relay's lease."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -15,8 +15,8 @@ MARIADB = {
 
 
 def upgrade() -> None:
-    """Apply the revision. A lease that somebody holds ends with it: the workers are stopped."""
-    # MariaDB commits each statement by itself: a migration that died is begun again.
+    """Apply the revision. A lease that is held is dropped: the workers are stopped during a migration."""
+    # MariaDB commits each statement: an interrupted migration is run again from its beginning.
     again = op.get_bind().dialect.name == "mysql"
     op.create_table(
         "leases",
