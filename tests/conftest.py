@@ -7,9 +7,14 @@ They are here because pytest has to know them before it comes to the directories
 from collections.abc import Generator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.chaos import report as chaos
 from tests.servers import skips
+
+# How long an example takes tells of the machine, not of the code.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 pytest_plugins = ["tests.servers.fixtures"]
 

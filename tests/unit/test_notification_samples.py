@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from reference_text import expanded
 
 from tests.builders import (
     BYSTANDER,
@@ -291,19 +290,6 @@ def data_schema(name: str) -> Json:
 def test_schemas_list_the_codes_and_reasons_that_there_are() -> None:
     assert data_schema("ComputeNodeEventErrorPayload")["code"]["enum"] == [c.value for c in ErrorCode]
     assert data_schema("CorrectionPayload")["reason"]["enum"] == list(get_args(Reason))
-
-
-@pytest.mark.parametrize(
-    ("page", "words"),
-    [
-        ("dead-letters", [code.value for code in ErrorCode]),
-        ("audits", list(get_args(Reason))),
-        ("notifications", list(STORIES)),
-    ],
-)
-def test_the_administrator_finds_every_word_explained(page: str, words: list[str]) -> None:
-    text = expanded((DOC / "source" / "admin" / f"{page}.rst").read_text())
-    assert [word for word in words if f"``{word}``" not in text] == []
 
 
 def write_samples() -> None:

@@ -7,6 +7,7 @@ They are made by doc/source/_ext, which is imported without Sphinx here.
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import get_args
 
 import jsonschema
 import msgspec
@@ -26,14 +27,17 @@ from struct_fields import STATES, Field, fields_of, member_texts, split_unit, sp
 
 from tests.builders import MOVE, a_claim
 from tests.topologies import a_numa_node, a_pinned_guest, a_vf, holding
+from tests.unit.test_notification_samples import STORIES
 from tracker_worker import exceptions
+from tracker_worker.domain.audit import Reason
 from tracker_worker.domain.commands import METHODS, Command, GetNode
 from tracker_worker.domain.decide import AS_OF_TOO_OLD, STALE_AUDIT, Outcome
 from tracker_worker.domain.errors import ErrorCode, Refusal
 from tracker_worker.domain.node import Claim, Node
 from tracker_worker.domain.views import ClaimView, claim_view, node_view
 
-USER = Path(__file__).resolve().parents[2] / "doc" / "source" / "user"
+SOURCE = Path(__file__).resolve().parents[2] / "doc" / "source"
+USER = SOURCE / "user"
 UNITS = {
     "CPU numbers", "GB", "ISO 8601, UTC", "KiB", "MB", "Placement's units", "builds", "corrections", "count",
     "devices", "instances", "events", "migrations", "number", "pages", "ratio", "vCPUs", "version",
@@ -236,6 +240,19 @@ class Documented(msgspec.Struct):
 
 class Heir(Documented):
     own: int = 0  #: its own
+
+
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [
+        ("dead-letters", [code.value for code in ErrorCode]),
+        ("audits", list(get_args(Reason))),
+        ("notifications", list(STORIES)),
+    ],
+)
+def test_the_administrator_finds_every_word_explained(page: str, words: list[str]) -> None:
+    text = expanded((SOURCE / "admin" / f"{page}.rst").read_text())
+    assert [word for word in words if f"``{word}``" not in text] == []
 
 
 def test_text_of_a_field_is_found_wherever_it_stands() -> None:
