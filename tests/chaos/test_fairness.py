@@ -11,8 +11,8 @@ from tests.chaos.conftest import Size
 from tests.delivery.load import server_of
 
 BUSY_NODE, CALLED_NODE = "node-00", "node-01"
-MOST_EVENTS = 1_000
-"""Of the backlog, while one call waits: a few batches, whatever waits behind them."""
+MEDIAN_EVENTS, MOST_EVENTS = 256, 1_000
+"""Of the backlog, while one call waits: less than a batch, and a few at most, whatever waits behind them."""
 CALLER_LOG = "caller.log"
 
 
@@ -44,11 +44,12 @@ def test_a_backlog_of_one_node_does_not_delay_calls_for_another(
         row = trial.finish(f"{waiting} waiting events of one node, {trial.engine.dialect.name}", calls)
     p50, p99 = statistics.median(seconds), statistics.quantiles(seconds, n=100, method="inclusive")[98]
     # Events and not seconds: what else the processors do slows down both.
-    events = size(p50, p99) * settled / sum(seconds)
+    half, most = (round(value * settled / sum(seconds)) for value in (p50, p99))
     with capsys.disabled():
         figures = [f"{value * 1000:.0f} ms" for value in (p50, p99, max(seconds))]
-        line = "\n{}: calls p50 {}, p99 {}, most {}; {:.0f} events of the backlog a call"
-        print(line.format(trial.engine.dialect.name, *figures, events))
+        line = "\n{}: calls p50 {}, p99 {}, most {}; {} events of the backlog a call, p99 {}"
+        print(line.format(trial.engine.dialect.name, *figures, half, most))
     assert settled < waiting, "the backlog was worked off before the last call"
     report(row)
-    assert events < MOST_EVENTS, (settled, sorted(seconds))
+    assert half < MEDIAN_EVENTS, (settled, sorted(seconds))
+    assert most < MOST_EVENTS, (settled, sorted(seconds))

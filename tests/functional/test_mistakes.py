@@ -394,6 +394,14 @@ def test_reason_for_which_a_worker_does_not_start_is_in_its_log_file(
     assert logged.endswith(f"Not started: {reason}")
 
 
+def test_negative_pause_between_connects_is_named_before_any(programs: Programs) -> None:
+    programs.configure(
+        "[database]\nmax_retries = -1\nretry_interval = -1\nconnection = postgresql://x@127.0.0.1:1/x\n"
+    )
+    code, line = programs.mistake("worker")
+    assert (code, "[database] retry_interval must not be negative" in line) == (1, True)
+
+
 def test_debug_of_manage_is_on_standard_error(programs: Programs) -> None:
     embedded_engine(programs.state).dispose()
     code, out, err = programs.run("manage", "--debug", "db", "version")

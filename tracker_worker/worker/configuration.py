@@ -32,6 +32,8 @@ def settings_from(conf: Any) -> WorkerSettings:
             raise ValueError("[worker] lanes must be 1 on SQLite: it has one writer")
     else:
         _refuse_small_pool(conf.database.max_pool_size, conf.database.max_overflow, worker.lanes)
+    if conf.database.retry_interval < 0:
+        raise ValueError("[database] retry_interval must not be negative: it is a pause in seconds")
     if worker.lanes > bus.partitions:
         raise ValueError("[worker] lanes is above [bus] partitions: the rest would stay idle")
     own = frozenset(number for numbers in worker.partitions for number in numbers)

@@ -93,6 +93,15 @@ def test_landing_where_nothing_else_changes_takes_the_states() -> None:
     assert claims_of(node)["instance"].vm_state == "paused"
 
 
+def test_late_landing_of_devices_alone_takes_the_states_and_keeps_the_size() -> None:
+    """The instance has left again: what is here is of another move, and its size stays."""
+    node = applied(with_devices_alone(HERE, LEAVING), landed(vm_state="paused", flavor=a_flavor(3, 300, 3)))
+    claim = claims_of(node)["instance"]
+    assert (claim.vm_state, claim.flavor) == ("paused", HERE.flavor)
+    assert claim.migration_uuid == HERE.migration_uuid
+    assert devices_by_role(node) == {"instance": ["vf3"], "outgoing": []}
+
+
 @pytest.mark.parametrize("decided_elsewhere", [False, True])
 def test_live_migration_keeps_the_devices_that_were_claimed_before_its_room(decided_elsewhere: bool) -> None:
     """The claim of devices alone is that of a move to come: when it comes, they are its."""

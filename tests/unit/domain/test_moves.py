@@ -344,6 +344,14 @@ def test_the_table_has_a_line_for_each_cell() -> None:
     assert cells == {(*row, column) for row in rows for column in COLUMNS}
 
 
+def test_late_revert_of_a_move_that_never_left_releases_both_its_claims() -> None:
+    """I is of another move, N of M and O of an older one: the table above has no column for it."""
+    case = Case("finish_revert_move", "", ("I:K", "N:M", "O:Q"), "applied", ("I:K:i*",))
+    node, decision = decided(node_before(case), command_of(case))
+    assert claims_of(node) == {"instance": held("I:K:i*")}
+    assert decision.outcome == "applied"
+
+
 @pytest.mark.parametrize("label", ["M", "K"])
 @pytest.mark.parametrize(("method", "option"), dict.fromkeys(case[:2] for case in CASES))
 def test_all_three_roles_keep_the_sum(method: str, option: str, label: str) -> None:
