@@ -140,10 +140,11 @@ class TrackerWorkerFixture(fixtures.Fixture):
 
     @property
     def notifications(self) -> list[Json]:
-        """The notifications received until now, in order.
+        """The notifications received until now: those of each priority in order.
 
-        Each is {event_type, priority, publisher_id, message_id, payload}; payloads are in Nova's versioned
-        shape.
+        INFO and ERROR are two queues, without an order between them: sort a node's notifications by the
+        `sequence` of their payloads. Each is {event_type, priority, publisher_id, message_id, payload};
+        payloads are in Nova's versioned shape.
         """
         with suppress(queue.Empty):
             while True:
