@@ -64,7 +64,7 @@ class InstanceClaim(Command, frozen=True):
     """Claim resources for a boot or an unshelve."""
 
     instance: Instance  #: the instance, whose flavor is claimed
-    #: the scheduler's limits; `[tracker] capacity_check` applies to a resource without one
+    #: ceilings from the scheduler; a resource without one is tested as `[tracker] capacity_check` says
     limits: Limits | None = None
     #: another tracker has granted the claim: nothing is tested, pinning and devices are recorded as sent
     decided: bool = False
@@ -75,7 +75,7 @@ class MoveClaim(Command, frozen=True, kw_only=True):
 
     instance: Instance  #: the instance as it is before the move
     migration: Migration  #: the migration; the claim records its uuid
-    #: the scheduler's limits; `[tracker] capacity_check` applies to a resource without one
+    #: ceilings from the scheduler; a resource without one is tested as `[tracker] capacity_check` says
     limits: Limits | None = None
     #: properties of the (new) image, without `image_`; absent: the instance's
     image_properties: dict[Label, Text] | None = None
@@ -155,13 +155,19 @@ class FinishRevertMove(Command, frozen=True):
 
 
 class UpdateUsage(Command, frozen=True):
-    """Record new states. An instance that is deleted, or shelved and offloaded, is released."""
+    """Record new states. An instance that is deleted is released. One that is shelved and offloaded is
+    released too, unless its task_state is `spawning`: it is being unshelved.
+    """
 
     instance: Instance  #: the instance with its new states
 
 
 class ClaimPciDevices(Command, frozen=True):
-    """Claim devices for an attachment or a live migration. They are `claimed` until they are allocated."""
+    """Claim devices for an attachment or a live migration. They are `claimed` until they are allocated.
+
+    Requests for no device (an empty list, or counts of 0) are granted if the instance has an `instance` or
+    `incoming` claim on the node, and refused if it has none.
+    """
 
     instance_uuid: Uuid  #: the instance that gets the devices
     pci_requests: PciRequests  #: the devices that are requested

@@ -37,9 +37,11 @@ class Label(Flag):
     NONE = auto()
     """There is no claim."""
     M = auto()
-    """The claim's migration_uuid is M: it brought the instance here, or is bringing it."""
+    """The claim's migration_uuid is M: it brought the instance here, or is bringing it. For a command without
+    a migration: the claim has none.
+    """
     OTHER = auto()
-    """The claim's migration_uuid is another, or none."""
+    """The claim's migration_uuid is another, or, if the command has one, none."""
     DEVICES = auto()
     """An incoming claim of devices only, for a move that has not claimed yet."""
 
