@@ -65,9 +65,13 @@ class CommandRefused(TrackerWorkerException):
 
 
 class ComputeResourcesUnavailable(CommandRefused):
-    """The claim does not fit on the node; the text is Nova's.
+    """The claim was refused; the text says why. Either it does not fit on the node, in Nova's words. Or no
+    node can fulfil the request, because the flavor's extra specs or the image's properties are invalid or
+    conflict, or a PCI alias is not defined. Or the node is not tracked or not available.
 
-    Way out: try another node.
+    Way out: if the claim does not fit, try another node. If no node can fulfil the request, correct the
+    flavor or the image, or define the alias in `[pci] alias` of the workers. If the node is not tracked or
+    not available, report it as available and repeat the claim, or try another node.
     """
 
     code = "compute_resources_unavailable"

@@ -39,7 +39,7 @@ class ErrorCode(StrEnum):
     """
     MESSAGE_TOO_LARGE = "message_too_large"
     """The message has more than 8 MiB, as received or decompressed. When it is that large as received, the
-    dead letter has only its length and SHA-256, and a call gets no reply.
+    dead letter has only its length and SHA-256. On RabbitMQ a call gets no reply and times out.
 
     Way out: send less in one message. In an audit leave out what no rule reads, such as extra specs.
     """
@@ -121,8 +121,9 @@ class ErrorCode(StrEnum):
     before it.
     """
     WORKER_DIED = "worker_died"
-    """The worker crashed `max_attempts` times while this event was in flight, the last time more than five
-    seconds after its start. The event was not run again. Only on RabbitMQ, which redelivers.
+    """The worker crashed `max_attempts` times while this event was in flight as a redelivered message, the
+    last time more than five seconds after its start. The event was not run again. Only on RabbitMQ, which
+    redelivers. A crash at the first delivery is not counted, so there may have been one more.
 
     Way out: look for what killed the worker (memory, a signal). Keep the event for a bug report.
     """
@@ -161,9 +162,13 @@ class Refusal(StrEnum):
     """Why a command was understood and refused: the `code` of the exception that the caller gets."""
 
     NO_ROOM = "compute_resources_unavailable"
-    """The claim does not fit. The reason has Nova's texts, joined by `;`.
+    """A claim was refused; the reason says why. Either it does not fit on the node (Nova's texts, joined by
+    `;`). Or no node can fulfil the request, because the flavor's extra specs or the image's properties are
+    invalid or conflict, or a PCI alias is not defined. Or `Node X is not tracked`, or `is not available`.
 
-    Way out: try another node.
+    Way out: if the claim does not fit, try another node. If no node can fulfil the request, correct the
+    flavor or the image, or define the alias in `[pci] alias` of the workers. If the node is not tracked or
+    not available, report it as available and repeat the claim, or try another node.
     """
     NODE_CONFLICT = "node_conflict"
     """A report has the uuid of another node, or the node's name is known with another uuid.
