@@ -122,6 +122,15 @@ def test_notification_page_has_every_event_type_and_field(notifications_page: st
             assert field.unit in row_of(section, field.name)
 
 
+def test_event_types_of_one_payload_each_have_their_own_meaning(notifications_page: str) -> None:
+    meanings = {
+        event_type: section_of(notifications_page, f"notification-compute_node.{event_type}")
+        for event_type in ("create", "delete")
+    }
+    assert "\nA node was reported for the first time.\n" in meanings["create"]
+    assert "\nA node was removed.\n" in meanings["delete"]
+
+
 def test_notification_page_has_every_part_of_a_payload(notifications_page: str) -> None:
     assert reference_text.nested_payloads() == ["CausePayload", "ClaimPayload", "CorrectionPayload"]
     for name in reference_text.nested_payloads():

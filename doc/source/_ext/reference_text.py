@@ -28,6 +28,7 @@ SCHEMAS = SAMPLES / "schemas"
 NODE_VIEW = DOC / "reply_schemas" / "NodeView.json"
 
 _CODE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
+_NEXT_TYPE = re.compile(r" compute_node\.[a-z.]+: ")
 _NOT_PARKED = {
     ErrorCode.NODE_CONFLICT: "NodeConflict",
     ErrorCode.LEDGER_BROKEN: "NodeBroken",
@@ -298,16 +299,19 @@ def _notification(event_type: str, sample: Mapping[str, Any]) -> str:
     return section(
         event_type,
         f"notification-{event_type}",
-        _meaning(payload_schema(name)["description"]),
+        _meaning(event_type, payload_schema(name)["description"]),
         f"Priority {sample['priority']}. Payload ``{name}``, version {version}.",
         schema_table(payload_data(name)),
         f".. literalinclude:: /../notification_samples/{event_type}.json\n   :language: json",
     )
 
 
-def _meaning(description: str) -> str:
-    """Return a schema's description without the event types that it begins with."""
-    _, _, meaning = description.partition(": ")
+def _meaning(event_type: str, description: str) -> str:
+    """Return what a schema's description says of one event type: the text behind its name and a colon, up to
+    the next type.
+    """
+    _, _, meaning = description.partition(f"{event_type}: ")
+    meaning = _NEXT_TYPE.split(meaning)[0]
     return meaning[:1].upper() + meaning[1:]
 
 
