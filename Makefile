@@ -16,9 +16,10 @@ else
 SPHINX := $(BIN)/sphinx-build -q
 endif
 
-# Two processes run the tests faster than one, where there are two processors.
+# Two processes run the tests faster than one, where there are two processors. Each begins with a half of them, so
+# that most modules, and their servers, are run by one.
 # `make PYTESTFLAGS=... test` adds options.
-PYTESTOPTIONS = $(if $(filter-out 1,$(shell nproc)),-n 2) $(PYTESTFLAGS)
+PYTESTOPTIONS = $(if $(filter-out 1,$(shell nproc)),-n 2 --dist worksteal) $(PYTESTFLAGS)
 PYTEST := $(BIN)/pytest $(PYTESTOPTIONS)
 
 # Root gets the servers of the integration tests by itself. Where they cannot be had, those tests are skipped
@@ -37,9 +38,9 @@ demo: .venv/installed ## replay the small traces through a worker of its own: no
 	@$(BIN)/tracker-worker-replay tracker_worker/traces/*.jsonl.gz
 
 .PHONY: test
-test: .venv/installed-test ## run all tests but the faults: about 10 minutes
+test: .venv/installed-test ## run all tests but the faults: about 7 minutes
 	@$(TEST_PACKAGES)
-	@echo "==> running all tests but the faults: about 10 minutes on two processors"
+	@echo "==> running all tests but the faults: about 7 minutes on two processors"
 	@$(PYTEST) --ignore tests/chaos
 
 .PHONY: quick
