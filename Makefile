@@ -16,11 +16,12 @@ else
 SPHINX := $(BIN)/sphinx-build -q
 endif
 
-# Two processes run the tests faster than one, where there are two processors. Each begins with a half of them, so
-# that most modules, and their servers, are run by one.
+# Two processes run the tests faster than one, where there are two processors.
 # `make PYTESTFLAGS=... test` adds options.
-PYTESTOPTIONS = $(if $(filter-out 1,$(shell nproc)),-n 2 --dist worksteal) $(PYTESTFLAGS)
+PYTESTOPTIONS = $(if $(filter-out 1,$(shell nproc)),-n 2) $(PYTESTFLAGS)
 PYTEST := $(BIN)/pytest $(PYTESTOPTIONS)
+# Each process begins with a half of the tests, so that the servers of most modules are started by one alone.
+HALVES := $(if $(filter-out 1,$(shell nproc)),--dist worksteal)
 
 # Root gets the servers of the integration tests by itself. Where they cannot be had, those tests are skipped
 # and pytest's last lines say so.
@@ -41,11 +42,11 @@ demo: .venv/installed ## replay the small traces through a worker of its own: no
 test: .venv/installed-test ## run all tests but the faults: about 7 minutes
 	@$(TEST_PACKAGES)
 	@echo "==> running all tests but the faults: about 7 minutes on two processors"
-	@$(PYTEST) --ignore tests/chaos
+	@$(PYTEST) $(HALVES) --ignore tests/chaos
 
 .PHONY: quick
 quick: .venv/installed-test ## run the tests that need no server
-	@$(PYTEST) tests/unit tests/properties tests/functional
+	@$(PYTEST) $(HALVES) tests/unit tests/properties tests/functional
 
 .PHONY: faults
 faults: .venv/installed-test ## run faults under load on real servers, in CI's sizes
