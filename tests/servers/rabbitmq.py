@@ -167,25 +167,23 @@ class RabbitMQ(Server):
 
     def ctl(self, *arguments: str) -> str:
         """Run rabbitmqctl, which takes a second, and return its output; CalledProcessError when it fails."""
-        program = self._program().with_name("rabbitmqctl")
-        return subprocess.run(
-            [program, *arguments],
-            env=self._environment,
-            cwd=self.directory,
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=200,
-        ).stdout
+        return self._output(self._program().with_name("rabbitmqctl"), *arguments)
 
     def evaluate(self, expression: str) -> str:
         """Evaluate Erlang in the broker, at once, and return the text of the result.
 
         Raises RuntimeError with the text of an error.
         """
-        said = subprocess.run(
-            [max(ERLANG_HOME.glob("erts-*/bin/erl_call")), "-sname", self.name, "-c", self._cookie, "-e"],
-            input=f"{expression}.\n",
+        program = max(ERLANG_HOME.glob("erts-*/bin/erl_call"))
+        said = self._output(program, "-sname", self.name, "-c", self._cookie, "-e", given=f"{expression}.\n")
+        if not said.startswith("{ok, "):
+            raise RuntimeError(f"{expression}: {said}")
+        return said.removeprefix("{ok, ").rstrip().removesuffix("}")
+
+    def _output(self, program: Path, *arguments: str, given: str = "") -> str:
+        return subprocess.run(
+            [program, *arguments],
+            input=given,
             env=self._environment,
             cwd=self.directory,
             check=True,
@@ -193,9 +191,6 @@ class RabbitMQ(Server):
             text=True,
             timeout=200,
         ).stdout
-        if not said.startswith("{ok, "):
-            raise RuntimeError(f"{expression}: {said}")
-        return said.removeprefix("{ok, ").rstrip().removesuffix("}")
 
     def limit_memory(self, share: float) -> None:
         """Set the share of the machine's memory above which it takes no messages.
