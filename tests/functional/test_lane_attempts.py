@@ -8,7 +8,7 @@ import pytest
 
 from tests.builders import BYSTANDER, INSTANCE, NODE, a_flavor, an_instance, command
 from tests.functional.lanes import OTHER_NODE, PARTITIONS, SECONDS, LaneBench, Recorded, rows
-from tests.functional.statements import Fault, death, disk_full, lost_commits, watched
+from tests.functional.statements import Fault, connection_lost, death, disk_full, lost_commits, watched
 from tests.servers.server import wait_until
 from tracker_worker.core import decode
 from tracker_worker.core.envelope import Envelope, encode, open_envelope
@@ -149,6 +149,29 @@ def test_what_one_more_death_would_park_waits_until_the_worker_has_lived_for_a_w
         settles(other)
     assert (innocent.answers, later.answers) == ([], [])
     assert bench.attempts() == before, "a worker that is killed meanwhile has not had it under way"
+
+
+def test_what_one_more_death_would_park_waits_until_the_database_has_lasted_for_a_while(
+    a_bench: Callable[..., LaneBench],
+) -> None:
+    """Found by a trial that killed worker, pooler and server in turn: an innocent waited for the database at
+    three of the kills.
+    """
+    bench = a_bench(min_uptime=CALM)
+    bench.track(NODE, OTHER_NODE)
+    bench.seconds = CALM
+    with Fault(bench.engine, "UPDATE nodes", connection_lost, times=1):
+        bench.send(boot("during", node=OTHER_NODE))
+    innocent = bench.deliver(boot("innocent"), redelivered=True)
+    other = bench.deliver(boot("other", node=OTHER_NODE))
+    bench.died(MAX_ATTEMPTS - 1, innocent)
+    before = bench.attempts()
+    with bench.at_work():
+        settles(other)
+        assert (innocent.answers, bench.attempts()) == ([], before)
+        bench.seconds = 2 * CALM
+        settles(innocent)
+    assert innocent.outcome == "granted"
 
 
 def test_everything_goes_on_in_order_when_the_worker_has_lived_for_a_while(

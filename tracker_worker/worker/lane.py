@@ -50,12 +50,14 @@ class Lane:
         self._unit_of_work = unit_of_work
         self._closing = threading.Event()
         self._abandoned = threading.Event()
-        self._warm_at = monotonic() + settings.min_uptime
+        self._started_at = monotonic()
         self._recheck_at = 0.0
         self.activity = activity = Activity(name, monotonic)
         self.inbox = Inbox(partitions, settings.prefetch, self._abandoned)
         self.nodes = NodeCache(unit_of_work, settings.cached_nodes, activity)
-        retries = Retries(unit_of_work, self.nodes, settings, self._abandoned, activity)
+        self._retries = retries = Retries(
+            unit_of_work, self.nodes, settings, self._abandoned, activity, monotonic
+        )
         self._quarantine = Quarantine(unit_of_work, context.partitions, settings, retries, activity)
         self.broken = BrokenNodes(unit_of_work, self.nodes, context, retries, activity, committed)
         self._committer = Committer(
@@ -106,6 +108,15 @@ class Lane:
         """End as soon as possible. What is not committed is not answered, and the broker redelivers it."""
         self._abandoned.set()
         self.close()
+
+    @property
+    def _warm_at(self) -> float:
+        """When last attempts may be made.
+
+        An outage of the database starts the wait again: a worker that is killed while an event waits for the
+        database has not died of the event, but the death is charged to it.
+        """
+        return max(self._started_at, self._retries.failed_at) + self._settings.min_uptime
 
     def _seconds_to_wait(self) -> float | None:
         """Return the seconds until deferred or held events are due; None if there are none."""

@@ -2,6 +2,7 @@
 """What a lane retries, and when that ends; `db.back_off` has the pauses."""
 
 import logging
+import math
 import threading
 from collections.abc import Callable
 from typing import TypeVar
@@ -35,7 +36,10 @@ def is_server_error(error: BaseException) -> bool:
 
 
 class Retries:
-    """Belongs to the lane's thread. `abandoned` ends every retry with the error that it met last."""
+    """Belongs to the lane's thread. `abandoned` ends every retry with the error that it met last.
+
+    `monotonic` is a clock in seconds that is never set back. `failed_at` is when the database failed last.
+    """
 
     def __init__(
         self,
@@ -44,7 +48,10 @@ class Retries:
         settings: LaneSettings,
         abandoned: threading.Event,
         activity: Activity,
+        monotonic: Callable[[], float],
     ) -> None:
+        self.failed_at = -math.inf
+        self._monotonic = monotonic
         self._unit_of_work = unit_of_work
         self._nodes = nodes
         self._settings = settings
@@ -94,6 +101,7 @@ class Retries:
         if isinstance(error, StaleNode):
             self._unit_of_work.close()
         else:
+            self.failed_at = self._monotonic()
             self._unit_of_work.discard()
             self._nodes.clear()
 

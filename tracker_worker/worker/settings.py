@@ -24,7 +24,7 @@ class LaneSettings(Struct, frozen=True):
     retry_initial: float = 0.05
     retry_max: float = 3.0
     min_uptime: float = 5.0
-    """Seconds of uptime before the worker makes the last attempt of an event."""
+    """Seconds of uptime, and without an error of the database, before the last attempt of an event."""
     recheck_seconds: float = 5.0
     """Interval at which a broken node is loaded again while its events are held, in seconds."""
 
