@@ -154,9 +154,7 @@ def test_what_one_more_death_would_park_waits_until_the_worker_has_lived_for_a_w
 def test_what_one_more_death_would_park_waits_until_the_database_has_lasted_for_a_while(
     a_bench: Callable[..., LaneBench],
 ) -> None:
-    """Found by a trial that killed worker, pooler and server in turn: an innocent waited for the database at
-    three of the kills.
-    """
+    """A kill while an event waits for the database is charged to the event, which was not running."""
     bench = a_bench(min_uptime=CALM)
     bench.track(NODE, OTHER_NODE)
     bench.seconds = CALM
