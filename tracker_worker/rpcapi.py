@@ -37,7 +37,8 @@ from tracker_worker.client.as_of import EventClock, SnapshotGuard
 from tracker_worker.client.audit_order import AuditOrder
 from tracker_worker.client.connection import Link
 from tracker_worker.core.urls import ESCAPES, URLRefused, check_transport_url
-from tracker_worker.domain.partitions import DEFAULT_EXCHANGE, DEFAULT_PARTITIONS
+from tracker_worker.domain.partitions import DEFAULT_EXCHANGE as DEFAULT_EXCHANGE
+from tracker_worker.domain.partitions import DEFAULT_PARTITIONS as DEFAULT_PARTITIONS
 from tracker_worker.exceptions import TrackerWorkerException
 from tracker_worker.private_apis.oslo_messaging import hosts_of
 
