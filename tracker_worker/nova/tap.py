@@ -31,7 +31,7 @@ class TapResourceTracker(resource_tracker.ResourceTracker):  # type: ignore[misc
     `moves` has the migration of each instance on a move that Nova names only where the move begins.
     """
 
-    new_casts: ClassVar[staticmethod[[], CastQueue]] = staticmethod(_not_installed)
+    new_casts: ClassVar[Any] = staticmethod(_not_installed)
 
     def __init__(self, host: str, driver: Any, reportclient: Any = None) -> None:
         super().__init__(host, driver, reportclient=reportclient)
