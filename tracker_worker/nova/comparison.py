@@ -21,7 +21,7 @@ _FIELDS = (
     "disk_available_least",
 )
 _COUNTED_STATS = ("num_", "io_workload", "failed_builds")
-_POOL_KEYS = ("vendor_id", "product_id", "numa_node", "dev_type")
+_POOL_KEYS = ("vendor_id", "product_id", "numa_node")
 _OF_PLACEMENT = ("rp_uuid", "address")
 
 
@@ -77,11 +77,11 @@ def _nova_pool(pool: Any) -> str:
 
 
 def _worker_pool(pool: Json) -> str:
-    return _kind({name: pool.get(name) for name in _POOL_KEYS}, pool.get("tags", {}))
+    tags = pool.get("tags", {}) | {"dev_type": pool["dev_type"]}  # A tag in Nova's pools.
+    return _kind({name: pool.get(name) for name in _POOL_KEYS}, tags)
 
 
 def _kind(keys: Json, tags: Json) -> str:
-    tags = {name: value for name, value in tags.items() if name not in keys}
     return " ".join(f"{name}={value}" for name, value in (*keys.items(), *sorted(tags.items())))
 
 
