@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a test of Nova gets: the adapter in its nova-computes, a worker, and a line of JSON at its end.
+
+Imported in the processes of Nova's tests after nova.test: Nova has chosen eventlet or native threads by then.
+"""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+import fixtures
+from oslo_config import cfg
+
+from nova.compute import resource_tracker
+from tests.nova.workers import DaemonWorker, InProcessWorker
+from tracker_worker.nova import installation
+from tracker_worker.rpcapi import TrackerAPI
+
+SECONDS = 30
+
+Json = dict[str, Any]
+
+
+class Worker(Protocol):
+    """The worker of a test."""
+
+    def connect(self) -> TrackerAPI: ...
+
+    def drain(self, seconds: float) -> None:
+        """Wait until it has processed all casts; TimeoutError otherwise."""
+
+    def take_dead_letters(self) -> list[Json]:
+        """Return the dead letters that came since the last time."""
+
+    def clean(self, nodes: list[str]) -> None:
+        """Let the next test find none of these nodes."""
+
+
+class AdapterFixture(fixtures.Fixture):
+    """Serves the trackers that Nova makes during a test, and writes what they did at its end.
+
+    A dead letter, or a cast that was not sent, is in that line and does not fail the test.
+    """
+
+    def __init__(self, test: str, results: Path, daemons: str | None) -> None:
+        super().__init__()
+        self._test = test
+        self._results = results
+        self._daemons = daemons
+        self._line: Json = {"test": test}
+        self._milliseconds = 0.0
+        self.trackers: list[Any] = []
+
+    def connect(self) -> TrackerAPI:
+        """Return a client of its own for a tracker: each nova-compute is a source of events."""
+        return self._worker.connect()
+
+    def _setUp(self) -> None:
+        began = time.perf_counter()
+        self.addCleanup(self._write)
+        self._worker: Worker = self.useFixture(
+            DaemonWorker(cfg.CONF, Path(self._daemons)) if self._daemons else InProcessWorker(cfg.CONF)
+        )
+        self.addCleanup(self._collect)
+        self._milliseconds = (time.perf_counter() - began) * 1000
+
+    def _collect(self) -> None:
+        self._ended = time.perf_counter()
+        self._line |= {
+            "drained": self._drain(),
+            "casts": sum(tracker.casts.sent for tracker in self._with_casts()),
+            "dropped": sum(tracker.casts.dropped for tracker in self._with_casts()),
+            "audits_compared": sum(getattr(each, "audits_compared", 0) for each in self.trackers),
+            "differences": [line for each in self.trackers for line in getattr(each, "differences", ())],
+            "dead_letters": self._worker.take_dead_letters(),
+        }
+        self._worker.clean([node for tracker in self.trackers for node in tracker.compute_nodes])
+
+    def _drain(self) -> bool:
+        """Wait until the worker has processed all that the trackers queued; tell whether it has."""
+        deadline = time.monotonic() + SECONDS
+        drained = [each.casts.drain(max(deadline - time.monotonic(), 0)) for each in self._with_casts()]
+        try:
+            self._worker.drain(SECONDS)
+        except TimeoutError:
+            return False
+        return all(drained)
+
+    def _with_casts(self) -> list[Any]:
+        return [tracker for tracker in self.trackers if hasattr(tracker, "casts")]
+
+    def _write(self) -> None:
+        """Write the line, last of all: with what the fixture cost."""
+        self._milliseconds += (time.perf_counter() - self._ended) * 1000
+        self._line["fixture_ms"] = round(self._milliseconds)
+        with self._results.open("a") as file:
+            file.write(json.dumps(self._line) + "\n")
+
+
+_current: list[AdapterFixture] = []
+"""The fixture of the test that runs, or ran last."""
+
+
+def patch(test_case: type) -> None:
+    """Install the adapter in this process, and give each test of the class an AdapterFixture.
+
+    The fixture comes after Nova's own and before what the test starts: at the test's end its services have
+    stopped, and the database and the RPC of Nova are still there, when the fixture looks.
+    """
+    results = Path(os.environ["TRACKER_WORKER_NOVA_RESULTS"])
+    daemons = os.environ.get("TRACKER_WORKER_NOVA_DAEMONS")
+    installation.install(os.environ["TRACKER_WORKER_NOVA_MODE"], lambda: _current[-1].connect())
+    _remember_trackers(resource_tracker.ResourceTracker)
+    set_up = test_case.setUp  # type: ignore[attr-defined]
+
+    def set_up_with_adapter(self: Any) -> None:
+        set_up(self)
+        _current[:] = [AdapterFixture(self.id(), results, daemons)]
+        self.useFixture(_current[-1])
+
+    test_case.setUp = set_up_with_adapter  # type: ignore[attr-defined]
+
+
+def _remember_trackers(tracker: Any) -> None:
+    """A test restarts nova-computes: their old trackers have casts and differences, too."""
+    make = tracker.__init__
+
+    def make_and_remember(self: Any, *args: Any, **kwargs: Any) -> None:
+        make(self, *args, **kwargs)
+        _current[-1].trackers.append(self)
+
+    tracker.__init__ = make_and_remember

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs tests of Nova in one mode, and returns what became of each and what the adapter did in it."""
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from tests.nova.environment import ROOT, Environment
+
+NONE = "none"
+MODES = (NONE, "tap", "mirror", "replace")
+FAILED, SKIPPED = ("fail", "uxsuccess", "inprogress", "unknown"), "skip"
+
+INJECTION = ROOT / "tests" / "nova" / "injection"
+NOVAS = {
+    "LANGUAGE": "en_US",
+    "LC_ALL": "en_US.utf-8",
+    "OS_STDOUT_CAPTURE": "1",
+    "OS_STDERR_CAPTURE": "1",
+    "OS_TEST_TIMEOUT": "160",
+}
+"""What Nova's tox.ini sets for its functional tests."""
+
+Json = dict[str, Any]
+
+
+class NoTests(Exception):
+    """No test was run."""
+
+
+@dataclass
+class Outcome:
+    """A test in a mode. What the adapter did stands in `adapter`; nothing in mode NONE."""
+
+    test: str
+    mode: str
+    status: str
+    seconds: float | None = None
+    text: str = ""
+    adapter: Json = field(default_factory=dict)
+
+    @property
+    def failed(self) -> bool:
+        """Whether Nova's own assertions failed, or the test did not end."""
+        return self.status in FAILED
+
+    @property
+    def skipped(self) -> bool:
+        """Whether Nova left it out."""
+        return self.status == SKIPPED
+
+
+def run(
+    environment: Environment,
+    mode: str,
+    filters: Sequence[str],
+    *,
+    concurrency: int,
+    variables: dict[str, str],
+) -> list[Outcome]:
+    """Run the tests that match a filter, in so many processes. `variables` of the environment come last.
+
+    Raises NoTests, with the end of stestr's errors, if none was run: none matches, or one cannot be imported.
+    """
+    with tempfile.TemporaryDirectory(prefix="test-nova-") as directory:
+        results, errors = Path(directory) / "results.jsonl", Path(directory) / "errors"
+        results.touch()
+        arguments = ["--subunit", "--concurrency", str(concurrency), *filters]
+        with errors.open("wb") as file:
+            lines = _lines(environment, arguments, _variables(mode, results) | variables, file)
+        if not lines:
+            raise NoTests(errors.read_text(errors="replace")[-4000:])
+        did = {line["test"]: line for line in map(json.loads, results.read_text().splitlines())}
+    outcomes = [Outcome(mode=mode, **json.loads(line)) for line in lines]
+    for outcome in outcomes:
+        outcome.adapter = did.get(outcome.test, {})
+    return sorted(outcomes, key=lambda outcome: outcome.test)
+
+
+def _lines(
+    environment: Environment, arguments: list[str], variables: dict[str, str], errors: IO[bytes]
+) -> list[str]:
+    """Run stestr, and return a line of JSON for each test that it ran."""
+    python = [str(environment.python), "-W", "ignore"]
+    with subprocess.Popen(
+        [*python, "-m", "stestr", "--test-path", "./nova/tests/functional", "run", *arguments],
+        cwd=environment.source,
+        env=variables,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+    ) as stestr:
+        translated = subprocess.run(
+            [*python, str(ROOT / "tests" / "nova" / "outcomes.py")],
+            stdin=stestr.stdout,
+            stdout=subprocess.PIPE,
+            check=True,
+            text=True,
+        )
+    return translated.stdout.splitlines()
+
+
+def _variables(mode: str, results: Path) -> dict[str, str]:
+    inherited = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    path = os.pathsep.join([str(INJECTION), *inherited, str(ROOT)])
+    variables = {**os.environ, **NOVAS, "PYTHONPATH": path}
+    if mode == NONE:
+        return variables
+    return variables | {
+        "TRACKER_WORKER_NOVA_MODE": mode,
+        "TRACKER_WORKER_NOVA_RESULTS": str(results),
+    }
