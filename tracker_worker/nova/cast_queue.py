@@ -47,18 +47,62 @@ class _Audit:
         self.superseded = False
 
 
+class _Call:
+    """A job with a caller. The sender thread or the caller settles it, whichever is first."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._outcome: queue.SimpleQueue[tuple[Any, Exception | None]] = queue.SimpleQueue()
+        self._unsettled: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._unsettled.put(None)
+
+    def __call__(self, api: TrackerAPI) -> None:
+        """Run the job, unless the caller has given up. Sender thread."""
+        if self._settle():
+            try:
+                self._outcome.put((self._job(api), None))
+            except Exception as error:
+                self._outcome.put((None, error))
+
+    def result(self, timeout: float) -> Any:
+        """Wait for the job's turn for `timeout` seconds, then for its result."""
+        try:
+            value, failure = self._outcome.get(timeout=timeout)
+        except queue.Empty:
+            if self._settle():
+                raise TrackerUnavailable(
+                    f"The broker has not taken in {timeout} s what this nova-compute cast before: see that it "
+                    "runs and that [tracker_worker] transport_url names it"
+                ) from None
+            value, failure = self._outcome.get()
+        if failure is not None:
+            raise failure
+        return value
+
+    def _settle(self) -> bool:
+        try:
+            self._unsettled.get_nowait()
+        except queue.Empty:
+            return False
+        return True
+
+
 class CastQueue:
     """Sends what one ResourceTracker tells the worker. Any thread; nothing but `call` and `drain` waits.
 
-    `new_id` makes event ids, `sleep` waits for seconds. `sent` and `dropped` count jobs.
+    `new_id` makes event ids, `sleep` waits for seconds; a call
+    waits `timeout` seconds for its turn. `sent` and `dropped` count jobs.
     """
 
-    def __init__(self, api: TrackerAPI, new_id: Callable[[], str], sleep: Callable[[float], None]) -> None:
+    def __init__(
+        self, api: TrackerAPI, new_id: Callable[[], str], sleep: Callable[[float], None], timeout: float
+    ) -> None:
         self.sent = 0
         self.dropped = 0
         self._api = api
         self._new_id = new_id
         self._sleep = sleep
+        self._timeout = timeout
         self._jobs: queue.Queue[Job] = queue.Queue(MOST_WAITING)
         self._audits: dict[str, _Audit] = {}
         self._not_running: queue.SimpleQueue[None] = queue.SimpleQueue()
@@ -83,6 +127,15 @@ class CastQueue:
             startup = startup or before.startup
         audit = self._audits[node] = _Audit(send, startup)
         self.put(lambda api: self._send_audit(api, node, audit))
+
+    def call(self, job: Job) -> Any:
+        """Run a job in the order of the queue, and return its result. Raises what it raises.
+
+        Raises TrackerUnavailable if its turn does not come within the timeout: then it is not run.
+        """
+        asked = _Call(job)
+        self.put(asked)
+        return asked.result(self._timeout)
 
     def put(self, job: Job) -> None:
         """Queue a job for the sender thread. A full queue drops it."""

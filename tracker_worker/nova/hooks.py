@@ -9,12 +9,12 @@ from collections.abc import Callable
 from typing import Any
 
 from nova import objects
-from nova.compute import manager, rpcapi
+from nova.compute import claims, manager, rpcapi
 
-from tracker_worker.nova import audit, manager_taps, tap
-from tracker_worker.nova.tapping import tapped, tapped_in_lock
+from tracker_worker.nova import audit, manager_taps, replace, tap
+from tracker_worker.nova.tapping import Tap, tapped, tapped_in_lock
 
-TRACKER: dict[str, Callable[..., Any]] = {
+TRACKER: dict[str, Callable[..., Tap]] = {
     "instance_claim": tap.instance_claim,
     "resize_claim": tap.resize_claim,
     "live_migration_claim": tap.live_migration_claim,
@@ -34,13 +34,22 @@ TRACKER: dict[str, Callable[..., Any]] = {
 }
 """Methods of ResourceTracker that hold Nova's lock."""
 
-TRACKER_UNLOCKED: dict[str, Callable[..., Any]] = {
+DECIDED_BY_THE_WORKER: dict[str, Callable[..., Tap]] = {
+    "instance_claim": replace.claim,
+    "resize_claim": replace.claim,
+    "live_migration_claim": replace.claim,
+    "rebuild_claim": replace.claim,
+    "claim_pci_devices": replace.claim,
+}
+"""What `replace` hooks otherwise: the claim is made inside Nova's method."""
+
+TRACKER_UNLOCKED: dict[str, Callable[..., Tap]] = {
     "build_failed": tap.build_failed,
     "build_succeeded": tap.build_succeeded,
     "remove_node": tap.remove_node,
 }
 
-BESIDE_THE_TRACKER: tuple[tuple[type[Any], str, Callable[..., Any]], ...] = (
+BESIDE_THE_TRACKER: tuple[tuple[type[Any], str, Callable[..., Tap]], ...] = (
     (manager.ComputeManager, "_finish_resize", manager_taps.finish_resize),
     (
         manager.ComputeManager,
@@ -69,7 +78,7 @@ BESIDE_THE_TRACKER: tuple[tuple[type[Any], str, Callable[..., Any]], ...] = (
     ),
 )
 
-READERS: tuple[tuple[type[Any], str, Callable[..., Any]], ...] = (
+READERS: tuple[tuple[type[Any], str, Callable[..., Tap]], ...] = (
     (objects.InstanceList, "get_by_host_and_node", audit.get_by_host_and_node),
     (objects.MigrationList, "get_in_progress_and_error", audit.get_in_progress_and_error),
 )
@@ -80,8 +89,15 @@ def hook_tracker(tracker: type[Any]) -> None:
     """Put the taps around the methods that a class inherits from Nova's ResourceTracker."""
     for name, each in TRACKER.items():
         setattr(tracker, name, tapped_in_lock(getattr(tracker, name), each))
-    for name, each in TRACKER_UNLOCKED.items():
-        setattr(tracker, name, tapped(getattr(tracker, name), each))
+    _hook_unlocked(tracker)
+
+
+def hook_replacing_tracker(tracker: type[Any]) -> None:
+    """Put the taps around Nova's methods in ReplaceResourceTracker, and its claims in place of Nova's."""
+    for name, each in (TRACKER | DECIDED_BY_THE_WORKER).items():
+        setattr(tracker, name, replace.written_back_in_lock(getattr(tracker, name), each))
+    _hook_unlocked(tracker)
+    claims.Claim, claims.MoveClaim = replace.WorkerClaim, replace.WorkerMoveClaim
 
 
 def hook_nova() -> None:
@@ -90,3 +106,8 @@ def hook_nova() -> None:
         setattr(owner, name, tapped(getattr(owner, name), each))
     for owner, name, each in READERS:
         setattr(owner, name, staticmethod(tapped(getattr(owner, name), each)))
+
+
+def _hook_unlocked(tracker: type[Any]) -> None:
+    for name, each in TRACKER_UNLOCKED.items():
+        setattr(tracker, name, tapped(getattr(tracker, name), each))

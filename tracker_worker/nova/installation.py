@@ -10,22 +10,27 @@ from nova.compute import resource_tracker
 from tracker_worker.nova import hooks, options
 from tracker_worker.nova.cast_queue import CastQueue
 from tracker_worker.nova.mirror import MirrorResourceTracker
+from tracker_worker.nova.replace import ReplaceResourceTracker
 from tracker_worker.nova.tap import TapResourceTracker, trackers
 from tracker_worker.rpcapi import TrackerAPI
 
 __all__ = ["install", "trackers"]
 
-_TRACKERS = {options.TAP: TapResourceTracker, options.MIRROR: MirrorResourceTracker}
+_TRACKERS = {
+    options.TAP: (TapResourceTracker, hooks.hook_tracker),
+    options.MIRROR: (MirrorResourceTracker, hooks.hook_tracker),
+    options.REPLACE: (ReplaceResourceTracker, hooks.hook_replacing_tracker),
+}
 
 
-def install(mode: str, connect: Callable[[], TrackerAPI]) -> None:
+def install(mode: str, connect: Callable[[], TrackerAPI], timeout: float = 60) -> None:
     """Put the tracker of `mode` in place of Nova's, and hook the rest, once a process.
 
     `connect` is called for each ResourceTracker that Nova makes; what it raises ends nova-compute.
     """
-    tracker = _TRACKERS[mode]
-    tracker.new_casts = staticmethod(lambda: CastQueue(connect(), _new_id, time.sleep))
-    hooks.hook_tracker(tracker)
+    tracker, hook = _TRACKERS[mode]
+    tracker.new_casts = staticmethod(lambda: CastQueue(connect(), _new_id, time.sleep, timeout))
+    hook(tracker)
     hooks.hook_nova()
     resource_tracker.ResourceTracker = tracker
 

@@ -18,3 +18,29 @@ def pool_keys(pci_tracker: Any, device: Any) -> dict[str, Any] | None:
     """Return the keys and tags of the pool that a device belongs to, None if no device_spec matches it."""
     keys: dict[str, Any] | None = pci_tracker.stats._create_pool_keys_from_dev(device)
     return keys
+
+
+def hold_device(pci_tracker: Any, address: str, request: Any) -> Any:
+    """Take a free device out of its pool, as PciDeviceStats.consume_requests does. Raises ValueError."""
+    device = next(each for each in pci_tracker.pci_devs if each.address == address)
+    pci_tracker.stats.remove_device(device)
+    pci_tracker.stats._handle_device_dependents(device)
+    device.request_id = request.request_id
+    return device
+
+
+def save_compute_node(tracker: Any, context: Any, compute_node: Any) -> None:
+    """Save a compute node if it has changed (the second half of ResourceTracker._update)."""
+    if tracker.pci_tracker:
+        compute_node.pci_device_pools = tracker.pci_tracker.stats.to_device_pools_obj()
+    if tracker._resource_change(compute_node):
+        try:
+            compute_node.save()
+        except Exception:
+            tracker.old_resources.pop(compute_node.hypervisor_hostname, None)
+            raise
+
+
+def to_json(topology: Any) -> Any:
+    """Return a NUMATopology as ComputeNode keeps it."""
+    return topology._to_json()

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nova's tracker without its own counting: the worker decides, and its view goes into Nova's compute node.
+
+Nova's methods run as they are: they save instances and migrations, claim and free devices, and report to
+Placement. What they count is replaced: a claim is a call to the worker, devices are those that it has chosen,
+and what a compute node has used is written back from the node view, where Nova's scheduler reads it.
+"""
+
+import collections
+import functools
+import inspect
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from nova import exception, objects, utils
+from nova.compute import claims, resource_tracker
+from nova.compute import stats as compute_stats
+from oslo_messaging import MessagingException
+
+from tracker_worker.exceptions import CommandRefused, TrackerWorkerException
+from tracker_worker.nova import conversion, node_view
+from tracker_worker.nova.conversion import Json
+from tracker_worker.nova.private_apis import hold_device, save_compute_node
+from tracker_worker.nova.tap import TapResourceTracker, plain
+from tracker_worker.nova.tapping import Tap, tapped
+from tracker_worker.rpcapi import Claim, TrackerAPI
+
+LOG = logging.getLogger(__name__)
+
+_REFUSED = "Insufficient compute resources: "
+
+
+class _Uncounted(compute_stats.Stats):  # type: ignore[misc]
+    """The statistics of a node as the worker counts them."""
+
+    def update_stats_for_instance(self, instance: Any, is_removed: bool = False) -> None:
+        """Count nothing."""
+
+    def build_failed(self) -> None:
+        """Count nothing."""
+
+    def build_succeeded(self) -> None:
+        """Count nothing."""
+
+
+class ReplaceResourceTracker(TapResourceTracker):
+    """Nova's tracker with the worker's decisions. All its methods run in Nova's lock."""
+
+    def __init__(self, host: str, driver: Any, reportclient: Any = None) -> None:
+        super().__init__(host, driver, reportclient=reportclient)
+        self.stats: Any = collections.defaultdict(_Uncounted)
+        self._granted: Claim | None = None
+        self._chosen: dict[str, list[str]] = {}
+        self._changed: dict[str, tuple[Any, Any]] = {}
+
+    def ask(self, context: Any, method: str, node: str, requests: list[Json], **args: Any) -> Json:
+        """Make a claim and return it. Raises Nova's ComputeResourcesUnavailable."""
+        reply = self._call(lambda api: getattr(api, method)(plain(context), node, **args))
+        self._granted = reply
+        claim: Json = reply["claim"]
+        self._chosen = _by_request(requests, claim["pci_devices"])
+        return claim
+
+    def give_back(self) -> None:
+        """Abort the claim that the method which ends has made."""
+        granted, self._granted = self._granted, None
+        if granted is not None:
+            self.casts.put(lambda api: granted.abort())
+
+    def keep(self) -> None:
+        """Keep the claim that the method which ends has made: Nova has saved it."""
+        granted, self._granted = self._granted, None
+        if granted is not None:
+            granted.saved()
+
+    def claim_pci_devices(self, context: Any, pci_requests: Any, instance_numa_topology: Any) -> Any:
+        """Claim devices for an attachment or a live migration. Raises PciDeviceRequestFailed."""
+        node, requests = self.pci_node(), conversion.pci_requests(pci_requests) or []
+        topology = conversion.numa_topology(instance_numa_topology)
+        if node is not None and requests:
+            args = (plain(context), node, pci_requests.instance_uuid, requests)
+            try:
+                reply = self._call(lambda api: api.claim_pci_devices(*args, numa_topology=topology))
+            except exception.ComputeResourcesUnavailable as error:
+                raise exception.PciDeviceRequestFailed(requests=pci_requests) from error
+            self._chosen = _by_request(requests, reply["claim"]["pci_devices"])
+        unlocked = inspect.unwrap(resource_tracker.ResourceTracker.claim_pci_devices)
+        return unlocked(self, context, pci_requests, instance_numa_topology)
+
+    def write_back(self) -> None:
+        """Write the node view into the compute nodes that the method which ends has changed."""
+        changed, self._changed = self._changed, {}
+        for node, (context, compute_node) in changed.items():
+            try:
+                view = self._call(functools.partial(_view_of, node))
+            except exception.ComputeResourcesUnavailable:
+                LOG.warning("Compute node %s keeps the usage that it had: no answer from the worker", node)
+                continue
+            node_view.write(compute_node, self.stats[node], view)
+            save_compute_node(self, context, compute_node)
+        if changed and self.pci_tracker:
+            self.pci_tracker.save(next(iter(changed.values()))[0])
+
+    def _call(self, job: Callable[[TrackerAPI], Any]) -> Any:
+        try:
+            return self.casts.call(job)
+        except CommandRefused as error:
+            reason = str(error).removeprefix(_REFUSED).rstrip(".")
+            raise exception.ComputeResourcesUnavailable(reason=reason) from error
+        except (TrackerWorkerException, MessagingException) as error:
+            raise exception.ComputeResourcesUnavailable(
+                reason=f"no answer from the worker: {error}"
+            ) from error
+
+    def _update_usage(self, usage: Any, nodename: str, sign: int = 1) -> None:
+        """Count nothing."""
+
+    def _update(self, context: Any, compute_node: Any, startup: bool = False) -> None:
+        self._update_to_placement(context, compute_node, startup)
+        self._changed[compute_node.hypervisor_hostname] = (context, compute_node)
+
+    def _setup_pci_tracker(self, context: Any, compute_node: Any, resources: Any) -> None:
+        super()._setup_pci_tracker(context, compute_node, resources)
+        stats = self.pci_tracker.stats
+        stats.consume_requests = functools.partial(self._consume, type(stats).consume_requests.__get__(stats))
+
+    def _consume(self, novas_choice: Callable[..., Any], requests: Any, numa_cells: Any = None) -> list[Any]:
+        """Take the devices that the worker has chosen; Placement's choice, for which Nova's rules stay."""
+        taken: list[Any] = []
+        for request in requests:
+            chosen = self._chosen.pop(request.request_id, None)
+            if chosen is None or any(spec.get("rp_uuids") for spec in request.spec):
+                taken += novas_choice([request], numa_cells)
+            else:
+                taken += [hold_device(self.pci_tracker, address, request) for address in chosen]
+        return taken
+
+
+class WorkerClaim(claims.Claim):  # type: ignore[misc]
+    """The claim of a boot or an unshelve, tested by the worker."""
+
+    def _claim_test(self, compute_node: Any, limits: Any = None) -> None:
+        if not isinstance(self.tracker, ReplaceResourceTracker):
+            super()._claim_test(compute_node, limits)
+            return
+        instance = self.tracker.converted(self.instance_ref)
+        args = {"instance": instance, "limits": conversion.limits(limits)}
+        requests = instance.get("pci_requests", [])
+        claim = self.tracker.ask(self.context, "instance_claim", self.nodename, requests, **args)
+        self.claimed_numa_topology = node_view.instance_topology(claim, compute_node)
+
+
+class WorkerMoveClaim(claims.MoveClaim):  # type: ignore[misc]
+    """The claim of a move, tested by the worker."""
+
+    def _claim_test(self, compute_node: Any, limits: Any = None) -> None:
+        if not isinstance(self.tracker, ReplaceResourceTracker):
+            super()._claim_test(compute_node, limits)
+            return
+        method, args = self._command()
+        converted = self.tracker.converted(self.instance_ref)
+        requests = conversion.pci_requests(self._pci_requests) or []
+        claim = self.tracker.ask(
+            self.context,
+            method,
+            self.nodename,
+            requests,
+            instance={name: value for name, value in converted.items() if name != "pci_requests"},
+            migration=conversion.migration(
+                self.migration,
+                old_flavor=converted["flavor"],
+                new_flavor=conversion.flavor(self.flavor),
+                node=self.instance_ref.node,
+            ),
+            pci_requests=requests,
+            **args,
+            **({} if limits is None else {"limits": conversion.limits(limits)}),
+        )
+        self.claimed_numa_topology = node_view.instance_topology(claim, compute_node)
+
+    def _command(self) -> tuple[str, Json]:
+        """Return the command for this type of migration and what it has beside the others."""
+        if self.migration.is_live_migration:
+            return "live_migration_claim", {}
+        if self.migration.migration_type == objects.fields.MigrationType.EVACUATION:
+            return "rebuild_claim", {}
+        images = conversion.image_properties(self.image_meta) if self.image_meta else None
+        of_image = {} if images is None else {"image_properties": images}
+        return "resize_claim", {"flavor": conversion.flavor(self.flavor), **of_image}
+
+
+def claim(tracker: ReplaceResourceTracker, *args: Any, **kwargs: Any) -> Tap:
+    """Keep the worker's claim; give it back when the rest of Nova's method fails."""
+    try:
+        yield
+    except GeneratorExit:
+        tracker.give_back()
+        raise
+    tracker.keep()
+
+
+def written_back_in_lock(method: Callable[..., Any], tap: Callable[..., Tap]) -> Callable[..., Any]:
+    """Return a method that takes Nova's lock, with a tap and the write-back inside that lock."""
+    run = tapped(inspect.unwrap(method), tap)
+
+    @functools.wraps(run)
+    def written_back(tracker: ReplaceResourceTracker, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return run(tracker, *args, **kwargs)
+        finally:
+            tracker.write_back()
+
+    synchronized = utils.synchronized(resource_tracker.COMPUTE_RESOURCE_SEMAPHORE, fair=True)
+    locked: Callable[..., Any] = synchronized(written_back)
+    return locked
+
+
+def _view_of(node: str, api: TrackerAPI) -> Json:
+    return api.get_node({}, node)
+
+
+def _by_request(requests: list[Json], devices: list[Json]) -> dict[str, list[str]]:
+    """Return the addresses of a claim's devices by the request that each is for."""
+    chosen: dict[str, list[str]] = {}
+    unnamed: Iterator[str] = iter([each["address"] for each in devices if "request_id" not in each])
+    for each in devices:
+        if "request_id" in each:
+            chosen.setdefault(each["request_id"], []).append(each["address"])
+    for request in requests:
+        if "request_id" in request and request["request_id"] not in chosen:
+            chosen[request["request_id"]] = [next(unnamed) for _ in range(request["count"])]
+    return chosen
