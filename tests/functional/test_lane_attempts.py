@@ -172,6 +172,26 @@ def test_what_one_more_death_would_park_waits_until_the_database_has_lasted_for_
     assert innocent.outcome == "granted"
 
 
+@pytest.mark.parametrize("statement", ["SELECT attempts", "UPDATE nodes"])
+def test_last_attempt_waits_although_the_database_fails_only_in_its_own_batch(
+    a_bench: Callable[..., LaneBench], statement: str
+) -> None:
+    """A lane without work does not notice that its database has failed."""
+    bench = a_bench(min_uptime=CALM)
+    bench.track(NODE, OTHER_NODE)
+    bench.seconds = CALM
+    innocent = bench.deliver(boot("innocent"), redelivered=True)
+    other = bench.deliver(boot("other", node=OTHER_NODE))
+    bench.died(MAX_ATTEMPTS - 1, innocent)
+    before = bench.attempts()
+    with Fault(bench.engine, statement, connection_lost, times=1), bench.at_work():
+        settles(other)
+        assert (innocent.answers, bench.attempts()) == ([], before)
+        bench.seconds = 2 * CALM
+        settles(innocent)
+    assert innocent.outcome == "granted"
+
+
 def test_everything_goes_on_in_order_when_the_worker_has_lived_for_a_while(
     a_bench: Callable[..., LaneBench],
 ) -> None:

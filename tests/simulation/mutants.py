@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from tracker_worker.bus.publisher import NotificationRefused
 from tracker_worker.bus.rabbit.channel import RabbitDelivery
 from tracker_worker.core.batch import Batch
-from tracker_worker.core.quarantine import NO_ATTEMPTS, Attempts, defer_last_attempts
+from tracker_worker.core.quarantine import NO_ATTEMPTS, Attempts
 from tracker_worker.core.records import NO_ROW, NodeChange, OutboxRow, Receipt, Transaction
 from tracker_worker.db import attempts, outbox, receipts, retention, store
 from tracker_worker.db.retention import Ages
@@ -376,9 +376,13 @@ def never_resumes_what_is_deferred(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def lets_others_overtake_what_is_deferred(monkeypatch: pytest.MonkeyPatch) -> None:
-    def defer_alone(counted: Any, max_attempts: int) -> tuple[list[Any], list[Any]]:
-        _, later = defer_last_attempts(counted, max_attempts)
-        last = [x for x, each in counted if each.begun and each.begun == max_attempts - 1 and x in later]
-        return [each for each in counted if each[0] not in last], last
+    admit = quarantine.Quarantine.admit
 
-    monkeypatch.setattr(quarantine, "defer_last_attempts", defer_alone)
+    def defer_alone(self: Any, deliveries: Any, is_warm: Any, defer: Any) -> Iterator[Any]:
+        later: list[Any] = []
+        yield from admit(self, deliveries, is_warm, later.extend)
+        if later:
+            defer(later[:1])
+            yield from admit(self, later[1:], is_warm, defer)
+
+    monkeypatch.setattr(quarantine.Quarantine, "admit", defer_alone)

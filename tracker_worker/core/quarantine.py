@@ -29,32 +29,18 @@ class Attempts(Struct, frozen=True, order=True):
         """Return the attempts with the event decoded at the last one."""
         return replace(self, decoded=True)
 
+    def leave_one(self, max_attempts: int) -> bool:
+        """Tell whether the next attempt is the last one: a crash at that one parks the event.
+
+        A first attempt is not, although `max_attempts` may be 1: nothing would run.
+        """
+        return 0 < self.begun == max_attempts - 1
+
 
 NO_ATTEMPTS = Attempts()
 """The event was not in flight when a worker crashed."""
 
 Counted = tuple[Delivery, Attempts]
-
-
-def defer_last_attempts(
-    deliveries: Sequence[Counted], max_attempts: int
-) -> tuple[list[Counted], list[Delivery]]:
-    """Return the deliveries that may run now, and those to defer: those whose next attempt is their last,
-    with the deliveries behind them in their partitions.
-
-    Without the deferral, a crash loop with another cause would park an event that it interrupts repeatedly.
-    """
-    deferred: set[int] = set()
-    now: list[Counted] = []
-    later: list[Delivery] = []
-    for delivery, attempts in deliveries:
-        if attempts.begun and attempts.begun == max_attempts - 1:
-            deferred.add(delivery.partition)
-        if delivery.partition in deferred:
-            later.append(delivery)
-        else:
-            now.append((delivery, attempts))
-    return now, later
 
 
 def isolate_suspects(deliveries: Sequence[Counted]) -> Iterator[tuple[list[Delivery], Attempts]]:

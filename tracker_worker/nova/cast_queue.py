@@ -71,8 +71,8 @@ class _Call:
         except queue.Empty:
             if self._settle():
                 raise TrackerUnavailable(
-                    f"The broker has not taken in {timeout} s what this nova-compute cast before: see that it "
-                    "runs and that [tracker_worker] transport_url names it"
+                    f"The broker has not taken in {timeout} s what this nova-compute cast before: see that "
+                    "it runs and that [tracker_worker] transport_url names it"
                 ) from None
             value, failure = self._outcome.get()
         if failure is not None:

@@ -76,7 +76,7 @@ def _instance_cell(cell: Json, siblings: list[set[int]]) -> Any:
     if pinning:
         threads = threads_of(pinning, siblings)
         pinned = {
-            "cpu_pinning_raw": {int(guest): cpu for guest, cpu in pinning.items()},
+            "cpu_pinning_raw": pinning,
             "cpu_topology": objects.VirtCPUTopology(
                 sockets=1, cores=len(pinning) // threads, threads=threads
             ),

@@ -76,8 +76,7 @@ class Lane:
 
     def step(self) -> bool:
         """Take the waiting deliveries, at most a batch, and commit them; False if there were none."""
-        is_warm = self._closing.is_set() or self._monotonic() >= self._warm_at
-        if is_warm:
+        if self._is_warm():
             self.inbox.resume()
         if self.broken and self._monotonic() >= self._recheck_at:
             with self._given_up_when_abandoned("held nodes"):
@@ -91,7 +90,7 @@ class Lane:
             return False
         with self._given_up_when_abandoned(f"a batch of {len(deliveries)}"):
             has_repairs = False
-            for attempt in self._quarantine.admit(deliveries, None if is_warm else self.inbox.defer):
+            for attempt in self._quarantine.admit(deliveries, self._is_warm, self.inbox.defer):
                 held = self._committer.commit(attempt.events)
                 self._quarantine.take_back(attempt, held)
                 has_repairs |= any(map(repairs, held))
@@ -108,6 +107,9 @@ class Lane:
         """End as soon as possible. What is not committed is not answered, and the broker redelivers it."""
         self._abandoned.set()
         self.close()
+
+    def _is_warm(self) -> bool:
+        return self._closing.is_set() or self._monotonic() >= self._warm_at
 
     @property
     def _warm_at(self) -> float:

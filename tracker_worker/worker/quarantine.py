@@ -11,13 +11,7 @@ from msgspec.structs import replace
 
 from tracker_worker.core.decode import Event, attempts_key, decode_event, decode_in_windows, undecoded_event
 from tracker_worker.core.delivery import Delivery
-from tracker_worker.core.quarantine import (
-    NO_ATTEMPTS,
-    Attempts,
-    Counted,
-    defer_last_attempts,
-    isolate_suspects,
-)
+from tracker_worker.core.quarantine import NO_ATTEMPTS, Attempts, Counted, isolate_suspects
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.errors import BadMessage, ErrorCode
 from tracker_worker.worker.retries import Retries
@@ -51,17 +45,22 @@ class Quarantine:
         self._activity = activity
 
     def admit(
-        self, deliveries: Sequence[Delivery], defer: Callable[[Sequence[Delivery]], None] | None
+        self,
+        deliveries: Sequence[Delivery],
+        is_warm: Callable[[], bool],
+        defer: Callable[[Sequence[Delivery]], None],
     ) -> Iterator[Attempt]:
         """Yield the attempts to make, in order; each is recorded before it is yielded.
 
-        `defer` takes the deliveries whose last attempt has to wait, None where none has to.
+        A last attempt waits until `is_warm`: `defer` takes it and all after it. Without that, a crash loop
+        with another cause would park an event that it interrupts repeatedly. Each last attempt asks anew,
+        because the attempts before it may have met a failure of the database.
         """
-        counted = self._counted(deliveries)
-        if defer is not None:
-            counted, later = defer_last_attempts(counted, self._settings.max_attempts)
-            defer(later)
-        for part, before in isolate_suspects(counted):
+        parts = isolate_suspects(self._counted(deliveries))
+        for part, before in parts:
+            if before.leave_one(self._settings.max_attempts) and not is_warm():
+                defer([*part, *(delivery for behind, _ in parts for delivery in behind)])
+                return
             if before.begun >= self._settings.max_attempts:
                 yield self._crash_loop(part[0], before)
             else:

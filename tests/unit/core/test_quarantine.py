@@ -5,7 +5,7 @@ import pytest
 
 from tests.unit.core.deliveries import Came
 from tracker_worker.core.delivery import Delivery
-from tracker_worker.core.quarantine import NO_ATTEMPTS, Attempts, defer_last_attempts, isolate_suspects
+from tracker_worker.core.quarantine import NO_ATTEMPTS, Attempts, isolate_suspects
 
 MOST = 3
 LAST = Attempts(MOST - 1)
@@ -67,18 +67,16 @@ def test_partition_with_most_attempts_runs_at_the_end() -> None:
     assert [part for part, _ in parts(*counted)] == [["0"], ["1"], ["2"]]
 
 
-@pytest.mark.parametrize("attempts", [NO_ATTEMPTS, Attempts(1), Attempts(MOST)])
-def test_attempt_that_is_not_the_last_is_not_deferred(attempts: Attempts) -> None:
+@pytest.mark.parametrize("begun", [0, 1, MOST])
+def test_next_attempt_is_not_the_last(begun: int) -> None:
     """What is over the limit already is parked, not run."""
-    assert defer_last_attempts([(A, attempts)], MOST) == ([(A, attempts)], [])
+    assert not Attempts(begun).leave_one(MOST)
 
 
-def test_last_attempt_is_deferred_with_what_is_behind_it_in_its_partition() -> None:
-    counted = [(A, NO_ATTEMPTS), (B, LAST), (ELSEWHERE, NO_ATTEMPTS), (C, NO_ATTEMPTS)]
-    now, later = defer_last_attempts(counted, MOST)
-    assert ([each for each, _ in now], later) == ([A, ELSEWHERE], [B, C])
+def test_next_attempt_is_the_last() -> None:
+    assert LAST.leave_one(MOST)
 
 
 def test_first_attempt_is_not_deferred_where_it_is_the_last_one_too() -> None:
     """[worker] max_attempts = 1: nothing would ever run in the first seconds of a worker."""
-    assert defer_last_attempts([(A, NO_ATTEMPTS)], 1) == ([(A, NO_ATTEMPTS)], [])
+    assert not NO_ATTEMPTS.leave_one(1)
