@@ -141,9 +141,11 @@ docs: .venv/installed-docs ## build the documentation into doc/build/html
 	@$(SPHINX) -b html doc/source doc/build/html
 
 .PHONY: genconfig
-genconfig: .venv/installed ## write the sample configuration from the options
+genconfig: .venv/installed ## write the sample configurations from the options
 	@$(BIN)/oslo-config-generator --config-file etc/tracker-worker/config-generator.conf \
 	    --output-file $(SAMPLE)
+	@$(BIN)/oslo-config-generator --namespace tracker_worker.nova --wrap-width 79 \
+	    --output-file etc/tracker-worker/nova-compute.conf.sample
 
 .PHONY: clean
 clean: ## remove what these targets made
