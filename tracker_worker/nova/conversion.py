@@ -120,11 +120,9 @@ def limits(thing: Any) -> Json | None:
     if of_topology is None:
         return converted or None
     ratios = ("cpu_allocation_ratio", "ram_allocation_ratio")
-    networks = network_metadata(given(of_topology, "network_metadata"))
-    return converted | {
-        "numa_topology": {name: given(of_topology, name) for name in ratios},
-        **_present({"network_metadata": networks}),
-    }
+    topology = {name: given(of_topology, name) for name in ratios}
+    topology["network_metadata"] = network_metadata(given(of_topology, "network_metadata"))
+    return converted | {"numa_topology": _present(topology)}
 
 
 def network_metadata(thing: Any) -> Json | None:
