@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """tracker-worker-nova-compute: nova-compute with the adapter of [tracker_worker] mode in nova.conf.
 
-Takes nova-compute's arguments. Without a mode it is nova-compute: nothing is put into it.
+Takes nova-compute's arguments. Without a mode it is nova-compute: nothing is put into it. It is not among the
+programs of tracker_worker.cmd, which import what Nova forbids before it has chosen how its threads work.
 """
 
 import sys
@@ -11,7 +12,7 @@ from typing import Any
 def main() -> None:
     """Run nova-compute. Raises SystemExit where there is no Nova, or where its options are invalid."""
     try:
-        # First of all: Nova decides here whether eventlet replaces threads, before anything makes one.
+        # Before anything of oslo: Nova refuses an eventlet that was imported earlier.
         from nova.cmd import compute
     except ModuleNotFoundError as error:
         if error.name != "nova":
@@ -33,11 +34,13 @@ def main() -> None:
 
 def _install(conf: Any) -> None:
     """Put the adapter into this process if the configuration has a mode."""
-    settings = conf.tracker_worker
-    if settings.mode is None:
-        return
+    from oslo_config import cfg
+
+    from tracker_worker.exceptions import TrackerWorkerException
     from tracker_worker.nova.installation import install
     from tracker_worker.rpcapi import TrackerAPI
+
+    settings = conf.tracker_worker
 
     def connect() -> TrackerAPI:
         return TrackerAPI.from_conf(
@@ -48,4 +51,9 @@ def _install(conf: Any) -> None:
             timeout=settings.timeout,
         )
 
-    install(settings.mode, connect, settings.timeout)
+    try:
+        if settings.mode is not None:
+            connect()  # Opens no connection, but refuses options that no client can work with.
+            install(settings.mode, connect, settings.timeout)
+    except (cfg.Error, TrackerWorkerException, ValueError) as error:
+        sys.exit(f"tracker-worker-nova-compute: {error}")
