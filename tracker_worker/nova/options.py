@@ -27,8 +27,9 @@ OPTIONS = [
     cfg.StrOpt(
         "transport_url",
         secret=True,
-        help="Where the workers' RabbitMQ is, by default [DEFAULT] transport_url. Both use "
-        "[oslo_messaging_rabbit], where amqp_durable_queues or rabbit_quorum_queue must be set.",
+        help="Where the workers' RabbitMQ is, by default [DEFAULT] transport_url. The workers' queues are "
+        "durable: where [oslo_messaging_rabbit] has neither amqp_durable_queues nor rabbit_quorum_queue, "
+        "write rabbit://.../?amqp_durable_queues=true.",
     ),
     cfg.StrOpt("exchange", default=DEFAULT_EXCHANGE, help="Exchange of the workers ([bus] exchange there)."),
     cfg.IntOpt(
