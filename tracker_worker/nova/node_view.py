@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Turns the worker's claims and node views into Nova's objects. Any thread."""
 
-import math
 from collections import Counter
 from typing import Any
 
@@ -36,29 +35,16 @@ def write(compute_node: Any, stats: Any, view: Json) -> None:
         compute_node.numa_topology = to_json(topology)
 
 
-def instance_topology(claim: Json, compute_node: Any) -> Any:
+def instance_topology(claim: Json) -> Any:
     """Return the topology of a claim with its pins as an InstanceNUMATopology, None if it has none."""
     topology = claim.get("numa_topology")
     if topology is None:
         return None
-    host = objects.NUMATopology.obj_from_db_obj(compute_node.numa_topology)
-    siblings = {cell.id: cell.siblings for cell in host.cells}
-    policy = topology.get("emulator_threads_policy")
     return objects.InstanceNUMATopology(
         instance_uuid=claim["instance_uuid"],
-        cells=[_instance_cell(cell, siblings.get(cell["id"], [])) for cell in topology["cells"]],
-        **({} if policy is None else {"emulator_threads_policy": policy}),
+        cells=[_instance_cell(cell) for cell in topology["cells"]],
+        emulator_threads_policy=topology.get("emulator_threads_policy"),
     )
-
-
-def threads_of(pinning: dict[str, int], siblings: list[set[int]]) -> int:
-    """Return how many threads a core of the guest has whose vcpus are pinned to these host CPUs.
-
-    Source: nova.virt.hardware._pack_instance_onto_cores.
-    """
-    pinned = set(pinning.values())
-    at_most = max((len(pinned & group) for group in siblings), default=1) or 1
-    return math.gcd(at_most, len(pinned) % at_most)
 
 
 def _write_cell(cell: Any, usage: Json) -> None:
@@ -70,17 +56,7 @@ def _write_cell(cell: Any, usage: Json) -> None:
         pages.used = used[pages.size_kb]
 
 
-def _instance_cell(cell: Json, siblings: list[set[int]]) -> Any:
-    pinning = cell.get("cpu_pinning")
-    pinned = {}
-    if pinning:
-        threads = threads_of(pinning, siblings)
-        pinned = {
-            "cpu_pinning_raw": pinning,
-            "cpu_topology": objects.VirtCPUTopology(
-                sockets=1, cores=len(pinning) // threads, threads=threads
-            ),
-        }
+def _instance_cell(cell: Json) -> Any:
     reserved = cell.get("cpuset_reserved")
     return objects.InstanceNUMACell(
         id=cell["id"],
@@ -90,6 +66,6 @@ def _instance_cell(cell: Json, siblings: list[set[int]]) -> Any:
         pagesize=cell.get("pagesize"),
         cpu_policy=cell.get("cpu_policy"),
         cpu_thread_policy=cell.get("cpu_thread_policy"),
+        cpu_pinning_raw=cell.get("cpu_pinning"),
         cpuset_reserved=None if reserved is None else set(reserved),
-        **pinned,
     )

@@ -148,7 +148,7 @@ class WorkerClaim(claims.Claim):  # type: ignore[misc]
         args = {"instance": instance, "limits": conversion.limits(limits)}
         requests = instance.get("pci_requests", [])
         claim = self.tracker.ask(self.context, "instance_claim", self.nodename, requests, **args)
-        self.claimed_numa_topology = node_view.instance_topology(claim, compute_node)
+        self.claimed_numa_topology = node_view.instance_topology(claim)
 
 
 class WorkerMoveClaim(claims.MoveClaim):  # type: ignore[misc]
@@ -177,7 +177,7 @@ class WorkerMoveClaim(claims.MoveClaim):  # type: ignore[misc]
             **args,
             **({} if limits is None else {"limits": conversion.limits(limits)}),
         )
-        self.claimed_numa_topology = node_view.instance_topology(claim, compute_node)
+        self.claimed_numa_topology = node_view.instance_topology(claim)
 
     def _command(self) -> tuple[str, Json]:
         """Return the command for this type of migration and what it has beside the others."""
