@@ -16,6 +16,7 @@ NONE = "none"
 MODES = (NONE, "tap", "mirror", "replace")
 FAILED, SKIPPED = ("fail", "uxsuccess", "inprogress", "unknown"), "skip"
 
+DAEMONS = "TRACKER_WORKER_NOVA_DAEMONS"
 INJECTION = ROOT / "tests" / "nova" / "injection"
 NOVAS = {
     "LANGUAGE": "en_US",

@@ -43,8 +43,6 @@ class InProcessWorker(TrackerWorkerFixture):
 class DaemonWorker(fixtures.Fixture):
     """A daemon that serves one process of tests: `directory` has a file for each that none has taken."""
 
-    partitions = 1
-
     def __init__(self, conf: Any, directory: Path) -> None:
         super().__init__()
         self._conf = conf
@@ -61,13 +59,13 @@ class DaemonWorker(fixtures.Fixture):
 
     def connect(self) -> TrackerAPI:
         """Return a client that is a source of its own."""
-        exchange = self._daemon["exchange"]
-        return TrackerAPI(self._transport, exchange=exchange, partitions=self.partitions, timeout=SECONDS)
+        where = {name: self._daemon[name] for name in ("exchange", "partitions")}
+        return TrackerAPI(self._transport, **where, timeout=SECONDS)
 
     def drain(self, timeout: float) -> None:
         """Wait for the reply to a question, which the worker answers after all casts before it."""
         try:
-            self._api.get_node({}, "no node")
+            self._api.get_node({}, "no-such-node")
         except NodeNotFound:
             return
         except oslo_messaging.MessagingTimeout:
