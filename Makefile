@@ -116,10 +116,12 @@ $(NOVA)/installed:
 # Nova's tests are not in its wheel, and need more packages: another environment, which tools/test_nova makes.
 .PHONY: nova
 nova: .venv/installed-test ## run Nova's own tests with the adapter in each mode: about an hour
+	@$(BIN)/python tools/test_nova --inside
 	@$(BIN)/python tools/test_nova $(NOVAFLAGS)
 
 .PHONY: nova-slice
 nova-slice: .venv/installed-test ## run some of Nova's own tests with the adapter in each mode: 3 minutes
+	@$(BIN)/python tools/test_nova --inside --or-skip
 	@$(BIN)/python tools/test_nova --slice --or-skip $(NOVAFLAGS)
 
 .PHONY: benchmark

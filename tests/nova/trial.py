@@ -83,6 +83,12 @@ def run(
     return sorted(outcomes, key=lambda outcome: outcome.test)
 
 
+def run_inside(environment: Environment) -> int:
+    """Run the tests of tests/nova/inside, which are the adapter's own; return unittest's exit status."""
+    order = ["-W", "ignore", "-m", "unittest", "discover", "-t", ".", "-s", "tests/nova/inside"]
+    return subprocess.run([environment.python, *order, "-p", "check_*.py"], cwd=ROOT).returncode
+
+
 def _lines(
     environment: Environment, arguments: list[str], variables: dict[str, str], errors: IO[bytes]
 ) -> list[str]:
