@@ -20,6 +20,7 @@ from oslo_messaging import MessagingException
 
 from tracker_worker.exceptions import CommandRefused, TrackerWorkerException
 from tracker_worker.nova import conversion, node_view
+from tracker_worker.nova.cast_queue import Job
 from tracker_worker.nova.conversion import Json
 from tracker_worker.nova.private_apis import hold_device, save_compute_node
 from tracker_worker.nova.tap import TapResourceTracker, plain
@@ -53,6 +54,7 @@ class ReplaceResourceTracker(TapResourceTracker):
         self._granted: Claim | None = None
         self._chosen: dict[str, list[str]] = {}
         self._changed: dict[str, tuple[Any, Any]] = {}
+        self._answered = True
 
     def ask(self, context: Any, method: str, node: str, requests: list[Json], **args: Any) -> Json:
         """Make a claim and return it. Raises Nova's ComputeResourcesUnavailable."""
@@ -93,8 +95,10 @@ class ReplaceResourceTracker(TapResourceTracker):
         changed, self._changed = self._changed, {}
         for node, (context, compute_node) in changed.items():
             try:
-                view = self._call(functools.partial(_view_of, node))
+                view = self._call(functools.partial(_view_of, node)) if self._answered else None
             except exception.ComputeResourcesUnavailable:
+                view = None
+            if view is None:
                 LOG.warning("Compute node %s keeps the usage that it had: no answer from the worker", node)
                 continue
             node_view.write(compute_node, self.stats[node], view)
@@ -102,16 +106,23 @@ class ReplaceResourceTracker(TapResourceTracker):
         if changed and self.pci_tracker:
             self.pci_tracker.save(next(iter(changed.values()))[0])
 
+    def after_audit(self, node: str) -> Job:
+        """Ask again, after an outage, for what is written back."""
+        self._answered = True
+        return super().after_audit(node)
+
     def _call(self, job: Callable[[TrackerAPI], Any]) -> Any:
+        """Call the worker. After a call without an answer only claims wait for one, until the next audit."""
+        self._answered = True
         try:
             return self.casts.call(job)
         except CommandRefused as error:
             reason = str(error).removeprefix(_REFUSED).rstrip(".")
             raise exception.ComputeResourcesUnavailable(reason=reason) from error
         except (TrackerWorkerException, MessagingException) as error:
-            raise exception.ComputeResourcesUnavailable(
-                reason=f"no answer from the worker: {error}"
-            ) from error
+            self._answered = False
+            reason = f"no answer from the worker: {error}"
+            raise exception.ComputeResourcesUnavailable(reason=reason) from error
 
     def _update_usage(self, usage: Any, nodename: str, sign: int = 1) -> None:
         """Count nothing."""

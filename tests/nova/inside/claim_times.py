@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Times the claim of a build in Nova alone and in each size of the adapter: in turn, in one process.
+
+Runs in Nova's environment as one of its functional tests. `python -m tests.benchmarks.nova_claims` starts it,
+a broker and a worker. Writes the seconds of each size's claims to a file.
+"""
+
+import json
+import os
+import sys
+import time
+import unittest
+import uuid
+from pathlib import Path
+from typing import Any
+
+from oslo_config import cfg
+
+from nova import context, objects
+from nova.compute import resource_tracker
+from nova.tests.functional import integrated_helpers
+from tracker_worker.nova import hooks
+from tracker_worker.nova.cast_queue import CastQueue
+from tracker_worker.nova.mirror import MirrorResourceTracker
+from tracker_worker.nova.replace import ReplaceResourceTracker
+from tracker_worker.nova.tap import TapResourceTracker
+from tracker_worker.rpcapi import TrackerAPI
+
+WARM_UP = 20
+NOVA = resource_tracker.ResourceTracker
+
+
+def new_casts() -> CastQueue:
+    settings = json.loads(os.environ["NOVA_CLAIMS"])
+    api = TrackerAPI.from_conf(cfg.CONF, settings["url"], exchange=settings["exchange"])
+    return CastQueue(api, lambda: str(uuid.uuid4()), time.sleep, 60)
+
+
+def sizes() -> dict[str, type[Any]]:
+    """Return the tracker of each size, hooked."""
+    tap, mirror = type("Tap", (TapResourceTracker,), {}), type("Mirror", (MirrorResourceTracker,), {})
+    for each in (tap, mirror):
+        hooks.hook_tracker(each)
+    hooks.hook_replacing_tracker(ReplaceResourceTracker)
+    TapResourceTracker.new_casts = staticmethod(new_casts)
+    return {"Nova alone": NOVA, "tap": tap, "mirror": mirror, "replace": ReplaceResourceTracker}
+
+
+class ClaimTimes(integrated_helpers.ProviderUsageBaseTestCase):  # type: ignore[misc]
+    compute_driver = "fake.MediumFakeDriver"
+
+    def test_claims(self) -> None:
+        settings = json.loads(os.environ["NOVA_CLAIMS"])
+        manager = self.start_service("compute", host="compute1").manager
+        self.context = context.get_admin_context()
+        trackers = {name: self.tracker_of(each, manager) for name, each in sizes().items()}
+        spent: dict[str, list[float]] = {name: [] for name in trackers}
+        for number in range(WARM_UP + settings["claims"]):
+            # Each round begins with another size: what follows a slow one is not always the same.
+            first = number % len(trackers)
+            for name, tracker in (*[*trackers.items()][first:], *[*trackers.items()][:first]):
+                spent[name].append(self.claim(tracker))
+        seconds = {name: each[WARM_UP:] for name, each in spent.items()}
+        Path(settings["results"]).write_text(json.dumps(seconds))
+
+    def tracker_of(self, made: type[Any], manager: Any) -> Any:
+        """Return a tracker that has made its first audit."""
+        tracker = made(manager.host, manager.driver, reportclient=manager.reportclient)
+        tracker.set_service_ref(manager.rt.service_ref)
+        tracker.update_available_resource(self.context, manager.host, startup=True)
+        return tracker
+
+    def claim(self, tracker: Any) -> float:
+        """Make a claim and abort it; return how long the claim took."""
+        instance = objects.Instance(
+            self.context,
+            project_id="project",
+            user_id="user",
+            vm_state="building",
+            image_ref=str(uuid.uuid4()),
+            flavor=objects.Flavor(
+                id=1,
+                name="m1.small",
+                flavorid="2",
+                vcpus=1,
+                memory_mb=512,
+                root_gb=1,
+                ephemeral_gb=0,
+                swap=0,
+                extra_specs={},
+            ),
+            old_flavor=None,
+            new_flavor=None,
+            system_metadata={"image_hw_machine_type": "pc"},
+            numa_topology=None,
+            pci_requests=objects.InstancePCIRequests(requests=[]),
+            migration_context=None,
+        )
+        instance.create()
+        began = time.perf_counter()
+        claim = tracker.instance_claim(self.context, instance, "compute1", {}, None)
+        seconds = time.perf_counter() - began
+        claim.abort()
+        return seconds
+
+
+if __name__ == "__main__":
+    run = unittest.main(module=__name__, exit=False)
+    sys.exit(not run.result.wasSuccessful())
