@@ -6,7 +6,12 @@ import re
 DIFFERENCES: dict[str, str] = {}
 """Of mirror: a pattern of "test: node field: value in Nova, value in the worker"."""
 
-FAILURES: dict[str, str] = {}
+FAILURES: dict[str, str] = {
+    r"NUMALiveMigrationRollbackTests\.test_bug_1894095_(pre|post)_drop$": (
+        "asserts Nova's fault: an audit between failure and rollback counts the destination's pins at the "
+        "source. The worker counts the source's."
+    ),
+}
 """Of replace: a pattern of the test's name."""
 
 

@@ -17,6 +17,7 @@ MODES = (NONE, "tap", "mirror", "replace")
 FAILED, SKIPPED = ("fail", "uxsuccess", "inprogress", "unknown"), "skip"
 
 DAEMONS = "TRACKER_WORKER_NOVA_DAEMONS"
+INSIDE = ROOT / "tests" / "nova" / "inside"
 INJECTION = ROOT / "tests" / "nova" / "injection"
 NOVAS = {
     "LANGUAGE": "en_US",
@@ -85,8 +86,22 @@ def run(
 
 def run_inside(environment: Environment) -> int:
     """Run the tests of tests/nova/inside, which are the adapter's own; return unittest's exit status."""
-    order = ["-W", "ignore", "-m", "unittest", "discover", "-t", ".", "-s", "tests/nova/inside"]
-    return subprocess.run([environment.python, *order, "-p", "check_*.py"], cwd=ROOT).returncode
+    order = [
+        "-W",
+        "ignore",
+        "-m",
+        "unittest",
+        "discover",
+        "--buffer",
+        "-t",
+        str(ROOT),
+        "-s",
+        str(INSIDE),
+        "-p",
+        "check_*.py",
+    ]
+    variables = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run([environment.python, *order], cwd=environment.source, env=variables).returncode
 
 
 def _lines(

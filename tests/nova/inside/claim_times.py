@@ -16,9 +16,10 @@ from typing import Any
 
 from oslo_config import cfg
 
-from nova import context, objects
+from nova import context
 from nova.compute import resource_tracker
 from nova.tests.functional import integrated_helpers
+from tests.nova.inside import instances
 from tracker_worker.nova import hooks
 from tracker_worker.nova.cast_queue import CastQueue
 from tracker_worker.nova.mirror import MirrorResourceTracker
@@ -72,31 +73,7 @@ class ClaimTimes(integrated_helpers.ProviderUsageBaseTestCase):  # type: ignore[
 
     def claim(self, tracker: Any) -> float:
         """Make a claim and abort it; return how long the claim took."""
-        instance = objects.Instance(
-            self.context,
-            project_id="project",
-            user_id="user",
-            vm_state="building",
-            image_ref=str(uuid.uuid4()),
-            flavor=objects.Flavor(
-                id=1,
-                name="m1.small",
-                flavorid="2",
-                vcpus=1,
-                memory_mb=512,
-                root_gb=1,
-                ephemeral_gb=0,
-                swap=0,
-                extra_specs={},
-            ),
-            old_flavor=None,
-            new_flavor=None,
-            system_metadata={"image_hw_machine_type": "pc"},
-            numa_topology=None,
-            pci_requests=objects.InstancePCIRequests(requests=[]),
-            migration_context=None,
-        )
-        instance.create()
+        instance = instances.an_instance(self.context)
         began = time.perf_counter()
         claim = tracker.instance_claim(self.context, instance, "compute1", {}, None)
         seconds = time.perf_counter() - began
