@@ -55,12 +55,14 @@ def update_available_resource(
     request, then = plain(context), tracker.after_audit(node)
 
     def send(api: TrackerAPI, first: bool) -> None:
+        # Without its snapshot, which a full queue drops, an audit would revert casts that are newer than it.
+        is_audit = snapshot.as_of is not None
         api.update_available_resource(
             request,
             node,
             reported,
-            instances=instances,
-            migrations=migrations,
+            instances=instances if is_audit else None,
+            migrations=migrations if is_audit else None,
             as_of=snapshot.as_of,
             startup=first,
             disabled=disabled,
