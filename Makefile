@@ -124,6 +124,12 @@ nova-slice: .venv/installed-test ## run some of Nova's own tests with the adapte
 	@$(BIN)/python tools/test_nova --inside --or-skip
 	@$(BIN)/python tools/test_nova --slice --or-skip $(NOVAFLAGS)
 
+# Installs from PyPI into environments that it removes: CI does without.
+.PHONY: test-packaging
+test-packaging: .venv/installed-test ## install the wheel beside Nova and with its worker, and claim: 5 minutes
+	@$(TEST_PACKAGES)
+	@$(BIN)/python tools/test_packaging
+
 .PHONY: benchmark
 benchmark: .venv/installed-test ## time the fitting of topologies
 	@$(BIN)/python -m tests.benchmarks.fitting $(BENCHMARKFLAGS)
