@@ -31,6 +31,7 @@ PRIVATE_APIS = (
     f"{PACKAGE}/private_apis/",
     f"{PACKAGE}/nova/private_apis.py",
     f"{PACKAGE}/nova/replace.py",
+    f"{PACKAGE}/nova/worker_claims.py",
 )
 """Where names that are private to a library may be used; in nova/ those of Nova."""
 WITHOUT_PUBLIC_BASES = {"amqp", "kombu", "oslo_messaging"}

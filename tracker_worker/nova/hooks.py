@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 from nova import objects
-from nova.compute import claims, manager, rpcapi
+from nova.compute import manager, resource_tracker, rpcapi
 
-from tracker_worker.nova import audit, manager_taps, replace, tap
+from tracker_worker.nova import audit, manager_taps, replace, tap, worker_claims
 from tracker_worker.nova.tapping import Tap, tapped, tapped_in_lock
 
 TRACKER: dict[str, Callable[..., Tap]] = {
@@ -97,7 +97,7 @@ def hook_replacing_tracker(tracker: type[Any]) -> None:
     for name, each in (TRACKER | DECIDED_BY_THE_WORKER).items():
         setattr(tracker, name, replace.written_back_in_lock(getattr(tracker, name), each))
     _hook_unlocked(tracker)
-    claims.Claim, claims.MoveClaim = replace.WorkerClaim, replace.WorkerMoveClaim
+    resource_tracker.claims = worker_claims
 
 
 def hook_nova() -> None:

@@ -13,8 +13,8 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from nova import exception, objects, utils
-from nova.compute import claims, resource_tracker
+from nova import exception, utils
+from nova.compute import resource_tracker
 from nova.compute import stats as compute_stats
 from oslo_messaging import MessagingException
 
@@ -146,59 +146,6 @@ class ReplaceResourceTracker(TapResourceTracker):
             else:
                 taken += [hold_device(self.pci_tracker, address, request) for address in chosen]
         return taken
-
-
-class WorkerClaim(claims.Claim):  # type: ignore[misc]
-    """The claim of a boot or an unshelve, tested by the worker."""
-
-    def _claim_test(self, compute_node: Any, limits: Any = None) -> None:
-        if not isinstance(self.tracker, ReplaceResourceTracker):
-            super()._claim_test(compute_node, limits)
-            return
-        instance = self.tracker.converted(self.instance_ref)
-        args = {"instance": instance, "limits": conversion.limits(limits)}
-        requests = instance.get("pci_requests", [])
-        claim = self.tracker.ask(self.context, "instance_claim", self.nodename, requests, **args)
-        self.claimed_numa_topology = node_view.instance_topology(claim)
-
-
-class WorkerMoveClaim(claims.MoveClaim):  # type: ignore[misc]
-    """The claim of a move, tested by the worker."""
-
-    def _claim_test(self, compute_node: Any, limits: Any = None) -> None:
-        if not isinstance(self.tracker, ReplaceResourceTracker):
-            super()._claim_test(compute_node, limits)
-            return
-        method, args = self._command()
-        converted = self.tracker.converted(self.instance_ref)
-        requests = conversion.pci_requests(self._pci_requests) or []
-        claim = self.tracker.ask(
-            self.context,
-            method,
-            self.nodename,
-            requests,
-            instance={name: value for name, value in converted.items() if name != "pci_requests"},
-            migration=conversion.migration(
-                self.migration,
-                old_flavor=converted["flavor"],
-                new_flavor=conversion.flavor(self.flavor),
-                node=self.instance_ref.node,
-            ),
-            pci_requests=requests,
-            **args,
-            **({} if limits is None else {"limits": conversion.limits(limits)}),
-        )
-        self.claimed_numa_topology = node_view.instance_topology(claim)
-
-    def _command(self) -> tuple[str, Json]:
-        """Return the command for this type of migration and what it has beside the others."""
-        if self.migration.is_live_migration:
-            return "live_migration_claim", {}
-        if self.migration.migration_type == objects.fields.MigrationType.EVACUATION:
-            return "rebuild_claim", {}
-        images = conversion.image_properties(self.image_meta) if self.image_meta else None
-        of_image = {} if images is None else {"image_properties": images}
-        return "resize_claim", {"flavor": conversion.flavor(self.flavor), **of_image}
 
 
 def claim(tracker: ReplaceResourceTracker, *args: Any, **kwargs: Any) -> Tap:

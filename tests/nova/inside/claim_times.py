@@ -12,15 +12,16 @@ import time
 import unittest
 import uuid
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from oslo_config import cfg
 
 from nova import context
-from nova.compute import resource_tracker
+from nova.compute import claims, resource_tracker
 from nova.tests.functional import integrated_helpers
 from tests.nova.inside import instances
-from tracker_worker.nova import hooks
+from tracker_worker.nova import hooks, worker_claims
 from tracker_worker.nova.cast_queue import CastQueue
 from tracker_worker.nova.mirror import MirrorResourceTracker
 from tracker_worker.nova.replace import ReplaceResourceTracker
@@ -37,12 +38,19 @@ def new_casts() -> CastQueue:
     return CastQueue(api, lambda: str(uuid.uuid4()), time.sleep, 60)
 
 
+def claim_of(context: Any, instance: Any, nodename: str, tracker: Any, *args: Any, **kwargs: Any) -> Any:
+    """Make the claim of this tracker's size: all four are in one process here."""
+    made = worker_claims if isinstance(tracker, ReplaceResourceTracker) else claims
+    return made.Claim(context, instance, nodename, tracker, *args, **kwargs)
+
+
 def sizes() -> dict[str, type[Any]]:
     """Return the tracker of each size, hooked."""
     tap, mirror = type("Tap", (TapResourceTracker,), {}), type("Mirror", (MirrorResourceTracker,), {})
     for each in (tap, mirror):
         hooks.hook_tracker(each)
     hooks.hook_replacing_tracker(ReplaceResourceTracker)
+    resource_tracker.claims = SimpleNamespace(Claim=claim_of)
     TapResourceTracker.new_casts = staticmethod(new_casts)
     return {"Nova alone": NOVA, "tap": tap, "mirror": mirror, "replace": ReplaceResourceTracker}
 

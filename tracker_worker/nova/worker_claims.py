@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nova's claims, tested by the worker. For Nova's tracker this module takes the place of nova.compute.claims.
+
+A claim is made in its constructor, in Nova's lock; its tracker is a ReplaceResourceTracker.
+"""
+
+from typing import Any
+
+from nova.compute import claims
+from nova.objects import fields
+
+from tracker_worker.nova import conversion, node_view
+from tracker_worker.nova.conversion import Json
+
+
+class Claim(claims.Claim):  # type: ignore[misc]
+    """The claim of a boot or an unshelve, tested by the worker."""
+
+    def _claim_test(self, compute_node: Any, limits: Any = None) -> None:
+        instance = self.tracker.converted(self.instance_ref)
+        args = {"instance": instance, "limits": conversion.limits(limits)}
+        requests = instance.get("pci_requests", [])
+        claim = self.tracker.ask(self.context, "instance_claim", self.nodename, requests, **args)
+        self.claimed_numa_topology = node_view.instance_topology(claim)
+
+
+class MoveClaim(claims.MoveClaim):  # type: ignore[misc]
+    """The claim of a move, tested by the worker."""
+
+    def _claim_test(self, compute_node: Any, limits: Any = None) -> None:
+        method, args = self._command()
+        converted = self.tracker.converted(self.instance_ref)
+        requests = conversion.pci_requests(self._pci_requests) or []
+        claim = self.tracker.ask(
+            self.context,
+            method,
+            self.nodename,
+            requests,
+            instance={name: value for name, value in converted.items() if name != "pci_requests"},
+            migration=conversion.migration(
+                self.migration,
+                old_flavor=converted["flavor"],
+                new_flavor=conversion.flavor(self.flavor),
+                node=self.instance_ref.node,
+            ),
+            pci_requests=requests,
+            limits=conversion.limits(limits),
+            **args,
+        )
+        self.claimed_numa_topology = node_view.instance_topology(claim)
+
+    def _command(self) -> tuple[str, Json]:
+        """Return the command for this type of migration and what it has beside the others."""
+        if self.migration.is_live_migration:
+            return "live_migration_claim", {}
+        if self.migration.migration_type == fields.MigrationType.EVACUATION:
+            return "rebuild_claim", {}
+        images = conversion.image_properties(self.image_meta) if self.image_meta else None
+        of_image = {} if images is None else {"image_properties": images}
+        return "resize_claim", {"flavor": conversion.flavor(self.flavor), **of_image}
