@@ -74,10 +74,10 @@ def destroy_evacuated_instances(manager: Any, context: Any, node_cache: Any) -> 
     evacuations = yield
     for uuid, migration in evacuations.items():
         try:
-            instance = objects.Instance.get_by_uuid(context, uuid)
+            landed = objects.Instance.get_by_uuid(context, uuid).host != manager.host
         except exception.InstanceNotFound:
-            continue
-        if instance.host != manager.host:
+            landed = True  # And was deleted there.
+        if landed:
             cast_move(manager.rt, context, "drop_move_claim_at_source", migration.source_node, migration)
 
 

@@ -179,12 +179,16 @@ def drop_move_claim_at_source(
     """A resize or a cold migration was confirmed."""
     yield
     cast_move(tracker, context, "drop_move_claim_at_source", migration.source_node, migration)
+    if migration.dest_compute != tracker.host:
+        tracker.forget(migration.instance_uuid)
 
 
 def drop_move_claim_at_dest(tracker: TapResourceTracker, context: Any, instance: Any, migration: Any) -> Tap:
     """A resize or a cold migration was reverted."""
     yield
     cast_move(tracker, context, "drop_move_claim_at_dest", migration.dest_node, migration)
+    if migration.source_compute != tracker.host:
+        tracker.forget(migration.instance_uuid)
 
 
 def update_usage(tracker: TapResourceTracker, context: Any, instance: Any, nodename: str) -> Tap:
@@ -305,7 +309,6 @@ def cast_move(tracker: TapResourceTracker, context: Any, method: str, node: str,
     """Cast a step of a move that takes the instance from this host or hands it over."""
     args = {"instance_uuid": migration.instance_uuid, "migration_uuid": migration.uuid}
     tracker.casts.cast(plain(context), method, node, **args)
-    tracker.forget(migration.instance_uuid)
 
 
 def _unclaim(tracker: TapResourceTracker, context: Any, uuid: str, freed: list[str]) -> None:
