@@ -7,15 +7,19 @@ Imported in the processes of Nova's tests after nova.test: Nova has chosen event
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 import fixtures
 from oslo_config import cfg
 
-from nova.compute import resource_tracker
+from nova.compute import manager, resource_tracker
+from nova.context import get_admin_context
+from tests.nova import recorded
 from tests.nova.workers import DaemonWorker, InProcessWorker
 from tracker_worker.nova import installation
+from tracker_worker.nova.options import TAP
 from tracker_worker.rpcapi import TrackerAPI
 
 SECONDS = 30
@@ -50,12 +54,30 @@ class AdapterFixture(fixtures.Fixture):
         self._results = results
         self._daemons = daemons
         self._line: Json = {"test": test}
+        self._commands: list[Json] = []
         self._milliseconds = 0.0
         self.trackers: list[Any] = []
+        self.stopped: list[Any] = []
 
     def connect(self) -> TrackerAPI:
         """Return a client of its own for a tracker: each nova-compute is a source of events."""
-        return self._worker.connect()
+        api = self._worker.connect()
+        _record(api, self._commands)
+        return api
+
+    def end(self) -> None:
+        """Let the nova-computes that run audit their nodes, and keep what was cast since the test's start.
+
+        The traces that were recorded in these tests end so. What the test's cleanup casts is not in them.
+        """
+        self._drain()  # An audit that waits would be superseded.
+        context = get_admin_context()
+        running = [tracker for tracker in self.trackers if tracker not in self.stopped]
+        for tracker in {tracker.host: tracker for tracker in running}.values():
+            for node in list(tracker.compute_nodes):
+                tracker.update_available_resource(context, node)
+        self._drain()
+        self._line["commands"] = list(self._commands)
 
     def _setUp(self) -> None:
         began = time.perf_counter()
@@ -95,8 +117,19 @@ class AdapterFixture(fixtures.Fixture):
         """Write the line, last of all: with what the fixture cost."""
         self._milliseconds += (time.perf_counter() - self._ended) * 1000
         self._line["fixture_ms"] = round(self._milliseconds)
-        with self._results.open("a") as file:
-            file.write(json.dumps(self._line) + "\n")
+        with self._results.open("ab", buffering=0) as file:  # One write a line: other processes write, too.
+            file.write(json.dumps(self._line).encode() + b"\n")
+
+
+def _record(api: TrackerAPI, commands: list[Json]) -> None:
+    """Append what is cast to a list, in a form that later changes of the arguments do not reach."""
+    cast = api.cast
+
+    def record_and_cast(context: Any, method: str, node: str, **args: Any) -> None:
+        commands.append(json.loads(json.dumps({"method": method, "args": {"node": node, **args}})))
+        cast(context, method, node, **args)
+
+    api.cast = record_and_cast  # type: ignore[method-assign]
 
 
 _current: list[AdapterFixture] = []
@@ -111,16 +144,32 @@ def patch(test_case: type) -> None:
     """
     results = Path(os.environ["TRACKER_WORKER_NOVA_RESULTS"])
     daemons = os.environ.get("TRACKER_WORKER_NOVA_DAEMONS")
-    installation.install(os.environ["TRACKER_WORKER_NOVA_MODE"], lambda: _current[-1].connect())
+    mode = os.environ["TRACKER_WORKER_NOVA_MODE"]
+    installation.install(mode, lambda: _current[-1].connect())
     _remember_trackers(resource_tracker.ResourceTracker)
+    _remember_stops(manager.ComputeManager)
     set_up = test_case.setUp  # type: ignore[attr-defined]
 
     def set_up_with_adapter(self: Any) -> None:
         set_up(self)
         _current[:] = [AdapterFixture(self.id(), results, daemons)]
         self.useFixture(_current[-1])
+        if mode == TAP and recorded.has_trace(self.id()):
+            _after_test(self, _current[-1].end)
 
     test_case.setUp = set_up_with_adapter  # type: ignore[attr-defined]
+
+
+def _after_test(test: Any, end: Callable[[], None]) -> None:
+    """Call a function when the test has passed, before anything is cleaned up."""
+    name = test._testMethodName
+    run = getattr(test, name)
+
+    def run_and_end() -> None:
+        run()
+        end()
+
+    setattr(test, name, run_and_end)
 
 
 def _remember_trackers(tracker: Any) -> None:
@@ -132,3 +181,13 @@ def _remember_trackers(tracker: Any) -> None:
         _current[-1].trackers.append(self)
 
     tracker.__init__ = make_and_remember
+
+
+def _remember_stops(compute_manager: Any) -> None:
+    clean_up = compute_manager.cleanup_host
+
+    def clean_up_and_remember(self: Any) -> None:
+        clean_up(self)
+        _current[-1].stopped.append(self.rt)
+
+    compute_manager.cleanup_host = clean_up_and_remember

@@ -9,7 +9,7 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table
 
-from tests.nova import known
+from tests.nova import known, recorded
 from tests.nova.selection import PREFIX, module_of
 from tests.nova.trial import NONE, Outcome
 
@@ -63,6 +63,8 @@ class Report:
     totals: dict[str, Row] = field(default_factory=dict)
     findings: Counter[Finding] = field(default_factory=Counter)
     fixture_ms: list[int] = field(default_factory=list)
+    compared: list[int] = field(default_factory=list)
+    """How many casts of each test were compared with a recorded trace."""
 
     @property
     def clean(self) -> bool:
@@ -80,6 +82,7 @@ def report(outcomes: Iterable[Outcome]) -> Report:
         result.totals.setdefault(outcome.mode, Row()).add(outcome)
         result.findings.update(_findings(outcome, failing_alone))
         result.fixture_ms += [outcome.adapter["fixture_ms"]] if outcome.adapter else []
+        result.compared += [len(outcome.adapter["commands"])] if "commands" in outcome.adapter else []
     return result
 
 
@@ -94,6 +97,9 @@ def _findings(outcome: Outcome, failing_alone: set[str]) -> Iterator[Finding]:
     for letter in did.get("dead_letters", ()):
         where = "{code} at {path}: {message} ({method})".format(**letter)
         yield Finding(mode, f"dead letter in {name}: {where}")
+    if "commands" in did:
+        for line in recorded.differences(recorded.trace(outcome.test), did["commands"]):
+            yield Finding(mode, f"not as recorded: {name}: {line}")
     if did.get("dropped"):
         yield Finding(mode, f"{name}: {did['dropped']} casts were dropped")
     if not did.get("drained", True):
@@ -126,5 +132,8 @@ def show(result: Report, console: Console) -> None:
     for finding, count in sorted(result.findings.items(), key=lambda item: item[0].what):
         why = f"known: {finding.reason}" if finding.reason else "NEW"
         console.print(f"{count:4} {finding.mode}: {finding.what} [{why}]", markup=False, soft_wrap=True)
+    if result.compared:
+        tests, commands = len(result.compared), sum(result.compared)
+        console.print(f"{commands} commands of {tests} tests were compared with their recorded traces")
     if result.fixture_ms:
         console.print(f"the fixture took {median(result.fixture_ms):.0f} ms of a test (median)")

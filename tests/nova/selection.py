@@ -2,6 +2,7 @@
 """Which of Nova's functional tests are run: those that exercise the resource tracker."""
 
 import re
+from collections.abc import Iterable
 
 PREFIX = "nova.tests.functional."
 
@@ -82,8 +83,12 @@ def patterns() -> list[str]:
 
 def slice_patterns() -> list[str]:
     """Return stestr's filters for SLICE."""
-    names = [f"{PREFIX}{owner}.{test}" for owner, tests in SLICE.items() for test in tests]
-    return [f"^{re.escape(name)}$" for name in names]
+    return exactly(f"{owner}.{test}" for owner, tests in SLICE.items() for test in tests)
+
+
+def exactly(names: Iterable[str]) -> list[str]:
+    """Return stestr's filters for single tests, named after PREFIX."""
+    return [f"^{re.escape(PREFIX + name)}$" for name in names]
 
 
 def module_of(test: str) -> str:
