@@ -39,18 +39,24 @@ def seen(compute_node: Any, topology: Any) -> Json:
 
 def differences(nova: Json, view: Json) -> list[str]:
     """Return a line for each field that differs: its name, Nova's value and the worker's."""
+    return [
+        f"{name}: {theirs} in Nova, {ours} in the worker"
+        for name, theirs, ours in pairs(nova, view)
+        if theirs != ours
+    ]
+
+
+def pairs(nova: Json, view: Json) -> list[tuple[str, Any, Any]]:
+    """Return each field's name, Nova's value and the worker's."""
     topology = view["numa_topology"] or {"cells": []}
     pools = _counted((_worker_pool(pool), pool["count"]) for pool in view["pci_device_pools"])
-    pairs = [
+    return [
         *((name, nova[name], view[name]) for name in _FIELDS),
         *_pairs("stats.", _counts(nova["stats"]), _counts(view["stats"]), 0),
         *_pairs(
             "numa cell ", nova["cells"], {cell["id"]: _worker_cell(cell) for cell in topology["cells"]}, None
         ),
         *_pairs("pci pool ", nova["pools"], pools, 0),
-    ]
-    return [
-        f"{name}: {theirs} in Nova, {ours} in the worker" for name, theirs, ours in pairs if theirs != ours
     ]
 
 
