@@ -130,6 +130,11 @@ test-packaging: .venv/installed-test ## install the wheel beside Nova and with i
 	@$(TEST_PACKAGES)
 	@$(BIN)/python tools/test_packaging
 
+.PHONY: nova-cluster
+nova-cluster: .venv/installed-test ## run a Nova cloud on workers that are killed, and compare what all say of it: 4 minutes
+	@$(TEST_PACKAGES)
+	@$(BIN)/python tools/nova_cluster $(NOVAFLAGS)
+
 .PHONY: benchmark
 benchmark: .venv/installed-test ## time the fitting of topologies
 	@$(BIN)/python -m tests.benchmarks.fitting $(BENCHMARKFLAGS)
