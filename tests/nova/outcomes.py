@@ -2,13 +2,27 @@
 """From stestr's subunit on stdin to lines of JSON on stdout, by the interpreter of Nova's environment."""
 
 import json
+import signal
 import sys
+from contextlib import suppress
 from typing import Any
 
 import subunit
 from testtools import StreamToDict
 
 IDS_ONLY = "exists"
+SECONDS_WITHOUT_NEWS = 400
+"""Longer than Nova lets a test run."""
+
+
+class Stalled(Exception):
+    """Nothing came for SECONDS_WITHOUT_NEWS: a test hangs, and is an outcome that is in progress."""
+
+
+class Outcomes(StreamToDict):  # type: ignore[misc]
+    def status(self, *args: Any, **kwargs: Any) -> None:
+        signal.alarm(SECONDS_WITHOUT_NEWS)
+        super().status(*args, **kwargs)
 
 
 def write(test: dict[str, Any]) -> None:
@@ -29,10 +43,16 @@ def write(test: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    result = StreamToDict(write)
+    signal.signal(signal.SIGALRM, stalled)
+    result = Outcomes(write)
     result.startTestRun()
-    subunit.ByteStreamToStreamResult(sys.stdin.buffer, non_subunit_name="stdout").run(result)
+    with suppress(Stalled):
+        subunit.ByteStreamToStreamResult(sys.stdin.buffer, non_subunit_name="stdout").run(result)
     result.stopTestRun()
+
+
+def stalled(*_: object) -> None:
+    raise Stalled
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gives every test of Nova the adapter: Python imports this module at its start, from PYTHONPATH.
+"""Gives every test of Nova the adapter of a mode: Python imports this at its start, from PYTHONPATH.
 
 It imports nothing of Nova, the worker or eventlet: Nova must patch the process first, which it has done when
 it imports nova.test.
@@ -40,10 +40,14 @@ class _Loader(Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         self._loader.exec_module(module)
-        from tests.nova import adapter_fixture
+        from tests.nova import cell_lock
 
-        adapter_fixture.patch(module.TestCase)
+        cell_lock.patch()
+        if "TRACKER_WORKER_NOVA_MODE" in os.environ:
+            from tests.nova import adapter_fixture
+
+            adapter_fixture.patch(module.TestCase)
 
 
-if "TRACKER_WORKER_NOVA_MODE" in os.environ:
+if "TRACKER_WORKER_NOVA_TESTS" in os.environ:
     sys.meta_path.insert(0, _Finder())
