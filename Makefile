@@ -120,7 +120,7 @@ nova: .venv/installed-test ## run Nova's own tests with the adapter in each mode
 	@$(BIN)/python tools/test_nova $(NOVAFLAGS)
 
 .PHONY: nova-slice
-nova-slice: .venv/installed-test ## run some of Nova's own tests with the adapter in each mode: 3 minutes
+nova-slice: .venv/installed-test ## run some of Nova's own tests with the adapter in each mode: about 4 minutes
 	@$(BIN)/python tools/test_nova --inside --or-skip
 	@$(BIN)/python tools/test_nova --slice --or-skip $(NOVAFLAGS)
 
