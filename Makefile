@@ -144,6 +144,11 @@ benchmark-latency: .venv/installed-test ## time a claim, from the call to its an
 	@$(TEST_PACKAGES)
 	@$(BIN)/python -m tests.benchmarks.latency $(BENCHMARKFLAGS)
 
+.PHONY: benchmark-nova-claims
+benchmark-nova-claims: .venv/installed-test ## time a build's claim in Nova alone, and in each mode of the adapter
+	@$(TEST_PACKAGES)
+	@$(BIN)/python -m tests.benchmarks.nova_claims $(BENCHMARKFLAGS)
+
 .PHONY: benchmark-purge
 benchmark-purge: .venv/installed-test ## time the purge at 5 million receipts on each database: some minutes, some GB
 	@$(TEST_PACKAGES)
