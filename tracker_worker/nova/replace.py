@@ -87,7 +87,7 @@ class ReplaceResourceTracker(TapResourceTracker):
             except exception.ComputeResourcesUnavailable as error:
                 raise exception.PciDeviceRequestFailed(requests=pci_requests) from error
             self._chosen = _by_request(requests, reply["claim"]["pci_devices"])
-        unlocked = inspect.unwrap(resource_tracker.ResourceTracker.claim_pci_devices)
+        unlocked = inspect.unwrap(super().claim_pci_devices)
         return unlocked(self, context, pci_requests, instance_numa_topology)
 
     def write_back(self) -> None:
