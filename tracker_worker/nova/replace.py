@@ -10,7 +10,8 @@ import collections
 import functools
 import inspect
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 from nova import exception, utils
@@ -52,7 +53,7 @@ class ReplaceResourceTracker(TapResourceTracker):
         super().__init__(host, driver, reportclient=reportclient)
         self.stats: Any = collections.defaultdict(_Uncounted)
         self._granted: Claim | None = None
-        self._chosen: dict[str, list[str]] = {}
+        self._chosen: dict[str | None, list[str]] = {}
         self._changed: dict[str, tuple[Any, Any]] = {}
         self._answered = True
 
@@ -178,14 +179,18 @@ def _view_of(node: str, api: TrackerAPI) -> Json:
     return api.get_node({}, node)
 
 
-def _by_request(requests: list[Json], devices: list[Json]) -> dict[str, list[str]]:
-    """Return the addresses of a claim's devices by the request that each is for."""
-    chosen: dict[str, list[str]] = {}
-    unnamed: Iterator[str] = iter([each["address"] for each in devices if "request_id" not in each])
+def _by_request(requests: list[Json], devices: list[Json]) -> dict[str | None, list[str]]:
+    """Return the addresses of a claim's devices by the request that each is for.
+
+    The devices of a claim are in the order of its requests. The claim of a live migration has none.
+    """
+    chosen: dict[str | None, list[str]] = {}
+    unnamed = iter([each["address"] for each in devices if "request_id" not in each])
     for each in devices:
         if "request_id" in each:
             chosen.setdefault(each["request_id"], []).append(each["address"])
     for request in requests:
-        if "request_id" in request and request["request_id"] not in chosen:
-            chosen[request["request_id"]] = [next(unnamed) for _ in range(request["count"])]
+        name = request.get("request_id")
+        if name not in chosen and (rest := [*islice(unnamed, request["count"])]):
+            chosen[name] = rest
     return chosen
