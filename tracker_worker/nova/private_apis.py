@@ -3,6 +3,8 @@
 
 from typing import Any
 
+from nova import exception
+
 
 def context_of(instance: Any) -> Any:
     """Return the request's context with which an instance was read."""
@@ -21,8 +23,14 @@ def pool_keys(pci_tracker: Any, device: Any) -> dict[str, Any] | None:
 
 
 def hold_device(pci_tracker: Any, address: str, request: Any) -> Any:
-    """Take a free device out of its pool, as PciDeviceStats.consume_requests does. Raises ValueError."""
-    device = next(each for each in pci_tracker.pci_devs if each.address == address)
+    """Take a free device out of its pool, as PciDeviceStats.consume_requests does.
+
+    Raises PciDeviceRequestFailed, as it does, if Nova knows no such device or does not have it free.
+    """
+    free = pci_tracker.stats.get_free_devs()
+    device = next((each for each in free if each.address == address), None)
+    if device is None:
+        raise exception.PciDeviceRequestFailed(requests=[request])
     pci_tracker.stats.remove_device(device)
     pci_tracker.stats._handle_device_dependents(device)
     device.request_id = request.request_id
