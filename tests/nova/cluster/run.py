@@ -19,6 +19,7 @@ from typing import Any
 import testtools
 
 from nova.conf import CONF
+from tests.nova import cell_lock
 from tests.nova.cluster.agreement import Agreement
 from tests.nova.cluster.cloud import HOSTS, Cloud
 from tests.nova.cluster.scenario import Scenario
@@ -75,6 +76,7 @@ def connected(order: Json) -> TrackerAPI:
 def main() -> int:
     """Run it; 0 when it came to its end, whatever was found."""
     order = ClusterRun.order = json.loads(Path(sys.argv[1]).read_text())
+    cell_lock.patch()
     installation.install("replace", lambda: connected(order), order["timeout"])
     result = testtools.TextTestResult(sys.stderr, failfast=True)
     result.startTestRun()
