@@ -45,6 +45,7 @@ class _Audit:
         self.send = send
         self.startup = startup
         self.superseded = False
+        self.sent = False
 
 
 class _Call:
@@ -122,11 +123,11 @@ class CastQueue:
     def audit(self, node: str, send: Callable[[TrackerAPI, bool], None], startup: bool) -> None:
         """Queue an audit, in place of one of the node that waits. `send` gets the API and `startup`."""
         before = self._audits.get(node)
-        if before is not None:
-            before.superseded = True
-            startup = startup or before.startup
-        audit = self._audits[node] = _Audit(send, startup)
-        self.put(lambda api: self._send_audit(api, node, audit))
+        audit = _Audit(send, startup or (before is not None and before.startup and not before.sent))
+        if self.put(lambda api: self._send_audit(api, node, audit)):
+            self._audits[node] = audit
+            if before is not None:
+                before.superseded = True
 
     def call(self, job: Job) -> Any:
         """Run a job in the order of the queue, and return its result. Raises what it raises.
@@ -134,11 +135,10 @@ class CastQueue:
         Raises TrackerUnavailable if its turn does not come within the timeout: then it is not run.
         """
         asked = _Call(job)
-        self.put(asked)
-        return asked.result(self._timeout)
+        return asked.result(self._timeout if self.put(asked) else 0.0)
 
-    def put(self, job: Job) -> None:
-        """Queue a job for the sender thread. A full queue drops it."""
+    def put(self, job: Job) -> bool:
+        """Queue a job for the sender thread; tell whether it was. A full queue drops it."""
         try:
             self._jobs.put_nowait(job)
         except queue.Full:
@@ -149,7 +149,10 @@ class CastQueue:
                     MOST_WAITING,
                 )
             self.dropped += 1
-        self._start()
+            return False
+        finally:
+            self._start()
+        return True
 
     def drain(self, timeout: float) -> bool:
         """Wait until what is queued now was sent, `timeout` seconds at most; tell whether it was."""
@@ -202,3 +205,4 @@ class CastQueue:
             del self._audits[node]
         if not audit.superseded:
             audit.send(api, audit.startup)
+            audit.sent = True

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the adapter uses of Nova's internals beside the hooked methods (hooks.py). Nova 34."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from nova import exception
@@ -22,19 +23,19 @@ def pool_keys(pci_tracker: Any, device: Any) -> dict[str, Any] | None:
     return keys
 
 
-def hold_device(pci_tracker: Any, address: str, request: Any) -> Any:
-    """Take a free device out of its pool, as PciDeviceStats.consume_requests does.
+def hold_devices(pci_tracker: Any, addresses: Sequence[str], request: Any) -> list[Any]:
+    """Take free devices out of their pools, as PciDeviceStats.consume_requests does.
 
-    Raises PciDeviceRequestFailed, as it does, if Nova knows no such device or does not have it free.
+    Raises PciDeviceRequestFailed, as it does, and takes none, if Nova has not all of them free.
     """
-    free = pci_tracker.stats.get_free_devs()
-    device = next((each for each in free if each.address == address), None)
-    if device is None:
+    free = {device.address: device for device in pci_tracker.stats.get_free_devs()}
+    if not free.keys() >= set(addresses):
         raise exception.PciDeviceRequestFailed(requests=[request])
-    pci_tracker.stats.remove_device(device)
-    pci_tracker.stats._handle_device_dependents(device)
-    device.request_id = request.request_id
-    return device
+    for address in addresses:
+        pci_tracker.stats.remove_device(free[address])
+        pci_tracker.stats._handle_device_dependents(free[address])
+        free[address].request_id = request.request_id
+    return [free[address] for address in addresses]
 
 
 def save_compute_node(tracker: Any, context: Any, compute_node: Any) -> None:

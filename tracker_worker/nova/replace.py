@@ -19,11 +19,11 @@ from nova.compute import resource_tracker
 from nova.compute import stats as compute_stats
 from oslo_messaging import MessagingException
 
-from tracker_worker.exceptions import CommandRefused, TrackerWorkerException
+from tracker_worker.exceptions import CommandRefused, TrackerUnavailable, TrackerWorkerException
 from tracker_worker.nova import conversion, node_view
 from tracker_worker.nova.cast_queue import Job
 from tracker_worker.nova.conversion import Json
-from tracker_worker.nova.private_apis import hold_device, save_compute_node
+from tracker_worker.nova.private_apis import hold_devices, save_compute_node
 from tracker_worker.nova.tap import TapResourceTracker, plain
 from tracker_worker.nova.tapping import Tap, tapped
 from tracker_worker.rpcapi import Claim, TrackerAPI
@@ -120,10 +120,14 @@ class ReplaceResourceTracker(TapResourceTracker):
         except CommandRefused as error:
             reason = str(error).removeprefix(_REFUSED).rstrip(".")
             raise exception.ComputeResourcesUnavailable(reason=reason) from error
-        except (TrackerWorkerException, MessagingException) as error:
+        except (TrackerUnavailable, MessagingException) as error:
             self._answered = False
-            reason = f"no answer from the worker: {error}"
-            raise exception.ComputeResourcesUnavailable(reason=reason) from error
+            # The reason becomes the server's fault, which its tenant reads.
+            LOG.warning("The worker has not answered a call")
+            raise exception.ComputeResourcesUnavailable(reason="no answer from the worker") from error
+        except TrackerWorkerException as error:
+            LOG.exception("The worker cannot process a call")
+            raise exception.ComputeResourcesUnavailable(reason="the worker cannot process it") from error
 
     def _update_usage(self, usage: Any, nodename: str, sign: int = 1) -> None:
         """Count nothing."""
@@ -145,7 +149,7 @@ class ReplaceResourceTracker(TapResourceTracker):
             if chosen is None or any(spec.get("rp_uuids") for spec in request.spec):
                 taken += novas_choice([request], numa_cells)
             else:
-                taken += [hold_device(self.pci_tracker, address, request) for address in chosen]
+                taken += hold_devices(self.pci_tracker, chosen, request)
         return taken
 
 

@@ -4,6 +4,7 @@
 import itertools
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -101,6 +102,34 @@ def test_newer_audit_supersedes_one_that_waits_and_keeps_its_startup() -> None:
     broker.back.set()
     assert casts.drain(SECONDS)
     assert sent == [("other", False), ("new", True)]
+
+
+def test_full_queue_keeps_the_audit_that_waits() -> None:
+    broker, sent = Broker(), list[str]()
+    casts = a_queue(broker.sleep)
+    casts.put(broker.job(lambda: None))
+    casts.audit("node-1", lambda _api, _startup: sent.append("waits"), startup=False)
+    while casts.put(broker.job(lambda: None)):
+        pass
+    casts.audit("node-1", lambda _api, _startup: sent.append("dropped"), startup=False)
+    done = threading.Event()
+    broker.back.set()
+    while not casts.put(lambda _: done.set()):
+        done.wait(0.01)
+    assert done.wait(SECONDS)
+    assert sent == ["waits"]
+
+
+def test_call_that_a_full_queue_drops_does_not_wait() -> None:
+    broker = Broker()
+    casts = a_queue(broker.sleep)
+    while casts.put(broker.job(lambda: None)):
+        pass
+    began = time.monotonic()
+    with pytest.raises(TrackerUnavailable):
+        casts.call(lambda _: None)
+    assert time.monotonic() - began < SECONDS / 2
+    broker.back.set()
 
 
 def test_call_returns_what_its_job_returns() -> None:
