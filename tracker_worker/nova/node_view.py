@@ -66,6 +66,6 @@ def _instance_cell(cell: Json) -> Any:
         pagesize=cell.get("pagesize"),
         cpu_policy=cell.get("cpu_policy"),
         cpu_thread_policy=cell.get("cpu_thread_policy"),
-        cpu_pinning_raw=cell.get("cpu_pinning"),
+        cpu_pinning_raw=cell.get("cpu_pinning") or None,
         cpuset_reserved=None if reserved is None else set(reserved),
     )
