@@ -10,10 +10,8 @@ import statistics
 from rich.console import Console
 from rich.table import Table
 
+from tests.benchmarks.servers import rabbitmq_and_postgresql
 from tests.delivery.processes import Broker, Processes, TrackerWorker
-from tests.servers.postgresql import PostgreSQL
-from tests.servers.rabbitmq import RabbitMQ
-from tracker_worker.db.engine import create_engine, sync_schema
 
 
 def latencies(vhost_url: str, database_url: str, calls: int, rounds: int) -> list[list[float]]:
@@ -36,14 +34,8 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=100, help="calls a round, 100 by default")
     parser.add_argument("--rounds", type=int, default=3, help="3 by default")
     args = parser.parse_args()
-    with RabbitMQ() as rabbitmq, PostgreSQL() as postgresql:
-        rabbitmq.start()
-        postgresql.start()
-        database_url = postgresql.new_database()
-        engine = create_engine(database_url)
-        sync_schema(engine)
-        engine.dispose()
-        found = latencies(rabbitmq.url(rabbitmq.new_vhost()), database_url, args.calls, args.rounds)
+    with rabbitmq_and_postgresql() as (vhost_url, database_url):
+        found = latencies(vhost_url, database_url, args.calls, args.rounds)
     table = Table("round", "median", "90 %", "99 %", title="A claim, from the call to its answer, in ms")
     for number, values in enumerate(found, 1):
         table.add_row(str(number), *(f"{value:.1f}" for value in values))

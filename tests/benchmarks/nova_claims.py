@@ -14,11 +14,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from tests.benchmarks.servers import rabbitmq_and_postgresql
 from tests.delivery.processes import Broker, Processes, TrackerWorker
 from tests.nova import environment
-from tests.servers.postgresql import PostgreSQL
-from tests.servers.rabbitmq import RabbitMQ
-from tracker_worker.db.engine import create_engine, sync_schema
 
 ALONE = "Nova alone"
 
@@ -58,14 +56,7 @@ def main() -> None:
     parser.add_argument("--claims", type=int, default=500, help="claims of each size, 500 by default")
     parser.add_argument("--native", action="store_true", help="native threads in place of eventlet")
     args = parser.parse_args()
-    with RabbitMQ() as rabbitmq, PostgreSQL() as postgresql:
-        rabbitmq.start()
-        postgresql.start()
-        database_url = postgresql.new_database()
-        engine = create_engine(database_url)
-        sync_schema(engine)
-        engine.dispose()
-        vhost_url = rabbitmq.url(rabbitmq.new_vhost())
+    with rabbitmq_and_postgresql() as (vhost_url, database_url):
         found = claim_times(vhost_url, database_url, args.claims, args.native)
     table = Table("size", "median", "99 %", "median to Nova alone", title="A build's claim in Nova, in ms")
     alone = statistics.median(found[ALONE])
