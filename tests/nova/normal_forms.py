@@ -69,11 +69,15 @@ def without_stamps(command: Json) -> Json:
 def without_newer_arguments(command: Json) -> Json:
     """Arguments that the commands did not have when the traces were recorded.
 
-    network_metadata of host cells and limits, numa_topology of claim_pci_devices, host of remove_node.
+    network_metadata of host cells and limits, numa_topology and pci_devices of claim_pci_devices, host of
+    remove_node, devices of migrations in audits.
     """
-    newer = {"claim_pci_devices": ("numa_topology",), "remove_node": ("host",)}
+    newer = {"claim_pci_devices": ("numa_topology", "pci_devices"), "remove_node": ("host",)}
+    everywhere = ["network_metadata"]
+    if command["method"] == "update_available_resource":
+        everywhere += ["old_pci_devices", "new_pci_devices"]
     args = _without(command["args"], *newer.get(command["method"], ()))
-    return command | {"args": _everywhere(args, lambda each: _without(each, "network_metadata"))}
+    return command | {"args": _everywhere(args, lambda each: _without(each, *everywhere))}
 
 
 def without_uptime(command: Json) -> Json:

@@ -5,15 +5,18 @@ Source: nova.compute.resource_tracker: claim_pci_devices, allocate_pci_devices_f
 unclaim_pci_devices, free_pci_device_allocations_for_instance and free_pci_device_claims_for_instance.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from itertools import zip_longest
 
 from msgspec.structs import replace
 
-from tracker_worker.domain.claims import PCI_REFUSED, ClaimResult
+from tracker_worker.domain.claims import PCI_REFUSED, ClaimResult, takes_what_is_not_free
 from tracker_worker.domain.commands import ClaimPciDevices
 from tracker_worker.domain.flavors import Flavor
 from tracker_worker.domain.moves import Changes
 from tracker_worker.domain.node import Claim, ClaimDropped, ClaimPut, Node, Role
+from tracker_worker.domain.objects import PciRequest
+from tracker_worker.domain.pci.pools import HeldDevice
 from tracker_worker.domain.pci.requests import choose, taken_for, unmet, with_ids
 from tracker_worker.domain.usage import affinity_of, cell_ids, devices_of
 
@@ -25,10 +28,12 @@ def check_devices(node: Node, command: ClaimPciDevices) -> ClaimResult:
     the instance's incoming claim, else its instance claim. Without either they become an incoming claim of
     devices only, for a move that has not claimed yet.
     """
-    assert node.resources is not None
     uuid = command.instance_uuid
     here = node.claim(uuid, Role.INCOMING) or node.claim(uuid, Role.INSTANCE)
     held = here or _devices_only(uuid)
+    if command.pci_devices is not None:
+        return _record(node, held, with_ids(command.pci_requests), command.pci_devices)
+    assert node.resources is not None
     missing = unmet(with_ids(command.pci_requests), held.pci_devices)
     if here is not None and not missing:
         return ClaimResult(here)
@@ -41,6 +46,28 @@ def check_devices(node: Node, command: ClaimPciDevices) -> ClaimResult:
         return ClaimResult(None, PCI_REFUSED)
     taken = taken_for(missing, devices, allocated=False)
     return ClaimResult(replace(held, pci_devices=(*held.pci_devices, *taken)))
+
+
+def _record(node: Node, held: Claim, requests: Sequence[PciRequest], addresses: Sequence[str]) -> ClaimResult:
+    """Grant devices that another tracker has taken; `conflict` if one of them is not free for the claim.
+
+    They are allocated if those that they replace were.
+    """
+    ids = [request.request_id for request in requests for _ in range(request.count)]
+    allocated = {device.request_id: device.allocated for device in held.pci_devices}
+    taken = tuple(
+        HeldDevice(address, allocated.get(request_id, False), request_id, tentative=True)
+        for address, request_id in zip_longest(addresses, ids[: len(addresses)])
+    )
+    kept = tuple(
+        device
+        for device in held.pci_devices
+        if device.request_id not in ids and device.address not in addresses
+    )
+    others = [claim for claim in node.held() if claim is not held]
+    apart = replace(held, numa_topology=None, pci_devices=taken)
+    claim = replace(held, pci_devices=(*kept, *taken))
+    return ClaimResult(claim, conflict=takes_what_is_not_free(node, apart, others))
 
 
 def allocate(held: Collection[Claim], addresses: Collection[str] | None) -> Changes:

@@ -204,7 +204,7 @@ def _record(node: Node, command: AnyClaim) -> ClaimResult:
     others = [other for other in node.held() if other is not held]
     if held is not None:
         claim = replace(claim, pci_devices=_with_attached(held, claim, command))
-    return ClaimResult(claim, conflict=_takes_what_is_not_free(node, claim, others))
+    return ClaimResult(claim, conflict=takes_what_is_not_free(node, claim, others))
 
 
 def _with_attached(held: Claim, claim: Claim, command: AnyClaim) -> tuple[HeldDevice, ...]:
@@ -221,7 +221,8 @@ def _with_attached(held: Claim, claim: Claim, command: AnyClaim) -> tuple[HeldDe
     return tuple(kept[address] for address in in_order if address in kept)
 
 
-def _takes_what_is_not_free(node: Node, claim: Claim, others: Sequence[Claim]) -> bool:
+def takes_what_is_not_free(node: Node, claim: Claim, others: Sequence[Claim]) -> bool:
+    """Tell whether a claim has a device or a CPU of the node that is not free beside the other claims."""
     tracked = devices_of(node, others)
     free = {each.address for each in tracked if each.status == PciDeviceStatus.AVAILABLE}
     if any(device.address not in free for device in claim.pci_devices):

@@ -173,6 +173,9 @@ class ClaimPciDevices(Command, frozen=True):
     pci_requests: PciRequests  #: the devices that are requested
     #: host cells of the guest, for the requests' numa_policy; absent: those of its claim
     numa_topology: GuestTopology | None = None
+    #: PCI addresses that another tracker has taken, in the order of the requests: nothing is tested, they are
+    #: recorded as sent, in place of those that the instance had for the same requests
+    pci_devices: PciAddresses | None = None
 
 
 class AllocatePciDevices(Command, frozen=True):

@@ -111,11 +111,19 @@ def _resources(tracker: TapResourceTracker, node: str, driver_view: Json) -> Jso
 
 
 def _held(tracker: TapResourceTracker, node: str, instances: list[Json]) -> list[Json]:
-    """Return the instances with the devices that they hold on this node."""
-    return [
-        instance | ({"pci_devices": held} if (held := tracker.held(instance["uuid"], node)) else {})
-        for instance in instances
-    ]
+    """Return the instances with the devices that they hold on this node, where Nova tracks its devices."""
+    if tracker.pci_tracker_of(node) is None:
+        return instances
+    return [instance | {"pci_devices": tracker.held(instance["uuid"], node)} for instance in instances]
+
+
+def _devices_of_move(tracker: TapResourceTracker, node: str, migration: Any) -> Json:
+    """Return the devices that a move between nodes has here. Of a move within a node Nova tells no end's."""
+    source, dest = given(migration, "source_node"), given(migration, "dest_node")
+    if source == dest or node not in (source, dest) or tracker.pci_tracker_of(node) is None:
+        return {}
+    end = "old_pci_devices" if source == node else "new_pci_devices"
+    return {end: tracker.held(migration.instance_uuid, node)}
 
 
 def _migrations(reads: _Reads, node: str) -> list[Json]:
@@ -146,6 +154,7 @@ def _of_instance(
             name: conversion.flavor(each) for name, each in (("old_flavor", old), ("new_flavor", new)) if each
         },
         **{name: conversion.numa_topology(each) for name, each in topologies.items() if current and each},
+        **_devices_of_move(tracker, node, migration),
     }
     if instance.uuid not in here:
         (said["instance"],) = _held(tracker, node, [tracker.converted(instance)])

@@ -11,7 +11,6 @@ import functools
 import inspect
 import logging
 from collections.abc import Callable
-from itertools import islice
 from typing import Any
 
 from nova import exception, utils
@@ -20,7 +19,7 @@ from nova.compute import stats as compute_stats
 from oslo_messaging import MessagingException
 
 from tracker_worker.exceptions import CommandRefused, TrackerUnavailable, TrackerWorkerException
-from tracker_worker.nova import conversion, node_view
+from tracker_worker.nova import conversion, devices, node_view
 from tracker_worker.nova.cast_queue import Job
 from tracker_worker.nova.conversion import Json
 from tracker_worker.nova.private_apis import hold_devices, save_compute_node
@@ -53,7 +52,7 @@ class ReplaceResourceTracker(TapResourceTracker):
         super().__init__(host, driver, reportclient=reportclient)
         self.stats: Any = collections.defaultdict(_Uncounted)
         self._granted: Claim | None = None
-        self._chosen: dict[str | None, list[str]] = {}
+        self._chosen: list[list[str]] = []
         self._changed: dict[str, tuple[Any, Any]] = {}
         self._answered = True
 
@@ -62,7 +61,7 @@ class ReplaceResourceTracker(TapResourceTracker):
         reply = self._call(lambda api: getattr(api, method)(plain(context), node, **args))
         self._granted = reply
         claim: Json = reply["claim"]
-        self._chosen = _by_request(requests, claim["pci_devices"])
+        self._chosen = devices.chosen_for(requests, claim["pci_devices"])
         return claim
 
     def give_back(self) -> None:
@@ -87,7 +86,7 @@ class ReplaceResourceTracker(TapResourceTracker):
                 reply = self._call(lambda api: api.claim_pci_devices(*args, numa_topology=topology))
             except exception.ComputeResourcesUnavailable as error:
                 raise exception.PciDeviceRequestFailed(requests=pci_requests) from error
-            self._chosen = _by_request(requests, reply["claim"]["pci_devices"])
+            self._chosen = devices.chosen_for(requests, reply["claim"]["pci_devices"])
         unlocked = inspect.unwrap(super().claim_pci_devices)
         return unlocked(self, context, pci_requests, instance_numa_topology)
 
@@ -103,9 +102,17 @@ class ReplaceResourceTracker(TapResourceTracker):
                 LOG.warning("Compute node %s keeps the usage that it had: no answer from the worker", node)
                 continue
             node_view.write(compute_node, self.stats[node], view)
+            self._tell_devices(context, node, view)
             save_compute_node(self, context, compute_node)
         if changed and self.pci_tracker:
             self.pci_tracker.save(next(iter(changed.values()))[0])
+
+    def write_back_after_failure(self) -> None:
+        """Write back for a method that ends with an error, which stays the one that is raised."""
+        try:
+            self.write_back()
+        except Exception:
+            LOG.exception("What a failed method has changed is not written back before the next audit")
 
     def after_audit(self, node: str) -> Job:
         """Ask again, after an outage, for what is written back."""
@@ -141,16 +148,42 @@ class ReplaceResourceTracker(TapResourceTracker):
         stats = self.pci_tracker.stats
         stats.consume_requests = functools.partial(self._consume, type(stats).consume_requests.__get__(stats))
 
+    def _tell_devices(self, context: Any, node: str, view: Json) -> None:
+        """Cast which devices instances have in Nova and not in the worker, or the other way round.
+
+        Where Placement has chosen a device, a command was lost, or a grant came too late. Nova's guests run.
+        """
+        tracker = self.pci_tracker_of(node)
+        if tracker is not None:
+            for method, differing in (
+                ("claim_pci_devices", devices.taken(view, tracker.pci_devs)),
+                ("unclaim_pci_devices", devices.freed(view, tracker.pci_devs)),
+            ):
+                for args in differing:
+                    self.casts.cast(plain(context), method, node, **args)
+
     def _consume(self, novas_choice: Callable[..., Any], requests: Any, numa_cells: Any = None) -> list[Any]:
         """Take the devices that the worker has chosen; Placement's choice, for which Nova's rules stay."""
+        chosen, self._chosen = self._chosen, []
+        if len(chosen) != len(requests):
+            return list(novas_choice(requests, numa_cells))
         taken: list[Any] = []
-        for request in requests:
-            chosen = self._chosen.pop(request.request_id, None)
-            if chosen is None or any(spec.get("rp_uuids") for spec in request.spec):
+        for request, addresses in zip(requests, chosen, strict=True):
+            if len(addresses) < request.count or any(spec.get("rp_uuids") for spec in request.spec):
                 taken += novas_choice([request], numa_cells)
             else:
-                taken += hold_devices(self.pci_tracker, chosen, request)
+                taken += self._hold(addresses, request)
         return taken
+
+    def _hold(self, addresses: list[str], request: Any) -> list[Any]:
+        """Take devices. Raises what the caller's method reschedules for: Nova has not all of them free."""
+        try:
+            return hold_devices(self.pci_tracker, addresses, request)
+        except exception.PciDeviceRequestFailed as error:
+            if self._granted is None:  # Of claim_pci_devices, which raises this error.
+                raise
+            LOG.warning("Devices %s are not free in Nova: the claim fails", ", ".join(addresses))
+            raise exception.ComputeResourcesUnavailable(reason="Claim pci failed") from error
 
 
 def claim(tracker: ReplaceResourceTracker, *args: Any, **kwargs: Any) -> Tap:
@@ -170,9 +203,12 @@ def written_back_in_lock(method: Callable[..., Any], tap: Callable[..., Tap]) ->
     @functools.wraps(run)
     def written_back(tracker: ReplaceResourceTracker, *args: Any, **kwargs: Any) -> Any:
         try:
-            return run(tracker, *args, **kwargs)
-        finally:
-            tracker.write_back()
+            result = run(tracker, *args, **kwargs)
+        except BaseException:
+            tracker.write_back_after_failure()
+            raise
+        tracker.write_back()
+        return result
 
     synchronized = utils.synchronized(resource_tracker.COMPUTE_RESOURCE_SEMAPHORE, fair=True)
     locked: Callable[..., Any] = synchronized(written_back)
@@ -181,20 +217,3 @@ def written_back_in_lock(method: Callable[..., Any], tap: Callable[..., Tap]) ->
 
 def _view_of(node: str, api: TrackerAPI) -> Json:
     return api.get_node({}, node)
-
-
-def _by_request(requests: list[Json], devices: list[Json]) -> dict[str | None, list[str]]:
-    """Return the addresses of a claim's devices by the request that each is for.
-
-    The devices of a claim are in the order of its requests. The claim of a live migration has none.
-    """
-    chosen: dict[str | None, list[str]] = {}
-    unnamed = iter([each["address"] for each in devices if "request_id" not in each])
-    for each in devices:
-        if "request_id" in each:
-            chosen.setdefault(each["request_id"], []).append(each["address"])
-    for request in requests:
-        name = request.get("request_id")
-        if name not in chosen and (rest := [*islice(unnamed, request["count"])]):
-            chosen[name] = rest
-    return chosen

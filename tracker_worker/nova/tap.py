@@ -229,20 +229,15 @@ def claim_pci_devices(
     tracker: TapResourceTracker, context: Any, pci_requests: Any, instance_numa_topology: Any
 ) -> Tap:
     """Devices were claimed for an attachment or a live migration."""
-    yield
+    taken = yield
     node, requests = tracker.pci_node(), conversion.pci_requests(pci_requests)
     if node is not None and requests:
-        topology = conversion.numa_topology(instance_numa_topology)
-        near = {} if topology is None else {"numa_topology": topology}
-        uuid = pci_requests.instance_uuid
-        args = {"instance_uuid": uuid, "pci_requests": requests, **near}
-        tracker.casts.cast(plain(context), "claim_pci_devices", node, **args)
+        cast_devices(tracker, context, node, pci_requests.instance_uuid, requests, taken)
 
 
 def unclaim_pci_devices(tracker: TapResourceTracker, context: Any, pci_device: Any, instance: Any) -> Tap:
     """One device was freed."""
-    yield
-    _unclaim(tracker, context, instance.uuid, [pci_device.address])
+    yield from _freed(tracker, context, instance.uuid)
 
 
 def allocate_pci_devices_for_instance(tracker: TapResourceTracker, context: Any, instance: Any) -> Tap:
@@ -257,16 +252,12 @@ def allocate_pci_devices_for_instance(tracker: TapResourceTracker, context: Any,
 
 def free_pci_device_allocations_for_instance(tracker: TapResourceTracker, context: Any, instance: Any) -> Tap:
     """All devices in use of an instance were freed."""
-    freed = conversion.addresses(tracker.pci_tracker.allocations.get(instance.uuid, ()))
-    yield
-    _unclaim(tracker, context, instance.uuid, freed)
+    yield from _freed(tracker, context, instance.uuid)
 
 
 def free_pci_device_claims_for_instance(tracker: TapResourceTracker, context: Any, instance: Any) -> Tap:
     """All claimed devices of an instance were freed."""
-    freed = conversion.addresses(tracker.pci_tracker.claims.get(instance.uuid, ()))
-    yield
-    _unclaim(tracker, context, instance.uuid, freed)
+    yield from _freed(tracker, context, instance.uuid)
 
 
 def _move_claim(
@@ -311,9 +302,22 @@ def cast_move(tracker: TapResourceTracker, context: Any, method: str, node: str,
     tracker.casts.cast(plain(context), method, node, **args)
 
 
-def _unclaim(tracker: TapResourceTracker, context: Any, uuid: str, freed: list[str]) -> None:
+def cast_devices(
+    tracker: TapResourceTracker, context: Any, node: str, uuid: str, requests: list[Json], taken: Any
+) -> None:
+    """Cast which devices Nova has taken for requests, in the order of these."""
+    devices = [device.address for device in taken]
+    args = {"instance_uuid": uuid, "pci_requests": requests, "pci_devices": devices}
+    tracker.casts.cast(plain(context), "claim_pci_devices", node, **args)
+
+
+def _freed(tracker: TapResourceTracker, context: Any, uuid: str) -> Tap:
+    """Cast which devices of an instance a method has freed: Nova may free more than its caller names."""
     node = tracker.pci_node()
-    if freed and node is not None:
+    before = [] if node is None else tracker.held(uuid, node)
+    yield
+    freed = [] if node is None else sorted({*before}.difference(tracker.held(uuid, node)))
+    if freed:
         args = {"instance_uuid": uuid, "addresses": freed}
         tracker.casts.cast(plain(context), "unclaim_pci_devices", node, **args)
 

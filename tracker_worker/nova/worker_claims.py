@@ -9,7 +9,7 @@ from typing import Any
 from nova.compute import claims
 from nova.objects import fields
 
-from tracker_worker.nova import conversion, node_view
+from tracker_worker.nova import conversion, devices, node_view
 from tracker_worker.nova.conversion import Json
 
 
@@ -18,8 +18,8 @@ class Claim(claims.Claim):  # type: ignore[misc]
 
     def _claim_test(self, compute_node: Any, limits: Any = None) -> None:
         instance = self.tracker.converted(self.instance_ref)
-        args = {"instance": instance, "limits": conversion.limits(limits)}
-        requests = instance.get("pci_requests", [])
+        requests = devices.with_ids(instance.get("pci_requests", []))
+        args = {"instance": instance | {"pci_requests": requests}, "limits": conversion.limits(limits)}
         claim = self.tracker.ask(self.context, "instance_claim", self.nodename, requests, **args)
         self.claimed_numa_topology = node_view.instance_topology(claim)
 
@@ -30,7 +30,7 @@ class MoveClaim(claims.MoveClaim):  # type: ignore[misc]
     def _claim_test(self, compute_node: Any, limits: Any = None) -> None:
         method, args = self._command()
         converted = self.tracker.converted(self.instance_ref)
-        requests = conversion.pci_requests(self._pci_requests) or []
+        requests = devices.with_ids(conversion.pci_requests(self._pci_requests) or [])
         claim = self.tracker.ask(
             self.context,
             method,

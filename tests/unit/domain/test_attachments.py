@@ -41,6 +41,7 @@ from tests.unit.domain.attaching import (
     free,
 )
 from tests.unit.domain.claiming import PCI, attach, granted, refused, the_claim
+from tracker_worker.domain.commands import AnyCommand
 from tracker_worker.domain.flavors import Amounts
 from tracker_worker.domain.node import Claim, ClaimPut, Node, NodeRemoved, evolve
 from tracker_worker.domain.objects import PciRequest
@@ -315,3 +316,43 @@ def test_claim_of_devices_alone_goes_with_its_last_device(
     node = granted(a_numa_node(devices=CARD), attach(a_port("a"), a_port("b")))
     node, _ = decided(node, free(*addresses))
     assert devices_by_role(node) == ({} if left is None else {"incoming": left})
+
+
+# Taken by another tracker
+
+
+def taken(*addresses: str, requests: tuple[PciRequest, ...] = ()) -> AnyCommand:
+    """A command that records devices which another tracker has taken."""
+    return attach(*requests, pci_devices=list(addresses))
+
+
+def devices_of_claim(node: Node) -> list[HeldDevice]:
+    """The devices of the instance's only claim, without their copies."""
+    return [replace(device, device=None) for device in the_claim(node).pci_devices]
+
+
+def test_devices_taken_elsewhere_are_recorded_as_sent_and_an_audit_may_replace_them() -> None:
+    node = granted(a_numa_node(HERE, devices=CARD), taken("vf1"))
+    assert devices_of_claim(node) == [HeldDevice("vf1", False, a_port().request_id, tentative=True)]
+    assert statuses_of(node)["vf1"] == "claimed"
+
+
+def test_devices_taken_elsewhere_take_the_place_of_those_of_the_same_request() -> None:
+    had = HeldDevice("vf3", True, a_port().request_id)
+    other = HeldDevice("vf2", True, "another")
+    node = granted(a_numa_node(replace(HERE, pci_devices=(had, other)), devices=CARD), taken("vf1"))
+    assert devices_of_claim(node) == [other, HeldDevice("vf1", True, a_port().request_id, tentative=True)]
+
+
+def test_device_taken_elsewhere_that_is_not_free_here_is_recorded_with_a_conflict() -> None:
+    of_another = a_claim(uuid=BYSTANDER)
+    node = a_numa_node(HERE, replace(of_another, pci_devices=(HeldDevice("vf1"),)), devices=CARD)
+    node, decision = decided(node, taken("vf1"))
+    assert decision.outcome == "granted"
+    assert [type(effect).__name__ for effect in decision.effects] == ["Audited"]
+
+
+@pytest.mark.parametrize("addresses", [(), ("vf1", "vf2")])
+def test_devices_taken_elsewhere_may_be_fewer_or_more_than_were_requested(addresses: tuple[str, ...]) -> None:
+    node = granted(a_numa_node(HERE, devices=CARD), taken(*addresses))
+    assert [device.address for device in the_claim(node).pci_devices] == list(addresses)
