@@ -18,7 +18,7 @@ from nova.compute import manager, resource_tracker
 from nova.context import get_admin_context
 from tests.nova import recorded
 from tests.nova.workers import DaemonWorker, InProcessWorker
-from tracker_worker.nova import installation
+from tracker_worker.nova import devices, installation
 from tracker_worker.nova.options import TAP
 from tracker_worker.rpcapi import TrackerAPI
 
@@ -95,10 +95,24 @@ class AdapterFixture(fixtures.Fixture):
             "casts": sum(tracker.casts.sent for tracker in self._with_casts()),
             "dropped": sum(tracker.casts.dropped for tracker in self._with_casts()),
             "audits_compared": sum(getattr(each, "audits_compared", 0) for each in self.trackers),
-            "differences": [line for each in self.trackers for line in getattr(each, "differences", ())],
+            "differences": [*self._differences(), *self._devices_apart()],
             "dead_letters": self._worker.take_dead_letters(),
         }
         self._worker.clean([node for tracker in self.trackers for node in tracker.compute_nodes])
+
+    def _differences(self) -> list[str]:
+        return [line for each in self.trackers for line in getattr(each, "differences", ())]
+
+    def _devices_apart(self) -> list[str]:
+        """Return where the devices of Nova and of the worker differ: when all is cast, they are the same."""
+        newest = {each.host: each for each in self._with_casts()}
+        ends = [(each, node) for each in newest.values() if (node := each.pci_node()) is not None]
+        apart = []
+        for tracker, node in ends:
+            view, known = self._worker.connect().get_node({}, node), tracker.pci_tracker.pci_devs
+            apart += [f"{node} has taken {each}" for each in devices.taken(view, known)]
+            apart += [f"{node} has freed {each}" for each in devices.freed(view, known)]
+        return apart
 
     def _drain(self) -> bool:
         """Wait until the worker has processed all that the trackers queued; tell whether it has."""
