@@ -7,6 +7,7 @@ import sys
 import textwrap
 import threading
 import unittest
+import uuid
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
@@ -296,3 +297,9 @@ def test_the_fixture_gets_on_with_a_process_of_another_project(preamble: str) ->
     command = [sys.executable, "-W", "ignore", "-c", script]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (result.returncode, result.stdout) == (0, "done\n"), result.stderr
+
+
+def test_arguments_that_only_oslo_serializes_arrive_as_on_rabbitmq(tracker: TrackerWorkerFixture) -> None:
+    report = ComputeManager.report | {"uuid": uuid.UUID(str(ComputeManager.report["uuid"]))}
+    tracker.api.update_available_resource({}, "compute1", report)
+    assert tracker.api.get_node({}, "compute1")["uuid"] == ComputeManager.report["uuid"]

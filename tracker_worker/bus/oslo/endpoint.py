@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import oslo_messaging
+from oslo_serialization import jsonutils
 
 from tracker_worker.bus.reply_errors import raised_in_caller
 from tracker_worker.core import envelope
@@ -109,8 +110,10 @@ class _Receiver:
             self._listener.refuse()
 
     def _encode(self, message: Any) -> bytes:
+        # As the RabbitMQ driver serializes it: an id may be a uuid.UUID there, a time a datetime.
+        sent = jsonutils.loads(jsonutils.dumps(message.message))
         return envelope.encode_again(
-            message.message,
+            sent,
             unique_id=getattr(message, "unique_id", None) or self._new_id(),
             request_id=message.ctxt.get("request_id") if isinstance(message.ctxt, dict) else None,
             reply_queue=reply_queue_of(message),
