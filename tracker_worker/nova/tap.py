@@ -325,4 +325,4 @@ def _freed(tracker: TapResourceTracker, context: Any, uuid: str) -> Tap:
 def plain(context: Any) -> Json:
     """Return the part of a request's context that leaves the process."""
     request = getattr(context, "request_id", None)
-    return {} if request is None else {"request_id": request}
+    return {"request_id": request} if isinstance(request, str) else {}
