@@ -14,6 +14,25 @@ FAILURES: dict[str, str] = {
     r"ServerMovingTests\.test_evacuate_claim_on_dest_fails_": (
         "makes nova.compute.claims.MoveClaim fail, in whose place replace has a claim of the worker"
     ),
+    r"test_resource_tracker\.TestInstanceClaim\.": (
+        "puts a node into the tracker's memory: the worker has no report of it"
+    ),
+    r"test_resource_tracker\.TestLiveMigration\.test_live_migration_claim$": (
+        "forbids SQL in its process, in which the worker is"
+    ),
+    r"TestPciTrackerDelegationMethods\.test_claim_pci_devices$": "passes sentinels in place of requests",
+    r"TestResize\.test_resize_claim_dest_host_with_pci$": (
+        "mocks Nova's PCI tracker: the worker has no report of devices"
+    ),
+    r"TestResize\.test_resize_claim_same_host$": (
+        "mocks InstanceList.get_by_host_and_node, at which the adapter reads what an audit reads"
+    ),
+    r"TestUpdateAvailableResources\.test_(no|some)_instances_": (
+        "mocks _update, after which the worker's usage is written into the compute node"
+    ),
+    r"TestUpdateComputeNode\.": (
+        "calls _update by itself: it is the public method around it that saves the compute node"
+    ),
 }
 """Of replace: a pattern of the test's name."""
 

@@ -6,6 +6,11 @@ from collections.abc import Iterable
 
 PREFIX = "nova.tests.functional."
 
+UNIT = tuple(
+    rf"^nova\.tests\.unit\.compute\.{module}\." for module in ("test_claims", "test_resource_tracker")
+)
+"""stestr's filters for the unit tests of Nova's tracker and claims, which mock most of what these call."""
+
 ALL = (
     "compute.test_init_host.",
     "compute.test_resource_tracker.",

@@ -16,6 +16,7 @@ from tests.nova.environment import ROOT, Environment
 
 NONE = "none"
 MODES = (NONE, "tap", "mirror", "replace")
+FUNCTIONAL, UNIT = "./nova/tests/functional", "./nova/tests/unit/compute"
 FAILED, SKIPPED = ("fail", "uxsuccess", "inprogress", "unknown"), "skip"
 
 SECONDS_TO_END = 30
@@ -65,17 +66,26 @@ def run(
     mode: str,
     filters: Sequence[str],
     *,
+    directory: str,
     concurrency: int,
     variables: dict[str, str],
 ) -> list[Outcome]:
-    """Run the tests that match a filter, in so many processes. `variables` of the environment come last.
+    """Run the tests of a directory that match a filter, in so many processes. `variables` come last.
 
     Raises NoTests, with the end of stestr's errors, if none was run: none matches, or one cannot be imported.
     """
-    with tempfile.TemporaryDirectory(prefix="test-nova-") as directory:
-        results, errors = Path(directory) / "results.jsonl", Path(directory) / "errors"
+    with tempfile.TemporaryDirectory(prefix="test-nova-") as temporary:
+        results, errors = Path(temporary) / "results.jsonl", Path(temporary) / "errors"
         results.touch()
-        arguments = ["--subunit", "--concurrency", str(concurrency), *filters]
+        arguments = [
+            "--test-path",
+            directory,
+            "run",
+            "--subunit",
+            "--concurrency",
+            str(concurrency),
+            *filters,
+        ]
         with errors.open("wb") as file:
             lines = _lines(environment, arguments, _variables(mode, results) | variables, file)
         if not lines:
@@ -113,7 +123,7 @@ def _lines(
     """Run stestr, and return a line of JSON for each test that it ran."""
     python = [str(environment.python), "-W", "ignore"]
     with subprocess.Popen(
-        [*python, "-m", "stestr", "--test-path", "./nova/tests/functional", "run", *arguments],
+        [*python, "-m", "stestr", *arguments],
         cwd=environment.source,
         env=variables,
         stdout=subprocess.PIPE,
