@@ -23,7 +23,7 @@ from tracker_worker.nova import conversion, devices, node_view
 from tracker_worker.nova.cast_queue import Job
 from tracker_worker.nova.conversion import Json
 from tracker_worker.nova.private_apis import hold_devices, save_compute_node
-from tracker_worker.nova.tap import TapResourceTracker, plain
+from tracker_worker.nova.tap import TapResourceTracker, cast_devices, plain
 from tracker_worker.nova.tapping import Tap, tapped
 from tracker_worker.rpcapi import Claim, TrackerAPI
 
@@ -87,8 +87,12 @@ class ReplaceResourceTracker(TapResourceTracker):
             except exception.ComputeResourcesUnavailable as error:
                 raise exception.PciDeviceRequestFailed(requests=pci_requests) from error
             self._chosen = devices.chosen_for(requests, reply["claim"]["pci_devices"])
+        chosen = [address for addresses in self._chosen for address in addresses]
         unlocked = inspect.unwrap(super().claim_pci_devices)
-        return unlocked(self, context, pci_requests, instance_numa_topology)
+        taken = unlocked(self, context, pci_requests, instance_numa_topology)
+        if node is not None and requests and [device.address for device in taken] != chosen:
+            cast_devices(self, context, node, pci_requests.instance_uuid, requests, taken)
+        return taken
 
     def write_back(self) -> None:
         """Write the node view into the compute nodes that the method which ends has changed."""
