@@ -5,6 +5,9 @@ Runs in Nova's environment as one of its functional tests. `python -m tests.benc
 a broker and a worker. Writes the seconds of each size's claims to a file.
 """
 
+# Chooses eventlet or native threads. Native threads are refused if anything of oslo was imported before.
+import nova.tests.functional  # noqa: F401  # isort: skip
+
 import json
 import os
 import sys
