@@ -31,16 +31,16 @@ from types import TracebackType
 from typing import Any, Self
 
 import oslo_messaging
-from oslo_config import cfg
 
 from tracker_worker.client.as_of import EventClock, SnapshotGuard
 from tracker_worker.client.audit_order import AuditOrder
 from tracker_worker.client.connection import Link
-from tracker_worker.core.urls import ESCAPES, URLRefused, check_transport_url
+from tracker_worker.client.transport import transport_of
+from tracker_worker.core.urls import printable_url
 from tracker_worker.domain.partitions import DEFAULT_EXCHANGE as DEFAULT_EXCHANGE
 from tracker_worker.domain.partitions import DEFAULT_PARTITIONS as DEFAULT_PARTITIONS
 from tracker_worker.exceptions import TrackerWorkerException
-from tracker_worker.private_apis.oslo_messaging import hosts_of
+from tracker_worker.private_apis.oslo_messaging import url_of
 
 LOG = logging.getLogger(__name__)
 
@@ -117,6 +117,10 @@ class TrackerAPI:
 
     Raises QueuesNotDurable unless [oslo_messaging_rabbit] has amqp_durable_queues or rabbit_quorum_queue, and
     if it has amqp_auto_delete; UnsupportedCompression for a kombu_compression that workers cannot decompress.
+    `url_option` is the caller's own option for the broker's URL, if there is one: errors name it in place of
+    [DEFAULT] transport_url and [oslo_messaging_rabbit].
+
+    `broker` is the URL of the transport without users, passwords and parameters.
     """
 
     def __init__(
@@ -127,30 +131,25 @@ class TrackerAPI:
         partitions: int = DEFAULT_PARTITIONS,
         timeout: float = 60,
         retry: int = 4,
+        url_option: str | None = None,
     ) -> None:
+        self.broker = printable_url(str(url_of(transport)))
         new_id, monotonic = (lambda: uuid.uuid4().hex), time.monotonic
-        self._link = Link(transport, exchange, partitions, timeout, retry, new_id, monotonic)
+        self._link = Link(transport, exchange, partitions, timeout, retry, new_id, monotonic, url_option)
         self._events = EventClock(str(uuid.uuid4()), monotonic)
         self._audits = AuditOrder(timeout, monotonic)
 
     @classmethod
-    def from_conf(cls, conf: Any, url: str | None = None, **settings: Any) -> Self:
+    def from_conf(
+        cls, conf: Any, url: str | None = None, *, url_option: str | None = None, **settings: Any
+    ) -> Self:
         """Return a client with its own transport to `url`, by default to [DEFAULT] transport_url.
 
         `conf` must be cfg.CONF, where oslo.messaging registers options. `settings` are the constructor's
-        keyword arguments. Raises URLRefused, a ValueError, for a URL that cannot be parsed.
+        keyword arguments. Raises URLRefused, a ValueError, for a URL that cannot be used.
         """
-        option = "[DEFAULT] transport_url" if url is None else "url"
-        try:
-            transport = oslo_messaging.get_rpc_transport(conf, url=url, allowed_remote_exmods=EXMODS)
-            check_transport_url(option, url or conf.transport_url)
-            _refuse_slashes(option, transport)
-        except URLRefused:
-            raise
-        # The texts of these errors contain parts of the password; that of cfg.Error what follows a $.
-        except (ValueError, cfg.Error, oslo_messaging.InvalidTransportURL):
-            raise URLRefused(f"{option} cannot be parsed: in a password write {ESCAPES}") from None
-        return cls(transport, **settings)
+        transport = transport_of(conf, url, url_option, EXMODS)
+        return cls(transport, url_option=url_option, **settings)
 
     def call(self, context: Any, method: str, node: str, **args: Any) -> Json:
         """Send any command and return its reply {outcome, reason?, claim?, sequence}."""
@@ -371,16 +370,6 @@ class TrackerAPI:
 
     def _stamped(self, node: str, args: Json) -> Json:
         return {"event_id": str(uuid.uuid4()), "origin": self._events.origin(), **args, "node": node}
-
-
-def _refuse_slashes(option: str, transport: Any) -> None:
-    """Raise URLRefused for a character that oslo.messaging does not escape when it connects to RabbitMQ."""
-    for host in hosts_of(transport):
-        if "/" in f"{host.username}{host.password}":
-            raise URLRefused(
-                f"{option}: oslo.messaging cannot connect with a / in a user name or a password, escaped or "
-                "not: choose another"
-            )
 
 
 def _attempt(give_back: Callable[[], None]) -> None:

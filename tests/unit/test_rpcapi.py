@@ -4,10 +4,12 @@
 # The commands choose oslo.service's threading model, before oslo.messaging is imported by anything.
 import tracker_worker.cmd  # noqa: F401  # isort: skip
 
+import re
 import socket
 import time
 import traceback
 from collections.abc import Iterator
+from typing import Any
 
 import kombu.compression
 import oslo_messaging
@@ -28,7 +30,7 @@ def closed_port() -> Iterator[int]:
         yield bound.getsockname()[1]
 
 
-def client(url: str, **settings: int) -> TrackerAPI:
+def client(url: str, **settings: Any) -> TrackerAPI:
     return TrackerAPI.from_conf(cfg.CONF, url, **settings)
 
 
@@ -155,3 +157,46 @@ def test_url_with_an_unescaped_password_is_refused_without_showing_it(delimiter:
         TrackerAPI.from_conf(cfg.CONF, url=url)
     shown = "".join(traceback.format_exception(caught.value))
     assert "SECRETPART1" not in shown
+
+
+OWN = "[tracker_worker] transport_url"
+
+
+@pytest.mark.parametrize(
+    ("query", "way_out"),
+    [
+        ("", f"Set {OWN} = rabbit://...?amqp_durable_queues=true, as the workers have it"),
+        ("?amqp_auto_delete=true", f"Set {OWN} = rabbit://...?amqp_auto_delete=false"),
+    ],
+)
+def test_client_with_its_own_url_option_is_sent_there_and_not_to_the_services_options(
+    query: str, way_out: str
+) -> None:
+    with pytest.raises(QueuesNotDurable) as caught:
+        TrackerAPI.from_conf(cfg.CONF, f"rabbit://127.0.0.1:1/{query}", url_option=OWN)
+    assert str(caught.value).startswith(way_out)
+    assert "oslo_messaging_rabbit" not in str(caught.value)
+
+
+def test_unsupported_compression_of_a_client_with_its_own_url_option_is_set_in_its_url() -> None:
+    with pytest.raises(UnsupportedCompression, match=rf"behind the \? of {re.escape(OWN)}$"):
+        TrackerAPI.from_conf(cfg.CONF, f"{DURABLE}&kombu_compression=bz2", url_option=OWN)
+
+
+def test_broker_that_is_away_names_the_clients_own_url_option(closed_port: int) -> None:
+    url = f"rabbit://127.0.0.1:{closed_port}/?amqp_durable_queues=true"
+    api = TrackerAPI.from_conf(cfg.CONF, url, url_option=OWN, retry=0)
+    with pytest.raises(TrackerUnavailable, match=re.escape(f"that {OWN} names it")):
+        api.build_failed({}, "compute1")
+
+
+@pytest.mark.parametrize("url", ["broker", "broker:5672", "broker.example.org:5672/v", "rabitt://broker/"])
+def test_url_that_names_no_transport_is_refused_with_its_option(url: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"{OWN} cannot be used: write rabbit://")):
+        TrackerAPI.from_conf(cfg.CONF, url, url_option=OWN)
+
+
+def test_broker_has_hosts_and_vhost_and_no_secret() -> None:
+    url = "rabbit://user:hunter2@one:5672,user:hunter2@[2001:db8::1]:5673/nova?amqp_durable_queues=true"
+    assert client(url).broker == "rabbit://one:5672,[2001:db8::1]:5673/nova"
+    assert client("fake://").broker == "fake:///"

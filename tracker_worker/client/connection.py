@@ -11,6 +11,7 @@ from kombu.compression import get_encoder
 from kombu.exceptions import OperationalError
 
 from tracker_worker.client.sending import BoundedTransport, DeadlineExceeded
+from tracker_worker.client.transport import URL_OPTION
 from tracker_worker.domain.commands import VERSION
 from tracker_worker.domain.compressions import ALIASES, Compression
 from tracker_worker.domain.partitions import TOPIC, partition_of, server_of
@@ -32,7 +33,8 @@ class Link:
     `timeout`, in seconds, covers the publish, the broker's confirm and the reply of a call. Raises
     QueuesNotDurable if the broker would lose confirmed commands or refuse all commands, and
     UnsupportedCompression if no worker could decompress them. `new_id` makes ids of calls, `monotonic` is a
-    clock in seconds that is never set back.
+    clock in seconds that is never set back. Errors name `url_option` as the place of the broker's URL and of
+    options behind its ?, if the client has an option of its own for it.
     """
 
     def __init__(
@@ -44,7 +46,9 @@ class Link:
         retry: int,
         new_id: Callable[[], str],
         monotonic: Callable[[], float],
+        url_option: str | None = None,
     ) -> None:
+        self._url_option = url_option or URL_OPTION
         self._exchange = exchange
         self._partitions = partitions
         self._timeout = timeout
@@ -53,8 +57,9 @@ class Link:
         self._bounded: BoundedTransport | None = None
         self._partitions_agree = False
         if self._rabbit is not None:
-            _require_durable(self._rabbit.conf.oslo_messaging_rabbit)
-            _require_readable(self._rabbit.conf.oslo_messaging_rabbit.kombu_compression)
+            options = self._rabbit.conf.oslo_messaging_rabbit
+            _require_durable(options, url_option)
+            _require_readable(options.kombu_compression, url_option)
             self._bounded = BoundedTransport(self._rabbit, timeout, self._prepare, new_id, monotonic)
         self._unbounded_client = self._client_on(transport)
         self._client = self._client_on(self._bounded or transport)
@@ -128,7 +133,7 @@ class Link:
         except (oslo_messaging.MessageDeliveryFailure, OperationalError, amqp.AMQPError, OSError) as error:
             raise TrackerUnavailable(
                 f"The broker did not confirm {what} in {self._retry + 1} attempts ({error}): "
-                "see that it runs and that [DEFAULT] transport_url names it",
+                f"see that it runs and that {self._url_option} names it",
                 args["event_id"],
             ) from error
 
@@ -189,20 +194,27 @@ def _plain(context: Any) -> Json:
     return {"request_id": plain["request_id"]} if plain.get("request_id") else {}
 
 
-def _require_durable(options: Any) -> None:
+def _require_durable(options: Any, url_option: str | None) -> None:
     if options.amqp_auto_delete:
+        way_out = _in_url(url_option, "amqp_auto_delete=false")
         raise QueuesNotDurable(
-            "Unset amqp_auto_delete in [oslo_messaging_rabbit]: the workers' exchange stays when its queues "
-            "are gone, and the broker refuses a client that declares it otherwise"
+            f"{way_out or 'Unset amqp_auto_delete in [oslo_messaging_rabbit]'}: the workers' exchange stays "
+            "when its queues are gone, and the broker refuses a client that declares it otherwise"
         )
     if not (options.amqp_durable_queues or options.rabbit_quorum_queue):
+        way_out = _in_url(url_option, "amqp_durable_queues=true")
         raise QueuesNotDurable(
-            "Set amqp_durable_queues or rabbit_quorum_queue in [oslo_messaging_rabbit], as the workers have "
-            "it: with queues that are not durable the broker loses commands when it restarts"
+            f"{way_out or 'Set amqp_durable_queues or rabbit_quorum_queue in [oslo_messaging_rabbit]'}, as "
+            "the workers have it: with queues that are not durable the broker loses commands when it restarts"
         )
 
 
-def _require_readable(compression: str | None) -> None:
+def _in_url(url_option: str | None, parameter: str) -> str | None:
+    """Return how to set an option for this client alone, if it has a URL of its own."""
+    return url_option and f"Set {url_option} = rabbit://...?{parameter}"
+
+
+def _require_readable(compression: str | None, url_option: str | None) -> None:
     """Raise UnsupportedCompression for a compression that kombu lacks or that no worker can decompress."""
     if not compression:
         return
@@ -215,6 +227,7 @@ def _require_readable(compression: str | None) -> None:
         raise UnsupportedCompression(
             f"[oslo_messaging_rabbit] kombu_compression = {compression} is none that this client's kombu and "
             f"the workers have: unset it, or set one of {names}"
+            + (f", behind the ? of {url_option}" if url_option else "")
         )
 
 

@@ -77,14 +77,13 @@ def rabbit_driver_of(transport: Any) -> Any:
     return driver if isinstance(driver, impl_rabbit.RabbitDriver) and not in_memory else None
 
 
-def hosts_of(transport: Any) -> list[oslo_messaging.TransportHost]:
-    """Return the hosts of a transport, with the credentials that its driver uses.
+def url_of(transport: Any) -> oslo_messaging.TransportURL:
+    """Return the URL of a transport, with the credentials that its driver uses.
 
     Private: a transport's `_driver` and its `_url`. A transport has no public attribute for the URL, which
     may come from an argument or from the configuration.
     """
-    hosts: list[oslo_messaging.TransportHost] = transport._driver._url.hosts
-    return hosts
+    return transport._driver._url
 
 
 def open_connection(driver: Any, retry: int) -> Any:

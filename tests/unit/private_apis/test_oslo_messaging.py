@@ -16,10 +16,10 @@ from tracker_worker.private_apis.oslo_messaging import (
     CallReplies,
     InterposedTransport,
     UndispatchedServer,
-    hosts_of,
     rabbit_driver_of,
     reply_queue_of,
     tls_versions,
+    url_of,
 )
 
 OSLO_MESSAGING = Library("oslo.messaging", "oslo_messaging")
@@ -85,7 +85,7 @@ def test_driver_in_memory_is_not_one_of_rabbitmq() -> None:
 
 
 def test_hosts_have_the_credentials_of_the_url() -> None:
-    (host,) = hosts_of(a_transport("rabbit://user:password@host:5/"))
+    (host,) = url_of(a_transport("rabbit://user:password@host:5/")).hosts
     found = (host.username, host.password, host.hostname, host.port)
     OSLO_MESSAGING.has("_driver._url of a transport", found, ("user", "password", "host", 5))
 
