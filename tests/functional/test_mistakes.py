@@ -231,6 +231,20 @@ def test_wrong_value_is_shown_with_its_file(programs: Programs) -> None:
     assert f"[worker] batch_size from {programs.file} is not valid" in line
 
 
+def test_wrong_value_of_the_database_is_shown_with_its_group(programs: Programs) -> None:
+    programs.configure("[database]\nmax_pool_size = many\n")
+    code, line = programs.mistake("manage", "node", "list")
+    said = f"[database] max_pool_size from {programs.file} is not valid: a whole number is needed, not 'many'"
+    assert (code, line) == (1, f"tracker-worker-manage: {said}")
+
+
+def test_wrong_value_of_the_environment_is_shown_with_its_group(programs: Programs) -> None:
+    before = "import os; os.environ['OS_BUS__PARTITIONS'] = '0'; "
+    code, line = programs.mistake("replay", TRACE, before=before)
+    said = "[bus] partitions from OS_BUS__PARTITIONS is not valid: should be greater than or equal to 1"
+    assert (code, line) == (2, f"tracker-worker-replay: {said}")
+
+
 def test_all_wrong_values_are_shown_at_once_with_their_groups(programs: Programs) -> None:
     programs.configure("[worker]\npartitions = 7-0\nlanes = 99\n[database]\nmax_pool_size = many\n")
     code, out, err = programs.run("status", "upgrade", "check", "--json")

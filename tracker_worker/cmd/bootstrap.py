@@ -2,7 +2,7 @@
 """Bootstrap of the commands: configuration, transports, engine."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from tracker_worker.core.urls import (
 from tracker_worker.db import fitness, store
 from tracker_worker.db.engine import create_engine, engine_options, sync_schema
 from tracker_worker.db.fitness import UnfitDatabase
+from tracker_worker.option_errors import wrong_values
 from tracker_worker.rpcapi import EXMODS
 from tracker_worker.worker.configuration import settings_from
 from tracker_worker.worker.settings import WorkerSettings
@@ -152,28 +153,9 @@ def configured_engine(conf: cfg.ConfigOpts) -> sa.Engine:
 def settings_of(conf: cfg.ConfigOpts) -> WorkerSettings:
     """Return the worker's settings. Raises ValueError for invalid options and URLs."""
     database_url(conf)
-    if wrong := _wrong_values("DEFAULT", conf):
+    if wrong := wrong_values(conf):
         raise ValueError("; ".join(wrong))
     return settings_from(conf)
-
-
-def _wrong_values(group: str, values: Mapping[str, Any]) -> list[str]:
-    """Return a line for each registered option with an invalid value.
-
-    The line names the group, which oslo.config's error does not.
-    """
-    found = []
-    for name in values:
-        try:
-            value = values[name]
-        except cfg.ConfigSourceValueError as error:
-            found.append(f"[{group}] {configuration_text(error).removeprefix('Value for option ')}")
-        except (cfg.Error, ValueError):  # The code that uses the option reports it, without its value.
-            continue
-        else:
-            if isinstance(value, cfg.ConfigOpts.GroupAttr):
-                found += _wrong_values(name, value)
-    return found
 
 
 def database_url(conf: cfg.ConfigOpts) -> str | None:

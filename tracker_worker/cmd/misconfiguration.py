@@ -5,17 +5,16 @@ A worker logs them as warnings at start and at a reload. The upgrade check repor
 """
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from configparser import ConfigParser
 from configparser import Error as ParsingFailed
-from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import oslo_messaging
 from oslo_config import cfg
 
+from tracker_worker import option_errors
 from tracker_worker.bus.rabbit import tls
 from tracker_worker.conf import opts
 from tracker_worker.private_apis.oslo_messaging import rabbit_options
@@ -38,38 +37,7 @@ def unknown_options(conf: cfg.ConfigOpts) -> list[str]:
 
     No line contains a value. Raises cfg.Error for a file that cannot be read.
     """
-    known = opts.known_options(conf)
-    found = []
-    for file in _files(conf):
-        sections: dict[str, dict[str, Any]] = {}
-        cfg.ConfigParser(str(file), sections).parse()
-        for section, options in sections.items():
-            # oslo.config accepts names of groups in capitals, but not names of options.
-            names = known.get(section) or known.get(section.lower())
-            if names is None:
-                found.append(_line(file, f"the group [{section}]", _similar(section, known)))
-                continue
-            for name in options.keys() - names:
-                others = [f"[{group}] {name}" for group in known if name in known[group]]
-                suggestions = _similar(name, names) or others
-                found.append(_line(file, f"the option {name} of [{section}]", suggestions))
-    return sorted(found)
-
-
-def _files(conf: cfg.ConfigOpts) -> Iterator[Path]:
-    for name in conf.config_file:
-        yield Path(name).expanduser()
-    for directory in conf.config_dir:
-        yield from sorted(Path(directory).expanduser().glob("*.conf"))
-
-
-def _line(file: Path, what: str, suggestions: list[str]) -> str:
-    hint = f"did you mean {suggestions[0]}?" if suggestions else "it is misspelt, or was removed"
-    return f"{file}: {what} is unknown and has no effect; {hint}"
-
-
-def _similar(name: str, names: Iterable[str]) -> list[str]:
-    return get_close_matches(name, names, n=1, cutoff=0.8)
+    return option_errors.unknown_options(conf, opts.known_options(conf))
 
 
 def is_transport_configured(conf: cfg.ConfigOpts) -> bool:

@@ -13,6 +13,7 @@ from tracker_worker.cmd import bootstrap
 from tracker_worker.cmd.failures import CommandFailed
 from tracker_worker.db import fitness
 from tracker_worker.db.engine import create_engine, engine_options
+from tracker_worker.option_errors import wrong_values
 from tracker_worker.worker.settings import WorkerSettings
 
 
@@ -21,6 +22,8 @@ def database_of(conf: cfg.ConfigOpts) -> sa.Engine:
 
     The engine connects on first use. Raises CommandFailed for a missing file and for invalid options.
     """
+    if wrong := wrong_values(conf, "database"):
+        raise CommandFailed("; ".join(wrong))
     try:
         url = bootstrap.database_url(conf)
         options = engine_options(conf.database) | {"max_retries": 0}

@@ -37,6 +37,7 @@ from tracker_worker.db.engine import create_engine
 from tracker_worker.domain.numa.pages import parse_reserved_pages
 from tracker_worker.domain.pci.specs import parse_aliases, parse_device_specs
 from tracker_worker.domain.settings import TrackerSettings
+from tracker_worker.option_errors import wrong_values
 from tracker_worker.worker.configuration import settings_from
 from tracker_worker.worker.service import Worker
 
@@ -98,6 +99,8 @@ class Session:
         conf = cfg.CONF
         bootstrap.register(conf)
         conf([], project="tracker-worker", default_config_files=[])
+        if wrong := wrong_values(conf):  # Of the environment.
+            raise CommandFailed("; ".join(wrong))
         conf.set_override("use_stderr", True)  # Standard output is for the results.
         log.setup(conf, PROGRAM)
         self._name = f"replay-{uuid.uuid4().hex[:8]}"
