@@ -79,9 +79,9 @@ def _similar(name: str, names: Iterable[str]) -> list[str]:
 
 
 def _files(conf: cfg.ConfigOpts) -> Iterator[tuple[Path, _Sections]]:
-    paths = [Path(name).expanduser() for name in conf.config_file]
+    paths = [Path(name).expanduser().absolute() for name in conf.config_file]
     for directory in conf.config_dir:
-        paths += sorted(Path(directory).expanduser().glob("*.conf"))
+        paths += sorted(Path(directory).expanduser().absolute().glob("*.conf"))
     for path in paths:
         sections: _Sections = {}
         cfg.ConfigParser(str(path), sections).parse()

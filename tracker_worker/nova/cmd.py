@@ -5,8 +5,11 @@ Takes nova-compute's arguments. Without a mode it is nova-compute: nothing is pu
 programs of tracker_worker.cmd, which import what Nova forbids before it has chosen how its threads work.
 """
 
+import logging
 import sys
 from typing import Any
+
+LOG = logging.getLogger(__name__)
 
 
 def main() -> None:
@@ -20,40 +23,66 @@ def main() -> None:
         sys.exit("tracker-worker-nova-compute needs Nova: install tracker-worker into Nova's environment")
     from tracker_worker.nova import options
 
-    parse_args = compute.config.parse_args
+    set_up_log = compute.logging.setup
 
-    def parse_args_and_install(argv: list[str], **settings: Any) -> None:
-        parse_args(argv, **settings)
-        _install(compute.CONF)
+    def set_up_log_and_install(*args: Any, **settings: Any) -> None:
+        """Install once the options are read and the log is set up, before Nova makes its ComputeManager."""
+        compute.logging.setup = set_up_log
+        set_up_log(*args, **settings)
+        if refused := _install(compute.CONF):
+            LOG.critical("Not started: %s", refused)
+            sys.exit(f"tracker-worker-nova-compute: {refused}")
 
     options.register(compute.CONF)
-    compute.config.parse_args = parse_args_and_install
+    compute.logging.setup = set_up_log_and_install
     sys.argv[0] = "nova-compute"  # The name by which oslo.config finds nova-compute.conf, and of the usage.
     compute.main()
 
 
-def _install(conf: Any) -> None:
-    """Put the adapter into this process if the configuration has a mode."""
+def _install(conf: Any) -> str | None:
+    """Put the adapter into this process if the configuration has a mode, and log what was read of it.
+
+    Return why nova-compute must not start with these options, None where it may.
+    """
     from oslo_config import cfg
 
+    from tracker_worker import option_errors
     from tracker_worker.exceptions import TrackerWorkerException
+    from tracker_worker.nova import options
     from tracker_worker.nova.installation import install
     from tracker_worker.rpcapi import TrackerAPI
 
-    settings = conf.tracker_worker
+    if wrong := option_errors.wrong_values(conf, options.GROUP):
+        return "; ".join(wrong)
+    settings = conf[options.GROUP]
+    for line in option_errors.unknown_options_of_shared_files(conf, {options.GROUP: set(settings)}):
+        LOG.warning("%s", line)
+    if settings.mode is None:
+        LOG.info("[%s] mode is not set: this is nova-compute alone", options.GROUP)
+        return None
 
     def connect() -> TrackerAPI:
         return TrackerAPI.from_conf(
             conf,
             settings.transport_url,
+            url_option=options.URL,
             exchange=settings.exchange,
             partitions=settings.partitions,
             timeout=settings.timeout,
         )
 
     try:
-        if settings.mode is not None:
-            connect()  # Opens no connection, but refuses options that no client can work with.
-            install(settings.mode, connect, settings.timeout)
+        broker = connect().broker  # Opens no connection, but refuses options that no client can work with.
     except (cfg.Error, TrackerWorkerException, ValueError) as error:
-        sys.exit(f"tracker-worker-nova-compute: {error}")
+        return str(error)
+    install(settings.mode, connect, settings.timeout)
+    LOG.info(
+        "[%s] mode %s, exchange %s, partitions %d, workers at %s, timeout %d s",
+        options.GROUP,
+        settings.mode,
+        settings.exchange,
+        settings.partitions,
+        broker,
+        settings.timeout,
+    )
+    return None

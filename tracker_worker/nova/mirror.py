@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A tap that also compares the worker's node view with Nova's compute node after each audit."""
 
-import logging
 from typing import Any
 
 from nova import objects
@@ -11,10 +10,9 @@ from tracker_worker.exceptions import TrackerWorkerException
 from tracker_worker.nova import comparison
 from tracker_worker.nova.cast_queue import Job
 from tracker_worker.nova.conversion import Json
+from tracker_worker.nova.mirror_log import MirrorLog
 from tracker_worker.nova.tap import TapResourceTracker
 from tracker_worker.rpcapi import TrackerAPI
-
-LOG = logging.getLogger(__name__)
 
 MOST_KEPT = 1000
 
@@ -28,6 +26,7 @@ class MirrorResourceTracker(TapResourceTracker):
 
     def __init__(self, host: str, driver: Any, reportclient: Any = None) -> None:
         super().__init__(host, driver, reportclient=reportclient)
+        self._log = MirrorLog()
         self.audits_compared = 0
         self.differences_found = 0
         self.differences: list[str] = []
@@ -44,11 +43,10 @@ class MirrorResourceTracker(TapResourceTracker):
         try:
             view = api.get_node({}, node)
         except (TrackerWorkerException, MessagingTimeout):
-            LOG.warning("Node %s was not compared after its audit", node)
+            self._log.unanswered(node)
             return
         found = comparison.differences(nova, view)
         self.audits_compared += 1
         self.differences_found += len(found)
         self.differences = [*self.differences, *(f"{node} {line}" for line in found)][-MOST_KEPT:]
-        for line in found:
-            LOG.warning("Node %s differs: %s", node, line)
+        self._log.compared(node, found)

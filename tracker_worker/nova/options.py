@@ -8,6 +8,8 @@ from oslo_config import cfg
 from tracker_worker.rpcapi import DEFAULT_EXCHANGE, DEFAULT_PARTITIONS
 
 GROUP = "tracker_worker"
+URL = f"[{GROUP}] transport_url"
+"""The name of the option in errors."""
 
 TAP, MIRROR, REPLACE = "tap", "mirror", "replace"
 
