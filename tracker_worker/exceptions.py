@@ -80,7 +80,7 @@ class ComputeResourcesUnavailable(CommandRefused):
 class NodeConflict(CommandRefused):
     """Another node has the uuid of the report, or the node is stored with another uuid.
 
-    Way out: send `remove_node` with `force` for the wrong node, then report again.
+    Way out: `tracker-worker-manage node remove NODE --force` for the wrong node, then report again.
     """
 
     code = "node_conflict"

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """tracker-worker-manage: the command line, the database, the nodes."""
 
+import json
 import subprocess
 import sys
 from datetime import datetime, timedelta
@@ -247,6 +248,26 @@ def test_the_kept_body_of_a_letter_is_shown_escaped(bench: LaneBench, manage: Ma
 def test_a_name_that_was_mistyped_is_named_escaped(engine: sa.Engine, manage: Manage) -> None:
     complaint = manage.complaint("node", "show", "a\x9b31m\u202e")
     assert complaint.startswith("node 'a\\x9b31m\\u202e' is not tracked")
+
+
+def test_node_remove_shows_the_claims_and_needs_force(a_node: LaneBench, manage: Manage) -> None:
+    assert manage.run("node", "remove", NODE, "--format", "json") == 1
+    shown = json.loads(manage.out)
+    assert (shown["name"], shown["host"], shown["event_id"]) == (NODE, f"host-of-{NODE}", None)
+    assert [claim["instance_uuid"] for claim in shown["claims"]] == [INSTANCE]
+    assert f"node '{NODE}' has 1 claims and is not removed: with --force" in manage.err
+    assert manage.run("node", "remove", NODE) == 1
+    assert INSTANCE[:8] in manage.out
+
+
+def test_node_remove_leaves_the_node_of_another_host(a_node: LaneBench, manage: Manage) -> None:
+    said = manage.complaint("node", "remove", NODE, "--force", "--host", "elsewhere")
+    assert said == f"node '{NODE}' belongs to host 'host-of-{NODE}': it is not removed"
+
+
+def test_node_remove_needs_a_tracked_node_and_a_broker(a_node: LaneBench, manage: Manage) -> None:
+    assert "node 'other' is not tracked" in manage.complaint("node", "remove", "other", "--force")
+    assert "this command needs a broker" in manage.complaint("node", "remove", NODE, "--force")
 
 
 def test_the_history_has_every_event_in_order(a_node: LaneBench, manage: Manage) -> None:

@@ -173,7 +173,7 @@ def test_a_reused_event_id_raises(api: TrackerAPI) -> None:
 
 def test_a_conflicting_report_raises(api: TrackerAPI) -> None:
     track(api, "node-1")
-    with pytest.raises(exceptions.NodeConflict, match="remove_node with force"):
+    with pytest.raises(exceptions.NodeConflict, match="node remove .* --force"):
         api.call({}, "update_available_resource", "node-1", resources=resources("other"))
 
 

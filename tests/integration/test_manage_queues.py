@@ -11,7 +11,7 @@ import pytest
 from kombu.connection import Connection
 from kombu.entity import Exchange, Queue
 
-from tests.builders import INSTANCE, NODE, an_instance, args_of, command
+from tests.builders import INSTANCE, NODE, a_report, an_instance, args_of, command, some_resources
 from tests.functional.conftest import a_bench, bench, engine  # noqa: F401
 from tests.functional.lanes import PARTITIONS, LaneBench, rows
 from tests.functional.manage import Manage
@@ -59,11 +59,13 @@ class Programs(Manage):
 
         The document that it prints, else what it says. They are claims, whose replay asks for --force.
         """
-        options = ["--force", "--format", "json"]
-        arguments = ["--config-file", str(self.file), "dead-letter", "replay", *letters, *options]
-        result = forkserver.run("manage", *arguments)
+        result = self.run_apart("dead-letter", "replay", *letters, "--force", "--format", "json")
         assert result.returncode == (1 if result.stderr else 0)
         return result.stderr or json.loads(result.stdout)
+
+    def run_apart(self, *arguments: str) -> Any:
+        """Run a command in a process of its own."""
+        return forkserver.run("manage", "--config-file", str(self.file), *arguments)
 
 
 @pytest.fixture
@@ -226,6 +228,40 @@ def test_a_letter_is_applied_once_however_often_it_is_replayed(
     assert programs.replay(letter) == [expected | {"result": "replayed before"}]
     assert channel.basic_get(f"tracker.p{PARTITION}", no_ack=True) is None
     assert programs.json("dead-letter", "list") == []
+
+
+def test_node_remove_of_a_host_that_was_installed_anew_lets_its_report_in(
+    programs: Programs,
+    channel: Any,
+    bench: LaneBench,  # noqa: F811
+) -> None:
+    programs.json("queues", "declare")
+    bench.track()
+    bench.send(command("instance_claim", instance=an_instance()))
+    anew = a_report(resources=some_resources(uuid="another-uuid"))
+    refused = bench.send(anew)
+    assert f"run 'tracker-worker-manage node remove {NODE} --force'" in str(refused.answer)
+    done = programs.run_apart(
+        "node", "remove", NODE, "--host", f"host-of-{NODE}", "--force", "--format", "json"
+    )
+    shown = json.loads(done.stdout)
+    assert (done.returncode, len(shown["claims"])) == (0, 1)
+    assert f"a worker removes node '{NODE}'" in done.stderr
+    message = channel.basic_get(f"tracker.p{PARTITION}", no_ack=True)
+    removal = bench.deliver_body(message.body.encode(), NODE)
+    bench.run()
+    assert (removal.outcome, bench.claimed()) == ("applied", {})
+    assert programs.json("node", "history", NODE)[-1]["event_id"] == shown["event_id"]
+    assert bench.send(anew).outcome == "applied"
+    (listed,) = programs.json("node", "list")
+    assert (listed["uuid"], listed["conflicts"]) == ("another-uuid", [])
+
+
+def test_node_remove_that_no_queue_takes_fails(programs: Programs, bench: LaneBench) -> None:  # noqa: F811
+    bench.track()
+    done = programs.run_apart("node", "remove", NODE)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"tracker.p{PARTITIONS - 1}" in done.stderr
 
 
 def test_what_no_queue_takes_is_said_and_can_be_repeated(programs: Programs, bench: LaneBench) -> None:  # noqa: F811

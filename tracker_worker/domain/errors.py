@@ -100,7 +100,8 @@ class ErrorCode(StrEnum):
     refused, without a dead letter: the notification has no `dead_letter_id` and is sent once for each uuid.
 
     Way out: find out which report is right: the column `conflicts` of the table `nodes` has the refused
-    uuids. Send `remove_node` with `force` for the other node; the next report then succeeds.
+    uuids. Run `tracker-worker-manage node remove NODE --force` for the other node; the next report then
+    succeeds.
     """
     LEDGER_BROKEN = "ledger_broken"
     """The used amounts in a node's row are not the sum of its claims, or a row cannot be read. The worker
@@ -173,7 +174,8 @@ class Refusal(StrEnum):
     NODE_CONFLICT = "node_conflict"
     """A report has the uuid of another node, or the node's name is known with another uuid.
 
-    Way out: send `remove_node` with `force` for the wrong node; the next report then succeeds.
+    Way out: run `tracker-worker-manage node remove NODE --force` for the wrong node; the next report then
+    succeeds.
     """
     OTHER = "refused"
     """`remove_node` of a node that has claims.

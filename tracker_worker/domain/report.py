@@ -28,14 +28,17 @@ def conflict_of(node: Node, report: Resources, uuid_owners: Mapping[str, str]) -
     Source: nova.compute.resource_tracker (InvalidNodeConfiguration, bug 1714248: a rebalanced node keeps
     its uuid).
     """
-    way_out = "remove_node with force, then the next report, resolves it"
     if node.resources is not None and node.resources.uuid != report.uuid:
         known = node.resources.uuid
-        return Conflict(report.uuid, f"node {node.name} is known with uuid {known}; {way_out}")
+        return Conflict(report.uuid, f"node {node.name} is known with uuid {known}; {_way_out(node.name)}")
     owner = uuid_owners.get(report.uuid, node.name)
     if owner != node.name:
-        return Conflict(report.uuid, f"uuid {report.uuid} belongs to node {owner}; {way_out}")
+        return Conflict(report.uuid, f"uuid {report.uuid} belongs to node {owner}; {_way_out(owner)}")
     return None
+
+
+def _way_out(removed: str) -> str:
+    return f"run 'tracker-worker-manage node remove {removed} --force', then the next report succeeds"
 
 
 def report_change(node: Node, report: Resources, settings: TrackerSettings) -> Reported | None:

@@ -11,7 +11,15 @@ from oslo_config import cfg
 
 from tracker_worker.cmd import bootstrap, misconfiguration
 from tracker_worker.cmd.failures import exit_code_of, log_to_stderr, print_diagnostic, reading_options
-from tracker_worker.cmd.manage import database, dead_letter_replay, dead_letters, nodes, queues, settings
+from tracker_worker.cmd.manage import (
+    database,
+    dead_letter_replay,
+    dead_letters,
+    node_removal,
+    nodes,
+    queues,
+    settings,
+)
 from tracker_worker.cmd.manage.formatting import PROGRAM
 from tracker_worker.cmd.manage.selection import add_filters, add_selection
 from tracker_worker.core.records import PARKED
@@ -72,6 +80,10 @@ def _add_commands(parsers: Any) -> None:
     history.add_argument("name_of_node", metavar="NODE")
     _add_limit(history)
     _command(node, "rebuild", nodes.rebuild).add_argument("name_of_node", metavar="NODE")
+    remove = _command(node, "remove", node_removal.remove)
+    remove.add_argument("name_of_node", metavar="NODE")
+    remove.add_argument("--host", help="remove the node only if it belongs to this host")
+    remove.add_argument("--force", action="store_true", help="remove the node although it has claims")
 
     shared = _group(parsers, "settings", "the settings that all workers of a database share")
     _command(shared, "show", settings.show)

@@ -12,10 +12,10 @@ import sqlalchemy as sa
 from msgspec import Struct
 from oslo_config import cfg
 
-from tracker_worker.cmd.failures import CommandFailed
+from tracker_worker.cmd.manage.client import client_of
 from tracker_worker.cmd.manage.dead_letters import absent, print_problems, print_results
 from tracker_worker.cmd.manage.selection import as_of_now, bulk_summary, selection_of
-from tracker_worker.cmd.manage.session import broker_of, engine_at_head, snapshot_of
+from tracker_worker.cmd.manage.session import engine_at_head, snapshot_of
 from tracker_worker.core.records import DISCARDED, REPLAYED, replay_id
 from tracker_worker.db import dead_letter_queries
 from tracker_worker.db.dead_letter_queries import LetterHistory, StoredLetter, Wanted
@@ -31,7 +31,6 @@ from tracker_worker.domain.commands import (
 )
 from tracker_worker.domain.extra_specs import READ_KEYS_ONLY, read_keys
 from tracker_worker.exceptions import TrackerWorkerException
-from tracker_worker.rpcapi import TrackerAPI
 
 _SUMMARY = {"type", "length", "sha256"}
 """The keys of the summary that a dead letter stores in place of a value that is not kept verbatim."""
@@ -94,11 +93,7 @@ def _publisher(conf: cfg.ConfigOpts, *, dry_run: bool) -> Publish:
 
     Raises CommandFailed.
     """
-    settings, _ = broker_of(conf)
-    try:
-        api = TrackerAPI.from_conf(conf, exchange=settings.exchange, partitions=settings.partitions)
-    except TrackerWorkerException as error:
-        raise CommandFailed(str(error)) from error
+    api = client_of(conf)
     if dry_run:
         return lambda _replay: None
     return lambda one: api.cast({}, one.method, one.node, **one.args, event_id=one.event_id)

@@ -42,13 +42,7 @@ def show_list(conf: cfg.ConfigOpts, args: Any) -> int:
 
 def show(conf: cfg.ConfigOpts, args: Any) -> int:
     """Show a node: the node view, with its claims, NUMA cells and PCI devices."""
-    with snapshot(conf) as connection:
-        try:
-            node = store.load_ledgers(connection, [args.name_of_node])[args.name_of_node]
-        except (NodesBroken, ValueError) as error:
-            raise _unreadable(args.name_of_node, error) from error
-    if not node.tracked:
-        raise _untracked(node)
+    node = tracked_node(conf, args.name_of_node)
     if fault := sum_fault(node):
         print_diagnostic(f"node '{node.name}' is broken, its events are held: {fault}; see 'node rebuild'")
     view = node_view(node)
@@ -56,7 +50,7 @@ def show(conf: cfg.ConfigOpts, args: Any) -> int:
         print_json(view)
         return 0
     _print_totals(view)
-    print_rows(_CLAIMS, ([claim[key] for key in _CLAIMS] for claim in view["claims"]), "Claims")
+    print_claims(view)
     print_topology(view)
     print_devices(view)
     return 0
@@ -115,6 +109,18 @@ def rebuild(conf: cfg.ConfigOpts, args: Any) -> int:
     return 0
 
 
+def tracked_node(conf: cfg.ConfigOpts, name: str) -> Node:
+    """Return a node as the database has it. Raises CommandFailed if it is not tracked or not readable."""
+    with snapshot(conf) as connection:
+        try:
+            node = store.load_ledgers(connection, [name])[name]
+        except (NodesBroken, ValueError) as error:
+            raise _unreadable(name, error) from error
+    if not node.tracked:
+        raise _untracked(node)
+    return node
+
+
 def _unreadable(name: str, error: Exception) -> CommandFailed:
     if isinstance(error, NodesBroken):
         return CommandFailed(f"node {error}")
@@ -145,6 +151,11 @@ def _row(node: NodeSummary) -> list[Any]:
 
 def _usage(used: int, total: int | None) -> str | None:
     return None if total is None else f"{used}/{total}"
+
+
+def print_claims(view: dict[str, Any]) -> None:
+    """Print the table of the claims in a node view."""
+    print_rows(_CLAIMS, ([claim[key] for key in _CLAIMS] for claim in view["claims"]), "Claims")
 
 
 def _print_totals(view: dict[str, Any]) -> None:
