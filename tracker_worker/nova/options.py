@@ -29,9 +29,9 @@ OPTIONS = [
     cfg.StrOpt(
         "transport_url",
         secret=True,
-        help="Where the workers' RabbitMQ is, by default [DEFAULT] transport_url. The workers' queues are "
-        "durable: where [oslo_messaging_rabbit] has neither amqp_durable_queues nor rabbit_quorum_queue, "
-        "write rabbit://.../?amqp_durable_queues=true.",
+        help="URL of the workers' RabbitMQ, with their virtual host; by default [DEFAULT] transport_url. The "
+        "workers' queues are durable: where [oslo_messaging_rabbit] has neither amqp_durable_queues nor "
+        "rabbit_quorum_queue, write rabbit://.../?amqp_durable_queues=true.",
     ),
     cfg.StrOpt("exchange", default=DEFAULT_EXCHANGE, help="Exchange of the workers ([bus] exchange there)."),
     cfg.IntOpt(
