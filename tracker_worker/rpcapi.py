@@ -73,11 +73,14 @@ class Claim(Json):
         self._hold.release()
 
     def abort(self) -> None:
-        """Abort the claim, once. If this raises TrackerUnavailable, the next audit releases the claim."""
-        give_back, self._give_back = self._give_back, None
+        """Abort the claim; when its abort was sent already, do nothing.
+
+        If this raises TrackerUnavailable, call it again, or the next audit releases the claim.
+        """
         try:
-            if give_back is not None:
-                give_back()
+            if self._give_back is not None:
+                self._give_back()
+                self._give_back = None
         finally:
             self._hold.release()
 
@@ -344,9 +347,9 @@ class TrackerAPI:
         return self._claim(context, method, node, args, undo)
 
     def _claim(self, context: Any, method: str, node: str, args: Json, undo: tuple[str, Json]) -> Claim:
-        """Send a claim; the command `undo` aborts it."""
+        """Send a claim; the command `undo` aborts it. Its event id makes a repetition of it do nothing."""
         hold = self._events.hold(f"{method} on node {node}")
-        give_back = partial(self._send, context, undo[0], node, undo[1])
+        give_back = partial(self._send, context, undo[0], node, undo[1] | {"event_id": str(uuid.uuid4())})
         late = partial(_attempt, partial(give_back, self._link.cast_behind))
         try:
             reply = self._call(context, method, node, args, late)

@@ -15,7 +15,7 @@ from oslo_context.context import RequestContext
 from tests import samples
 from tests.samples import EXAMPLES
 from tracker_worker.domain.commands import METHODS
-from tracker_worker.exceptions import ComputeResourcesUnavailable
+from tracker_worker.exceptions import ComputeResourcesUnavailable, TrackerUnavailable
 from tracker_worker.rpcapi import TrackerAPI
 from tracker_worker.testing import TrackerWorkerFixture
 from tracker_worker.worker.service import Worker
@@ -152,6 +152,24 @@ def test_a_claim_is_aborted_once(tracker: TrackerWorkerFixture, api: TrackerAPI)
         raise RuntimeError
     before = api.call(CTX, "build_failed", NODE)["sequence"]
     assert before == 4  # The report, the claim, one abort, and this.
+
+
+def test_an_abort_is_applied_once_when_it_is_repeated_for_its_lost_confirm(
+    api: TrackerAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cast, lost = api._link.cast, ["the confirm"]
+
+    def cast_and_lose_a_confirm(*args: Any, **settings: Any) -> None:
+        cast(*args, **settings)
+        if lost:
+            raise TrackerUnavailable(lost.pop())
+
+    monkeypatch.setattr(api._link, "cast", cast_and_lose_a_confirm)
+    claim = api.instance_claim(CTX, NODE, INSTANCE)
+    with pytest.raises(TrackerUnavailable):
+        claim.abort()
+    claim.abort()
+    assert api.call(CTX, "build_failed", NODE)["sequence"] == 4  # The report, the claim, one abort, and this.
 
 
 def test_a_claim_that_saved_is_still_given_back(api: TrackerAPI) -> None:

@@ -138,6 +138,22 @@ def test_an_abort_by_hand_raises_what_kept_it_from_being_sent() -> None:
         claim.abort()
 
 
+def test_an_abort_that_was_not_sent_is_sent_by_the_next_and_then_never_again() -> None:
+    tried: list[int] = []
+
+    def fail_once() -> None:
+        tried.append(len(tried))
+        if len(tried) == 1:
+            raise TrackerUnavailable("away")
+
+    claim = Claim({}, EventClock("me", time.monotonic).hold("claim"), fail_once)
+    with pytest.raises(TrackerUnavailable):
+        claim.abort()
+    claim.abort()
+    claim.abort()
+    assert tried == [0, 1]
+
+
 def test_the_end_of_a_claim_that_was_saved_takes_no_snapshot_back() -> None:
     """An audit with an older snapshot than the last one would be taken for one that was overtaken."""
     events = EventClock("me", time.monotonic)
