@@ -22,6 +22,7 @@ A change is cast and then saved in one block. An audit takes its snapshot before
     api.update_available_resource(context, node, report, instances=read(node), as_of=as_of)
 """
 
+import copy
 import logging
 import time
 import uuid
@@ -43,7 +44,6 @@ from tracker_worker.exceptions import TrackerWorkerException
 from tracker_worker.private_apis.oslo_messaging import url_of
 
 LOG = logging.getLogger(__name__)
-
 EXMODS = ["tracker_worker.exceptions", "oslo_messaging.rpc.dispatcher"]
 
 GIVE_BACK_SECONDS = 1.0
@@ -73,10 +73,7 @@ class Claim(Json):
         self._hold.release()
 
     def abort(self) -> None:
-        """Abort the claim; when its abort was sent already, do nothing.
-
-        If this raises TrackerUnavailable, call it again, or the next audit releases the claim.
-        """
+        """Abort the claim, once. If it raises TrackerUnavailable, repeat it or leave it to the next audit."""
         try:
             if self._give_back is not None:
                 self._give_back()
@@ -153,6 +150,12 @@ class TrackerAPI:
         """
         transport = transport_of(conf, url, url_option, EXMODS)
         return cls(transport, url_option=url_option, **settings)
+
+    def within(self, seconds: float) -> Self:
+        """Return this client with a timeout for calls that is no longer than `seconds`, which is above 0."""
+        bounded = copy.copy(self)
+        bounded._link = self._link.within(seconds)
+        return bounded
 
     def call(self, context: Any, method: str, node: str, **args: Any) -> Json:
         """Send any command and return its reply {outcome, reason?, claim?, sequence}."""
@@ -262,8 +265,7 @@ class TrackerAPI:
 
     def finish_move(self, context: Any, node: str, instance: Json, migration_uuid: str | None = None) -> None:
         """Destination: the instance has arrived."""
-        migration = _given(migration_uuid=migration_uuid)
-        self.cast(context, "finish_move", node, instance=instance, **migration)
+        self.cast(context, "finish_move", node, instance=instance, **_given(migration_uuid=migration_uuid))
 
     def drop_move_claim_at_source(
         self, context: Any, node: str, instance_uuid: str, migration_uuid: str
@@ -343,7 +345,7 @@ class TrackerAPI:
         self, context: Any, method: str, node: str, instance: Json, migration: Json, args: Json
     ) -> Claim:
         undo = "drop_move_claim", {"instance_uuid": instance["uuid"], "migration_uuid": migration["uuid"]}
-        args = {"instance": instance, "migration": migration, **args}
+        args |= {"instance": instance, "migration": migration}
         return self._claim(context, method, node, args, undo)
 
     def _claim(self, context: Any, method: str, node: str, args: Json, undo: tuple[str, Json]) -> Claim:

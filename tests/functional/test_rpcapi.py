@@ -179,6 +179,12 @@ def test_a_claim_that_saved_is_still_given_back(api: TrackerAPI) -> None:
     assert claims(api) == []
 
 
+def test_a_call_within_fewer_seconds_ends_by_then(tracker: TrackerWorkerFixture) -> None:
+    patient = TrackerAPI(tracker.transport, exchange=f"nobody-{next(_numbers)}", partitions=1, timeout=600)
+    with pytest.raises(oslo_messaging.MessagingTimeout):
+        patient.within(0.1).get_node(CTX, NODE)
+
+
 @pytest.mark.parametrize("method", CLAIMS)
 def test_a_claim_that_timed_out_is_given_back_behind_itself(
     engine: sa.Engine, tracker: TrackerWorkerFixture, method: str

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sends a client's commands to the workers' queues, with a deadline, and errors that name the way out."""
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 import amqp
 import oslo_messaging
@@ -64,6 +65,12 @@ class Link:
         self._unbounded_client = self._client_on(transport)
         self._client = self._client_on(self._bounded or transport)
 
+    def within(self, seconds: float) -> Self:
+        """Return this link with a timeout for calls that is no longer than `seconds`."""
+        bounded = copy.copy(self)
+        bounded._timeout = min(seconds, self._timeout)
+        return bounded
+
     def call(self, context: Any, method: str, args: Json, undo: Callable[[], None] | None = None) -> Json:
         """Send a command and return its reply. Raises MessagingTimeout and what `cast` raises.
 
@@ -73,7 +80,8 @@ class Link:
         if undo is not None and self._bounded is not None:
             client = self._client_on(self._bounded.undone_by(undo))
         with self._errors(method, args):
-            reply: Json = client.prepare(server=self._server(args)).call(_plain(context), method, **args)
+            bounded = client.prepare(server=self._server(args), timeout=self._timeout)
+            reply: Json = bounded.call(_plain(context), method, **args)
             return reply
 
     def cast(self, context: Any, method: str, args: Json, within: float | None = None) -> None:
@@ -124,8 +132,8 @@ class Link:
             ) from error
         except DeadlineExceeded as error:
             raise TrackerUnavailable(
-                f"The broker did not confirm {what} in {self._timeout} s, and still may: see that it has no "
-                "memory or disk alarm and can be reached"
+                f"The broker did not confirm {what} in {self._timeout:g} s, and still may: see that it has "
+                "no memory or disk alarm and can be reached"
                 if error.sent
                 else f"{what} was not sent: what was sent there before is still not confirmed by the broker",
                 args["event_id"],
