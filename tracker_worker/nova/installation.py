@@ -29,7 +29,9 @@ def install(mode: str, connect: Callable[[], TrackerAPI], timeout: float = 60) -
     `connect` is called for each ResourceTracker that Nova makes; what it raises ends nova-compute.
     """
     tracker, hook = _TRACKERS[mode]
-    tracker.new_casts = staticmethod(lambda: CastQueue(connect(), _new_id, time.sleep, timeout))
+    tracker.new_casts = staticmethod(
+        lambda: CastQueue(connect(), _new_id, time.sleep, time.monotonic, timeout)
+    )
     hook(tracker)
     hooks.hook_nova()
     resource_tracker.ResourceTracker = tracker

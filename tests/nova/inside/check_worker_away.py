@@ -38,7 +38,7 @@ class WorkerAway(integrated_helpers.ProviderUsageBaseTestCase):  # type: ignore[
         super().setUp()
         transport = oslo_messaging.get_rpc_transport(cfg.CONF, url="fake://", allowed_remote_exmods=EXMODS)
         api = TrackerAPI(transport, exchange=uuidutils.generate_uuid(), timeout=TIMEOUT)
-        self.casts = Calls(api, uuidutils.generate_uuid, time.sleep, TIMEOUT)
+        self.casts = Calls(api, uuidutils.generate_uuid, time.sleep, time.monotonic, TIMEOUT)
         ReplaceResourceTracker.new_casts = staticmethod(lambda: self.casts)
         manager = self.start_service("compute", host="compute1").manager
         self.tracker = ReplaceResourceTracker(manager.host, manager.driver, manager.reportclient)

@@ -38,7 +38,7 @@ NOVA = resource_tracker.ResourceTracker
 def new_casts() -> CastQueue:
     settings = json.loads(os.environ["NOVA_CLAIMS"])
     api = TrackerAPI.from_conf(cfg.CONF, settings["url"], exchange=settings["exchange"])
-    return CastQueue(api, lambda: str(uuid.uuid4()), time.sleep, 60)
+    return CastQueue(api, lambda: str(uuid.uuid4()), time.sleep, time.monotonic, 60)
 
 
 def claim_of(context: Any, instance: Any, nodename: str, tracker: Any, *args: Any, **kwargs: Any) -> Any:

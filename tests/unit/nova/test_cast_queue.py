@@ -3,8 +3,10 @@
 
 import itertools
 import logging
+import math
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -18,14 +20,20 @@ from tracker_worker.rpcapi import TrackerAPI
 SECONDS = 20
 
 
-class Snapshots:
-    """Counts the snapshots that are taken."""
+class Client:
+    """Counts the snapshots that are taken, and knows how long its calls may take."""
 
     def __init__(self) -> None:
         self.numbers = itertools.count(1)
+        self.seconds = math.inf
 
     def snapshot(self) -> int:
         return next(self.numbers)
+
+    def within(self, seconds: float) -> "Client":
+        bounded = Client()
+        bounded.seconds = seconds
+        return bounded
 
 
 class Broker:
@@ -48,8 +56,12 @@ class Broker:
         assert self.back.wait(SECONDS)
 
 
-def a_queue(sleep: Callable[[float], None] = lambda _: None, timeout: float = SECONDS) -> CastQueue:
-    return CastQueue(cast(TrackerAPI, Snapshots()), lambda: "event-1", sleep, timeout)
+def a_queue(
+    sleep: Callable[[float], None] = lambda _: None,
+    timeout: float = SECONDS,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> CastQueue:
+    return CastQueue(cast(TrackerAPI, Client()), lambda: "event-1", sleep, monotonic, timeout)
 
 
 def test_jobs_run_in_order() -> None:
@@ -73,7 +85,7 @@ def test_full_queue_drops_and_logs_once(caplog: pytest.LogCaptureFixture) -> Non
     casts = a_queue(broker.sleep)
     for _ in range(MOST_WAITING + 20):
         casts.put(broker.job(lambda: None))
-    assert casts.dropped in (19, 20)
+    assert casts.dropped == 20
     assert [each.levelno for each in caplog.records if "more are dropped" in each.message] == [logging.ERROR]
     broker.back.set()
 
@@ -104,20 +116,85 @@ def test_newer_audit_supersedes_one_that_waits_and_keeps_its_startup() -> None:
     assert sent == [("other", False), ("new", True)]
 
 
-def test_full_queue_keeps_the_audit_that_waits() -> None:
+def test_superseded_audits_of_a_long_outage_keep_neither_their_data_nor_a_place() -> None:
+    class Data:
+        """Can be referred to weakly."""
+
+    broker, looked, all_data = Broker(), threading.Event(), list[weakref.ref[Data]]()
+
+    def sleep(seconds: float) -> None:
+        looked.set()
+        broker.sleep(seconds)
+
+    def send(data: Data, snapshot: cast_queue.Snapshot) -> None:
+        sent.append(snapshot.as_of)
+
+    casts, sent = a_queue(sleep), list[int]()
+    casts.put(broker.job(lambda: None))
+    for _ in range(3 * MOST_WAITING):
+        data, snapshot = Data(), casts.snapshot()
+        all_data.append(weakref.ref(data))
+        casts.audit("node-1", lambda _api, _startup, d=data, s=snapshot: send(d, s), startup=False)  # type: ignore[misc]
+    del data, snapshot
+    assert [each() is None for each in all_data] == [True] * (3 * MOST_WAITING - 1) + [False]
+    assert looked.wait(SECONDS)
+    assert casts.put(lambda _: sent.append(0))
+    ran = casts.sent
+    broker.back.set()
+    assert casts.drain(SECONDS)
+    assert sent == [1, 0]
+    assert casts.sent - ran < 10
+
+
+def test_audit_knows_whether_a_cast_came_behind_its_snapshot() -> None:
+    casts, between = a_queue(), list[int]()
+    for cast_between in (False, True):
+        snapshot = casts.snapshot()
+        if cast_between:
+            casts.put(lambda _: None)
+        audit = lambda _api, _startup, s=snapshot: between.append(casts.ended - s.ended)  # noqa: E731
+        casts.audit("node-1", audit, startup=False)
+        assert casts.drain(SECONDS)
+    assert between == [1, 2]
+
+
+def test_job_of_which_none_may_be_lost_is_queued_in_a_full_queue() -> None:
+    broker, ran = Broker(), list[str]()
+    casts = a_queue(broker.sleep)
+    while casts.put(broker.job(lambda: None)):
+        pass
+    casts.put_always(broker.job(lambda: ran.append("abort")))
+    broker.back.set()
+    assert (casts.drain(SECONDS), ran) == (True, ["abort"])
+
+
+def test_job_for_later_runs_when_its_time_has_come_beside_others() -> None:
+    now, ran, done = [0.0], list[str](), threading.Event()
+
+    def later(_api: TrackerAPI) -> None:
+        ran.append("later")
+        done.set()
+
+    casts = a_queue(monotonic=lambda: now[0])
+    casts.put(lambda _: casts.put_later(60, later))
+    casts.put(lambda _: ran.append("first"))
+    assert casts.drain(SECONDS)
+    now[0] = 60
+    casts.put(lambda _: ran.append("second"))
+    assert done.wait(SECONDS) and casts.drain(SECONDS)
+    assert sorted(ran) == ["first", "later", "second"] and ran[0] == "first"
+
+
+def test_full_queue_sends_the_newest_audit() -> None:
     broker, sent = Broker(), list[str]()
     casts = a_queue(broker.sleep)
     casts.put(broker.job(lambda: None))
     casts.audit("node-1", lambda _api, _startup: sent.append("waits"), startup=False)
     while casts.put(broker.job(lambda: None)):
         pass
-    casts.audit("node-1", lambda _api, _startup: sent.append("dropped"), startup=False)
-    done = threading.Event()
+    casts.audit("node-1", lambda _api, _startup: sent.append("newest"), startup=False)
     broker.back.set()
-    while not casts.put(lambda _: done.set()):
-        done.wait(0.01)
-    assert done.wait(SECONDS)
-    assert sent == ["waits"]
+    assert (casts.drain(SECONDS), sent) == (True, ["newest"])
 
 
 def test_call_that_a_full_queue_drops_does_not_wait() -> None:
@@ -134,6 +211,23 @@ def test_call_that_a_full_queue_drops_does_not_wait() -> None:
 
 def test_call_returns_what_its_job_returns() -> None:
     assert a_queue().call(lambda _: "granted") == "granted"
+
+
+def test_turn_and_reply_of_a_call_have_one_deadline() -> None:
+    now, asked = [0.0], threading.Event()
+
+    def monotonic() -> float:
+        seconds = now[0]
+        asked.set()
+        return seconds
+
+    def take_time(_api: TrackerAPI) -> None:
+        assert asked.wait(SECONDS)
+        now[0] += 15
+
+    casts = a_queue(monotonic=monotonic)
+    casts.put(take_time)
+    assert casts.call(lambda api: cast(Client, api).seconds) == SECONDS - 15
 
 
 def test_call_raises_what_its_job_raises_and_is_not_repeated() -> None:
