@@ -21,7 +21,10 @@ _USED = (
 
 
 def write(compute_node: Any, stats: Any, view: Json) -> None:
-    """Write what is used of a node into Nova's compute node and its statistics: memory in MB, disk in GB."""
+    """Write what is used of a node into Nova's compute node and its statistics: memory in MB, disk in GB.
+
+    A cell that the view does not have, before the first audit of another topology, stays as it is.
+    """
     for name in _USED:
         setattr(compute_node, name, view[name])
     stats.clear()
@@ -31,7 +34,8 @@ def write(compute_node: Any, stats: Any, view: Json) -> None:
         topology = objects.NUMATopology.obj_from_db_obj(compute_node.numa_topology)
         usages = {cell["id"]: cell for cell in view["numa_topology"]["cells"]}
         for cell in topology.cells:
-            _write_cell(cell, usages[cell.id])
+            if cell.id in usages:
+                _write_cell(cell, usages[cell.id])
         compute_node.numa_topology = to_json(topology)
 
 

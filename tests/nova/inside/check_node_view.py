@@ -74,3 +74,21 @@ class InstanceTopology(unittest.TestCase):
             for cell in topology.cells
         ]
         return cells, topology.emulator_threads_policy
+
+
+class Write(unittest.TestCase):
+    def test_cell_that_the_view_does_not_have_stays_as_it_is(self) -> None:
+        objects.register_all()
+        topology = a_host(random.Random(1))
+        for cell in topology.cells:
+            cell.cpu_usage = 7
+        node = objects.ComputeNode(numa_topology=topology._to_json())
+        usage = {"id": 1, "cpu_usage": 2, "memory_usage": 512, "pinned_cpus": [], "mempages": []}
+        names = ("vcpus_used", "memory_mb_used", "local_gb_used", "free_ram_mb", "free_disk_gb")
+        view = dict.fromkeys((*names, "running_vms", "current_workload"), 0) | {
+            "stats": {},
+            "numa_topology": {"cells": [usage, usage | {"id": 5}]},
+        }
+        node_view.write(node, {}, view)
+        written = objects.NUMATopology.obj_from_db_obj(node.numa_topology)
+        self.assertEqual([7, 2], [cell.cpu_usage for cell in written.cells])
