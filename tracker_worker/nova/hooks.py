@@ -43,6 +43,12 @@ DECIDED_BY_THE_WORKER: dict[str, Callable[..., Tap]] = {
 }
 """What `replace` hooks otherwise: the claim is made inside Nova's method."""
 
+WRITTEN_BACK: dict[str, Callable[..., None]] = {"update_usage": replace.write_back_states}
+"""What `replace` does not write back at once."""
+
+PRE_CHECKS = ("_claim_from_pci_reqs", "_claim_pci_for_instance_vifs")
+"""Methods of ComputeManager that claim devices for a live migration."""
+
 TRACKER_UNLOCKED: dict[str, Callable[..., Tap]] = {
     "build_failed": tap.build_failed,
     "build_succeeded": tap.build_succeeded,
@@ -95,9 +101,12 @@ def hook_tracker(tracker: type[Any]) -> None:
 def hook_replacing_tracker(tracker: type[Any]) -> None:
     """Put the taps around Nova's methods in ReplaceResourceTracker, and its claims in place of Nova's."""
     for name, each in (TRACKER | DECIDED_BY_THE_WORKER).items():
-        setattr(tracker, name, replace.written_back_in_lock(getattr(tracker, name), each))
+        write = WRITTEN_BACK.get(name, replace.write_back)
+        setattr(tracker, name, replace.written_back_in_lock(getattr(tracker, name), each, write))
     _hook_unlocked(tracker)
     resource_tracker.claims = worker_claims
+    for name in PRE_CHECKS:
+        setattr(manager.ComputeManager, name, worker_claims.pre_check(getattr(manager.ComputeManager, name)))
 
 
 def hook_nova() -> None:

@@ -14,13 +14,12 @@ from collections.abc import Callable
 from typing import Any
 
 from nova import exception, utils
-from nova.compute import resource_tracker
+from nova.compute import resource_tracker, vm_states
 from nova.compute import stats as compute_stats
-from oslo_messaging import MessagingException
 
-from tracker_worker.exceptions import CommandRefused, TrackerUnavailable, TrackerWorkerException
+from tracker_worker.exceptions import CommandRefused, TrackerWorkerException
 from tracker_worker.nova import conversion, devices, node_view
-from tracker_worker.nova.cast_queue import Job
+from tracker_worker.nova.calls import PROBE_SECONDS, UNANSWERED, Calls
 from tracker_worker.nova.conversion import Json
 from tracker_worker.nova.private_apis import hold_devices, save_compute_node
 from tracker_worker.nova.tap import TapResourceTracker, cast_devices, plain
@@ -30,6 +29,10 @@ from tracker_worker.rpcapi import Claim, TrackerAPI
 LOG = logging.getLogger(__name__)
 
 _REFUSED = "Insufficient compute resources: "
+
+
+class NotDecided(exception.ComputeResourcesUnavailable):  # type: ignore[misc]
+    """The worker has not decided on a claim: it did not answer, or cannot process it."""
 
 
 class _Uncounted(compute_stats.Stats):  # type: ignore[misc]
@@ -54,10 +57,14 @@ class ReplaceResourceTracker(TapResourceTracker):
         self._granted: Claim | None = None
         self._chosen: list[list[str]] = []
         self._changed: dict[str, tuple[Any, Any]] = {}
-        self._answered = True
+        self._calls = Calls(self.casts)
+        self._node = ""
+        self._fetched: dict[str, Json] = {}
+        self._fetches = True
 
     def ask(self, context: Any, method: str, node: str, requests: list[Json], **args: Any) -> Json:
         """Make a claim and return it. Raises Nova's ComputeResourcesUnavailable."""
+        self._node = node
         reply = self._call(lambda api: getattr(api, method)(plain(context), node, **args))
         self._granted = reply
         claim: Json = reply["claim"]
@@ -68,7 +75,8 @@ class ReplaceResourceTracker(TapResourceTracker):
         """Abort the claim that the method which ends has made."""
         granted, self._granted = self._granted, None
         if granted is not None:
-            self.casts.put(lambda api: granted.abort())
+            # Few wait: each follows a claim that the worker has granted.
+            self.casts.put_always(lambda api: granted.abort())
 
     def keep(self) -> None:
         """Keep the claim that the method which ends has made: Nova has saved it."""
@@ -111,41 +119,66 @@ class ReplaceResourceTracker(TapResourceTracker):
         if changed and self.pci_tracker:
             self.pci_tracker.save(next(iter(changed.values()))[0])
 
-    def write_back_after_failure(self) -> None:
-        """Write back for a method that ends with an error, which stays the one that is raised."""
-        try:
-            self.write_back()
-        except Exception:
-            LOG.exception("What a failed method has changed is not written back before the next audit")
+    def write_now(self) -> None:
+        """Write back what the worker says now, in place of what was fetched before."""
+        nodes = [*self._changed]
+        self.write_back()
+        for node in nodes:
+            self._fetched.pop(node, None)
 
-    def after_audit(self, node: str) -> Job:
-        """Ask again, after an outage, for what is written back."""
-        self._answered = True
-        return super().after_audit(node)
+    def write_fetched(self) -> None:
+        """Write back what was fetched after the change before this one, and have the next view fetched."""
+        changed, self._changed = self._changed, {}
+        for node, (context, compute_node) in changed.items():
+            view = self._fetched.pop(node, None)
+            if view is not None:
+                node_view.write(compute_node, self.stats[node], view)
+                save_compute_node(self, context, compute_node)
+            self.casts.put(functools.partial(self._fetch, node))
+
+    def remove_node(self, nodename: str) -> None:
+        """Forget the node's view, too."""
+        super().remove_node(nodename)
+        self._fetched.pop(nodename, None)
+
+    def _fetch(self, node: str, api: TrackerAPI) -> None:
+        """Fetch a node view. After one that got no answer fetch none until a call got one. Sender thread."""
+        if not self._fetches:
+            return
+        try:
+            self._fetched[node] = api.within(PROBE_SECONDS).get_node({}, node)
+        except UNANSWERED:
+            self._fetches = False
+        except TrackerWorkerException as error:
+            LOG.info("The view of node %s is not there: %s", node, error)
+
+    @property
+    def _answered(self) -> bool:
+        return not self._calls.is_silent
 
     def _call(self, job: Callable[[TrackerAPI], Any]) -> Any:
-        """Call the worker. After a call without an answer only claims wait for one, until the next audit."""
-        self._answered = True
+        """Call the worker for the node that the method in Nova's lock concerns. Raises NotDecided."""
         try:
-            return self.casts.call(job)
+            reply = self._calls.make(self._node, job)
         except CommandRefused as error:
             reason = str(error).removeprefix(_REFUSED).rstrip(".")
             raise exception.ComputeResourcesUnavailable(reason=reason) from error
-        except (TrackerUnavailable, MessagingException) as error:
-            self._answered = False
+        except UNANSWERED as error:
             # The reason becomes the server's fault, which its tenant reads.
-            LOG.warning("The worker has not answered a call")
-            raise exception.ComputeResourcesUnavailable(reason="no answer from the worker") from error
+            raise NotDecided(reason="no answer from the worker") from error
         except TrackerWorkerException as error:
             LOG.exception("The worker cannot process a call")
-            raise exception.ComputeResourcesUnavailable(reason="the worker cannot process it") from error
+            raise NotDecided(reason="the worker cannot process it") from error
+        self._fetches = True
+        return reply
 
     def _update_usage(self, usage: Any, nodename: str, sign: int = 1) -> None:
         """Count nothing."""
 
     def _update(self, context: Any, compute_node: Any, startup: bool = False) -> None:
         self._update_to_placement(context, compute_node, startup)
-        self._changed[compute_node.hypervisor_hostname] = (context, compute_node)
+        self._node = compute_node.hypervisor_hostname
+        self._changed[self._node] = (context, compute_node)
 
     def _setup_pci_tracker(self, context: Any, compute_node: Any, resources: Any) -> None:
         super()._setup_pci_tracker(context, compute_node, resources)
@@ -200,8 +233,26 @@ def claim(tracker: ReplaceResourceTracker, *args: Any, **kwargs: Any) -> Tap:
     tracker.keep()
 
 
-def written_back_in_lock(method: Callable[..., Any], tap: Callable[..., Tap]) -> Callable[..., Any]:
-    """Return a method that takes Nova's lock, with a tap and the write-back inside that lock."""
+def write_back(tracker: ReplaceResourceTracker, *args: Any, **kwargs: Any) -> None:
+    """Write back at once: the scheduler has to know what is used."""
+    tracker.write_now()
+
+
+def write_back_states(tracker: ReplaceResourceTracker, context: Any, instance: Any, nodename: str) -> None:
+    """Write back with the next change, unless the instance is released: Nova's lock waits for no answer."""
+    if vm_states.allow_resource_removal(vm_state=instance.vm_state, task_state=instance.task_state):
+        tracker.write_now()
+    else:
+        tracker.write_fetched()
+
+
+def written_back_in_lock(
+    method: Callable[..., Any], tap: Callable[..., Tap], write: Callable[..., None]
+) -> Callable[..., Any]:
+    """Return a method that takes Nova's lock, with a tap and the write-back inside that lock.
+
+    `write` gets the method's arguments.
+    """
     run = tapped(inspect.unwrap(method), tap)
 
     @functools.wraps(run)
@@ -209,9 +260,12 @@ def written_back_in_lock(method: Callable[..., Any], tap: Callable[..., Tap]) ->
         try:
             result = run(tracker, *args, **kwargs)
         except BaseException:
-            tracker.write_back_after_failure()
+            try:
+                write(tracker, *args, **kwargs)
+            except Exception:  # The method's own error stays the one that is raised.
+                LOG.exception("What a failed method has changed is not written back before the next audit")
             raise
-        tracker.write_back()
+        write(tracker, *args, **kwargs)
         return result
 
     synchronized = utils.synchronized(resource_tracker.COMPUTE_RESOURCE_SEMAPHORE, fair=True)

@@ -4,13 +4,17 @@
 A claim is made in its constructor, in Nova's lock; its tracker is a ReplaceResourceTracker.
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
+from nova import exception
 from nova.compute import claims
 from nova.objects import fields
 
 from tracker_worker.nova import conversion, devices, node_view
 from tracker_worker.nova.conversion import Json
+from tracker_worker.nova.replace import NotDecided
 
 
 class Claim(claims.Claim):  # type: ignore[misc]
@@ -29,6 +33,15 @@ class MoveClaim(claims.MoveClaim):  # type: ignore[misc]
 
     def _claim_test(self, compute_node: Any, limits: Any = None) -> None:
         method, args = self._command()
+        try:
+            self._ask(method, limits, args)
+        except NotDecided as error:
+            if method != "resize_claim":
+                raise
+            # Nova puts a server in ERROR for any other exception, unless it finds another host.
+            raise exception.InstanceFaultRollback(error) from error
+
+    def _ask(self, method: str, limits: Any, args: Json) -> None:
         converted = self.tracker.converted(self.instance_ref)
         requests = devices.with_ids(conversion.pci_requests(self._pci_requests) or [])
         claim = self.tracker.ask(
@@ -58,3 +71,22 @@ class MoveClaim(claims.MoveClaim):  # type: ignore[misc]
         images = conversion.image_properties(self.image_meta) if self.image_meta else None
         of_image = {} if images is None else {"image_properties": images}
         return "resize_claim", {"flavor": conversion.flavor(self.flavor), **of_image}
+
+
+def pre_check(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a step of a live migration's pre-check that fails as such when the worker has not decided.
+
+    Nova then tries another host, or leaves the server as it was. After a PciDeviceRequestFailed it puts the
+    server in ERROR.
+    """
+
+    @functools.wraps(method)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(*args, **kwargs)
+        except exception.PciDeviceRequestFailed as error:
+            if isinstance(error.__cause__, NotDecided):
+                raise exception.MigrationPreCheckError(reason=error.__cause__.format_message()) from error
+            raise
+
+    return run

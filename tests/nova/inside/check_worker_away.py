@@ -10,15 +10,12 @@ from oslo_utils import uuidutils
 
 from nova import context, exception, objects
 from nova.tests.functional import integrated_helpers
-from tests.nova.inside import instances
-from tracker_worker.nova import hooks
+from tests.nova.inside import instances, replaced
+from tracker_worker.nova import worker_claims
 from tracker_worker.nova.cast_queue import CastQueue
-from tracker_worker.nova.replace import ReplaceResourceTracker
 from tracker_worker.rpcapi import EXMODS, TrackerAPI
 
 TIMEOUT = 0.3
-
-hooks.hook_replacing_tracker(ReplaceResourceTracker)
 
 
 class Calls(CastQueue):
@@ -39,12 +36,8 @@ class WorkerAway(integrated_helpers.ProviderUsageBaseTestCase):  # type: ignore[
         transport = oslo_messaging.get_rpc_transport(cfg.CONF, url="fake://", allowed_remote_exmods=EXMODS)
         api = TrackerAPI(transport, exchange=uuidutils.generate_uuid(), timeout=TIMEOUT)
         self.casts = Calls(api, uuidutils.generate_uuid, time.sleep, time.monotonic, TIMEOUT)
-        ReplaceResourceTracker.new_casts = staticmethod(lambda: self.casts)
-        manager = self.start_service("compute", host="compute1").manager
-        self.tracker = ReplaceResourceTracker(manager.host, manager.driver, manager.reportclient)
-        self.tracker.set_service_ref(manager.rt.service_ref)
         self.context = context.get_admin_context()
-        self.audit()
+        self.tracker = replaced.a_tracker(self.start_service("compute", host="compute1").manager, self.casts)
 
     def audit(self) -> None:
         self.tracker.update_available_resource(self.context, "compute1")
@@ -71,10 +64,50 @@ class WorkerAway(integrated_helpers.ProviderUsageBaseTestCase):  # type: ignore[
             self.tracker.update_usage(self.context, instance, "compute1")
         self.assertEqual(before, self.casts.made)
 
-    def test_audit_asks_again(self) -> None:
-        before = self.casts.made
+    def test_first_call_waits_and_later_ones_do_not_until_a_probe_was_answered(self) -> None:
+        self.assertEqual(1, self.casts.made)  # Of the first audit.
         self.audit()
-        self.assertEqual(before + 1, self.casts.made)
+        self.assertRaises(exception.ComputeResourcesUnavailable, self.claim, self.an_instance())
+        self.assertEqual(1, self.casts.made)
+
+    def test_resize_keeps_the_servers_state_when_no_other_host_is_found(self) -> None:
+        """Nova's prep_resize schedules again after any exception, and sets ERROR but after this one."""
+        instance = self.an_instance()
+        instance.host = instance.node = "elsewhere"
+        failed = self.assertRaises(exception.InstanceFaultRollback, self.move, "resize", instance)
+        self.assertIn("no answer from the worker", failed.inner_exception.format_message())
+
+    def test_other_moves_fail_as_a_refused_claim_of_which_nova_keeps_the_servers_state(self) -> None:
+        for kind in ("live-migration", "evacuation"):
+            instance = self.an_instance()
+            instance.host = instance.node = "elsewhere"
+            self.assertRaises(exception.ComputeResourcesUnavailable, self.move, kind, instance)
+
+    def test_devices_of_a_live_migration_fail_as_its_pre_check(self) -> None:
+        def claimed(*args: Any) -> None:
+            try:
+                self.claim(self.an_instance())
+            except exception.ComputeResourcesUnavailable as error:
+                raise exception.PciDeviceRequestFailed(requests=[]) from error
+
+        def refused(*args: Any) -> None:
+            raise exception.PciDeviceRequestFailed(requests=[])
+
+        failed = self.assertRaises(exception.MigrationPreCheckError, worker_claims.pre_check(claimed))
+        self.assertIn("no answer from the worker", failed.format_message())
+        self.assertRaises(exception.PciDeviceRequestFailed, worker_claims.pre_check(refused))
+
+    def move(self, kind: str, instance: Any) -> None:
+        migration = objects.Migration(
+            self.context, migration_type=kind, instance_uuid=instance.uuid, uuid=uuidutils.generate_uuid()
+        )
+        migration.create()
+        if kind == "resize":
+            self.tracker.resize_claim(self.context, instance, instance.flavor, "compute1", migration, {})
+        elif kind == "evacuation":
+            self.tracker.rebuild_claim(self.context, instance, "compute1", {}, migration=migration)
+        else:
+            self.tracker.live_migration_claim(self.context, instance, "compute1", migration, None, {})
 
     def test_compute_node_keeps_the_usage_that_was_saved(self) -> None:
         node = objects.ComputeNode.get_by_host_and_nodename(self.context, "compute1", "compute1")
