@@ -5,12 +5,14 @@ What the audit reads is converted where it is read, because the audit changes it
 """
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from nova import objects
 from nova.conf import CONF
 
 from tracker_worker.nova import conversion, report
+from tracker_worker.nova.cast_queue import Job, Snapshot
 from tracker_worker.nova.conversion import Json, given
 from tracker_worker.nova.private_apis import loaded_instance, pool_keys
 from tracker_worker.nova.tap import TapResourceTracker, plain
@@ -31,45 +33,72 @@ class _Reads:
     def __init__(self, tracker: TapResourceTracker) -> None:
         self.tracker = tracker
         self.instances: list[Json] | None = None
-        self.migrations: list[tuple[Any, Json]] = []
+        self.migrations: list[tuple[Any, Json]] | None = None
 
 
 def update_available_resource(
     tracker: TapResourceTracker, context: Any, resources: Json, startup: bool = False
 ) -> Tap:
-    """A node was audited (ResourceTracker._update_available_resource)."""
-    node = resources["hypervisor_hostname"]
+    """A node was audited (ResourceTracker._update_available_resource).
+
+    An audit that fails after it has read all is cast, too: Nova's fails when Placement does not answer.
+    """
     snapshot = tracker.casts.snapshot()
     driver_view = dict(resources)  # Nova takes the devices out.
     reads = _current.reads = _Reads(tracker)
+    has_failed = True
     try:
         yield
+        has_failed = False
     finally:
         _current.reads = None
+        if not has_failed:
+            _cast(tracker, context, driver_view, reads, snapshot, startup, tracker.after_audit)
+        elif reads.migrations is not None:
+            _cast(tracker, context, driver_view, reads, snapshot, startup, _nothing_after)
+
+
+def _nothing_after(node: str) -> Job:
+    return lambda api: None
+
+
+def _cast(
+    tracker: TapResourceTracker,
+    context: Any,
+    driver_view: Json,
+    reads: _Reads,
+    snapshot: Snapshot,
+    startup: bool,
+    after: Callable[[str], Job],
+) -> None:
+    node = driver_view["hypervisor_hostname"]
     if node not in tracker.compute_nodes:
         return
     reported = _resources(tracker, node, driver_view)
     disabled = _DISABLED in reported.get("traits", ())
     instances = None if reads.instances is None else _held(tracker, node, reads.instances)
     migrations = None if reads.instances is None else _migrations(reads, node)
-    request, then = plain(context), tracker.after_audit(node)
+    request, then = plain(context), after(node)
 
     def send(api: TrackerAPI, first: bool) -> None:
-        # Without its snapshot, which a full queue drops, an audit would revert casts that are newer than it.
-        is_audit = snapshot.as_of is not None
+        # Casts between the two are newer than the snapshot: the audit leaves their instances as they are.
+        covers_all = tracker.casts.ended == snapshot.ended + 1
         api.update_available_resource(
             request,
             node,
             reported,
-            instances=instances if is_audit else None,
-            migrations=migrations if is_audit else None,
+            instances=instances,
+            migrations=migrations,
             as_of=snapshot.as_of,
             startup=first,
             disabled=disabled,
         )
-        then(api)
+        if covers_all:
+            then(api)
 
     tracker.casts.audit(node, send, startup)
+    if migrations is not None:
+        tracker.audited(node, {migration["instance_uuid"] for migration in migrations})
 
 
 def get_by_host_and_node(*args: Any, **kwargs: Any) -> Tap:
@@ -128,11 +157,11 @@ def _devices_of_move(tracker: TapResourceTracker, node: str, migration: Any) -> 
 
 def _migrations(reads: _Reads, node: str) -> list[Json]:
     """Return the migrations, with the instances that are elsewhere as Nova has loaded them meanwhile."""
-    here = {instance["uuid"] for instance in reads.instances or ()}
-    loaded = {each.instance_uuid: found for each, _ in reads.migrations if (found := loaded_instance(each))}
+    here, migrations = {instance["uuid"] for instance in reads.instances or ()}, reads.migrations or ()
+    loaded = {each.instance_uuid: found for each, _ in migrations if (found := loaded_instance(each))}
     return [
         converted | _of_instance(reads.tracker, node, each, loaded.get(each.instance_uuid), here)
-        for each, converted in reads.migrations
+        for each, converted in migrations
     ]
 
 

@@ -39,7 +39,7 @@ def check_can_live_migrate_destination(
 ) -> Tap:
     """Destination: nothing later names the migration of a live migration."""
     if migration is not None:
-        manager.rt.moves[instance.uuid] = migration.uuid
+        manager.rt.remember_move(instance.uuid, migration.uuid)
     yield
 
 
@@ -55,7 +55,7 @@ def post_live_migration(
     """Source: nothing later names the migration."""
     migration = given(migrate_data, "migration")
     if migration is not None:
-        manager.rt.moves[instance.uuid] = migration.uuid
+        manager.rt.remember_move(instance.uuid, migration.uuid)
     yield
 
 

@@ -38,10 +38,13 @@ class TapResourceTracker(resource_tracker.ResourceTracker):  # type: ignore[misc
         self.casts = self.new_casts()
         self.moves: dict[str, str] = {}
         self._last: dict[str, Json] = {}
+        self._seen: set[str] = set()
+        self._audited: set[str] = set()
         trackers[host] = self
 
     def converted(self, instance: Any) -> Json:
         """Return an instance; what Nova has not loaded is as in its last conversion."""
+        self._seen.add(instance.uuid)
         last = self._last.get(instance.uuid)
         backed = self._is_volume_backed(instance, last)
         self._last[instance.uuid] = conversion.instance(instance, volume_backed=backed, last=last)
@@ -51,6 +54,25 @@ class TapResourceTracker(resource_tracker.ResourceTracker):  # type: ignore[misc
         """Drop what is remembered of an instance that has left."""
         self._last.pop(uuid, None)
         self.moves.pop(uuid, None)
+
+    def remember_move(self, uuid: str, migration: str) -> None:
+        """Remember the migration of an instance until it has arrived or left, or audits name neither."""
+        self._seen.add(uuid)
+        self.moves[uuid] = migration
+
+    def audited(self, node: str, moving: set[str]) -> None:
+        """Forget instances that no audit has read, and no tap has met, since each node was audited last.
+
+        `moving` has the instances of the audit's migrations. This finds what has left in a way without a tap,
+        and what a refused claim has converted.
+        """
+        self._seen |= moving
+        self._audited.add(node)
+        if self._audited >= set(self.compute_nodes):
+            for uuid in {*self._last, *self.moves, *self.is_bfv} - self._seen:
+                self.forget(uuid)
+                self.is_bfv.pop(uuid, None)
+            self._seen, self._audited = set(), set()
 
     def held(self, uuid: str, node: str) -> list[str]:
         """Return the addresses of the node's devices that an instance holds."""

@@ -12,6 +12,8 @@ from nova.compute.resource_tracker import COMPUTE_RESOURCE_SEMAPHORE
 
 LOG = logging.getLogger(__name__)
 
+_NOT_CAST = "A change of the resource tracker is not cast: the next audit corrects the ledger"
+
 Tap = Generator[None, Any, None]
 """Runs before Nova's method up to its yield, which returns the method's result, and after it to its end.
 
@@ -30,7 +32,7 @@ def tapped(method: Callable[..., Any], tap: Callable[..., Tap]) -> Callable[...,
         try:
             result = method(*args, **kwargs)
         except BaseException:
-            running.close()
+            _close(running)
             raise
         _advance(running, result)
         return result
@@ -45,6 +47,14 @@ def tapped_in_lock(method: Callable[..., Any], tap: Callable[..., Tap]) -> Calla
     return locked
 
 
+def _close(running: Tap) -> None:
+    """End a tap whose method has raised: what the tap raises must not hide that."""
+    try:
+        running.close()
+    except Exception:
+        LOG.exception(_NOT_CAST)
+
+
 def _advance(running: Tap, result: Any) -> bool:
     """Run a tap to its yield or its end; tell whether it stands at its yield."""
     try:
@@ -52,6 +62,6 @@ def _advance(running: Tap, result: Any) -> bool:
     except StopIteration:
         return False
     except Exception:
-        LOG.exception("A change of the resource tracker is not cast: the next audit corrects the ledger")
+        LOG.exception(_NOT_CAST)
         return False
     return True

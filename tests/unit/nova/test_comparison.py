@@ -94,3 +94,9 @@ def test_pools_that_placement_divides_are_summed() -> None:
 def test_devices_that_are_free_in_nova_alone_are_a_difference() -> None:
     (line,) = comparison.differences(pools(device_pool(3, tags={"dev_type": "type-PF"})), view())
     assert line.endswith("3 in Nova, 2 in the worker")
+
+
+def test_failed_builds_are_a_difference_once_they_differ_again() -> None:
+    lines = ["stats.failed_builds: 1 in Nova, 0 in the worker", "vcpus_used: 6 in Nova, 8 in the worker"]
+    assert comparison.confirmed(lines, []) == lines[1:]
+    assert comparison.confirmed(lines, lines) == lines
