@@ -42,8 +42,8 @@ class Audits(integrated_helpers.ProviderUsageBaseTestCase):  # type: ignore[misc
         for owner, name, tap in hooks.READERS:
             reader = staticmethod(tapped(getattr(owner, name), tap))
             self.useFixture(fixtures.MonkeyPatch(f"{owner.__module__}.{owner.__name__}.{name}", reader))
-        self.api: Any = self.useFixture(InProcessWorker(cfg.CONF)).connect()
-        self.casts: Any = CastQueue(self.api, uuidutils.generate_uuid, time.sleep, time.monotonic, SECONDS)
+        self.worker: Any = self.useFixture(InProcessWorker(cfg.CONF)).connect()
+        self.casts: Any = CastQueue(self.worker, uuidutils.generate_uuid, time.sleep, time.monotonic, SECONDS)
         Mirror.new_casts = staticmethod(lambda: self.casts)
         manager = self.start_service("compute", host=NODE).manager
         self.tracker: Any = Mirror(manager.host, manager.driver, manager.reportclient)
@@ -70,7 +70,7 @@ class Audits(integrated_helpers.ProviderUsageBaseTestCase):  # type: ignore[misc
         return instance
 
     def claims(self) -> list[str]:
-        return [claim["instance_uuid"] for claim in self.api.get_node({}, NODE)["claims"]]
+        return [claim["instance_uuid"] for claim in self.worker.get_node({}, NODE)["claims"]]
 
     def test_audit_that_fails_after_it_has_read_is_cast_and_not_compared(self) -> None:
         instance, compared = self.a_saved_instance(), self.tracker.audits_compared
@@ -131,7 +131,7 @@ class Audits(integrated_helpers.ProviderUsageBaseTestCase):  # type: ignore[misc
             asked.append(args[1])
             raise oslo_messaging.MessagingTimeout
 
-        compared, self.api._link.call = self.tracker.audits_compared, unanswered
+        compared, self.worker._link.call = self.tracker.audits_compared, unanswered
         self.casts.put_later = lambda seconds, job: None
         for _ in range(3):
             self.audit()
