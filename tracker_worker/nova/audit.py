@@ -71,6 +71,7 @@ def _cast(
     startup: bool,
     after: Callable[[str], Job],
 ) -> None:
+    """Queue what the audit has read; `after` makes the job that follows it. Runs in Nova's lock."""
     node = driver_view["hypervisor_hostname"]
     if node not in tracker.compute_nodes:
         return
