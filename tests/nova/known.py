@@ -11,7 +11,7 @@ FAILURES: dict[str, str] = {
         "asserts Nova's fault: an audit between failure and rollback counts the destination's pins at the "
         "source. The worker counts the source's."
     ),
-    r"ServerMovingTests\.test_evacuate_claim_on_dest_fails_": (
+    r"\.test_evacuate_claim_on_dest_fails_": (
         "makes nova.compute.claims.MoveClaim fail, in whose place replace has a claim of the worker"
     ),
     r"test_resource_tracker\.TestInstanceClaim\.": (

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A tap that also compares the worker's node view with Nova's compute node after each audit."""
 
+import logging
 from typing import Any
 
 from nova import objects
@@ -13,6 +14,8 @@ from tracker_worker.nova.conversion import Json
 from tracker_worker.nova.mirror_log import MirrorLog
 from tracker_worker.nova.tap import TapResourceTracker
 from tracker_worker.rpcapi import TrackerAPI
+
+LOG = logging.getLogger(__name__)
 
 MOST_KEPT = 1000
 

@@ -89,6 +89,7 @@ class ReplaceResourceTracker(TapResourceTracker):
         node, requests = self.pci_node(), conversion.pci_requests(pci_requests) or []
         topology = conversion.numa_topology(instance_numa_topology)
         if node is not None and requests:
+            self._node = node
             args = (plain(context), node, pci_requests.instance_uuid, requests)
             try:
                 reply = self._call(lambda api: api.claim_pci_devices(*args, numa_topology=topology))
