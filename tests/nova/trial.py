@@ -98,7 +98,10 @@ def run(
 
 
 def run_inside(environment: Environment) -> int:
-    """Run the tests of tests/nova/inside, which are the adapter's own; return unittest's exit status."""
+    """Run the tests of tests/nova/inside, which are the adapter's own; return unittest's exit status.
+
+    Nova logs past unittest's buffer: what was printed is shown only when a test has failed.
+    """
     order = [
         "-W",
         "ignore",
@@ -114,7 +117,17 @@ def run_inside(environment: Environment) -> int:
         "check_*.py",
     ]
     variables = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run([environment.python, *order], cwd=environment.source, env=variables).returncode
+    ended = subprocess.run(
+        [environment.python, *order],
+        cwd=environment.source,
+        env=variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    lines = ended.stdout.splitlines()
+    print("\n".join(lines if ended.returncode else lines[-3:]), flush=True)
+    return ended.returncode
 
 
 def _lines(
