@@ -207,6 +207,15 @@ def test_a_node_is_shown_to_people_with_its_claims(a_node: LaneBench, manage: Ma
     assert "2560 used of 16384" in manage.out
 
 
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_node_whose_reserve_exceeds_it_is_shown_with_a_warning(
+    bench: LaneBench, manage: Manage, form: str
+) -> None:
+    bench.send(a_report(resources=some_resources(memory_mb=100)))
+    assert manage.run("node", "show", NODE, "--format", form) == 0
+    assert "the reserve exceeds the node: reserved_host_memory_mb 512 > memory_mb 100" in manage.err
+
+
 def test_a_node_that_is_not_tracked_is_named(engine: sa.Engine, manage: Manage) -> None:
     assert "'nobody' is not tracked" in manage.complaint("node", "show", "nobody")
 

@@ -58,7 +58,7 @@ from tracker_worker.domain.origins import (
     OriginEvicted,
     OriginRecorded,
 )
-from tracker_worker.domain.report import conflict_of, report_change
+from tracker_worker.domain.report import conflict_of, excess_reserves, report_change
 from tracker_worker.domain.settings import TrackerSettings
 from tracker_worker.domain.transitions import Action
 from tracker_worker.domain.usage import with_known_devices
@@ -110,7 +110,13 @@ class ReportRefused(Struct, frozen=True):
     message: str
 
 
-Effect = ClaimRefused | NodeCreated | NodeDeleted | Audited | ReportRefused
+class ReserveExceeded(Struct, frozen=True):
+    """A report was applied whose reserve exceeds the node; notified once for each part of the reserve."""
+
+    message: str
+
+
+Effect = ClaimRefused | NodeCreated | NodeDeleted | Audited | ReportRefused | ReserveExceeded
 
 
 class Decision(Struct, frozen=True):
@@ -311,6 +317,9 @@ def _report(
         marks.append(ConflictsResolved())
     if change := report_change(node, report, settings):
         changes.append(change)
+        faults = excess_reserves(change.resources, change.reserve)
+        if faults.keys() - excess_reserves(node.resources, node.reserve).keys():
+            effects.append(ReserveExceeded(f"the reserve exceeds the node: {', '.join(faults.values())}"))
     if not node.tracked:
         effects.append(NodeCreated())
     if command.startup and node.failed_builds:

@@ -103,6 +103,14 @@ class ErrorCode(StrEnum):
     uuids. Run `tracker-worker-manage node remove NODE --force` for the other node; the next report then
     succeeds.
     """
+    RESERVE_TOO_LARGE = "reserve_too_large"
+    """A report was applied whose reserve is larger than the node; the text has both amounts. A size of 0 is
+    not tested. No dead letter: the notification has no `dead_letter_id`, and is sent once for each part of
+    the reserve, until that part fits again. The worker logs the text as a warning, and `node show` prints it.
+
+    Way out: correct `reserved_host_*` or `reserved_huge_pages` of the compute manager. For reports without
+    them correct the options of these names in `[tracker]` of all workers, and restart these.
+    """
     LEDGER_BROKEN = "ledger_broken"
     """The used amounts in a node's row are not the sum of its claims, or a row cannot be read. The worker
     holds the node's events and parks none: the notification has no `dead_letter_id`, each worker sends it

@@ -19,6 +19,7 @@ from tracker_worker.domain.decide import (
     NodeCreated,
     NodeDeleted,
     ReportRefused,
+    ReserveExceeded,
 )
 from tracker_worker.domain.errors import ErrorCode
 from tracker_worker.domain.node import Node
@@ -31,10 +32,11 @@ _LATER_VERSIONS = {
     "ClaimPayload": "1.1",
     "CorrectionPayload": "1.1",
     "ComputeNodeAuditPayload": "1.2",
-    "ComputeNodeEventErrorPayload": "1.1",
+    "ComputeNodeEventErrorPayload": "1.2",
 }
 """Versions of payloads that have changed since 1.0. Claims: 1.1 has topologies and devices. Audits: 1.2 has
-`corrections_omitted`. Errors of events: 1.1 has the codes of replaced notifications."""
+`corrections_omitted`. Errors of events: 1.1 has the codes of replaced notifications, 1.2
+`reserve_too_large`."""
 
 
 class CausePayload(Struct, frozen=True):
@@ -86,6 +88,8 @@ def effect_notification(effect: Effect, node: Node, cause: CausePayload) -> Noti
             )  # fmt: skip
         case ReportRefused(_, message):
             return event_error_notification(node, cause, ErrorCode.NODE_CONFLICT, "$.resources.uuid", message)
+        case ReserveExceeded(message):
+            return event_error_notification(node, cause, ErrorCode.RESERVE_TOO_LARGE, "$.resources", message)
         case _:
             assert_never(effect)
 
@@ -98,7 +102,7 @@ def event_error_notification(
     message: str,
     dead_letter_id: str | None = None,
 ) -> Notification:
-    """Return `compute_node.event.error` for an event that could not be applied.
+    """Return `compute_node.event.error` for an event that needs a person.
 
     With `dead_letter_id` the event is kept as a dead letter.
     """

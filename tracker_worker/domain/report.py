@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 from msgspec.structs import replace
 
-from tracker_worker.domain.flavors import Amounts
+from tracker_worker.domain.flavors import MB_PER_GB, Amounts
 from tracker_worker.domain.node import Node, Ratios, Reported
 from tracker_worker.domain.objects import HostTopology, PageSize, Resources
 from tracker_worker.domain.pci.specs import assignable
@@ -59,6 +59,29 @@ def report_change(node: Node, report: Resources, settings: TrackerSettings) -> R
     ):
         return None
     return change
+
+
+def excess_reserves(report: Resources | None, reserve: Amounts) -> dict[str, str]:
+    """Return, by option, each part of a node's reserve that exceeds the node, with both amounts.
+
+    A size of 0 is not tested: an Ironic node in use reports such sizes, and the reserve may be the workers'.
+    """
+    if report is None:
+        return {}
+    sizes = [
+        ("reserved_host_cpus", reserve.vcpus, "vcpus", report.vcpus),
+        ("reserved_host_memory_mb", reserve.memory_mb, "memory_mb", report.memory_mb),
+        ("reserved_host_disk_mb", reserve.disk_mb, "local_gb * 1024", report.local_gb * MB_PER_GB),
+    ]
+    for cell in report.numa_topology.cells if report.numa_topology else ():
+        for page in cell.mempages:
+            where = f"node:{cell.id},size:{page.size_kb}"
+            sizes.append((f"reserved_huge_pages {where}", page.reserved or 0, "total", page.total))
+    return {
+        option: f"{option} {reserved} > {name} {size}"
+        for option, reserved, name, size in sizes
+        if 0 < size < reserved
+    }
 
 
 def _completed(report: Resources, settings: TrackerSettings) -> Resources:

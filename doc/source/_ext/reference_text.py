@@ -31,6 +31,7 @@ _CODE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 _NEXT_TYPE = re.compile(r" compute_node\.[a-z.]+: ")
 _NOT_PARKED = {
     ErrorCode.NODE_CONFLICT: "NodeConflict",
+    ErrorCode.RESERVE_TOO_LARGE: "",
     ErrorCode.LEDGER_BROKEN: "NodeBroken",
     ErrorCode.NOTIFICATION_TOO_LARGE: "",
     ErrorCode.NOTIFICATION_REFUSED: "",

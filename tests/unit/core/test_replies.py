@@ -52,9 +52,10 @@ def test_a_parked_event_raises_the_exception_of_its_code(code: ErrorCode, kind: 
 
 
 def test_every_code_that_parks_has_an_exception() -> None:
-    """An outcome, a reason to hold, notifications that are replaced: nothing is parked with these."""
+    """Others park nothing: outcomes, doubtful reports, reasons to hold, notifications that are replaced."""
     others = {
         ErrorCode.NODE_CONFLICT,
+        ErrorCode.RESERVE_TOO_LARGE,
         ErrorCode.LEDGER_BROKEN,
         ErrorCode.NOTIFICATION_TOO_LARGE,
         ErrorCode.NOTIFICATION_REFUSED,

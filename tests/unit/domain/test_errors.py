@@ -11,7 +11,7 @@ CODES = {
     "invalid_value", "wrong_partition", "event_id_reused", "ledger_broken", "node_conflict", "dead_lettered",
     "worker_died",
     "database_rejects", "internal_error", "notification_too_large", "notification_refused",
-    "malformed_compression", "unsupported_compression",
+    "malformed_compression", "unsupported_compression", "reserve_too_large",
 }  # fmt: skip
 
 

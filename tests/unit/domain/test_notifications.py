@@ -34,7 +34,7 @@ from tracker_worker.domain.views import usage_view
 
 CAUSE = CausePayload("instance_claim", "event-1", "req-1", INSTANCE)
 FULL = command("instance_claim", instance=an_instance(), limits=Limits(vcpu=1))
-VERSIONS = {"ComputeNodeAuditPayload": "1.2", "ComputeNodeEventErrorPayload": "1.1"}
+VERSIONS = {"ComputeNodeAuditPayload": "1.2", "ComputeNodeEventErrorPayload": "1.2"}
 CONFLICT = a_report(resources=some_resources(uuid="another"))
 
 
@@ -160,6 +160,13 @@ def test_conflict_tells_the_code_and_the_field() -> None:
     assert (data["code"], data["path"]) == ("node_conflict", "$.resources.uuid")
     assert "node remove node-1 --force" in data["message"]
     assert data["dead_letter_id"] is None
+
+
+def test_excessive_reserve_is_an_error_without_a_dead_letter() -> None:
+    notification, _ = effect_of(a_node(), a_report(resources=some_resources(memory_mb=100)))
+    data = data_of(notification, "ComputeNodeEventErrorPayload")
+    assert (data["code"], data["path"], data["dead_letter_id"]) == ("reserve_too_large", "$.resources", None)
+    assert "reserved_host_memory_mb 512 > memory_mb 100" in data["message"]
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,10 @@ from tests.builders import (
     decided,
     some_resources,
 )
-from tracker_worker.domain.decide import Decision, NodeCreated, ReportRefused
+from tracker_worker.domain.decide import Decision, NodeCreated, ReportRefused, ReserveExceeded
 from tracker_worker.domain.flavors import Amounts
 from tracker_worker.domain.node import Node, Ratios, ServiceStatusSet
-from tracker_worker.domain.objects import HostCell, HostTopology
+from tracker_worker.domain.objects import HostCell, HostTopology, PageSize
 from tracker_worker.domain.settings import TrackerSettings
 
 OTHER_UUID = "22222222-2222-4222-8222-222222222222"
@@ -78,7 +78,7 @@ def test_uptime_and_the_hypervisors_own_usage_alone_are_no_change(more: dict[str
     "more",
     [
         {"vcpus": 16},
-        {"memory_mb": 1},
+        {"memory_mb": 4096},
         {"local_gb": 0},
         {"disk_available_least": -5},
         {"hypervisor_type": "ironic"},
@@ -278,3 +278,64 @@ def test_removing_the_other_node_resolves_a_uuid_with_another_name() -> None:
     node, decision = reported(node, {}, uuid=OTHER_UUID)
     assert (decision.outcome, decision.effects) == ("applied", (NodeCreated(),))
     assert node.conflicts == ()
+
+
+SMALL_CELLS = HostTopology([HostCell(1, [0], [], 4096, mempages=[PageSize(2048, 64, 65), PageSize(4, 9)])])
+
+
+@pytest.mark.parametrize(
+    ("report", "excess"),
+    [
+        ({"vcpus": 2, "reserved_host_cpus": 3}, "reserved_host_cpus 3 > vcpus 2"),
+        ({"memory_mb": 511}, "reserved_host_memory_mb 512 > memory_mb 511"),
+        (
+            {"local_gb": 1, "reserved_host_disk_mb": 1025},
+            "reserved_host_disk_mb 1025 > local_gb * 1024 1024",
+        ),
+        ({"numa_topology": SMALL_CELLS}, "reserved_huge_pages node:1,size:2048 65 > total 64"),
+        (
+            {"vcpus": 1, "reserved_host_cpus": 9, "memory_mb": 1},
+            "reserved_host_cpus 9 > vcpus 1, reserved_host_memory_mb 512 > memory_mb 1",
+        ),
+    ],
+    ids=["cpus", "memory of the option", "disk", "pages", "two"],
+)
+def test_reserve_above_the_size_is_applied_and_raised(report: dict[str, Any], excess: str) -> None:
+    node, decision = reported(a_node(), **report)
+    assert decision.outcome == "applied"
+    assert decision.effects == (ReserveExceeded(f"the reserve exceeds the node: {excess}"),)
+    assert node.resources is not None and node.resources.vcpus == report.get("vcpus", 8)
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        {"memory_mb": 512},
+        {"vcpus": 0, "memory_mb": 0, "local_gb": 0, "reserved_host_cpus": 1, "reserved_host_disk_mb": 1},
+        {"numa_topology": HostTopology([HostCell(0, [], [], 1, mempages=[PageSize(2048, 0, 1)])])},
+    ],
+    ids=["equal", "sizes of 0", "no pages"],
+)
+def test_reserve_that_fits_or_has_no_size_is_not_raised(report: dict[str, Any]) -> None:
+    _, decision = reported(a_node(), **report)
+    assert (decision.outcome, decision.effects) == ("applied", ())
+
+
+def test_excessive_reserve_is_raised_once_until_it_fits_again() -> None:
+    raised = []
+    node = a_node()
+    for vcpus, memory_mb in ((2, 8192), (2, 8192), (1, 8192), (1, 100), (8, 100), (1, 100), (1, 8192)):
+        node, decision = reported(node, vcpus=vcpus, memory_mb=memory_mb, reserved_host_cpus=3)
+        raised.append(len(decision.effects))
+    assert raised == [1, 0, 0, 1, 0, 1, 0]
+
+
+def test_unavailable_node_does_not_raise_its_reserve_again() -> None:
+    node, _ = reported(a_node(), memory_mb=100)
+    _, decision = reported(node, memory_mb=100, available=False)
+    assert (decision.outcome, decision.effects) == ("applied", ())
+
+
+def test_first_report_with_an_excessive_reserve_creates_the_node_too() -> None:
+    _, decision = reported(Node(NODE), memory_mb=100)
+    assert [type(effect) for effect in decision.effects] == [ReserveExceeded, NodeCreated]

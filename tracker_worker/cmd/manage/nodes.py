@@ -22,6 +22,7 @@ from tracker_worker.db.queries import HistoryEntry, NodeSummary
 from tracker_worker.db.store import UNTIL_READABLE, NodesBroken, StaleNode
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.node import Node, rebuilt, sum_fault
+from tracker_worker.domain.report import excess_reserves
 from tracker_worker.domain.views import node_view
 from tracker_worker.worker.service import batch_context_of, new_id
 
@@ -45,6 +46,8 @@ def show(conf: cfg.ConfigOpts, args: Any) -> int:
     node = tracked_node(conf, args.name_of_node)
     if fault := sum_fault(node):
         print_diagnostic(f"node '{node.name}' is broken, its events are held: {fault}; see 'node rebuild'")
+    if excess := excess_reserves(node.resources, node.reserve):
+        print_diagnostic(f"the reserve exceeds the node: {', '.join(excess.values())}")
     view = node_view(node)
     if args.format == "json":
         print_json(view)
