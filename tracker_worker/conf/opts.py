@@ -28,6 +28,10 @@ _LEVELS = {
     **dict.fromkeys(("oslo_db.sqlalchemy.exc_filters", "stevedore"), "CRITICAL"),
 }
 """Minimum levels of libraries' loggers."""
+_CONTEXT_FORMAT = (
+    "%(asctime)s.%(msecs)03d %(process)d %(levelname)s %(name)s [%(request_id)s] %(instance)s%(message)s"
+)
+"""oslo.log's, without the user: a command's context is reduced to its request id."""
 _LIBRARIES = ("oslo.config", "oslo.db", "oslo.log", "oslo.messaging")
 
 STATE_PATH = cfg.StrOpt(
@@ -52,7 +56,7 @@ def register_opts(conf: cfg.ConfigOpts) -> None:
 
 def set_defaults() -> None:
     """Set the defaults of libraries' options, for the whole process: only programs may do so."""
-    log.set_defaults(default_log_levels=[f"{name}={level}" for name, level in _LEVELS.items()])
+    log.set_defaults(_CONTEXT_FORMAT, [f"{name}={level}" for name, level in _LEVELS.items()])
     oslo_messaging.set_transport_defaults(DEFAULT_EXCHANGE)
     set_option_defaults(transport_url=TRANSPORT_URL, notification_drivers=["messagingv2"])
 

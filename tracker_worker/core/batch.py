@@ -110,6 +110,7 @@ class Batch:
         self._unchanged: dict[str, Token] = {}
         self._views: dict[tuple[str, int], dict[str, Any]] = {}
         self._answers: list[tuple[Delivery, Answer]] = []
+        self._decisions: list[tuple[Event, Decision]] = []
 
     def apply(self, event: Event) -> None:
         """Apply one event."""
@@ -178,6 +179,10 @@ class Batch:
         """Return the answer to each delivery, in the order of the deliveries."""
         return self._answers
 
+    def decisions(self) -> list[tuple[Event, Decision]]:
+        """Return the events that were decided, with what was decided."""
+        return self._decisions
+
     def nodes(self) -> list[Node]:
         """Return the changed nodes as they are after the commit."""
         return [progress.change.after for progress in self._progress.values()]
@@ -229,6 +234,7 @@ class Batch:
         except Exception as error:
             self._park(event, internal_error(error))
             return
+        self._decisions.append((event, decision))
         if moved:
             progress = self._advance(after, changes)
             progress.events += 1

@@ -15,6 +15,7 @@ from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.node import amounts_text, rebuilt
 from tracker_worker.exceptions import NodeBroken
 from tracker_worker.worker.answers import send_answer
+from tracker_worker.worker.event_log import extra_of
 from tracker_worker.worker.node_cache import NodeCache, sum_faults
 from tracker_worker.worker.retries import Retries
 from tracker_worker.worker.watchdog import Activity, named
@@ -74,7 +75,7 @@ class BrokenNodes:
         self.held.hold(reasons)
         batch = Batch(NOTHING, self._context)
         for name, event in first.items():
-            LOG.error("Node %s and its events are held: %s", name, reasons[name])
+            LOG.error("Node %s and its events are held: %s", name, reasons[name], extra=extra_of(event))
             batch.report_broken(event, reasons[name])
         self._activity.step = f"reporting that {named(first)} are held"
         self._retries.persist(lambda: self._unit_of_work.commit(batch.transaction()))

@@ -13,7 +13,6 @@ from msgspec.structs import replace
 from tracker_worker.core.batch import Batch, BatchContext, Snapshot
 from tracker_worker.core.decode import Event, internal_error
 from tracker_worker.core.error_text import error_text
-from tracker_worker.core.records import DeadLetter
 from tracker_worker.core.replies import WORKER_FAULTS
 from tracker_worker.db.errors import DATABASE_ERRORS, is_data_error
 from tracker_worker.db.store import NodesBroken
@@ -23,6 +22,7 @@ from tracker_worker.domain.errors import BadMessage, ErrorCode
 from tracker_worker.domain.node import Node
 from tracker_worker.worker.answers import send_answer
 from tracker_worker.worker.broken_nodes import BrokenNodes
+from tracker_worker.worker.event_log import extra_of, log_dead_letters, log_decisions
 from tracker_worker.worker.node_cache import NodeCache
 from tracker_worker.worker.retries import Retries
 from tracker_worker.worker.watchdog import Activity, named
@@ -87,7 +87,9 @@ class Committer:
             bad = BadMessage(ErrorCode.DATABASE_REJECTS, "$", text)
         if len(events) == 1:
             if isinstance(error, DATABASE_ERRORS):
-                LOG.error("The database refuses event %s: %s", events[0].event_id, error_text(error))
+                text = "The database refuses event %s of node %s: %s"
+                only = events[0]
+                LOG.error(text, only.event_id, only.node, error_text(error), extra=extra_of(only))
             return self._park(replace(events[0], error=bad))
         middle = len(events) // 2
         return self.commit(events[:middle]) + self.commit(events[middle:])
@@ -107,7 +109,8 @@ class Committer:
                     raise
             if isinstance(failure, NodesBroken):
                 return self._hold(failure.reasons, [event])
-            LOG.critical("Node %s cannot be used: %s", event.node, internal_error(failure))
+            text = "Node %s cannot be used: %s"
+            LOG.critical(text, event.node, internal_error(failure), extra=extra_of(event))
         self._retries.persist(lambda: self._commit_batch([replace(event, belongs_here=False)]))
         return []
 
@@ -134,11 +137,12 @@ class Committer:
             send_answer(delivery, answer)
         self._activity.progressed()
         self._committed(names)
-        for letter in transaction.dead_letters:
-            _log_dead_letter(letter)
+        log_decisions(batch.decisions())
+        log_dead_letters(transaction.dead_letters)
         for event in events:
             if event.is_question and event.error is not None and event.error.code in WORKER_FAULTS:
-                LOG.error("A question about node %s was not answered: %s", event.node, event.error)
+                text = "A question about node %s was not answered: %s"
+                LOG.error(text, event.node, event.error, extra=extra_of(event))
 
     def _snapshot(self, events: Sequence[Event]) -> Snapshot:
         """Read receipts, nodes that are not cached, and owners of uuids: at most six statements for any
@@ -169,11 +173,3 @@ def _new_uuid(event: Event, nodes: Mapping[str, Node]) -> str | None:
     known = nodes[event.command.node].resources
     uuid = event.command.resources.uuid
     return None if known is not None and known.uuid == uuid else uuid
-
-
-def _log_dead_letter(letter: DeadLetter) -> None:
-    LOG.error(
-        "Event %s (%s) of node %s is parked as dead letter %s: %s at %s: %s",
-        letter.event_id, letter.method or "unknown", letter.node or "unknown", letter.id, letter.code,
-        letter.path, letter.message,
-    )  # fmt: skip
