@@ -166,7 +166,7 @@ def test_a_state_path_that_cannot_be_used_is_named(a_daemon: Callable[[str], Dae
 
 def test_options_that_exclude_each_other_are_named(a_daemon: Callable[[str], Daemon], tmp_path: Path) -> None:
     daemon = a_daemon(f"state_path = {tmp_path}\n[worker]\nlanes = 2\n")
-    daemon.wait_for(b"[worker] lanes must be 1 on SQLite")
+    daemon.wait_for(b"[worker] lanes (2) must be 1 on SQLite")
     assert daemon.process.wait(SECONDS) == 1
     assert b"Traceback" not in daemon.log
 
@@ -183,6 +183,25 @@ def test_unknown_options_and_a_missing_transport_are_named_at_the_start_and_afte
     daemon.process.send_signal(signal.SIGHUP)
     daemon.wait_for(b"option debugx of [DEFAULT] is unknown and has no effect; did you mean debug?")
     assert daemon.end(signal.SIGTERM) == 0
+
+
+def test_hup_names_what_needs_a_restart_and_what_the_restart_would_refuse(
+    a_daemon: Callable[[str], Daemon], tmp_path: Path
+) -> None:
+    daemon = a_daemon(f"state_path = {tmp_path}/state\n")
+    daemon.wait_for(b"Started")
+    file = tmp_path / "tracker-worker.conf"
+    file.write_text(f"{file.read_text()}debug = true\n[worker]\nlanes = 2\n")
+    daemon.process.send_signal(signal.SIGHUP)
+    daemon.wait_for(b"will not start again with these files: [worker] lanes (2) must be 1 on SQLite")
+    assert b"Options changed: debug" in daemon.log
+    assert b" WARNING oslo_config.cfg [-] Ignoring change to immutable option worker.lanes" in daemon.log
+    file.write_text(file.read_text().replace("lanes = 2", "batch_size = 2"))
+    daemon.log = b""
+    daemon.process.send_signal(signal.SIGHUP)
+    daemon.wait_for(b"immutable option worker.batch_size")
+    assert daemon.end(signal.SIGTERM) == 0
+    assert b"will not start again" not in daemon.log
 
 
 def test_descending_range_of_partitions_ends_the_worker(

@@ -413,7 +413,7 @@ def test_negative_pause_between_connects_is_named_before_any(programs: Programs)
         "[database]\nmax_retries = -1\nretry_interval = -1\nconnection = postgresql://x@127.0.0.1:1/x\n"
     )
     code, line = programs.mistake("worker")
-    assert (code, "[database] retry_interval must not be negative" in line) == (1, True)
+    assert (code, "[database] retry_interval (-1) must not be negative" in line) == (1, True)
 
 
 def test_debug_of_manage_is_on_standard_error(programs: Programs) -> None:

@@ -115,7 +115,7 @@ def test_options_that_exclude_each_other_are_a_failure(engine: sa.Engine, manage
     manage.configure("[worker]\nlanes = 2\n")
     code, checks = manage.check()
     assert code == FAILURE
-    assert "[worker] lanes must be 1 on SQLite" in str(checks["Configuration"][1])
+    assert "[worker] lanes (2) must be 1 on SQLite" in str(checks["Configuration"][1])
     assert checks["Exchange and queues"][0] == WARNING
 
 

@@ -56,8 +56,13 @@ def register(conf: cfg.ConfigOpts) -> None:
 
     Programs pass cfg.CONF: oslo.messaging reads some of its options there only, and loses casts without them.
     """
-    opts.register_opts(conf)
+    register_without_log(conf)
     log.register_options(conf)
+
+
+def register_without_log(conf: cfg.ConfigOpts) -> None:
+    """Register all options but oslo.log's: it keeps the last configuration that they were registered on."""
+    opts.register_opts(conf)
     db_options.set_defaults(conf)
     opts.set_defaults()
 

@@ -18,12 +18,25 @@ from tracker_worker import option_errors
 from tracker_worker.bus.rabbit import tls
 from tracker_worker.conf import opts
 from tracker_worker.private_apis.oslo_messaging import rabbit_options
-from tracker_worker.worker.configuration import RABBIT
+from tracker_worker.worker.configuration import RABBIT, preferred_partitions
+from tracker_worker.worker.settings import MEBIBYTE
 
 LOG = logging.getLogger(__name__)
 
 _LOGGING_SECTIONS = frozenset(["loggers", "handlers", "formatters"])
 RABBIT_GROUP = "oslo_messaging_rabbit"
+_DRIVERS = ("messagingv2", "noop")
+_REPLACED = {
+    ("DEFAULT", "control_exchange"): "the exchanges are [bus] exchange and [notifications] exchange",
+    ("database", "slave_connection"): "it reads what it writes, from [database] connection",
+    ("oslo_messaging_notifications", "topics"): "set [notifications] topic",
+    (RABBIT_GROUP, "rabbit_qos_prefetch_count"): "set [worker] prefetch",
+}
+"""Options of libraries, by group and name, with what a worker has in their place."""
+_LOG = (
+    "default_log_levels", "log_dir", "log_file", "use_journal", "use_json", "use_stderr", "use_syslog",
+)  # fmt: skip
+"""Options that log_config_append overrules, of oslo.log's those that are set most often."""
 
 
 def log_warnings(conf: cfg.ConfigOpts) -> None:
@@ -47,9 +60,16 @@ def is_transport_configured(conf: cfg.ConfigOpts) -> bool:
 
 
 def unreachable(conf: cfg.ConfigOpts) -> list[str]:
-    """Return a line if compute managers cannot reach a worker with this configuration, with the reason."""
+    """Return a line if nothing outside reaches a worker with this configuration, or its notifications."""
     if not conf.transport_url.startswith(opts.TRANSPORT_URL):
-        return []
+        notifications = conf.oslo_messaging_notifications
+        own = notifications.transport_url or ""
+        if not own.startswith(opts.TRANSPORT_URL) or set(notifications.driver) <= {"noop"}:
+            return []
+        return [
+            f"[oslo_messaging_notifications] transport_url = {opts.TRANSPORT_URL}: no consumer outside of "
+            "the worker's own process gets a notification; unset it, or set driver = noop"
+        ]
     reason = f"[DEFAULT] transport_url = {opts.TRANSPORT_URL}"
     if not is_transport_configured(conf):
         files = ", ".join(conf.config_file) or "no configuration file was found or given"
@@ -99,9 +119,71 @@ def _bad_levels(conf: cfg.ConfigOpts) -> Iterator[str]:
 
 
 def without_effect(conf: cfg.ConfigOpts) -> list[str]:
-    """Return a line for options that have no effect because of the value of another option."""
+    """Return a line for each option that has less effect than it says, with the option to change instead.
+
+    Most of them have none because of the value of another option.
+    """
+    return [*_ignored_by_tls(conf), *_replaced(conf), *_overruled(conf), *_out_of_reach(conf)]
+
+
+def _ignored_by_tls(conf: cfg.ConfigOpts) -> Iterator[str]:
     url = oslo_messaging.TransportURL.parse(conf, conf.transport_url)
     names = tls.ignored_options(rabbit_options(conf, url)) if url.transport == RABBIT else []
-    if not names:
-        return []
-    return [f"[{RABBIT_GROUP}] {', '.join(names)}: no effect, the connection is not encrypted without ssl"]
+    if names:
+        yield f"[{RABBIT_GROUP}] {', '.join(names)}: no effect, the connection is not encrypted without ssl"
+
+
+def _is_set(conf: cfg.ConfigOpts, group: str, name: str) -> bool:
+    try:
+        location = conf.get_location(name, None if group == "DEFAULT" else group)
+    except cfg.NoSuchGroupError:  # The group of a transport that is not in use.
+        return False
+    return location is not None and location.location.is_user_controlled
+
+
+def _replaced(conf: cfg.ConfigOpts) -> Iterator[str]:
+    """Yield the options of libraries that are set and in whose place a worker has one of its own."""
+    for (group, name), way_out in _REPLACED.items():
+        if _is_set(conf, group, name):
+            yield f"[{group}] {name}: no effect on a worker; {way_out}"
+    for driver in conf.oslo_messaging_notifications.driver:
+        if driver not in _DRIVERS:
+            yield (
+                f"[oslo_messaging_notifications] driver = {driver}: a worker publishes as with messagingv2; "
+                "set messagingv2, or noop for no notifications"
+            )
+
+
+def _overruled(conf: cfg.ConfigOpts) -> Iterator[str]:
+    """Yield the options that are set and that another option makes useless."""
+    if conf.log_config_append and (names := [name for name in _LOG if _is_set(conf, "DEFAULT", name)]):
+        yield f"[DEFAULT] {', '.join(names)}: no effect, the file of log_config_append has all of the logging"
+    if not conf.worker.partitions and _is_set(conf, "worker", "standby_delay"):
+        yield "[worker] standby_delay: no effect, without [worker] partitions all are consumed at once"
+
+
+def _out_of_reach(conf: cfg.ConfigOpts) -> Iterator[str]:
+    """Yield the bounds that another bound keeps a worker from reaching."""
+    worker, tracker, partitions = conf.worker, conf.tracker, conf.bus.partitions
+    if worker.batch_size > (waiting := worker.prefetch * partitions):
+        yield (
+            f"[worker] batch_size ({worker.batch_size}): at most {waiting} events wait, [worker] prefetch "
+            f"({worker.prefetch}) for each of the [bus] partitions ({partitions}); raise prefetch"
+        )
+    if worker.batch_bytes > (budget := worker.memory_budget * MEBIBYTE):
+        yield (
+            f"[worker] batch_bytes ({worker.batch_bytes}): at most {budget} bytes wait; raise [worker] "
+            f"memory_budget ({worker.memory_budget} MiB)"
+        )
+    used = {number % worker.lanes for number in preferred_partitions(worker)}
+    if used and len(used) < worker.lanes:
+        yield (
+            f"[worker] lanes ({worker.lanes}): the lane of a partition is its number modulo lanes, and those "
+            f"of [worker] partitions keep {len(used)} busy; name others, or lower lanes"
+        )
+    if tracker.removed_node_days < tracker.receipt_days:
+        yield (
+            f"[tracker] receipt_days ({tracker.receipt_days}): the receipts of a removed node are deleted "
+            f"after removed_node_days ({tracker.removed_node_days}), and its events may then be applied "
+            "again; raise removed_node_days"
+        )

@@ -8,7 +8,7 @@ from contextlib import contextmanager, redirect_stderr
 
 from oslo_config import cfg
 
-from tracker_worker.cmd.bootstrap import configuration_text
+from tracker_worker.cmd.bootstrap import configuration_text, register_without_log, settings_of, transports
 from tracker_worker.cmd.misconfiguration import unknown_options
 from tracker_worker.private_apis.oslo_config import check_files, mutated_values, restore_mutated_values
 
@@ -18,7 +18,9 @@ LOG = logging.getLogger(__name__)
 def reload_options(conf: cfg.ConfigOpts) -> None:
     """Read the files again, apply the mutable options and log which have changed.
 
-    An error is logged in one line, and all options and loggers keep their state. Never raises.
+    oslo.config logs a warning for each other option that has changed; such an option needs a restart. Its new
+    value is checked as at a start, and a fault is logged. If the files cannot be read, the error is logged in
+    one line, and all options and loggers keep their state. Never raises.
     """
     printed = io.StringIO()
     try:
@@ -35,9 +37,25 @@ def reload_options(conf: cfg.ConfigOpts) -> None:
         LOG.info("Options changed: %s", ", ".join(name for _, name in changed) or "none")
         for text in unknown:
             LOG.warning("%s", text)
+        if fault := _fault_of_next_start(conf):
+            LOG.error("The worker goes on, but will not start again with these files: %s", fault)
         return
     # Outside of the except clause: oslo.log appends an exception that is being handled to the line.
     LOG.error("The configuration was not read again, everything stays as it was: %s", text)
+
+
+def _fault_of_next_start(conf: cfg.ConfigOpts) -> str | None:
+    """Return why a worker cannot start with the files as they are now; None if it can."""
+    fresh = cfg.ConfigOpts()
+    register_without_log(fresh)
+    try:
+        fresh([], default_config_files=conf.config_file, default_config_dirs=conf.config_dir)
+        for transport in transports(fresh):
+            transport.cleanup()
+        settings_of(fresh)
+    except (ValueError, cfg.Error) as error:
+        return configuration_text(error)
+    return None
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 
 import random
 import socket
+from collections.abc import Iterator
 from typing import Any
 
 import oslo_messaging
@@ -24,21 +25,12 @@ OTHER_CONNECTIONS = 2
 def settings_from(conf: Any) -> WorkerSettings:
     """Return the settings that a configuration holds.
 
-    Raises ValueError, in words, where options exclude each other.
+    Raises ValueError where options exclude each other, with a text for the user: all of them, each with its
+    option, its value, the reason and the way out.
     """
+    if faults := "; ".join(_faults(conf)):
+        raise ValueError(faults)
     worker, bus, notifications = conf.worker, conf.bus, conf.notifications
-    if (conf.database.connection or "sqlite:").startswith("sqlite"):
-        if worker.lanes > 1:
-            raise ValueError("[worker] lanes must be 1 on SQLite: it has one writer")
-    else:
-        _refuse_small_pool(conf.database.max_pool_size, conf.database.max_overflow, worker.lanes)
-    if conf.database.retry_interval < 0:
-        raise ValueError("[database] retry_interval must not be negative: it is a pause in seconds")
-    if worker.lanes > bus.partitions:
-        raise ValueError("[worker] lanes is above [bus] partitions: the rest would stay idle")
-    own = frozenset(number for numbers in worker.partitions for number in numbers)
-    if own and max(own) >= bus.partitions:
-        raise ValueError(f"[worker] partitions: there are {bus.partitions}, from 0 on ([bus] partitions)")
     return WorkerSettings(
         host=socket.gethostname(),
         tracker=tracker_settings(conf.tracker, conf.pci),
@@ -52,7 +44,7 @@ def settings_from(conf: Any) -> WorkerSettings:
         relay=RelaySettings(window=notifications.window),
         exchange=bus.exchange,
         partitions=bus.partitions,
-        preferred_partitions=own,
+        preferred_partitions=preferred_partitions(worker),
         standby_delay=worker.standby_delay,
         memory_budget=worker.memory_budget * MEBIBYTE,
         broker=rabbit_broker(conf, conf.transport_url),
@@ -68,12 +60,49 @@ def settings_from(conf: Any) -> WorkerSettings:
     )
 
 
-def _refuse_small_pool(size: int, overflow: int, lanes: int) -> None:
-    """Raise ValueError where a lane could wait for a connection for ever. SQLite's has no bound."""
+def preferred_partitions(worker: Any) -> frozenset[int]:
+    """Return the numbers in `[worker] partitions`; empty for all."""
+    return frozenset(number for numbers in worker.partitions for number in numbers)
+
+
+def _faults(conf: Any) -> Iterator[str]:
+    """Yield the combinations of options, and values of oslo's, with which no worker can work."""
+    worker, bus, notifications = conf.worker, conf.bus, conf.notifications
+    yield from _database_faults(conf.database, worker.lanes)
+    if worker.lanes > bus.partitions:
+        yield (
+            f"[worker] lanes ({worker.lanes}) is above [bus] partitions ({bus.partitions}), so that some "
+            "lanes would have no work: lower it"
+        )
+    if beyond := sorted(number for number in preferred_partitions(worker) if number >= bus.partitions):
+        yield (
+            f"[worker] partitions ({', '.join(map(str, beyond))}): [bus] partitions is {bus.partitions}, and "
+            f"they count from 0 to {bus.partitions - 1}"
+        )
+    if notifications.exchange == bus.exchange:
+        yield (
+            f"[notifications] exchange and [bus] exchange are both {bus.exchange}, and consumers of "
+            "notifications may declare theirs otherwise: give one of them another name"
+        )
+
+
+def _database_faults(database: Any, lanes: int) -> Iterator[str]:
+    for option in ("retry_interval", "pool_timeout", "max_pool_size"):
+        if (value := getattr(database, option) or 0) < 0:
+            yield f"[database] {option} ({value}) must not be negative"
+    if (database.connection or "sqlite:").startswith("sqlite"):
+        if lanes > 1:
+            yield (
+                f"[worker] lanes ({lanes}) must be 1 on SQLite, which has one writer: for more set "
+                "[database] connection to a PostgreSQL or MariaDB"
+            )
+        return
+    # With fewer connections a lane could wait for one for ever. SQLite's pool has no bound.
+    size, overflow = database.max_pool_size or 0, database.max_overflow
     needed = CONNECTIONS_OF_A_LANE * lanes + OTHER_CONNECTIONS
     unlimited = size == 0 or overflow == -1
     if not unlimited and size + overflow < needed:
-        raise ValueError(
+        yield (
             f"[database] max_pool_size ({size}) + max_overflow ({overflow}) allow {size + overflow} "
             f"connections, [worker] lanes ({lanes}) need {needed}: two for each lane, one for the relay and "
             "one for the purge"
@@ -109,10 +138,24 @@ def retention_of(tracker: Any) -> Retention:
 def rabbit_broker(conf: Any, transport_url: str) -> BrokerSettings | None:
     """Return how to reach the RabbitMQ of a transport URL, None for another transport.
 
-    Raises ValueError, in words, for files of TLS that cannot be used.
+    Raises ValueError, with a text for the user, for files of TLS that cannot be used and for options that
+    no connection can have.
     """
     url = oslo_messaging.TransportURL.parse(conf, transport_url)
     if url.transport != RABBIT:
         return None
     random.shuffle(url.hosts)  # As oslo.messaging does: not all workers on the first host.
-    return broker_settings(url, rabbit_options(conf, url))
+    options = rabbit_options(conf, url)
+    if faults := "; ".join(_rabbit_faults(options)):
+        raise ValueError(faults)
+    return broker_settings(url, options)
+
+
+def _rabbit_faults(options: Any) -> Iterator[str]:
+    if options.rabbit_quorum_queue and options.rabbit_ha_queues:
+        yield (
+            "[oslo_messaging_rabbit] rabbit_quorum_queue and rabbit_ha_queues are both true, and a queue has "
+            "one type: unset rabbit_ha_queues"
+        )
+    if (seconds := options.heartbeat_timeout_threshold) < 0:
+        yield f"[oslo_messaging_rabbit] heartbeat_timeout_threshold ({seconds}) must not be negative"

@@ -140,3 +140,84 @@ def test_files_of_tls_have_an_effect_if_the_url_turns_it_on(configured: Configur
     text = RABBIT.replace("1/", "1/?ssl=true")
     conf = configured(f"{text}[oslo_messaging_rabbit]\nssl_ca_file = /ca.pem\n")
     assert misconfiguration.without_effect(conf) == []
+
+
+def test_notifications_that_stay_in_the_process_are_reported(configured: Configured) -> None:
+    own = f"{RABBIT}[oslo_messaging_notifications]\ntransport_url = fake://\n"
+    (line,) = misconfiguration.unreachable(configured(own))
+    assert line.startswith("[oslo_messaging_notifications] transport_url = fake://: no consumer outside")
+    assert misconfiguration.unreachable(configured(f"{own}driver = noop\n")) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (
+            "[DEFAULT]\ncontrol_exchange = nova\n",
+            "[DEFAULT] control_exchange: no effect on a worker; the",
+        ),
+        (
+            "[database]\nslave_connection = x://\n",
+            "[database] slave_connection: no effect on a worker; it",
+        ),
+        (
+            "[oslo_messaging_notifications]\ntopics = a\n",
+            "[oslo_messaging_notifications] topics: no effect on a worker; set [notifications] topic",
+        ),
+        (
+            "[oslo_messaging_rabbit]\nrabbit_qos_prefetch_count = 9\n",
+            "[oslo_messaging_rabbit] rabbit_qos_prefetch_count: no effect on a worker; set [worker] prefetch",
+        ),
+        (
+            "[oslo_messaging_notifications]\ndriver = log\n",
+            "[oslo_messaging_notifications] driver = log: a worker publishes as with messagingv2; set",
+        ),
+        (
+            "[DEFAULT]\nlog_config_append = x\nlog_file = y\nuse_json = true\n",
+            "[DEFAULT] log_file, use_json: no effect, the file of log_config_append has all of the logging",
+        ),
+        ("[worker]\nstandby_delay = 3\n", "[worker] standby_delay: no effect, without [worker] partitions"),
+        (
+            "[worker]\nbatch_size = 100\nprefetch = 9\n[bus]\npartitions = 10\n",
+            "[worker] batch_size (100): at most 90 events wait, [worker] prefetch (9) for each of the [bus] "
+            "partitions (10); raise prefetch",
+        ),
+        (
+            "[worker]\nbatch_bytes = 1048577\nmemory_budget = 1\n",
+            "[worker] batch_bytes (1048577): at most 1048576 bytes wait; raise [worker] memory_budget",
+        ),
+        (
+            "[worker]\nlanes = 2\npartitions = 0, 4\n",
+            "[worker] lanes (2): the lane of a partition is its number modulo lanes, and those of [worker] "
+            "partitions keep 1 busy; name others, or lower lanes",
+        ),
+        (
+            "[tracker]\nreceipt_days = 9\nremoved_node_days = 8\n",
+            "[tracker] receipt_days (9): the receipts of a removed node are deleted after removed_node_days",
+        ),
+    ],
+)
+def test_option_with_less_effect_than_it_says_is_reported(
+    configured: Configured, text: str, line: str
+) -> None:
+    (found,) = misconfiguration.without_effect(configured(f"{RABBIT}{text}"))
+    assert found.startswith(line)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[worker]\nbatch_size = 90\nprefetch = 9\n[bus]\npartitions = 10\n",
+        "[worker]\nbatch_bytes = 1048576\nmemory_budget = 1\n",
+        "[worker]\nlanes = 2\npartitions = 0, 3\nstandby_delay = 1\n",
+        "[tracker]\nreceipt_days = 9\nremoved_node_days = 9\n",
+        "[oslo_messaging_notifications]\ndriver = noop\n",
+        "[DEFAULT]\nlog_config_append = x\ndebug = true\n",
+    ],
+)
+def test_option_with_its_full_effect_is_not_reported(configured: Configured, text: str) -> None:
+    assert misconfiguration.without_effect(configured(f"{RABBIT}{text}")) == []
+
+
+def test_nothing_is_reported_of_the_defaults() -> None:
+    assert misconfiguration.without_effect(a_configuration([])) == []

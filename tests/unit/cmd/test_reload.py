@@ -120,3 +120,24 @@ def test_reload_of_a_file_that_cannot_be_parsed_is_logged_without_its_line(
     assert conf.level == "old"
     assert PARTS[0] in caplog.text and ", line " in caplog.text
     assert "SECRET" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("level = new", None),
+        ("[worker]\nlanes = 2", "[worker] lanes (2) must be 1 on SQLite"),
+        ("transport_url = kombu://h/", "[DEFAULT] transport_url = kombu://h/ cannot be used"),
+        ("[worker]\nbatch_size = 0", "[worker] batch_size"),
+    ],
+    ids=["none", "options that exclude each other", "transport", "wrong value"],
+)
+def test_reload_logs_why_the_next_start_would_fail(
+    conf: cfg.ConfigOpts, caplog: pytest.LogCaptureFixture, text: str, fault: str | None
+) -> None:
+    write(conf, f"level = new\n{text}")
+    reload_options(conf)
+    assert conf.level == "new"
+    errors = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+    assert [fault in error for error in errors if fault] == ([True] if fault else [])
+    assert len(errors) == bool(fault)

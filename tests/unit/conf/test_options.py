@@ -215,14 +215,64 @@ def test_pool_of_sqlite_has_no_bound(tmp_path: Path) -> None:
 @pytest.mark.parametrize("url", ["", "connection = sqlite:////tmp/x\n", "connection = sqlite://\n"])
 def test_lanes_on_sqlite_are_refused(tmp_path: Path, url: str) -> None:
     text = f"[worker]\nlanes = 2\n[database]\n{url}"
-    with pytest.raises(ValueError, match=r"\[worker\] lanes must be 1 on SQLite"):
+    with pytest.raises(ValueError, match=r"\[worker\] lanes \(2\) must be 1 on SQLite"):
         settings_from(a_configuration(tmp_path, text))
 
 
 def test_more_lanes_than_partitions_are_refused(tmp_path: Path) -> None:
     text = "[worker]\nlanes = 3\n[bus]\npartitions = 2\n[database]\nconnection = postgresql:///x\n"
-    with pytest.raises(ValueError, match="lanes is above"):
+    with pytest.raises(ValueError, match=r"lanes \(3\) is above \[bus\] partitions \(2\)"):
         settings_from(a_configuration(tmp_path, text))
+
+
+RABBIT = "[DEFAULT]\ntransport_url = rabbit://u:p@h/v\n[oslo_messaging_rabbit]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("[database]\nretry_interval = -1\n", "[database] retry_interval (-1) must not be negative"),
+        ("[database]\npool_timeout = -1\n", "[database] pool_timeout (-1) must not be negative"),
+        ("[database]\nmax_pool_size = -5\n", "[database] max_pool_size (-5) must not be negative"),
+        (
+            "[worker]\npartitions = 1-5\n[bus]\npartitions = 4\n",
+            "[worker] partitions (4, 5): [bus] partitions is 4, and they count from 0 to 3",
+        ),
+        (
+            "[bus]\nexchange = nova\n",
+            "[notifications] exchange and [bus] exchange are both nova, and consumers of notifications may "
+            "declare theirs otherwise: give one of them another name",
+        ),
+        (
+            f"{RABBIT}rabbit_quorum_queue = true\nrabbit_ha_queues = true\n",
+            "[oslo_messaging_rabbit] rabbit_quorum_queue and rabbit_ha_queues are both true, and a queue has "
+            "one type: unset rabbit_ha_queues",
+        ),
+        (
+            f"{RABBIT}heartbeat_timeout_threshold = -1\n",
+            "[oslo_messaging_rabbit] heartbeat_timeout_threshold (-1) must not be negative",
+        ),
+    ],
+)
+def test_combination_that_cannot_work_is_refused_with_its_values(
+    tmp_path: Path, text: str, fault: str
+) -> None:
+    conf = a_configuration(tmp_path, text)
+    oslo_messaging.get_rpc_transport(conf)
+    with pytest.raises(ValueError) as caught:
+        settings_from(conf)
+    assert str(caught.value) == fault
+
+
+def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
+    text = "[worker]\nlanes = 3\npartitions = 2\n[bus]\npartitions = 2\n"
+    with pytest.raises(ValueError) as caught:
+        settings_from(a_configuration(tmp_path, text))
+    assert [fault.split(" (")[0] for fault in str(caught.value).split("; ")] == [
+        "[worker] lanes",
+        "[worker] lanes",
+        "[worker] partitions",
+    ]
 
 
 @pytest.mark.parametrize(
