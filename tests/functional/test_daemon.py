@@ -2,6 +2,7 @@
 """The daemon as a process of its own: it starts, says so, and drains on TERM."""
 
 import importlib.metadata
+import json
 import os
 import selectors
 import signal
@@ -11,19 +12,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from configparser import ConfigParser
 from pathlib import Path
 from typing import Protocol
 
 import pytest
+from oslo_config import cfg
+from oslo_log import log
 
 import tracker_worker
 from tests.servers import forkserver
 from tracker_worker.cmd.bootstrap import database_file
+from tracker_worker.conf import opts
 from tracker_worker.db import store
 from tracker_worker.db.engine import create_engine
 
 SECONDS = 30
 ROOT = Path(tracker_worker.__file__).parents[1]
+LOGGING_SAMPLE = ROOT / "etc" / "tracker-worker" / "logging.conf.sample"
 PROGRAM = "import sys; from tracker_worker.cmd.worker import main; sys.exit(main())"
 
 
@@ -202,6 +208,46 @@ def test_hup_names_what_needs_a_restart_and_what_the_restart_would_refuse(
     daemon.wait_for(b"immutable option worker.batch_size")
     assert daemon.end(signal.SIGTERM) == 0
     assert b"will not start again" not in daemon.log
+
+
+def test_logging_sample_works_as_it_is_and_with_json_after_a_reload(
+    a_daemon: Callable[[str], Daemon], tmp_path: Path
+) -> None:
+    file = tmp_path / "logging.conf"
+    file.write_text(LOGGING_SAMPLE.read_text())
+    daemon = a_daemon(f"state_path = {tmp_path}/state\nlog_config_append = {file}\n")
+    daemon.wait_for(b"INFO tracker_worker.cmd.worker [-] Started")
+    assert b" DEBUG " not in daemon.log and b"alembic" not in daemon.log
+    file.write_text(file.read_text().replace("formatter = context", "formatter = json"))
+    os.utime(file, (0, 0))  # oslo.log reads a file again whose time has changed.
+    daemon.log = b""
+    daemon.process.send_signal(signal.SIGHUP)
+    daemon.wait_for(b"Options changed")
+    assert daemon.end(signal.SIGTERM) == 0
+    records = [json.loads(line) for line in daemon.log.splitlines() if line.startswith(b"{")]
+    assert "Options changed: none" in [record["message"] for record in records]
+    assert {record["message"]: record["levelname"] for record in records}["Stopped"] == "INFO"
+
+
+def test_use_json_writes_one_document_a_line(a_daemon: Callable[[str], Daemon], tmp_path: Path) -> None:
+    daemon = a_daemon(f"state_path = {tmp_path}/state\nuse_json = true\n")
+    daemon.wait_for(b"Started")
+    assert daemon.end(signal.SIGTERM) == 0
+    messages = [json.loads(line)["message"] for line in daemon.log.splitlines()]
+    assert messages[-1] == "Stopped"
+
+
+def test_logging_sample_has_the_levels_of_a_worker_without_it() -> None:
+    sample = ConfigParser(interpolation=None)
+    sample.read(LOGGING_SAMPLE)
+    sections = [sample[name] for name in sample.sections() if name.startswith("logger_")]
+    levels = {section.get("qualname", "root"): section["level"] for section in sections}
+    own = {"root": "INFO", "tracker_worker": "INFO", "oslo_config": "INFO"}
+    conf = cfg.ConfigOpts()
+    log.register_options(conf)
+    opts.set_defaults()
+    conf([])
+    assert levels == own | dict(pair.split("=") for pair in conf.default_log_levels)
 
 
 def test_descending_range_of_partitions_ends_the_worker(
