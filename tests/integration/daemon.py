@@ -38,11 +38,15 @@ class Daemon:
     """A worker on a transport URL; without `database` on a SQLite file of its own.
 
     Use it as a context: what is left of it at the end is stopped, has to end with 0 and to have kept the
-    servers' passwords out of its log. `groups` are options, by group, on top of those here.
+    servers' passwords out of its log. `groups` are options, by group, on top of those here; `before` is
+    Python that it runs first.
     """
 
-    def __init__(self, url: str, database: str | None = None, **groups: dict[str, Any]) -> None:
+    def __init__(
+        self, url: str, database: str | None = None, *, before: str = "", **groups: dict[str, Any]
+    ) -> None:
         self.url = url
+        self._before = before
         self.directory = Path(tempfile.mkdtemp(prefix="tracker-worker-"))
         self._reaper = Reaper(self.directory)
         self._log = self.directory / "log"
@@ -55,7 +59,7 @@ class Daemon:
         }
         for group, more in groups.items():
             options[group] = options.get(group, {}) | more
-        self._file = write_options(self.directory / "tracker-worker.conf", options)
+        self.file = write_options(self.directory / "tracker-worker.conf", options)
         self.process = self._launch()
 
     @property
@@ -119,7 +123,9 @@ class Daemon:
                 assert self.stop() == 0, self.log
             for secret in SECRETS:
                 assert secret not in self.log
-            assert "Traceback" not in self.log, self.log
+            # oslo.db logs one of each error of the database, unless it is told not to.
+            own = [line for line in self.log.splitlines() if "oslo_db.sqlalchemy.exc_filters" not in line]
+            assert not any("Traceback" in line for line in own), self.log
         finally:
             if self.process.poll() is None:
                 self.process.kill()
@@ -132,7 +138,8 @@ class Daemon:
             process = forkserver.start(
                 "worker",
                 "--config-file",
-                self._file,
+                self.file,
+                before=self._before,
                 stdout=log,
                 stderr=log,
                 environment=self._environment(),

@@ -13,7 +13,7 @@ from msgspec import inspect
 from tracker_worker.core.delivery import BodyDigest
 from tracker_worker.core.envelope import Envelope
 from tracker_worker.domain.commands import METHODS
-from tracker_worker.domain.extra_specs import READ_KEYS_ONLY, read_keys
+from tracker_worker.domain.extra_specs import READ_KEYS_ONLY, STATS, is_secret_name, read_keys
 from tracker_worker.domain.shapes import branch
 
 MAX_KEPT_BYTES = 64 * 1024
@@ -74,7 +74,13 @@ def _kept_field(key: str, value: Any, fields: dict[str, inspect.Type]) -> Any:
     if key in READ_KEYS_ONLY and isinstance(value, dict):
         read = {inner for inner in read_keys(value) if isinstance(value[inner], str)}
         return {name: inner if name in read else _summary(inner) for name, inner in value.items()}
+    if key == STATS and isinstance(value, dict):
+        return {name: _figure(name, inner) for name, inner in value.items()}
     return _kept(value, fields[key])
+
+
+def _figure(name: str, value: Any) -> Any:
+    return _summary(value) if is_secret_name(name) or isinstance(value, dict | list) else value
 
 
 def _summary(value: Any) -> dict[str, Any]:

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Extra specs and image properties: which of them the rules read, which texts are booleans, and how
-a reason quotes one."""
+"""Mappings with keys of the sender's choice: which extra specs and image properties the rules read, which
+figures of a driver are secrets by their names, which texts are booleans, and how a reason quotes one.
+"""
 
 import re
 
 READ_KEYS_ONLY = ("extra_specs", "image_properties")
 """Fields of commands that accept any keys, of which only those that a rule reads are kept."""
+
+STATS = "stats"
+"""The field of a report with figures of the driver, which has any keys."""
 
 PCI_ALIAS = "pci_passthrough:alias"
 """The extra spec that asks for devices by their aliases."""
@@ -16,6 +20,10 @@ _READ = re.compile(rf"(hw[:_]|(resources|trait){_GROUP}:|pci_passthrough:)")
 RESOURCES_KEY = re.compile(rf"resources{_GROUP}:(.+)")
 """A key that requests an amount of a resource class; the match's first group is the class."""
 
+_SECRET = re.compile(
+    r"passw|passphrase|pswd|(^|_)pass$|adminPass|secret|token|credential|(private|auth|api|ssh)[_-]?key",
+    re.IGNORECASE,
+)
 _SHOWN = 64
 _BOOLEANS = dict.fromkeys(("1", "t", "true", "on", "y", "yes"), True) | dict.fromkeys(
     ("0", "f", "false", "off", "n", "no"), False
@@ -25,6 +33,11 @@ _BOOLEANS = dict.fromkeys(("1", "t", "true", "on", "y", "yes"), True) | dict.fro
 def read_keys(mapping: dict[str, str]) -> dict[str, str]:
     """Return the extra specs or image properties that a rule reads; the others are never kept (promise 7)."""
     return {key: value for key, value in mapping.items() if _READ.match(key)}
+
+
+def is_secret_name(key: str) -> bool:
+    """Tell whether a key of a driver's figures names a password, a token or a key; it is dropped."""
+    return _SECRET.search(key) is not None
 
 
 def bool_from_string(value: object) -> bool | None:

@@ -12,7 +12,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 from msgspec.structs import force_setattr
 
-from tracker_worker.domain.extra_specs import read_keys
+from tracker_worker.domain.extra_specs import is_secret_name, read_keys
 from tracker_worker.domain.fields import (
     Count,
     CpuPolicy,
@@ -312,7 +312,8 @@ class Resources(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
     local_gb_used: Finite | None = None  #: the driver's own figure, stored and not counted as usage [GB]
     numa_topology: HostTopology | None = None  #: NUMA topology of the host
     pci_devices: Annotated[list[PciDevice], Meta(max_length=65535)] | None = None  #: PCI devices of the host
-    stats: dict[Label, Scalar] | None = None  #: further figures of the driver, shown in the node's `stats`
+    #: further figures of the driver, shown in the node's `stats`; those named as a secret are dropped
+    stats: dict[Label, Scalar] | None = None
     #: Placement inventories of the driver by resource class, stored [Placement's units]
     inventories: dict[Name, dict[Name, int | float | None]] | None = None
     #: Placement traits of the driver, stored
@@ -333,7 +334,10 @@ class Resources(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
     reserved_huge_pages: Annotated[list[ReservedPages], Meta(max_length=4096)] | None = None
 
     def __post_init__(self) -> None:
-        """Cut fractions."""
+        """Cut fractions, and drop the figures that are secrets by their names."""
         _cut(self, *_WHOLE_FIELDS)
+        if self.stats and any(map(is_secret_name, self.stats)):
+            shown = {key: value for key, value in self.stats.items() if not is_secret_name(key)}
+            force_setattr(self, "stats", shown)
         if type(self.disk_available_least) is float:
             force_setattr(self, "disk_available_least", math.floor(self.disk_available_least))

@@ -186,3 +186,9 @@ def test_many_small_values_are_kept_as_one_digest(args: str) -> None:
     envelope = open_envelope(raw)
     assert json.loads(redacted_body(raw, envelope)).keys() == {"type", "length", "sha256"}
     assert names_of(raw, envelope)[1] is None
+
+
+def test_figure_of_a_driver_with_the_name_of_a_secret_is_summarised() -> None:
+    report = {**EXAMPLES["update_available_resource"]["resources"], "stats": {"a": 1, "auth_token": SECRET}}
+    found = kept("update_available_resource", {"node": "n", "x": 1, "resources": report})
+    assert found["args"]["resources"]["stats"] == {"a": 1, "auth_token": SUMMARY}

@@ -7,9 +7,9 @@ import pytest
 from msgspec import inspect
 from oslo_utils import strutils
 
-from tests.builders import a_flavor
+from tests.builders import a_flavor, some_resources
 from tracker_worker.domain.commands import METHODS
-from tracker_worker.domain.extra_specs import READ_KEYS_ONLY, bool_from_string, read_keys
+from tracker_worker.domain.extra_specs import READ_KEYS_ONLY, bool_from_string, is_secret_name, read_keys
 from tracker_worker.domain.fields import Label, Text
 
 TEXTS = [*strutils.TRUE_STRINGS, *strutils.FALSE_STRINGS, "", "2", "truee", "none", "enabled"]
@@ -74,3 +74,21 @@ DROPPED = {"quota:vif_outbound_average": "1", "secret": "x", "aggregate:hw:a": "
 def test_only_keys_that_a_rule_reads_are_kept() -> None:
     assert read_keys(KEPT | DROPPED) == KEPT
     assert a_flavor(extra_specs=KEPT | DROPPED).extra_specs == KEPT
+
+
+SECRET_NAMES = (
+    "password adminPass admin_pass auth_token X-Auth-Token secret_uuid private_key sshkey api-key passphrase "
+    "credentials sys_pswd"
+)
+OTHER_NAMES = "num_instances io_workload bypass boot_mode cpu_arch monkey passthrough keymap"
+
+
+@pytest.mark.parametrize("name", SECRET_NAMES.split())
+def test_figure_with_the_name_of_a_secret_is_dropped(name: str) -> None:
+    known = {"num_instances": 1, "cpu_arch": "x86_64"}
+    assert some_resources(stats={name: "hunter2", **known}).stats == known
+
+
+@pytest.mark.parametrize("name", OTHER_NAMES.split())
+def test_any_other_figure_is_kept(name: str) -> None:
+    assert not is_secret_name(name)
