@@ -184,6 +184,14 @@ def seal(message: str) -> bytes:
     return msgspec.json.encode(_outer_fields(message))
 
 
+def unseal(body: bytes) -> str:
+    """Return the JSON text of a message in an envelope of any version.
+
+    Raises msgspec.DecodeError, UnicodeError or RecursionError for any other body.
+    """
+    return _any_version.decode(body).message
+
+
 def _outer_fields(message: str) -> dict[str, str]:
     return {_VERSION: "2.0", _MESSAGE: message}
 
@@ -193,7 +201,7 @@ def caller_of(body: bytes) -> Caller | None:
     if _CALL_ID_BYTES not in body:
         return None
     try:
-        return _caller.decode(_any_version.decode(body).message)
+        return _caller.decode(unseal(body))
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
 
