@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any, NoReturn
 
 ROOT = Path(__file__).resolve().parents[2]
-PROGRAMS = tuple(f"tracker_worker.cmd.{name}" for name in ("worker", "manage", "status", "replay"))
+PROGRAMS = tuple(f"tracker_worker.cmd.{name}" for name in ("worker", "manage", "status", "replay", "watch"))
 CLIENTS = ("oslo_messaging", "oslo_messaging._drivers.impl_rabbit")
 """What programs import that know nothing of the project."""
 SECONDS = 60

@@ -21,12 +21,19 @@ def connected(
 
     Raises CommandFailed if the broker cannot be used, and BrokerAlarm while it blocks publishers.
     """
-    try:
+    with reporting_broker_errors(settings, option):
         connection = connect(settings, purpose, alarm_of(settings.name))
         try:
             yield connection
         finally:
             close_connection(connection)
+
+
+@contextmanager
+def reporting_broker_errors(settings: BrokerSettings, option: str) -> Iterator[None]:
+    """Convert errors of the broker that an option names to CommandFailed."""
+    try:
+        yield
     except CONNECTION_ERRORS as error:
         text = driver_text(error, secrets_of(*settings.urls))
         is_permission_missing = isinstance(error, amqp.AccessRefused) and "access to" in text

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a terminal shows of a picture, whatever its size and whatever the senders' texts contain."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from tests.sent_notifications import Json, body_of, sent, sent_usage
+from tracker_worker.cmd.watch.entries import entry_of
+from tracker_worker.cmd.watch.picture import Picture
+from tracker_worker.cmd.watch.screen import Size, Status, age, line_of, render
+from tracker_worker.cmd.watch.selection import Selection
+from tracker_worker.core.received_notification import read_notification
+
+CONNECTED = Status("RabbitMQ rabbit1:5672 (virtual host /): connected")
+NASTY = "[red]n\x1b[2J\u202e"
+
+
+def picture_of(*messages: Json, selection: Selection = Selection()) -> Picture:  # noqa: B008
+    picture = Picture(selection)
+    for message in messages:
+        notification = read_notification(body_of(message))
+        assert notification is not None
+        picture.apply(notification, 10.0)
+    return picture
+
+
+def lines(
+    picture: Picture, columns: int = 80, height: int | None = 24, status: Status = CONNECTED
+) -> list[str]:
+    """The lines of a terminal without colours."""
+    console = Console(file=io.StringIO(), width=columns, color_system=None)
+    console.print(render(picture, status, Size(columns, height), 72.0))
+    assert isinstance(console.file, io.StringIO)
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+def test_node_is_a_line_with_its_bars() -> None:
+    usage = sent_usage(
+        "a", 5, 3, vcpus_used=4, memory_mb_used=16384, local_gb_used=150, cpu_allocation_ratio=2.0
+    )
+    head, counts, headings, node = lines(picture_of(usage))
+    assert head == CONNECTED.text
+    assert counts == "1 notifications, 0/s  1 usage"
+    assert headings.split() == ["node", "vcpus", "memory", "GB", "disk", "GB", "inst", "age"]
+    name, part, vcpus, whole, memory, overfull, disk, instances, since = node.split()
+    assert (name, vcpus, memory, disk, instances, since) == ("a", "4/16", "16/16", "150/100", "2", "1m")
+    assert len(whole) == len(overfull) > 2 * len(part)
+
+
+def test_marks_name_gaps_refusals_and_disabled_nodes() -> None:
+    gap = (sent_usage("a", 5, 3), sent_usage("a", 9, 7, disabled=True), sent("claim.error", node="a"))
+    node = lines(picture_of(*gap))[3]
+    assert node.endswith("gaps 1 refused 1 disabled")
+
+
+@pytest.mark.parametrize(("columns", "height"), [(80, 24), (120, 50), (40, 10), (20, 5), (250, 24)])
+def test_picture_fits_the_terminal(columns: int, height: int) -> None:
+    usages = [sent_usage(f"compute-{n}.{'long' * min(n, 50)}.example.org", n + 1, 0) for n in range(60)]
+    shown = lines(picture_of(*usages, *(sent("claim.error") for _ in range(60))), columns, height)
+    assert len(shown) <= max(height, 10)
+    assert max(map(len, shown)) <= columns
+
+
+def test_nodes_and_events_share_the_lines() -> None:
+    usages = [sent_usage(f"n{number}", 1, 0) for number in range(60)]
+    shown = lines(picture_of(*usages, *(sent("claim.error") for _ in range(60))))
+    assert [sum(word in line for line in shown) for word in (" 1m", "refused ")] == [12, 5]
+    assert "and 48 more nodes that are less full" in shown
+
+
+def test_lines_that_nodes_leave_are_for_events() -> None:
+    shown = lines(picture_of(*(sent("claim.error") for _ in range(60))))
+    assert sum(" refused " in line for line in shown) == 17
+
+
+def test_newest_event_is_the_first() -> None:
+    shown = lines(picture_of(sent("create"), sent("claim.error")))
+    assert [line.split()[1] for line in shown[-2:]] == ["refused", "created"]
+
+
+def test_everything_is_shown_without_a_height() -> None:
+    usages = [sent_usage(f"n{number}", 1, 0) for number in range(60)]
+    assert len(lines(picture_of(*usages), height=None)) == 63
+
+
+def test_text_of_senders_is_neither_markup_nor_control() -> None:
+    messages = (sent_usage(NASTY, 5, 3), sent("claim.error", node=NASTY, reason=NASTY))
+    shown = "\n".join(lines(picture_of(*messages, selection=Selection(nodes=("*",))), 120))
+    assert "\x1b" not in shown
+    assert "\u202e" not in shown
+    assert shown.count(r"[red]n\x1b[2J\u202e") == 3
+
+
+def test_lost_connection_and_selection_are_shown() -> None:
+    status = Status("RabbitMQ x: not connected, trying again: refused", lost=True)
+    picture = picture_of(selection=Selection(nodes=("a*", "b"), types=("*.error",), project="p1"))
+    picture.left_out["of other services"] = 3
+    shown = lines(picture, status=status)
+    assert shown[0] == status.text
+    assert shown[2] == "shown: node a* b, event *.error, project p1; 3 of other services"
+
+
+def test_entry_is_one_line_of_plain_text() -> None:
+    notification = read_notification(body_of(sent("claim.error", node=NASTY, reason="a\nb")))
+    assert notification is not None
+    line = line_of(entry_of(notification))
+    assert line == (
+        r"2026-11-22 12:00:00 refused [red]n\x1b[2J\u202e a\nb "
+        "(instance_claim bbbbbbbb-bbbb-4bbb-8bbb-bbbbbbbbbbbb)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(-1, "0s"), (59.9, "60s"), (61, "1m"), (3600, "1h"), (90_000, "1d")]
+)
+def test_age_is_in_its_largest_unit(seconds: float, text: str) -> None:
+    assert age(seconds) == text

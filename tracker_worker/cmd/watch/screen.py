@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Renders a picture for a terminal of any size. Names and texts are escaped, and are no markup. Pure."""
+
+from collections.abc import Iterator
+
+from msgspec import Struct
+from rich.console import Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from tracker_worker.cmd.watch.entries import Entry, Kind
+from tracker_worker.cmd.watch.picture import MAX_ENTRIES, MAX_NODES, Amount, NodeState, Picture
+from tracker_worker.core.terminal import escaped
+from tracker_worker.domain.flavors import MB_PER_GB
+
+NARROWEST_BAR = 4
+WIDEST_BAR = 16
+_NODE_SHARE = 4
+"""In the list of events, a node's name takes at most this part of a line, as a divisor."""
+_WIDEST_KIND = max(map(len, Kind))
+_HEADINGS = ("node", "", "vcpus", "", "memory GB", "", "disk GB", "inst", "age", "")
+_BAR_COLUMNS = (1, 3, 5)
+_BARS = len(_BAR_COLUMNS)
+_FRAME_LINES = 7
+"""Lines besides nodes and events: status, counts (two), selection, heading, hidden nodes, a blank."""
+_NEARLY_FULL, _FULL = 0.75, 0.9
+_STYLES = {
+    Kind.REFUSED: "yellow",
+    Kind.CORRECTED: "cyan",
+    Kind.ERROR: "bold red",
+    Kind.GAP: "magenta",
+    Kind.WATCH: "bold red",
+}
+_COUNTED = (Kind.USAGE, Kind.REFUSED, Kind.CORRECTED, Kind.ERROR, Kind.CREATED, Kind.DELETED, Kind.GAP)
+
+
+class Size(Struct, frozen=True):
+    """Columns and lines of a terminal; as many lines as there are, without `lines`."""
+
+    columns: int
+    lines: int | None = None
+
+    def rows(self, nodes: int, entries: int) -> tuple[int, int]:
+        """Return how many nodes and entries are shown: entries get a third, and what the nodes leave."""
+        if self.lines is None:
+            return min(nodes, MAX_NODES), min(entries, MAX_ENTRIES)
+        room = max(self.lines - _FRAME_LINES, 2)
+        for_entries = max(room // 3, room - nodes)
+        return room - for_entries, for_entries
+
+
+class Status(Struct, frozen=True):
+    """The state of the connection, in words, and whether it is lost."""
+
+    text: str
+    lost: bool = False
+
+
+def render(picture: Picture, status: Status, size: Size, now: float) -> RenderableType:
+    """Return what the terminal shows at `now`, in the seconds of the picture's clock."""
+    node_rows, entry_rows = size.rows(len(picture.nodes), len(picture.entries))
+    parts: list[RenderableType] = [*_head(picture, status, now)]
+    parts.append(_nodes(picture.fullest(node_rows), size.columns, now))
+    if (hidden := len(picture.nodes) - node_rows) > 0:
+        parts.append(_line(f"and {hidden} more nodes that are less full", "dim"))
+    if newest := list(reversed(picture.entries))[:entry_rows]:
+        parts += [Text(""), *_entries(newest, size.columns)]
+    return Group(*parts)
+
+
+def _head(picture: Picture, status: Status, now: float) -> Iterator[Text]:
+    yield _line(status.text, "bold red" if status.lost else "bold")
+    yield _counts(picture, now)
+    rest = [f"shown: {picture.selection}"] if str(picture.selection) else []
+    rest += [f"{count} {what}" for what, count in picture.left_out.items() if count]
+    if rest:
+        yield _line("; ".join(rest), "dim")
+
+
+def _counts(picture: Picture, now: float) -> Text:
+    parts = [f"{picture.received.total} notifications, {picture.received.per_second(now):.0f}/s"]
+    for kind in _COUNTED:
+        rate = picture.rates[kind]
+        if rate.total:
+            speed = rate.per_second(now)
+            parts.append(f"{rate.total} {kind.value}" + (f" ({speed:.0f}/s)" if speed >= 1 else ""))
+    return Text("  ".join(parts))
+
+
+def _nodes(nodes: list[NodeState], columns: int, now: float) -> Table:
+    rows = [_cells(node, now) for node in nodes]
+    widths = [
+        max([len(heading), *(len(cell) for cell in (row[index] for row in rows) if isinstance(cell, Text))])
+        for index, heading in enumerate(_HEADINGS)
+    ]
+    # What the figures leave is for names and bars, names first.
+    room = columns - sum(widths[1:]) - len(widths)
+    bar = min(max((room - widths[0]) // _BARS, NARROWEST_BAR), WIDEST_BAR)
+    name = max(room - _BARS * bar, NARROWEST_BAR)
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold", pad_edge=False)
+    for index, heading in enumerate(_HEADINGS):
+        table.add_column(
+            heading,
+            no_wrap=True,
+            overflow="ellipsis",
+            justify="right" if index and heading else "left",
+            max_width=name if index == 0 else None,
+            width=bar if index in _BAR_COLUMNS else None,
+        )
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _cells(node: NodeState, now: float) -> list[Text | ProgressBar]:
+    return [
+        Text(escaped(node.name), style="dim" if node.disabled else ""),
+        _bar(node.vcpus),
+        _used(node.vcpus),
+        _bar(node.memory_mb),
+        _used(node.memory_mb, MB_PER_GB),
+        _bar(node.local_gb),
+        _used(node.local_gb),
+        Text(str(node.instances)),
+        Text("-" if node.updated_at is None else age(now - node.updated_at)),
+        _marks(node),
+    ]
+
+
+def _bar(amount: Amount) -> ProgressBar:
+    style = "green" if amount.fraction < _NEARLY_FULL else "yellow" if amount.fraction < _FULL else "red"
+    completed = min(amount.fraction, 1.0)
+    return ProgressBar(total=1.0, completed=completed, complete_style=style, finished_style=style)
+
+
+def _used(amount: Amount, unit: int = 1) -> Text:
+    return Text(f"{_figure(amount.used / unit)}/{_figure(amount.capacity / unit)}")
+
+
+def _figure(value: float) -> str:
+    """Return a number of at most five characters, as long as it is below 100,000."""
+    return f"{value:.1f}".removesuffix(".0") if abs(value) < 100 else f"{value:.0f}"
+
+
+def _marks(node: NodeState) -> Text:
+    marks = [Text(f"gaps {node.gaps}", style=_STYLES[Kind.GAP])] if node.gaps else []
+    marks += [Text(f"refused {node.refusals}", style=_STYLES[Kind.REFUSED])] if node.refusals else []
+    marks += [Text("disabled", style="dim")] if node.disabled else []
+    return Text(" ").join(marks)
+
+
+def age(seconds: float) -> str:
+    """Return a duration in its largest whole unit: 59s, 59m, 23h, 9d."""
+    for unit, length in (("d", 86_400), ("h", 3600), ("m", 60)):
+        if seconds >= length:
+            return f"{seconds // length:.0f}{unit}"
+    return f"{max(seconds, 0):.0f}s"
+
+
+def _entries(entries: list[Entry], columns: int) -> Iterator[Text]:
+    longest = max(len(escaped(entry.node)) for entry in entries)
+    for entry in entries:
+        node = Text(escaped(entry.node))
+        node.truncate(min(longest, columns // _NODE_SHARE), overflow="ellipsis", pad=True)
+        yield Text.assemble(
+            (escaped(_time_of_day(entry.time)), "dim"),
+            " ",
+            (f"{entry.kind.value:{_WIDEST_KIND}}", _STYLES.get(entry.kind, "")),
+            " ",
+            node,
+            " ",
+            escaped(entry.text),
+            no_wrap=True,
+            overflow="ellipsis",
+        )
+
+
+def _time_of_day(time: str) -> str:
+    """Return the time of a timestamp, without its date and fractions."""
+    return time[11:19]
+
+
+def _line(text: str, style: str) -> Text:
+    return Text(escaped(text), style=style, no_wrap=True, overflow="ellipsis")
+
+
+def line_of(entry: Entry) -> str:
+    """Return an entry as one line of plain text."""
+    parts = (entry.time[:19], entry.kind.value, entry.node, entry.text)
+    return escaped(" ".join(parts))
