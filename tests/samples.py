@@ -254,6 +254,7 @@ _ARGUMENTS: dict[str, Json] = {
         "instance_uuid": INSTANCE_UUID,
         "pci_requests": [PCI_REQUEST],
         "numa_topology": GUEST_TOPOLOGY,
+        "pci_devices": ["0000:81:00.1"],
     },
     "allocate_pci_devices": {"instance_uuid": INSTANCE_UUID, "addresses": ["0000:81:00.1"]},
     "unclaim_pci_devices": {"instance_uuid": INSTANCE_UUID, "addresses": ["0000:81:00.1"]},

@@ -295,14 +295,18 @@ class TrackerAPI:
         pci_requests: list[Json],
         *,
         numa_topology: Json | None = None,
+        pci_devices: list[str] | None = None,
     ) -> Json:
         """Claim devices for an attachment or a live migration; the reply's claim lists their request_ids.
+
+        `pci_devices` are addresses that another tracker has taken, in the order of the requests.
 
         A request_id is granted once: a call that timed out can be repeated. Requests without a request_id are
         the same if their other fields are equal. Raises ComputeResourcesUnavailable.
         """
         args = {"instance_uuid": instance_uuid, "pci_requests": pci_requests}
-        return self.call(context, "claim_pci_devices", node, **args, **_given(numa_topology=numa_topology))
+        given = _given(numa_topology=numa_topology, pci_devices=pci_devices)
+        return self.call(context, "claim_pci_devices", node, **args, **given)
 
     def allocate_pci_devices(
         self, context: Any, node: str, instance_uuid: str, addresses: list[str] | None = None
