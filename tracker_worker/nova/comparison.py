@@ -8,6 +8,7 @@ from typing import Any
 from tracker_worker.nova.conversion import Json, given
 
 _FIELDS = (
+    "uuid",
     "vcpus",
     "vcpus_used",
     "memory_mb",

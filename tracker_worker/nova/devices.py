@@ -20,12 +20,22 @@ def with_ids(requests: Iterable[Json]) -> list[Json]:
     return [{"request_id": f"{number}", **request} for number, request in enumerate(requests)]
 
 
+def held_for(requests: Iterable[Json], devices: Iterable[Any], uuid: str) -> list[Any]:
+    """Return Nova's devices that an instance holds for some requests."""
+    ids = {request.get("request_id") for request in requests}
+    return [
+        device
+        for device in devices
+        if given(device, "instance_uuid") == uuid and given(device, "request_id") in ids
+    ]
+
+
 def taken(view: Json, devices: Iterable[Any]) -> Iterator[Json]:
     """Yield arguments of claim_pci_devices for what Nova's devices have taken and the worker's view has not.
 
-    Of instances that have a claim in the view. A request that differs is told whole.
+    Of instances with a claim in the view that is not outgoing. A request that differs is told whole.
     """
-    claimed = {claim["instance_uuid"] for claim in view["claims"]}
+    claimed = {claim["instance_uuid"] for claim in view["claims"] if claim["role"] != "outgoing"}
     known = _holders(view)
     by_request: dict[tuple[str, str | None], list[str]] = {}
     for device in devices:

@@ -4,8 +4,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from nova import exception
-
 
 def context_of(instance: Any) -> Any:
     """Return the request's context with which an instance was read."""
@@ -23,19 +21,25 @@ def pool_keys(pci_tracker: Any, device: Any) -> dict[str, Any] | None:
     return keys
 
 
-def hold_devices(pci_tracker: Any, addresses: Sequence[str], request: Any) -> list[Any]:
-    """Take free devices out of their pools, as PciDeviceStats.consume_requests does.
+def are_free(pci_tracker: Any, addresses: Sequence[str]) -> bool:
+    """Tell whether devices are in the pools of free ones."""
+    return {device.address for device in pci_tracker.stats.get_free_devs()} >= set(addresses)
 
-    Raises PciDeviceRequestFailed, as it does, and takes none, if Nova has not all of them free.
-    """
+
+def hold_devices(pci_tracker: Any, addresses: Sequence[str], request: Any) -> list[Any]:
+    """Take free devices out of their pools, as PciDeviceStats.consume_requests does."""
     free = {device.address: device for device in pci_tracker.stats.get_free_devs()}
-    if not free.keys() >= set(addresses):
-        raise exception.PciDeviceRequestFailed(requests=[request])
     for address in addresses:
         pci_tracker.stats.remove_device(free[address])
         pci_tracker.stats._handle_device_dependents(free[address])
         free[address].request_id = request.request_id
     return [free[address] for address in addresses]
+
+
+def release_devices(pci_tracker: Any, devices: Sequence[Any]) -> None:
+    """Put devices back into their pools, as consume_requests does when it cannot meet all requests."""
+    for device in devices:
+        pci_tracker.stats.add_device(device)
 
 
 def save_compute_node(tracker: Any, context: Any, compute_node: Any) -> None:

@@ -21,7 +21,7 @@ from tracker_worker.exceptions import CommandRefused, TrackerWorkerException
 from tracker_worker.nova import conversion, devices, node_view
 from tracker_worker.nova.calls import PROBE_SECONDS, UNANSWERED, Calls
 from tracker_worker.nova.conversion import Json
-from tracker_worker.nova.private_apis import hold_devices, save_compute_node
+from tracker_worker.nova.private_apis import are_free, hold_devices, release_devices, save_compute_node
 from tracker_worker.nova.tap import TapResourceTracker, cast_devices, plain
 from tracker_worker.nova.tapping import Tap, tapped
 from tracker_worker.rpcapi import Claim, TrackerAPI
@@ -59,12 +59,15 @@ class ReplaceResourceTracker(TapResourceTracker):
         self._changed: dict[str, tuple[Any, Any]] = {}
         self._calls = Calls(self.casts)
         self._node = ""
+        self._others_views: set[str] = set()
         self._fetched: dict[str, Json] = {}
         self._fetches = True
 
     def ask(self, context: Any, method: str, node: str, requests: list[Json], **args: Any) -> Json:
         """Make a claim and return it. Raises Nova's ComputeResourcesUnavailable."""
         self._node = node
+        if node in self._others_views:
+            raise NotDecided(reason="the worker knows this compute node by another uuid")
         reply = self._call(lambda api: getattr(api, method)(plain(context), node, **args))
         self._granted = reply
         claim: Json = reply["claim"]
@@ -87,20 +90,22 @@ class ReplaceResourceTracker(TapResourceTracker):
     def claim_pci_devices(self, context: Any, pci_requests: Any, instance_numa_topology: Any) -> Any:
         """Claim devices for an attachment or a live migration. Raises PciDeviceRequestFailed."""
         node, requests = self.pci_node(), conversion.pci_requests(pci_requests) or []
-        topology = conversion.numa_topology(instance_numa_topology)
-        if node is not None and requests:
-            self._node = node
-            args = (plain(context), node, pci_requests.instance_uuid, requests)
-            try:
-                reply = self._call(lambda api: api.claim_pci_devices(*args, numa_topology=topology))
-            except exception.ComputeResourcesUnavailable as error:
-                raise exception.PciDeviceRequestFailed(requests=pci_requests) from error
-            self._chosen = devices.chosen_for(requests, reply["claim"]["pci_devices"])
-        chosen = [address for addresses in self._chosen for address in addresses]
         unlocked = inspect.unwrap(super().claim_pci_devices)
-        taken = unlocked(self, context, pci_requests, instance_numa_topology)
-        if node is not None and requests and [device.address for device in taken] != chosen:
-            cast_devices(self, context, node, pci_requests.instance_uuid, requests, taken)
+        if node is None or not requests:
+            return unlocked(self, context, pci_requests, instance_numa_topology)
+        uuid = pci_requests.instance_uuid
+        try:
+            chosen = self._choose(
+                context, node, pci_requests, conversion.numa_topology(instance_numa_topology)
+            )
+            taken = unlocked(self, context, pci_requests, instance_numa_topology)
+        except Exception:
+            # The worker may have granted what Nova has not taken, or may grant it later.
+            held = devices.held_for(requests, self.pci_tracker.pci_devs, uuid)
+            cast_devices(self, context, node, uuid, requests, held)
+            raise
+        if [device.address for device in taken] != chosen:
+            cast_devices(self, context, node, uuid, requests, taken)
         return taken
 
     def write_back(self) -> None:
@@ -113,10 +118,10 @@ class ReplaceResourceTracker(TapResourceTracker):
                 view = None
             if view is None:
                 LOG.warning("Compute node %s keeps the usage that it had: no answer from the worker", node)
-                continue
-            node_view.write(compute_node, self.stats[node], view)
-            self._tell_devices(context, node, view)
-            save_compute_node(self, context, compute_node)
+            elif self._is_view_of(compute_node, view):
+                node_view.write(compute_node, self.stats[node], view)
+                self._tell_devices(context, node, view)
+                save_compute_node(self, context, compute_node)
         if changed and self.pci_tracker:
             self.pci_tracker.save(next(iter(changed.values()))[0])
 
@@ -132,7 +137,7 @@ class ReplaceResourceTracker(TapResourceTracker):
         changed, self._changed = self._changed, {}
         for node, (context, compute_node) in changed.items():
             view = self._fetched.pop(node, None)
-            if view is not None:
+            if view is not None and self._is_view_of(compute_node, view):
                 node_view.write(compute_node, self.stats[node], view)
                 save_compute_node(self, context, compute_node)
             self.casts.put(functools.partial(self._fetch, node))
@@ -141,6 +146,7 @@ class ReplaceResourceTracker(TapResourceTracker):
         """Forget the node's view, too."""
         super().remove_node(nodename)
         self._fetched.pop(nodename, None)
+        self._others_views.discard(nodename)
 
     def _fetch(self, node: str, api: TrackerAPI) -> None:
         """Fetch a node view. After one that got no answer fetch none until a call got one. Sender thread."""
@@ -152,6 +158,26 @@ class ReplaceResourceTracker(TapResourceTracker):
             self._fetches = False
         except TrackerWorkerException as error:
             LOG.info("The view of node %s is not there: %s", node, error)
+
+    def _is_view_of(self, compute_node: Any, view: Json) -> bool:
+        """Tell whether a view is that of this compute node, and not of an earlier one of its name.
+
+        The worker refuses the reports of a host that was installed anew until its old node is removed.
+        """
+        name, uuid = compute_node.hypervisor_hostname, compute_node.uuid
+        if view["uuid"] == uuid:
+            self._others_views.discard(name)
+            return True
+        self._others_views.add(name)
+        LOG.warning(
+            "Compute node %s has uuid %s in Nova and %s in the worker: claims fail, and it keeps the usage "
+            "that it had, until the worker's node is removed (tracker-worker-manage node remove %s)",
+            name,
+            uuid,
+            view["uuid"],
+            name,
+        )
+        return False
 
     @property
     def _answered(self) -> bool:
@@ -200,28 +226,47 @@ class ReplaceResourceTracker(TapResourceTracker):
                 for args in differing:
                     self.casts.cast(plain(context), method, node, **args)
 
+    def _choose(self, context: Any, node: str, pci_requests: Any, topology: Json | None) -> list[str]:
+        """Have the worker choose devices, and return their addresses. Raises PciDeviceRequestFailed."""
+        self._node = node
+        requests = conversion.pci_requests(pci_requests) or []
+        args = (plain(context), node, pci_requests.instance_uuid, requests)
+        try:
+            reply = self._call(lambda api: api.claim_pci_devices(*args, numa_topology=topology))
+        except exception.ComputeResourcesUnavailable as error:
+            raise exception.PciDeviceRequestFailed(requests=pci_requests) from error
+        self._chosen = devices.chosen_for(requests, reply["claim"]["pci_devices"])
+        return [address for addresses in self._chosen for address in addresses]
+
     def _consume(self, novas_choice: Callable[..., Any], requests: Any, numa_cells: Any = None) -> list[Any]:
-        """Take the devices that the worker has chosen; Placement's choice, for which Nova's rules stay."""
+        """Take the devices that the worker has chosen, or Nova's choice. Raises what its caller expects."""
         chosen, self._chosen = self._chosen, []
         if len(chosen) != len(requests):
-            return list(novas_choice(requests, numa_cells))
+            chosen = [[] for _ in requests]
         taken: list[Any] = []
-        for request, addresses in zip(requests, chosen, strict=True):
-            if len(addresses) < request.count or any(spec.get("rp_uuids") for spec in request.spec):
-                taken += novas_choice([request], numa_cells)
-            else:
-                taken += self._hold(addresses, request)
+        try:
+            for request, addresses in zip(requests, chosen, strict=True):
+                if self._takes(addresses, request):
+                    taken += hold_devices(self.pci_tracker, addresses, request)
+                else:
+                    taken += novas_choice([request], numa_cells)
+        except exception.PciDeviceRequestFailed as error:
+            release_devices(self.pci_tracker, taken)
+            if self._granted is None:  # Of claim_pci_devices, whose callers expect this error.
+                raise
+            raise exception.ComputeResourcesUnavailable(reason="Claim pci failed") from error
         return taken
 
-    def _hold(self, addresses: list[str], request: Any) -> list[Any]:
-        """Take devices. Raises what the caller's method reschedules for: Nova has not all of them free."""
-        try:
-            return hold_devices(self.pci_tracker, addresses, request)
-        except exception.PciDeviceRequestFailed as error:
-            if self._granted is None:  # Of claim_pci_devices, which raises this error.
-                raise
-            LOG.warning("Devices %s are not free in Nova: the claim fails", ", ".join(addresses))
-            raise exception.ComputeResourcesUnavailable(reason="Claim pci failed") from error
+    def _takes(self, addresses: list[str], request: Any) -> bool:
+        """Tell whether a request gets these devices: Nova's rules stay for what Placement has chosen, and
+        where one of them is not free in Nova.
+        """
+        if len(addresses) < request.count or any(spec.get("rp_uuids") for spec in request.spec):
+            return False
+        if are_free(self.pci_tracker, addresses):
+            return True
+        LOG.warning("Devices %s are not free in Nova, which chooses others", ", ".join(addresses))
+        return False
 
 
 def claim(tracker: ReplaceResourceTracker, *args: Any, **kwargs: Any) -> Tap:

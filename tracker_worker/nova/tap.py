@@ -192,7 +192,8 @@ def drop_move_claim(
     of_migration = {} if migration is None else {"migration_uuid": migration}
     uuid = instance.uuid
     tracker.casts.cast(plain(context), "drop_move_claim", nodename, instance_uuid=uuid, **of_migration)
-    tracker.forget(uuid)
+    if instance.host != tracker.host:
+        tracker.forget(uuid)
 
 
 def drop_move_claim_at_source(

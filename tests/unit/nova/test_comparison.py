@@ -7,6 +7,7 @@ from tests.unit.nova.objects import NovaObject, device_pool, topology_of
 from tracker_worker.nova import comparison
 
 FIELDS: dict[str, Any] = {
+    "uuid": "uuid-1",
     "vcpus": 8,
     "vcpus_used": 2,
     "memory_mb": 16384,

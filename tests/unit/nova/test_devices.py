@@ -12,7 +12,7 @@ def a_device(address: str, holder: str | None = None, request_id: str | None = N
 def view(*claimed: str, **holders: str | None) -> dict[str, Any]:
     """A node view in which these instances have claims; `holders` has who holds each device."""
     return {
-        "claims": [{"instance_uuid": uuid} for uuid in claimed],
+        "claims": [{"instance_uuid": uuid, "role": "instance"} for uuid in claimed],
         "pci_devices": [
             {"address": address} | ({} if uuid is None else {"instance_uuid": uuid})
             for address, uuid in holders.items()
@@ -51,6 +51,21 @@ def test_device_that_another_instance_holds_in_nova_is_freed_and_taken() -> None
 
 def test_device_of_an_instance_without_a_claim_is_not_taken() -> None:
     assert list(devices.taken(view(vf1=None), [a_device("vf1", "gone", "r1")])) == []
+
+
+def test_device_of_an_instance_that_leaves_is_not_taken() -> None:
+    leaving = view(vf1=None) | {"claims": [{"instance_uuid": "a", "role": "outgoing"}]}
+    assert list(devices.taken(leaving, [a_device("vf1", "a", "r1")])) == []
+
+
+def test_devices_held_for_requests_are_those_of_the_instance_and_their_ids() -> None:
+    nova = [
+        a_device("vf1", "a", "r1"),
+        a_device("vf2", "a", "r2"),
+        a_device("vf3", "b", "r1"),
+        a_device("vf4"),
+    ]
+    assert [each.address for each in devices.held_for([{"request_id": "r1"}], nova, "a")] == ["vf1"]
 
 
 def test_device_that_nova_does_not_track_is_left_alone() -> None:
