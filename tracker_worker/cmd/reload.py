@@ -53,7 +53,7 @@ def _fault_of_next_start(conf: cfg.ConfigOpts) -> str | None:
         for transport in transports(fresh):
             transport.cleanup()
         settings_of(fresh)
-    except (ValueError, cfg.Error) as error:
+    except Exception as error:  # Whatever it is, the next start raises it, and this worker goes on.
         return configuration_text(error)
     return None
 

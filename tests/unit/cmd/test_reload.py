@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from oslo_config import cfg
 
+from tracker_worker.cmd import reload
 from tracker_worker.cmd.reload import reload_options
 
 PARTS = ("not read again, everything stays as it was", "Options changed: level")
@@ -120,6 +121,17 @@ def test_reload_of_a_file_that_cannot_be_parsed_is_logged_without_its_line(
     assert conf.level == "old"
     assert PARTS[0] in caplog.text and ", line " in caplog.text
     assert "SECRET" not in caplog.text
+
+
+def test_reload_goes_on_whatever_the_next_start_raises(
+    conf: cfg.ConfigOpts, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_conf: cfg.ConfigOpts) -> None:
+        raise RuntimeError("queue type is quorum or HA")
+
+    monkeypatch.setattr(reload, "settings_of", fail)
+    reload_options(conf)
+    assert "will not start again with these files: queue type is quorum or HA" in caplog.text
 
 
 @pytest.mark.parametrize(
