@@ -5,6 +5,8 @@ Both are entry points for oslo-config-generator, so that the sample shows what a
 """
 
 from collections import defaultdict
+from collections.abc import Mapping, Set
+from functools import cache
 from importlib.metadata import entry_points
 from types import ModuleType
 
@@ -79,12 +81,21 @@ def known_options(conf: cfg.ConfigOpts) -> dict[str, set[str]]:
             continue
         if isinstance(value, cfg.ConfigOpts.GroupAttr):
             known[name] |= set(value)
+    for section, names in _library_options().items():
+        known[section] |= names
+    return known
+
+
+@cache
+def _library_options() -> Mapping[str, Set[str]]:
+    """Return the names of the libraries' options, by group. Reading the entry points takes many files."""
+    installed = entry_points(group="oslo.config.opts")
+    names = defaultdict[str, set[str]](set)
     for library in _LIBRARIES:
-        (entry_point,) = entry_points(group="oslo.config.opts", name=library)
-        for group, options in entry_point.load()():
+        for group, options in installed[library].load()():
             section = getattr(group, "name", group) or "DEFAULT"
             for option in options:
-                known[section].add(option.dest)
+                names[section].add(option.dest)
                 for former in option.deprecated_opts:
-                    known[former.group or section].add(former.name)
-    return known
+                    names[former.group or section].add(former.name)
+    return names
