@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -100,9 +100,11 @@ class Module:
 Rule = Callable[[Iterable[Module]], list[str]]
 
 
-def read(directory: str) -> list[Module]:
+@cache
+def read(directory: str) -> tuple[Module, ...]:
+    """Once for all rules: parsing the tree takes longer than a rule."""
     files = sorted((ROOT / directory).rglob("*.py"))
-    return [Module(str(file.relative_to(ROOT)), file.read_text("utf-8")) for file in files]
+    return tuple(Module(str(file.relative_to(ROOT)), file.read_text("utf-8")) for file in files)
 
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
