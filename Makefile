@@ -92,8 +92,8 @@ lint: .venv/installed-lint ## check style, types, layers and spelling
 	$(BIN)/doc8 --quiet $(RST)
 
 .PHONY: cover
-cover: .venv/installed-test ## run the unit tests; fail where branches of domain/ are not covered
-	@$(PYTEST) tests/unit --cov=tracker_worker/domain --cov-report=
+cover: .venv/installed-test ## run the unit tests of domain/; fail where its branches are not covered
+	@$(PYTEST) tests/unit/domain --cov=tracker_worker/domain --cov-report=
 	@$(BIN)/coverage report --include 'tracker_worker/domain/*' --fail-under=95
 
 .PHONY: compare-delivery
