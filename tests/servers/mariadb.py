@@ -18,8 +18,8 @@ from tests.servers.server import Server
 SBIN = Path("/usr/sbin")  # not in everybody's PATH
 ACCOUNT = "mysql"  # mariadbd refuses root
 
-# What a commit promises, and what it costs, is what the tests are about: it waits for the disk. The socket's
-# name is relative to the data directory, for its path would have to be short.
+# Each commit is flushed: what it promises is what the tests are about. The socket's name is relative to the
+# data directory, for its path would have to be short.
 SETTINGS = {
     "bind-address": "127.0.0.1",
     "socket": "socket",

@@ -19,8 +19,8 @@ from tests.servers.server import Server
 DEBIAN = Path("/usr/lib/postgresql")  # <version>/bin, which is not in PATH
 ACCOUNT = "postgres"  # initdb and postgres refuse root
 
-# fsync stays on: what a commit promises, and what it costs, is what the tests are about. No Unix socket: its
-# path would have to be short.
+# fsync stays on: what a commit promises is what the tests are about. No Unix socket: its path would have to
+# be short.
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
