@@ -124,14 +124,14 @@ def test_missing_exchange_of_notifications_is_made_by_the_worker_and_not_by_the_
 @pytest.mark.parametrize(
     ("setting", "value", "usual", "reason"),
     [
-        ("set_vm_memory_high_watermark", ["0"], ["0.4"], "low on memory"),
-        ("set_disk_free_limit", ["9000GB"], ["1MB"], "low on disk"),
+        ("vm_memory_monitor:set_vm_memory_high_watermark", "0.0", "0.4", "low on memory"),
+        ("rabbit_disk_monitor:set_disk_free_limit", '"9000GB"', '"1MB"', "low on disk"),
     ],
 )
 def test_alarm_of_the_broker_is_a_warning_that_names_it(
-    declared: Programs, rabbitmq: RabbitMQ, setting: str, value: list[str], usual: list[str], reason: str
+    declared: Programs, rabbitmq: RabbitMQ, setting: str, value: str, usual: str, reason: str
 ) -> None:
-    rabbitmq.ctl(setting, *value)
+    rabbitmq.evaluate(f"{setting}({value})")
     try:
         wait_until(lambda: declared.check()[1][COMMANDS][0] == WARNING, "the alarm")
         for result, details in (declared.check()[1][check] for check in (COMMANDS, NOTIFICATIONS)):
@@ -139,5 +139,5 @@ def test_alarm_of_the_broker_is_a_warning_that_names_it(
             assert f"{rabbitmq.host}:{rabbitmq.port}" in details
             assert "has an alarm and takes no messages" in details and reason in details
     finally:
-        rabbitmq.ctl(setting, *usual)
+        rabbitmq.evaluate(f"{setting}({usual})")
     wait_until(lambda: declared.check()[1][COMMANDS] == (SUCCESS, None), "the end of the alarm")
