@@ -97,6 +97,7 @@ class MariaDB(Server):
             password=self.password,
             autocommit=True,
             client_flag=CLIENT.MULTI_STATEMENTS,
+            ssl_disabled=True,  # Else PyMySQL reads all certificates of the machine first: 20 ms.
         ) as connection:
             cursor = connection.cursor()
             cursor.execute(sql)
