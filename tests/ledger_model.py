@@ -8,6 +8,7 @@ devices of claims are not computed here; `tests.properties.hardware` checks thos
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 Json = dict[str, Any]
@@ -123,7 +124,7 @@ class Claim:
     states: States
     volume_backed: bool = False
 
-    @property
+    @cached_property
     def amounts(self) -> Amounts:
         return amounts_of(self.flavor, self.volume_backed)
 
@@ -149,12 +150,12 @@ class Ledger:
     origins: Mapping[str, Origin] = field(default_factory=dict)
     reserve: Amounts = DEFAULT_RESERVE
 
-    @property
+    @cached_property
     def used(self) -> Amounts:
         """What the node's row must say is used."""
         return self.claims.used(self.reserve)
 
-    @property
+    @cached_property
     def rows(self) -> dict[Key, tuple[object, ...]]:
         """What the rows of its claims must say."""
         return {key: claim.row for key, claim in self.claims.by_key.items()}
