@@ -19,6 +19,7 @@ from tracker_worker.core.decode import attempts_key
 from tracker_worker.core.delivery import Answer, BodyDigest, OtherQueue
 from tracker_worker.core.envelope import encode
 from tracker_worker.core.quarantine import Attempts
+from tracker_worker.core.stats import Stats
 from tracker_worker.db.tables import ATTEMPTS, CLAIMS, DEAD_LETTERS, NODES, OUTBOX, RECEIPTS
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.commands import AnyCommand
@@ -40,6 +41,7 @@ class Recorded:
     """A delivery that keeps what it was answered; `answer` fails unless it was settled exactly once."""
 
     live = True
+    received_at = 0.0
     dead_lettered: str | None = None
 
     def __init__(
@@ -90,6 +92,7 @@ class LaneBench:
         self.now = NOW
         self.seconds = 0.0
         self.commits = 0
+        self.stats = Stats()
         self.unit_of_work = UnitOfWork(engine)
         self.context = BatchContext(
             tracker=tracker,
@@ -109,6 +112,7 @@ class LaneBench:
             settings,
             lambda: self.seconds,
             self._committed,
+            self.stats.new_lane(),
         )
 
     def deliver(self, command: AnyCommand, event_id: str | None = None, **how: Any) -> Recorded:

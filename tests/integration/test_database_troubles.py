@@ -64,7 +64,7 @@ def test_lane_that_waits_for_a_lock_is_named_with_what_it_waits_for(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     bench.track()
-    watchdog = Watchdog([bench.lane.activity], lambda: None)
+    watchdog = Watchdog([bench.lane.activity], lambda: None, lambda: None)
     with engine.connect() as holder, bench.at_work():
         with holder.begin():
             holder.execute(sa.select(NODES).where(NODES.c.name == NODE).with_for_update())

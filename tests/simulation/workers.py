@@ -18,7 +18,7 @@ from tracker_worker.bus.rabbit.replies import Replies
 from tracker_worker.bus.rabbit.subscription import Subscription, SubscriptionSettings
 from tracker_worker.core.batch import BatchContext
 from tracker_worker.core.delivery import BodyDigest, Delivery, OtherQueue
-from tracker_worker.core.stats import Stats
+from tracker_worker.core.stats import LaneStats, Stats
 from tracker_worker.db.errors import DATABASE_ERRORS
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.settings import TrackerSettings
@@ -52,6 +52,7 @@ class Seen:
         self.compression = delivery.compression
         self.partition = delivery.partition
         self.redelivered = delivery.redelivered
+        self.received_at = delivery.received_at
         self.dead_lettered = delivery.dead_lettered
 
     @property
@@ -96,7 +97,14 @@ class Process:
         self.unit_of_work = UnitOfWork(engine)
         queues = [OtherQueue.BARE_TOPIC, OtherQueue.DEAD_LETTERS, *range(PARTITIONS)]
         self.lane = Lane(
-            "lane-0", queues, self.unit_of_work, context, BOUNDS, hooks.monotonic, lambda _nodes: None
+            "lane-0",
+            queues,
+            self.unit_of_work,
+            context,
+            BOUNDS,
+            hooks.monotonic,
+            lambda _nodes: None,
+            LaneStats(),
         )
         self.dispatcher = Dispatcher([self.lane], hooks.monotonic, lambda: None)
         settings = RelaySettings(window=6, lease_seconds=LEASE_SECONDS, retry_max=0.0)

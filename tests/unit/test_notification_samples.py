@@ -65,6 +65,7 @@ class FixedDelivery:
     redelivered = False
     compression = None
     live = True
+    received_at = 0.0
     dead_lettered = None
     partition = partition_of(NODE, PARTITIONS)
 

@@ -14,6 +14,8 @@ from msgspec.structs import replace
 
 from tracker_worker.core.decode import Event, attempts_key, internal_error
 from tracker_worker.core.delivery import Answer, Delivery
+from tracker_worker.core.envelope import PING
+from tracker_worker.core.event_counts import ANSWERED, DUPLICATE, EventCounts
 from tracker_worker.core.notification_body import Header, encode_bounded
 from tracker_worker.core.records import (
     DeadLetter,
@@ -111,6 +113,8 @@ class Batch:
         self._views: dict[tuple[str, int], dict[str, Any]] = {}
         self._answers: list[tuple[Delivery, Answer]] = []
         self._decisions: list[tuple[Event, Decision]] = []
+        self.counts = EventCounts()
+        """What became of the events, which counts once the transaction is committed."""
 
     def apply(self, event: Event) -> None:
         """Apply one event."""
@@ -118,10 +122,13 @@ class Batch:
         if event.delivery.redelivered:
             self._finished.append(attempts_key(event.delivery))
         if event.is_ping:
+            self.counts.count(PING, ANSWERED)
             self._answers.append((event.delivery, PONG))
         elif event.is_question:
+            self.counts.count(event.method, ANSWERED)
             self._answer_question(event)
         elif known is not None and known.digest == event.digest:
+            self.counts.count(event.method, DUPLICATE)
             self._answer(event, known.reply)
         elif known is not None:
             self._park_reused(event)
@@ -191,6 +198,7 @@ class Batch:
         """Park an event whose id another command used, under its digest, by which a redelivery is found."""
         known = self._known.get(event.digest) or self._receipts.get(event.digest)
         if known is not None:
+            self.counts.count(event.method, DUPLICATE)
             self._answer(event, known.reply)
             return
         text = "the event id was another command's"
@@ -235,6 +243,7 @@ class Batch:
             self._park(event, internal_error(error))
             return
         self._decisions.append((event, decision))
+        self.counts.count_decision(decision)
         if moved:
             progress = self._advance(after, changes)
             progress.events += 1
@@ -249,6 +258,7 @@ class Batch:
             sequence = after.sequence if moved else None
             self._receive(event, node.name, sequence, decision.outcome.value, reply)
         else:
+            self.counts.count(event.method, decision.outcome.value)
             self._answer(event, reply)
 
     def _remember(self, after: Node, marks: tuple[Mark, ...]) -> None:
@@ -295,6 +305,7 @@ class Batch:
         Its receipt increments the sequence of its node, if the node is in this partition and has a row.
         """
         letter_id = self._context.new_id()
+        self.counts.dead_letters[bad.code.value] += 1
         node = self._node(event.node) if event.node is not None and event.belongs_here else None
         sequence = None
         if node is not None and node.sequence:
@@ -339,6 +350,7 @@ class Batch:
         outcome: str,
         reply: dict[str, Any],
     ) -> None:
+        self.counts.count(event.method, outcome)
         self._receipts[event.event_id] = Receipt(
             event_id=event.event_id,
             digest=event.digest,

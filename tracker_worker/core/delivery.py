@@ -54,6 +54,11 @@ class Delivery(Protocol):
         ...
 
     @property
+    def received_at(self) -> float:
+        """When the worker received the message, by its monotonic clock in seconds."""
+        ...
+
+    @property
     def live(self) -> bool:
         """False once the broker will redeliver the message: it is dropped, unless it is in flight."""
         ...

@@ -14,11 +14,11 @@ from tracker_worker.db.store import NodesBroken
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.node import amounts_text, rebuilt
 from tracker_worker.exceptions import NodeBroken
+from tracker_worker.worker.activity import Activity, named
 from tracker_worker.worker.answers import send_answer
 from tracker_worker.worker.event_log import extra_of
 from tracker_worker.worker.node_cache import NodeCache, sum_faults
 from tracker_worker.worker.retries import Retries
-from tracker_worker.worker.watchdog import Activity, named
 
 LOG = logging.getLogger(__name__)
 

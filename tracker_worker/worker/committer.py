@@ -20,12 +20,12 @@ from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.commands import UpdateAvailableResource
 from tracker_worker.domain.errors import BadMessage, ErrorCode
 from tracker_worker.domain.node import Node
+from tracker_worker.worker.activity import Activity, named
 from tracker_worker.worker.answers import send_answer
 from tracker_worker.worker.broken_nodes import BrokenNodes
 from tracker_worker.worker.event_log import extra_of, log_dead_letters, log_decisions
 from tracker_worker.worker.node_cache import NodeCache
 from tracker_worker.worker.retries import Retries
-from tracker_worker.worker.watchdog import Activity, named
 
 LOG = logging.getLogger(__name__)
 
@@ -123,19 +123,21 @@ class Committer:
         """Decide events, commit them, then answer them. On any error, drop their nodes from the cache."""
         try:
             batch = Batch(self._snapshot(events), self._context)
+            self._activity.step = "deciding"
             for event in events:
                 batch.apply(event)
             transaction = batch.transaction()
             names = [node.name for node in batch.nodes()]
             self._activity.step = f"committing {named(names)}"
-            self._unit_of_work.commit(transaction)
+            with self._activity.committing():
+                self._unit_of_work.commit(transaction)
         except Exception:
             self._nodes.forget(event.node for event in events if event.node is not None)
             raise
         self._nodes.keep(batch.nodes())
         for delivery, answer in batch.answers():
             send_answer(delivery, answer)
-        self._activity.progressed()
+        self._activity.answered(events, batch.counts)
         self._committed(names)
         log_decisions(batch.decisions())
         log_dead_letters(transaction.dead_letters)

@@ -13,8 +13,10 @@ from contextlib import contextmanager
 from tracker_worker.core.batch import BatchContext
 from tracker_worker.core.error_text import error_text
 from tracker_worker.core.held import repairs
+from tracker_worker.core.stats import LaneStats
 from tracker_worker.db.errors import DATABASE_ERRORS
 from tracker_worker.db.unit_of_work import UnitOfWork
+from tracker_worker.worker.activity import Activity
 from tracker_worker.worker.broken_nodes import BrokenNodes
 from tracker_worker.worker.committer import Committer
 from tracker_worker.worker.inbox import Inbox
@@ -22,7 +24,6 @@ from tracker_worker.worker.node_cache import NodeCache
 from tracker_worker.worker.quarantine import Quarantine
 from tracker_worker.worker.retries import Retries
 from tracker_worker.worker.settings import LaneSettings
-from tracker_worker.worker.watchdog import Activity
 
 LOG = logging.getLogger(__name__)
 
@@ -32,7 +33,8 @@ class Lane:
 
     `close`, `abandon` and those methods of `inbox` that say so may be called from any thread, everything else
     from the lane's only. `monotonic` is a clock in seconds that is never set back. The lane calls `committed`
-    with the names of the changed nodes after each commit. `activity` is what the lane is doing now.
+    with the names of the changed nodes after each commit, and adds to `stats`. `activity` is what the lane is
+    doing now.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Lane:
         settings: LaneSettings,
         monotonic: Callable[[], float],
         committed: Callable[[Collection[str]], None],
+        stats: LaneStats,
     ) -> None:
         self._settings = settings
         self._monotonic = monotonic
@@ -52,7 +55,7 @@ class Lane:
         self._abandoned = threading.Event()
         self._started_at = monotonic()
         self._recheck_at = 0.0
-        self.activity = activity = Activity(name, monotonic)
+        self.activity = activity = Activity(name, monotonic, stats, settings.slow_event)
         self.inbox = Inbox(partitions, settings.prefetch, self._abandoned)
         self.nodes = NodeCache(unit_of_work, settings.cached_nodes, activity)
         self._retries = retries = Retries(

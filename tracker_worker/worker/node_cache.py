@@ -9,7 +9,7 @@ from tracker_worker.db.errors import DATABASE_ERRORS
 from tracker_worker.db.store import UNTIL_READABLE, NodesBroken
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.node import Node, sum_fault
-from tracker_worker.worker.watchdog import Activity, named
+from tracker_worker.worker.activity import Activity, named
 
 _UNTIL_REPAIRED = (
     "its events wait until 'tracker-worker-manage node rebuild' or an audit with startup has repaired it"

@@ -14,9 +14,9 @@ from tracker_worker.core.delivery import Delivery
 from tracker_worker.core.quarantine import NO_ATTEMPTS, Attempts, Counted, isolate_suspects
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.errors import BadMessage, ErrorCode
+from tracker_worker.worker.activity import Activity
 from tracker_worker.worker.retries import Retries
 from tracker_worker.worker.settings import LaneSettings
-from tracker_worker.worker.watchdog import Activity
 
 
 class Attempt(Struct, frozen=True):

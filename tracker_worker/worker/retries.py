@@ -21,9 +21,9 @@ from tracker_worker.db.errors import (
 )
 from tracker_worker.db.store import StaleNode
 from tracker_worker.db.unit_of_work import UnitOfWork
+from tracker_worker.worker.activity import Activity
 from tracker_worker.worker.node_cache import NodeCache
 from tracker_worker.worker.settings import LaneSettings
-from tracker_worker.worker.watchdog import Activity
 
 T = TypeVar("T")
 
@@ -97,7 +97,7 @@ class Retries:
         """
         error = retry_state.outcome.exception() if retry_state.outcome else None
         LOG.warning("Batch is tried again (%d): %s", retry_state.attempt_number, error_text(error))
-        self._activity.step = f"pause before retry {retry_state.attempt_number}, after {error_text(error)}"
+        self._activity.retrying(retry_state.attempt_number, error_text(error))
         if isinstance(error, StaleNode):
             self._unit_of_work.close()
         else:

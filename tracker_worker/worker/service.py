@@ -118,11 +118,12 @@ class Worker:
                 settings.lane.for_lane(number),
                 time.monotonic,
                 committed,
+                self._stats.new_lane(),
             )
             for number in range(settings.lanes)
         ]
         self._dispatcher = Dispatcher(lanes, time.monotonic, fail)
-        self._watchdog = Watchdog([lane.activity for lane in lanes], fail)
+        self._watchdog = Watchdog([lane.activity for lane in lanes], fail, lambda: None)
         self._ingress = _ingress(settings, transport, self._dispatcher, fail, self._stats)
 
     @property
@@ -171,7 +172,15 @@ def _ingress(
     settings: WorkerSettings, transport: Any, dispatcher: Dispatcher, failed: Callable[[], None], stats: Stats
 ) -> Ingress:
     if settings.broker is None:
-        return Endpoint(transport, settings.exchange, TOPIC, range(settings.partitions), dispatcher, new_id)
+        return Endpoint(
+            transport,
+            settings.exchange,
+            TOPIC,
+            range(settings.partitions),
+            dispatcher,
+            new_id,
+            time.monotonic,
+        )
     return Consumer(
         settings.broker,
         Topology(settings.exchange, settings.partitions, settings.broker.quorum),

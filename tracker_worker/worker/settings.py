@@ -25,6 +25,8 @@ class LaneSettings(Struct, frozen=True):
     retry_max: float = 3.0
     min_uptime: float = 5.0
     """Seconds of uptime, and without an error of the database, before the last attempt of an event."""
+    slow_event: float = 5.0
+    """Seconds from the receipt of an event to its answer above which it is logged."""
     recheck_seconds: float = 5.0
     """Interval at which a broken node is loaded again while its events are held, in seconds."""
 

@@ -24,6 +24,7 @@ class Came(Struct, frozen=True):
     partition: int = partition_of(NODE, PARTITIONS)
     redelivered: bool = False
     compression: str | None = None
+    received_at: float = 0.0
     live: bool = True
     dead_lettered: str | None = None
 

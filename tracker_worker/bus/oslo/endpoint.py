@@ -10,9 +10,11 @@ from functools import partial
 from typing import Any
 
 import oslo_messaging
+from msgspec.structs import replace
 from oslo_serialization import jsonutils
 
 from tracker_worker.bus.reply_errors import raised_in_caller
+from tracker_worker.bus.state import IngressState
 from tracker_worker.core import envelope
 from tracker_worker.core.delivery import Answer, EventInbox, EventSink
 from tracker_worker.domain.partitions import server_of
@@ -31,8 +33,9 @@ class EndpointDelivery:
     live = True
     dead_lettered = None
 
-    def __init__(self, body: bytes, partition: int, incoming: Any) -> None:
+    def __init__(self, body: bytes, partition: int, received_at: float, incoming: Any) -> None:
         self.body = body
+        self.received_at = received_at
         self.partition = partition
         self._incoming = incoming
 
@@ -90,10 +93,17 @@ class _Receiver:
     the listener.
     """
 
-    def __init__(self, partition: int, inbox: EventInbox, new_id: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        partition: int,
+        inbox: EventInbox,
+        new_id: Callable[[], str],
+        monotonic: Callable[[], float],
+    ) -> None:
         self._partition = partition
         self._inbox = inbox
         self._new_id = new_id
+        self._monotonic = monotonic
         self._listener: _EagerListener | None = None
 
     def wrap(self, listener: Any) -> _EagerListener:
@@ -104,7 +114,8 @@ class _Receiver:
     def take(self, message: Any) -> None:
         """Put a message into the inbox; once that is closed, requeue the message and receive no more."""
         message.acknowledge()
-        if not self._inbox.put(EndpointDelivery(self._encode(message), self._partition, message)):
+        delivery = EndpointDelivery(self._encode(message), self._partition, self._monotonic(), message)
+        if not self._inbox.put(delivery):
             message.requeue()
             assert self._listener is not None
             self._listener.refuse()
@@ -131,10 +142,15 @@ class Endpoint:
         partitions: Iterable[int],
         sink: EventSink,
         new_id: Callable[[], str],
+        monotonic: Callable[[], float],
     ) -> None:
         self._servers = []
+        self._monotonic = monotonic
+        self._partitions = frozenset(partitions)
+        now = monotonic()
+        self._state = IngressState(at=now, since=now, connected=False)
         for partition in partitions:
-            receiver = _Receiver(partition, sink.inbox(partition), new_id)
+            receiver = _Receiver(partition, sink.inbox(partition), new_id, monotonic)
             self._servers.append(
                 oslo_messaging.get_rpc_server(
                     transport,
@@ -144,8 +160,15 @@ class Endpoint:
                 )
             )
 
+    @property
+    def state(self) -> IngressState:
+        """What the endpoint is doing. oslo.messaging does not tell whether it is connected. Any thread."""
+        return replace(self._state, at=self._monotonic())
+
     def start(self) -> None:
         """Start taking messages."""
+        now = self._monotonic()
+        self._state = IngressState(at=now, since=now, connected=True, partitions=self._partitions)
         for server in self._servers:
             server.start(override_pool_size=1)
 

@@ -28,6 +28,7 @@ class RabbitDelivery:
         "compression",
         "dead_lettered",
         "partition",
+        "received_at",
         "redelivered",
         "reply",
         "size",
@@ -35,7 +36,12 @@ class RabbitDelivery:
     )
 
     def __init__(
-        self, channel: "Channel", message: Any, digest: BodyDigest | None, dead_lettered: str | None
+        self,
+        channel: "Channel",
+        message: Any,
+        digest: BodyDigest | None,
+        dead_lettered: str | None,
+        received_at: float,
     ) -> None:
         self._channel = channel
         body: bytes = message.body or b""  # py-amqp returns a str for an empty body
@@ -45,6 +51,7 @@ class RabbitDelivery:
         self.partition = channel.partition
         self.redelivered: bool = message.delivery_info["redelivered"]
         self.dead_lettered = dead_lettered
+        self.received_at = received_at
         self.tag: int = message.delivery_info["delivery_tag"]
         self.reply: Reply | None = None
 
@@ -74,6 +81,7 @@ class Channel:
         subscription: Settling,
         channel: Any,
         partition: int,
+        queue: str,
         inbox: EventInbox,
         window: Window,
     ) -> None:
@@ -81,6 +89,7 @@ class Channel:
         self.inbox = inbox
         self.channel = channel
         self.partition = partition
+        self.queue = queue
         self.window = window
         self.open = True
         self.unacked = UnackedDeliveries()

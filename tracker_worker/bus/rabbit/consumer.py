@@ -15,6 +15,7 @@ from tracker_worker.bus.rabbit.frames import BodyFilter
 from tracker_worker.bus.rabbit.queues import Topology, declare
 from tracker_worker.bus.rabbit.replies import Replies
 from tracker_worker.bus.rabbit.subscription import Subscription, SubscriptionSettings
+from tracker_worker.bus.state import IngressState
 from tracker_worker.core.delivery import EventSink
 from tracker_worker.core.error_text import driver_text
 from tracker_worker.core.stats import Stats
@@ -48,6 +49,8 @@ class Consumer:
         self._monotonic = monotonic
         self._replies = Replies(settings, monotonic, stats)
         self._subscription: Subscription | None = None
+        now = monotonic()
+        self._disconnected = IngressState(at=now, since=now, connected=False)
         self._stopping = threading.Event()
         self._closing = threading.Event()
         self._thread = new_thread("consumer", self._run)
@@ -63,6 +66,12 @@ class Consumer:
         later events before those in flight here.
         """
         self._stopping.set()
+
+    @property
+    def state(self) -> IngressState:
+        """What the consumer is doing, a second ago at most. Any thread."""
+        subscription = self._subscription
+        return subscription.state if subscription is not None else self._disconnected
 
     def release(self, partition: int, released: Callable[[], None]) -> None:
         """Release a partition to another worker once its deliveries are settled (Subscription.release).
@@ -90,7 +99,7 @@ class Consumer:
         pause = self._settings.retry_initial
         # No reconnect after a stop: the deliveries of the lost connection can no longer be acknowledged.
         while not self._stopping.is_set():
-            started = self._monotonic()
+            started, opened = self._monotonic(), self._stats.connections
             failure = None
             try:
                 self._serve()
@@ -103,6 +112,10 @@ class Consumer:
                 )  # fmt: skip
             if self._monotonic() - started > self._settings.retry_max:
                 pause = self._settings.retry_initial
+            now = self._monotonic()
+            # Failed attempts to connect do not restart the time without a connection.
+            since = now if self._stats.connections > opened else self._disconnected.since
+            self._disconnected = IngressState(at=now, since=since, connected=False)
             self._closing.wait(pause)
             pause = min(pause * 2, self._settings.retry_max)
         self._replies.close()
@@ -125,6 +138,7 @@ class Consumer:
         self._subscription = subscription
         try:
             declare(connection, self._topology)
+            self._stats.connections += 1
             LOG.info("Consuming from %s", self._settings.name)
             subscription.serve(self._closing)
         finally:

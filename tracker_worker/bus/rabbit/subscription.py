@@ -14,6 +14,7 @@ from typing import Any
 
 import amqp
 from msgspec import Struct
+from msgspec.structs import replace
 
 from tracker_worker.bus.rabbit.call_monitor import CallMonitor
 from tracker_worker.bus.rabbit.channel import Channel, RabbitDelivery
@@ -23,6 +24,7 @@ from tracker_worker.bus.rabbit.queues import Topology
 from tracker_worker.bus.rabbit.replies import Replies, is_call
 from tracker_worker.bus.rabbit.socket_io import read_waiting, waiting
 from tracker_worker.bus.rabbit.windows import Limits, MemoryBudget, Window
+from tracker_worker.bus.state import IngressState
 from tracker_worker.core.delivery import EventSink, OtherQueue
 from tracker_worker.core.envelope import MAX_BODY_BYTES
 from tracker_worker.core.stats import Stats
@@ -94,7 +96,10 @@ class Subscription:
         self._selector = selectors.DefaultSelector()
         self._selector.register(connection.sock, selectors.EVENT_READ)
         self._selector.register(self._woken_by, selectors.EVENT_READ)
-        self._standby_at: float | None = self._monotonic() + settings.standby_delay
+        now = self._monotonic()
+        self._standby_at: float | None = now + settings.standby_delay
+        self.state = IngressState(at=now, since=now, connected=True)
+        """What this subscription is doing: replaced once a second. Any thread may read it."""
 
     def serve(self, closing: threading.Event) -> None:
         """Consume and acknowledge until `closing` is set; then acknowledge the settled deliveries."""
@@ -149,9 +154,12 @@ class Subscription:
         self._begin_releases()
         self._acknowledge()
         self._end_releases()
-        if (now := self._monotonic()) >= self._calls.next_check:
+        now = self._monotonic()
+        if now >= self._calls.next_check:
             for heartbeat in self._calls.due(now):
                 self._replies.send_heartbeat(heartbeat)
+        if now >= self.state.at + TURN_SECONDS:
+            self.state = self._observed(now)
         if self._tight and not self._stopping.is_set():
             self._fit_windows()
         self._replies.keep_alive()
@@ -160,6 +168,17 @@ class Subscription:
             self._standby_at = None
             if not self._stopping.is_set():
                 self._consume(set(range(self._topology.partitions)) - self._settings.first)
+
+    def _observed(self, now: float) -> IngressState:
+        channels = self._channels.values()
+        oldest = [at for channel in channels if (at := channel.unacked.oldest_at) is not None]
+        return replace(
+            self.state,
+            at=now,
+            partitions=frozenset(channel.partition for channel in channels if channel.partition >= 0),
+            unacknowledged={channel.partition: n for channel in channels if (n := len(channel.unacked))},
+            oldest_at=min(oldest, default=None),
+        )
 
     def _seconds_to_wait(self) -> float:
         due_at = min(self._calls.next_check, self._standby_at or math.inf)
@@ -173,12 +192,12 @@ class Subscription:
     def _open(self, partition: int, window: Window) -> None:
         """Start consuming a partition on its own channel."""
         inbox = self._sink.inbox(partition)
-        channel = Channel(self, self._connection.channel(), partition, inbox, window)
+        channel = Channel(self, self._connection.channel(), partition, self._queue(partition), inbox, window)
         self._channels[channel.channel.channel_id] = channel
         channel.channel.auto_decode = False
         channel.channel.basic_qos(0, window.limits.prefetch, False)
         channel.channel.basic_consume(
-            self._queue(partition),
+            channel.queue,
             consumer_tag=self._consumer_tag(partition),
             callback=partial(self._deliver, channel),
         )
@@ -195,7 +214,7 @@ class Subscription:
     def _end_releases(self) -> None:
         """Close the channels of released partitions once all their deliveries are acknowledged."""
         for channel in list(self._channels.values()):
-            if channel.released is not None and channel.unacked.is_empty:
+            if channel.released is not None and not len(channel.unacked):
                 self._close(channel)
                 channel.released()
 
@@ -225,7 +244,7 @@ class Subscription:
         if limits != channel.window.limits:
             text = "Queue %s: at most %d messages and %d bytes at once, for [worker] memory_budget"
             size = limits.size or self._settings.memory_budget
-            LOG.info(text, self._queue(channel.partition), limits.prefetch, size)
+            LOG.info(text, channel.queue, limits.prefetch, size)
         self._acknowledge()
         self._close(channel)
         self._open(channel.partition, channel.window.reopen(limits))
@@ -269,14 +288,15 @@ class Subscription:
         dead_lettered, expired = None, False
         if channel.partition == OtherQueue.DEAD_LETTERS:
             dead_lettered, expired = parse_x_death(message, self._queues)
-        delivery = RabbitDelivery(channel, message, self._bodies.digest, dead_lettered)
-        channel.unacked.deliver(delivery.tag)
+        now = self._monotonic()
+        delivery = RabbitDelivery(channel, message, self._bodies.digest, dead_lettered, now)
+        channel.unacked.deliver(delivery.tag, now)
         if expired and is_call(delivery.body, delivery.compression):
             self._stats.expired_calls += 1
             self.settled(channel, delivery)
             return
         if timeout := _call_timeout(message):
-            self._calls.begin(delivery, timeout, self._monotonic())
+            self._calls.begin(delivery, timeout, now)
         channel.inbox.put(delivery)
 
     def _acknowledge(self) -> None:

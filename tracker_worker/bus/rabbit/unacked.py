@@ -12,17 +12,20 @@ class UnackedDeliveries:
     """
 
     def __init__(self) -> None:
-        self._unsettled: dict[int, None] = {}  # In the order of their tags.
+        self._unsettled: dict[int, float] = {}  # In the order of their tags.
         self._settled: list[int] = []
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether every delivery is acknowledged."""
-        return not self._unsettled and not self._settled
+    def __len__(self) -> int:
+        return len(self._unsettled) + len(self._settled)
 
-    def deliver(self, tag: int) -> None:
+    @property
+    def oldest_at(self) -> float | None:
+        """When the oldest delivery that is not settled was received; None if there is none."""
+        return next(iter(self._unsettled.values()), None)
+
+    def deliver(self, tag: int, received_at: float) -> None:
         """Add a delivery. Its tag is higher than all earlier ones."""
-        self._unsettled[tag] = None
+        self._unsettled[tag] = received_at
 
     def settle(self, tag: int) -> None:
         """Mark a delivery for acknowledgement. Raises KeyError for a tag that was settled before."""

@@ -16,6 +16,7 @@ class Delivered:
     compression = None
     partition = 0
     redelivered = False
+    received_at = 0.0
     dead_lettered = None
 
     def __init__(self, timeout: int | None = 4, msg_id: str = "id-1") -> None:

@@ -10,7 +10,7 @@ from tracker_worker.bus.rabbit.unacked import UnackedDeliveries
 def delivered(count: int) -> UnackedDeliveries:
     unacked = UnackedDeliveries()
     for tag in range(1, count + 1):
-        unacked.deliver(tag)
+        unacked.deliver(tag, received_at=float(tag))
     return unacked
 
 
@@ -22,11 +22,20 @@ def settle(unacked: UnackedDeliveries, *tags: int) -> list[tuple[int, bool]]:
 
 def test_nothing_is_left_once_all_is_acknowledged_and_not_before() -> None:
     unacked = delivered(1)
-    assert not unacked.is_empty
+    assert len(unacked) == 1
     unacked.settle(1)
-    assert not unacked.is_empty
+    assert len(unacked) == 1
     assert list(unacked.acks()) == [(1, True)]
-    assert unacked.is_empty
+    assert len(unacked) == 0
+
+
+def test_oldest_delivery_is_the_first_unsettled_one() -> None:
+    unacked = delivered(3)
+    assert unacked.oldest_at == 1.0
+    settle(unacked, 1)
+    assert unacked.oldest_at == 2.0
+    settle(unacked, 2, 3)
+    assert unacked.oldest_at is None
 
 
 def test_settled_prefix_takes_one_multiple_ack() -> None:

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an ingress is doing, as the health checks and reports read it."""
+
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+
+class IngressState(Struct, frozen=True):
+    """The ingress of commands at one moment. All times are seconds of the worker's monotonic clock."""
+
+    at: float
+    """When its thread was last seen at work: it has read from the broker, or failed to connect."""
+    since: float
+    """Since when it is connected, or is not."""
+    connected: bool
+    partitions: frozenset[int] = frozenset()
+    """Partitions that it consumes or stands by for."""
+    unacknowledged: Mapping[int, int] = {}
+    """Deliveries that are not acknowledged, by partition or OtherQueue, without those that have none."""
+    oldest_at: float | None = None
+    """When the oldest of them was received."""
+    ready: Mapping[int, int] = {}
+    """Messages that wait in the broker's queues, as the broker has last said, by partition or OtherQueue."""

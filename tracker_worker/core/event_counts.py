@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Counts of what became of events, by labels from closed sets: never by a node, an instance or a text."""
+
+from collections import Counter
+
+from msgspec import Struct, field
+
+from tracker_worker.domain.decide import Audited, Decision
+
+DUPLICATE = "duplicate"
+"""Outcome of an event whose receipt existed: nothing changed, and the first reply was sent again."""
+ANSWERED = "answered"
+"""Outcome of a question (get_node, a ping): nothing changed, and no receipt is left."""
+NO_METHOD = "unknown"
+"""Method of an event whose method does not exist, or which could not be decoded."""
+
+
+class EventCounts(Struct):
+    """What became of events. All keys are from closed sets: no name of a node, no id."""
+
+    events: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """By method and outcome."""
+    refusals: Counter[str] = field(default_factory=Counter)
+    """By code."""
+    corrections: Counter[str] = field(default_factory=Counter)
+    """Corrections of audits, by reason."""
+    dead_letters: Counter[str] = field(default_factory=Counter)
+    """By code."""
+
+    def count(self, method: str | None, outcome: str) -> None:
+        """Count an event."""
+        self.events[method or NO_METHOD, outcome] += 1
+
+    def count_decision(self, decision: Decision) -> None:
+        """Count why a command was refused, and what an audit corrected."""
+        if decision.refusal is not None:
+            self.refusals[decision.refusal.value] += 1
+        for effect in decision.effects:
+            if isinstance(effect, Audited):
+                self.corrections.update(each.reason for each in effect.corrections)
+
+    def add(self, other: "EventCounts") -> None:
+        """Add the counts of another."""
+        self.events.update(other.events)
+        self.refusals.update(other.refusals)
+        self.corrections.update(other.corrections)
+        self.dead_letters.update(other.dead_letters)
