@@ -35,6 +35,7 @@ class Running:
         standby_delay: float = 3600.0,
         prefetch: int = 10,
         memory_budget: int = 2**30,
+        check_seconds: float = 3600.0,
         **options: Any,
     ) -> None:
         broker = options.pop("broker", None) or settings_of(url, rabbit_quorum_queue=quorum, **options)
@@ -44,7 +45,9 @@ class Running:
         self.consumer = Consumer(
             broker,
             Topology(TOPOLOGY.exchange, PARTITIONS, quorum),
-            SubscriptionSettings(name, first, standby_delay, prefetch, memory_budget, broker.heartbeat_rate),
+            SubscriptionSettings(
+                name, first, standby_delay, prefetch, memory_budget, broker.heartbeat_rate, check_seconds
+            ),
             self.lanes,
             partial(worker_thread, failed=self.failed.set),
             time.monotonic,

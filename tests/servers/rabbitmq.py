@@ -153,6 +153,14 @@ class RabbitMQ(Server):
                     raise
         return len(connections)
 
+    def lose_consumers(self, vhost: str, name: str) -> None:
+        """Take the consumers from a classic queue without a word to their clients, as a fault may."""
+        self.evaluate(
+            f'{{ok, Q}} = rabbit_amqqueue:lookup({{resource, <<"{vhost}">>, queue, <<"{name}">>}}), '
+            "[ok = gen_server2:call(amqqueue:get_pid(Q), {basic_cancel, element(1, C), element(2, C), "
+            'undefined, <<"test">>}) || C <- rabbit_amqqueue:consumers(Q)]'
+        )
+
     def api(self, method: str, path: str, body: object = None) -> Any:
         """Call the management API below /api/; raise urllib's HTTPError when it refuses."""
         credentials = base64.b64encode(f"{self.username}:{self.password}".encode()).decode()

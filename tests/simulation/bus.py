@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
+from amqp.protocol import queue_declare_ok_t
+
 from tests.simulation.faults import Violation
 from tracker_worker.bus.rabbit.frames import BodyAction, BodyFilter
 
@@ -58,6 +60,12 @@ class Channel:
         self.callback = callback
         self._queue = self._connection.broker.queues.setdefault(queue, Queue())
         self._queue.consumers.append(self)
+
+    def queue_declare(self, queue: str, *, passive: bool) -> queue_declare_ok_t:
+        """Answer how many messages and consumers a queue has."""
+        assert passive
+        found = self._connection.broker.queues[queue]
+        return queue_declare_ok_t(queue, len(found.ready), len(found.consumers))
 
     def basic_ack(self, tag: int, *, multiple: bool) -> None:
         """Acknowledge: without effect on a dropped connection, an error for what was never delivered."""

@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from tracker_worker.bus.rabbit.call_monitor import CallMonitor
 from tracker_worker.bus.rabbit.channel import Channel, RabbitDelivery
 from tracker_worker.bus.rabbit.connection import close_connection
+from tracker_worker.bus.rabbit.consumer_check import ConsumerCheck
 from tracker_worker.bus.rabbit.frames import BodyAction, BodyFilter
 from tracker_worker.bus.rabbit.queues import Topology
 from tracker_worker.bus.rabbit.replies import Replies, is_call
@@ -42,7 +43,7 @@ class SubscriptionSettings(Struct, frozen=True):
     """What to consume: the partitions in `first` at once, the others `standby_delay` seconds later.
 
     `prefetch` limits the unacknowledged messages of a partition, `memory_budget` the bytes of all their
-    bodies. Consumer tags begin with `name`.
+    bodies. Consumer tags begin with `name`. The broker is asked about each consumer every `check_seconds`.
     """
 
     name: str
@@ -51,6 +52,7 @@ class SubscriptionSettings(Struct, frozen=True):
     prefetch: int = 256
     memory_budget: int = 256 * 1024 * 1024
     heartbeat_rate: int = 3
+    check_seconds: float = 30.0
 
 
 class Subscription:
@@ -98,6 +100,7 @@ class Subscription:
         self._selector.register(self._woken_by, selectors.EVENT_READ)
         now = self._monotonic()
         self._standby_at: float | None = now + settings.standby_delay
+        self._check = ConsumerCheck(settings.check_seconds, now)
         self.state = IngressState(at=now, since=now, connected=True)
         """What this subscription is doing: replaced once a second. Any thread may read it."""
 
@@ -158,6 +161,8 @@ class Subscription:
         if now >= self._calls.next_check:
             for heartbeat in self._calls.due(now):
                 self._replies.send_heartbeat(heartbeat)
+        if now >= self._check.next_at:
+            self._check.check(self._channels.values(), now)
         if now >= self.state.at + TURN_SECONDS:
             self.state = self._observed(now)
         if self._tight and not self._stopping.is_set():
@@ -178,6 +183,7 @@ class Subscription:
             partitions=frozenset(channel.partition for channel in channels if channel.partition >= 0),
             unacknowledged={channel.partition: n for channel in channels if (n := len(channel.unacked))},
             oldest_at=min(oldest, default=None),
+            ready=dict(self._check.ready),
         )
 
     def _seconds_to_wait(self) -> float:
