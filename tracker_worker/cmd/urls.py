@@ -53,6 +53,12 @@ def hide_secrets(secrets: frozenset[str]) -> None:
     records.secrets |= secrets
 
 
+def without_secrets(text: str) -> str:
+    """Return a text without the texts that are hidden in log records."""
+    records = logging.getLogRecordFactory()
+    return redacted(text, records.secrets) if isinstance(records, _RedactedRecords) else text
+
+
 class RedactedError(Exception):
     """Replaces an error in a log record if its traceback has secrets; the text is the redacted traceback."""
 

@@ -1,24 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""tracker-worker: the daemon. TERM and INT drain and stop it, HUP reloads the mutable options."""
+"""tracker-worker: the daemon. TERM and INT drain and stop it, HUP reloads mutable options, USR2 reports."""
 
+import faulthandler
 import logging
 import os
 import signal
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
-from typing import Any
 
 from oslo_config import cfg
 from oslo_log import log
 from sqlalchemy import Engine
 
-from tracker_worker.cmd import bootstrap, misconfiguration, sharing
+from tracker_worker.cmd import bootstrap, misconfiguration, report, sharing
 from tracker_worker.cmd.failures import CommandFailed, exit_code_of, reading_options
 from tracker_worker.cmd.reload import reload_options
 from tracker_worker.cmd.signals import FAILED, Signals
+from tracker_worker.cmd.systemd import Notifier
 from tracker_worker.core.error_text import error_text
 from tracker_worker.core.urls import printable_url
-from tracker_worker.worker.service import Worker
+from tracker_worker.worker.health import HealthSettings
+from tracker_worker.worker.monitor import Monitor
+from tracker_worker.worker.service import Worker, utc_now
 from tracker_worker.worker.settings import WorkerSettings
 
 LOG = log.getLogger(__name__)
@@ -34,17 +41,20 @@ def main() -> int:
     Only the worker's user and group can read its log files.
     """
     os.umask(os.umask(UMASK) | UMASK)
+    faulthandler.enable()  # systemd's watchdog ends a process by ABRT: the stacks go to its journal.
     return run(cfg.CONF, sys.argv[1:])
 
 
 def run(conf: cfg.ConfigOpts, arguments: list[str]) -> int:
     """Run a worker with this configuration; return the exit code. Call it on the main thread."""
     bootstrap.register(conf)
-    signals = Signals(lambda number: _react(conf, number))
-    return exit_code_of(PROGRAM, lambda: _run(conf, arguments, signals), failed=1)
+    report.register(conf)
+    systemd = Notifier(os.environ)
+    signals = Signals(lambda number: _react(conf, systemd, number))
+    return exit_code_of(PROGRAM, lambda: _run(conf, arguments, signals, systemd), failed=1)
 
 
-def _run(conf: cfg.ConfigOpts, arguments: list[str], signals: Signals) -> int:
+def _run(conf: cfg.ConfigOpts, arguments: list[str], signals: Signals, systemd: Notifier) -> int:
     with reading_options(conf):
         conf(arguments, project=PROGRAM, version=version(PROGRAM))
     _set_up_log(conf)
@@ -70,7 +80,12 @@ def _run(conf: cfg.ConfigOpts, arguments: list[str], signals: Signals) -> int:
         else f"{printable_url(conf.transport_url)} (this process only)"
     )
     LOG.info("Database %s, commands from %s", database, broker)
-    return _serve(signals, settings, engine, rpc, notifications)
+    failed = partial(signals.post, FAILED)
+    worker = Worker(settings, engine, rpc, notifications, failed, systemd.alive)
+    with _monitored(worker, settings.health, engine, failed):
+        code = _serve(conf, signals, worker, systemd)
+    engine.dispose()
+    return code
 
 
 def _set_up_log(conf: cfg.ConfigOpts) -> None:
@@ -107,13 +122,41 @@ def _database(conf: cfg.ConfigOpts, settings: WorkerSettings) -> Engine:
     return engine
 
 
-def _serve(signals: Signals, settings: WorkerSettings, engine: Engine, rpc: Any, notifications: Any) -> int:
-    worker = Worker(settings, engine, rpc, notifications, lambda: signals.post(FAILED))
+@contextmanager
+def _monitored(
+    worker: Worker, settings: HealthSettings, engine: Engine, failed: Callable[[], None]
+) -> Iterator[None]:
+    """Serve health and metrics during the block, if a port is set. Raises CommandFailed if it is not free."""
+    if settings.port is None:
+        yield
+        return
+    try:
+        monitor = Monitor(worker, engine, settings, settings.port, time.monotonic, utc_now, failed)
+    except OSError as error:
+        raise CommandFailed(
+            f"[health] host, port: the worker cannot listen on {settings.host}, port {settings.port}: "
+            f"{error_text(error)}"
+        ) from error
+    monitor.start()
+    LOG.info("Health and metrics on %s, port %d", settings.host, settings.port)
+    try:
+        yield
+    finally:
+        monitor.stop()
+
+
+def _serve(conf: cfg.ConfigOpts, signals: Signals, worker: Worker, systemd: Notifier) -> int:
+    try:
+        report.watch_file(conf, PROGRAM)
+    except OSError as error:
+        raise CommandFailed(f"[oslo_reports] file_event_handler: {error_text(error)}") from error
+    report.describe(worker)
     worker.start()
-    LOG.info("Started, partitions: %d, lanes: %d", settings.partitions, settings.lanes)
+    systemd.ready()
+    LOG.info("Started, partitions: %d, lanes: %d", conf.bus.partitions, conf.worker.lanes)
     ended_by = signals.wait_for_end()
+    systemd.stopping()
     drained = signals.run("stop", worker.stop, abandon=False)
-    engine.dispose()
     if drained and ended_by != FAILED:
         LOG.info("Stopped")
         return 0
@@ -121,9 +164,13 @@ def _serve(signals: Signals, settings: WorkerSettings, engine: Engine, rpc: Any,
     return 1
 
 
-def _react(conf: cfg.ConfigOpts, number: int) -> None:
-    """Reload on HUP. USR1 and USR2 ask other OpenStack services for a Guru Meditation Report; ignore them."""
+def _react(conf: cfg.ConfigOpts, systemd: Notifier, number: int) -> None:
+    """Reload on HUP, report on USR2. USR1 was the report's signal in former releases of OpenStack."""
     if number == signal.SIGHUP:
+        systemd.reloading(time.monotonic())
         reload_options(conf)
+        systemd.ready()
+    elif number == signal.SIGUSR2:
+        report.write_report(conf, PROGRAM)
     else:
-        LOG.info("%s is ignored: there is no Guru Meditation Report yet", signal.Signals(number).name)
+        LOG.info("%s is ignored: USR2 writes a report", signal.Signals(number).name)

@@ -14,11 +14,11 @@ import oslo_messaging
 from oslo_config import cfg
 from oslo_log import log
 
-from tracker_worker.conf import bus, notifications, pci, tracker, worker
+from tracker_worker.conf import bus, health, notifications, pci, tracker, worker
 from tracker_worker.domain.partitions import DEFAULT_EXCHANGE
 from tracker_worker.private_apis.oslo_messaging import set_option_defaults
 
-_GROUPS: tuple[ModuleType, ...] = (bus, notifications, pci, tracker, worker)
+_GROUPS: tuple[ModuleType, ...] = (bus, health, notifications, pci, tracker, worker)
 
 TRANSPORT_URL = "fake://"
 """The in-memory transport: a worker can be started without a broker, to try it."""
@@ -34,7 +34,7 @@ _CONTEXT_FORMAT = (
     "%(asctime)s.%(msecs)03d %(process)d %(levelname)s %(name)s [%(request_id)s] %(instance)s%(message)s"
 )
 """oslo.log's, without the user: a command's context is reduced to its request id."""
-_LIBRARIES = ("oslo.config", "oslo.db", "oslo.log", "oslo.messaging")
+_LIBRARIES = ("oslo.config", "oslo.db", "oslo.log", "oslo.messaging", "oslo.reports")
 
 STATE_PATH = cfg.StrOpt(
     "state_path",

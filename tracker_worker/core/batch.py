@@ -135,6 +135,7 @@ class Batch:
         elif event.error is not None or event.command is None:
             self._park(event, event.error or BadMessage(ErrorCode.INTERNAL_ERROR, "$", "no command"))
         elif isinstance(event.command, GetNode):
+            self.counts.count(event.method, ANSWERED)
             self._show(event, event.command)
         else:
             self._decide(event, event.command)

@@ -47,6 +47,21 @@ class Header(Struct, frozen=True):
         )
 
 
+class _Created(Struct, frozen=True):
+    timestamp: datetime
+
+
+_created = json.Decoder(_Created)
+
+
+def created_at(body: bytes) -> datetime | None:
+    """Return when a notification was made, UTC without a zone; None for a body that cannot be decoded."""
+    try:
+        return _created.decode(body).timestamp
+    except msgspec.DecodeError:
+        return None
+
+
 def encode_bounded(header: Header, notification: Notification) -> tuple[Notification, bytes]:
     """Return the notification that can be sent for `notification`, and its body of at most MAX_BODY_BYTES.
 

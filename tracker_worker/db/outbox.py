@@ -2,9 +2,12 @@
 """The outbox: it stores notifications in commit order until the broker has confirmed them."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 
 import sqlalchemy as sa
+from msgspec import Struct
 
+from tracker_worker.core.notification_body import created_at
 from tracker_worker.core.records import OutboxRow
 from tracker_worker.db import bulk
 from tracker_worker.db.bulk import UUID_IDS, as_ids
@@ -38,6 +41,30 @@ _REPLACE = (
     .values({name: sa.bindparam(name) for name in ("event_type", "priority", "body")})
 )
 _REMOVE = bulk.delete(OUTBOX, ("id", "message_id"))
+
+MOST_COUNTED = 10_000
+"""A larger backlog is not counted to its end: on PostgreSQL that would read the whole table."""
+_FIRST_IDS = sa.select(OUTBOX.c.id).limit(MOST_COUNTED).subquery("first_ids")
+_COUNT = sa.select(sa.func.count()).select_from(_FIRST_IDS)
+_OLDEST = sa.select(OUTBOX.c.body).with_hint(OUTBOX, *_BY_ID).order_by(OUTBOX.c.id).limit(1)
+
+
+class Backlog(Struct, frozen=True):
+    """The notifications in the outbox, MOST_COUNTED for that many or more, and when the first was committed.
+
+    Some may be published already: the relay deletes a window of them at a time. `oldest` is by the clock of
+    the worker that committed it, UTC; None for an empty outbox, or a row that cannot be decoded.
+    """
+
+    rows: int
+    oldest: datetime | None
+
+
+def backlog(connection: sa.Connection) -> Backlog:
+    """Return how many notifications wait, and since when."""
+    body = connection.execute(_OLDEST).scalar()
+    rows = connection.execute(_COUNT).scalar_one()
+    return Backlog(rows, None if body is None else created_at(body))
 
 
 def add(connection: sa.Connection, rows: Iterable[OutboxRow]) -> None:

@@ -13,13 +13,14 @@ from tracker_worker.domain.numa.pages import parse_reserved_pages
 from tracker_worker.domain.pci.specs import parse_aliases, parse_device_specs
 from tracker_worker.domain.settings import TrackerSettings
 from tracker_worker.private_apis.oslo_messaging import rabbit_options
+from tracker_worker.worker.health import HealthSettings
 from tracker_worker.worker.settings import MEBIBYTE, LaneSettings, RelaySettings, Retention, WorkerSettings
 
 RABBIT = "rabbit"
 CONNECTIONS_OF_A_LANE = 2
 """To the database: one for transactions and one for reads outside of them, both kept."""
 OTHER_CONNECTIONS = 2
-"""To the database: the relay's, which it keeps, and the purge's."""
+"""To the database: the relay's, which it keeps, and the purge's. The health checks have one more."""
 
 
 def settings_from(conf: Any) -> WorkerSettings:
@@ -40,6 +41,7 @@ def settings_from(conf: Any) -> WorkerSettings:
             prefetch=worker.prefetch,
             max_attempts=worker.max_attempts,
             cached_nodes=worker.cached_nodes,
+            slow_event=conf.health.slow_event,
         ),
         relay=RelaySettings(window=notifications.window),
         exchange=bus.exchange,
@@ -57,6 +59,12 @@ def settings_from(conf: Any) -> WorkerSettings:
         notification_topic=notifications.topic,
         retention=retention_of(conf.tracker),
         graceful_shutdown_timeout=worker.graceful_shutdown_timeout,
+        health=HealthSettings(
+            port=conf.health.port,
+            host=conf.health.host,
+            stall_limit=conf.health.stall_limit,
+            outbox_age_limit=conf.health.outbox_age_limit,
+        ),
     )
 
 
@@ -68,7 +76,7 @@ def preferred_partitions(worker: Any) -> frozenset[int]:
 def _faults(conf: Any) -> Iterator[str]:
     """Yield the combinations of options, and values of oslo's, with which no worker can work."""
     worker, bus, notifications = conf.worker, conf.bus, conf.notifications
-    yield from _database_faults(conf.database, worker.lanes)
+    yield from _database_faults(conf.database, worker.lanes, with_health=conf.health.port is not None)
     if worker.lanes > bus.partitions:
         yield (
             f"[worker] lanes ({worker.lanes}) is above [bus] partitions ({bus.partitions}), so that some "
@@ -86,7 +94,7 @@ def _faults(conf: Any) -> Iterator[str]:
         )
 
 
-def _database_faults(database: Any, lanes: int) -> Iterator[str]:
+def _database_faults(database: Any, lanes: int, *, with_health: bool) -> Iterator[str]:
     for option in ("retry_interval", "pool_timeout", "max_pool_size"):
         if (value := getattr(database, option) or 0) < 0:
             yield f"[database] {option} ({value}) must not be negative"
@@ -99,13 +107,13 @@ def _database_faults(database: Any, lanes: int) -> Iterator[str]:
         return
     # With fewer connections a lane could wait for one for ever. SQLite's pool has no bound.
     size, overflow = database.max_pool_size or 0, database.max_overflow
-    needed = CONNECTIONS_OF_A_LANE * lanes + OTHER_CONNECTIONS
+    needed = CONNECTIONS_OF_A_LANE * lanes + OTHER_CONNECTIONS + with_health
     unlimited = size == 0 or overflow == -1
     if not unlimited and size + overflow < needed:
         yield (
             f"[database] max_pool_size ({size}) + max_overflow ({overflow}) allow {size + overflow} "
             f"connections, [worker] lanes ({lanes}) need {needed}: two for each lane, one for the relay and "
-            "one for the purge"
+            f"one for the purge{', and one for [health] port' if with_health else ''}"
         )
 
 

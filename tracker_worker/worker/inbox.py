@@ -18,8 +18,8 @@ FULL_SECONDS = 0.5
 class Inbox:
     """Deliveries by partition: at most `prefetch` of each, and those that were put back.
 
-    `put`, `drop` and `wake` may be called from any thread, everything else only from the lane's. Once
-    `abandoned` is set `put` accepts nothing.
+    `put`, `drop`, `wake` and `waiting` may be used from any thread, everything else only from the lane's.
+    Once `abandoned` is set `put` accepts nothing.
     """
 
     def __init__(self, partitions: Iterable[int], prefetch: int, abandoned: threading.Event) -> None:
@@ -35,6 +35,11 @@ class Inbox:
     def has_deferred(self) -> bool:
         """Whether some partition is deferred."""
         return bool(self._deferred)
+
+    @property
+    def waiting(self) -> int:
+        """How many deliveries wait, without those that were put back. Any thread."""
+        return sum(partition.qsize() for partition in self._queues.values())
 
     def put(self, delivery: Delivery) -> bool:
         """Add a delivery; blocks while its partition has `prefetch` waiting.

@@ -19,6 +19,7 @@ from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.worker.activity import Activity
 from tracker_worker.worker.broken_nodes import BrokenNodes
 from tracker_worker.worker.committer import Committer
+from tracker_worker.worker.health import LaneState
 from tracker_worker.worker.inbox import Inbox
 from tracker_worker.worker.node_cache import NodeCache
 from tracker_worker.worker.quarantine import Quarantine
@@ -31,10 +32,10 @@ LOG = logging.getLogger(__name__)
 class Lane:
     """Applies the events of its partitions in order: inbox -> quarantine -> committer.
 
-    `close`, `abandon` and those methods of `inbox` that say so may be called from any thread, everything else
-    from the lane's only. `monotonic` is a clock in seconds that is never set back. The lane calls `committed`
-    with the names of the changed nodes after each commit, and adds to `stats`. `activity` is what the lane is
-    doing now.
+    `close`, `abandon`, `state` and those methods of `inbox` that say so may be called from any thread,
+    everything else from the lane's only. `monotonic` is a clock in seconds that is never set back. The lane
+    calls `committed` with the names of the changed nodes after each commit, and adds to `stats`. `activity`
+    is what the lane is doing now.
     """
 
     def __init__(
@@ -100,6 +101,12 @@ class Lane:
             if has_repairs:
                 self.inbox.put_back(self.broken.repair())
         return True
+
+    def state(self) -> LaneState:
+        """Return what the lane is doing. Any thread."""
+        committed_at = self.activity.committed_at
+        committed = None if committed_at is None else self._monotonic() - committed_at
+        return LaneState(self.activity.name, self.activity.progress(), self.inbox.waiting, committed)
 
     def close(self) -> None:
         """Commit what is in the inbox, then end. Nothing may be put into the inbox after this call."""

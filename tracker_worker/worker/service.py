@@ -21,12 +21,14 @@ from tracker_worker.bus.rabbit.consumer import Consumer
 from tracker_worker.bus.rabbit.publisher import ConfirmingPublisher
 from tracker_worker.bus.rabbit.queues import Topology
 from tracker_worker.bus.rabbit.subscription import SubscriptionSettings
+from tracker_worker.bus.state import IngressState
 from tracker_worker.core.batch import BatchContext
 from tracker_worker.core.delivery import OtherQueue
 from tracker_worker.core.stats import Stats
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.partitions import TOPIC
 from tracker_worker.worker.dispatcher import Dispatcher
+from tracker_worker.worker.health import WorkerState, all_ok, liveness
 from tracker_worker.worker.lane import Lane
 from tracker_worker.worker.purge import Purge
 from tracker_worker.worker.relay import Relay
@@ -62,6 +64,11 @@ def batch_context_of(settings: WorkerSettings) -> BatchContext:
 class Ingress(Protocol):
     """Where deliveries come from."""
 
+    @property
+    def state(self) -> IngressState:
+        """What it is doing. Any thread."""
+        ...
+
     def start(self) -> None:
         """Begin to take deliveries."""
         ...
@@ -79,7 +86,8 @@ class Worker:
     """One worker: ingress, lanes, relay, purge and watchdog on one engine. The caller closes the transports
     and the engine.
 
-    `failed` is called when an unhandled exception ends one of the worker's threads.
+    `failed` is called when an unhandled exception ends one of the worker's threads, `alive` once a second
+    while the worker is live.
     """
 
     def __init__(
@@ -89,8 +97,12 @@ class Worker:
         transport: Any,
         notification_transport: Any,
         failed: Callable[[], None],
+        alive: Callable[[], None] = lambda: None,
     ) -> None:
         self._timeout = settings.graceful_shutdown_timeout
+        self._stall_limit = settings.health.stall_limit
+        self._alive = alive
+        self._stopping = threading.Event()
         self._failed = threading.Event()
         self._stats = Stats()
 
@@ -109,7 +121,7 @@ class Worker:
         self._relay = Relay(engine, publisher, relay, owner, utc_now, time.monotonic, fail, self._stats)
         self._purge = Purge(engine, settings.retention, fail)
         queues = [OtherQueue.BARE_TOPIC, OtherQueue.DEAD_LETTERS, *range(settings.partitions)]
-        lanes = [
+        self._lanes = [
             Lane(
                 f"lane-{number}",
                 [queue for queue in queues if queue % settings.lanes == number],
@@ -122,14 +134,25 @@ class Worker:
             )
             for number in range(settings.lanes)
         ]
-        self._dispatcher = Dispatcher(lanes, time.monotonic, fail)
-        self._watchdog = Watchdog([lane.activity for lane in lanes], fail, lambda: None)
+        self._dispatcher = Dispatcher(self._lanes, time.monotonic, fail)
+        self._watchdog = Watchdog([lane.activity for lane in self._lanes], fail, self._check)
         self._ingress = _ingress(settings, transport, self._dispatcher, fail, self._stats)
 
     @property
     def stats(self) -> Stats:
         """A snapshot of the counters. Any thread."""
         return self._stats.snapshot()
+
+    @property
+    def state(self) -> WorkerState:
+        """What the worker is doing. Any thread."""
+        lanes = tuple(lane.state() for lane in self._lanes)
+        ingress = self._ingress.state
+        return WorkerState(time.monotonic(), lanes, ingress, self._stopping.is_set())
+
+    def _check(self) -> None:
+        if all_ok(liveness(self.state, self._stall_limit)):
+            self._alive()
 
     def start(self) -> None:
         """Start: the relay publishes what an earlier process left first, commands are taken last."""
@@ -144,6 +167,7 @@ class Worker:
 
         Tells whether all was finished. Not from a lane's thread.
         """
+        self._stopping.set()
         deadline = time.monotonic() + self._timeout
         stopping = threading.Thread(target=self._ingress.stop, name="ingress-stop", daemon=True)
         stopping.start()

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from tracker_worker.bus.rabbit.connection import BrokerSettings
 from tracker_worker.domain.partitions import DEFAULT_EXCHANGE, DEFAULT_PARTITIONS
 from tracker_worker.domain.settings import TrackerSettings
+from tracker_worker.worker.health import HealthSettings
 
 MEBIBYTE = 1024 * 1024
 
@@ -89,3 +90,4 @@ class WorkerSettings(Struct, frozen=True):
     notification_topic: str = "versioned_notifications"
     retention: Retention = Retention()
     graceful_shutdown_timeout: int = 60
+    health: HealthSettings = HealthSettings()
