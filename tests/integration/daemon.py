@@ -5,6 +5,7 @@ import importlib.metadata
 import os
 import signal
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -39,14 +40,21 @@ class Daemon:
 
     Use it as a context: what is left of it at the end is stopped, has to end with 0 and to have kept the
     servers' passwords out of its log. `groups` are options, by group, on top of those here; `before` is
-    Python that it runs first.
+    Python that it runs first; `environment` is added to that of this process.
     """
 
     def __init__(
-        self, url: str, database: str | None = None, *, before: str = "", **groups: dict[str, Any]
+        self,
+        url: str,
+        database: str | None = None,
+        environment: Mapping[str, str] = {},
+        *,
+        before: str = "",
+        **groups: dict[str, Any],
     ) -> None:
         self.url = url
         self._before = before
+        self._more = dict(environment)
         self.directory = Path(tempfile.mkdtemp(prefix="tracker-worker-"))
         self._reaper = Reaper(self.directory)
         self._log = self.directory / "log"
@@ -157,7 +165,7 @@ class Daemon:
             metadata.parent.mkdir(parents=True)
             metadata.write_text("Metadata-Version: 2.1\nName: tracker-worker\nVersion: 0\n")
             path.append(str(self.directory / "site"))
-        return os.environ | {"PYTHONPATH": os.pathsep.join(path)}
+        return os.environ | {"PYTHONPATH": os.pathsep.join(path)} | self._more
 
 
 def consumers(connection: Connection, queue: str) -> int:
