@@ -5,10 +5,10 @@ Nothing is counted here, so that an event costs what `core.stats` costs. No labe
 chooses: no node, no instance, no text.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from itertools import accumulate
-from typing import Any
+from typing import Any, get_args
 
 from msgspec import Struct
 from prometheus_client import CollectorRegistry
@@ -17,9 +17,12 @@ from prometheus_client.registry import Collector
 
 from tracker_worker.core.event_counts import EventCounts
 from tracker_worker.core.stats import Histogram, LaneStats, Stats
+from tracker_worker.domain.audit import Reason
+from tracker_worker.domain.errors import ErrorCode, Refusal
 from tracker_worker.worker.health import DatabaseState, WorkerState, outbox_age
 
 PREFIX = "tracker_worker_"
+REASONS: tuple[str, ...] = get_args(Reason)
 
 
 class Scrape(Struct, frozen=True):
@@ -123,11 +126,19 @@ FAMILIES: tuple[Counter | Gauge | Buckets, ...] = (
         "Transactions that were tried again after an error of the database, or another worker's commit.",
         lambda s: s.lane.retries,
     ),
-    Counter("refusals", "Refused commands, by code.", lambda s: s.counts.refusals, ("code",)),
+    Counter("refusals", "Refused commands, by code.", lambda s: _each(Refusal, s.counts.refusals), ("code",)),
     Counter(
-        "corrections", "Corrections of audits, by reason.", lambda s: s.counts.corrections, ("reason",)
+        "corrections",
+        "Corrections of audits, by reason.",
+        lambda s: _each(REASONS, s.counts.corrections),
+        ("reason",),
     ),
-    Counter("dead_letters", "Parked events, by code.", lambda s: s.counts.dead_letters, ("code",)),
+    Counter(
+        "dead_letters",
+        "Parked events, by code.",
+        lambda s: _each(ErrorCode, s.counts.dead_letters),
+        ("code",),
+    ),
     Counter(
         "published_notifications",
         "Notifications that the broker has confirmed, duplicates included.",
@@ -196,7 +207,7 @@ FAMILIES: tuple[Counter | Gauge | Buckets, ...] = (
         "Seconds since the commit of the first notification that waits, 0 if none does.",
         lambda s: (outbox_age(s.database, s.utc) or 0.0) if s.database.error is None else None,
     ),
-)  # fmt: skip
+)
 
 
 class WorkerCollector(Collector):
@@ -221,6 +232,11 @@ def registry_of(scrape: Callable[[], Scrape]) -> CollectorRegistry:
     registry = CollectorRegistry()
     registry.register(WorkerCollector(scrape))
     return registry
+
+
+def _each(labels: Iterable[str], counts: Mapping[str, float]) -> dict[str, float]:
+    """Return a count for each label: a series that began with its first event would show no increase."""
+    return {str(label): counts.get(label, 0) for label in labels}
 
 
 def _age(at: float | None, now: float) -> float:
