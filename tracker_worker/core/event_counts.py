@@ -41,7 +41,11 @@ class EventCounts(Struct):
 
     def add(self, other: "EventCounts") -> None:
         """Add the counts of another."""
-        self.events.update(other.events)
-        self.refusals.update(other.refusals)
-        self.corrections.update(other.corrections)
-        self.dead_letters.update(other.dead_letters)
+        for key, count in other.events.items():  # Counter.update takes ten times as long for a few keys.
+            self.events[key] += count
+        if other.refusals:
+            self.refusals.update(other.refusals)
+        if other.corrections:
+            self.corrections.update(other.corrections)
+        if other.dead_letters:
+            self.dead_letters.update(other.dead_letters)
