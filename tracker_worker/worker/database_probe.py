@@ -24,7 +24,7 @@ class DatabaseProbe:
     def __init__(self, engine: sa.Engine, monotonic: Callable[[], float], failed: Callable[[], None]) -> None:
         self._database = LazyConnection(engine.execution_options(isolation_level="AUTOCOMMIT"))
         self._monotonic = monotonic
-        self._loop = Loop("health", lambda _woken: self.ask(), INTERVAL_SECONDS, failed, self._database.close)
+        self._loop = Loop("health", lambda _woken: self.ask(), INTERVAL_SECONDS, failed, self.close)
         self.state = DatabaseState()
         """What the database has last answered. Any thread may read it."""
 
@@ -36,6 +36,10 @@ class DatabaseProbe:
     def stop(self) -> None:
         """Have the thread end. The caller need not wait for it."""
         self._loop.stop()
+
+    def close(self) -> None:
+        """Close the connection. On the thread, or where there is none."""
+        self._database.close()
 
     def ask(self) -> None:
         """Ask the database, and replace the state. After an error only that is replaced."""

@@ -12,6 +12,7 @@ from oslo_db import options as db_options
 from tracker_worker.conf import opts
 from tracker_worker.domain.settings import TrackerSettings
 from tracker_worker.worker.configuration import settings_from
+from tracker_worker.worker.health import HealthSettings
 from tracker_worker.worker.settings import WorkerSettings
 
 ALL = [(group, option) for group, options in opts.list_opts() for option in options]
@@ -164,9 +165,17 @@ partitions = 9
 exchange = neutron
 topic = more
 window = 10
+[health]
+port = 9281
+host = ::1
+stall_limit = 11
+outbox_age_limit = 12
+slow_event = 1.5
 """
     settings = settings_from(a_configuration(tmp_path, text))
+    assert settings.health == HealthSettings(9281, "::1", 11, 12)
     lane = settings.lane
+    assert lane.slow_event == 1.5
     assert (lane.batch_size, lane.batch_bytes, lane.prefetch, lane.max_attempts) == (5, 2048, 6, 7)
     assert settings.memory_budget == 3 * 1024 * 1024
     assert settings.graceful_shutdown_timeout == 8
@@ -196,6 +205,12 @@ def test_pool_with_too_few_connections_for_the_lanes_is_refused(
         f"[worker] lanes ({lanes}) need {2 * lanes + 2}: two for each lane, one for the relay and one for "
         "the purge"
     )
+
+
+def test_health_checks_need_one_connection_more(tmp_path: Path) -> None:
+    settings_from(a_configuration(tmp_path, with_pool(1, 4, 0)))
+    with pytest.raises(ValueError, match=r"need 5: .*, and one for \[health\] port$"):
+        settings_from(a_configuration(tmp_path, with_pool(1, 4, 0) + "[health]\nport = 9281\n"))
 
 
 @pytest.mark.parametrize(
