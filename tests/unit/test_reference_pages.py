@@ -5,6 +5,7 @@ They are made by doc/source/_ext, which is imported without Sphinx here.
 """
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import get_args
@@ -35,9 +36,11 @@ from tracker_worker.domain.decide import AS_OF_TOO_OLD, STALE_AUDIT, Outcome
 from tracker_worker.domain.errors import ErrorCode, Refusal
 from tracker_worker.domain.node import Claim, Node
 from tracker_worker.domain.views import ClaimView, claim_view, node_view
+from tracker_worker.worker.metrics import FAMILIES, PREFIX
 
 SOURCE = Path(__file__).resolve().parents[2] / "doc" / "source"
 USER = SOURCE / "user"
+MONITORING = SOURCE / "admin" / "monitoring.rst"
 UNITS = {
     "CPU numbers", "GB", "ISO 8601, UTC", "KiB", "MB", "Placement's units", "builds", "corrections", "count",
     "devices", "instances", "events", "migrations", "number", "pages", "ratio", "vCPUs", "version",
@@ -233,7 +236,7 @@ def test_claim_table_is_that_of_the_replies_claim() -> None:
 
 @pytest.mark.parametrize("name", PARTS)
 def test_part_of_the_reference_stands_on_a_page(name: str) -> None:
-    pages = "".join(path.read_text() for path in USER.glob("*.rst"))
+    pages = "".join(path.read_text() for path in (*USER.glob("*.rst"), MONITORING))
     assert f".. reference:: {name}\n" in pages
 
 
@@ -281,3 +284,18 @@ def test_unit_is_what_stands_in_brackets_at_the_end() -> None:
 def test_field_without_meaning_or_unit_is_found() -> None:
     assert undescribed(fields_of(Documented)) == ["bare"]
     assert undescribed(fields_of(Heir)) == ["bare", "own"]
+
+
+def test_monitoring_page_has_every_metric() -> None:
+    page = expanded(MONITORING.read_text())
+    for family in FAMILIES:
+        assert f"``{PREFIX}{family.name}" in page
+        assert literal(family.text) in page
+
+
+def test_monitoring_page_says_what_to_do_about_every_alert() -> None:
+    rules = (SOURCE.parents[1] / "etc" / "tracker-worker" / "prometheus-rules.yaml").read_text()
+    alerts = re.findall(r"(?m)^ +- alert: (\w+)$", rules)
+    page = MONITORING.read_text()
+    terms = re.findall(r"(?m)^(TrackerWorker[\w, ]+)\n    \S", page)
+    assert sorted(name for term in terms for name in term.split(", ")) == sorted(alerts)

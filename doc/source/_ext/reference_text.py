@@ -21,6 +21,7 @@ from tracker_worker.domain import commands, fields, objects
 from tracker_worker.domain.decide import Outcome
 from tracker_worker.domain.errors import BadMessage, ErrorCode, Refusal
 from tracker_worker.domain.flavors import Flavor
+from tracker_worker.worker.metrics import FAMILIES, PREFIX, Scrape
 
 DOC = Path(__file__).resolve().parents[2]
 SAMPLES = DOC / "notification_samples"
@@ -329,6 +330,21 @@ def _payload(name: str) -> str:
     return f"Version {version}.\n\n{schema_table(payload_data(name))}"
 
 
+def metric_table() -> str:
+    """Return the table of the families of metrics, under the names that they are queried by."""
+    suffixes = {"counter": "_total", "histogram": "_bucket", "gauge": ""}
+    rows = (
+        (
+            f"``{PREFIX}{each.name}{suffixes[each.kind]}``",
+            each.kind,
+            ", ".join(each.labels),
+            literal(each.text),
+        )
+        for each in FAMILIES
+    )
+    return table(("metric", "type", "labels", "meaning"), "40 12 14 34", rows)
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "commands": command_sections,
     "common-arguments": common_arguments,
@@ -341,6 +357,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "refusals": refusal_table,
     "notifications": notification_sections,
     "payloads": payload_sections,
+    "metrics": metric_table,
 }
 """What the directive `reference` takes, and what stands in its place."""
 
@@ -349,7 +366,7 @@ SOURCES = [
     NODE_VIEW,
     *(
         Path(inspect.getfile(each))
-        for each in (commands, exceptions, fields, objects, ErrorCode, Flavor, Outcome)
+        for each in (commands, exceptions, fields, objects, ErrorCode, Flavor, Outcome, Scrape)
     ),
 ]
 """The files whose change changes a page."""
