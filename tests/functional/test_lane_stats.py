@@ -45,7 +45,7 @@ def test_outcomes_are_counted_by_method(bench: LaneBench) -> None:
         ("get_node", "answered"): 2,
         ("oslo_rpc_server_ping", "answered"): 1,
     }
-    assert counts.refusals == {"compute_resources_unavailable": 1}
+    assert counts.refusals == {"node": 1}
     assert counts.dead_letters == {"malformed_json": 1}
     assert sum(counts.events.values()) == sum(counted(bench).run.counts) == 8
 

@@ -38,11 +38,14 @@ def test_consumer_that_the_broker_has_lost_is_noticed_and_consumes_again(
     assert "the broker has lost the consumer of tracker.p0" in caplog.text
 
 
-def test_consumers_that_are_there_keep_their_connection(start: Start, declared_client: Connection) -> None:
-    one = start()
-    publish(declared_client, commands(1))
-    taken = one.lanes.take(1)
-    publish(declared_client, commands(3, first=1), partition=1)
+@pytest.mark.parametrize("quorum", [False, True])
+def test_consumers_that_are_there_keep_their_connection(start: Start, vhost_url: str, quorum: bool) -> None:
+    one = start(quorum=quorum)
+    with connected(vhost_url) as client:
+        until(lambda: declared(client))
+        publish(client, commands(1))
+        taken = one.lanes.take(1)
+        publish(client, commands(3, first=1), partition=1)
     settle(one.lanes.take(3))
     # Each queue was asked about at least once: two partitions, the bare topic and the dead letters.
     until(lambda: len(one.consumer.state.ready) == 4)

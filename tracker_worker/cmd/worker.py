@@ -21,6 +21,7 @@ from tracker_worker.cmd.failures import CommandFailed, exit_code_of, reading_opt
 from tracker_worker.cmd.reload import reload_options
 from tracker_worker.cmd.signals import FAILED, Signals
 from tracker_worker.cmd.systemd import Notifier
+from tracker_worker.cmd.urls import without_secrets
 from tracker_worker.core.error_text import error_text
 from tracker_worker.core.urls import printable_url
 from tracker_worker.worker.health import HealthSettings
@@ -131,7 +132,9 @@ def _monitored(
         yield
         return
     try:
-        monitor = Monitor(worker, engine, settings, settings.port, time.monotonic, utc_now, failed)
+        monitor = Monitor(
+            worker, engine, settings, settings.port, without_secrets, time.monotonic, utc_now, failed
+        )
     except OSError as error:
         raise CommandFailed(
             f"[health] host, port: the worker cannot listen on {settings.host}, port {settings.port}: "

@@ -6,6 +6,7 @@ from collections import Counter
 from msgspec import Struct, field
 
 from tracker_worker.domain.decide import Audited, Decision
+from tracker_worker.domain.refusal_reasons import refusal_reasons
 
 DUPLICATE = "duplicate"
 """Outcome of an event whose receipt existed: nothing changed, and the first reply was sent again."""
@@ -21,7 +22,7 @@ class EventCounts(Struct):
     events: Counter[tuple[str, str]] = field(default_factory=Counter)
     """By method and outcome."""
     refusals: Counter[str] = field(default_factory=Counter)
-    """By code."""
+    """Refused commands, by each of their reasons."""
     corrections: Counter[str] = field(default_factory=Counter)
     """Corrections of audits, by reason."""
     dead_letters: Counter[str] = field(default_factory=Counter)
@@ -34,7 +35,7 @@ class EventCounts(Struct):
     def count_decision(self, decision: Decision) -> None:
         """Count why a command was refused, and what an audit corrected."""
         if decision.refusal is not None:
-            self.refusals[decision.refusal.value] += 1
+            self.refusals.update(refusal_reasons(decision.refusal, decision.reason or ""))
         for effect in decision.effects:
             if isinstance(effect, Audited):
                 self.corrections.update(each.reason for each in effect.corrections)

@@ -63,7 +63,7 @@ class Activity:
     def on(self, what: str) -> Iterator[None]:
         """Work on something until the block ends."""
         self._taken_at = self._monotonic()
-        self._step = (self._taken_at, self.step)
+        self._step = (self._taken_at, "")
         self._current = (self._taken_at, what, threading.get_ident())
         try:
             yield
@@ -115,7 +115,7 @@ class Activity:
         since, what, thread = current
         step_since, step = self._step
         now = self._monotonic()
-        return Progress(now - since, now - step_since, f"{what}, at: {step or 'deciding'}", thread)
+        return Progress(now - since, now - step_since, f"{what}, at: {step or 'its beginning'}", thread)
 
 
 def named(nodes: Iterable[str]) -> str:

@@ -18,7 +18,8 @@ from prometheus_client.registry import Collector
 from tracker_worker.core.event_counts import EventCounts
 from tracker_worker.core.stats import Histogram, LaneStats, Stats
 from tracker_worker.domain.audit import Reason
-from tracker_worker.domain.errors import ErrorCode, Refusal
+from tracker_worker.domain.errors import ErrorCode
+from tracker_worker.domain.refusal_reasons import RefusalReason
 from tracker_worker.worker.health import DatabaseState, WorkerState, outbox_age
 
 PREFIX = "tracker_worker_"
@@ -126,7 +127,12 @@ FAMILIES: tuple[Counter | Gauge | Buckets, ...] = (
         "Transactions that were tried again after an error of the database, or another worker's commit.",
         lambda s: s.lane.retries,
     ),
-    Counter("refusals", "Refused commands, by code.", lambda s: _each(Refusal, s.counts.refusals), ("code",)),
+    Counter(
+        "refusals",
+        "Refused commands, by what they lack. A claim that lacks several things is counted for each.",
+        lambda s: _each(RefusalReason, s.counts.refusals),
+        ("reason",),
+    ),
     Counter(
         "corrections",
         "Corrections of audits, by reason.",

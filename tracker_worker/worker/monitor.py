@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import msgspec
 import sqlalchemy as sa
+from msgspec.structs import replace
 from prometheus_client import make_wsgi_app
 
 from tracker_worker.core.stats import Stats
@@ -82,7 +83,8 @@ class Monitor:
     """Owns two threads, of the HTTP server and of the database probe, and the server's short ones.
 
     Listens once it is made. Raises OSError if it cannot. `failed` is called on a thread that an unhandled
-    exception ends. `monotonic` is a clock in seconds that is never set back, `clock` UTC without a zone.
+    exception ends. `redact` removes secrets from texts: those of drivers are shown. `monotonic` is a clock in
+    seconds that is never set back, `clock` UTC without a zone.
     """
 
     def __init__(
@@ -91,10 +93,12 @@ class Monitor:
         engine: sa.Engine,
         settings: HealthSettings,
         port: int,
+        redact: Callable[[str], str],
         monotonic: Callable[[], float],
         clock: Callable[[], datetime],
         failed: Callable[[], None],
     ) -> None:
+        self._redact = redact
         self._probe = DatabaseProbe(engine, monotonic, failed)
         self._health = Health(worker, settings, lambda: self._probe.state, clock)
         self._metrics = make_wsgi_app(registry_of(self._health.scrape))
@@ -120,17 +124,17 @@ class Monitor:
                 found: Iterable[bytes] = self._metrics(environ, start_response)
                 return found
             case "/livez":
-                return _respond_checks(start_response, self._health.liveness())
+                return self._respond_checks(start_response, self._health.liveness())
             case "/readyz":
-                return _respond_checks(start_response, self._health.readiness())
+                return self._respond_checks(start_response, self._health.readiness())
             case _:
                 text = "there is /livez, /readyz and /metrics"
                 return _respond(start_response, "404 Not Found", {"error": text})
 
-
-def _respond_checks(start_response: Callable[..., Any], checks: Sequence[Check]) -> Iterable[bytes]:
-    ok = all_ok(checks)
-    return _respond(start_response, OK if ok else UNAVAILABLE, {"ok": ok, "checks": checks})
+    def _respond_checks(self, start_response: Callable[..., Any], checks: Sequence[Check]) -> Iterable[bytes]:
+        shown = [replace(check, text=self._redact(check.text)) for check in checks]
+        ok = all_ok(checks)
+        return _respond(start_response, OK if ok else UNAVAILABLE, {"ok": ok, "checks": shown})
 
 
 def _respond(start_response: Callable[..., Any], status: str, document: Any) -> Iterable[bytes]:
