@@ -42,7 +42,8 @@ def main() -> int:
     Only the worker's user and group can read its log files.
     """
     os.umask(os.umask(UMASK) | UMASK)
-    faulthandler.enable()  # systemd's watchdog ends a process by ABRT: the stacks go to its journal.
+    if sys.stderr is not None:
+        faulthandler.enable()  # systemd's watchdog ends a process by ABRT: the stacks go to its journal.
     return run(cfg.CONF, sys.argv[1:])
 
 

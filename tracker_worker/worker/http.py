@@ -65,8 +65,10 @@ class HttpServer(ThreadingMixIn, WSGIServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answer a connection in a thread of its own."""
-        if len(self._began) >= MOST_CONNECTIONS:
-            _hang_up(next(iter(self._began)))
+        # A list, because the connections' threads remove theirs meanwhile.
+        for oldest in list(self._began)[: -(MOST_CONNECTIONS - 1)]:
+            self._began.pop(oldest, None)
+            _hang_up(oldest)
         self._began[request] = self._monotonic()
         super().process_request(request, client_address)
 

@@ -19,11 +19,17 @@ class ConsumerCheck:
     """
 
     def __init__(self, seconds: float, now: float) -> None:
-        self.ready: dict[int, int] = {}
-        """Messages that wait in each queue, as last answered, by partition or OtherQueue."""
+        self._ready: dict[int, int] = {}
         self.next_at = now + seconds
         self._seconds = seconds
         self._number = 0
+
+    def ready_in(self, channels: Iterable[Channel]) -> dict[int, int]:
+        """Return how many messages waited in the queues of these channels when the broker was asked last, by
+        partition or OtherQueue.
+        """
+        partitions = {channel.partition for channel in channels}
+        return {partition: n for partition, n in self._ready.items() if partition in partitions}
 
     def check(self, channels: Iterable[Channel], now: float) -> None:
         """Ask about the next queue: one round trip.
@@ -39,4 +45,4 @@ class ConsumerCheck:
         found = channel.channel.queue_declare(channel.queue, passive=True)
         if not found.consumer_count:
             raise amqp.RecoverableConnectionError(f"the broker has lost the consumer of {channel.queue}")
-        self.ready[channel.partition] = found.message_count
+        self._ready[channel.partition] = found.message_count

@@ -183,7 +183,7 @@ class Subscription:
             partitions=frozenset(channel.partition for channel in channels if channel.partition >= 0),
             unacknowledged={channel.partition: n for channel in channels if (n := len(channel.unacked))},
             oldest_at=min(oldest, default=None),
-            ready=dict(self._check.ready),
+            ready=self._check.ready_in(channels),
         )
 
     def _seconds_to_wait(self) -> float:
