@@ -44,7 +44,7 @@ _REMOVE = bulk.delete(OUTBOX, ("id", "message_id"))
 
 MOST_COUNTED = 10_000
 """A larger backlog is not counted to its end: on PostgreSQL that would read the whole table."""
-_FIRST_IDS = sa.select(OUTBOX.c.id).limit(MOST_COUNTED).subquery("first_ids")
+_FIRST_IDS = sa.select(OUTBOX.c.id).order_by(OUTBOX.c.id).limit(MOST_COUNTED).subquery("first_ids")
 _COUNT = sa.select(sa.func.count()).select_from(_FIRST_IDS)
 _OLDEST = sa.select(OUTBOX.c.body).with_hint(OUTBOX, *_BY_ID).order_by(OUTBOX.c.id).limit(1)
 
