@@ -30,6 +30,8 @@ def test_outcomes_are_counted_by_method(bench: LaneBench) -> None:
     bench.send(boot(), "event-a")
     bench.send(boot(), "event-a")
     bench.send(boot("i-2", node=OTHER_NODE))
+    bench.send(command("build_failed"), "event-a")
+    bench.deliver_body(b"no JSON")
     bench.deliver_body(b"no JSON")
     bench.deliver_body(encode("get_node", {"node": NODE}))
     bench.deliver_body(encode("get_node", {"node": NODE}, reply_queue=CALLER))
@@ -41,13 +43,15 @@ def test_outcomes_are_counted_by_method(bench: LaneBench) -> None:
         ("instance_claim", "granted"): 1,
         ("instance_claim", "duplicate"): 1,
         ("instance_claim", "refused"): 1,
+        ("build_failed", "parked"): 1,
         ("unknown", "parked"): 1,
+        ("unknown", "duplicate"): 1,
         ("get_node", "answered"): 2,
         ("oslo_rpc_server_ping", "answered"): 1,
     }
     assert counts.refusals == {"node": 1}
-    assert counts.dead_letters == {"malformed_json": 1}
-    assert sum(counts.events.values()) == sum(counted(bench).run.counts) == 8
+    assert counts.dead_letters == {"event_id_reused": 1, "malformed_json": 1}
+    assert sum(counts.events.values()) == sum(counted(bench).run.counts) == 10
 
 
 def test_corrections_are_counted_by_reason(bench: LaneBench) -> None:

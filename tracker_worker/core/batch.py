@@ -14,8 +14,6 @@ from msgspec.structs import replace
 
 from tracker_worker.core.decode import Event, attempts_key, internal_error
 from tracker_worker.core.delivery import Answer, Delivery
-from tracker_worker.core.envelope import PING
-from tracker_worker.core.event_counts import ANSWERED, DUPLICATE, EventCounts
 from tracker_worker.core.notification_body import Header, encode_bounded
 from tracker_worker.core.records import (
     DeadLetter,
@@ -113,8 +111,6 @@ class Batch:
         self._views: dict[tuple[str, int], dict[str, Any]] = {}
         self._answers: list[tuple[Delivery, Answer]] = []
         self._decisions: list[tuple[Event, Decision]] = []
-        self.counts = EventCounts()
-        """What became of the events, which counts once the transaction is committed."""
 
     def apply(self, event: Event) -> None:
         """Apply one event."""
@@ -122,20 +118,16 @@ class Batch:
         if event.delivery.redelivered:
             self._finished.append(attempts_key(event.delivery))
         if event.is_ping:
-            self.counts.count(PING, ANSWERED)
             self._answers.append((event.delivery, PONG))
         elif event.is_question:
-            self.counts.count(event.method, ANSWERED)
             self._answer_question(event)
         elif known is not None and known.digest == event.digest:
-            self.counts.count(event.method, DUPLICATE)
             self._answer(event, known.reply)
         elif known is not None:
             self._park_reused(event)
         elif event.error is not None or event.command is None:
             self._park(event, event.error or BadMessage(ErrorCode.INTERNAL_ERROR, "$", "no command"))
         elif isinstance(event.command, GetNode):
-            self.counts.count(event.method, ANSWERED)
             self._show(event, event.command)
         else:
             self._decide(event, event.command)
@@ -199,7 +191,6 @@ class Batch:
         """Park an event whose id another command used, under its digest, by which a redelivery is found."""
         known = self._known.get(event.digest) or self._receipts.get(event.digest)
         if known is not None:
-            self.counts.count(event.method, DUPLICATE)
             self._answer(event, known.reply)
             return
         text = "the event id was another command's"
@@ -244,7 +235,6 @@ class Batch:
             self._park(event, internal_error(error))
             return
         self._decisions.append((event, decision))
-        self.counts.count_decision(decision)
         if moved:
             progress = self._advance(after, changes)
             progress.events += 1
@@ -259,7 +249,6 @@ class Batch:
             sequence = after.sequence if moved else None
             self._receive(event, node.name, sequence, decision.outcome.value, reply)
         else:
-            self.counts.count(event.method, decision.outcome.value)
             self._answer(event, reply)
 
     def _remember(self, after: Node, marks: tuple[Mark, ...]) -> None:
@@ -306,7 +295,6 @@ class Batch:
         Its receipt increments the sequence of its node, if the node is in this partition and has a row.
         """
         letter_id = self._context.new_id()
-        self.counts.dead_letters[bad.code.value] += 1
         node = self._node(event.node) if event.node is not None and event.belongs_here else None
         sequence = None
         if node is not None and node.sequence:
@@ -351,7 +339,6 @@ class Batch:
         outcome: str,
         reply: dict[str, Any],
     ) -> None:
-        self.counts.count(event.method, outcome)
         self._receipts[event.event_id] = Receipt(
             event_id=event.event_id,
             digest=event.digest,

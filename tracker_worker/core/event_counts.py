@@ -2,9 +2,14 @@
 """Counts of what became of events, by labels from closed sets: never by a node, an instance or a text."""
 
 from collections import Counter
+from collections.abc import Iterable
 
 from msgspec import Struct, field
 
+from tracker_worker.core.decode import Event
+from tracker_worker.core.envelope import PING
+from tracker_worker.core.records import PARKED, DeadLetter
+from tracker_worker.domain.commands import GetNode
 from tracker_worker.domain.decide import Audited, Decision
 from tracker_worker.domain.refusal_reasons import refusal_reasons
 
@@ -17,7 +22,7 @@ NO_METHOD = "unknown"
 
 
 class EventCounts(Struct):
-    """What became of events. All keys are from closed sets: no name of a node, no id."""
+    """What became of events."""
 
     events: Counter[tuple[str, str]] = field(default_factory=Counter)
     """By method and outcome."""
@@ -32,14 +37,6 @@ class EventCounts(Struct):
         """Count an event."""
         self.events[method or NO_METHOD, outcome] += 1
 
-    def count_decision(self, decision: Decision) -> None:
-        """Count why a command was refused, and what an audit corrected."""
-        if decision.refusal is not None:
-            self.refusals.update(refusal_reasons(decision.refusal, decision.reason or ""))
-        for effect in decision.effects:
-            if isinstance(effect, Audited):
-                self.corrections.update(each.reason for each in effect.corrections)
-
     def add(self, other: "EventCounts") -> None:
         """Add the counts of another."""
         for key, count in other.events.items():  # Counter.update takes ten times as long for a few keys.
@@ -50,3 +47,42 @@ class EventCounts(Struct):
             self.corrections.update(other.corrections)
         if other.dead_letters:
             self.dead_letters.update(other.dead_letters)
+
+
+def counts_of(
+    events: Iterable[Event], decisions: Iterable[tuple[Event, Decision]], letters: Iterable[DeadLetter]
+) -> EventCounts:
+    """Return what became of the events of a batch: decided, parked, answered, or duplicates."""
+    counts = EventCounts()
+    decided = set()
+    for event, decision in decisions:
+        decided.add(id(event))
+        counts.count(event.method, decision.outcome.value)
+        _count_decision(counts, decision)
+    parked = set()
+    for letter in letters:
+        parked.add(letter.event_id)
+        counts.count(letter.method, PARKED)
+        counts.dead_letters[letter.code] += 1
+    for event in events:
+        if id(event) in decided:
+            continue
+        # An event whose id was used before is parked under its digest.
+        key = event.event_id if event.event_id in parked else event.digest
+        if key in parked:
+            parked.remove(key)
+        elif event.is_ping:
+            counts.count(PING, ANSWERED)
+        elif event.is_question or isinstance(event.command, GetNode):
+            counts.count(event.method, ANSWERED)
+        else:
+            counts.count(event.method, DUPLICATE)
+    return counts
+
+
+def _count_decision(counts: EventCounts, decision: Decision) -> None:
+    if decision.refusal is not None:
+        counts.refusals.update(refusal_reasons(decision.refusal, decision.reason or ""))
+    for effect in decision.effects:
+        if isinstance(effect, Audited):
+            counts.corrections.update(each.reason for each in effect.corrections)

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from tracker_worker.core.batch import Batch, BatchContext, Snapshot
 from tracker_worker.core.decode import Event, internal_error
 from tracker_worker.core.error_text import error_text
+from tracker_worker.core.event_counts import counts_of
 from tracker_worker.core.replies import WORKER_FAULTS
 from tracker_worker.db.errors import DATABASE_ERRORS, is_data_error
 from tracker_worker.db.store import NodesBroken
@@ -137,7 +138,8 @@ class Committer:
         self._nodes.keep(batch.nodes())
         for delivery, answer in batch.answers():
             send_answer(delivery, answer)
-        self._activity.answered(events, batch.counts)
+        counts = counts_of(events, batch.decisions(), transaction.dead_letters)
+        self._activity.answered(events, counts)
         self._committed(names)
         log_decisions(batch.decisions())
         log_dead_letters(transaction.dead_letters)
