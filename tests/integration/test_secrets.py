@@ -8,6 +8,8 @@ tests/unit have the places one by one.
 
 import json
 import signal
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +33,7 @@ from tests.samples import (
     body,
 )
 from tests.servers import forkserver
+from tests.servers.ports import LOOPBACK, Port
 from tests.servers.rabbitmq import RabbitMQ
 from tracker_worker.db.engine import create_engine
 from tracker_worker.domain.commands import METHODS
@@ -231,6 +234,23 @@ def assert_clean(texts: list[str], secrets: tuple[str, ...]) -> None:
             assert at < 0, text[max(at - 200, 0) : at + 200]
 
 
+def text_of(port: int, path: str) -> str:
+    """What the worker serves, whether a check has failed or not."""
+    try:
+        with urllib.request.urlopen(f"http://{LOOPBACK}:{port}{path}", timeout=30) as response:
+            text: str = response.read().decode()
+    except urllib.error.HTTPError as error:
+        text = error.read().decode()
+    return text
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    held = Port()
+    yield held.number
+    held.release()
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest) -> str | None:
     """The URL of a database server, None for a SQLite file of the worker's own."""
@@ -238,7 +258,7 @@ def database(request: pytest.FixtureRequest) -> str | None:
 
 
 def test_no_secret_is_in_anything_that_a_whole_run_leaves(
-    rabbitmq: RabbitMQ, vhost_url: str, database: str | None
+    rabbitmq: RabbitMQ, vhost_url: str, database: str | None, port: int
 ) -> None:
     management = {
         "management_url": f"http://tracker:{PLANTED}-management@127.0.0.1:1",
@@ -247,7 +267,13 @@ def test_no_secret_is_in_anything_that_a_whole_run_leaves(
     foreign = {"password": f"{PLANTED}-foreign-group"}
     with (
         Daemon(
-            vhost_url, database, before=RAISES, DEFAULT=EVERYTHING, bus=management, keystone_authtoken=foreign
+            vhost_url,
+            database,
+            before=RAISES,
+            DEFAULT=EVERYTHING,
+            bus=management,
+            health={"port": port},
+            keystone_authtoken=foreign,
         ) as daemon,
         connected(vhost_url) as connection,
     ):
@@ -270,6 +296,7 @@ def test_no_secret_is_in_anything_that_a_whole_run_leaves(
             queues = ("versioned_notifications.info", "versioned_notifications.error", REPLIES)
             messages = {queue: taken(again, queue) for queue in queues}
         printed = list(commands(daemon.file))
+        served = [text_of(port, path) for path in ("/livez", "/readyz", "/metrics")]
         rows = rows_of(engine)
         engine.dispose()
         assert daemon.stop() == 0
@@ -281,5 +308,8 @@ def test_no_secret_is_in_anything_that_a_whole_run_leaves(
     assert_clean([text for texts in messages.values() for text in texts], secrets)
     assert_clean([rows, *files], secrets)
     assert_clean(printed, secrets)
+    assert "tracker_worker_dead_letters_total" in served[-1]
+    assert_clean([*served, SHOWN], secrets)
+    assert "Guru Meditation" in log and "oldest unacknowledged" in log
     assert " DEBUG " in log and "is parked as dead letter" in log and REQUEST in log
     assert_clean([log, SHOWN], secrets)
