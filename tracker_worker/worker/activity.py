@@ -11,6 +11,7 @@ from msgspec import Struct
 from tracker_worker.core.decode import Event
 from tracker_worker.core.event_counts import EventCounts
 from tracker_worker.core.stats import LaneStats
+from tracker_worker.worker.event_log import extra_of
 
 LOG = logging.getLogger(__name__)
 
@@ -105,6 +106,7 @@ class Activity:
             LOG.warning(
                 "Event %s (%s) of node %s was slow: it waited %.3f s and ran %.3f s, in a batch of %d",
                 first.event_id, first.method or "unknown", first.node or "unknown", wait, run, len(events),
+                extra=extra_of(first),
             )  # fmt: skip
 
     def progress(self) -> Progress | None:
