@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT / "etc" / "tracker-worker"
-WORKER = ("tracker_worker", "oslo.db", "oslo.log", "oslo.messaging")
+WORKER = ("tracker_worker", "oslo.db", "oslo.log", "oslo.messaging", "oslo.reports")
 ADAPTER = ("tracker_worker.nova",)
 BOTH = [("tracker-worker.conf.sample", WORKER), ("nova-compute.conf.sample", ADAPTER)]
 
