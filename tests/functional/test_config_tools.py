@@ -45,7 +45,8 @@ def test_generator_takes_its_configuration_file(tmp_path: Path) -> None:
     fresh = tmp_path / "sample"
     written = run("generator", "--config-file", SAMPLES / "config-generator.conf", "--output-file", fresh)
     assert written.returncode == 0, written.stderr
-    for group in ("[DEFAULT]", "[bus]", "[database]", "[oslo_messaging_rabbit]", "[tracker]", "[worker]"):
+    groups = ("[DEFAULT]", "[bus]", "[database]", "[oslo_messaging_rabbit]", "[tracker]", "[worker]")
+    for group in (*groups, "[health]", "[oslo_reports]"):
         assert group in fresh.read_text().splitlines()
 
 

@@ -101,6 +101,7 @@ def test_worker_without_a_port_does_not_listen(a_daemon: ADaemon, tmp_path: Path
 def test_port_that_is_taken_is_one_line(a_daemon: ADaemon, tmp_path: Path, port: int) -> None:  # noqa: F811
     with socket.create_server((LOOPBACK, port)):
         daemon = a_daemon(f"state_path = {tmp_path}/state\n[health]\nport = {port}\n")
+        daemon.wait_for(b"CRITICAL tracker_worker.cmd.worker")
         daemon.wait_for(b"[health] host, port: the worker cannot listen on 127.0.0.1, port")
         assert daemon.process.wait(SECONDS) == 1
     assert b"Traceback" not in daemon.log

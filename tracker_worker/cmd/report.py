@@ -13,6 +13,7 @@ from oslo_reports.guru_meditation_report import TextGuruMeditation
 from oslo_reports.models.with_default_views import ModelWithDefaultViews
 
 from tracker_worker.cmd.urls import without_secrets
+from tracker_worker.core.error_text import error_text
 from tracker_worker.worker.health import LaneState, WorkerState
 from tracker_worker.worker.service import Worker
 
@@ -46,9 +47,12 @@ def register(conf: cfg.ConfigOpts) -> None:
 
 
 def watch_file(conf: cfg.ConfigOpts, program: str) -> None:
-    """Write a report when `[oslo_reports] file_event_handler` is touched, if it is set. Raises OSError."""
+    """Write a report when `[oslo_reports] file_event_handler` is touched, if it is set. Raises ValueError."""
     if conf.oslo_reports.file_event_handler:
-        WorkerReport.setup_autorun(_Package(program), program, conf=conf, setup_signal=False)
+        try:
+            WorkerReport.setup_autorun(_Package(program), program, conf=conf, setup_signal=False)
+        except OSError as error:
+            raise ValueError(f"[oslo_reports] file_event_handler: {error_text(error)}") from error
 
 
 def describe(worker: Worker) -> None:

@@ -7,8 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
 
@@ -65,16 +64,21 @@ def _run(conf: cfg.ConfigOpts, arguments: list[str], signals: Signals, systemd: 
         rpc, notifications = bootstrap.transports(conf)
         settings = bootstrap.settings_of(conf)
         misconfiguration.log_warnings(conf)
+        report.watch_file(conf, PROGRAM)
         # A signal abandons it: it may retry the connection to a server for ever.
         engine = signals.run("database", lambda: _database(conf, settings), abandon=True)
+        if engine is None:
+            LOG.info("Stopped before the database was reached")
+            return 0
+        failed = partial(signals.post, FAILED)
+        worker = Worker(settings, engine, rpc, notifications, failed, systemd.alive)
+        monitor = _monitor(worker, settings.health, engine, failed)
     except (ValueError, cfg.Error) as error:
         reason = bootstrap.configuration_text(error)
     if reason is not None:  # Outside of the except clause: oslo.log appends a handled exception.
         LOG.critical("Not started: %s", reason)
         raise CommandFailed(reason)
-    if engine is None:
-        LOG.info("Stopped before the database was reached")
-        return 0
+    assert engine is not None
     database = printable_url(engine.url.render_as_string(hide_password=False))
     broker = (
         settings.broker.name
@@ -82,10 +86,12 @@ def _run(conf: cfg.ConfigOpts, arguments: list[str], signals: Signals, systemd: 
         else f"{printable_url(conf.transport_url)} (this process only)"
     )
     LOG.info("Database %s, commands from %s", database, broker)
-    failed = partial(signals.post, FAILED)
-    worker = Worker(settings, engine, rpc, notifications, failed, systemd.alive)
-    with _monitored(worker, settings.health, engine, failed):
-        code = _serve(conf, signals, worker, systemd)
+    if monitor is not None:
+        monitor.start()
+        LOG.info("Health and metrics on %s, port %d", settings.health.host, settings.health.port)
+    code = _serve(settings, signals, worker, systemd)
+    if monitor is not None:
+        monitor.stop()
     engine.dispose()
     return code
 
@@ -124,40 +130,28 @@ def _database(conf: cfg.ConfigOpts, settings: WorkerSettings) -> Engine:
     return engine
 
 
-@contextmanager
-def _monitored(
+def _monitor(
     worker: Worker, settings: HealthSettings, engine: Engine, failed: Callable[[], None]
-) -> Iterator[None]:
-    """Serve health and metrics during the block, if a port is set. Raises CommandFailed if it is not free."""
+) -> Monitor | None:
+    """Return what serves health and metrics, None if no port is set. Raises ValueError if it is not free."""
     if settings.port is None:
-        yield
-        return
+        return None
     try:
-        monitor = Monitor(
+        return Monitor(
             worker, engine, settings, settings.port, without_secrets, time.monotonic, utc_now, failed
         )
     except OSError as error:
-        raise CommandFailed(
+        raise ValueError(
             f"[health] host, port: the worker cannot listen on {settings.host}, port {settings.port}: "
             f"{error_text(error)}"
         ) from error
-    monitor.start()
-    LOG.info("Health and metrics on %s, port %d", settings.host, settings.port)
-    try:
-        yield
-    finally:
-        monitor.stop()
 
 
-def _serve(conf: cfg.ConfigOpts, signals: Signals, worker: Worker, systemd: Notifier) -> int:
-    try:
-        report.watch_file(conf, PROGRAM)
-    except OSError as error:
-        raise CommandFailed(f"[oslo_reports] file_event_handler: {error_text(error)}") from error
+def _serve(settings: WorkerSettings, signals: Signals, worker: Worker, systemd: Notifier) -> int:
     report.describe(worker)
     worker.start()
     systemd.ready()
-    LOG.info("Started, partitions: %d, lanes: %d", conf.bus.partitions, conf.worker.lanes)
+    LOG.info("Started, partitions: %d, lanes: %d", settings.partitions, settings.lanes)
     ended_by = signals.wait_for_end()
     systemd.stopping()
     drained = signals.run("stop", worker.stop, abandon=False)
