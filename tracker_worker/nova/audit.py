@@ -41,8 +41,11 @@ def update_available_resource(
 ) -> Tap:
     """A node was audited (ResourceTracker._update_available_resource).
 
-    An audit that fails after it has read all is cast, too: Nova's fails when Placement does not answer.
+    An audit that fails after it has read all is cast, too: Nova's fails when Placement does not answer. If it
+    fails before Nova has given the migrations their instances, it is cast as a report of the resources.
     """
+    if startup:
+        tracker.starting.add(resources["hypervisor_hostname"])
     snapshot = tracker.casts.snapshot()
     driver_view = dict(resources)  # Nova takes the devices out.
     reads = _current.reads = _Reads(tracker)
@@ -53,9 +56,11 @@ def update_available_resource(
     finally:
         _current.reads = None
         if not has_failed:
-            _cast(tracker, context, driver_view, reads, snapshot, startup, tracker.after_audit)
+            _cast(tracker, context, driver_view, reads, snapshot, tracker.after_audit)
         elif reads.migrations is not None:
-            _cast(tracker, context, driver_view, reads, snapshot, startup, _nothing_after)
+            if not _is_paired(reads):
+                reads.instances = None
+            _cast(tracker, context, driver_view, reads, snapshot, _nothing_after)
 
 
 def _nothing_after(node: str) -> Job:
@@ -68,7 +73,6 @@ def _cast(
     driver_view: Json,
     reads: _Reads,
     snapshot: Snapshot,
-    startup: bool,
     after: Callable[[str], Job],
 ) -> None:
     """Queue what the audit has read; `after` makes the job that follows it. Runs in Nova's lock."""
@@ -97,8 +101,9 @@ def _cast(
         if covers_all:
             then(api)
 
-    tracker.casts.audit(node, send, startup)
+    tracker.casts.audit(node, send, node in tracker.starting)
     if migrations is not None:
+        tracker.starting.discard(node)
         tracker.audited(node, {migration["instance_uuid"] for migration in migrations})
 
 
@@ -154,6 +159,15 @@ def _devices_of_move(tracker: TapResourceTracker, node: str, migration: Any) -> 
         return {}
     end = "old_pci_devices" if source == node else "new_pci_devices"
     return {end: tracker.held(migration.instance_uuid, node)}
+
+
+def _is_paired(reads: _Reads) -> bool:
+    """Tell whether Nova has given each migration its instance where it has read both.
+
+    A migration without its flavors would release the claims of an instance that is here.
+    """
+    here = {instance["uuid"] for instance in reads.instances or ()}
+    return all(loaded_instance(each) for each, _ in reads.migrations or () if each.instance_uuid in here)
 
 
 def _migrations(reads: _Reads, node: str) -> list[Json]:

@@ -29,6 +29,7 @@ class TapResourceTracker(resource_tracker.ResourceTracker):  # type: ignore[misc
     """Nova's tracker, and what its taps remember.
 
     `moves` has the migration of each instance on a move that Nova names only where the move begins.
+    `starting` has the nodes of which no audit was cast in full since the start.
     """
 
     new_casts: ClassVar[Any] = staticmethod(_not_installed)
@@ -37,6 +38,7 @@ class TapResourceTracker(resource_tracker.ResourceTracker):  # type: ignore[misc
         super().__init__(host, driver, reportclient=reportclient)
         self.casts = self.new_casts()
         self.moves: dict[str, str] = {}
+        self.starting: set[str] = set()
         self._last: dict[str, Json] = {}
         self._seen: set[str] = set()
         self._audited: set[str] = set()

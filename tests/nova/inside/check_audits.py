@@ -9,7 +9,7 @@ import oslo_messaging
 from oslo_config import cfg
 from oslo_utils import uuidutils
 
-from nova import context
+from nova import context, objects
 from nova.tests.functional import integrated_helpers
 from tests.nova.inside import instances
 from tests.nova.workers import InProcessWorker
@@ -69,6 +69,49 @@ class Audits(integrated_helpers.ProviderUsageBaseTestCase):  # type: ignore[misc
         instance.save()
         return instance
 
+    def a_resized_instance(self) -> Any:
+        """Return one that is being resized on its node."""
+        instance = self.a_saved_instance()
+        migration = objects.Migration(
+            self.context,
+            uuid=uuidutils.generate_uuid(),
+            instance_uuid=instance.uuid,
+            migration_type="resize",
+            status="migrating",
+            source_compute=NODE,
+            source_node=NODE,
+            dest_compute=NODE,
+            dest_node=NODE,
+            dest_compute_id=instance.compute_id,
+        )
+        migration.create()
+        instance.old_flavor = instance.new_flavor = instance.flavor
+        instance.migration_context = objects.MigrationContext(
+            self.context,
+            instance_uuid=instance.uuid,
+            migration_id=migration.id,
+            old_numa_topology=None,
+            new_numa_topology=None,
+            old_pci_devices=objects.PciDeviceList(),
+            new_pci_devices=objects.PciDeviceList(),
+            old_pci_requests=objects.InstancePCIRequests(requests=[]),
+            new_pci_requests=objects.InstancePCIRequests(requests=[]),
+        )
+        instance.vm_state, instance.task_state = "active", "resize_migrating"
+        instance.save()
+        return instance
+
+    def startups(self) -> list[bool]:
+        """Return a list that gets the `startup` of each audit that is sent from now on."""
+        sent, send = list[bool](), self.worker.update_available_resource
+
+        def note(*args: Any, startup: bool, **kwargs: Any) -> None:
+            sent.append(startup)
+            send(*args, startup=startup, **kwargs)
+
+        self.worker.update_available_resource = note
+        return sent
+
     def claims(self) -> list[str]:
         return [claim["instance_uuid"] for claim in self.worker.get_node({}, NODE)["claims"]]
 
@@ -88,6 +131,27 @@ class Audits(integrated_helpers.ProviderUsageBaseTestCase):  # type: ignore[misc
         self.assertRaises(ZeroDivisionError, self.audit)
         self.assertTrue(self.casts.drain(SECONDS))
         self.assertEqual([], self.claims())
+
+    def test_audit_that_fails_before_migrations_have_their_instances_releases_no_claim(self) -> None:
+        instance = self.a_resized_instance()
+        self.audit()
+        self.assertEqual([instance.uuid] * 2, self.claims())
+        self.fail_in("_ensure_compute_id_for_instances")
+        self.assertRaises(PlacementAway, self.audit)
+        self.assertTrue(self.casts.drain(SECONDS))
+        self.assertEqual([instance.uuid] * 2, self.claims())
+
+    def test_startup_of_an_audit_that_is_not_cast_passes_to_the_next_that_is(self) -> None:
+        sent = self.startups()
+        with fixtures.MonkeyPatch(
+            "nova.objects.MigrationList.get_in_progress_and_error", lambda *args: 1 / 0
+        ):
+            self.assertRaises(
+                ZeroDivisionError, self.tracker.update_available_resource, self.context, NODE, startup=True
+            )
+        for _ in range(2):
+            self.audit()
+        self.assertEqual([True, False], sent)
 
     def test_tap_that_fails_too_does_not_hide_what_nova_raises(self) -> None:
         self.fail_in("_update_to_placement")
