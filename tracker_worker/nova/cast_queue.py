@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sends what a nova-compute tells the worker, in order and on a thread of its own: Nova never waits for it.
 
-While the broker is away the queue fills, to MOST_WAITING jobs and one audit a node. Further jobs are dropped,
-counted and logged, and the next audit that is sent corrects the ledger.
+While the broker is away the queue fills, to MOST_WAITING jobs, and one audit and one removal a node. Further
+jobs are dropped, counted and logged, and the next audit that is sent corrects the ledger.
 """
 
 import itertools
@@ -13,9 +13,10 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from tracker_worker.exceptions import TrackerUnavailable, WrongPartition
+from tracker_worker.nova.cast_log import CastLog
 from tracker_worker.rpcapi import TrackerAPI
 
 LOG = logging.getLogger(__name__)
@@ -25,7 +26,9 @@ Job = Callable[[TrackerAPI], Any]
 
 MOST_WAITING = 1000
 STOP_SECONDS = 5.0
-IDLE_SECONDS = 60.0
+IDLE_SECONDS = 300.0
+"""Longer than from one audit to the next, so that the thread of a quiet host stays."""
+
 RETRY_SECONDS = (1.0, 2.0, 5.0)
 LEAST_SECONDS = 0.001
 
@@ -59,27 +62,37 @@ class _SnapshotTurn:
             snapshot.as_of, snapshot.ended = api.snapshot(), self._ended()
 
 
-class _Audit:
-    """An audit that waits until it was sent, or until a newer one of its node supersedes it."""
+class _Newest:
+    """A job that waits until it was sent, or until a newer one of its node supersedes it."""
 
-    def __init__(self, send: Callable[[TrackerAPI, bool], None], startup: bool) -> None:
-        self._send: Callable[[TrackerAPI, bool], None] | None = send
-        self.startup = startup
+    def __init__(self, job: Job) -> None:
+        self._job: Job | None = job
 
     @property
     def is_due(self) -> bool:
-        return self._send is not None
+        return self._job is not None
 
     def drop(self) -> None:
         """Keep nothing of what it was to send."""
-        self._send = None
+        self._job = None
 
     def __call__(self, api: TrackerAPI) -> None:
         """Send it unless it is superseded. Sender thread."""
-        send = self._send
-        if send is not None:
-            send(api, self.startup)
+        job = self._job
+        if job is not None:
+            job(api)
             self.drop()
+
+
+_Kind = TypeVar("_Kind", bound=_Newest)
+
+
+class _Audit(_Newest):
+    """An audit; a superseded one's `startup` passes to the newer one."""
+
+    def __init__(self, send: Callable[[TrackerAPI, bool], None], startup: bool) -> None:
+        super().__init__(lambda api: send(api, startup))
+        self.startup = startup
 
 
 class _Counted:
@@ -170,11 +183,13 @@ class CastQueue:
         self._new_id = new_id
         self._sleep = sleep
         self._monotonic = monotonic
-        self._timeout = timeout
+        self.timeout = timeout
+        self._log = CastLog(monotonic)
         self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self._next: deque[Job] = deque()
         self._later: tuple[float, Job] | None = None
         self._audits: dict[str, _Audit] = {}
+        self._removals: dict[str, _Newest] = {}
         self._places: queue.SimpleQueue[None] = queue.SimpleQueue()
         for _ in range(MOST_WAITING):
             self._places.put(None)
@@ -197,13 +212,20 @@ class CastQueue:
 
         Audits are queued in Nova's lock: one at a time.
         """
-        waiting = {name: each for name, each in self._audits.items() if each.is_due}
-        before = waiting.get(node)
+        before = _waiting(self._audits).get(node)
         audit = _Audit(send, startup or (before is not None and before.startup))
+        self._audits = _superseded(self._audits, node, audit)
         self.put_always(audit)
-        if before is not None:
-            before.drop()
-        self._audits = {**waiting, node: audit}
+
+    def remove_node(self, node: str, host: str) -> None:
+        """Queue the removal of a node from a host, in place of one that waits: no audit corrects a lost one.
+
+        Nova removes nodes in the thread of its periodic tasks: one at a time.
+        """
+        event_id, args = self._new_id(), {"host": host, "force": True}
+        removal = _Newest(lambda api: api.cast({}, "remove_node", node, event_id=event_id, **args))
+        self._removals = _superseded(self._removals, node, removal)
+        self.put_always(removal)
 
     def call(self, job: Job) -> Any:
         """Run a job in the order of the queue, and return its result. Raises what it raises.
@@ -211,7 +233,7 @@ class CastQueue:
         The job gets a client whose calls end by the deadline. Raises TrackerUnavailable, and does not run it,
         if its turn has not come by then, at once if the queue is full.
         """
-        asked = _Call(job, self._timeout, self._monotonic)
+        asked = _Call(job, self.timeout, self._monotonic)
         if not self.put(asked):
             raise TrackerUnavailable("The broker does not take the casts of this nova-compute")
         return asked.result()
@@ -250,21 +272,30 @@ class CastQueue:
     def stop(self) -> None:
         """Send what waits, for STOP_SECONDS at most: the process ends."""
         if not self.drain(STOP_SECONDS):
-            LOG.warning("%d casts are lost: the next start corrects the ledger", self._waiting())
+            casts, audits = self._waiting()
+            LOG.warning("%d casts and %d audits are lost: the next start corrects the ledger", casts, audits)
 
-    def _waiting(self) -> int:
-        return MOST_WAITING - self._places.qsize()
+    def _waiting(self) -> tuple[int, int]:
+        """Return how many casts and audits wait."""
+        casts = MOST_WAITING - self._places.qsize() + len(_waiting(self._removals))
+        return casts, len(_waiting(self._audits))
 
     def _start(self) -> None:
-        """Start the sender thread unless it runs."""
+        """Start the sender thread unless it runs. If the system has none left, the next job tries again."""
         try:
             self._not_running.get_nowait()
         except queue.Empty:
             return
-        threading.Thread(target=self._run, name="tracker-worker-casts", daemon=True).start()
+        try:
+            threading.Thread(target=self._run, name="tracker-worker-casts", daemon=True).start()
+        except RuntimeError as error:
+            self._log.not_started(error)
+            self._drop_superseded()
+            self._not_running.put(None)
 
     def _run(self) -> None:
         """Send jobs until none has come for IDLE_SECONDS."""
+        self._log.started()
         while (job := self._take()) is not None:
             self._send(job)
         self._not_running.put(None)
@@ -291,11 +322,14 @@ class CastQueue:
 
     def _send(self, job: Job) -> None:
         """Run a job until the broker takes what it sends. A job that fails otherwise is dropped."""
-        for wait in itertools.chain(RETRY_SECONDS, itertools.repeat(RETRY_SECONDS[-1])):
+        waits = itertools.chain(RETRY_SECONDS, itertools.repeat(RETRY_SECONDS[-1]))
+        for failures, wait in enumerate(waits):
+            # Of jobs that have not failed, others may succeed without the worker.
+            sends = _is_due(job) and (failures > 0 or isinstance(job, _Newest))
             try:
                 job(self._api)
             except (TrackerUnavailable, WrongPartition):
-                LOG.warning("Cannot reach the worker: %d casts wait", self._waiting())
+                self._log.unreachable(*self._waiting())
                 self._sleep(wait)
                 self._drop_superseded()
             except Exception:
@@ -306,6 +340,8 @@ class CastQueue:
                 break
             else:
                 self.sent += 1
+                if sends:
+                    self._log.reached()
                 break
         self.ended += 1
         if isinstance(job, _Counted):
@@ -316,4 +352,20 @@ class CastQueue:
         with suppress(queue.Empty):
             while True:
                 self._next.append(self._jobs.get_nowait())
-        self._next = deque(job for job in self._next if getattr(job, "is_due", True))
+        self._next = deque(job for job in self._next if _is_due(job))
+
+
+def _is_due(job: Job) -> bool:
+    return bool(getattr(job, "is_due", True))
+
+
+def _waiting(jobs: dict[str, _Kind]) -> dict[str, _Kind]:
+    return {node: job for node, job in jobs.items() if job.is_due}
+
+
+def _superseded(jobs: dict[str, _Kind], node: str, job: _Kind) -> dict[str, _Kind]:
+    """Drop the node's job, and return those of all nodes that wait, `job` in its place."""
+    waiting = _waiting(jobs)
+    if node in waiting:
+        waiting[node].drop()
+    return {**waiting, node: job}

@@ -247,7 +247,7 @@ def build_succeeded(tracker: TapResourceTracker, nodename: str) -> Tap:
 def remove_node(tracker: TapResourceTracker, nodename: str) -> Tap:
     """A node is gone, or another host has taken it over: with `host`, the worker ignores the command then."""
     yield
-    tracker.casts.cast({}, "remove_node", nodename, host=tracker.host, force=True)
+    tracker.casts.remove_node(nodename, tracker.host)
 
 
 def claim_pci_devices(

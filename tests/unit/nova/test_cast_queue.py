@@ -261,3 +261,118 @@ def test_idle_thread_ends_and_a_later_job_starts_another(monkeypatch: pytest.Mon
         threads[-1].join(SECONDS)
         assert not threads[-1].is_alive()
     assert threads[0] is not threads[1]
+
+
+class NoThreads:
+    """Lets the start of a thread fail, as the system does that has none left."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.patch = patch
+        patch.setattr(threading.Thread, "start", self.fail)
+
+    def fail(self) -> None:
+        raise RuntimeError("can't start new thread")
+
+    def end(self) -> None:
+        self.patch.undo()
+
+
+def test_failed_start_of_a_thread_reaches_no_caller_and_the_next_job_tries_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    casts, ran, none_left = a_queue(), list[int](), NoThreads(monkeypatch)
+    for number in range(3):
+        assert casts.put(lambda _, number=number: ran.append(number))  # type: ignore[misc]
+    none_left.end()
+    assert (casts.drain(SECONDS), ran) == (True, [0, 1, 2])
+    assert [each.levelname for each in caplog.records] == ["ERROR"]
+    assert "can't start new thread" in caplog.text
+
+
+def test_audits_that_no_thread_sends_stay_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    casts, sent, none_left = a_queue(), list[int](), NoThreads(monkeypatch)
+    for number in range(50):
+        snapshot = casts.snapshot()
+        casts.audit("node-1", lambda *_, kept=(number, snapshot): sent.append(kept[0]), startup=False)
+    none_left.end()
+    assert (casts.drain(SECONDS), sent) == (True, [49])
+    assert casts.sent < 10
+
+
+class Removing(Client):
+    """Notes the casts while it has a broker."""
+
+    def __init__(self, broker: Broker) -> None:
+        super().__init__()
+        self.broker = broker
+        self.cast_nodes: list[tuple[str, str, dict[str, Any]]] = []
+
+    def cast(self, context: Any, method: str, node: str, **args: Any) -> None:
+        note = self.broker.job(lambda: self.cast_nodes.append((method, node, args)))
+        note(cast(TrackerAPI, self))
+
+
+def test_removals_are_queued_in_a_full_queue_one_a_node() -> None:
+    broker = Broker()
+    client = Removing(broker)
+    api = cast(TrackerAPI, client)
+    casts = CastQueue(api, lambda: "event-1", broker.sleep, time.monotonic, SECONDS)
+    while casts.put(broker.job(lambda: None)):
+        pass
+    for node in ("node-1", "node-2", "node-1", "node-1"):
+        casts.remove_node(node, "host-1")
+    ran = casts.sent
+    broker.back.set()
+    assert casts.drain(SECONDS)
+    args = {"event_id": "event-1", "host": "host-1", "force": True}
+    assert client.cast_nodes == [("remove_node", node, args) for node in ("node-2", "node-1")]
+    assert casts.sent - ran > MOST_WAITING
+
+
+def test_outage_is_logged_at_first_then_once_a_minute_and_at_its_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    now, is_back = [0.0], threading.Event()
+
+    def sleep(_seconds: float) -> None:
+        now[0] += 5.0
+        if now[0] > 100:
+            is_back.set()
+
+    def unreachable() -> None:
+        if not is_back.is_set():
+            raise TrackerUnavailable("away")
+
+    casts, released = a_queue(sleep, monotonic=lambda: now[0]), threading.Event()
+    casts.put(lambda _: released.wait(SECONDS))
+    casts.put(lambda _: unreachable())
+    casts.put(lambda _: None)
+    casts.audit("node-1", lambda _api, _startup: None, startup=False)
+    released.set()
+    assert casts.drain(SECONDS)
+    waits = ("WARNING", "Cannot reach the worker: 2 casts and 1 audits wait")
+    is_over = ("INFO", "The worker is reached again: what waits is sent now")
+    assert [(each.levelname, each.getMessage()) for each in caplog.records] == [waits, waits, is_over]
+
+
+def test_superseded_audit_is_no_end_of_an_outage(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    looked, goes_on = threading.Event(), threading.Event()
+
+    def sleep(_seconds: float) -> None:
+        looked.set()
+        assert goes_on.wait(SECONDS)
+
+    def unreachable(_api: TrackerAPI, _startup: bool) -> None:
+        raise TrackerUnavailable("away")
+
+    casts, log = a_queue(sleep), list[str]()
+    casts.audit("node-1", unreachable, startup=False)
+    assert looked.wait(SECONDS)
+    casts.put(lambda _: log.extend(caplog.messages))
+    casts.audit("node-1", lambda _api, _startup: None, startup=False)
+    goes_on.set()
+    assert casts.drain(SECONDS)
+    assert log == ["Cannot reach the worker: 0 casts and 1 audits wait"]
+    assert caplog.messages[1:] == ["The worker is reached again: what waits is sent now"]
