@@ -19,6 +19,7 @@ from tracker_worker.rpcapi import TrackerAPI
 LOG = logging.getLogger(__name__)
 
 PROBE_SECONDS = 2.0
+"""What the first probe waits for an answer; the next ones wait twice as long, up to the timeout of calls."""
 
 UNANSWERED = (TrackerUnavailable, MessagingException)
 
@@ -32,6 +33,7 @@ class Calls:
     def __init__(self, casts: CastQueue) -> None:
         self.is_silent = False
         self._casts = casts
+        self._has_logged = False
 
     def make(self, node: str, job: Job) -> Any:
         """Return what the job returns. Raises what it raises, and TrackerUnavailable while probes fail.
@@ -48,19 +50,31 @@ class Calls:
 
     def begin_probes(self, node: str) -> None:
         """Let calls fail at once from now on: the worker has not answered one about this node."""
-        self.is_silent = True
-        LOG.warning("The worker does not answer: until it does, nothing waits for it")
+        self.is_silent, self._has_logged = True, False
+        LOG.warning("The worker does not answer: calls fail at once until it does")
         waits = itertools.chain(RETRY_SECONDS, itertools.repeat(RETRY_SECONDS[-1]))
-        self._casts.put_always(lambda api: self._probe(api, node, waits))
+        seconds = min(PROBE_SECONDS, self._casts.timeout)
+        self._casts.put_always(lambda api: self._probe(api, node, seconds, waits))
 
-    def _probe(self, api: TrackerAPI, node: str, waits: Iterator[float]) -> None:
+    def _probe(self, api: TrackerAPI, node: str, seconds: float, waits: Iterator[float]) -> None:
         """Ask for the node, again after the next of `waits` if there is no answer. Sender thread."""
-        try:
-            api.within(PROBE_SECONDS).get_node({}, node)
-        except UNANSWERED:
-            self._casts.put_later(next(waits), lambda api: self._probe(api, node, waits))
+        if self._is_answered(api.within(seconds), node):
+            self.is_silent = False
+            LOG.info("The worker answers again")
             return
+        longer = min(2 * seconds, self._casts.timeout)
+        self._casts.put_later(next(waits), lambda api: self._probe(api, node, longer, waits))
+
+    def _is_answered(self, api: TrackerAPI, node: str) -> bool:
+        try:
+            api.get_node({}, node)
+        except UNANSWERED:
+            return False
         except TrackerWorkerException:
-            pass  # An answer, too: the node was removed meanwhile, say.
-        self.is_silent = False
-        LOG.info("The worker answers again")
+            return True  # An answer, too: the node was removed meanwhile, say.
+        except Exception:
+            if not self._has_logged:
+                LOG.exception("The worker cannot be asked whether it answers again: further probes try")
+            self._has_logged = True
+            return False
+        return True

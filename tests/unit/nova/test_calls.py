@@ -89,8 +89,45 @@ def test_probes_ask_for_the_node_of_the_call_at_intervals_that_are_bounded(
     silent(casts, worker)
     for _ in range(5):
         casts.run_late()
-    assert set(worker.asked) == {("compute1", PROBE_SECONDS)}
+    assert {node for node, _ in worker.asked} == {"compute1"}
     assert casts.waits == [*RETRY_SECONDS, *[max(RETRY_SECONDS)] * (6 - len(RETRY_SECONDS))]
+
+
+def test_each_probe_waits_longer_up_to_the_timeout_of_calls(casts: Later, worker: Worker) -> None:
+    silent(casts, worker)
+    for _ in range(5):
+        casts.run_late()
+    seconds = [PROBE_SECONDS, 4, 8, 16, SECONDS, SECONDS]
+    assert [each for _, each in worker.asked] == seconds
+
+
+def test_worker_slower_than_the_first_probe_is_found(casts: Later, worker: Worker) -> None:
+    def slow() -> Any:
+        if worker.seconds < 3:
+            raise MessagingTimeout
+        return {"sequence": 1}
+
+    calls = silent(casts, worker)
+    worker.is_up, worker.answer = True, slow
+    casts.run_late()
+    assert not calls.is_silent
+
+
+def test_probe_that_fails_unexpectedly_is_logged_once_and_followed_by_another(
+    casts: Later, worker: Worker, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> Any:
+        raise RuntimeError("can't start new thread")
+
+    calls = silent(casts, worker)
+    worker.is_up, worker.answer = True, fail
+    for _ in range(3):
+        casts.run_late()
+    assert (calls.is_silent, len(casts.late)) == (True, 1)
+    assert [each.levelname for each in caplog.records if each.exc_info] == ["ERROR"]
+    worker.answer = lambda: {"sequence": 1}
+    casts.run_late()
+    assert not calls.is_silent
 
 
 def test_many_calls_of_many_nodes_have_one_probe_on_its_way(casts: Later, worker: Worker) -> None:
