@@ -165,6 +165,13 @@ def test_option_of_the_log_that_cannot_be_used_is_a_line(
         ("rabbit://broker:abc/", "[DEFAULT] transport_url: its port is no number up to 65535"),
         ("rabbit://bro ker/", "[DEFAULT] transport_url: its host is no host name"),
         ("amqp://broker/", "for RabbitMQ it begins with rabbit://"),
+        ("http://broker/", "for RabbitMQ it begins with rabbit://"),
+        (
+            "rabbit://broker/?amqp_durable_queue=true",
+            "[DEFAULT] transport_url: amqp_durable_queue behind the ? is no option of "
+            "[oslo_messaging_rabbit]; did you mean amqp_durable_queues?",
+        ),
+        ("rabbit://broker/?ssl=maybe", "[DEFAULT] transport_url: the value of ssl behind the ? is not valid"),
         ("kombu://u:x@broker:5672/v", "for RabbitMQ it begins with rabbit://"),
         ("", "[DEFAULT] transport_url = a URL that cannot be read cannot be used: it is empty"),
     ],

@@ -17,6 +17,8 @@ import pytest
 from oslo_config import cfg
 
 from tracker_worker.client.as_of import EventClock
+from tracker_worker.client.transport import is_for_rabbitmq
+from tracker_worker.core.urls import URLRefused
 from tracker_worker.domain.compressions import ALIASES, Compression
 from tracker_worker.exceptions import QueuesNotDurable, TrackerUnavailable, UnsupportedCompression
 from tracker_worker.rpcapi import Claim, TrackerAPI
@@ -169,7 +171,7 @@ def test_the_end_of_a_claim_that_was_saved_takes_no_snapshot_back() -> None:
 @pytest.mark.parametrize("delimiter", "/?#")
 def test_url_with_an_unescaped_password_is_refused_without_showing_it(delimiter: str) -> None:
     url = f"rabbit://tracker:SECRETPART1{delimiter}rest@127.0.0.1:5672/v"
-    with pytest.raises(ValueError, match="%2F") as caught:
+    with pytest.raises(ValueError, match="behind the first") as caught:
         TrackerAPI.from_conf(cfg.CONF, url=url)
     shown = "".join(traceback.format_exception(caught.value))
     assert "SECRETPART1" not in shown
@@ -181,7 +183,10 @@ OWN = "[tracker_worker] transport_url"
 @pytest.mark.parametrize(
     ("query", "way_out"),
     [
-        ("", f"Set {OWN} = rabbit://...?amqp_durable_queues=true, as the workers have it"),
+        (
+            "",
+            f"Set {OWN} = rabbit://...?amqp_durable_queues=true: the workers' exchange and queues",
+        ),
         ("?amqp_auto_delete=true", f"Set {OWN} = rabbit://...?amqp_auto_delete=false"),
     ],
 )
@@ -206,10 +211,45 @@ def test_broker_that_is_away_names_the_clients_own_url_option(closed_port: int) 
         api.build_failed({}, "compute1")
 
 
-@pytest.mark.parametrize("url", ["broker", "broker:5672", "broker.example.org:5672/v", "rabitt://broker/"])
-def test_url_that_names_no_transport_is_refused_with_its_option(url: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(f"{OWN} cannot be used: write rabbit://")):
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("broker", ": a URL looks like rabbit://"),
+        ("broker:5672", ": a URL looks like rabbit://"),
+        ("broker.example.org:5672/v", ": a URL looks like rabbit://"),
+        (
+            "rabitt://broker/",
+            " cannot be used: oslo.messaging has no driver for rabitt://; for RabbitMQ write",
+        ),
+        ("http://broker/", " cannot be used: oslo.messaging has no driver for http://; for RabbitMQ write"),
+        ("rabbit://broker/?amqp_durable_queue=true", ": amqp_durable_queue behind the ? is no option"),
+        ("rabbit://broker/?ssl=maybe", ": the value of ssl behind the ? is not valid"),
+        ("rabbit://user:a%2Fb@broker/", ": there is a / in a user name or a password: choose one without /"),
+    ],
+)
+def test_url_that_no_client_can_use_is_refused_with_its_option(url: str, reason: str) -> None:
+    with pytest.raises(URLRefused, match=re.escape(f"{OWN}{reason}")):
         TrackerAPI.from_conf(cfg.CONF, url, url_option=OWN)
+
+
+def test_dollar_in_the_services_url_is_refused_without_what_follows_it() -> None:
+    conf = cfg.ConfigOpts()
+    conf([], default_config_files=[])
+    oslo_messaging.TransportURL(conf)
+    conf.set_override("transport_url", "rabbit://user:a$SECRET@broker/")
+    with pytest.raises(URLRefused) as caught:
+        TrackerAPI.from_conf(conf)
+    assert str(caught.value) == "[DEFAULT] transport_url: write $ as $$"
+
+
+@pytest.mark.parametrize("scheme", ["rabbit", "kombu", "kombu+amqp", "RABBIT"])
+def test_schemes_of_rabbitmq_are_for_rabbitmq(scheme: str) -> None:
+    assert is_for_rabbitmq(f"{scheme}://broker/")
+
+
+@pytest.mark.parametrize("scheme", ["fake", "kombu+memory", "kafka", "amqp", "http"])
+def test_other_schemes_are_not_for_rabbitmq(scheme: str) -> None:
+    assert not is_for_rabbitmq(f"{scheme}://broker/")
 
 
 def test_broker_has_hosts_and_vhost_and_no_secret() -> None:

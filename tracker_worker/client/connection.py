@@ -212,8 +212,9 @@ def _require_durable(options: Any, url_option: str | None) -> None:
     if not (options.amqp_durable_queues or options.rabbit_quorum_queue):
         way_out = _in_url(url_option, "amqp_durable_queues=true")
         raise QueuesNotDurable(
-            f"{way_out or 'Set amqp_durable_queues or rabbit_quorum_queue in [oslo_messaging_rabbit]'}, as "
-            "the workers have it: with queues that are not durable the broker loses commands when it restarts"
+            f"{way_out or 'Set amqp_durable_queues or rabbit_quorum_queue in [oslo_messaging_rabbit]'}: "
+            "the workers' exchange and queues are durable, and the broker refuses a client that declares "
+            "them otherwise, or loses its commands when it restarts"
         )
 
 

@@ -16,14 +16,14 @@ from oslo_db.exception import DBError
 from oslo_log import log
 from sqlalchemy.exc import SQLAlchemyError
 
+from tracker_worker.client.transport import check_broker_url
 from tracker_worker.cmd.advice import advice_for
 from tracker_worker.cmd.urls import checked_url, hide_secrets, url_of
 from tracker_worker.conf import opts
 from tracker_worker.core.error_text import driver_text
 from tracker_worker.core.urls import (
-    ESCAPES,
+    TRANSPORT_ESCAPES,
     URLRefused,
-    check_transport_url,
     check_url,
     printable_url,
     redacted,
@@ -80,8 +80,8 @@ def transports(conf: cfg.ConfigOpts, url: str | None = None) -> tuple[Any, Any]:
     if url is not None:
         conf.set_override("transport_url", url)
         option = "--transport-url"
-    where = url_of(conf, "DEFAULT", "transport_url", check_transport_url, option) or ""
-    own = url_of(conf, NOTIFICATIONS, "transport_url", check_transport_url)
+    where = url_of(conf, "DEFAULT", "transport_url", check_broker_url, option) or ""
+    own = url_of(conf, NOTIFICATIONS, "transport_url", check_broker_url)
     for name, given in ((option, where), (f"[{NOTIFICATIONS}] transport_url", own or None)):
         if given is not None and _scheme(given) in _NOT_RABBIT:
             raise ValueError(f"{name} = {printable_url(given)} cannot be used: {_NOT_RABBIT[_scheme(given)]}")
@@ -112,7 +112,7 @@ def _named_transport(option: str, url: str) -> Iterator[None]:
     except (oslo_messaging.InvalidTransportURL, ValueError, cfg.Error):
         raise ValueError(
             f"{where}: only options of [oslo_messaging_rabbit] may follow a ?, and in a user name or a "
-            f"password write {ESCAPES}"
+            f"password write {TRANSPORT_ESCAPES}"
         ) from None
 
 

@@ -7,13 +7,19 @@ path. Such a URL is refused before it is passed to a parser or a driver.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote, unquote_plus
 
 MASK = "***"
 UNREADABLE = "a URL that cannot be read"
-ESCAPES = "/ as %2F, ? as %3F, # as %23, @ as %40, : as %3A, [ as %5B, % as %25"
+_ESCAPES = "? as %3F, # as %23, @ as %40, : as %3A, [ as %5B, % as %25"
+NO_SLASH = "choose one without /, with which oslo.messaging cannot connect, escaped or not"
+"""For a user name and a password of RabbitMQ: oslo.messaging's clients do not escape a / again."""
+TRANSPORT_ESCAPES = f"{_ESCAPES}; {NO_SLASH}"
+"""How to write a password of RabbitMQ."""
+TRANSPORT_FORM = "rabbit://user:password@host:port/vhost"
 MAX_PORT = 65535
 MIN_SECRET = 4
 """Length of the shortest text that `secrets_of` returns: shorter texts are part of too many words."""
@@ -30,6 +36,18 @@ _ADDRESS_PARAMETERS = ("host", "port", "unix_socket")
 
 class URLRefused(ValueError):
     """A URL that cannot be used. The text is one line: the option, and the rule that the URL breaks."""
+
+
+class _Advice(NamedTuple):
+    """What errors say of one kind of URL: its form, and how to write a / and all characters in a password."""
+
+    form: str
+    slash: str
+    escapes: str
+
+
+_ANY = _Advice("scheme://user:password@host:port/name", "write / as %2F", f"/ as %2F, {_ESCAPES}")
+_TRANSPORT = _Advice(TRANSPORT_FORM, NO_SLASH, TRANSPORT_ESCAPES)
 
 
 class _Parts(NamedTuple):
@@ -63,13 +81,33 @@ class _Parts(NamedTuple):
 
 def check_transport_url(option: str, url: str) -> None:
     """Check a URL with any number of hosts, each with credentials of its own. Raises URLRefused."""
-    parts = _parts(option, url)
+    parts = _parts(option, url, _TRANSPORT)
     if not parts.is_uniform:
         raise URLRefused(
             f"{option}: all of its hosts need user:password@, or none does; in a password write , as %2C"
         )
     for _, address in parts.hosts:
-        _check_address(option, address)
+        _check_address(option, address, _TRANSPORT)
+
+
+def check_parameters(option: str, url: str, known: Mapping[str, Callable[[str], object]]) -> None:
+    """Check the parameters of a URL by their names and by what converts their values. Raises URLRefused.
+
+    The error quotes no value, and a name only if it resembles a known one: any other may be a part of a
+    password with an &.
+    """
+    for number, (name, value) in enumerate(_parts(option, url, _TRANSPORT).query, 1):
+        convert = known.get(name)
+        if convert is None:
+            similar = get_close_matches(name, known, n=1, cutoff=0.8)
+            what = f"{name} behind the ? is" if similar else f"parameter {number} behind the ? is"
+            hint = f"did you mean {similar[0]}?" if similar else "in a value write & as %26"
+            raise URLRefused(f"{option}: {what} no option of [oslo_messaging_rabbit]; {hint}")
+        try:
+            if value:  # oslo.messaging ignores an empty one.
+                convert(value)
+        except ValueError:
+            raise URLRefused(f"{option}: the value of {name} behind the ? is not valid") from None
 
 
 def check_url(option: str, url: str) -> None:
@@ -77,36 +115,37 @@ def check_url(option: str, url: str) -> None:
 
     It may have several hosts, separated by commas.
     """
-    parts = _parts(option, url)
+    parts = _parts(option, url, _ANY)
     credentials, _, address = parts.authority.rpartition("@")
     if "@" in credentials.partition(":")[2]:
         raise URLRefused(f"{option}: in a password write @ as %40")
-    _check_address(option, address)
+    _check_address(option, address, _ANY)
 
 
-def _parts(option: str, url: str) -> _Parts:
+def _parts(option: str, url: str, advice: _Advice = _ANY) -> _Parts:
     match = _URL.fullmatch(url)
     if match is None:
-        raise URLRefused(f"{option}: a URL looks like scheme://user:password@host:port/name")
+        raise URLRefused(f"{option}: a URL looks like {advice.form}")
     parts = _Parts(*match.group("scheme", "authority", "rest"))
     is_file = parts.scheme.lower().startswith("sqlite") and not parts.authority
     if "@" in parts.rest and not is_file:
         delimiter = parts.rest[0]
+        way_out = advice.slash if delimiter == "/" else f"write {delimiter} as %{ord(delimiter):02X}"
         raise URLRefused(
-            f"{option}: there is an @ behind the first {delimiter}: in a user name or a password write "
-            f"{delimiter} as %{ord(delimiter):02X}, elsewhere @ as %40"
+            f"{option}: there is an @ behind the first {delimiter}: for a user name or a password {way_out}; "
+            "elsewhere write @ as %40"
         )
     return parts
 
 
-def _check_address(option: str, address: str) -> None:
+def _check_address(option: str, address: str, advice: _Advice = _ANY) -> None:
     match = _ADDRESS.fullmatch(address)
     if match is not None and int(match["port"] or 0) <= MAX_PORT:
         return
     host, colon, _ = address.rpartition(":")
     is_port = bool(colon) and _ADDRESS.fullmatch(host) is not None
     wrong = f"its port is no number up to {MAX_PORT}" if is_port else "its host is no host name"
-    raise URLRefused(f"{option}: {wrong}; in a user name or a password write {ESCAPES}")
+    raise URLRefused(f"{option}: {wrong}; in a user name or a password write {advice.escapes}")
 
 
 def printable_url(url: str) -> str:

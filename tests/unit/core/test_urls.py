@@ -7,6 +7,7 @@ from tracker_worker.core.urls import (
     MASK,
     UNREADABLE,
     URLRefused,
+    check_parameters,
     check_transport_url,
     check_url,
     printable_url,
@@ -14,6 +15,7 @@ from tracker_worker.core.urls import (
     secrets_of,
 )
 
+PARAMETERS = {"amqp_durable_queues": int, "ssl": int, "ssl_key_password": str}
 TRANSPORT_URLS = [
     "rabbit://",
     "rabbit:///v",
@@ -55,11 +57,11 @@ def test_url_that_is_unambiguous_passes(url: str) -> None:
 @pytest.mark.parametrize(
     ("url", "rule"),
     [
-        ("rabbit://user:PART/rest@host:5672/v", "write / as %2F"),
-        ("rabbit://user:1234/rest@host:5672/v", "write / as %2F"),
+        ("rabbit://user:PART/rest@host:5672/v", "choose one without /"),
+        ("rabbit://user:1234/rest@host:5672/v", "choose one without /"),
         ("rabbit://user:PART#rest@host:5672/v", "write # as %23"),
         ("rabbit://user:PART?rest@host:5672/v", "write ? as %3F"),
-        ("rabbit://user:PA@RT/rest@host:5672/v", "write / as %2F"),
+        ("rabbit://user:PA@RT/rest@host:5672/v", "choose one without /"),
         ("rabbit://user:PA,RT@host:5672/v", "write , as %2C"),
         ("rabbit://user:12,PART,rest@host:5672/v", "write , as %2C"),
         ("rabbit://user:PART", "its port"),
@@ -68,7 +70,7 @@ def test_url_that_is_unambiguous_passes(url: str) -> None:
         ("rabbit://PART:65536/rest", "its port"),
         ("rabbit://PART:12345678/rest", "its port"),
         ("rabbit://user:x@PA[RT/", "no host name"),
-        ("user:PART@host:5672/v", "looks like"),
+        ("user:PART@host:5672/v", "looks like rabbit://"),
         ("rabbit:user:PART@host:5672/v", "looks like"),
         ("PART", "looks like"),
         ("", "looks like"),
@@ -79,7 +81,38 @@ def test_transport_url_that_is_ambiguous_is_refused_by_its_rule(url: str, rule: 
         check_transport_url("[DEFAULT] transport_url", url)
     assert str(error.value).startswith("[DEFAULT] transport_url: ")
     assert rule in str(error.value)
+    assert "%2F" not in str(error.value)  # oslo.messaging cannot connect with it.
     assert "PA" not in str(error.value) and "RT" not in str(error.value) and "rest" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("query", "wrong"),
+    [
+        (
+            "amqp_durable_queue=SECRET",
+            "amqp_durable_queue behind the ? is no option of [oslo_messaging_rabbit]; "
+            "did you mean amqp_durable_queues?",
+        ),
+        ("ssl=1&amqp_durable_queue", "did you mean amqp_durable_queues?"),
+        (
+            "ssl_key_password=a&SECRET",
+            "parameter 2 behind the ? is no option of [oslo_messaging_rabbit]; in a value write & as %26",
+        ),
+        ("ssl_key_password=a&SECRET=b", "parameter 2 behind the ?"),
+        ("ssl=SECRET", "the value of ssl behind the ? is not valid"),
+    ],
+)
+def test_wrong_parameter_is_refused_without_its_value(query: str, wrong: str) -> None:
+    with pytest.raises(URLRefused) as error:
+        check_parameters("[DEFAULT] transport_url", f"rabbit://user:SECRET@host/v?{query}", PARAMETERS)
+    assert str(error.value).startswith("[DEFAULT] transport_url: ")
+    assert wrong in str(error.value)
+    assert "SECRET" not in str(error.value)
+
+
+@pytest.mark.parametrize("query", ["", "?", "?ssl=1", "?ssl=", "?ssl=0&amqp_durable_queues=1"])
+def test_known_parameters_with_their_values_are_accepted(query: str) -> None:
+    check_parameters("[DEFAULT] transport_url", f"rabbit://user:password@host/v{query}", PARAMETERS)
 
 
 @pytest.mark.parametrize(
