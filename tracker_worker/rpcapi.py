@@ -40,6 +40,7 @@ from tracker_worker.client.transport import transport_of
 from tracker_worker.core.urls import printable_url
 from tracker_worker.domain.partitions import DEFAULT_EXCHANGE as DEFAULT_EXCHANGE
 from tracker_worker.domain.partitions import DEFAULT_PARTITIONS as DEFAULT_PARTITIONS
+from tracker_worker.domain.partitions import EXCHANGE_PATTERN as EXCHANGE_PATTERN
 from tracker_worker.exceptions import TrackerWorkerException
 from tracker_worker.private_apis.oslo_messaging import url_of
 

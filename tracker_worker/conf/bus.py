@@ -3,7 +3,7 @@
 
 from oslo_config import cfg
 
-from tracker_worker.domain.partitions import DEFAULT_EXCHANGE, DEFAULT_PARTITIONS
+from tracker_worker.domain.partitions import DEFAULT_EXCHANGE, DEFAULT_PARTITIONS, EXCHANGE_PATTERN
 
 GROUP = cfg.OptGroup("bus", title="Commands from the message bus")
 
@@ -11,7 +11,7 @@ OPTS = [
     cfg.StrOpt(
         "exchange",
         default=DEFAULT_EXCHANGE,
-        regex=r"^[A-Za-z0-9._-]{1,127}\Z",
+        regex=EXCHANGE_PATTERN,
         help="""
 Exchange on which compute managers publish commands.
 

@@ -6,6 +6,8 @@ from zlib import crc32
 TOPIC = "tracker"
 """Topic of all commands; a routing key is topic.server."""
 DEFAULT_EXCHANGE = "tracker"
+EXCHANGE_PATTERN = r"^[A-Za-z0-9._-]{1,127}\Z"
+"""The names that an exchange may have; none is empty, which is the broker's default exchange."""
 DEFAULT_PARTITIONS = 16
 
 

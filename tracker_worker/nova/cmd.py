@@ -44,16 +44,19 @@ def _install(conf: Any) -> str | None:
 
     Return why nova-compute must not start with these options, None where it may.
     """
+    from importlib.metadata import version
+
     from oslo_config import cfg
 
     from tracker_worker import option_errors
+    from tracker_worker.client.transport import TRANSPORT_FORM, is_for_rabbitmq
     from tracker_worker.exceptions import TrackerWorkerException
     from tracker_worker.nova import options
     from tracker_worker.nova.installation import install
     from tracker_worker.rpcapi import TrackerAPI
 
     if wrong := option_errors.wrong_values(conf, options.GROUP):
-        return "; ".join(wrong)
+        return "; ".join(map(_with_way_out, wrong))
     settings = conf[options.GROUP]
     for line in option_errors.unknown_options_of_shared_files(conf, {options.GROUP: set(settings)}):
         LOG.warning("%s", line)
@@ -61,10 +64,16 @@ def _install(conf: Any) -> str | None:
         LOG.info("[%s] mode is not set: this is nova-compute alone", options.GROUP)
         return None
 
+    try:
+        url = settings.transport_url
+    except cfg.Error:  # Its text quotes what follows a $, a part of a password.
+        return f"{options.URL}: write $ as $$"
+    unset = "" if url else f" ({options.URL} is not set: [DEFAULT] transport_url is used)"
+
     def connect() -> TrackerAPI:
         return TrackerAPI.from_conf(
             conf,
-            settings.transport_url,
+            url,
             url_option=options.URL,
             exchange=settings.exchange,
             partitions=settings.partitions,
@@ -74,10 +83,13 @@ def _install(conf: Any) -> str | None:
     try:
         broker = connect().broker  # Opens no connection, but refuses options that no client can work with.
     except (cfg.Error, TrackerWorkerException, ValueError) as error:
-        return str(error)
+        return f"{error}{unset}"
+    if not is_for_rabbitmq(broker):
+        return f"{options.URL}: no worker is at {broker}, write {TRANSPORT_FORM}{unset}"
     install(settings.mode, connect, settings.timeout)
     LOG.info(
-        "[%s] mode %s, exchange %s, partitions %d, workers at %s, timeout %d s",
+        "tracker-worker %s: [%s] mode %s, exchange %s, partitions %d, workers at %s, timeout %d s",
+        version("tracker-worker"),
         options.GROUP,
         settings.mode,
         settings.exchange,
@@ -86,3 +98,9 @@ def _install(conf: Any) -> str | None:
         settings.timeout,
     )
     return None
+
+
+def _with_way_out(wrong: str) -> str:
+    """Return the error of a wrong value, of a mode with how to have none: no value of it means Nova alone."""
+    is_mode = wrong.startswith("[tracker_worker] mode ")
+    return f"{wrong} (for Nova alone leave the option out)" if is_mode else wrong

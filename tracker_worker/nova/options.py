@@ -5,7 +5,7 @@ from typing import Any
 
 from oslo_config import cfg
 
-from tracker_worker.rpcapi import DEFAULT_EXCHANGE, DEFAULT_PARTITIONS
+from tracker_worker.rpcapi import DEFAULT_EXCHANGE, DEFAULT_PARTITIONS, EXCHANGE_PATTERN
 
 GROUP = "tracker_worker"
 URL = f"[{GROUP}] transport_url"
@@ -33,7 +33,12 @@ OPTIONS = [
         "workers' queues are durable: where [oslo_messaging_rabbit] has neither amqp_durable_queues nor "
         "rabbit_quorum_queue, write rabbit://.../?amqp_durable_queues=true.",
     ),
-    cfg.StrOpt("exchange", default=DEFAULT_EXCHANGE, help="Exchange of the workers ([bus] exchange there)."),
+    cfg.StrOpt(
+        "exchange",
+        default=DEFAULT_EXCHANGE,
+        regex=EXCHANGE_PATTERN,
+        help="Exchange of the workers ([bus] exchange there).",
+    ),
     cfg.IntOpt(
         "partitions",
         default=DEFAULT_PARTITIONS,

@@ -6,6 +6,7 @@ import sys
 import tempfile
 import threading
 import unittest
+from importlib.metadata import version
 from pathlib import Path
 
 PROGRAM = "from tracker_worker.nova.cmd import main; main()"
@@ -60,6 +61,7 @@ class Program(unittest.TestCase):
         lines = self.said(f"[tracker_worker]\nmode = mirror\ntransport_url = {DURABLE}", "timeout")
         self.assertEqual(
             [
+                f"tracker-worker {version('tracker-worker')}: "
                 "[tracker_worker] mode mirror, exchange tracker, partitions 16, "
                 "workers at rabbit://127.0.0.1:1,127.0.0.2:1/cell, timeout 60 s"
             ],
@@ -85,13 +87,45 @@ class Program(unittest.TestCase):
     def test_queues_that_are_not_durable_are_refused_with_the_adapters_option(self) -> None:
         line = self.refused("[tracker_worker]\nmode = tap")
         self.assertIn("Set [tracker_worker] transport_url = rabbit://...?amqp_durable_queues=true", line)
+        self.assertIn("([tracker_worker] transport_url is not set: [DEFAULT] transport_url is used)", line)
         self.assertNotIn("oslo_messaging_rabbit", line)
 
     def test_wrong_values_are_refused_at_once_with_group_value_and_file(self) -> None:
         line = self.refused("[tracker_worker]\nmode = mirrr\ntimeout = 0")
         self.assertIn("[tracker_worker] mode from FILE is not valid: Valid values are", line)
-        self.assertIn("found 'mirrr'; [tracker_worker] timeout from FILE is not valid: 0 should be", line)
+        self.assertIn(
+            "found 'mirrr' (for Nova alone leave the option out); "
+            "[tracker_worker] timeout from FILE is not valid: 0 should be",
+            line,
+        )
 
     def test_url_without_a_scheme_is_refused_with_its_option(self) -> None:
         line = self.refused(f"[tracker_worker]\nmode = tap\ntransport_url = user:{PASSWORD}@broker/")
-        self.assertIn("[tracker_worker] transport_url cannot be used: write rabbit://", line)
+        self.assertIn("[tracker_worker] transport_url: a URL looks like rabbit://", line)
+
+    def test_dollar_in_a_url_is_refused_without_what_follows_it(self) -> None:
+        line = self.refused(f"[tracker_worker]\nmode = tap\ntransport_url = rabbit://u:a${PASSWORD}@broker/")
+        self.assertIn("[tracker_worker] transport_url: write $ as $$", line)
+
+    def test_misspelt_parameter_of_the_url_is_refused_with_the_likely_one(self) -> None:
+        options = f"[tracker_worker]\nmode = tap\ntransport_url = {BROKER}/?amqp_durable_queue=true"
+        self.assertIn(
+            "[tracker_worker] transport_url: amqp_durable_queue behind the ? is no option of "
+            "[oslo_messaging_rabbit]; did you mean amqp_durable_queues?",
+            self.refused(options),
+        )
+
+    def test_broker_where_no_worker_can_be_is_refused(self) -> None:
+        line = self.refused("[tracker_worker]\nmode = tap\ntransport_url = fake://")
+        self.assertIn("[tracker_worker] transport_url: no worker is at fake://", line)
+        self.assertIn("write rabbit://user:password@host:port/vhost", line)
+
+    def test_empty_exchange_is_refused(self) -> None:
+        line = self.refused(f"[tracker_worker]\nmode = tap\ntransport_url = {DURABLE}\nexchange =")
+        self.assertIn("[tracker_worker] exchange from FILE is not valid: ", line)
+
+    def test_wrong_mode_names_the_way_to_nova_alone(self) -> None:
+        for mode in ("off", "none", "", "Replace", "tap # try it"):
+            with self.subTest(mode):
+                line = self.refused(f"[tracker_worker]\nmode = {mode}")
+                self.assertIn(f"found '{mode}' (for Nova alone leave the option out)", line)
