@@ -158,6 +158,10 @@ benchmark-purge: .venv/installed-test ## time the purge at 5 million receipts on
 	@$(TEST_PACKAGES)
 	@$(BIN)/python -m tests.benchmarks.purge $(BENCHMARKFLAGS)
 
+.PHONY: benchmark-start
+benchmark-start: .venv/installed-test ## compare the start of tracker-worker-manage with the import of SQLAlchemy
+	@$(BIN)/python -m tests.benchmarks.start $(BENCHMARKFLAGS)
+
 .PHONY: docs
 docs: .venv/installed-docs ## build the documentation into doc/build/html
 	@$(SPHINX) -b html doc/source doc/build/html

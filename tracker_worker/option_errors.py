@@ -45,12 +45,13 @@ class _Unknown(NamedTuple):
         return f"{self.file}: {what} is unknown and has no effect; {hint}"
 
 
-def unknown_options(conf: cfg.ConfigOpts, known: Known) -> list[str]:
+def unknown_options(conf: cfg.ConfigOpts, known: Known, *, ignored: tuple[str, ...] = ()) -> list[str]:
     """Return a line for each group and each option in the configuration files that is not known.
 
-    No line contains a value. Raises cfg.Error for a file that cannot be read.
+    Groups whose names begin with one of `ignored` have none. No line contains a value. Raises cfg.Error for a
+    file that cannot be read.
     """
-    return sorted(map(str, _unknown(conf, known)))
+    return sorted(str(each) for each in _unknown(conf, known) if not each.section.startswith(ignored))
 
 
 def unknown_options_of_shared_files(conf: cfg.ConfigOpts, known: Known) -> list[str]:

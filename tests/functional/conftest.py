@@ -13,7 +13,8 @@ import pytest
 import sqlalchemy as sa
 
 from tests.functional.lanes import LaneBench
-from tracker_worker.cmd.bootstrap import database_file, embedded_engine
+from tracker_worker.cmd.bootstrap import embedded_engine
+from tracker_worker.cmd.database import database_file
 from tracker_worker.db.engine import create_engine
 
 

@@ -22,7 +22,7 @@ from oslo_log import log
 
 import tracker_worker
 from tests.servers import forkserver
-from tracker_worker.cmd.bootstrap import database_file
+from tracker_worker.cmd.database import database_file
 from tracker_worker.conf import opts
 from tracker_worker.db import store
 from tracker_worker.db.engine import create_engine

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from tests.builders import command
 from tests.functional.lanes import LaneBench
 from tests.functional.manage import Manage
-from tracker_worker.cmd.bootstrap import database_file
+from tracker_worker.cmd.database import database_file
 from tracker_worker.db.engine import create_engine
 from tracker_worker.db.errors import DATABASE_ERRORS
 

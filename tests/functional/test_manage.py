@@ -14,7 +14,7 @@ import tracker_worker
 from tests.builders import INSTANCE, NODE, a_flavor, a_report, an_instance, command, some_resources
 from tests.functional.lanes import NOW, OTHER_NODE, PARTITIONS, LaneBench
 from tests.functional.manage import Manage
-from tracker_worker.cmd.bootstrap import database_file
+from tracker_worker.cmd.database import database_file
 from tracker_worker.core.envelope import encode
 from tracker_worker.core.quarantine import Attempts
 from tracker_worker.db import attempts, retention, revisions

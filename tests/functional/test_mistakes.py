@@ -13,7 +13,8 @@ import pytest
 
 import tracker_worker
 from tests.servers import forkserver
-from tracker_worker.cmd.bootstrap import database_file, embedded_engine
+from tracker_worker.cmd.bootstrap import embedded_engine
+from tracker_worker.cmd.database import database_file
 from tracker_worker.db import revisions
 
 ROOT = Path(tracker_worker.__file__).parents[1]
@@ -425,10 +426,10 @@ def test_negative_pause_between_connects_is_named_before_any(programs: Programs)
 
 def test_debug_of_manage_is_on_standard_error(programs: Programs) -> None:
     embedded_engine(programs.state).dispose()
-    code, out, err = programs.run("manage", "--debug", "db", "version")
+    code, out, err = programs.run("manage", "--debug", "db", "sync")
     assert (code, "alembic" in err) == (0, True)
     assert revisions.head() in out
-    assert programs.run("manage", "db", "version")[2] == ""
+    assert programs.run("manage", "db", "sync")[2] == ""
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 import tracker_worker
 from tests.functional.lanes import PARTITIONS, LaneBench, rows
 from tests.functional.manage import Manage
-from tracker_worker.cmd.bootstrap import database_file
+from tracker_worker.cmd.database import database_file
 from tracker_worker.core.envelope import encode
 from tracker_worker.db.tables import METADATA
 from tracker_worker.domain.partitions import partition_of

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from tests.functional.manage import Manage
 from tests.servers.mariadb import MariaDB
-from tracker_worker.cmd.bootstrap import DATABASE_ERRORS
+from tracker_worker.cmd.database import DATABASE_ERRORS
 from tracker_worker.db import permissions
 from tracker_worker.db.engine import create_engine
 from tracker_worker.db.errors import is_write_refused

@@ -17,7 +17,7 @@ from tests import samples
 from tests.builders import NODE, a_report, command, decided
 from tests.functional.lanes import LaneBench
 from tests.properties import drivers, hosts
-from tracker_worker.cmd.bootstrap import database_file
+from tracker_worker.cmd.database import database_file
 from tracker_worker.core.envelope import encode, open_envelope, read_command
 from tracker_worker.db.engine import create_engine
 from tracker_worker.db.tables import DEAD_LETTERS

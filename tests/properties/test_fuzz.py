@@ -27,7 +27,7 @@ from tests.ledger_model import total
 from tests.properties.under_test import amounts, held
 from tests.samples import EXAMPLES
 from tracker_worker import exceptions
-from tracker_worker.cmd.bootstrap import database_file
+from tracker_worker.cmd.database import database_file
 from tracker_worker.core.compression import decompress
 from tracker_worker.core.envelope import encode, open_envelope, read_command
 from tracker_worker.core.replies import UnknownMethod, UnknownVersion

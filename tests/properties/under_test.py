@@ -11,7 +11,7 @@ from msgspec import to_builtins
 from tests.builders import SETTINGS
 from tests.functional.lanes import LaneBench
 from tests.ledger_model import Amounts, Json, amounts_of, total
-from tracker_worker.cmd.bootstrap import database_file
+from tracker_worker.cmd.database import database_file
 from tracker_worker.db.engine import create_engine
 from tracker_worker.db.tables import CLAIMS
 from tracker_worker.domain import flavors

@@ -13,7 +13,8 @@ from pathlib import Path
 from tests.simulation.faults import Violation
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.world import simulate
-from tracker_worker.cmd.bootstrap import database_file, embedded_engine
+from tracker_worker.cmd.bootstrap import embedded_engine
+from tracker_worker.cmd.database import database_file
 
 
 def main() -> int:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The commands.
 
-The first import of oslo.messaging fixes the threading backend of oslo.service, so the backend is chosen here,
-before that import. oslo.service also imports eventlet; operators need not see its deprecation warning.
+The first import of oslo.messaging fixes the backend of oslo.service, so the backend is chosen here, before
+that import. A command that does not import oslo.messaging loads no backend. oslo.service also imports
+eventlet; operators need not see its deprecation warning.
 """
 
 import warnings
@@ -17,4 +18,4 @@ if find_spec("sqlalchemy") is None:  # oslo.messaging installs some of the other
 
 from oslo_service import backend  # noqa: E402
 
-backend.init_backend(backend.BackendType.THREADING)
+backend.register_backend_default_hook(lambda: backend.BackendType.THREADING)

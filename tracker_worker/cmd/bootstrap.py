@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bootstrap of the commands: configuration, transports, engine."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,20 +9,22 @@ from typing import Any
 import oslo_messaging
 import sqlalchemy as sa
 from oslo_config import cfg
-from oslo_config.iniparser import ParseError
 from oslo_db import options as db_options
-from oslo_db.exception import DBError
 from oslo_log import log
-from sqlalchemy.exc import SQLAlchemyError
 
 from tracker_worker.client.transport import check_broker_url
-from tracker_worker.cmd.advice import advice_for
-from tracker_worker.cmd.urls import checked_url, hide_secrets, url_of
+from tracker_worker.cmd.database import (
+    DATABASE_ERRORS,
+    DIRECTORY_MODE,
+    database_file,
+    database_text,
+    database_url,
+    unusable,
+)
+from tracker_worker.cmd.urls import checked_url, url_of
 from tracker_worker.conf import opts
-from tracker_worker.core.error_text import driver_text
 from tracker_worker.core.urls import (
     TRANSPORT_ESCAPES,
-    URLRefused,
     check_url,
     printable_url,
     redacted,
@@ -31,24 +32,17 @@ from tracker_worker.core.urls import (
 )
 from tracker_worker.db import fitness, store
 from tracker_worker.db.engine import create_engine, engine_options, sync_schema
-from tracker_worker.db.fitness import UnfitDatabase
 from tracker_worker.option_errors import wrong_values
 from tracker_worker.rpcapi import EXMODS
 from tracker_worker.worker.configuration import settings_from
 from tracker_worker.worker.settings import WorkerSettings
 
-DIRECTORY_MODE = 0o750
 FAKE_URL = opts.TRANSPORT_URL
 NOTIFICATIONS = "oslo_messaging_notifications"
 
 _FOR_RABBITMQ = "for RabbitMQ it begins with rabbit://"
 _NOT_RABBIT = {"kombu": _FOR_RABBITMQ, "": f"it is empty; {_FOR_RABBITMQ}"}
 """Schemes that oslo.messaging accepts for RabbitMQ and the worker refuses, with the reason."""
-_LOCATION = re.compile(r"LocationInfo\(location=.*?, detail='(.*?)'\)")
-"""The location of a value in the texts of oslo.config's errors."""
-
-DATABASE_ERRORS = (OSError, ImportError, DBError, SQLAlchemyError, UnfitDatabase)
-"""The errors of a database that cannot be used."""
 
 
 def register(conf: cfg.ConfigOpts) -> None:
@@ -116,22 +110,6 @@ def _named_transport(option: str, url: str) -> Iterator[None]:
         ) from None
 
 
-def configuration_text(error: BaseException) -> str:
-    """Return the text of a configuration error, in one line.
-
-    A file that cannot be parsed is named with the number of the line only: the line may contain a password.
-    """
-    cause = error.__context__
-    if isinstance(error, cfg.ConfigFileParseError) and isinstance(cause, ParseError):
-        return f"{error.config_file}, line {cause.lineno}: {cause.msg}"
-    return _LOCATION.sub(r"\1", " ".join(str(error).split()))
-
-
-def database_file(directory: Path) -> Path:
-    """Return the path of the embedded database in a directory."""
-    return directory / "tracker-worker.sqlite"
-
-
 def configured_engine(conf: cfg.ConfigOpts) -> sa.Engine:
     """Return the engine of `[database] connection`, else of the embedded database under the state path.
 
@@ -161,36 +139,6 @@ def settings_of(conf: cfg.ConfigOpts) -> WorkerSettings:
     if wrong := wrong_values(conf):
         raise ValueError("; ".join(wrong))
     return settings_from(conf)
-
-
-def database_url(conf: cfg.ConfigOpts) -> str | None:
-    """Return `[database] connection` after checking it. Raises URLRefused."""
-    hide_secrets(_secrets_of_parameters(conf))
-    return url_of(conf, "database", "connection", check_url)
-
-
-def database_text(conf: cfg.ConfigOpts, error: BaseException) -> str:
-    """Return which database cannot be used, its driver's error and advice, in one line without a password."""
-    url = conf.database.connection
-    where = (
-        f"[database] connection = {printable_url(url)}"
-        if url
-        else f"[DEFAULT] state_path = {conf.state_path}"
-    )
-    return _unusable(where, error, secrets_of(url) | _secrets_of_parameters(conf))
-
-
-def _unusable(where: str, error: BaseException, secrets: frozenset[str]) -> str:
-    advice = advice_for(error)
-    return f"{where} cannot be used: {driver_text(error, secrets)}" + (f"; {advice}" if advice else "")
-
-
-def _secrets_of_parameters(conf: cfg.ConfigOpts) -> frozenset[str]:
-    """Return the secrets in `[database] connection_parameters`, which oslo.db appends to the URL."""
-    try:
-        return secrets_of(f"{FAKE_URL}?{conf.database.connection_parameters}")
-    except cfg.Error:  # oslo.config's error quotes the text after a $.
-        raise URLRefused("[database] connection_parameters: write $ as $$") from None
 
 
 def _refuse_memory(url: str) -> None:
@@ -229,7 +177,7 @@ def empty_engine(url: str) -> sa.Engine:
         with engine.connect() as connection:
             names = store.names(connection)
     except DATABASE_ERRORS as error:
-        raise ValueError(_unusable(f"--database {printable_url(url)}", error, secrets_of(url))) from error
+        raise ValueError(unusable(f"--database {printable_url(url)}", error, secrets_of(url))) from error
     if names:
         raise ValueError(f"the database has nodes ({len(names)}): name an empty one")
     return engine

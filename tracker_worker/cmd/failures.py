@@ -4,13 +4,14 @@
 import errno
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from oslo_config import cfg
+from oslo_config.iniparser import ParseError
 
-from tracker_worker.cmd.bootstrap import configuration_text
 from tracker_worker.core.terminal import escaped
 
 _OUTPUT_ERRORS = frozenset([errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE])
@@ -18,6 +19,8 @@ WRONG_COMMAND_LINE = 2
 """Exit code of argparse."""
 INTERRUPTED = 130
 """128 + SIGINT, as shells have it."""
+_LOCATION = re.compile(r"LocationInfo\(location=.*?, detail='(.*?)'\)")
+"""The location of a value in the texts of oslo.config's errors."""
 
 
 class CommandFailed(Exception):
@@ -85,6 +88,17 @@ def reading_options(conf: cfg.ConfigOpts) -> Iterator[None]:
         ) from error
     if conf.shell_completion:
         raise CommandFailed("--shell_completion must be the first option")
+
+
+def configuration_text(error: BaseException) -> str:
+    """Return the text of a configuration error, in one line.
+
+    A file that cannot be parsed is named with the number of the line only: the line may contain a password.
+    """
+    cause = error.__context__
+    if isinstance(error, cfg.ConfigFileParseError) and isinstance(cause, ParseError):
+        return f"{error.config_file}, line {cause.lineno}: {cause.msg}"
+    return _LOCATION.sub(r"\1", " ".join(str(error).split()))
 
 
 def print_diagnostic(program: str, text: str) -> None:

@@ -14,8 +14,8 @@ from pathlib import Path
 import oslo_messaging
 from oslo_config import cfg
 
-from tracker_worker import option_errors
 from tracker_worker.bus.rabbit import tls
+from tracker_worker.cmd.unknown_options import unknown_options
 from tracker_worker.conf import opts
 from tracker_worker.private_apis.oslo_messaging import rabbit_options
 from tracker_worker.worker.configuration import RABBIT, preferred_partitions
@@ -43,14 +43,6 @@ def log_warnings(conf: cfg.ConfigOpts) -> None:
     """Log a warning for each mistake that this module finds. Call it after the transports are created."""
     for text in (*unknown_options(conf), *unreachable(conf), *without_effect(conf)):
         LOG.warning("%s", text)
-
-
-def unknown_options(conf: cfg.ConfigOpts) -> list[str]:
-    """Return a line for each option in the configuration files that no code reads, with its file.
-
-    No line contains a value. Raises cfg.Error for a file that cannot be read.
-    """
-    return option_errors.unknown_options(conf, opts.known_options(conf))
 
 
 def is_transport_configured(conf: cfg.ConfigOpts) -> bool:

@@ -1,21 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Progress of a command: a bar on a terminal, elsewhere a line every ten seconds."""
+"""Progress of a command, on standard error: a bar on a terminal, elsewhere a line every ten seconds."""
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 LINE_SECONDS = 10.0
+
+Advance = Callable[[int], None]
 
 
 @contextmanager
-def progress_bar(
-    console: Console, total: int, description: str, unit: str
-) -> Iterator[Callable[[int], None]]:
+def progress_bar(total: int, description: str, unit: str) -> Iterator[Advance]:
     """Show how many of `total` units are done. Yield a function that adds to them. Any thread."""
+    show = _bar if sys.stderr.isatty() else _lines
+    with show(total, description, unit) as advance:
+        yield advance
+
+
+@contextmanager
+def _bar(total: int, description: str, unit: str) -> Iterator[Advance]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (
         TextColumn(description),
         BarColumn(),
@@ -23,16 +31,24 @@ def progress_bar(
         TextColumn(unit),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(description, total=total)
-        next_line = time.monotonic() + LINE_SECONDS
+        yield lambda count: progress.advance(task, count)
 
-        def advance(count: int) -> None:
-            nonlocal next_line
-            progress.advance(task, count)
-            if not console.is_terminal and time.monotonic() >= next_line:
-                next_line = time.monotonic() + LINE_SECONDS
-                done = int(progress.tasks[task].completed)
-                console.print(f"{done} of {total} {unit}")
 
-        yield advance
+@contextmanager
+def _lines(total: int, description: str, unit: str) -> Iterator[Advance]:
+    done = 0
+    started = time.monotonic()
+    next_line = started + LINE_SECONDS
+
+    def advance(count: int) -> None:
+        nonlocal done, next_line
+        done += count
+        now = time.monotonic()
+        if now >= next_line:
+            next_line = now + LINE_SECONDS
+            left = (now - started) / done * (total - done) if done else 0
+            print(f"{description}: {done} of {total} {unit}, about {left:.0f} s left", file=sys.stderr)
+
+    yield advance

@@ -8,8 +8,9 @@ from contextlib import contextmanager, redirect_stderr
 
 from oslo_config import cfg
 
-from tracker_worker.cmd.bootstrap import configuration_text, register_without_log, settings_of, transports
-from tracker_worker.cmd.misconfiguration import unknown_options
+from tracker_worker.cmd.bootstrap import register_without_log, settings_of, transports
+from tracker_worker.cmd.failures import configuration_text
+from tracker_worker.cmd.unknown_options import unknown_options
 from tracker_worker.private_apis.oslo_config import check_files, mutated_values, restore_mutated_values
 
 LOG = logging.getLogger(__name__)

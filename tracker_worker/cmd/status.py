@@ -19,9 +19,17 @@ from tracker_worker.bus.rabbit.permissions import BrokerAlarm
 from tracker_worker.bus.rabbit.queues import TopologyMismatch, notification_queue
 from tracker_worker.cmd import bootstrap, misconfiguration, sharing
 from tracker_worker.cmd.broker import connected
-from tracker_worker.cmd.failures import CommandFailed, exit_code_of, log_to_stderr, reading_options
+from tracker_worker.cmd.database import database_text
+from tracker_worker.cmd.failures import (
+    CommandFailed,
+    configuration_text,
+    exit_code_of,
+    log_to_stderr,
+    reading_options,
+)
 from tracker_worker.cmd.manage.queues import topology_of
 from tracker_worker.cmd.manage.session import engine_at_head, snapshot
+from tracker_worker.cmd.unknown_options import unknown_options
 from tracker_worker.core.envelope import REPLY_QUEUE_PREFIX
 from tracker_worker.core.records import PARKED
 from tracker_worker.core.terminal import escaped
@@ -58,9 +66,9 @@ class Checks(upgradecheck.UpgradeCommands):
         """All options are known and consistent, and compute managers can reach the worker."""
         try:
             settings = self._settings()
-            failures = misconfiguration.unknown_options(self._conf)
+            failures = unknown_options(self._conf)
         except (ValueError, cfg.Error) as error:
-            return Result(Code.FAILURE, bootstrap.configuration_text(error))
+            return Result(Code.FAILURE, configuration_text(error))
         failures += misconfiguration.unwritable_log(self._conf, "tracker-worker")
         warnings = misconfiguration.unreachable(self._conf)
         if not misconfiguration.is_transport_configured(self._conf):
@@ -82,7 +90,7 @@ class Checks(upgradecheck.UpgradeCommands):
                     if is_write_refused(error):
                         raise
                     # Most likely a session has locked a table: workers wait for the lock.
-                    text = bootstrap.database_text(self._conf, error)
+                    text = database_text(self._conf, error)
                     return Result(Code.WARNING, f"It is unknown whether the user may write: {text}")
         except CommandFailed as error:
             return Result(Code.FAILURE, str(error))

@@ -16,7 +16,13 @@ from oslo_log import log
 from sqlalchemy import Engine
 
 from tracker_worker.cmd import bootstrap, misconfiguration, report, sharing
-from tracker_worker.cmd.failures import CommandFailed, exit_code_of, reading_options
+from tracker_worker.cmd.database import DATABASE_ERRORS, database_text
+from tracker_worker.cmd.failures import (
+    CommandFailed,
+    configuration_text,
+    exit_code_of,
+    reading_options,
+)
 from tracker_worker.cmd.reload import reload_options
 from tracker_worker.cmd.signals import FAILED, Signals
 from tracker_worker.cmd.systemd import Notifier
@@ -74,7 +80,7 @@ def _run(conf: cfg.ConfigOpts, arguments: list[str], signals: Signals, systemd: 
         worker = Worker(settings, engine, rpc, notifications, failed, systemd.alive)
         monitor = _monitor(worker, settings.health, engine, failed)
     except (ValueError, cfg.Error) as error:
-        reason = bootstrap.configuration_text(error)
+        reason = configuration_text(error)
     if reason is not None:  # Outside of the except clause: oslo.log appends a handled exception.
         LOG.critical("Not started: %s", reason)
         raise CommandFailed(reason)
@@ -125,8 +131,8 @@ def _database(conf: cfg.ConfigOpts, settings: WorkerSettings) -> Engine:
     engine = bootstrap.configured_engine(conf)
     try:
         sharing.agree(engine, sharing.shared_settings_of(conf, settings))
-    except bootstrap.DATABASE_ERRORS as error:
-        raise ValueError(bootstrap.database_text(conf, error)) from error
+    except DATABASE_ERRORS as error:
+        raise ValueError(database_text(conf, error)) from error
     return engine
 
 

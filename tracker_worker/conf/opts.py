@@ -2,21 +2,19 @@
 """All options of the project, and its defaults for options of libraries.
 
 Both are entry points for oslo-config-generator, so that the sample shows what a worker does by default.
+Registering the options imports no library that has options of its own: a command needs few of them.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import distribution
 from types import ModuleType
 
-import oslo_messaging
 from oslo_config import cfg
-from oslo_log import log
 
 from tracker_worker.conf import bus, health, notifications, pci, tracker, worker
 from tracker_worker.domain.partitions import DEFAULT_EXCHANGE
-from tracker_worker.private_apis.oslo_messaging import set_option_defaults
 
 _GROUPS: tuple[ModuleType, ...] = (bus, health, notifications, pci, tracker, worker)
 
@@ -34,7 +32,8 @@ _CONTEXT_FORMAT = (
     "%(asctime)s.%(msecs)03d %(process)d %(levelname)s %(name)s [%(request_id)s] %(instance)s%(message)s"
 )
 """oslo.log's, without the user: a command's context is reduced to its request id."""
-_LIBRARIES = ("oslo.config", "oslo.db", "oslo.log", "oslo.messaging", "oslo.reports")
+_QUICK_LIBRARIES = ("oslo.db", "oslo.log")
+_LIBRARIES = (*_QUICK_LIBRARIES, "oslo.config", "oslo.messaging", "oslo.reports")
 
 STATE_PATH = cfg.StrOpt(
     "state_path",
@@ -58,6 +57,11 @@ def register_opts(conf: cfg.ConfigOpts) -> None:
 
 def set_defaults() -> None:
     """Set the defaults of libraries' options, for the whole process: only programs may do so."""
+    import oslo_messaging
+    from oslo_log import log
+
+    from tracker_worker.private_apis.oslo_messaging import set_option_defaults
+
     log.set_defaults(_CONTEXT_FORMAT, [f"{name}={level}" for name, level in _LEVELS.items()])
     oslo_messaging.set_transport_defaults(DEFAULT_EXCHANGE)
     set_option_defaults(transport_url=TRANSPORT_URL, notification_drivers=["messagingv2"])
@@ -73,6 +77,21 @@ def known_options(conf: cfg.ConfigOpts) -> dict[str, set[str]]:
 
     They are the registered options and those of the sample, which has options of unused transports too.
     """
+    known = registered_options(conf)
+    _add_options_of(_LIBRARIES, known)
+    return known
+
+
+def options_of_commands(conf: cfg.ConfigOpts) -> dict[str, set[str]]:
+    """Return the names that `known_options` returns, but without those whose libraries are slow to import."""
+    known = registered_options(conf)
+    known["DEFAULT"].add("transport_url")
+    _add_options_of(_QUICK_LIBRARIES, known)
+    return known
+
+
+def registered_options(conf: cfg.ConfigOpts) -> defaultdict[str, set[str]]:
+    """Return the names of the registered options, by group."""
     known = defaultdict(set, {"DEFAULT": set(conf)})
     for name in conf:
         try:
@@ -81,21 +100,25 @@ def known_options(conf: cfg.ConfigOpts) -> dict[str, set[str]]:
             continue
         if isinstance(value, cfg.ConfigOpts.GroupAttr):
             known[name] |= set(value)
-    for section, names in _library_options().items():
-        known[section] |= names
     return known
 
 
+def _add_options_of(libraries: Iterable[str], known: defaultdict[str, set[str]]) -> None:
+    for library in libraries:
+        for section, names in _options_of(library).items():
+            known[section] |= names
+
+
 @cache
-def _library_options() -> Mapping[str, Set[str]]:
-    """Return the names of the libraries' options, by group. Reading the entry points takes many files."""
-    installed = entry_points(group="oslo.config.opts")
+def _options_of(library: str) -> Mapping[str, Set[str]]:
+    """Return the names of a library's options, by group."""
+    # Its own entry points only: to look through those of all distributions takes longer than many commands.
+    (entry_point,) = distribution(library).entry_points.select(group="oslo.config.opts", name=library)
     names = defaultdict[str, set[str]](set)
-    for library in _LIBRARIES:
-        for group, options in installed[library].load()():
-            section = getattr(group, "name", group) or "DEFAULT"
-            for option in options:
-                names[section].add(option.dest)
-                for former in option.deprecated_opts:
-                    names[former.group or section].add(former.name)
+    for group, options in entry_point.load()():
+        section = getattr(group, "name", group) or "DEFAULT"
+        for option in options:
+            names[section].add(option.dest)
+            for former in option.deprecated_opts:
+                names[former.group or section].add(former.name)
     return names

@@ -16,11 +16,10 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
 from tracker_worker.db import json_table
+from tracker_worker.db.sessions import MAX_PACKET
 
 Row = Mapping[str, Any]
 
-MAX_PACKET = "max_allowed_packet"
-"""The key in `Connection.info` of MariaDB's limit for the length of a statement, in bytes."""
 _STATEMENT_BYTES = 16 * 1024
 """Upper bound for the length of a statement without its rows."""
 _ESCAPED = "\0\n\r\x1a\"'\\"

@@ -9,7 +9,6 @@ which PostgreSQL may have by default, fails where these would, and is tried agai
 import logging
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -30,17 +29,15 @@ from tracker_worker.core.urls import printable_url, secrets_of
 from tracker_worker.db import sessions
 from tracker_worker.db.back_off import retrying_with_back_off
 from tracker_worker.db.errors import DATABASE_ERRORS
+from tracker_worker.db.revisions import MIGRATIONS
 
 LOG = logging.getLogger(__name__)
 
-MIGRATIONS = Path(__file__).parent / "migrations"
 MIGRATION_LOCK = 0x747261636B6572
 """The number of the advisory lock under which PostgreSQL's schema is migrated ("tracker" in ASCII)."""
 MIGRATION_TIMEOUT = 3600
 """How long a migration may wait for a lock, or for another migration. On MariaDB a statement of one may take
 twice as long."""
-
-_WRONG_PARAMETERS = "the driver does not take the parameters behind the ? of the URL as they are"
 
 _OPTIONS = (
     "connection_debug", "connection_parameters", "connection_recycle_time", "connection_trace",
@@ -78,32 +75,14 @@ def create_engine(
             **options,
         )
     except ValueError:  # A parameter is converted to the type that the driver wants.
-        raise ArgumentError(_WRONG_PARAMETERS) from None
+        raise ArgumentError(sessions.WRONG_PARAMETERS) from None
     engine.hide_parameters = True  # An error's text goes to the log; what was bound may be anybody's secret.
-    _refuse_parameters(engine.dialect)
     sessions.set_up(engine)
     if max_retries:
         text = url if isinstance(url, str) else url.render_as_string(hide_password=False)
         secrets = secrets_of(text, f"{engine.name}://?{connection_parameters}")
         _wait_for(engine, max_retries, retry_interval, lambda error: error_text(error, secrets))
     return engine
-
-
-def _refuse_parameters(dialect: Any) -> None:
-    """Have a dialect refuse parameters that its driver does not take.
-
-    What the driver says quotes the parameter, which may be a part of a password. (Not by a listener of
-    do_connect: one that connects keeps the others from being called.)
-    """
-    connect = dialect.connect
-
-    def checked(*args: Any, **parameters: Any) -> Any:
-        try:
-            return connect(*args, **parameters)
-        except (TypeError, ValueError, dialect.dbapi.ProgrammingError):
-            raise ArgumentError(_WRONG_PARAMETERS) from None
-
-    dialect.connect = checked
 
 
 def _wait_for(

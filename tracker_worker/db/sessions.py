@@ -27,10 +27,8 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
-
-from tracker_worker.db.bulk import MAX_PACKET
 
 LOG = logging.getLogger(__name__)
 
@@ -48,6 +46,10 @@ STATEMENT_SECONDS = 30
 MARIADB_STATEMENT_SECONDS = 25
 """Maximum. Shorter than the driver's read timeout, so that the server ends the statement, and not the driver
 the connection."""
+
+MAX_PACKET = "max_allowed_packet"
+"""The key in `Connection.info` of MariaDB's limit for the length of a statement, in bytes."""
+WRONG_PARAMETERS = "the driver does not take the parameters behind the ? of the URL as they are"
 
 _DRIVERS = {
     "postgresql": "postgresql+psycopg",
@@ -104,6 +106,7 @@ def sql_mode(given: str | None) -> str:
 
 def set_up(engine: sa.Engine) -> None:
     """Register the listeners that set up each new connection of an engine."""
+    _refuse_parameters(engine.dialect)
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine, "do_connect", _make_sqlite_private)
         sa.event.listen(engine, "connect", _make_sqlite_durable)
@@ -114,6 +117,23 @@ def set_up(engine: sa.Engine) -> None:
         # Must run before SQLAlchemy reads the isolation level, to which it resets connections.
         sa.event.listen(engine, "connect", _set_mariadb_session, insert=True)
         sa.event.listen(engine, "first_connect", _check_mariadb_durability)
+
+
+def _refuse_parameters(dialect: Any) -> None:
+    """Have a dialect refuse parameters that its driver does not take.
+
+    What the driver says quotes the parameter, which may be a part of a password. (Not by a listener of
+    do_connect: one that connects keeps the others from being called.)
+    """
+    connect = dialect.connect
+
+    def checked(*args: Any, **parameters: Any) -> Any:
+        try:
+            return connect(*args, **parameters)
+        except (TypeError, ValueError, dialect.dbapi.ProgrammingError):
+            raise ArgumentError(WRONG_PARAMETERS) from None
+
+    dialect.connect = checked
 
 
 def lift_limits(connection: sa.Connection, seconds: int) -> None:

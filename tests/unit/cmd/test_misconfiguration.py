@@ -10,6 +10,7 @@ from oslo_config import cfg
 
 import tracker_worker
 from tracker_worker.cmd import bootstrap, misconfiguration
+from tracker_worker.cmd.unknown_options import unknown_options
 
 SAMPLE = Path(tracker_worker.__file__).parents[1] / "etc" / "tracker-worker" / "tracker-worker.conf.sample"
 RABBIT = "[DEFAULT]\ntransport_url = rabbit://u:p@127.0.0.1:1/\n"
@@ -61,14 +62,14 @@ def configured(tmp_path: Path) -> Configured:
 def test_unknown_option_is_named_with_its_file_and_a_suggestion(
     configured: Configured, tmp_path: Path, text: str, what: str, hint: str
 ) -> None:
-    (line,) = misconfiguration.unknown_options(configured(f"[DEFAULT]\n{text}"))
+    (line,) = unknown_options(configured(f"[DEFAULT]\n{text}"))
     assert line == f"{tmp_path / 'worker.conf'}: the {what} is unknown and has no effect; {hint}"
 
 
 def test_unknown_options_of_a_directory_are_found_too(tmp_path: Path) -> None:
     (tmp_path / "more.conf").write_text("[bus]\npartitionsx = 3\n")
     (tmp_path / "ignored.txt").write_text("[bus]\npartitionsx = 3\n")
-    (line,) = misconfiguration.unknown_options(a_configuration(["--config-dir", str(tmp_path)]))
+    (line,) = unknown_options(a_configuration(["--config-dir", str(tmp_path)]))
     assert line.startswith(f"{tmp_path / 'more.conf'}: the option partitionsx of [bus]")
 
 
@@ -83,7 +84,7 @@ def test_unknown_options_of_a_directory_are_found_too(tmp_path: Path) -> None:
     ids=["group in capitals", "former name", "another transport's", "library's"],
 )
 def test_known_option_is_not_reported(configured: Configured, text: str) -> None:
-    assert misconfiguration.unknown_options(configured(text)) == []
+    assert unknown_options(configured(text)) == []
 
 
 def options_of_the_sample() -> Iterator[tuple[str, str, str]]:
@@ -100,7 +101,7 @@ def test_sample_has_no_unknown_option_and_shows_the_defaults_of_a_worker(configu
     shown = list(options_of_the_sample())
     text = "".join(f"[{group}]\n{name} = {value}\n" for group, name, value in shown)
     conf, default = configured(text), a_configuration([])
-    assert misconfiguration.unknown_options(conf) == []
+    assert unknown_options(conf) == []
     for group, name, value in shown:
         registered = group == "DEFAULT" or group in default  # Those of the transport in use are.
         if not value or not registered or (group, name) == ("worker", "partitions"):  # This is an example.

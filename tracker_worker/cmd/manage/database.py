@@ -9,8 +9,9 @@ from msgspec.structs import asdict, replace
 from oslo_config import cfg
 
 from tracker_worker.cmd import bootstrap
+from tracker_worker.cmd.database import DIRECTORY_MODE, database_file
 from tracker_worker.cmd.failures import CommandFailed
-from tracker_worker.cmd.manage.formatting import print_fields, print_json
+from tracker_worker.cmd.manage.formatting import TABLE, print_document, print_fields
 from tracker_worker.cmd.manage.session import database_of, engine_at_head, reporting_database_errors
 from tracker_worker.core.urls import printable_url
 from tracker_worker.db import revisions
@@ -26,8 +27,8 @@ def sync(conf: cfg.ConfigOpts, args: Any) -> int:
         )
     if not conf.database.connection:
         with reporting_database_errors(conf):
-            file = bootstrap.database_file(Path(conf.state_path))
-            file.parent.mkdir(bootstrap.DIRECTORY_MODE, parents=True, exist_ok=True)
+            file = database_file(Path(conf.state_path))
+            file.parent.mkdir(DIRECTORY_MODE, parents=True, exist_ok=True)
             file.touch(0o600)
     engine = database_of(conf)
     try:
@@ -74,5 +75,8 @@ def _where(engine: sa.Engine) -> str:
 
 
 def _show(args: Any, fields: dict[str, Any]) -> int:
-    (print_json if args.format == "json" else print_fields)(fields)
+    if args.format != TABLE:
+        print_document(fields, args.format)
+    else:
+        print_fields(fields)
     return 0

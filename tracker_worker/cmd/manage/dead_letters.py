@@ -9,11 +9,13 @@ import sqlalchemy as sa
 from oslo_config import cfg
 
 from tracker_worker.cmd.failures import CommandFailed
+from tracker_worker.cmd.manage.arguments import STATES
 from tracker_worker.cmd.manage.formatting import (
-    json_text,
+    TABLE,
+    json_cell,
     print_diagnostic,
+    print_document,
     print_fields,
-    print_json,
     print_limit_note,
     print_rows,
 )
@@ -23,8 +25,6 @@ from tracker_worker.core.records import DISCARDED, PARKED, REPLAYED
 from tracker_worker.db import dead_letter_queries, dead_letters
 from tracker_worker.db.dead_letter_queries import AppliedEvent, LetterGroup, Wanted
 
-ALL_STATES = "all"
-STATES = (PARKED, REPLAYED, DISCARDED, ALL_STATES)
 _LISTED = (
     "id", "recorded_at", "state", "code", "path", "node", "method", "event_id", "message",
     "request_id", "reply_host",
@@ -39,8 +39,8 @@ def show_list(conf: cfg.ConfigOpts, args: Any) -> int:
         found = dead_letter_queries.newest(connection, wanted, args.limit)
         total = dead_letter_queries.count(connection, wanted) if len(found) == args.limit else len(found)
     rows = [{key: getattr(letter, key) for key in _LISTED} for letter in found]
-    if args.format == "json":
-        print_json(rows)
+    if args.format != TABLE:
+        print_document(rows, args.format)
     else:
         print_rows(_IN_TABLE, ([row[key] for key in _IN_TABLE] for row in rows))
     print_limit_note(len(found), total, "letters")
@@ -51,8 +51,8 @@ def summary(conf: cfg.ConfigOpts, args: Any) -> int:
     """Count the dead letters of a state by code and method."""
     with snapshot(conf) as connection:
         found = dead_letter_queries.summary(connection, filters_of(args, _state_of(args)))
-    if args.format == "json":
-        print_json(found)
+    if args.format != TABLE:
+        print_document(found, args.format)
     else:
         print_rows(LetterGroup.__struct_fields__, map(msgspec.structs.astuple, found))
     return 0
@@ -67,14 +67,14 @@ def show(conf: cfg.ConfigOpts, args: Any) -> int:
         replays = dead_letter_queries.letter_history(connection, [letter]).replays[letter.id]
     fields = msgspec.structs.asdict(letter)
     fields["body"] = msgspec.json.decode(letter.body)
-    if args.format == "json":
-        print_json(fields | {"replays": replays})
+    if args.format != TABLE:
+        print_document(fields | {"replays": replays}, args.format)
         return 0
     body = fields.pop("body")
     print_fields(fields, "Dead letter")
     if replays:
         print_rows(AppliedEvent.__struct_fields__, map(msgspec.structs.astuple, replays), "Replays")
-    print_fields({"body": json_text(body)})
+    print_fields({"body": json_cell(body)})
     return 0
 
 
@@ -127,8 +127,8 @@ def absent(letter_id: str) -> str:
 
 def print_results(args: Any, results: list[dict[str, Any]]) -> None:
     """Print the result of each letter."""
-    if args.format == "json":
-        print_json(results)
+    if args.format != TABLE:
+        print_document(results, args.format)
     elif results:
         print_rows(list(results[0]), (list(result.values()) for result in results))
 
@@ -143,4 +143,4 @@ def print_problems(problems: Iterable[str]) -> int:
 
 
 def _state_of(args: Any) -> str | None:
-    return None if args.state == ALL_STATES else str(args.state)
+    return None if args.state == STATES[-1] else str(args.state)

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Output of the commands: results as a table or a JSON document, diagnostics on standard error."""
+"""Output of the commands: results as tables or as one document, diagnostics on standard error.
+
+A terminal gets tables that rich draws. A pipe gets the same texts in columns, without lines and colours, so
+that rich is imported for a terminal only.
+"""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -8,17 +12,22 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from msgspec import Struct
 
 from tracker_worker.cmd import failures
 from tracker_worker.cmd.failures import OutputFailed
 from tracker_worker.core.terminal import escaped, escaped_json
 
 PROGRAM = "tracker-worker-manage"
-PIPE_WIDTH = 1000
-"""Width of tables that are not printed on a terminal, so that no cell is wrapped."""
+TABLE, JSON, YAML = FORMATS = ("table", "json", "yaml")
+"""The values of --format."""
+
+
+class Cell(Struct, frozen=True):
+    """The text of a table's cell, which may have several lines; numbers are aligned to the right."""
+
+    text: str
+    is_number: bool = False
 
 
 @contextmanager
@@ -40,43 +49,76 @@ def converting_output_errors(advance: Callable[[int], None]) -> Callable[[int], 
     return show
 
 
-def print_json(value: Any) -> None:
-    """Print one JSON document, indented."""
-    document = _json_document(value)
+def print_document(value: Any, output_format: str) -> None:
+    """Print one document, JSON or YAML, with all times in UTC."""
+    if output_format == YAML:
+        import yaml
+
+        # Other characters than ASCII's are escaped, and so are those that could steer a terminal.
+        document = yaml.safe_dump(_plain(value), sort_keys=False)
+    else:
+        document = _json_document(value) + "\n"
     with _converting_errors():
-        sys.stdout.write(document + "\n")
+        sys.stdout.write(document)
         sys.stdout.flush()
 
 
-def json_text(value: Any) -> Text:
-    """Return an indented JSON document for a table cell."""
-    return Text(_json_document(value))
+def json_cell(value: Any) -> Cell:
+    """Return an indented JSON document as a table's cell."""
+    return Cell(_json_document(value))
 
 
 def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:
     """Print a table of several objects, one in each row. None is shown as a dash."""
-    table = Table(title=title and Text(escaped(title)), title_justify="left", title_style="bold")
-    found = [list(row) for row in rows]
-    for index, column in enumerate(columns):
-        numbers = any(_is_number(row[index]) for row in found)
-        table.add_column(column, justify="right" if numbers else "left", overflow="fold")
-    for row in found:
-        table.add_row(*(_cell(value) for value in row))
-    with _converting_errors():
-        _console().print(table)
+    _print_table(columns, [list(map(_cell, row)) for row in rows], title)
 
 
 def print_fields(fields: dict[str, Any], title: str | None = None) -> None:
     """Print a table of one object, one field in each row."""
-    table = Table(
-        title=title and Text(escaped(title)), title_justify="left", title_style="bold", show_header=False
-    )
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    for name, value in fields.items():
-        table.add_row(_cell(name), _cell(value))
+    _print_table(None, [[_cell(name), _cell(value)] for name, value in fields.items()], title)
+
+
+def _print_table(columns: Sequence[str] | None, rows: list[list[Cell]], title: str | None) -> None:
+    title = title and escaped(title)
     with _converting_errors():
-        _console().print(table)
+        if sys.stdout.isatty():
+            from tracker_worker.cmd.manage.terminal import draw_table
+
+            draw_table(columns, rows, title)
+        else:
+            sys.stdout.writelines(f"{line}\n" for line in _columns(columns, rows, title))
+
+
+def _columns(columns: Sequence[str] | None, rows: list[list[Cell]], title: str | None) -> Iterator[str]:
+    """Yield the lines of a table whose columns are as wide as their widest cell."""
+    if title:
+        yield f"{title}:"
+    lines = [line for row in rows for line in _lines(row)]
+    if columns is not None:
+        lines = [[Cell(name, _has_numbers(rows, index)) for index, name in enumerate(columns)], *lines]
+    widths = [max(len(cell.text) for cell in column) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = zip(line, widths, strict=True)
+        texts = (
+            cell.text.rjust(width) if cell.is_number else cell.text.ljust(width) for cell, width in cells
+        )
+        yield "  ".join(texts).rstrip()
+    if title:
+        yield ""
+
+
+def _lines(row: list[Cell]) -> Iterator[list[Cell]]:
+    """Yield the lines of a row, more than one if a cell has several lines."""
+    texts = [cell.text.split("\n") for cell in row]
+    for index in range(max(map(len, texts))):
+        yield [
+            Cell(text[index] if index < len(text) else "", cell.is_number)
+            for cell, text in zip(row, texts, strict=True)
+        ]
+
+
+def _has_numbers(rows: list[list[Cell]], index: int) -> bool:
+    return any(row[index].is_number for row in rows)
 
 
 def print_diagnostic(text: str) -> None:
@@ -90,35 +132,31 @@ def print_limit_note(shown: int, total: int, unit: str) -> None:
         print_diagnostic(f"the newest {shown} of {total} {unit}: --limit shows more")
 
 
-def _console() -> Console:
-    console = Console()
-    return console if console.is_terminal else Console(width=PIPE_WIDTH)
-
-
-def _cell(value: Any) -> Text:
-    """Return a value as text, without markup and with its control characters escaped."""
+def _cell(value: Any) -> Cell:
+    """Return the text of a value with its control characters escaped."""
     match value:
-        case Text():
+        case Cell():
             return value
-        case None:
-            return Text("-")
+        case None | "":
+            return Cell("-")
         case bool():
-            return Text("yes" if value else "no")
+            return Cell("yes" if value else "no")
+        case int() | float():
+            return Cell(str(value), is_number=True)
         case datetime():
-            return Text(f"{value.isoformat(sep=' ', timespec='seconds')} UTC")
+            return Cell(f"{value.isoformat(sep=' ', timespec='seconds')} UTC")
         case list():
-            return Text(escaped(", ".join(map(str, value))) or "-")
+            return Cell(escaped(", ".join(map(str, value))) or "-")
         case _:
-            return Text(escaped(str(value)))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+            return Cell(escaped(str(value)))
 
 
 def _json_document(value: Any) -> str:
-    plain = _with_utc(msgspec.to_builtins(value, builtin_types=(datetime,)))
-    return escaped_json(msgspec.json.format(msgspec.json.encode(plain)).decode())
+    return escaped_json(msgspec.json.format(msgspec.json.encode(_plain(value))).decode())
+
+
+def _plain(value: Any) -> Any:
+    return _with_utc(msgspec.to_builtins(value, builtin_types=(datetime,)))
 
 
 def _with_utc(value: Any) -> Any:

@@ -7,7 +7,7 @@ from oslo_config import cfg
 
 from tracker_worker.cmd.failures import CommandFailed
 from tracker_worker.cmd.manage.client import client_of
-from tracker_worker.cmd.manage.formatting import print_diagnostic, print_fields, print_json
+from tracker_worker.cmd.manage.formatting import TABLE, print_diagnostic, print_document, print_fields
 from tracker_worker.cmd.manage.nodes import print_claims, tracked_node
 from tracker_worker.domain.node import sum_fault
 from tracker_worker.domain.views import node_view
@@ -25,8 +25,9 @@ def remove(conf: cfg.ConfigOpts, args: Any) -> int:
         raise CommandFailed(f"node '{node.name}' is broken, its events are held: see 'node rebuild' first")
     claims = len(view["claims"])
     event_id = _send(conf, args) if args.force or not claims else None
-    if args.format == "json":
-        print_json({key: view[key] for key in ("name", "host", "uuid", "claims")} | {"event_id": event_id})
+    if args.format != TABLE:
+        document = {key: view[key] for key in ("name", "host", "uuid", "claims")} | {"event_id": event_id}
+        print_document(document, args.format)
     else:
         fields = {"host": view["host"], "uuid": view["uuid"], "claims": claims, "event_id": event_id}
         print_fields(fields, f"Node {node.name}")

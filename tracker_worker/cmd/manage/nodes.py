@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`node list`, `node show`, `node history`, `node rebuild`."""
+"""`node show`, `node history`, `node rebuild`."""
 
 from typing import Any
 
@@ -8,9 +8,10 @@ from oslo_config import cfg
 
 from tracker_worker.cmd.failures import CommandFailed
 from tracker_worker.cmd.manage.formatting import (
+    TABLE,
     print_diagnostic,
+    print_document,
     print_fields,
-    print_json,
     print_limit_note,
     print_rows,
 )
@@ -18,7 +19,7 @@ from tracker_worker.cmd.manage.hardware import print_devices, print_topology
 from tracker_worker.cmd.manage.session import engine_at_head, settings_of, snapshot
 from tracker_worker.core.batch import Batch, Snapshot
 from tracker_worker.db import queries, store
-from tracker_worker.db.queries import HistoryEntry, NodeSummary
+from tracker_worker.db.queries import HistoryEntry
 from tracker_worker.db.store import UNTIL_READABLE, NodesBroken, StaleNode
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.node import Node, rebuilt, sum_fault
@@ -26,19 +27,7 @@ from tracker_worker.domain.report import excess_reserves
 from tracker_worker.domain.views import node_view
 from tracker_worker.worker.service import batch_context_of, new_id
 
-_LIST = "name host uuid vcpus memory_mb local_gb vms disabled conflicts broken"
 _CLAIMS = ("instance_uuid", "role", "migration_uuid", "vcpus", "memory_mb", "disk_mb")
-
-
-def show_list(conf: cfg.ConfigOpts, args: Any) -> int:
-    """List the nodes that are tracked, or whose reports were refused as conflicts."""
-    with snapshot(conf) as connection:
-        found = queries.nodes(connection)
-    if args.format == "json":
-        print_json(found)
-    else:
-        print_rows(_LIST.split(), map(_row, found))
-    return 0
 
 
 def show(conf: cfg.ConfigOpts, args: Any) -> int:
@@ -49,8 +38,8 @@ def show(conf: cfg.ConfigOpts, args: Any) -> int:
     if excess := excess_reserves(node.resources, node.reserve):
         print_diagnostic(f"the reserve exceeds the node: {', '.join(excess.values())}")
     view = node_view(node)
-    if args.format == "json":
-        print_json(view)
+    if args.format != TABLE:
+        print_document(view, args.format)
         return 0
     _print_totals(view)
     print_claims(view)
@@ -71,8 +60,8 @@ def history(conf: cfg.ConfigOpts, args: Any) -> int:
             f"node '{args.name_of_node}' has no receipts: 'node list' lists the nodes; receipts are kept for "
             "[tracker] receipt_days"
         )
-    if args.format == "json":
-        print_json(found)
+    if args.format != TABLE:
+        print_document(found, args.format)
     else:
         fields = HistoryEntry.__struct_fields__
         print_rows(fields, (msgspec.structs.astuple(entry) for entry in found))
@@ -105,8 +94,8 @@ def rebuild(conf: cfg.ConfigOpts, args: Any) -> int:
         {"used": name, "before": getattr(before, name), "after": getattr(after, name)}
         for name in before.__struct_fields__
     ]
-    if args.format == "json":
-        print_json(changes)
+    if args.format != TABLE:
+        print_document(changes, args.format)
     else:
         print_rows(("used", "before", "after"), (list(change.values()) for change in changes))
     return 0
@@ -135,25 +124,6 @@ def _untracked(node: Node) -> CommandFailed:
         f"node '{node.name}' is not tracked: its next update_available_resource creates it; "
         "'node list' lists the tracked nodes"
     )
-
-
-def _row(node: NodeSummary) -> list[Any]:
-    return [
-        node.name,
-        node.host,
-        node.uuid,
-        _usage(node.vcpus_used, node.vcpus),
-        _usage(node.memory_mb_used, node.memory_mb),
-        _usage(node.local_gb_used, node.local_gb),
-        node.running_vms,
-        node.disabled,
-        node.conflicts,
-        node.broken,
-    ]
-
-
-def _usage(used: int, total: int | None) -> str | None:
-    return None if total is None else f"{used}/{total}"
 
 
 def print_claims(view: dict[str, Any]) -> None:

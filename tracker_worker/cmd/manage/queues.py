@@ -14,7 +14,7 @@ from tracker_worker.bus.rabbit.queues import Topology, TopologyMismatch, declare
 from tracker_worker.cmd import sharing
 from tracker_worker.cmd.broker import connected
 from tracker_worker.cmd.failures import CommandFailed
-from tracker_worker.cmd.manage.formatting import print_diagnostic, print_json, print_rows
+from tracker_worker.cmd.manage.formatting import TABLE, print_diagnostic, print_document, print_rows
 from tracker_worker.cmd.manage.session import broker_of, snapshot
 from tracker_worker.cmd.urls import url_of
 from tracker_worker.core.urls import URLRefused, check_url
@@ -51,8 +51,8 @@ def declare_all(conf: cfg.ConfigOpts, args: Any) -> int:
         except TopologyMismatch as error:
             raise CommandFailed(str(error)) from error
     names = [queue.name for queue in topology.queues()]
-    if args.format == "json":
-        print_json({"exchange": topology.exchange, "queues": names})
+    if args.format != TABLE:
+        print_document({"exchange": topology.exchange, "queues": names}, args.format)
     else:
         print_rows(("exchange", "queue"), ((topology.exchange, name) for name in names))
     return 0
@@ -90,8 +90,8 @@ def show_list(conf: cfg.ConfigOpts, args: Any) -> int:
             f"missing: {', '.join(missing)}; a worker declares them when it starts, and so does "
             "'tracker-worker-manage queues declare'"
         )
-    if args.format == "json":
-        print_json(states)
+    if args.format != TABLE:
+        print_document(states, args.format)
     else:
         _print(states, known=activity is not None)
     return int(activity is None or bool(missing))

@@ -5,21 +5,19 @@ A bulk command processes the selected letters in pages. If it is interrupted, th
 are done are kept and summarized, and a repetition of the command continues with the rest.
 """
 
-from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 from oslo_config import cfg
-from rich.console import Console
 
 from tracker_worker.cmd.failures import INTERRUPTED, WRONG_COMMAND_LINE, CommandFailed
 from tracker_worker.cmd.manage.formatting import (
+    TABLE,
     converting_output_errors,
     print_diagnostic,
-    print_json,
+    print_document,
     print_rows,
 )
 from tracker_worker.cmd.manage.session import reporting_database_errors
@@ -27,32 +25,6 @@ from tracker_worker.cmd.progress import progress_bar
 from tracker_worker.core.records import PARKED
 from tracker_worker.db import dead_letter_queries
 from tracker_worker.db.dead_letter_queries import Wanted
-from tracker_worker.domain.commands import METHODS
-from tracker_worker.domain.errors import ErrorCode
-
-
-def add_filters(parser: Any) -> None:
-    """Add the options that filter letters."""
-    codes = sorted(code.value for code in ErrorCode)
-    parser.add_argument("--code", choices=codes, metavar="CODE", help="letters with this error code")
-    parser.add_argument(
-        "--node", dest="name_of_node", type=_name, metavar="NODE", help="letters of this node"
-    )
-    parser.add_argument("--method", choices=sorted(METHODS), metavar="METHOD", help="letters of this method")
-    parser.add_argument(
-        "--since",
-        type=_time,
-        metavar="TIME",
-        help="letters parked since this time, such as 2026-11-22T12:00 (UTC)",
-    )
-
-
-def add_selection(parser: Any) -> None:
-    """Add the arguments that select parked letters, by id or by filters."""
-    parser.add_argument("ids", nargs="*", metavar="ID")
-    add_filters(parser)
-    parser.add_argument("--all", action="store_true", dest="all_letters", help="all parked letters")
-    parser.add_argument("--dry-run", action="store_true", help="show what would be done without doing it")
 
 
 def filters_of(args: Any, state: str | None) -> Wanted:
@@ -73,21 +45,6 @@ def selection_of(args: Any) -> Wanted | None:
         )
         raise SystemExit(WRONG_COMMAND_LINE)
     return wanted if filtered else None
-
-
-def _name(text: str) -> str:
-    """Refuse an empty name, as from an unset variable of a shell script."""
-    if not text:
-        raise ArgumentTypeError("a name is needed: --all selects the letters of all nodes")
-    return text
-
-
-def _time(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-        return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
-    except (ValueError, OverflowError):
-        raise ArgumentTypeError(f"a time like 2026-11-22T12:00 is needed, not {text!r}") from None
 
 
 class BulkSummary:
@@ -120,8 +77,8 @@ class BulkSummary:
     def print(self, output_format: str) -> None:
         """Print the summary, without the problems."""
         rows = [{"result": r, "letters": n, "first": first} for r, (n, first) in self._results.items()]
-        if output_format == "json":
-            print_json(rows)
+        if output_format != TABLE:
+            print_document(rows, output_format)
         elif rows:
             columns = [name for name in rows[0] if any(row[name] is not None for row in rows)]
             print_rows(columns, ([row[name] for name in columns] for row in rows))
@@ -143,7 +100,7 @@ def bulk_summary(conf: cfg.ConfigOpts, args: Any, description: str, total: int) 
 
     Ctrl-C and errors of the database end the block; they are problems of the summary, and not raised.
     """
-    with progress_bar(Console(stderr=True), total, description, "letters") as advance:
+    with progress_bar(total, description, "letters") as advance:
         summary = BulkSummary(total, converting_output_errors(advance))
         try:
             with reporting_database_errors(conf):

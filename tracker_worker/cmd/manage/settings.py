@@ -5,7 +5,7 @@ from typing import Any
 
 from oslo_config import cfg
 
-from tracker_worker.cmd.manage.formatting import print_diagnostic, print_json, print_rows
+from tracker_worker.cmd.manage.formatting import TABLE, print_diagnostic, print_document, print_rows
 from tracker_worker.cmd.manage.session import engine_at_head, settings_of
 from tracker_worker.cmd.sharing import ACCEPT, shared_settings_of
 from tracker_worker.db import shared_settings
@@ -28,8 +28,8 @@ def show(conf: cfg.ConfigOpts, args: Any) -> int:
         }
         for name in names
     ]
-    if args.format == "json":
-        print_json(rows)
+    if args.format != TABLE:
+        print_document(rows, args.format)
     else:
         print_rows(("name", "database", "configured", "differs"), (list(row.values()) for row in rows))
     for name in sorted(differing):

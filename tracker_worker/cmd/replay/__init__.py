@@ -27,6 +27,7 @@ from rich.console import Console
 
 from tracker_worker.cmd import bootstrap
 from tracker_worker.cmd.broker import connected
+from tracker_worker.cmd.database import database_file
 from tracker_worker.cmd.failures import CommandFailed, exit_code_of
 from tracker_worker.cmd.progress import progress_bar
 from tracker_worker.cmd.replay.report import print_summary
@@ -171,9 +172,7 @@ class Databases:
             yield self._given
             return
         with tempfile.TemporaryDirectory(dir=self._directory) as own:
-            copy = shutil.copyfile(
-                bootstrap.database_file(self._directory), bootstrap.database_file(Path(own))
-            )
+            copy = shutil.copyfile(database_file(self._directory), database_file(Path(own)))
             engine = create_engine(f"sqlite:///{copy}")
             yield engine
             engine.dispose()
@@ -298,7 +297,7 @@ def _replay_all(session: Session, traces: list[Trace], output: BinaryIO | None, 
     console = Console()
     started = time.monotonic()
     total = sum(len(trace.steps) for trace in traces)
-    progress = progress_bar(console, total, "replaying", "commands")
+    progress = progress_bar(total, "replaying", "commands")
     with progress as advance, ThreadPoolExecutor(MAX_CONCURRENT_TRACES) as pool:
         replayed = list(pool.map(lambda trace: session.replay(trace, advance), traces))
     session.close()

@@ -9,7 +9,7 @@ import msgspec
 import sqlalchemy as sa
 from oslo_config import cfg
 
-from tracker_worker.cmd import bootstrap
+from tracker_worker.cmd.database import database_file
 from tracker_worker.cmd.manage.session import engine_at_head, snapshot_of
 from tracker_worker.cmd.watch.picture import MAX_NODES
 from tracker_worker.cmd.watch.selection import Selection
@@ -28,7 +28,7 @@ def stored_usages(conf: cfg.ConfigOpts, selection: Selection) -> Iterator[list[N
 
     Yields none if no database is configured, and none of the broken nodes. Raises CommandFailed.
     """
-    if not conf.database.connection and not bootstrap.database_file(Path(conf.state_path)).exists():
+    if not conf.database.connection and not database_file(Path(conf.state_path)).exists():
         return
     with engine_at_head(conf) as engine:
         with snapshot_of(engine) as connection:
