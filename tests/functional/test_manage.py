@@ -4,7 +4,7 @@
 import json
 import subprocess
 import sys
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -149,6 +149,7 @@ def test_nodes_are_listed_with_what_is_used_and_what_is_there(a_node: LaneBench,
     a_node.track(OTHER_NODE)
     a_node.send(command("set_service_status", node=OTHER_NODE, disabled=True))
     first, second = manage.json("node", "list")
+    assert datetime.fromisoformat(first.pop("last_event")) > datetime(2026, 1, 1, tzinfo=UTC)
     assert first == {
         "name": NODE,
         "host": f"host-of-{NODE}",
@@ -163,6 +164,7 @@ def test_nodes_are_listed_with_what_is_used_and_what_is_there(a_node: LaneBench,
         "disabled": False,
         "conflicts": [],
         "broken": False,
+        "fullness": 0.2,
     }
     assert (second["name"], second["disabled"], second["running_vms"]) == (OTHER_NODE, True, 0)
 
@@ -191,7 +193,7 @@ def test_a_conflict_of_a_name_that_is_not_tracked_is_listed_too(a_node: LaneBenc
     assert listed["name"] == OTHER_NODE
     assert listed["conflicts"] == [f"uuid-of-{NODE}"]
     assert (listed["uuid"], listed["host"], listed["vcpus"]) == (None, None, None)
-    assert manage.run("node", "list") == 0
+    assert manage.run("node", "list", "--columns", "name,conflicts") == 0
     assert f"uuid-of-{NODE}" in manage.out
 
 

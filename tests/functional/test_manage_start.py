@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.functional.manage import Manage
-from tracker_worker.cmd.manage.commands import COMMANDS, Command
+from tracker_worker.cmd.manage.commands import COMMANDS
+from tracker_worker.cmd.manage.parser import Command
 
 PROGRAM = """
 import sys

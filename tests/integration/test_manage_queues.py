@@ -94,6 +94,8 @@ def test_queues_are_declared_and_listed(programs: Programs) -> None:
         "unacknowledged": 0,
         "consumers": 0,
         "active": None,
+        "oldest": None,
+        "acknowledged_per_second": None,
     }
     assert programs.json("queues", "declare") == declared
 
@@ -127,7 +129,7 @@ def test_the_active_worker_and_the_depth_are_listed(programs: Programs, channel:
         "consumers": 2,
         "active": "first:1",
     }
-    wait_until(lambda: listed() == expected, "the management API's figures")
+    wait_until(lambda: expected.items() <= listed().items(), "the management API's figures")
     channel.basic_cancel("first:1.tracker.p1")
     wait_until(lambda: listed()["active"] == "second:2", "the second to take over")
 

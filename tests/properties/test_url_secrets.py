@@ -20,7 +20,7 @@ import pytest
 from oslo_config import cfg
 
 import tracker_worker.cmd  # noqa: F401
-from tracker_worker.bus.rabbit.inspection import ManagementUnavailable, activity
+from tracker_worker.bus.rabbit.inspection import ManagementUnavailable, activities
 from tracker_worker.cmd import bootstrap, manage, status, worker
 from tracker_worker.cmd.signals import HANDLED
 from tracker_worker.cmd.urls import checked_url
@@ -186,5 +186,5 @@ def test_database_of_replay_is_refused_without_its_password(template: str) -> No
 def test_management_url_is_shown_without_its_password(template: str) -> None:
     for url in urls(template):
         with pytest.raises((ManagementUnavailable, URLRefused)) as error:
-            activity(checked_url("[bus] management_url", url, check_url), "/")
+            activities(checked_url("[bus] management_url", url, check_url), "/")
         assert not [planted for planted in PLANTED if planted in str(error.value)], url

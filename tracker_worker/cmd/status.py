@@ -27,7 +27,7 @@ from tracker_worker.cmd.failures import (
     log_to_stderr,
     reading_options,
 )
-from tracker_worker.cmd.manage.queues import topology_of
+from tracker_worker.cmd.manage.broker_state import topology_of
 from tracker_worker.cmd.manage.session import engine_at_head, snapshot
 from tracker_worker.cmd.unknown_options import unknown_options
 from tracker_worker.core.envelope import REPLY_QUEUE_PREFIX

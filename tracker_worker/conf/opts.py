@@ -6,7 +6,7 @@ Registering the options imports no library that has options of its own: a comman
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.metadata import distribution
 from types import ModuleType
@@ -72,6 +72,14 @@ def list_opts() -> list[tuple[str | cfg.OptGroup, list[cfg.Opt]]]:
     return [("DEFAULT", [STATE_PATH]), *((module.GROUP, module.OPTS) for module in _GROUPS)]
 
 
+def options_of_workers() -> list[tuple[str, list[cfg.Opt]]]:
+    """Return the options that a worker reads, by group: those of this project and of its libraries."""
+    found = [(_name(group), options) for group, options in list_opts()]
+    for library in (*_QUICK_LIBRARIES, "oslo.messaging", "oslo.reports"):
+        found += _options_of(library)
+    return found
+
+
 def known_options(conf: cfg.ConfigOpts) -> dict[str, set[str]]:
     """Return the names that configuration files may have, by group, former names included.
 
@@ -105,20 +113,20 @@ def registered_options(conf: cfg.ConfigOpts) -> defaultdict[str, set[str]]:
 
 def _add_options_of(libraries: Iterable[str], known: defaultdict[str, set[str]]) -> None:
     for library in libraries:
-        for section, names in _options_of(library).items():
-            known[section] |= names
+        for section, options in _options_of(library):
+            for option in options:
+                known[section].add(option.dest)
+                for former in option.deprecated_opts:
+                    known[former.group or section].add(former.name or option.name)
 
 
 @cache
-def _options_of(library: str) -> Mapping[str, Set[str]]:
-    """Return the names of a library's options, by group."""
+def _options_of(library: str) -> Sequence[tuple[str, list[cfg.Opt]]]:
+    """Return the options of a library by group, from its entry point for oslo-config-generator."""
     # Its own entry points only: to look through those of all distributions takes longer than many commands.
     (entry_point,) = distribution(library).entry_points.select(group="oslo.config.opts", name=library)
-    names = defaultdict[str, set[str]](set)
-    for group, options in entry_point.load()():
-        section = getattr(group, "name", group) or "DEFAULT"
-        for option in options:
-            names[section].add(option.dest)
-            for former in option.deprecated_opts:
-                names[former.group or section].add(former.name)
-    return names
+    return [(_name(group), options) for group, options in entry_point.load()()]
+
+
+def _name(group: str | cfg.OptGroup | None) -> str:
+    return group.name if isinstance(group, cfg.OptGroup) else group or "DEFAULT"

@@ -5,6 +5,7 @@ A name has one row, which the first process that acquires the lease inserts.
 """
 
 import sqlalchemy as sa
+from msgspec import Struct
 
 from tracker_worker.db.clock import Seconds
 from tracker_worker.db.tables import LEASES
@@ -30,6 +31,9 @@ _MAKE = (
     .from_select(["name", "owner", "until"], sa.select(_NAME, _OWNER, _UNTIL).where(~sa.exists(_ITS_ROW)))
     .execution_options(preserve_rowcount=True)
 )
+_HOLDER = sa.select(LEASES.c.owner, (LEASES.c.until - Seconds()).label("seconds_left")).where(
+    LEASES.c.name == _NAME
+)
 _RELEASE = sa.delete(LEASES).where(LEASES.c.name == _NAME, LEASES.c.owner == _OWNER)
 
 
@@ -40,6 +44,19 @@ def acquire(connection: sa.Connection, name: str, owner: str, seconds: float) ->
     """
     values = {"of": name, "by": owner, "seconds": seconds}
     return connection.execute(_TAKE, values).rowcount == 1 or connection.execute(_MAKE, values).rowcount == 1
+
+
+class Holder(Struct, frozen=True):
+    """The owner of a lease, and how many seconds are left of it; a negative number once it has run out."""
+
+    owner: str
+    seconds_left: float
+
+
+def holder(connection: sa.Connection, name: str) -> Holder | None:
+    """Return who holds, or held last, a lease that was not released."""
+    row = connection.execute(_HOLDER, {"of": name}).first()
+    return None if row is None else Holder(row.owner, row.seconds_left)
 
 
 def release(connection: sa.Connection, name: str, owner: str) -> None:

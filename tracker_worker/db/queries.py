@@ -22,7 +22,9 @@ class NodeSummary(Struct, frozen=True):
 
     `conflicts` are the uuids whose reports were refused for this name. An untracked name with conflicts has
     no uuid, host or totals. `broken`: the used amounts in the node's row are not the sum of its claims, or
-    its report cannot be read; the worker holds the events of such a node.
+    its report cannot be read; the worker holds the events of such a node. `last_event` is the time (UTC) of
+    the node's newest receipt; an audit that changes nothing leaves none. `fullness` is the largest used share
+    of vcpus, memory and disk, each of its total times its allocation ratio.
     """
 
     name: str
@@ -38,6 +40,8 @@ class NodeSummary(Struct, frozen=True):
     disabled: bool
     conflicts: list[str]
     broken: bool
+    last_event: datetime | None
+    fullness: float | None
 
 
 class HistoryEntry(Struct, frozen=True):
@@ -80,10 +84,13 @@ _BROKEN = sa.or_(
 _NODES = (
     sa.select(
         NODES.c.name, NODES.c.host, NODES.c.uuid, NODES.c.vcpus_used, NODES.c.memory_mb_used,
-        NODES.c.disk_mb_used, NODES.c.disabled, _as_it_is(NODES.c.conflicts), _as_it_is(NODES.c.resources),
+        NODES.c.disk_mb_used, NODES.c.disabled, NODES.c.cpu_allocation_ratio, NODES.c.ram_allocation_ratio,
+        NODES.c.disk_allocation_ratio, _as_it_is(NODES.c.conflicts), _as_it_is(NODES.c.resources),
         sa.func.coalesce(_CLAIMED.c.running_vms, 0).label("running_vms"), _BROKEN.label("broken"),
+        RECEIPTS.c.recorded_at.label("last_event"),
     )
     .outerjoin(_CLAIMED, _CLAIMED.c.node == NODES.c.name)
+    .outerjoin(RECEIPTS, sa.and_(RECEIPTS.c.node == NODES.c.name, RECEIPTS.c.sequence == NODES.c.sequence))
     .order_by(NODES.c.name)
 )  # fmt: skip
 _OF_NODE = sa.select(RECEIPTS).where(RECEIPTS.c.node == sa.bindparam("node")).limit(sa.bindparam("most"))
@@ -148,7 +155,19 @@ def _summary(row: Any) -> NodeSummary:
         disabled=row.disabled,
         conflicts=conflicts,
         broken=bool(row.broken) or not readable,
+        last_event=row.last_event,
+        fullness=_fullness(row, report),
     )
+
+
+def _fullness(row: Any, report: dict[str, Any]) -> float | None:
+    shares = (
+        (row.vcpus_used, report.get("vcpus"), row.cpu_allocation_ratio),
+        (row.memory_mb_used, report.get("memory_mb"), row.ram_allocation_ratio),
+        (row.disk_mb_used / MB_PER_GB, report.get("local_gb"), row.disk_allocation_ratio),
+    )
+    found = [used / (total * ratio) for used, total, ratio in shares if total and ratio]
+    return round(max(found), 4) if found else None
 
 
 def _entry(row: Any) -> HistoryEntry:

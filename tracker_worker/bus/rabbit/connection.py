@@ -3,6 +3,7 @@
 
 import socket
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -19,6 +20,10 @@ from tracker_worker.private_apis.oslo_messaging import queue_arguments
 
 CONNECTION_ERRORS = (amqp.AMQPError, KombuError, OSError)
 """The errors of a lost or refused connection, and of a channel that the broker closed."""
+
+PRODUCT = "tracker-worker"
+CONSUMER = "consumer"
+"""The purpose of the connection on which a worker consumes."""
 
 CONNECT_SECONDS = 5.0
 RETRY_SECONDS = 5.0
@@ -95,12 +100,18 @@ def connect(
 ) -> amqp.Connection:
     """Open a connection to the first host that accepts it, under the name `tracker-worker <purpose>`.
 
+    The broker shows the name, and this program's version.
+
     `blocked` is called with the broker's reason when the broker blocks publishers, and with None when it
     unblocks them. `bodies` decides which deliveries are read, by default all. No read or write waits longer
     than the heartbeat. Raises CONNECTION_ERRORS. The connection belongs to one thread.
     """
     options: dict[str, Any] = {
-        "client_properties": {"connection_name": f"tracker-worker {purpose}"},
+        "client_properties": {
+            "connection_name": f"{PRODUCT} {purpose}",
+            "product": PRODUCT,
+            "product_version": version(PRODUCT),
+        },
         "frame_handler": (bodies or BodyFilter()).handler,
     }
     failure: Exception = ConnectionError("no host is configured")

@@ -10,7 +10,7 @@ import logging
 import threading
 from collections.abc import Callable
 
-from tracker_worker.bus.rabbit.connection import CONNECTION_ERRORS, BrokerSettings, connect
+from tracker_worker.bus.rabbit.connection import CONNECTION_ERRORS, CONSUMER, BrokerSettings, connect
 from tracker_worker.bus.rabbit.frames import BodyFilter
 from tracker_worker.bus.rabbit.queues import Topology, declare
 from tracker_worker.bus.rabbit.replies import Replies
@@ -123,7 +123,7 @@ class Consumer:
     def _serve(self) -> None:
         """Consume until the worker closes. Raises CONNECTION_ERRORS, TopologyMismatch."""
         bodies = BodyFilter()
-        connection = connect(self._settings, "consumer", bodies=bodies)
+        connection = connect(self._settings, CONSUMER, bodies=bodies)
         subscription = Subscription(
             connection,
             bodies,

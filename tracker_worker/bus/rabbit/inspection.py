@@ -3,6 +3,7 @@
 
 import ssl
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
@@ -11,11 +12,17 @@ import requests
 from kombu.entity import Exchange, Queue
 from msgspec import Struct
 
-from tracker_worker.bus.rabbit.connection import BrokerSettings
+from tracker_worker.bus.rabbit.connection import CONSUMER, PRODUCT, BrokerSettings
 from tracker_worker.bus.rabbit.queues import Topology, declare, declare_notifications
 
 MANAGEMENT_PORTS = {"http": 15672, "https": 15671}
 _SECONDS = 10.0
+_COLUMNS = (
+    "name,messages_unacknowledged,message_stats.ack_details.rate,head_message_timestamp,"
+    "effective_policy_definition,arguments"
+)
+_LIMITS = frozenset(["max-length", "max-length-bytes", "message-ttl", "expires"])
+"""What bounds a queue, as arguments (with the prefix x-) or in a policy."""
 
 
 class ManagementUnavailable(Exception):
@@ -36,11 +43,36 @@ class QueueDepth(Struct, frozen=True):
 class Activity(Struct):
     """The state of a queue from the management API, which lags by some seconds.
 
-    `active` is the tag of the single active consumer.
+    `active` is the tag of the single active consumer. `oldest` is the time (UTC) of the message that is
+    delivered next: classic queues have it, if the broker is configured to stamp messages. `is_bounded`: a
+    policy or an argument limits the queue's length or the age of its messages.
     """
 
     unacknowledged: int | None = 0
     active: str | None = None
+    acknowledged_per_second: float | None = None
+    oldest: datetime | None = None
+    is_bounded: bool = False
+
+
+class ConsumingWorker(Struct):
+    """A worker with consumers, from the management API: `name` is "host:pid", `since` (UTC) its connection's.
+
+    `active` and `standby` are the queues by the state of the worker's consumer.
+    """
+
+    name: str
+    version: str | None
+    since: datetime | None
+    active: list[str]
+    standby: list[str]
+
+
+class Activities(Struct, frozen=True):
+    """What the management API says of a virtual host: the queues by name, and the workers by name."""
+
+    queues: dict[str, Activity]
+    workers: list[ConsumingWorker]
 
 
 class _Standing(Topology, frozen=True):
@@ -54,10 +86,10 @@ class _Standing(Topology, frozen=True):
         return [queues[0].exchange, *(queue for queue in queues if queue.name in self.present)]
 
 
-def depths(connection: amqp.Connection, topology: Topology) -> list[QueueDepth]:
+def depths(connection: amqp.Connection, queues: Iterable[Queue]) -> list[QueueDepth]:
     """Return the depth of every queue. Raises CONNECTION_ERRORS."""
     found = []
-    for queue in topology.queues():
+    for queue in queues:
         channel = connection.channel()  # The broker closes it if the queue is missing.
         try:
             answer = queue(channel).queue_declare(passive=True)
@@ -74,7 +106,7 @@ def compare(connection: amqp.Connection, topology: Topology) -> list[str]:
 
     Raises TopologyMismatch if that has other arguments, and CONNECTION_ERRORS.
     """
-    found = depths(connection, topology)
+    found = depths(connection, topology.queues())
     present = frozenset(depth.queue for depth in found if depth.ready is not None)
     missing = [f"queue '{depth.queue}'" for depth in found if depth.queue not in present]
     if not _exists(connection, topology.queues()[0].exchange):
@@ -108,8 +140,8 @@ def _exists(connection: amqp.Connection, thing: Queue | Exchange) -> bool:
     return True
 
 
-def activity(url: str, virtual_host: str, ca_file: str | None = None) -> dict[str, Activity]:
-    """Return the activity of every queue of a virtual host, from the management API at `url`.
+def activities(url: str, virtual_host: str, ca_file: str | None = None) -> Activities:
+    """Return the activity of every queue and worker of a virtual host, from the management API at `url`.
 
     The URL contains the user and the password. With https, the server's certificate is verified by `ca_file`,
     by default by the system's CAs. Raises ManagementUnavailable.
@@ -123,13 +155,56 @@ def activity(url: str, virtual_host: str, ca_file: str | None = None) -> dict[st
     vhost = quote(virtual_host, safe="")
     api = f"{where}{parts.path.rstrip('/')}/api"
     with session:
-        queues = _get(session, where, f"{api}/queues/{vhost}?columns=name,messages_unacknowledged")
+        queues = _get(session, where, f"{api}/queues/{vhost}?columns={_COLUMNS}")
         consumers = _get(session, where, f"{api}/consumers/{vhost}")
-    found = {queue["name"]: Activity(queue.get("messages_unacknowledged", 0)) for queue in queues}
+        connections = _get(session, where, f"{api}/vhosts/{vhost}/connections")
+    found = {queue["name"]: _activity(queue) for queue in queues}
     for consumer in consumers:
         if consumer.get("active"):
             found.setdefault(consumer["queue"]["name"], Activity()).active = consumer["consumer_tag"]
-    return found
+    return Activities(found, consuming_workers(consumers, connections))
+
+
+def _activity(queue: dict[str, Any]) -> Activity:
+    stamp = queue.get("head_message_timestamp")
+    rate = queue.get("message_stats", {}).get("ack_details", {}).get("rate")
+    limits = {*(queue.get("effective_policy_definition") or ()), *(queue.get("arguments") or ())}
+    return Activity(
+        queue.get("messages_unacknowledged", 0),
+        acknowledged_per_second=rate,
+        oldest=datetime.fromtimestamp(stamp, UTC).replace(tzinfo=None) if isinstance(stamp, int) else None,
+        is_bounded=bool({limit.removeprefix("x-") for limit in limits} & _LIMITS),
+    )
+
+
+def consuming_workers(
+    consumers: Iterable[dict[str, Any]], connections: Iterable[dict[str, Any]]
+) -> list[ConsumingWorker]:
+    """Return the workers of some consumers, by name. The tag of a worker's consumer is "name.queue"."""
+    by_name = {connection.get("name"): connection for connection in connections}
+    found: dict[str, ConsumingWorker] = {}
+    for consumer in consumers:
+        queue, tag = consumer["queue"]["name"], consumer["consumer_tag"]
+        connection = by_name.get(consumer.get("channel_details", {}).get("connection_name"), {})
+        properties = connection.get("client_properties", {})
+        if not tag.endswith(f".{queue}") or properties.get("connection_name") != f"{PRODUCT} {CONSUMER}":
+            continue
+        connected = connection.get("connected_at")
+        name = tag.removesuffix(f".{queue}")
+        worker = found.setdefault(
+            name,
+            ConsumingWorker(
+                name,
+                version=properties.get("product_version") if properties.get("product") == PRODUCT else None,
+                since=datetime.fromtimestamp(connected / 1000, UTC).replace(tzinfo=None)
+                if connected
+                else None,
+                active=[],
+                standby=[],
+            ),
+        )
+        (worker.active if consumer.get("active") else worker.standby).append(queue)
+    return [found[name] for name in sorted(found)]
 
 
 def _split(url: str) -> tuple[SplitResult, str]:

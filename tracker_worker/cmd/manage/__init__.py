@@ -12,8 +12,9 @@ from oslo_config import cfg
 from oslo_db import options as db_options
 
 from tracker_worker.cmd.failures import exit_code_of, log_to_stderr, print_diagnostic, reading_options
-from tracker_worker.cmd.manage.commands import add_commands
+from tracker_worker.cmd.manage.commands import COMMANDS, SUBJECTS
 from tracker_worker.cmd.manage.formatting import PROGRAM
+from tracker_worker.cmd.manage.parser import add_commands
 from tracker_worker.cmd.unknown_options import unknown_options_of_commands
 from tracker_worker.conf import opts
 
@@ -31,17 +32,29 @@ def run(conf: cfg.ConfigOpts, arguments: list[str]) -> int:
     opts.register_opts(conf)
     db_options.set_defaults(conf)
     conf.register_cli_opt(_DEBUG)
-    conf.register_cli_opt(cfg.SubCommandOpt("command", title="commands", handler=add_commands))
+    conf.register_cli_opt(cfg.SubCommandOpt("command", title="commands", handler=_add_commands))
     return exit_code_of(PROGRAM, lambda: _run(conf, arguments), failed=1)
 
 
 def _run(conf: cfg.ConfigOpts, arguments: list[str]) -> int:
     with reading_options(conf):
-        conf(arguments, project="tracker-worker", prog=PROGRAM, version=version("tracker-worker"))
+        conf(
+            arguments,
+            project="tracker-worker",
+            prog=PROGRAM,
+            version=version("tracker-worker"),
+            description="Inspect and manage the database, the queues, the nodes and the dead letters.",
+            epilog="'SUBJECT COMMAND --help' has examples, the keys of documents and exit codes: 0 success, "
+            "1 failure, 2 wrong command line, 130 interrupted.",
+        )
     log_to_stderr(debug=conf.debug)
     for text in unknown_options_of_commands(conf):
         print_diagnostic(PROGRAM, text)
     return _function(conf.command.run)(conf, conf.command)
+
+
+def _add_commands(parsers: Any) -> None:
+    add_commands(parsers, SUBJECTS, COMMANDS)
 
 
 def _function(target: str) -> Callable[[cfg.ConfigOpts, Any], int]:

@@ -8,7 +8,17 @@ from typing import Any
 
 STATES = ("parked", "replayed", "discarded", "all")
 """The states of dead letters that `dead-letter list` knows; the last stands for any."""
+SORT_KEYS = ("name", "fullness", "vcpus", "memory_mb", "local_gb", "vms", "last_event")
+"""By what `node list` sorts."""
+NODE_COLUMNS = (
+    "name", "host", "uuid", "vcpus", "memory_mb", "local_gb", "vms", "fullness", "flags", "disabled",
+    "conflicts", "broken", "last_event",
+)  # fmt: skip
+"""The columns of `node list`."""
 _MAX_ROWS = 1_000_000
+_MAX_DAYS = 3650
+_MAX_MINUTES = _MAX_DAYS * 24 * 60
+_MAX_SECONDS = 24 * 60 * 60
 
 
 class Choices:
@@ -57,7 +67,13 @@ def add_filters(parser: Any) -> None:
 
 def add_state(parser: Any) -> None:
     """Add --state."""
-    parser.add_argument("--state", choices=STATES, default=STATES[0], help="by default parked")
+    parser.add_argument(
+        "--state",
+        choices=STATES,
+        default=STATES[0],
+        metavar="STATE",
+        help=f"one of {', '.join(STATES)}; by default {STATES[0]}",
+    )
 
 
 def add_selection(parser: Any) -> None:
@@ -66,6 +82,107 @@ def add_selection(parser: Any) -> None:
     add_filters(parser)
     parser.add_argument("--all", action="store_true", dest="all_letters", help="all parked letters")
     parser.add_argument("--dry-run", action="store_true", help="show what would be done without doing it")
+
+
+def add_status(parser: Any) -> None:
+    """Add the options of `status`."""
+    parser.add_argument(
+        "--watch",
+        type=number(_MAX_SECONDS),
+        metavar="SECONDS",
+        help="repeat it until Ctrl-C",
+    )
+    parser.add_argument(
+        "--max-wait",
+        type=number(_MAX_SECONDS),
+        default=300,
+        metavar="SECONDS",
+        help="how long notifications or commands may wait until a person is needed, by default 300",
+    )
+    parser.add_argument(
+        "--quiet-nodes",
+        type=number(_MAX_MINUTES),
+        metavar="MINUTES",
+        help="name the nodes that have had no event for longer; audits without a change are no events",
+    )
+
+
+def add_revision(parser: Any) -> None:
+    """Add the revision of a schema."""
+    parser.add_argument(
+        "--version", dest="revision", default="head", metavar="REVISION", help="by default the newest"
+    )
+
+
+def add_purge(parser: Any) -> None:
+    """Add the options of `db purge`."""
+    parser.add_argument(
+        "--days",
+        type=number(_MAX_DAYS),
+        metavar="N",
+        help="retention of receipts, by default [tracker] receipt_days",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="count the rows instead of deleting them")
+
+
+def add_list_of_nodes(parser: Any) -> None:
+    """Add the options of `node list`."""
+    parser.add_argument(
+        "--sort",
+        choices=SORT_KEYS,
+        default=SORT_KEYS[0],
+        metavar="KEY",
+        help=f"one of {', '.join(SORT_KEYS)}: of an amount the largest first; by default {SORT_KEYS[0]}",
+    )
+    parser.add_argument(
+        "--columns",
+        type=_columns,
+        metavar="NAME,...",
+        help=f"the columns, in this order: {', '.join(NODE_COLUMNS)}",
+    )
+    parser.add_argument("--host", metavar="HOST", help="nodes of this host")
+    parser.add_argument("--disabled", action="store_true", help="nodes whose service is disabled")
+    parser.add_argument("--broken", action="store_true", help="nodes that are broken, or have conflicts")
+    parser.add_argument(
+        "--older-than",
+        type=number(_MAX_MINUTES),
+        metavar="MINUTES",
+        help="nodes without an event for longer; audits without a change are no events",
+    )
+
+
+def add_list_of_outbox(parser: Any) -> None:
+    """Add the options of `outbox list`."""
+    parser.add_argument("--node", dest="name_of_node", metavar="NODE", help="notifications about this node")
+    parser.add_argument(
+        "--limit", type=number(_MAX_ROWS), default=100, metavar="N", help="the oldest N, by default 100"
+    )
+
+
+def add_all_options(parser: Any) -> None:
+    """Add --all of `config show`."""
+    parser.add_argument("--all", action="store_true", dest="all_options", help="show the defaults, too")
+
+
+def add_letter(parser: Any) -> None:
+    """Add the id of a dead letter."""
+    parser.add_argument("id", metavar="ID", help="the id of the letter, as 'dead-letter list' shows it")
+
+
+def add_force(parser: Any) -> None:
+    """Add --force of `dead-letter replay`."""
+    parser.add_argument("--force", action="store_true", help="replay letters that may do harm, too")
+
+
+def add_removal(parser: Any) -> None:
+    """Add the options of `node remove`."""
+    parser.add_argument("--host", metavar="HOST", help="remove the node only if it belongs to this host")
+    parser.add_argument("--force", action="store_true", help="remove the node although it has claims")
+
+
+def add_shell(parser: Any) -> None:
+    """Add the name of a shell."""
+    parser.add_argument("shell", choices=("bash", "zsh"), help="the shell")
 
 
 def number(maximum: int) -> Callable[[str], int]:
@@ -96,6 +213,13 @@ def _name(text: str) -> str:
     if not text:
         raise ArgumentTypeError("a name is needed: --all selects the letters of all nodes")
     return text
+
+
+def _columns(text: str) -> list[str]:
+    names = text.split(",")
+    if unknown := [name for name in names if name not in NODE_COLUMNS]:
+        raise ArgumentTypeError(f"there is no column {unknown[0]!r}: choose from {', '.join(NODE_COLUMNS)}")
+    return names
 
 
 def _time(text: str) -> datetime:

@@ -1,198 +1,338 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands of tracker-worker-manage: one table, of which the parser and the documentation are made.
+"""The commands of tracker-worker-manage: the table of which the parser and the documentation are made.
 
 A command's module is imported when the command runs, so that no command waits for what others need. All texts
 are therefore here, not in those modules.
 """
 
-from argparse import ArgumentParser
-from collections.abc import Callable
-from typing import Any
-
-from msgspec import Struct
-
-from tracker_worker.cmd.manage.arguments import (
-    add_filters,
-    add_limit,
-    add_node,
-    add_selection,
-    add_state,
-    number,
-)
-from tracker_worker.cmd.manage.formatting import FORMATS, TABLE
-
-_MAX_DAYS = 3650
+from tracker_worker.cmd.manage import arguments as a
+from tracker_worker.cmd.manage.parser import Command
 
 SUBJECTS = {
     "db": "the database's schema and old rows",
     "queues": "the exchange and the queues on the broker",
     "node": "the nodes, their usage and the history of their events",
+    "outbox": "notifications that wait to be published",
     "settings": "the settings that all workers of a database share",
+    "config": "the configuration of a worker",
     "dead-letter": "events that could not be applied",
 }
-"""The subjects, whose commands have two words, with their summaries."""
+"""The first words of the commands that have two, with their summaries."""
 
-
-class Command(Struct, frozen=True):
-    """A command: its one or two words, the function that runs it, and what --help says.
-
-    `run` is "module:function", relative to this package. The function gets the configuration and the
-    arguments, and returns the exit code.
-    """
-
-    name: str
-    run: str
-    summary: str
-    arguments: tuple[Callable[[Any], None], ...] = ()
-
-
-def _sync(parser: Any) -> None:
-    parser.add_argument(
-        "--version", dest="revision", default="head", metavar="REVISION", help="by default the newest"
-    )
-
-
-def _purge(parser: Any) -> None:
-    parser.add_argument(
-        "--days",
-        type=number(_MAX_DAYS),
-        metavar="N",
-        help="retention of receipts, by default [tracker] receipt_days",
-    )
-    parser.add_argument("--dry-run", action="store_true", help="count the rows instead of deleting them")
-
-
-def _letter(parser: Any) -> None:
-    parser.add_argument("id", metavar="ID", help="the id of the letter, as 'dead-letter list' shows it")
-
-
-def _force(parser: Any) -> None:
-    parser.add_argument("--force", action="store_true", help="replay letters that may do harm, too")
-
-
-def _removal(parser: Any) -> None:
-    parser.add_argument("--host", help="remove the node only if it belongs to this host")
-    parser.add_argument("--force", action="store_true", help="remove the node although it has claims")
-
+_SHARED = {
+    "name": "the option, as [group] option",
+    "database": "its value in the database, as JSON; null if there is none",
+    "configured": "its value in this configuration, as JSON",
+    "differs": "whether both are set and differ",
+}
+_LETTER_RESULT = {
+    "id": "the id of the letter",
+    "result": "what was done with it; with filters, documents have result, letters and first (an id)",
+}
 
 COMMANDS = (
+    Command(
+        "status",
+        "status:show",
+        "Show the database, workers, queues, outbox and parked events, and what needs a person.",
+        (a.add_status,),
+        {
+            "database": "now, last_commit, outbox (notifications that wait), oldest_notification, publisher "
+            "(the worker that publishes them), nodes, disabled, broken, conflicts; null if it cannot be used",
+            "workers": "name (host:pid), version, since, active and standby (queues); null if unknown",
+            "queues": "as 'queues list' shows them; null without a broker",
+            "parked": "as 'dead-letter summary' shows them",
+            "problems": "a line for each thing that needs a person, with what to do",
+        },
+        {
+            "status": "what is the state of everything?",
+            "status --watch 5": "draw it again every five seconds",
+            "status --quiet-nodes 180 --format json": "name nodes without an event for three hours",
+        },
+        failure="something needs a person: the last lines say what and why",
+    ),
     Command(
         "db sync",
         "database:sync",
         "Migrate the schema to a revision, by default the newest; create the embedded database if missing.",
-        (_sync,),
+        (a.add_revision,),
+        {
+            "connection": "the URL of the database, without user and password",
+            "before": "the revision of the schema before; null if there was none",
+            "database": "the revision of the schema now",
+            "code": "the revision that this version needs",
+        },
+        {"db sync": "before the workers of a new version start"},
     ),
     Command(
         "db version",
         "database:version",
         "Show the revision of the database's schema, and the revision that this version needs.",
+        (),
+        {
+            "connection": "the URL of the database, without user and password",
+            "database": "the revision of the schema; null if there is none",
+            "code": "the revision that this version needs",
+        },
+        {"db version --format json": "is a migration needed?"},
     ),
     Command(
         "db purge",
         "database:purge",
         "Delete rows that are older than their retention, as workers do every hour; or count them.",
-        (_purge,),
+        (a.add_purge,),
+        {
+            "receipts": "the number of receipts",
+            "dead_letters": "the number of dead letters that were replayed or discarded",
+            "nodes": "the number of removed nodes",
+            "attempts": "the number of counted attempts",
+            "days": "the retention of receipts",
+            "dry_run": "whether the rows were counted only",
+        },
+        {"db purge --dry-run": "how many rows would be deleted?"},
     ),
     Command(
         "queues declare",
         "queues:declare_all",
         "Declare the exchange and the queues as a worker does; those that exist with equal arguments stay.",
+        (),
+        {"exchange": "the exchange of the commands", "queues": "the names of the queues"},
+        {"queues declare": "before the first worker starts, so that clients can send"},
     ),
     Command(
         "queues list",
         "queues:show_list",
-        "List the queues with their messages, consumers and active worker; exit code 1 if any is unknown.",
+        "List the queues of commands and of notifications with their messages, consumers and active worker.",
+        (),
+        {
+            "queue": "the name of the queue",
+            "ready": "messages that wait for a consumer; null if the queue is missing",
+            "unacknowledged": "messages that were delivered and not acknowledged; null if unknown",
+            "consumers": "the number of consumers",
+            "active": "host:pid of the worker whose consumer is active; null if there is none, or unknown",
+            "oldest": "the time of the next message; null unless the broker stamps messages",
+            "acknowledged_per_second": "the rate of acknowledgements; null if unknown",
+        },
+        {"queues list": "who consumes what, and how much waits?"},
+        failure="a queue is missing, or the management API does not answer: standard error says which",
     ),
     Command(
         "node list",
         "node_list:show_list",
         "List the nodes that are tracked, or whose reports were refused as conflicts.",
+        (a.add_list_of_nodes,),
+        {
+            "name": "the name of the node",
+            "host": "the host of its service; null for a name that only has conflicts",
+            "uuid": "its uuid; null for a name that only has conflicts",
+            "vcpus": "its total, like those below; null before its first report",
+            "vcpus_used": "the used amount, like those below, with the reserve",
+            "memory_mb": "",
+            "memory_mb_used": "",
+            "local_gb": "",
+            "local_gb_used": "",
+            "running_vms": "the number of its instances",
+            "disabled": "whether its service is disabled",
+            "conflicts": "the uuids whose reports were refused for this name",
+            "broken": "whether its events are held, see 'node rebuild'",
+            "last_event": "the time of its newest receipt; an audit that changes nothing leaves none",
+            "fullness": "the largest used share of vcpus, memory and disk, of total times allocation ratio",
+        },
+        {
+            "node list --sort fullness": "the fullest nodes first",
+            "node list --broken --columns name,conflicts,broken": "which nodes need a person?",
+            "node list --older-than 180 --sort last_event": "nodes without an event for three hours",
+        },
     ),
     Command(
         "node show",
         "nodes:show",
         "Show a node: the node view, with its claims, NUMA cells and PCI devices.",
-        (add_node,),
+        (a.add_node,),
+        {"name": "and the other keys of the node view, the reply to get_node: see the user guide"},
+        {"node show compute-1": "what uses the node?"},
     ),
     Command(
         "node history",
         "nodes:history",
         "Show the newest receipts of a node, the oldest first.",
-        (add_node, add_limit),
+        (a.add_node, a.add_limit),
+        {
+            "sequence": "the node's sequence after the event; null if it did not change the node",
+            "recorded_at": "the time of its transaction",
+            "method": "the method of the command",
+            "event_id": "the id of the event",
+            "outcome": "applied, granted, refused, ignored or parked",
+            "reason": "why it was refused, ignored or parked",
+            "instance_uuid": "the instance of the command",
+        },
+        {"node history compute-1 --limit 20": "what happened last on the node?"},
     ),
     Command(
         "node rebuild",
         "nodes:rebuild",
         "Recompute the usage of a node from its claims; show it before and after.",
-        (add_node,),
+        (a.add_node,),
+        {"used": "the resource", "before": "the amount before", "after": "the amount now"},
+        {"node rebuild compute-1": "repair a node that 'node list' shows as broken"},
     ),
     Command(
         "node remove",
         "node_removal:remove",
         "Have a worker remove a node, whose next report creates it anew; show what the node holds.",
-        (add_node, _removal),
+        (a.add_node, a.add_removal),
+        {
+            "name": "the name of the node",
+            "host": "the host of its service",
+            "uuid": "its uuid",
+            "claims": "its claims, as in the node view",
+            "event_id": "the id of the event that was sent; null if none was",
+        },
+        {
+            "node remove compute-1": "its host was installed anew under the old name, and holds nothing",
+            "node remove compute-1 --host host-1 --force": "remove its claims with it",
+        },
+        failure="the node has claims and --force is missing: standard error says so; or the command failed",
+    ),
+    Command(
+        "outbox list",
+        "outbox:show_list",
+        "List the notifications that wait to be published, in their order, and since when each waits.",
+        (a.add_list_of_outbox,),
+        {
+            "id": "the place in the order of publication",
+            "since": "the time of the event's transaction",
+            "event_type": "the type of the notification",
+            "priority": "INFO or ERROR",
+            "node": "the node that it is about",
+            "message_id": "its id, as consumers see it",
+            "size": "the length of its body in bytes",
+        },
+        {"outbox list --node compute-1": "which notifications of a node have not gone out yet?"},
+    ),
+    Command(
+        "outbox stats",
+        "outbox:show_stats",
+        "Show how many notifications wait, by event type, and which worker publishes them.",
+        (),
+        {
+            "publisher": "host:pid:id of the worker that publishes them; null if none does",
+            "waiting": "event_type, priority, notifications, bytes and oldest (a time) of each event type",
+        },
+        {"outbox stats": "is the outbox empty?"},
     ),
     Command(
         "settings show",
         "settings:show",
         "Show the settings that all workers of the database share, and whether this configuration differs.",
+        (),
+        _SHARED,
+        {"settings show": "does this host's configuration fit the other workers'?"},
+        failure="a setting differs, or the command failed: standard error says which",
     ),
     Command(
         "settings accept",
         "settings:accept",
         "Store the shared settings of this configuration in the database; all workers must be stopped.",
+        (),
+        _SHARED,
+        {"settings accept": "after [bus] partitions was changed on all hosts"},
+    ),
+    Command(
+        "config show",
+        "config_show:show",
+        "Show the effective values of a worker's options, and where each comes from; secrets are masked.",
+        (a.add_all_options,),
+        {
+            "option": "the option, as [group] option",
+            "value": "its effective value; of a URL without user and password, of other secrets ***",
+            "source": "the file or environment variable that it comes from, or 'default'",
+        },
+        {
+            "config show": "what is configured here?",
+            "config show --all": "the same, and all defaults",
+        },
+        failure="the value of an option is invalid: standard error says which",
     ),
     Command(
         "dead-letter list",
         "dead_letters:show_list",
         "List the newest dead letters of a state.",
-        (add_limit, add_state, add_filters),
+        (a.add_limit, a.add_state, a.add_filters),
+        {
+            "id": "the id of the letter",
+            "recorded_at": "the time of its parking",
+            "state": "parked, replayed or discarded",
+            "code": "the code of the error",
+            "path": "the part of the command that the error is about",
+            "node": "the node of the command",
+            "method": "the method of the command",
+            "event_id": "the id of the event",
+            "message": "the text of the error",
+            "request_id": "the id of the sender's request",
+            "reply_host": "the host that waited for the reply to a call",
+        },
+        {"dead-letter list --node compute-1": "which events of the node were parked?"},
     ),
     Command(
         "dead-letter summary",
         "dead_letters:summary",
         "Count the dead letters of a state by code and method.",
-        (add_state, add_filters),
+        (a.add_state, a.add_filters),
+        {
+            "state": "what the counted letters have in common, as code and method",
+            "code": "",
+            "method": "",
+            "letters": "their number",
+            "nodes": "the number of their nodes",
+            "oldest": "the time of the first parking",
+            "newest": "the time of the last parking",
+        },
+        {"dead-letter summary --since 2026-11-22": "what was parked since then?"},
     ),
     Command(
         "dead-letter show",
         "dead_letters:show",
         "Show a dead letter: its fields, its body, and the outcome of its replays.",
-        (_letter,),
+        (a.add_letter,),
+        {
+            "id": "and the other keys of 'dead-letter list'",
+            "sequence": "the node's sequence when it was parked",
+            "settled_at": "the time when it was replayed or discarded",
+            "body": "the stored body",
+            "replays": "event_id, sequence, method and outcome of each replay",
+        },
+        {"dead-letter show 0b6ac3a6-5d2c-4c3e-8a55-4a1b4f2f6c11": "why was it parked?"},
     ),
     Command(
         "dead-letter replay",
         "dead_letter_replay:replay",
         "Publish the commands of parked letters again, each node's in the order in which they were parked.",
-        (add_selection, _force),
+        (a.add_selection, a.add_force),
+        _LETTER_RESULT,
+        {
+            "dead-letter replay --code wrong_partition --dry-run": "what would be replayed?",
+            "dead-letter replay --code wrong_partition": "replay it",
+        },
+        failure="letters were left: standard error says how many and why",
     ),
     Command(
         "dead-letter discard",
         "dead_letters:discard",
         "Discard parked letters: they are no longer parked, and are deleted after [tracker] "
         "dead_letter_days.",
-        (add_selection,),
+        (a.add_selection,),
+        _LETTER_RESULT,
+        {"dead-letter discard --node compute-1": "discard all parked letters of a node"},
+        failure="letters were left: standard error says how many and why",
+    ),
+    Command(
+        "completion",
+        "completion:show",
+        "Print a script for a shell that completes the commands and their options; needs the package shtab.",
+        (a.add_shell,),
+        {},
+        {"completion bash > /etc/bash_completion.d/tracker-worker-manage": "for all users"},
+        has_format=False,
     ),
 )
-
-
-def add_commands(parsers: Any) -> None:
-    """Add a parser for each command; its namespace has the command's `run`."""
-    groups = {
-        name: _add_parser(parsers, name, summary).add_subparsers(
-            title="commands", required=True, metavar="COMMAND"
-        )
-        for name, summary in SUBJECTS.items()
-    }
-    for command in COMMANDS:
-        subject, _, name = command.name.rpartition(" ")
-        parser = _add_parser(groups.get(subject, parsers), name, command.summary)
-        parser.add_argument("--format", choices=FORMATS, default=TABLE, help=f"by default {TABLE}")
-        for add_arguments in command.arguments:
-            add_arguments(parser)
-        parser.set_defaults(run=command.run)
-
-
-def _add_parser(parsers: Any, name: str, summary: str) -> ArgumentParser:
-    parser: ArgumentParser = parsers.add_parser(name, help=summary, description=summary)
-    return parser

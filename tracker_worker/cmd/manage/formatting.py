@@ -75,7 +75,7 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str
 
 def print_fields(fields: dict[str, Any], title: str | None = None) -> None:
     """Print a table of one object, one field in each row."""
-    _print_table(None, [[_cell(name), _cell(value)] for name, value in fields.items()], title)
+    _print_table(None, [[_cell(name), Cell(_cell(value).text)] for name, value in fields.items()], title)
 
 
 def _print_table(columns: Sequence[str] | None, rows: list[list[Cell]], title: str | None) -> None:
@@ -119,6 +119,13 @@ def _lines(row: list[Cell]) -> Iterator[list[Cell]]:
 
 def _has_numbers(rows: list[list[Cell]], index: int) -> bool:
     return any(row[index].is_number for row in rows)
+
+
+def clear_terminal() -> None:
+    """Clear the terminal, and have the next output begin at its top; in a pipe nothing happens."""
+    if sys.stdout.isatty():
+        with _converting_errors():
+            sys.stdout.write("\x1b[H\x1b[2J\x1b[3J")
 
 
 def print_diagnostic(text: str) -> None:

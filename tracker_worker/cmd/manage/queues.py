@@ -3,41 +3,16 @@
 
 from typing import Any
 
-import msgspec
-from msgspec import Struct
 from oslo_config import cfg
 
-from tracker_worker.bus.rabbit import inspection
-from tracker_worker.bus.rabbit.connection import BrokerSettings
-from tracker_worker.bus.rabbit.inspection import Activity, ManagementUnavailable, QueueDepth
-from tracker_worker.bus.rabbit.queues import Topology, TopologyMismatch, declare
+from tracker_worker.bus.rabbit.queues import TopologyMismatch, declare
 from tracker_worker.cmd import sharing
 from tracker_worker.cmd.broker import connected
 from tracker_worker.cmd.failures import CommandFailed
+from tracker_worker.cmd.manage.broker_state import QueueState, broker_state, topology_of
 from tracker_worker.cmd.manage.formatting import TABLE, print_diagnostic, print_document, print_rows
 from tracker_worker.cmd.manage.session import broker_of, snapshot
-from tracker_worker.cmd.urls import url_of
-from tracker_worker.core.urls import URLRefused, check_url
 from tracker_worker.worker.settings import WorkerSettings
-
-
-class QueueState(Struct, frozen=True):
-    """A row of `queues list`.
-
-    `ready` is None if the queue is missing. `unacknowledged` and `active` are None if the management API does
-    not answer. `active` is the host and pid of the worker whose consumer is active.
-    """
-
-    queue: str
-    ready: int | None
-    unacknowledged: int | None
-    consumers: int | None
-    active: str | None
-
-
-def topology_of(settings: WorkerSettings, broker: BrokerSettings) -> Topology:
-    """Return the exchange and the queues that a worker declares."""
-    return Topology(settings.exchange, settings.partitions, broker.quorum)
 
 
 def declare_all(conf: cfg.ConfigOpts, args: Any) -> int:
@@ -75,29 +50,33 @@ def _refuse_other_settings(conf: cfg.ConfigOpts, settings: WorkerSettings) -> No
 def show_list(conf: cfg.ConfigOpts, args: Any) -> int:
     """List the queues with their messages, consumers and active worker; exit code 1 if any is unknown."""
     settings, broker = broker_of(conf)
-    with connected(broker) as connection:
-        depths = inspection.depths(connection, topology_of(settings, broker))
-    activity = None
-    try:
-        url = url_of(conf, "bus", "management_url", check_url) or inspection.management_url(broker)
-        activity = inspection.activity(url, inspection.virtual_host(broker), inspection.ca_file(broker))
-    except (ManagementUnavailable, URLRefused) as error:
-        print_diagnostic(f"the active workers are unknown: {error}; see [bus] management_url")
-    states = [_state(depth, activity) for depth in depths]
-    missing = [state.queue for state in states if state.ready is None]
-    if missing:
+    state = broker_state(conf, settings, broker)
+    if state.unknown is not None:
+        print_diagnostic(f"the active workers are unknown: {state.unknown}")
+    if state.missing:
         print_diagnostic(
-            f"missing: {', '.join(missing)}; a worker declares them when it starts, and so does "
+            f"missing: {', '.join(state.missing)}; a worker declares them when it starts, and so does "
             "'tracker-worker-manage queues declare'"
         )
+    for queue in state.growing:
+        print_diagnostic(growth_of(queue))
+    queues = [*state.queues, *state.notifications]
     if args.format != TABLE:
-        print_document(states, args.format)
+        print_document(queues, args.format)
     else:
-        _print(states, known=activity is not None)
-    return int(activity is None or bool(missing))
+        print_queues(queues, known=state.unknown is None)
+    return int(state.unknown is not None or bool(state.missing))
 
 
-def _print(states: list[QueueState], *, known: bool) -> None:
+def growth_of(queue: QueueState) -> str:
+    """Return the warning about a queue of notifications that nobody consumes and nothing bounds."""
+    return (
+        f"the queue {queue.queue} has {queue.ready} notifications, no consumer and no limit: it grows until "
+        "the broker's disk is full. Start its consumer, or bound it with a policy (max-length, message-ttl)"
+    )
+
+
+def print_queues(queues: list[QueueState], *, known: bool, title: str | None = None) -> None:
     """Print missing queues and unknown values as words, to tell them from 0."""
     rows = (
         [
@@ -106,16 +85,8 @@ def _print(states: list[QueueState], *, known: bool) -> None:
             state.unacknowledged if known else "unknown",
             state.consumers,
             state.active if known else "unknown",
+            state.oldest,
         ]
-        for state in states
+        for state in queues
     )
-    print_rows(QueueState.__struct_fields__, rows)
-
-
-def _state(depth: QueueDepth, activity: dict[str, Activity] | None) -> QueueState:
-    known = Activity(None) if activity is None else activity.get(depth.queue, Activity())
-    return QueueState(
-        **msgspec.structs.asdict(depth),
-        unacknowledged=known.unacknowledged,
-        active=known.active and known.active.removesuffix(f".{depth.queue}"),
-    )
+    print_rows(("queue", "ready", "unacked", "consumers", "active", "oldest"), rows, title)

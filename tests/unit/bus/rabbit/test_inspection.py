@@ -8,7 +8,7 @@ import pytest
 from tracker_worker.bus.rabbit.connection import BrokerSettings
 from tracker_worker.bus.rabbit.inspection import (
     ManagementUnavailable,
-    activity,
+    activities,
     ca_file,
     management_url,
     virtual_host,
@@ -48,5 +48,5 @@ def test_the_virtual_host_is_the_url_s(path: str, name: str) -> None:
 )
 def test_a_wrong_url_is_refused_without_its_password(url: str) -> None:
     with pytest.raises(ManagementUnavailable, match="must look like") as error:
-        activity(url, "/")
+        activities(url, "/")
     assert "planted" not in str(error.value)

@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What operators ask of tracker-worker-manage every day, each command in a process of its own."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+import yaml
+
+from tests.builders import NODE, an_instance, command
+from tests.functional.lanes import OTHER_NODE, LaneBench
+from tests.functional.manage import Manage
+from tests.functional.terminal import on_terminal
+from tracker_worker.cmd.manage.commands import COMMANDS
+from tracker_worker.db import leases
+from tracker_worker.db.tables import NODES, RECEIPTS
+
+PROGRAM = "import sys; from tracker_worker.cmd.manage import main; sys.exit(main())"
+STEERING = "evil\x1b[2J\u202e[bold]"
+
+
+class Program:
+    """Runs commands on the test's database."""
+
+    def __init__(self, file: Path) -> None:
+        self.options = ["--config-file", str(file)]
+
+    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", PROGRAM, *self.options, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    def json(self, *arguments: str) -> Any:
+        """The document of a command that goes well."""
+        done = self(*arguments, "--format", "json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def column(self, *arguments: str) -> list[str]:
+        """The first column of a table in a pipe, without its heading."""
+        done = self(*arguments)
+        assert done.returncode == 0, done.stderr
+        return [line.split("  ")[0] for line in done.stdout.splitlines()[1:]]
+
+
+@pytest.fixture
+def manage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Manage:
+    return Manage(tmp_path, capsys)
+
+
+@pytest.fixture
+def program(engine: sa.Engine, manage: Manage) -> Program:
+    return Program(manage.file)
+
+
+@pytest.fixture
+def two_nodes(engine: sa.Engine, bench: LaneBench) -> LaneBench:
+    """Two nodes, the second one with an instance."""
+    bench.track()
+    bench.track(OTHER_NODE)
+    bench.send(command("instance_claim", node=OTHER_NODE, instance=an_instance()))
+    return bench
+
+
+@pytest.fixture
+def a_quiet_node(two_nodes: LaneBench) -> LaneBench:
+    """The first node has had no event for years."""
+    with two_nodes.engine.begin() as connection:
+        long_ago = sa.func.datetime("2020-01-01 00:00:00.000000")
+        connection.execute(sa.update(RECEIPTS).where(RECEIPTS.c.node == NODE).values(recorded_at=long_ago))
+    return two_nodes
+
+
+def set_broken(bench: LaneBench, node: str) -> None:
+    with bench.engine.begin() as connection:
+        connection.execute(sa.update(NODES).where(NODES.c.name == node).values(vcpus_used=7))
+
+
+def test_node_list_sorted_by_fullness_has_the_fullest_first(two_nodes: LaneBench, program: Program) -> None:
+    assert program.column("node", "list") == [NODE, OTHER_NODE]
+    assert program.column("node", "list", "--sort", "fullness") == [OTHER_NODE, NODE]
+    fullest, _ = program.json("node", "list", "--sort", "fullness")
+    assert fullest["fullness"] == 0.2  # 20 GB of 100: a larger share than that of the vcpus and the memory.
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        (["--host", f"host-of-{OTHER_NODE}"], [OTHER_NODE]),
+        (["--disabled"], []),
+        (["--broken"], [NODE]),
+        (["--older-than", "60"], [NODE]),
+        (["--sort", "last_event"], [NODE, OTHER_NODE]),
+    ],
+)
+def test_node_list_with_a_filter_has_the_matching_nodes(
+    a_quiet_node: LaneBench, program: Program, options: list[str], found: list[str]
+) -> None:
+    set_broken(a_quiet_node, NODE)
+    assert program.column("node", "list", *options) == found
+
+
+def test_node_list_with_columns_has_these_in_every_format(two_nodes: LaneBench, program: Program) -> None:
+    done = program("node", "list", "--columns", "vms,name")
+    assert [line.split() for line in done.stdout.splitlines()] == [
+        ["vms", "name"],
+        ["0", NODE],
+        ["1", OTHER_NODE],
+    ]
+    rows = [{"running_vms": 0, "name": NODE}, {"running_vms": 1, "name": OTHER_NODE}]
+    assert program.json("node", "list", "--columns", "vms,name") == rows
+    done = program("node", "list", "--columns", "vms,name", "--format", "yaml")
+    assert yaml.safe_load(done.stdout) == rows
+    done = program("node", "list", "--columns", "name,size")
+    assert (done.returncode, "there is no column 'size': choose from name, host" in done.stderr) == (2, True)
+
+
+def test_outbox_has_what_waits_in_order_and_since_when(two_nodes: LaneBench, program: Program) -> None:
+    found = program.json("outbox", "list")
+    assert [one["id"] for one in found] == sorted(one["id"] for one in found)
+    assert {one["since"] for one in found} == {"2026-11-22T12:00:00Z"}
+    assert {one["node"] for one in program.json("outbox", "list", "--node", NODE)} == {NODE}
+    done = program("outbox", "list", "--limit", "1")
+    assert f"the oldest 1 of {len(found)} notifications" in done.stderr
+    stats = program.json("outbox", "stats")
+    assert sum(group["notifications"] for group in stats["waiting"]) == len(found)
+    assert stats["publisher"] is None
+    with two_nodes.engine.begin() as connection:
+        leases.acquire(connection, leases.RELAY, "host-1:77:id", 60)
+    assert program.json("outbox", "stats")["publisher"] == "host-1:77:id"
+
+
+def test_config_show_has_values_with_their_files_and_no_secret(manage: Manage, program: Program) -> None:
+    manage.configure(
+        "use_json = true\n[worker]\nlanes = 1\n[oslo_messaging_notifications]\n"
+        "transport_url = rabbit://user:planted@broker:5672/vhost\n[bus]\n"
+        "management_url = http://user:planted@broker:15672\n"
+        "[database]\nconnection_parameters = password=planted\n"
+    )
+    found = {row["option"]: row for row in program.json("config", "show")}
+    source = str(manage.file)
+    assert found["[worker] lanes"] == {"option": "[worker] lanes", "value": 1, "source": source}
+    assert found["[DEFAULT] use_json"]["value"] is True
+    assert found["[bus] management_url"]["value"] == "http://broker:15672"
+    assert "[tracker] receipt_days" not in found
+    done = program("config", "show", "--all")
+    assert (done.returncode, "planted" in done.stdout + done.stderr) == (0, False)
+    assert ["[tracker] receipt_days", "7", "default"] in [
+        line.split("  ")[0:1] + line.split()[-2:] for line in done.stdout.splitlines()
+    ]
+
+
+def test_config_show_with_an_invalid_value_names_it_and_fails(manage: Manage, program: Program) -> None:
+    manage.configure("[worker]\nlanes = many\n")
+    done = program("config", "show")
+    assert done.returncode == 1
+    assert "[worker] lanes: " in done.stderr
+
+
+def test_status_of_a_healthy_database_without_a_broker_is_0(two_nodes: LaneBench, program: Program) -> None:
+    done = program("status", "--max-wait", "86400", "--format", "json")
+    found = json.loads(done.stdout)
+    assert (found["database"]["nodes"], found["queues"], found["workers"]) == (2, None, None)
+    assert [problem for problem in found["problems"] if "notifications wait" not in problem] == []
+
+
+def test_status_names_what_needs_a_person_and_fails(a_quiet_node: LaneBench, program: Program) -> None:
+    set_broken(a_quiet_node, NODE)
+    a_quiet_node.send(command("instance_claim", node="nobody", instance={"uuid": "short"}))
+    done = program("status", "--quiet-nodes", "60")
+    assert done.returncode == 1
+    problems = done.stdout.partition("needs a person\n")[2]
+    assert f"the events of broken nodes are held: {NODE}; see 'node rebuild'" in problems
+    assert f"nodes without an event for 1:00:00: {NODE}; check their hosts" in problems
+    assert "1 events are parked" in problems
+    assert "no worker publishes them" in problems
+
+
+def test_status_names_a_database_that_cannot_be_used(manage: Manage, tmp_path: Path) -> None:
+    done = Program(manage.file)("status", "--format", "json")
+    found = json.loads(done.stdout)
+    assert (done.returncode, found["database"]) == (1, None)
+    assert "there is no database" in found["problems"][0]
+
+
+def test_status_watch_draws_again_until_it_is_interrupted(two_nodes: LaneBench, program: Program) -> None:
+    with on_terminal(PROGRAM, *program.options, "status", "--watch", "1") as terminal:
+        terminal.read_until("needs a person", 2)
+        assert terminal.raw.count("\x1b[2J") >= 2
+        terminal.process.send_signal(signal.SIGINT)
+        terminal.read_all()
+        assert terminal.process.wait(60) == 1
+        assert "Traceback" not in terminal.text
+
+
+def test_table_on_a_terminal_of_80_columns_has_a_line_a_node(two_nodes: LaneBench, program: Program) -> None:
+    with on_terminal(PROGRAM, *program.options, "node", "list") as terminal:
+        lines = terminal.read_all().splitlines()
+    assert [line.split()[0] for line in lines] == ["name", NODE, OTHER_NODE]
+    assert max(map(len, lines)) <= 80
+    assert "\x1b[1m" in terminal.raw
+
+
+def test_table_in_a_pipe_has_no_styles_and_no_lines(two_nodes: LaneBench, program: Program) -> None:
+    out = program("node", "show", OTHER_NODE).stdout
+    assert out.isascii()
+    assert "\x1b" not in out
+    assert not set(out) & set("|+=")
+
+
+@pytest.mark.parametrize("output_format", ["table", "json", "yaml"])
+def test_names_that_steer_a_terminal_are_shown_as_text(
+    bench: LaneBench, program: Program, output_format: str
+) -> None:
+    bench.track()
+    with bench.engine.begin() as connection:
+        connection.execute(sa.update(NODES).values(host=STEERING))
+    arguments = [*program.options, "node", "list", "--format", output_format]
+    done = program("node", "list", "--format", output_format)
+    assert not set(done.stdout) & set("\x1b\u202e")
+    assert "[bold]" in done.stdout
+    with on_terminal(PROGRAM, *arguments) as terminal:
+        shown = terminal.read_all()
+    assert not {"\x1b[2J", "\u202e"} & set(terminal.raw)
+    assert "\x1b[2J" not in terminal.raw
+    assert "[bold]" in shown
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion_has_every_command(program: Program, shell: str) -> None:
+    out = program("completion", shell).stdout
+    assert all(word in out for command in COMMANDS for word in command.name.split())
+
+
+def test_completion_of_bash_is_a_script_of_bash(program: Program, tmp_path: Path) -> None:
+    file = tmp_path / "completion"
+    file.write_text(program("completion", "bash").stdout)
+    subprocess.run(["bash", "-n", str(file)], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=[command.name for command in COMMANDS])
+def test_help_of_each_command_fits_80_columns_and_has_examples(
+    manage: Manage, monkeypatch: pytest.MonkeyPatch, command: Any
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert manage.run(*command.name.split(), "--help") == 0
+    assert f"  tracker-worker-manage {command.name}" in manage.out
+    assert "exit status:" in manage.out
+    text, _, rest = manage.out.partition("examples:")
+    examples, _, rest = rest.partition("\n\n")
+    assert [line for line in (text + rest).splitlines() if len(line) > 80] == []
+
+
+@pytest.mark.parametrize(
+    "name", ["db version", "db purge", "node list", "node history", "outbox list", "outbox stats", "status"]
+)
+def test_documents_have_the_documented_keys(two_nodes: LaneBench, manage: Manage, name: str) -> None:
+    (command,) = (command for command in COMMANDS if command.name == name)
+    arguments = [NODE] if name == "node history" else []
+    manage.run(*name.split(), *arguments, "--format", "json")
+    found = json.loads(manage.out)
+    rows = found if isinstance(found, list) else [found]
+    assert all(set(row) == set(command.columns) for row in rows)

@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`status`: the database, the workers, the queues, the outbox and the nodes, and what needs a person."""
+
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from msgspec import Struct
+from msgspec.structs import astuple
+from oslo_config import cfg
+
+from tracker_worker.bus.rabbit.inspection import ConsumingWorker
+from tracker_worker.cmd.failures import CommandFailed
+from tracker_worker.cmd.manage.broker_state import BrokerState, broker_state
+from tracker_worker.cmd.manage.formatting import (
+    TABLE,
+    clear_terminal,
+    print_document,
+    print_fields,
+    print_rows,
+)
+from tracker_worker.cmd.manage.hardware import ranges
+from tracker_worker.cmd.manage.node_list import quiet_nodes
+from tracker_worker.cmd.manage.queues import growth_of, print_queues
+from tracker_worker.cmd.manage.session import settings_of, snapshot
+from tracker_worker.core.records import PARKED
+from tracker_worker.db import dead_letter_queries, leases, outbox_queries, queries
+from tracker_worker.db.clock import UtcNow
+from tracker_worker.db.dead_letter_queries import LetterGroup, Wanted
+from tracker_worker.db.queries import NodeSummary
+
+_MOST_NAMES = 10
+"""Names in a line about nodes; the line has the number of all."""
+
+
+T = TypeVar("T")
+
+
+class Limits(Struct, frozen=True):
+    """How long something may wait, and how long a node may have no event, until a person is needed."""
+
+    waiting: timedelta
+    quiet: timedelta | None
+
+
+class LedgerState(Struct, frozen=True):
+    """What the database says, at a time by its own clock. All times are UTC.
+
+    `publisher` is the owner of the relay's lease, which is host, pid and an id; None if it has run out.
+    """
+
+    now: datetime
+    last_commit: datetime | None
+    outbox: int
+    oldest_notification: datetime | None
+    publisher: str | None
+    parked: list[LetterGroup]
+    nodes: list[NodeSummary]
+
+
+def show(conf: cfg.ConfigOpts, args: Any) -> int:
+    """Show the status once, or every --watch seconds until Ctrl-C; exit code 1 if a person is needed."""
+    limits = Limits(
+        timedelta(seconds=args.max_wait),
+        None if args.quiet_nodes is None else timedelta(minutes=args.quiet_nodes),
+    )
+    if args.watch is None:
+        return _show_once(conf, args, limits, lambda: None)
+    code = 0
+    try:
+        while True:
+            code = _show_once(conf, args, limits, clear_terminal)
+            time.sleep(args.watch)
+    except KeyboardInterrupt:
+        return code
+
+
+def _show_once(conf: cfg.ConfigOpts, args: Any, limits: Limits, prepare: Callable[[], None]) -> int:
+    failures: list[str] = []
+    ledger = _unless_failed(failures, lambda: _ledger_state(conf))
+    broker = _unless_failed(failures, lambda: _broker_state(conf))
+    problems = [*failures, *problems_of(ledger, broker, limits)]
+    prepare()
+    if args.format != TABLE:
+        print_document(_document(ledger, broker) | {"problems": problems}, args.format)
+    else:
+        _print(ledger, broker, problems)
+    return int(bool(problems))
+
+
+def _unless_failed(failures: list[str], read: Callable[[], T]) -> T | None:
+    try:
+        return read()
+    except CommandFailed as error:
+        failures.append(str(error))
+        return None
+
+
+def _ledger_state(conf: cfg.ConfigOpts) -> LedgerState:
+    with snapshot(conf) as connection:
+        oldest = outbox_queries.oldest(connection, 1)
+        lease = leases.holder(connection, leases.RELAY)
+        nodes = queries.nodes(connection)
+        return LedgerState(
+            now=connection.execute(sa.select(UtcNow())).scalar_one(),
+            last_commit=max((node.last_event for node in nodes if node.last_event), default=None),
+            outbox=outbox_queries.count(connection),
+            oldest_notification=oldest[0].since if oldest else None,
+            publisher=lease.owner if lease is not None and lease.seconds_left > 0 else None,
+            parked=dead_letter_queries.summary(connection, Wanted(PARKED)),
+            nodes=nodes,
+        )
+
+
+def _broker_state(conf: cfg.ConfigOpts) -> BrokerState | None:
+    settings = settings_of(conf)
+    return None if settings.broker is None else broker_state(conf, settings, settings.broker)
+
+
+def problems_of(ledger: LedgerState | None, broker: BrokerState | None, limits: Limits) -> list[str]:
+    """Return a line for each thing that needs a person, with what to do. Pure."""
+    return [
+        *([] if ledger is None else _problems_of_ledger(ledger, limits)),
+        *([] if broker is None else _problems_of_broker(broker, ledger, limits)),
+    ]
+
+
+def _problems_of_ledger(ledger: LedgerState, limits: Limits) -> list[str]:
+    found = []
+    oldest = ledger.oldest_notification
+    if oldest is not None and ledger.now - oldest > limits.waiting:
+        who = f"{ledger.publisher} publishes them" if ledger.publisher else "no worker publishes them"
+        found.append(
+            f"{ledger.outbox} notifications wait, the oldest since {_text(oldest)}; {who}: see its log"
+        )
+    if letters := sum(group.letters for group in ledger.parked):
+        codes = ", ".join(sorted({group.code for group in ledger.parked}))
+        found.append(f"{letters} events are parked ({codes}): see 'dead-letter summary'")
+    if broken := [node.name for node in ledger.nodes if node.broken]:
+        found.append(f"the events of broken nodes are held: {_names(broken)}; see 'node rebuild'")
+    if conflicts := [node.name for node in ledger.nodes if node.conflicts]:
+        found.append(f"reports of nodes conflict: {_names(conflicts)}; see 'node list --columns conflicts'")
+    if limits.quiet is not None and (quiet := quiet_nodes(ledger.nodes, ledger.now, limits.quiet)):
+        names = _names([node.name for node in quiet])
+        found.append(f"nodes without an event for {limits.quiet}: {names}; check their hosts")
+    return found
+
+
+def _problems_of_broker(broker: BrokerState, ledger: LedgerState | None, limits: Limits) -> list[str]:
+    found = []
+    if broker.unknown is not None:
+        found.append(f"the workers are unknown: {broker.unknown}")
+    if broker.missing:
+        found.append(f"queues are missing: {_names(broker.missing)}; start a worker, or see 'queues declare'")
+    if idle := [state.queue for state in broker.queues if state.consumers == 0]:
+        found.append(f"no worker consumes {_names(idle)}: start one")
+    elif ledger is not None and _is_stuck(broker, ledger, limits):
+        since = f"since {_text(ledger.last_commit)}" if ledger.last_commit else "yet"
+        found.append(f"commands wait, and no event was committed {since}: see the log of the active workers")
+    return found + [growth_of(queue) for queue in broker.growing]
+
+
+def _is_stuck(broker: BrokerState, ledger: LedgerState, limits: Limits) -> bool:
+    """Tell whether commands wait although the last commit is older than the limit."""
+    if not any(state.ready for state in broker.queues):
+        return False
+    return ledger.last_commit is None or ledger.now - ledger.last_commit > limits.waiting
+
+
+def _names(names: list[str]) -> str:
+    rest = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _text(moment: datetime) -> str:
+    return f"{moment.isoformat(sep=' ', timespec='seconds')} UTC"
+
+
+def _document(ledger: LedgerState | None, broker: BrokerState | None) -> dict[str, Any]:
+    return {
+        "database": None if ledger is None else _ledger_fields(ledger),
+        "workers": None if broker is None else broker.workers,
+        "queues": None if broker is None else [*broker.queues, *broker.notifications],
+        "parked": None if ledger is None else ledger.parked,
+    }
+
+
+def _ledger_fields(ledger: LedgerState) -> dict[str, Any]:
+    nodes = [node for node in ledger.nodes if node.uuid is not None]
+    return {
+        "now": ledger.now,
+        "last_commit": ledger.last_commit,
+        "outbox": ledger.outbox,
+        "oldest_notification": ledger.oldest_notification,
+        "publisher": ledger.publisher,
+        "nodes": len(nodes),
+        "disabled": sum(node.disabled for node in nodes),
+        "broken": [node.name for node in ledger.nodes if node.broken],
+        "conflicts": [node.name for node in ledger.nodes if node.conflicts],
+    }
+
+
+def _print(ledger: LedgerState | None, broker: BrokerState | None, problems: list[str]) -> None:
+    if ledger is not None:
+        print_fields(_ledger_fields(ledger), "Database")
+    if broker is not None:
+        if broker.workers is not None:
+            columns = ("worker", "version", "since", "active", "standby")
+            print_rows(columns, map(_row, broker.workers), "Workers")
+        print_queues([*broker.queues, *broker.notifications], known=broker.unknown is None, title="Queues")
+    if ledger is not None and ledger.parked:
+        print_rows(LetterGroup.__struct_fields__, map(astuple, ledger.parked), "Parked events")
+    print_rows(("needs a person",), [[problem] for problem in problems or ["nothing"]])
+
+
+def _row(worker: ConsumingWorker) -> list[Any]:
+    queues = (_short(worker.active), _short(worker.standby))
+    return [worker.name, worker.version, worker.since, *queues]
+
+
+def _short(queues: list[str]) -> str:
+    """Return the names of queues without the exchange, the partitions as ranges: dead, p0-3."""
+    ends = {queue.rpartition(".")[2] for queue in queues}
+    partitions = {int(end[1:]) for end in ends if end[:1] == "p" and end[1:].isdecimal()}
+    others = sorted(end for end in ends if not (end[:1] == "p" and end[1:].isdecimal()))
+    return ",".join([*others, *([f"p{ranges(partitions)}"] if partitions else [])])
