@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What tracker-worker-manage reads and writes on database servers; a worker's whole way on MariaDB."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +22,7 @@ from tests.servers.mariadb import MariaDB
 from tracker_worker.cmd.manage import dead_letter_replay
 from tracker_worker.core.envelope import encode
 from tracker_worker.core.urls import printable_url
-from tracker_worker.db import dead_letter_queries, revisions
+from tracker_worker.db import dead_letter_queries, leases, revisions
 from tracker_worker.db.dead_letter_queries import Wanted
 from tracker_worker.db.engine import create_engine
 from tracker_worker.db.tables import DEAD_LETTERS, NODES, OUTBOX, RECEIPTS
@@ -178,3 +179,23 @@ def test_casts_through_rabbitmq_reach_mariadb(
     until(lambda: not rows(engine, OUTBOX), "notifications wait")
     engine.dispose()
     mariadb.drop_database(url)
+
+
+def test_operators_queries_answer_on_servers(bench: LaneBench, engine: sa.Engine, manage: Manage) -> None:
+    """The list with the time of the last event, the outbox with its publisher, and the status of both."""
+    bench.track()
+    bench.send(command("instance_claim", instance=an_instance()))
+    (node,) = manage.json("node", "list", "--sort", "fullness")
+    assert node["last_event"] is not None
+    assert manage.json("node", "list", "--older-than", "60") == []
+    waiting = manage.json("outbox", "list", "--node", NODE)
+    with engine.begin() as connection:
+        leases.acquire(connection, leases.RELAY, "host-1:77:id", 60)
+    stats = manage.json("outbox", "stats")
+    assert stats["publisher"] == "host-1:77:id"
+    assert sum(group["notifications"] for group in stats["waiting"]) == len(waiting)
+    assert sum(group["bytes"] for group in stats["waiting"]) == sum(one["size"] for one in waiting)
+    manage.run("status", "--format", "json")
+    found = json.loads(manage.out)["database"]
+    assert (found["nodes"], found["outbox"], found["publisher"]) == (1, len(waiting), "host-1:77:id")
+    assert found["last_commit"] == node["last_event"]

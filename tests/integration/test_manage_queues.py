@@ -2,7 +2,9 @@
 """tracker-worker-manage and tracker-worker-status with a real broker: queues, replays, checks."""
 
 import json
+import socket
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,11 @@ from tests.builders import INSTANCE, NODE, a_report, an_instance, args_of, comma
 from tests.functional.conftest import a_bench, bench, engine  # noqa: F401
 from tests.functional.lanes import PARTITIONS, LaneBench, rows
 from tests.functional.manage import Manage
+from tests.integration.daemon import Daemon
 from tests.servers import forkserver
 from tests.servers.rabbitmq import RabbitMQ
 from tests.servers.server import wait_until
+from tracker_worker.cmd.database import database_file
 from tracker_worker.core.envelope import encode
 from tracker_worker.db.tables import DEAD_LETTERS
 from tracker_worker.domain.partitions import partition_of
@@ -278,3 +282,47 @@ def test_what_no_queue_takes_is_said_and_can_be_repeated(programs: Programs, ben
 def test_a_replay_needs_durable_queues(programs: Programs, bench: LaneBench) -> None:  # noqa: F811
     programs.configure("")
     assert "amqp_durable_queues" in programs.replay(park(bench))
+
+
+def test_status_has_the_workers_with_their_versions(programs: Programs) -> None:
+    with Daemon(programs.url) as worker:
+        worker.wait_until_it_consumes()
+        database = f"[database]\nconnection = sqlite:///{database_file(worker.directory)}\n"
+        programs.configure(f"amqp_durable_queues = true\n{database}")
+        name = f"{socket.gethostname()}:{worker.process.pid}"
+
+        def status() -> Any:
+            programs.run("status", "--format", "json")
+            return json.loads(programs.out)
+
+        def consumes_all() -> bool:
+            return [len(found["active"]) for found in status()["workers"]] == [len(QUEUES)]
+
+        wait_until(consumes_all, "the management API's workers")
+        found = status()
+        (shown,) = found["workers"]
+        assert (shown["name"], shown["version"], shown["standby"]) == (name, version("tracker-worker"), [])
+        assert found["problems"] == []
+        assert found["database"]["nodes"] == 0
+        assert programs.run("status") == 0
+        assert f"dead,tracker,p0-{PARTITIONS - 1}" in programs.out
+
+
+def test_queue_of_notifications_that_nobody_consumes_is_named(programs: Programs, channel: Any) -> None:
+    programs.json("queues", "declare")
+    name = "versioned_notifications.info"
+    exchange = Exchange("nova", type="topic", durable=True)
+    queue = Queue(name, exchange, routing_key=name, durable=True)(channel)
+    queue.declare()
+    channel.basic_publish(amqp.Message(b"x"), "", name)
+    wait_until(lambda: any("no limit" in line for line in lines_of(programs)), "a message in the queue")
+    (line,) = lines_of(programs)
+    assert f"the queue {name} has 1 notifications, no consumer and no limit" in line
+    queue.purge()
+    assert lines_of(programs) == []
+
+
+def lines_of(programs: Programs) -> list[str]:
+    """What `queues list` says on standard error."""
+    assert [row["queue"] for row in programs.json("queues", "list")][-1] == "versioned_notifications.info"
+    return programs.err.splitlines()

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What needs a person, by the states of database and broker."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from tracker_worker.bus.rabbit.inspection import ConsumingWorker, consuming_workers
+from tracker_worker.cmd.manage.broker_state import BrokerState, QueueState
+from tracker_worker.cmd.manage.status import LedgerState, Limits, problems_of
+from tracker_worker.db.dead_letter_queries import LetterGroup
+from tracker_worker.db.queries import NodeSummary
+
+NOW = datetime(2026, 11, 29, 12)
+LIMITS = Limits(waiting=timedelta(minutes=5), quiet=None)
+
+
+def a_node(**fields: Any) -> NodeSummary:
+    node = NodeSummary("node-1", "host-1", "uuid-1", 8, 0, 16384, 512, 100, 0, 0, False, [], False, NOW, 0.03)
+    return replace(node, **fields)
+
+
+def a_ledger(**fields: Any) -> LedgerState:
+    return replace(LedgerState(NOW, NOW, 0, None, None, [], [a_node()]), **fields)
+
+
+def a_queue(**fields: Any) -> QueueState:
+    return replace(QueueState("tracker.p0", 0, 0, 1, "host:1"), **fields)
+
+
+def a_broker(**fields: Any) -> BrokerState:
+    worker = ConsumingWorker("host:1", "1.0", NOW, ["tracker.p0"], [])
+    return replace(BrokerState([a_queue()], [], [], [worker], None), **fields)
+
+
+def minutes_ago(minutes: int) -> datetime:
+    return NOW - timedelta(minutes=minutes)
+
+
+def test_nothing_that_waits_needs_no_person() -> None:
+    assert problems_of(a_ledger(), a_broker(), LIMITS) == []
+    assert problems_of(None, None, LIMITS) == []
+
+
+@pytest.mark.parametrize(("minutes", "found"), [(4, False), (6, True)])
+def test_notification_that_waits_longer_than_the_limit_needs_a_person(minutes: int, found: bool) -> None:
+    ledger = a_ledger(outbox=3, oldest_notification=minutes_ago(minutes), publisher="host:1:id")
+    problems = problems_of(ledger, a_broker(), LIMITS)
+    assert bool(problems) is found
+    assert not found or problems[0].startswith(
+        "3 notifications wait, the oldest since 2026-11-29 11:54:00 UTC"
+    )
+
+
+@pytest.mark.parametrize(
+    ("ready", "last_commit", "found"),
+    [(0, minutes_ago(60), False), (1, minutes_ago(4), False), (1, minutes_ago(6), True), (1, None, True)],
+)
+def test_commands_that_wait_without_a_commit_need_a_person(
+    ready: int, last_commit: datetime | None, found: bool
+) -> None:
+    broker = a_broker(queues=[a_queue(ready=ready)])
+    problems = problems_of(a_ledger(last_commit=last_commit), broker, LIMITS)
+    assert any("commands wait" in problem for problem in problems) is found
+
+
+@pytest.mark.parametrize(
+    ("ledger", "broker", "words"),
+    [
+        ({"nodes": [a_node(broken=True)]}, {}, "broken nodes are held: node-1"),
+        ({"nodes": [a_node(conflicts=["uuid-2"])]}, {}, "reports of nodes conflict: node-1"),
+        ({"parked": [LetterGroup("parked", "invalid", None, 2, 1, NOW, NOW)]}, {}, "2 events are parked"),
+        ({}, {"queues": [a_queue(consumers=0)]}, "no worker consumes tracker.p0"),
+        ({}, {"queues": [a_queue(ready=None, consumers=None)]}, "queues are missing: tracker.p0"),
+        ({}, {"unknown": "http://x does not answer"}, "the workers are unknown: http://x does not answer"),
+        ({}, {"growing": [a_queue(queue="info", ready=7)]}, "the queue info has 7 notifications"),
+    ],
+)
+def test_fault_of_database_or_broker_needs_a_person(
+    ledger: dict[str, Any], broker: dict[str, Any], words: str
+) -> None:
+    (problem,) = problems_of(a_ledger(**ledger), a_broker(**broker), LIMITS)
+    assert words in problem
+
+
+def test_more_names_than_ten_are_counted() -> None:
+    nodes = [a_node(name=f"node-{number}", broken=True) for number in range(12)]
+    (problem,) = problems_of(a_ledger(nodes=nodes), a_broker(), LIMITS)
+    assert "node-9 and 2 more" in problem
+
+
+def test_quiet_node_needs_a_person_only_if_asked_for() -> None:
+    ledger = a_ledger(nodes=[a_node(last_event=minutes_ago(61)), a_node(name="node-2")])
+    assert problems_of(ledger, a_broker(), LIMITS) == []
+    (problem,) = problems_of(ledger, a_broker(), replace(LIMITS, quiet=timedelta(hours=1)))
+    assert problem == "nodes without an event for 1:00:00: node-1; check their hosts"
+
+
+def test_consumers_of_workers_are_told_from_those_of_others() -> None:
+    def consumer(tag: str, queue: str, connection: str, *, active: bool) -> dict[str, Any]:
+        channel = {"connection_name": connection}
+        return {"consumer_tag": tag, "queue": {"name": queue}, "active": active, "channel_details": channel}
+
+    ours = {"connection_name": "tracker-worker consumer", "product": "tracker-worker", "product_version": "1"}
+    connections: list[dict[str, Any]] = [
+        {"name": "a", "client_properties": ours, "connected_at": 1_000},
+        {"name": "b", "client_properties": {"product": "py-amqp", "product_version": "5"}},
+    ]
+    consumers = [
+        consumer("host:1.tracker.p0", "tracker.p0", "a", active=True),
+        consumer("host:1.tracker.p1", "tracker.p1", "a", active=False),
+        consumer("host:2.tracker.p1", "tracker.p1", "b", active=True),
+    ]
+    assert consuming_workers(consumers, connections) == [
+        ConsumingWorker("host:1", "1", datetime(1970, 1, 1, 0, 0, 1), ["tracker.p0"], ["tracker.p1"])
+    ]
