@@ -166,6 +166,10 @@ benchmark-start: .venv/installed-test ## compare the start of tracker-worker-man
 docs: .venv/installed-docs ## build the documentation into doc/build/html
 	@$(SPHINX) -b html doc/source doc/build/html
 
+.PHONY: man
+man: .venv/installed-docs ## build the manual pages of the programs into doc/build/man
+	@$(SPHINX) -b man doc/source doc/build/man
+
 .PHONY: genconfig
 genconfig: .venv/installed ## write the sample configurations from the options
 	@$(BIN)/oslo-config-generator --config-file etc/tracker-worker/config-generator.conf \
