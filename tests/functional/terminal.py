@@ -19,7 +19,7 @@ class Terminal:
     """The output of a program, read while it runs."""
 
     def __init__(self, master: int, process: subprocess.Popen[bytes]) -> None:
-        self._master = master
+        self.master = master
         self.process = process
         self.raw = ""
 
@@ -42,7 +42,7 @@ class Terminal:
 
     def _read(self) -> bool:
         try:
-            data = os.read(self._master, 65536)
+            data = os.read(self.master, 65536)
         except OSError:  # Linux says EIO when the last process has closed the terminal.
             return False
         self.raw += data.decode()

@@ -209,6 +209,13 @@ def test_table_on_a_terminal_of_80_columns_has_a_line_a_node(two_nodes: LaneBenc
     assert "\x1b[1m" in terminal.raw
 
 
+def test_table_that_does_not_fit_a_terminal_has_whole_ids(two_nodes: LaneBench, program: Program) -> None:
+    (first, *_) = program.json("outbox", "list")
+    with on_terminal(PROGRAM, *program.options, "outbox", "list", columns=60) as terminal:
+        lines = [line.split() for line in terminal.read_all().splitlines()]
+    assert ["message_id", first["message_id"]] in lines
+
+
 def test_table_in_a_pipe_has_no_styles_and_no_lines(two_nodes: LaneBench, program: Program) -> None:
     out = program("node", "show", OTHER_NODE).stdout
     assert out.isascii()

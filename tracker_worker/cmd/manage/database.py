@@ -13,6 +13,7 @@ from tracker_worker.cmd.database import DIRECTORY_MODE, database_file
 from tracker_worker.cmd.failures import CommandFailed
 from tracker_worker.cmd.manage.formatting import TABLE, print_document, print_fields
 from tracker_worker.cmd.manage.session import database_of, engine_at_head, reporting_database_errors
+from tracker_worker.cmd.progress import elapsed_time
 from tracker_worker.core.urls import printable_url
 from tracker_worker.db import revisions
 from tracker_worker.worker.configuration import retention_of
@@ -35,7 +36,8 @@ def sync(conf: cfg.ConfigOpts, args: Any) -> int:
         with reporting_database_errors(conf):
             with engine.connect() as connection:
                 before = revisions.current(connection)
-            bootstrap.migrate(engine, args.revision)
+            with elapsed_time("migrating the schema"):
+                bootstrap.migrate(engine, args.revision)
             with engine.connect() as connection:
                 after = revisions.current(connection)
     finally:
@@ -64,7 +66,8 @@ def purge(conf: cfg.ConfigOpts, args: Any) -> int:
     settings = retention_of(conf.tracker)
     if args.days:
         settings = replace(settings, receipt_days=args.days)
-    with engine_at_head(conf) as engine, reporting_database_errors(conf):
+    what = "counting old rows" if args.dry_run else "deleting old rows"
+    with engine_at_head(conf) as engine, reporting_database_errors(conf), elapsed_time(what):
         purged = Purge(engine, settings, lambda: None).run_once(dry_run=args.dry_run)
     return _show(args, {**asdict(purged), "days": settings.receipt_days, "dry_run": args.dry_run})
 
