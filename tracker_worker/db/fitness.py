@@ -22,8 +22,7 @@ class UnfitDatabase(Exception):
 
 def check(connection: sa.Connection) -> None:
     """Raise UnfitDatabase unless the encoding is UTF-8 and the schema is at the revision of this code."""
-    check_before_migration(connection)
-    found = revisions.current(connection)
+    found = check_before_migration(connection)
     if found != revisions.head():
         raise UnfitDatabase(
             f"its schema is {found or 'missing'}, this version needs {revisions.head()}: run "
@@ -31,8 +30,11 @@ def check(connection: sa.Connection) -> None:
         )
 
 
-def check_before_migration(connection: sa.Connection) -> None:
-    """Raise UnfitDatabase if a migration cannot help: the encoding is not UTF-8, or the schema is newer."""
+def check_before_migration(connection: sa.Connection) -> str | None:
+    """Return the revision of the schema, None if there is none.
+
+    Raises UnfitDatabase if a migration cannot help: the encoding is not UTF-8, or the schema is newer.
+    """
     if connection.dialect.name == "postgresql":
         _check_postgresql_encoding(connection)
     elif connection.dialect.name == "mysql":
@@ -43,6 +45,7 @@ def check_before_migration(connection: sa.Connection) -> None:
             f"its schema is {found}, newer than {revisions.head()}, the last that this version knows, and "
             "there is no way back: install the version that has made it"
         )
+    return found
 
 
 def _check_postgresql_encoding(connection: sa.Connection) -> None:

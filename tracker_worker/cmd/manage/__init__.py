@@ -3,7 +3,8 @@
 
 import gc
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any
@@ -17,6 +18,8 @@ from tracker_worker.cmd.manage.formatting import PROGRAM
 from tracker_worker.cmd.manage.parser import add_commands
 from tracker_worker.cmd.unknown_options import unknown_options_of_commands
 from tracker_worker.conf import opts
+
+Run = Callable[[cfg.ConfigOpts, Any], int]
 
 # As oslo.log has it, whose other options have no effect here: the log file belongs to the worker.
 _DEBUG = cfg.BoolOpt("debug", short="d", default=False, help="Log debug messages on standard error.")
@@ -37,6 +40,13 @@ def run(conf: cfg.ConfigOpts, arguments: list[str]) -> int:
 
 
 def _run(conf: cfg.ConfigOpts, arguments: list[str]) -> int:
+    with _without_collecting_garbage():
+        run_command = _prepare(conf, arguments)
+    return run_command(conf, conf.command)
+
+
+def _prepare(conf: cfg.ConfigOpts, arguments: list[str]) -> Run:
+    """Read the command line and the configuration; return the function of the command."""
     with reading_options(conf):
         conf(
             arguments,
@@ -50,19 +60,20 @@ def _run(conf: cfg.ConfigOpts, arguments: list[str]) -> int:
     log_to_stderr(debug=conf.debug)
     for text in unknown_options_of_commands(conf):
         print_diagnostic(PROGRAM, text)
-    return _function(conf.command.run)(conf, conf.command)
+    module, _, name = conf.command.run.partition(":")
+    function: Run = getattr(import_module(f"{__name__}.{module}"), name)
+    return function
+
+
+@contextmanager
+def _without_collecting_garbage() -> Iterator[None]:
+    """Collect no garbage: a start leaves little, and to look for it takes a tenth of the time of a list."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _add_commands(parsers: Any) -> None:
     add_commands(parsers, SUBJECTS, COMMANDS)
-
-
-def _function(target: str) -> Callable[[cfg.ConfigOpts, Any], int]:
-    """Return the function of a command, and import what it needs."""
-    module, _, name = target.partition(":")
-    gc.disable()  # Imports leave little garbage, and to look for it takes a tenth of the time of `node list`.
-    try:
-        function: Callable[[cfg.ConfigOpts, Any], int] = getattr(import_module(f"{__name__}.{module}"), name)
-    finally:
-        gc.enable()
-    return function

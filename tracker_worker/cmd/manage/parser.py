@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The parser of tracker-worker-manage, and the texts of --help, of which the documentation is made too."""
 
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from argparse import Action, ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterable, Mapping
 from textwrap import fill
 from typing import Any
@@ -60,14 +60,17 @@ def add_commands(parsers: Any, subjects: Mapping[str, str], commands: Iterable[C
     `subjects` are the first words of the commands that have two, with a summary of each.
     """
     groups = {
-        name: _add_parser(parsers, name, summary, None).add_subparsers(
+        name: parsers.add_parser(name, help=summary, description=summary).add_subparsers(
             title="commands", required=True, metavar="COMMAND"
         )
         for name, summary in subjects.items()
     }
     for command in commands:
         subject, _, name = command.name.rpartition(" ")
-        parser = _add_parser(groups.get(subject, parsers), name, command.summary, command.epilog())
+        parser = groups.get(subject, parsers).add_parser(
+            name, help=command.summary, add_help=False, formatter_class=RawDescriptionHelpFormatter
+        )
+        parser.add_argument("-h", "--help", action=_Help, command=command)
         add_arguments(parser, command)
         parser.set_defaults(run=command.run)
 
@@ -97,12 +100,15 @@ def whole_parser(subjects: Mapping[str, str], commands: Iterable[Command]) -> Ar
     return parser
 
 
-def _add_parser(parsers: Any, name: str, summary: str, epilog: str | None) -> ArgumentParser:
-    parser: ArgumentParser = parsers.add_parser(
-        name,
-        help=summary,
-        description=fill(summary, _WIDTH),
-        epilog=epilog,
-        formatter_class=RawDescriptionHelpFormatter,
-    )
-    return parser
+class _Help(Action):
+    """Prints the help of a command. Its texts are wrapped now: no other call of a program shows them."""
+
+    def __init__(self, command: Command, **options: Any) -> None:
+        super().__init__(nargs=0, help="show this help message and exit", **options)
+        self._command = command
+
+    def __call__(self, parser: ArgumentParser, *_: object) -> None:
+        parser.description = fill(self._command.summary, _WIDTH)
+        parser.epilog = self._command.epilog()
+        parser.print_help()
+        parser.exit()
