@@ -27,7 +27,10 @@ _DEBUG = cfg.BoolOpt("debug", short="d", default=False, help="Log debug messages
 
 def main() -> int:
     """Run a command; exit code 0 success, 1 failure, 2 wrong command line, 130 interrupted."""
-    return run(cfg.CONF, sys.argv[1:])
+    try:
+        return run(cfg.CONF, sys.argv[1:])
+    finally:
+        gc.freeze()  # Python's last collection would look at all imports: a quarter of the time of a list.
 
 
 def run(conf: cfg.ConfigOpts, arguments: list[str]) -> int:
