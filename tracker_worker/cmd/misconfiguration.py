@@ -83,7 +83,7 @@ def unwritable_log(conf: cfg.ConfigOpts, program: str) -> list[str]:
         except (OSError, ValueError, ParsingFailed) as error:
             found.append(f"[DEFAULT] log_config_append: {' '.join(str(error).split())}")
         else:
-            if missing := sorted(_LOGGING_SECTIONS - set(parser.sections())):
+            if missing := sorted(_needed_sections(parser) - set(parser.sections())):
                 found.append(f"[DEFAULT] log_config_append = {name}: it lacks [{'], ['.join(missing)}]")
     elif conf.log_file or conf.log_dir:
         file = Path(conf.log_dir or "", conf.log_file or f"{program}.log")
@@ -94,6 +94,17 @@ def unwritable_log(conf: cfg.ConfigOpts, program: str) -> list[str]:
     if not conf.log_config_append and conf.use_journal and find_spec("systemd") is None:
         found.append("[DEFAULT] use_journal: the Python package systemd-python is not installed")
     return [*found, *endless_rotation(conf), *_bad_levels(conf)]
+
+
+def _needed_sections(parser: ConfigParser) -> set[str]:
+    """Return the sections that a logging configuration needs: one for each logger, handler and formatter."""
+    named = {
+        f"{section.removesuffix('s')}_{key.strip()}"
+        for section in _LOGGING_SECTIONS
+        for key in parser.get(section, "keys", fallback="").split(",")
+        if key.strip()
+    }
+    return {*_LOGGING_SECTIONS, *named}
 
 
 def endless_rotation(conf: cfg.ConfigOpts) -> list[str]:

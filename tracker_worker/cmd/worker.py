@@ -63,7 +63,14 @@ def run(conf: cfg.ConfigOpts, arguments: list[str]) -> int:
 
 def _run(conf: cfg.ConfigOpts, arguments: list[str], signals: Signals, systemd: Notifier) -> int:
     with reading_options(conf):
-        conf(arguments, project=PROGRAM, version=version(PROGRAM))
+        conf(
+            arguments,
+            project=PROGRAM,
+            version=version(PROGRAM),
+            description="Run a worker until TERM or INT; HUP reloads the mutable options.",
+            epilog="Exit status: 0 all that was received was processed, 1 failure (the log says which), 2 "
+            "wrong command line. Example: tracker-worker --config-file /etc/tracker-worker/worker.conf",
+        )
     _set_up_log(conf)
     reason = None
     try:

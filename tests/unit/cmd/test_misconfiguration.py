@@ -222,3 +222,21 @@ def test_option_with_its_full_effect_is_not_reported(configured: Configured, tex
 
 def test_nothing_is_reported_of_the_defaults() -> None:
     assert misconfiguration.without_effect(a_configuration([])) == []
+
+
+def test_logging_configuration_without_a_named_section_is_a_fault(tmp_path: Path) -> None:
+    file = tmp_path / "logging.conf"
+    lines = [
+        "[loggers]",
+        "keys = root",
+        "[handlers]",
+        "keys = out, err",
+        "[formatters]",
+        "keys =",
+        "[handler_out]",
+    ]
+    file.write_text("\n".join([*lines, "[logger_root]", "handlers = out, err"]))
+    conf = a_configuration(["--log-config-append", str(file)])
+    assert misconfiguration.unwritable_log(conf, "tracker-worker") == [
+        f"[DEFAULT] log_config_append = {file}: it lacks [handler_err]"
+    ]

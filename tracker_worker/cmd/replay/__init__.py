@@ -49,6 +49,21 @@ LAST_NOTIFICATION_SECONDS = 10.0
 RESERVED = "reserved_huge_pages"
 
 
+_EPILOG = """\
+examples:
+  # replay two traces, and print their outcomes and the nodes
+  tracker-worker-replay boots.jsonl.gz resizes.jsonl.gz
+  # compare with what the traces expect
+  tracker-worker-replay --check boots.jsonl.gz
+
+exit status:
+  0    success
+  1    --check found a difference
+  2    the command line or a trace is wrong, or a service cannot be used
+  130  interrupted
+"""
+
+
 class ReplayedTrace(Struct, frozen=True):
     """A trace with the result of each step, the duration of the replay, and views of its fullest nodes."""
 
@@ -214,6 +229,8 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
         description="Replay recorded traces to an embedded worker, by default on fake:// and SQLite.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("trace", nargs="+", type=Path, help=".jsonl or .jsonl.gz file")
     parser.add_argument(
