@@ -93,7 +93,7 @@ DATABASE = "[database]\nmax_retries = 1\nconnection = postgresql://tracker:x@127
 @pytest.fixture(autouse=True)
 def no_last_line_of_defence(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a program says has no secrets before its log records are searched for them."""
-    for module in ("urls", "bootstrap"):
+    for module in ("urls", "database"):
         monkeypatch.setattr(f"tracker_worker.cmd.{module}.hide_secrets", lambda secrets: None)
 
 

@@ -12,6 +12,9 @@ from sqlalchemy.exc import ArgumentError
 
 from tracker_worker.db import sessions
 
+# As oslo.db has it: of a database that is not in UTF-8 the driver would return bytes.
+_OPTIONS = {"postgresql": {"client_encoding": "utf8"}}
+
 
 def create_reading_engine(
     url: str | sa.URL, connection_parameters: str = "", mysql_wsrep_sync_wait: int | None = None
@@ -22,7 +25,8 @@ def create_reading_engine(
     """
     try:
         complete = sessions.complete(url, connection_parameters)
-        engine = sa.create_engine(complete, poolclass=sa.NullPool, hide_parameters=True)
+        options = _OPTIONS.get(complete.get_backend_name(), {})
+        engine = sa.create_engine(complete, poolclass=sa.NullPool, hide_parameters=True, **options)
     except ValueError:  # A parameter is converted to the type that the driver wants.
         raise ArgumentError(sessions.WRONG_PARAMETERS) from None
     sessions.set_up(engine)
