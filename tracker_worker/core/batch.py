@@ -16,12 +16,14 @@ from tracker_worker.core.decode import Event, attempts_key, internal_error
 from tracker_worker.core.delivery import Answer, Delivery
 from tracker_worker.core.notification_body import Header, encode_bounded
 from tracker_worker.core.records import (
+    NO_DELTA,
     DeadLetter,
     NodeChange,
     OutboxRow,
     Receipt,
     Token,
     Transaction,
+    encode_delta,
     replayed_letter,
     token_of,
 )
@@ -29,6 +31,7 @@ from tracker_worker.core.redaction import redacted_body
 from tracker_worker.core.replies import PONG, answer_to, parked_reply, question_error
 from tracker_worker.domain.commands import VERSION, GetNode, LedgerCommand
 from tracker_worker.domain.decide import Decision, Outcome, decide
+from tracker_worker.domain.deltas import delta_of
 from tracker_worker.domain.errors import BadMessage, ErrorCode
 from tracker_worker.domain.node import (
     Change,
@@ -230,6 +233,7 @@ class Batch:
             marks = decision.marks if node.known or moved else ()
             after = evolve(node, changes) if moved else remember(node, marks)
             notifications = [effect_notification(effect, after, event.cause) for effect in decision.effects]
+            delta = encode_delta(delta_of(node, after, decision, event.cause.instance_uuid))
             reply = _reply(decision, after.sequence)
         except Exception as error:
             self._park(event, internal_error(error))
@@ -247,7 +251,7 @@ class Batch:
         if recorded:
             self._notifications += [(node.name, notification) for notification in notifications]
             sequence = after.sequence if moved else None
-            self._receive(event, node.name, sequence, decision.outcome.value, reply)
+            self._receive(event, node.name, sequence, decision.outcome.value, reply, delta)
         else:
             self._answer(event, reply)
 
@@ -338,6 +342,7 @@ class Batch:
         sequence: int | None,
         outcome: str,
         reply: dict[str, Any],
+        delta: str = NO_DELTA,
     ) -> None:
         self._receipts[event.event_id] = Receipt(
             event_id=event.event_id,
@@ -348,6 +353,8 @@ class Batch:
             outcome=outcome,
             reply=reply,
             instance_uuid=event.cause.instance_uuid,
+            request_id=event.cause.request_id,
+            delta=delta,
         )
         self._answer(event, reply)
 

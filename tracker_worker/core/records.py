@@ -7,8 +7,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, json
 
+from tracker_worker.domain.deltas import Delta
 from tracker_worker.domain.node import Node, Role
 
 PARKED = "parked"
@@ -18,6 +19,11 @@ DISCARDED = "discarded"
 Token = tuple[int, str]
 """Sequence and commit id of a node, which are compared and swapped."""
 NO_ROW: Token = (0, "")
+NO_DELTA = ""
+"""The delta of an event that changed no usage."""
+
+_delta_encoder = json.Encoder()
+_delta_decoder = json.Decoder(Delta)
 
 _REPLAY_ID = re.compile(r"([0-9a-f-]{36})\.[1-9][0-9]{0,9}")
 
@@ -40,7 +46,8 @@ class Receipt(Struct, frozen=True):
     """The outcome of an event. `digest` covers method, node and arguments; `reply` is the first reply.
 
     `instance_uuid` is the event's instance, if it has one. The database's clock sets the time of the receipt,
-    in the column `recorded_at`.
+    in the column `recorded_at`. `request_id` is the sender's. `delta` is what `encode_delta` returns; None:
+    an earlier version wrote the receipt, and did not keep what the event changed.
     """
 
     event_id: str
@@ -51,6 +58,8 @@ class Receipt(Struct, frozen=True):
     outcome: str
     reply: dict[str, Any]
     instance_uuid: str | None = None
+    request_id: str | None = None
+    delta: str | None = NO_DELTA
 
 
 class DeadLetter(Struct, frozen=True, kw_only=True):
@@ -114,3 +123,13 @@ def replayed_letter(event_id: str) -> str | None:
     """Return the id of the dead letter that an event replays, None if it is no replay."""
     match = _REPLAY_ID.fullmatch(event_id)
     return match and match[1]
+
+
+def encode_delta(delta: Delta | None) -> str:
+    """Return a delta as a receipt keeps it."""
+    return NO_DELTA if delta is None else _delta_encoder.encode(delta).decode()
+
+
+def decode_delta(text: str) -> Delta:
+    """Return the delta of a receipt. Raises msgspec.DecodeError for one that this version cannot read."""
+    return _delta_decoder.decode(text) if text else Delta()

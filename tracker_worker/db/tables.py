@@ -117,6 +117,8 @@ RECEIPTS = sa.Table(
     sa.Column("reply", Json, nullable=False),
     sa.Column("recorded_at", TIME, nullable=False, default=UtcNow()),
     sa.Column("instance_uuid", UUID),
+    sa.Column("request_id", sa.String(64)),
+    sa.Column("delta", TEXT),
     sa.Index(None, "node", "sequence", "recorded_at"),
     **MARIADB,
 )

@@ -28,7 +28,7 @@ class Flavor(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
             force_setattr(self, "extra_specs", read_keys(self.extra_specs))
 
 
-class Amounts(Struct, frozen=True):
+class Amounts(Struct, frozen=True, array_like=True):
     """Amounts of vcpus, memory in MB and disk in MB, not in GB: swap is not rounded."""
 
     vcpus: int = 0

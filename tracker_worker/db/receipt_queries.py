@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The queries for the history of nodes and instances, which receipts keep. Reads only."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from tracker_worker.core.history import StoredEvent
+from tracker_worker.core.records import NO_DELTA, PARKED, decode_delta
+from tracker_worker.db.tables import RECEIPTS
+from tracker_worker.domain.decide import Outcome
+from tracker_worker.domain.deltas import Delta
+
+ROWS_AT_ONCE = 1000
+_MAY_CHANGE = (Outcome.APPLIED, Outcome.GRANTED)
+
+
+_COLUMNS = (
+    RECEIPTS.c.sequence,
+    RECEIPTS.c.recorded_at,
+    RECEIPTS.c.node,
+    RECEIPTS.c.method,
+    RECEIPTS.c.event_id,
+    RECEIPTS.c.request_id,
+    RECEIPTS.c.outcome,
+    RECEIPTS.c.reply,
+    RECEIPTS.c.instance_uuid,
+    RECEIPTS.c.delta,
+)
+_OF_NODE = sa.select(*_COLUMNS).where(RECEIPTS.c.node == sa.bindparam("node")).limit(ROWS_AT_ONCE)
+_SEQUENCED = _OF_NODE.where(RECEIPTS.c.sequence < sa.bindparam("below")).order_by(RECEIPTS.c.sequence.desc())
+_UNSEQUENCED = (
+    _OF_NODE.where(RECEIPTS.c.sequence.is_(None))
+    .order_by(RECEIPTS.c.recorded_at.desc(), RECEIPTS.c.event_id)
+    .offset(sa.bindparam("skip"))
+)
+
+
+def sequenced(connection: sa.Connection, node: str) -> Iterator[StoredEvent]:
+    """Yield the events of a node that have a sequence, the newest first; a statement for ROWS_AT_ONCE."""
+    below = 2**63 - 1
+    while rows := connection.execute(_SEQUENCED, {"node": node, "below": below}).all():
+        yield from map(_event, rows)
+        below = rows[-1].sequence
+
+
+def unsequenced(connection: sa.Connection, node: str) -> Iterator[StoredEvent]:
+    """Yield the events of a node that have no sequence, the newest first; a statement for ROWS_AT_ONCE."""
+    skip = 0
+    while rows := connection.execute(_UNSEQUENCED, {"node": node, "skip": skip}).all():
+        yield from map(_event, rows)
+        skip += len(rows)
+
+
+def of_instance(connection: sa.Connection, instance_uuid: str) -> Iterator[StoredEvent]:
+    """Yield the events that are an instance's or may have changed its claims, the newest first.
+
+    One statement that reads all receipts: an index by instance would cost each event more than it is worth.
+    """
+    mentioned = RECEIPTS.c.delta.contains(instance_uuid, autoescape=True)
+    query = sa.select(*_COLUMNS).where(sa.or_(RECEIPTS.c.instance_uuid == instance_uuid, mentioned))
+    by_time = query.order_by(RECEIPTS.c.recorded_at.desc(), RECEIPTS.c.sequence.desc())
+    yield from map(_event, connection.execute(by_time))
+
+
+def _event(row: Any) -> StoredEvent:
+    reply: dict[str, Any] = row.reply
+    reason = reply.get("reason")
+    if reply["outcome"] == PARKED:
+        reason = f"{reply['code']} at {reply['path']}: {reply['message']}"
+    return StoredEvent(
+        sequence=row.sequence,
+        recorded_at=row.recorded_at,
+        node=row.node,
+        method=row.method,
+        event_id=row.event_id,
+        request_id=row.request_id,
+        outcome=row.outcome,
+        reason=reason,
+        instance_uuid=row.instance_uuid,
+        delta=_delta(row),
+    )
+
+
+def _delta(row: Any) -> Delta | None:
+    text = row.delta
+    if text is None and row.outcome not in _MAY_CHANGE:
+        text = NO_DELTA
+    try:
+        return None if text is None else decode_delta(text)
+    except msgspec.DecodeError:
+        return None
