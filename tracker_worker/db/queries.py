@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The queries of the operators' programs: the list of nodes, and the history of a node. Reads only."""
+"""The query of the operators' programs for the list of nodes. Reads only."""
 
 from datetime import datetime
-from heapq import merge
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 from msgspec import Struct
 
-from tracker_worker.core.records import PARKED
 from tracker_worker.db.tables import CLAIMS, NODES, RECEIPTS
 from tracker_worker.domain.flavors import MB_PER_GB
 from tracker_worker.domain.node import Role
@@ -42,22 +40,6 @@ class NodeSummary(Struct, frozen=True):
     broken: bool
     last_event: datetime | None
     fullness: float | None
-
-
-class HistoryEntry(Struct, frozen=True):
-    """A receipt as the history of a node shows it.
-
-    `sequence` is None for an event that did not change the node: it was parked, or came before the node had
-    a row. `reason` is the reason why an event was refused, ignored or parked.
-    """
-
-    sequence: int | None
-    recorded_at: datetime
-    method: str | None
-    event_id: str
-    outcome: str
-    reason: str | None
-    instance_uuid: str | None
 
 
 def _as_it_is(column: sa.Column[Any]) -> sa.ColumnElement[Any]:
@@ -93,9 +75,6 @@ _NODES = (
     .outerjoin(RECEIPTS, sa.and_(RECEIPTS.c.node == NODES.c.name, RECEIPTS.c.sequence == NODES.c.sequence))
     .order_by(NODES.c.name)
 )  # fmt: skip
-_OF_NODE = sa.select(RECEIPTS).where(RECEIPTS.c.node == sa.bindparam("node")).limit(sa.bindparam("most"))
-_SEQUENCED = _OF_NODE.where(RECEIPTS.c.sequence.is_not(None)).order_by(RECEIPTS.c.sequence.desc())
-_UNSEQUENCED = _OF_NODE.where(RECEIPTS.c.sequence.is_(None)).order_by(RECEIPTS.c.recorded_at.desc())
 
 
 def nodes(connection: sa.Connection) -> list[NodeSummary]:
@@ -106,23 +85,6 @@ def nodes(connection: sa.Connection) -> list[NodeSummary]:
     rows = connection.execute(_NODES)
     summaries = [(row.uuid, _summary(row)) for row in rows]
     return [each for uuid, each in summaries if uuid is not None or each.conflicts or each.broken]
-
-
-def history(connection: sa.Connection, node: str, most: int) -> list[HistoryEntry]:
-    """Return the newest receipts of a node, at most `most`, the oldest of them first.
-
-    They are ordered by the node's sequence; receipts without a sequence are merged by their time.
-    """
-    parameters = {"node": node, "most": most}
-    sequenced = connection.execute(_SEQUENCED, parameters).all()[::-1]
-    unsequenced = connection.execute(_UNSEQUENCED, parameters).all()[::-1]
-    return [_entry(row) for row in merge(sequenced, unsequenced, key=lambda row: row.recorded_at)][-most:]
-
-
-def count_history(connection: sa.Connection, node: str) -> int:
-    """Return how many receipts of a node are kept."""
-    query = sa.select(sa.func.count()).where(RECEIPTS.c.node == node)
-    return connection.scalar(query) or 0
 
 
 def _json(value: Any) -> Any:
@@ -168,19 +130,3 @@ def _fullness(row: Any, report: dict[str, Any]) -> float | None:
     )
     found = [used / (total * ratio) for used, total, ratio in shares if total and ratio]
     return round(max(found), 4) if found else None
-
-
-def _entry(row: Any) -> HistoryEntry:
-    reply: dict[str, Any] = row.reply
-    reason = reply.get("reason")
-    if reply["outcome"] == PARKED:
-        reason = f"{reply['code']} at {reply['path']}: {reply['message']}"
-    return HistoryEntry(
-        sequence=row.sequence,
-        recorded_at=row.recorded_at,
-        method=row.method,
-        event_id=row.event_id,
-        outcome=row.outcome,
-        reason=reason,
-        instance_uuid=row.instance_uuid,
-    )

@@ -4,12 +4,12 @@
 from collections.abc import Iterable
 from typing import Any
 
-from tracker_worker.cmd.manage import arguments, commands, parser
+from tracker_worker.cmd.manage import arguments, commands, node_arguments, node_commands, parser
 from tracker_worker.cmd.manage.commands import COMMANDS, SUBJECTS
 from tracker_worker.cmd.manage.formatting import PROGRAM
 from tracker_worker.cmd.manage.parser import FAILED, Command, add_arguments
 
-SOURCES = tuple(module.__file__ for module in (arguments, commands, parser))
+SOURCES = tuple(module.__file__ for module in (arguments, commands, node_arguments, node_commands, parser))
 COMMAND_OF = {command.name: command for command in COMMANDS}
 
 
@@ -32,6 +32,10 @@ class _Recorder:
             text = f"{names[0]} {value}".rstrip()
             self.usage.append(f"[{text}]")
             self.arguments.append((text, options["help"]))
+
+    def add_mutually_exclusive_group(self, **_options: Any) -> "_Recorder":
+        """Record the arguments of a group like others."""
+        return self
 
 
 def _recorded(command: Command) -> _Recorder:

@@ -15,7 +15,8 @@ NODE_COLUMNS = (
     "conflicts", "broken", "last_event",
 )  # fmt: skip
 """The columns of `node list`."""
-_MAX_ROWS = 1_000_000
+MAX_ROWS = 1_000_000
+"""The largest --limit."""
 _MAX_DAYS = 3650
 _MAX_MINUTES = _MAX_DAYS * 24 * 60
 _MAX_SECONDS = 24 * 60 * 60
@@ -42,7 +43,7 @@ def add_node(parser: Any) -> None:
 def add_limit(parser: Any) -> None:
     """Add --limit."""
     parser.add_argument(
-        "--limit", type=number(_MAX_ROWS), default=100, metavar="N", help="the newest N, by default 100"
+        "--limit", type=number(MAX_ROWS), default=100, metavar="N", help="the newest N, by default 100"
     )
 
 
@@ -59,7 +60,7 @@ def add_filters(parser: Any) -> None:
     )
     parser.add_argument(
         "--since",
-        type=_time,
+        type=time,
         metavar="TIME",
         help="letters parked since this time, such as 2026-11-22T12:00 (UTC)",
     )
@@ -155,7 +156,7 @@ def add_list_of_outbox(parser: Any) -> None:
     """Add the options of `outbox list`."""
     parser.add_argument("--node", dest="name_of_node", metavar="NODE", help="notifications about this node")
     parser.add_argument(
-        "--limit", type=number(_MAX_ROWS), default=100, metavar="N", help="the oldest N, by default 100"
+        "--limit", type=number(MAX_ROWS), default=100, metavar="N", help="the oldest N, by default 100"
     )
 
 
@@ -222,7 +223,8 @@ def _columns(text: str) -> list[str]:
     return names
 
 
-def _time(text: str) -> datetime:
+def time(text: str) -> datetime:
+    """Convert a time of the command line to UTC."""
     try:
         moment = datetime.fromisoformat(text)
         return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment

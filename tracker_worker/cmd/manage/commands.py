@@ -6,6 +6,7 @@ are therefore here, not in those modules.
 """
 
 from tracker_worker.cmd.manage import arguments as a
+from tracker_worker.cmd.manage.node_commands import NODE_COMMANDS
 from tracker_worker.cmd.manage.parser import Command
 
 SUBJECTS = {
@@ -152,22 +153,7 @@ COMMANDS = (
         {"name": "and the other keys of the node view, the reply to get_node: see the user guide"},
         {"node show compute-1": "what uses the node?"},
     ),
-    Command(
-        "node history",
-        "nodes:history",
-        "Show the newest receipts of a node, the oldest first.",
-        (a.add_node, a.add_limit),
-        {
-            "sequence": "the node's sequence after the event; null if it did not change the node",
-            "recorded_at": "the time of its transaction",
-            "method": "the method of the command",
-            "event_id": "the id of the event",
-            "outcome": "applied, granted, refused, ignored or parked",
-            "reason": "why it was refused, ignored or parked",
-            "instance_uuid": "the instance of the command",
-        },
-        {"node history compute-1 --limit 20": "what happened last on the node?"},
-    ),
+    *NODE_COMMANDS,
     Command(
         "node rebuild",
         "nodes:rebuild",

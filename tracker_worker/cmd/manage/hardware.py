@@ -71,10 +71,11 @@ def _claimed_cells(claims: Iterable[Json]) -> Iterator[list[Any]]:
 
 def _pages(page: Json) -> str:
     reserved = f"+{page['reserved']}" if page["reserved"] else ""
-    return f"{_size(page['size_kb'])}: {page['used']}{reserved}/{page['total']}"
+    return f"{page_size_text(page['size_kb'])}: {page['used']}{reserved}/{page['total']}"
 
 
-def _size(size_kb: int) -> str:
+def page_size_text(size_kb: int) -> str:
+    """Return the size of a page for people, such as 2M."""
     for unit, factor in (("G", 1024 * 1024), ("M", 1024)):
         if size_kb % factor == 0:
             return f"{size_kb // factor}{unit}"

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`node show`, `node history`, `node rebuild`."""
+"""`node show`, `node rebuild`."""
 
 from typing import Any
 
-import msgspec
 from oslo_config import cfg
 
 from tracker_worker.cmd.failures import CommandFailed
@@ -12,15 +11,13 @@ from tracker_worker.cmd.manage.formatting import (
     print_diagnostic,
     print_document,
     print_fields,
-    print_limit_note,
     print_rows,
 )
 from tracker_worker.cmd.manage.hardware import print_devices, print_topology
+from tracker_worker.cmd.manage.loading import loaded, unreadable, untracked
 from tracker_worker.cmd.manage.session import engine_at_head, settings_of, snapshot
 from tracker_worker.core.batch import Batch, Snapshot
-from tracker_worker.db import queries, store
-from tracker_worker.db.queries import HistoryEntry
-from tracker_worker.db.store import UNTIL_READABLE, NodesBroken, StaleNode
+from tracker_worker.db.store import NodesBroken, StaleNode
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.node import Node, rebuilt, sum_fault
 from tracker_worker.domain.report import excess_reserves
@@ -48,27 +45,6 @@ def show(conf: cfg.ConfigOpts, args: Any) -> int:
     return 0
 
 
-def history(conf: cfg.ConfigOpts, args: Any) -> int:
-    """Show the newest receipts of a node, the oldest first."""
-    with snapshot(conf) as connection:
-        found = queries.history(connection, args.name_of_node, args.limit)
-        total = len(found)
-        if total == args.limit:
-            total = queries.count_history(connection, args.name_of_node)
-    if not found:
-        raise CommandFailed(
-            f"node '{args.name_of_node}' has no receipts: 'node list' lists the nodes; receipts are kept for "
-            "[tracker] receipt_days"
-        )
-    if args.format != TABLE:
-        print_document(found, args.format)
-    else:
-        fields = HistoryEntry.__struct_fields__
-        print_rows(fields, (msgspec.structs.astuple(entry) for entry in found))
-    print_limit_note(len(found), total, "events")
-    return 0
-
-
 def rebuild(conf: cfg.ConfigOpts, args: Any) -> int:
     """Recompute the usage of a node from its claims; show it before and after."""
     settings = settings_of(conf)
@@ -78,13 +54,13 @@ def rebuild(conf: cfg.ConfigOpts, args: Any) -> int:
         try:
             node = unit_of_work.load([args.name_of_node])[args.name_of_node]
             if not node.sequence:
-                raise _untracked(node)
+                raise untracked(node.name)
             if sum_fault(node):
                 batch = Batch(Snapshot({}, {node.name: node}, {}), batch_context_of(settings))
                 batch.rebuild(node.name, event_id)
                 unit_of_work.commit(batch.transaction())
         except (NodesBroken, ValueError) as error:
-            raise _unreadable(args.name_of_node, error) from error
+            raise unreadable(args.name_of_node, error) from error
         except StaleNode as error:
             raise CommandFailed(f"node '{args.name_of_node}' was changed concurrently: try again") from error
         finally:
@@ -104,26 +80,10 @@ def rebuild(conf: cfg.ConfigOpts, args: Any) -> int:
 def tracked_node(conf: cfg.ConfigOpts, name: str) -> Node:
     """Return a node as the database has it. Raises CommandFailed if it is not tracked or not readable."""
     with snapshot(conf) as connection:
-        try:
-            node = store.load_ledgers(connection, [name])[name]
-        except (NodesBroken, ValueError) as error:
-            raise _unreadable(name, error) from error
+        node = loaded(connection, name)
     if not node.tracked:
-        raise _untracked(node)
+        raise untracked(node.name)
     return node
-
-
-def _unreadable(name: str, error: Exception) -> CommandFailed:
-    if isinstance(error, NodesBroken):
-        return CommandFailed(f"node {error}")
-    return CommandFailed(f"node {name}: its rows are not valid JSON; {UNTIL_READABLE}")
-
-
-def _untracked(node: Node) -> CommandFailed:
-    return CommandFailed(
-        f"node '{node.name}' is not tracked: its next update_available_resource creates it; "
-        "'node list' lists the tracked nodes"
-    )
 
 
 def print_claims(view: dict[str, Any]) -> None:

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Arguments of the commands that explain nodes and show their history."""
+
+from argparse import ArgumentTypeError
+from datetime import datetime
+from typing import Any
+
+from tracker_worker.cmd.manage.arguments import time
+
+_OUTCOMES = ("applied", "granted", "refused", "ignored", "parked")
+_MOST_SEQUENCE = 2**63 - 1
+
+
+def add_history(parser: Any) -> None:
+    """Add the filters of `node history`, and --at and --diff."""
+    parser.add_argument("--since", type=time, metavar="TIME", help="events since this time (UTC)")
+    parser.add_argument("--until", type=time, metavar="TIME", help="events until this time")
+    parser.add_argument("--instance", metavar="UUID", help="events that concern this instance")
+    parser.add_argument("--method", metavar="METHOD", help="events of this method")
+    parser.add_argument(
+        "--outcome", choices=_OUTCOMES, metavar="OUTCOME", help=f"events of one of {', '.join(_OUTCOMES)}"
+    )
+    parser.add_argument("--request-id", metavar="ID", help="events of this request of OpenStack")
+    points = parser.add_mutually_exclusive_group()
+    points.add_argument("--at", type=_point, metavar="TIME|SEQUENCE", help="show the node as it was then")
+    points.add_argument(
+        "--diff", type=_point, nargs=2, metavar="TIME|SEQUENCE", help="show what changed between the two"
+    )
+
+
+def _point(text: str) -> int | datetime:
+    """Convert a sequence or a time."""
+    if text.isdecimal():
+        if int(text) <= _MOST_SEQUENCE:
+            return int(text)
+        raise ArgumentTypeError(f"a sequence is at most {_MOST_SEQUENCE}, not {text[:40]}")
+    return time(text)

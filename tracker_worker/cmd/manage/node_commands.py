@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The part of the table of commands that tells why a node is full."""
+
+from tracker_worker.cmd.manage import arguments as a
+from tracker_worker.cmd.manage import node_arguments as n
+from tracker_worker.cmd.manage.parser import Command
+
+NODE_COMMANDS = (
+    Command(
+        "node history",
+        "history:show",
+        "Show what the events of a node changed; or the node as it was, or what changed between two times.",
+        (a.add_node, a.add_limit, n.add_history),
+        {
+            "sequence": "the node's sequence after the event; null if it did not change the node",
+            "recorded_at": "the time of its transaction",
+            "node": "the node",
+            "method": "the method of the command",
+            "event_id": "the id of the event",
+            "request_id": "the request of OpenStack that the sender handled",
+            "outcome": "applied, granted, refused, ignored or parked",
+            "reason": "why it was refused, ignored or parked",
+            "instance_uuid": "the instance of the command",
+            "changes": "claims: action, instance_uuid, role, reason of an audit, vcpus, memory_mb, disk_mb "
+            "(differences), old, new; null if the change was not recorded",
+            "totals": "old and new totals, reserve and ratios; null if they did not change",
+            "used": "vcpus, memory_mb and disk_mb after the event; null if that is not known",
+        },
+        {
+            "node history compute-1 --limit 20": "what happened last on the node?",
+            "node history compute-1 --outcome refused --since 2026-11-22": "which claims were refused?",
+            "node history compute-1 --at 2026-11-22T12:00": "what was on the node then?",
+            "node history compute-1 --diff 2026-11-22 2026-11-23": "what changed on that day?",
+        },
+    ),
+)
+"""The commands on nodes, instances and devices that only read."""
