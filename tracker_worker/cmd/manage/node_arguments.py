@@ -28,6 +28,13 @@ def add_history(parser: Any) -> None:
     )
 
 
+def add_nodes(parser: Any) -> None:
+    """Add the name of a node, or --all."""
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("name_of_node", nargs="?", metavar="NODE", help="the name of the node")
+    which.add_argument("--all", action="store_true", dest="all_nodes", help="all tracked nodes")
+
+
 def _point(text: str) -> int | datetime:
     """Convert a sequence or a time."""
     if text.isdecimal():

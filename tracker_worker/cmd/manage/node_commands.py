@@ -7,6 +7,22 @@ from tracker_worker.cmd.manage.parser import Command
 
 NODE_COMMANDS = (
     Command(
+        "node explain",
+        "explain:show",
+        "Explain the usage of a node: each claim with its origin, the sum, what audits corrected.",
+        (a.add_node,),
+        {
+            "name": "the node",
+            "sequence": "the node's sequence",
+            "broken": "how the used amounts of its row differ from its claims; null if they do not",
+            "usage": "for each resource: reserved, claimed, used, total, ratio, limit, free; disk in MB",
+            "claims": "instance_uuid, role, migration_uuid, project_id, vcpus, memory_mb, disk_mb, cells, "
+            "devices, cause (since, sequence, method, event_id, request_id; null if not kept)",
+            "corrections": "the last ten of audits: recorded_at, sequence, event_id, change",
+        },
+        {"node explain compute-1": "why is the node full?"},
+    ),
+    Command(
         "node history",
         "history:show",
         "Show what the events of a node changed; or the node as it was, or what changed between two times.",
@@ -32,6 +48,18 @@ NODE_COMMANDS = (
             "node history compute-1 --at 2026-11-22T12:00": "what was on the node then?",
             "node history compute-1 --diff 2026-11-22 2026-11-23": "what changed on that day?",
         },
+    ),
+    Command(
+        "node verify",
+        "verify:verify",
+        "Recompute the usage of a node or of all nodes from the rows.",
+        (n.add_nodes,),
+        {
+            "nodes": "the number of nodes",
+            "differences": "node, figure, shown, computed; figure 'rows' if the rows cannot be read",
+        },
+        {"node verify --all": "are all figures right?"},
+        failure="a figure differs, or rows cannot be read; or the command failed",
     ),
 )
 """The commands on nodes, instances and devices that only read."""
