@@ -30,6 +30,22 @@ class _Resource(Struct, frozen=True):
     ratio: float
 
 
+_NOT_TESTED: float | None = None
+
+
+class CapacityTest(Struct, frozen=True):
+    """The test of one resource, its amounts in `unit`. `free` is None if the resource is not tested.
+
+    `reason` is why the claim is refused, None if the resource suffices.
+    """
+
+    resource: str
+    unit: str
+    requested: float
+    free: float | None
+    reason: str | None
+
+
 def shortages(
     node: Node,
     used: Amounts,
@@ -45,6 +61,38 @@ def shortages(
     """
     if check == "none":
         return
+    for resource in _resources(node, used, counted, requested, limits):
+        if (reason := _shortage(resource, check)) is not None:
+            yield reason
+
+
+def capacity_tests(
+    node: Node,
+    used: Amounts,
+    counted: Amounts,
+    requested: Amounts,
+    limits: Limits | None,
+    check: CapacityCheck,
+) -> Iterable[CapacityTest]:
+    """Yield the tests that `shortages` makes, those that pass as well."""
+    for resource in _resources(node, used, counted, requested, limits):
+        amount, free = resource.requested, _NOT_TESTED
+        if check != "none" and resource.limit is not None:
+            amount, free = resource.counted, _free_of_limit(resource, resource.limit)
+        elif check == "capacity":
+            free = _free_of_capacity(resource)
+        yield CapacityTest(
+            resource.label,
+            resource.unit,
+            amount / resource.scale,
+            None if free is None else free / resource.scale,
+            None if free is None else _shortage(resource, check),
+        )
+
+
+def _resources(
+    node: Node, used: Amounts, counted: Amounts, requested: Amounts, limits: Limits | None
+) -> tuple[_Resource, ...]:
     assert node.resources is not None
     report, reserve, ratios = node.resources, node.reserve, node.ratios
     asked = limits or Limits()
@@ -60,19 +108,27 @@ def shortages(
         "vcpu", "VCPU", 1, used.vcpus, counted.vcpus, requested.vcpus, asked.vcpu,
         report.vcpus, reserve.vcpus, ratios.cpu,
     )  # fmt: skip
-    for resource in (memory, disk, vcpu):
-        reason = None
-        if resource.limit is not None:
-            reason = _beyond_limit(resource, resource.limit)
-        elif check == "capacity":
-            reason = _beyond_capacity(resource)
-        if reason is not None:
-            yield reason
+    return memory, disk, vcpu
+
+
+def _shortage(resource: _Resource, check: CapacityCheck) -> str | None:
+    if resource.limit is not None:
+        return _beyond_limit(resource, resource.limit)
+    return _beyond_capacity(resource) if check == "capacity" else None
 
 
 def _beyond_limit(resource: _Resource, limit: int) -> str | None:
-    free = limit * resource.scale - resource.used
+    free = _free_of_limit(resource, limit)
     return None if resource.counted <= free else _reason(resource, "Free", free, resource.counted)
+
+
+def _free_of_limit(resource: _Resource, limit: int) -> int:
+    return limit * resource.scale - resource.used
+
+
+def _free_of_capacity(resource: _Resource) -> float:
+    total = resource.total * resource.scale
+    return (total - resource.reserved) * resource.ratio - (resource.used - resource.reserved)
 
 
 def _beyond_capacity(resource: _Resource) -> str | None:
@@ -81,7 +137,7 @@ def _beyond_capacity(resource: _Resource) -> str | None:
     A resource that is not requested is not tested: on an Ironic node its total is 0 and free is negative.
     """
     total = resource.total * resource.scale
-    free = (total - resource.reserved) * resource.ratio - (resource.used - resource.reserved)
+    free = _free_of_capacity(resource)
     if not resource.requested:
         return None
     if resource.requested > free:

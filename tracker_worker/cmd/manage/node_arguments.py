@@ -5,7 +5,7 @@ from argparse import ArgumentTypeError
 from datetime import datetime
 from typing import Any
 
-from tracker_worker.cmd.manage.arguments import time
+from tracker_worker.cmd.manage.arguments import MAX_ROWS, number, time
 
 _OUTCOMES = ("applied", "granted", "refused", "ignored", "parked")
 _MOST_SEQUENCE = 2**63 - 1
@@ -33,6 +33,19 @@ def add_nodes(parser: Any) -> None:
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("name_of_node", nargs="?", metavar="NODE", help="the name of the node")
     which.add_argument("--all", action="store_true", dest="all_nodes", help="all tracked nodes")
+
+
+def add_request(parser: Any) -> None:
+    """Add the request of `node fit`."""
+    request = parser.add_mutually_exclusive_group(required=True)
+    request.add_argument(
+        "--flavor", metavar="FILE|JSON", help="the flavor of a new instance, as in instance_claim"
+    )
+    request.add_argument("--instance", metavar="FILE|JSON", help="the instance, as in instance_claim")
+    parser.add_argument("--limits", metavar="FILE|JSON", help="limits of the scheduler, as in instance_claim")
+    parser.add_argument(
+        "--limit", type=number(MAX_ROWS), default=100, metavar="N", help="the best N nodes, by default 100"
+    )
 
 
 def _point(text: str) -> int | datetime:

@@ -23,6 +23,26 @@ NODE_COMMANDS = (
         {"node explain compute-1": "why is the node full?"},
     ),
     Command(
+        "node fit",
+        "fit:show",
+        "Show whether a node would grant a claim, test by test, or rank all nodes. Nothing is claimed.",
+        (n.add_nodes, n.add_request),
+        {
+            "node": "the node; with --all a list of documents",
+            "outcome": "granted or refused",
+            "vcpus_left": "what the claim would leave of vcpus * ratio",
+            "memory_mb_left": "what it would leave of memory * ratio",
+            "disk_mb_left": "what it would leave of disk * ratio",
+            "reason": "why the claim would be refused",
+            "tests": "rule, subject, requested, free, passed (null: not tested), reason; not with --all",
+        },
+        {
+            "node fit compute-1 --flavor flavor.json": "would the node take an instance of this flavor?",
+            "node fit --all --flavor flavor.json --limit 5": "which five nodes would keep most?",
+        },
+        failure="the claim would be refused, by every node with --all; or the command failed",
+    ),
+    Command(
         "node history",
         "history:show",
         "Show what the events of a node changed; or the node as it was, or what changed between two times.",

@@ -6,6 +6,7 @@ their order of preference until one fits. The result here is the same, but dead 
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
 from functools import cache
 
 from msgspec import Struct
@@ -21,6 +22,15 @@ from tracker_worker.domain.numa.topology import (
     smallest_page,
 )
 from tracker_worker.domain.objects import GuestCell, GuestTopology, NumaLimits, PageSize
+
+
+class Misfit(StrEnum):
+    """Why a guest cell does not fit on a host cell: the first of the tests that it does not pass."""
+
+    PAGES = "not enough free pages of an allowed size"
+    MEMORY = "not enough memory"
+    SHARED_CPUS = "not enough shared CPUs, or beyond the limits of the cell"
+    DEDICATED_CPUS = "not enough free dedicated CPUs for the thread policy"
 
 
 class Preference(Struct, frozen=True):
@@ -53,25 +63,37 @@ def fit(
     suits = cache(suits)
     if not _has_cells(host, guest, suits):
         return None
-    pinned = any(cell.cpu_policy in PINNED_POLICIES for cell in guest.cells)
-    ordered = _in_order(host, guest, preference, pinned)
+    ordered = _in_order(host, guest, preference, _is_pinned(guest))
+    fitted = fit_cells(ordered, guest, limits)
+    reachable = frozenset(cell.id for row in fitted for cell in row if isinstance(cell, GuestCell))
+    if not may_suit(reachable):
+        return None
+    fits = [[isinstance(cell, GuestCell) for cell in row] for row in fitted]
+    placed = _Search(fits, ordered, suits).place()
+    if placed is None:
+        return None
+    chosen = (row[column] for row, column in zip(fitted, placed, strict=True))
+    return replace(guest, cells=[cell for cell in chosen if isinstance(cell, GuestCell)])
+
+
+def fit_cells(
+    host: Sequence[CellUsage], guest: GuestTopology, limits: NumaLimits | None
+) -> list[list[GuestCell | Misfit]]:
+    """Return each guest cell placed on each of the host cells alone, or why it does not fit there."""
+    pinned = _is_pinned(guest)
     isolated = guest.emulator_threads_policy == EmulatorThreadsPolicy.ISOLATE
-    cores = [free_cores(usage) if pinned else [] for usage in ordered]
-    fitted = [
+    cores = [free_cores(usage) if pinned else [] for usage in host]
+    return [
         [
             _fit_cell(usage, free, cell, limits, int(isolated and not number))
-            for usage, free in zip(ordered, cores, strict=True)
+            for usage, free in zip(host, cores, strict=True)
         ]
         for number, cell in enumerate(guest.cells)
     ]
-    reachable = frozenset(cell.id for row in fitted for cell in row if cell is not None)
-    if not may_suit(reachable):
-        return None
-    placed = _Search([[cell is not None for cell in row] for row in fitted], ordered, suits).place()
-    if placed is None:
-        return None
-    cells = [cell for row, column in zip(fitted, placed, strict=True) if (cell := row[column]) is not None]
-    return replace(guest, cells=cells)
+
+
+def _is_pinned(guest: GuestTopology) -> bool:
+    return any(cell.cpu_policy in PINNED_POLICIES for cell in guest.cells)
 
 
 def _has_cells(
@@ -101,23 +123,23 @@ def _in_order(
 
 def _fit_cell(
     usage: CellUsage, cores: Sequence[Core], guest: GuestCell, limits: NumaLimits | None, emulator: int
-) -> GuestCell | None:
-    """Return the guest cell placed on a host cell, pinned to its free cores; None if it does not fit."""
+) -> GuestCell | Misfit:
+    """Return the guest cell placed on a host cell, pinned to its free cores, or why it does not fit."""
     pinned = guest.cpu_policy in PINNED_POLICIES
     if guest.pagesize:
         page = _page(usage, guest)
         if page is None:
-            return None
+            return Misfit.PAGES
         guest = replace(guest, pagesize=page.size_kb)
     elif not _has_memory(usage, guest, pinned):
-        return None
+        return Misfit.MEMORY
     if guest.cpu_policy != CpuPolicy.DEDICATED and not _may_float(usage, guest, limits):
-        return None
+        return Misfit.SHARED_CPUS
     pins: Pins | None = None
     if pinned:
         pins = pin(usage.cell, cores, guest, emulator)
         if pins is None:
-            return None
+            return Misfit.DEDICATED_CPUS
     return replace(
         guest,
         id=usage.cell.id,

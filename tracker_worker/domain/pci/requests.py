@@ -114,15 +114,16 @@ def are_there(
     A necessary condition for `choose`. If it is false for a set of cells, it is false for all its subsets.
     """
     free = free_devices(tracked)
-    return all(
-        sum(
-            _meets_one(device, request)
-            and _is_asked_for(device, request)
-            and _is_allowed(device, request, affinity)
-            for device in free
-        )
-        >= request.count
-        for request in requests
+    return all(suitable(free, request, affinity) >= request.count for request in requests)
+
+
+def suitable(free: Iterable[PciDevice], request: PciRequest, affinity: Affinity | None) -> int:
+    """Return how many of the free devices a request may get if it is the only one."""
+    return sum(
+        _meets_one(device, request)
+        and _is_asked_for(device, request)
+        and _is_allowed(device, request, affinity)
+        for device in free
     )
 
 

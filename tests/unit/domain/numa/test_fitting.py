@@ -506,7 +506,7 @@ def by_permutations(
             )
             for number, (usage, cell) in enumerate(zip(order, guest.cells, strict=True))
         ]
-        fitting_cells = [cell for cell in cells if cell is not None]
+        fitting_cells = [cell for cell in cells if isinstance(cell, GuestCell)]
         if len(fitting_cells) == len(cells) and suits(frozenset(usage.cell.id for usage in order)):
             return GuestTopology(fitting_cells, guest.emulator_threads_policy)
     return None

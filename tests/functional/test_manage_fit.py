@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""tracker-worker-manage node fit: what decide would say, without claiming."""
+
+import json
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from tests.builders import INSTANCE, NODE, a_flavor, an_instance, args_of, command
+from tests.functional.lanes import OTHER_NODE, LaneBench, rows
+from tests.functional.manage import Manage
+from tracker_worker.db.tables import CLAIMS, NODES, RECEIPTS
+
+FLAVOR = '{"vcpus": 2, "memory_mb": 4096, "root_gb": 20}'
+
+
+@pytest.fixture
+def manage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Manage:
+    return Manage(tmp_path, capsys)
+
+
+@pytest.fixture
+def nodes(bench: LaneBench) -> LaneBench:
+    """Two nodes, the first of which holds 12 GB of its 16."""
+    bench.track(NODE, OTHER_NODE)
+    bench.send(command("instance_claim", instance=an_instance(flavor=a_flavor(memory_mb=12288))))
+    return bench
+
+
+def test_claim_is_decided_and_nothing_is_written(nodes: LaneBench, manage: Manage, engine: sa.Engine) -> None:
+    before = [rows(engine, table) for table in (NODES, CLAIMS, RECEIPTS)]
+    found = manage.json("node", "fit", NODE, "--flavor", FLAVOR)
+    assert (found["outcome"], found["memory_mb_left"]) == ("granted", 16384 - 512 - 12288 - 4096)
+    assert "only against --limits" in manage.err
+    assert [rows(engine, table) for table in (NODES, CLAIMS, RECEIPTS)] == before
+
+
+def test_refusal_has_the_reason_of_the_worker_and_exit_code_1(nodes: LaneBench, manage: Manage) -> None:
+    limits = '{"memory_mb": 16384}'
+    refused = command(
+        "instance_claim", instance=an_instance("new", a_flavor(2, 4096, 20)), limits=json.loads(limits)
+    )
+    args = args_of(refused)
+    arguments = ["node", "fit", NODE, "--instance", json.dumps(args["instance"]), "--limits", limits]
+    assert manage.run(*arguments) == 1
+    assert "Free memory 3584.00 MB < requested 4096 MB" in manage.out
+    assert "not tested" in manage.out
+    assert manage.run(*arguments, "--format", "json") == 1
+    (memory, disk, vcpu) = json.loads(manage.out)["tests"]
+    assert (memory["passed"], disk["passed"], vcpu["passed"]) == (False, None, None)
+
+
+def test_request_is_read_from_a_file(nodes: LaneBench, manage: Manage, tmp_path: Path) -> None:
+    file = tmp_path / "flavor.json"
+    file.write_text(FLAVOR)
+    assert manage.run("node", "fit", OTHER_NODE, "--flavor", str(file)) == 0
+
+
+def test_instance_that_has_its_claim_gets_it_again(nodes: LaneBench, manage: Manage) -> None:
+    args = args_of(command("instance_claim", instance=an_instance(flavor=a_flavor(memory_mb=12288))))
+    found = manage.json("node", "fit", NODE, "--instance", json.dumps(args["instance"]))
+    assert found["memory_mb_left"] == 16384 - 512 - 12288
+    assert INSTANCE in json.dumps(args)
+
+
+def test_nodes_are_ranked_by_what_is_left(nodes: LaneBench, manage: Manage, engine: sa.Engine) -> None:
+    manage.configure("[tracker]\ncapacity_check = capacity\n")
+    found = manage.json("node", "fit", "--all", "--flavor", FLAVOR)
+    assert [(each["node"], each["outcome"]) for each in found] == [(OTHER_NODE, "granted"), (NODE, "refused")]
+    assert "1 of 2 nodes would grant the claim" in manage.err
+    assert "--limits" not in manage.err
+    assert len(manage.json("node", "fit", "--all", "--flavor", FLAVOR, "--limit", "1")) == 1
+    too_large = '{"vcpus": 2, "memory_mb": 99999, "root_gb": 20}'
+    assert manage.run("node", "fit", "--all", "--flavor", too_large) == 1
+    with engine.begin() as connection:
+        broken = sa.update(NODES).where(NODES.c.name == NODE).values(resources={"vcpus": "many"})
+        connection.execute(broken)
+    assert len(manage.json("node", "fit", "--all", "--flavor", FLAVOR)) == 1
+    assert f"'{NODE}' is left out" in manage.err
+    assert "cannot be read" in manage.complaint("node", "fit", NODE, "--flavor", FLAVOR)
+
+
+@pytest.mark.parametrize(
+    ("request_text", "said"),
+    [
+        ('{"vcpus": "two"}', "$.vcpus"),
+        ('{"vcpus": 2, "memory_mb": 1, "root_gb": 1, "color": 1}', "color"),
+        ("/nowhere", "No such file"),
+        ("{", "truncated"),
+    ],
+)
+def test_wrong_request_is_named(nodes: LaneBench, manage: Manage, request_text: str, said: str) -> None:
+    complaint = manage.complaint("node", "fit", NODE, "--flavor", request_text)
+    assert complaint.startswith("--flavor ")
+    assert said in complaint
+
+
+def test_command_line_needs_one_request(manage: Manage) -> None:
+    assert manage.run("node", "fit", NODE) == 2
+    assert manage.run("node", "fit", NODE, "--flavor", FLAVOR, "--instance", "{}") == 2
+    assert manage.run("node", "fit", "--flavor", FLAVOR) == 2
