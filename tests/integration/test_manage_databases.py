@@ -11,7 +11,17 @@ import pytest
 import sqlalchemy as sa
 from oslo_config.cfg import ConfigOpts
 
-from tests.builders import INSTANCE, NODE, a_report, an_instance, args_of, command, some_resources
+from tests.builders import (
+    BYSTANDER,
+    INSTANCE,
+    MOVE,
+    NODE,
+    a_report,
+    an_instance,
+    args_of,
+    command,
+    some_resources,
+)
 from tests.functional.lanes import PARTITIONS, LaneBench, rows
 from tests.functional.manage import Manage
 from tests.integration.daemon import Daemon
@@ -124,6 +134,27 @@ def test_many_letters_are_worked_off_in_pages(
     assert '"was not kept verbatim"' in capsys.readouterr().out
     assert manage.json("dead-letter", "discard", "--node", NODE)[0]["letters"] == 7
     assert len(manage.json("dead-letter", "list")) == 1
+
+
+def test_history_is_kept_and_explained(bench: LaneBench, manage: Manage) -> None:
+    bench.track()
+    bench.send(command("instance_claim", instance=an_instance()), "boot")
+    bench.send(command("start_move", instance_uuid=INSTANCE, migration_uuid=MOVE), "moved")
+    bench.send(
+        a_report([an_instance(BYSTANDER)], [], resources=some_resources(uuid=f"uuid-of-{NODE}")), "audit"
+    )
+    entries = manage.json("node", "history", NODE)
+    assert [entry["used"]["vcpus"] for entry in entries] == [0, 2, 2, 2]
+    assert [len(entry["changes"]) for entry in entries] == [0, 1, 2, 2]
+    assert manage.json("node", "history", NODE, "--at", "2")["claims"][0]["instance_uuid"] == INSTANCE
+    (claim,) = manage.json("node", "explain", NODE)["claims"]
+    assert (claim["instance_uuid"], claim["cause"]["event_id"]) == (BYSTANDER, "audit")
+    assert len(manage.json("instance", "show", INSTANCE)["events"]) == 3
+    assert manage.run("instance", "show", "%") == 1
+    assert manage.json("node", "verify", "--all") == {"nodes": 1, "differences": []}
+    flavor = '{"vcpus": 2, "memory_mb": 4096, "root_gb": 20}'
+    assert manage.json("node", "fit", "--all", "--flavor", flavor)[0]["outcome"] == "granted"
+    assert "d1" in manage.complaint("device", "show", "d1")
 
 
 def test_casts_for_invented_nodes_leave_no_rows(bench: LaneBench) -> None:

@@ -13,6 +13,8 @@ SUBJECTS = {
     "db": "the database's schema and old rows",
     "queues": "the exchange and the queues on the broker",
     "node": "the nodes, their usage and the history of their events",
+    "instance": "what nodes hold for an instance",
+    "device": "the PCI devices of nodes",
     "outbox": "notifications that wait to be published",
     "settings": "the settings that all workers of a database share",
     "config": "the configuration of a worker",

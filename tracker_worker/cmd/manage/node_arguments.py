@@ -48,6 +48,17 @@ def add_request(parser: Any) -> None:
     )
 
 
+def add_instance(parser: Any) -> None:
+    """Add the uuid of an instance."""
+    parser.add_argument("uuid", metavar="UUID", help="the uuid of the instance")
+
+
+def add_device(parser: Any) -> None:
+    """Add the address of a device, and --node."""
+    parser.add_argument("address", metavar="ADDRESS", help="the PCI address, such as 0000:81:00.1")
+    parser.add_argument("--node", dest="name_of_node", metavar="NODE", help="the device of this node only")
+
+
 def _point(text: str) -> int | datetime:
     """Convert a sequence or a time."""
     if text.isdecimal():
