@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The screens in the documentation are what the commands print."""
+
+from pathlib import Path
+
+from tests.functional.screens import SCREENS, screens
+
+
+def test_screens_of_the_documentation_are_current(tmp_path: Path) -> None:
+    found = dict(screens(tmp_path))
+    kept = {path.stem: path.read_text() for path in SCREENS.glob("*.screen")}
+    assert kept == found, "run tools/operator_screens"
