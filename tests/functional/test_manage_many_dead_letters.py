@@ -125,7 +125,7 @@ def test_a_history_that_is_cut_says_so(bench: LaneBench, manage: Manage) -> None
     for number in range(4):
         bench.send(FAILED, f"event-{number}")
     assert len(manage.json("node", "history", NODE, "--limit", "2")) == 2
-    assert manage.err == "tracker-worker-manage: the newest 2 of 5 events: --limit shows more\n"
+    assert manage.err == "tracker-worker-manage: the newest 2 events: --limit shows more\n"
 
 
 def test_letters_are_chosen_by_code_node_method_and_time(

@@ -22,9 +22,11 @@ def add_history(parser: Any) -> None:
     )
     parser.add_argument("--request-id", metavar="ID", help="events of this request of OpenStack")
     points = parser.add_mutually_exclusive_group()
-    points.add_argument("--at", type=_point, metavar="TIME|SEQUENCE", help="show the node as it was then")
     points.add_argument(
-        "--diff", type=_point, nargs=2, metavar="TIME|SEQUENCE", help="show what changed between the two"
+        "--at", type=_point, metavar="WHEN", help="show the node as it was at a time, or after a sequence"
+    )
+    points.add_argument(
+        "--diff", type=_point, nargs=2, metavar="WHEN", help="show what changed between two of them"
     )
 
 
@@ -39,10 +41,16 @@ def add_request(parser: Any) -> None:
     """Add the request of `node fit`."""
     request = parser.add_mutually_exclusive_group(required=True)
     request.add_argument(
-        "--flavor", metavar="FILE|JSON", help="the flavor of a new instance, as in instance_claim"
+        "--flavor",
+        metavar="FLAVOR",
+        help="the flavor of a new instance, as in instance_claim: a file, or JSON",
     )
-    request.add_argument("--instance", metavar="FILE|JSON", help="the instance, as in instance_claim")
-    parser.add_argument("--limits", metavar="FILE|JSON", help="limits of the scheduler, as in instance_claim")
+    request.add_argument(
+        "--instance", metavar="INSTANCE", help="the instance, as in instance_claim: a file, or JSON"
+    )
+    parser.add_argument(
+        "--limits", metavar="LIMITS", help="limits of the scheduler, as in instance_claim: a file, or JSON"
+    )
     parser.add_argument(
         "--limit", type=number(MAX_ROWS), default=100, metavar="N", help="the best N nodes, by default 100"
     )
