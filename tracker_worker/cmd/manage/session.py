@@ -6,6 +6,7 @@ What only some commands need is imported when they need it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from oslo_config import cfg
 from tracker_worker.cmd.database import DATABASE_ERRORS, database_file, database_text, database_url
 from tracker_worker.cmd.failures import CommandFailed, configuration_text
 from tracker_worker.conf import opts
+from tracker_worker.core.urls import printable_url
 from tracker_worker.db import fitness
 from tracker_worker.db.reading import create_reading_engine
 from tracker_worker.option_errors import wrong_values
@@ -24,6 +26,8 @@ from tracker_worker.option_errors import wrong_values
 if TYPE_CHECKING:
     from tracker_worker.bus.rabbit.connection import BrokerSettings
     from tracker_worker.worker.settings import WorkerSettings
+
+LOG = logging.getLogger(__name__)
 
 
 def database_of(conf: cfg.ConfigOpts) -> sa.Engine:
@@ -62,6 +66,7 @@ def _engine_of(conf: cfg.ConfigOpts, create: Callable[[str], sa.Engine]) -> sa.E
                 "it with 'tracker-worker-manage db sync'"
             )
         url = f"sqlite:///{file}"
+    LOG.debug("The database is %s", printable_url(url))
     with reporting_database_errors(conf):
         try:
             return create(url)
