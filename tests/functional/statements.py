@@ -34,8 +34,8 @@ class Statement:
 
 
 @contextmanager
-def watched(engine: sa.Engine) -> Iterator[list[Statement]]:
-    """Collect the statements that are executed inside the block; BEGIN is none."""
+def watched(engine: sa.Engine | type[sa.Engine]) -> Iterator[list[Statement]]:
+    """Collect the statements that an engine, or any, executes inside the block; BEGIN is none."""
     seen: list[Statement] = []
 
     def note(_connection: Any, _cursor: Any, sql: str, parameters: Any, _context: Any, many: bool) -> None:

@@ -9,11 +9,14 @@ import sqlalchemy as sa
 from tests.builders import BYSTANDER, INSTANCE, NODE, a_flavor, a_report, an_instance, args_of, command
 from tests.functional.lanes import OTHER_NODE, LaneBench
 from tests.functional.manage import Manage
+from tests.functional.statements import watched
+from tests.functional.terminal import on_terminal
 from tests.topologies import DEDICATED, PAGES, a_device, a_host, a_request, host_resources
 from tracker_worker.cmd.manage import every_node
 from tracker_worker.core.envelope import encode
 from tracker_worker.db.tables import CLAIMS, NODES, RECEIPTS
 
+PROGRAM = "import sys; from tracker_worker.cmd.manage import main; sys.exit(main())"
 REQUEST = "req-11111111-1111-4111-8111-111111111111"
 
 
@@ -134,3 +137,40 @@ def test_wrong_and_unreadable_rows_are_found(
 def test_verify_needs_a_node_or_all(manage: Manage) -> None:
     assert manage.run("node", "verify") == 2
     assert manage.run("node", "verify", NODE, "--all") == 2
+
+
+def test_all_nodes_are_verified_with_a_bar_on_a_terminal(full: LaneBench, manage: Manage) -> None:
+    with on_terminal(PROGRAM, "--config-file", str(manage.file), "node", "verify", "--all") as terminal:
+        shown = terminal.read_all()
+        assert terminal.process.wait(60) == 0
+    assert "verifying" in shown
+    assert "1/1 nodes" in shown
+    assert "0 of 1 nodes have differences" in shown
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["node", "explain", NODE],
+        ["node", "history", NODE],
+        ["node", "history", NODE, "--at", "1"],
+        ["node", "verify", "--all"],
+        ["node", "fit", "--all", "--flavor", '{"vcpus": 1, "memory_mb": 1, "root_gb": 1}'],
+        ["instance", "show", INSTANCE],
+        ["device", "show", "d1"],
+    ],
+)
+def test_number_of_statements_does_not_grow_with_claims_and_nodes(
+    full: LaneBench, manage: Manage, arguments: list[str]
+) -> None:
+    def statements() -> int:
+        with watched(sa.Engine) as seen:
+            assert manage.run(*arguments) == 0
+        return len(seen)
+
+    before = statements()
+    full.track(*(f"node-{number}" for number in range(2, 60)))
+    for number in range(200):
+        full.deliver(command("instance_claim", instance=an_instance(f"instance-{number}", a_flavor(0, 1, 0))))
+    full.run()
+    assert statements() <= before

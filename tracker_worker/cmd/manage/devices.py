@@ -46,7 +46,7 @@ class Found(Struct, frozen=True):
 def show(conf: cfg.ConfigOpts, args: Any) -> int:
     """Show who holds a PCI device, since when, and by which event."""
     found: list[tuple[Found, Claim | None]] = []
-    for nodes, unreadable in selected(conf, args.name_of_node, "Searching"):
+    for nodes, unreadable in selected(conf, args.name_of_node, "searching"):
         for node in nodes.values():
             found += _on_node(node, args.address)
         for name, why in unreadable.items():

@@ -67,7 +67,7 @@ def show(conf: cfg.ConfigOpts, args: Any) -> int:
 
 
 def _nodes(conf: cfg.ConfigOpts, args: Any) -> Iterator[Node]:
-    for nodes, unreadable in selected(conf, args.name_of_node, "Fitting"):
+    for nodes, unreadable in selected(conf, args.name_of_node, "fitting"):
         for name, why in unreadable.items():
             if not args.all_nodes:
                 raise CommandFailed(f"node {name}: {why}")

@@ -18,7 +18,7 @@ def verify(conf: cfg.ConfigOpts, args: Any) -> int:
     """Recompute the usage of a node or of all nodes from the rows; exit code 1 if a figure differs."""
     found: list[Difference] = []
     verified = 0
-    for nodes, unreadable in selected(conf, args.name_of_node, "Verifying"):
+    for nodes, unreadable in selected(conf, args.name_of_node, "verifying"):
         for node in nodes.values():
             if not node.tracked and not args.all_nodes:  # With --all it was removed meanwhile.
                 raise untracked(node.name)
