@@ -141,7 +141,8 @@ def _problems_of_ledger(ledger: LedgerState, limits: Limits) -> list[str]:
     if broken := [node.name for node in ledger.nodes if node.broken]:
         found.append(f"the events of broken nodes are held: {_names(broken)}; see 'node rebuild'")
     if conflicts := [node.name for node in ledger.nodes if node.conflicts]:
-        found.append(f"reports of nodes conflict: {_names(conflicts)}; see 'node list --columns conflicts'")
+        advice = "see 'node list --columns name,conflicts' and 'node remove'"
+        found.append(f"reports of nodes conflict: {_names(conflicts)}; {advice}")
     if limits.quiet is not None and (quiet := quiet_nodes(ledger.nodes, ledger.now, limits.quiet)):
         names = _names([node.name for node in quiet])
         found.append(f"nodes without an event for {limits.quiet}: {names}; check their hosts")
