@@ -42,12 +42,12 @@ def test_a_backlog_of_one_node_does_not_delay_calls_for_another(
         seconds = trial.processes.result(caller, CALLER_LOG)
         settled = trial.settled()
         row = trial.finish(f"{waiting} waiting events of one node, {trial.engine.dialect.name}", calls)
-    p50, p99 = statistics.median(seconds), statistics.quantiles(seconds, n=100, method="inclusive")[98]
-    # Events and not seconds: what else the processors do slows down both.
-    half, most = (round(value * settled / sum(seconds)) for value in (p50, p99))
+    p50, (*_, all_but_one, slowest) = statistics.median(seconds), sorted(seconds)
+    # Events and not seconds: what else the processors do slows down both. They may stop one caller longer.
+    half, most = (round(value * settled / sum(seconds)) for value in (p50, all_but_one))
     with capsys.disabled():
-        figures = [f"{value * 1000:.0f} ms" for value in (p50, p99, max(seconds))]
-        line = "\n{}: calls p50 {}, p99 {}, most {}; {} events of the backlog a call, p99 {}"
+        figures = [f"{value * 1000:.0f} ms" for value in (p50, all_but_one, slowest)]
+        line = "\n{}: calls p50 {}, all but one {}, most {}; {} events of the backlog a call, all but one {}"
         print(line.format(trial.engine.dialect.name, *figures, half, most))
     assert settled < waiting, "the backlog was worked off before the last call"
     report(row)
