@@ -4,7 +4,8 @@
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,20 @@ import pytest
 from oslo_config import cfg
 
 from tracker_worker.cmd import manage, status
+
+
+@contextmanager
+def logging_restored() -> Iterator[None]:
+    """Undo what a program sets: what it hides from the log another test looks for there."""
+    records, hook = logging.getLogRecordFactory(), sys.excepthook
+    handlers, level = logging.root.handlers[:], logging.root.level
+    try:
+        yield
+    finally:
+        logging.root.handlers[:] = handlers
+        logging.root.setLevel(level)
+        logging.setLogRecordFactory(records)
+        sys.excepthook = hook
 
 
 class Manage:
@@ -54,17 +69,11 @@ class Manage:
 
     def _run(self, program: Callable[[cfg.ConfigOpts, list[str]], int], arguments: Iterable[str]) -> int:
         self._capsys.readouterr()
-        records, hook = logging.getLogRecordFactory(), sys.excepthook
-        handlers, level = logging.root.handlers[:], logging.root.level
-        try:
-            code = program(cfg.ConfigOpts(), ["--config-file", str(self.file), *arguments])
-        except SystemExit as error:
-            assert isinstance(error.code, int)
-            code = error.code
-        finally:  # What one test's program hides from the log another test looks for there.
-            logging.root.handlers[:] = handlers
-            logging.root.setLevel(level)
-            logging.setLogRecordFactory(records)
-            sys.excepthook = hook
+        with logging_restored():
+            try:
+                code = program(cfg.ConfigOpts(), ["--config-file", str(self.file), *arguments])
+            except SystemExit as error:
+                assert isinstance(error.code, int)
+                code = error.code
         self.out, self.err = self._capsys.readouterr()
         return code

@@ -16,6 +16,7 @@ from oslo_config import cfg
 
 import tracker_worker
 from tests.functional.lanes import LaneBench
+from tests.functional.manage import logging_restored
 from tracker_worker.cmd import manage
 from tracker_worker.cmd.bootstrap import embedded_engine
 from tracker_worker.cmd.replay import settings_of
@@ -63,6 +64,6 @@ def screens(directory: Path) -> Iterator[tuple[str, str]]:
 
 def _screen(file: Path, command: tuple[str, ...]) -> str:
     screen = io.StringIO()
-    with redirect_stdout(screen), redirect_stderr(screen):
+    with redirect_stdout(screen), redirect_stderr(screen), logging_restored():
         manage.run(cfg.ConfigOpts(), ["--config-file", str(file), *command])
     return f"$ tracker-worker-manage {join(command)}\n{screen.getvalue().rstrip()}\n"
