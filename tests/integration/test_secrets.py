@@ -304,7 +304,7 @@ def test_no_secret_is_in_anything_that_a_whole_run_leaves(
         log = daemon.log
     secrets = (PLANTED, *SECRETS)
     for sort, texts in messages.items():
-        assert len(texts) > 3, sort
+        assert len(texts) > 1, sort
     assert_clean([text for texts in messages.values() for text in texts], secrets)
     assert_clean([rows, *files], secrets)
     assert_clean(printed, secrets)
