@@ -61,7 +61,6 @@ def _install(conf: Any) -> str | None:
     for line in option_errors.unknown_options_of_shared_files(conf, {options.GROUP: set(settings)}):
         LOG.warning("%s", line)
     if settings.mode is None:
-        LOG.info("[%s] mode is not set: this is nova-compute alone", options.GROUP)
         return None
 
     try:
