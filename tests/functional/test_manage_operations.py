@@ -143,13 +143,17 @@ def test_config_show_has_values_with_their_files_and_no_secret(manage: Manage, p
         "use_json = true\n[worker]\nlanes = 1\n[oslo_messaging_notifications]\n"
         "transport_url = rabbit://user:planted@broker:5672/vhost\n[bus]\n"
         "management_url = http://user:planted@broker:15672\n"
-        "[database]\nconnection_parameters = password=planted\n"
+        "[database]\nconnection_parameters = charset=utf8mb4&ssl_ca=/ca.pem&password=pla\n"
+        "[oslo_messaging_kafka]\nssl_client_key_password = pre://planted\n"
     )
     found = {row["option"]: row for row in program.json("config", "show")}
     source = str(manage.file)
     assert found["[worker] lanes"] == {"option": "[worker] lanes", "value": 1, "source": source}
     assert found["[DEFAULT] use_json"]["value"] is True
     assert found["[bus] management_url"]["value"] == "http://broker:15672"
+    parameters = found["[database] connection_parameters"]["value"]
+    assert parameters == "charset=***&ssl_ca=/ca.pem&password=***"
+    assert found["[oslo_messaging_kafka] ssl_client_key_password"]["value"] == "***"
     assert "[tracker] receipt_days" not in found
     done = program("config", "show", "--all")
     assert (done.returncode, "planted" in done.stdout + done.stderr) == (0, False)

@@ -162,6 +162,17 @@ def printable_url(url: str) -> str:
     return f"{parts.scheme}://{where}{parts.path}"
 
 
+def printable_parameters(text: str) -> str:
+    """Return the query parameters of a URL with a mask for each that may be secret. Accepts any text."""
+    return "&".join(_printable_parameter(*part.partition("=")) for part in text.split("&"))
+
+
+def _printable_parameter(name: str, equals: str, value: str) -> str:
+    if not equals:  # It may be the rest of a password with an &.
+        return MASK if name else ""
+    return f"{name}={value if name in _PLAIN_PARAMETERS else MASK}"
+
+
 def secrets_of(*urls: str | None) -> frozenset[str]:
     """Return the texts that must never be printed: passwords and parameters, verbatim, decoded and in pieces.
 

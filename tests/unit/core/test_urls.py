@@ -10,6 +10,7 @@ from tracker_worker.core.urls import (
     check_parameters,
     check_transport_url,
     check_url,
+    printable_parameters,
     printable_url,
     redacted,
     secrets_of,
@@ -164,6 +165,20 @@ def test_printable_url_has_scheme_host_port_and_path_only(url: str, shown: str) 
 def test_secrets_are_the_password_its_decoded_form_and_its_pieces(url: str) -> None:
     for piece in ("PART", "rest", "more"):
         assert redacted(f"at '{piece}@127.0.0.1'", secrets_of(url)) == f"at '{MASK}@127.0.0.1'"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "shown"),
+    [
+        ("", ""),
+        ("sslmode=require", "sslmode=require"),
+        ("host=h&password=x&port=1", "host=h&password=***&port=1"),
+        ("password=a&bc&user=u", "password=***&***&user=u"),
+        ("password=a=b", "password=***"),
+    ],
+)
+def test_parameters_that_may_be_secret_are_masked_however_short(parameters: str, shown: str) -> None:
+    assert printable_parameters(parameters) == shown
 
 
 def test_secret_is_masked_whole() -> None:

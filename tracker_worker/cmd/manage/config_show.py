@@ -11,11 +11,14 @@ from oslo_config import cfg
 from tracker_worker.cmd.failures import configuration_text
 from tracker_worker.cmd.manage.formatting import TABLE, print_diagnostic, print_document, print_rows
 from tracker_worker.conf import opts
-from tracker_worker.core.urls import MASK, printable_url, redacted, secrets_of
+from tracker_worker.core.urls import MASK, printable_parameters, printable_url
 
 _DEFAULT = "default"
 _SECRET_WORDS = ("password", "secret", "token")
 """Words in names of options that libraries do not declare as secret."""
+
+_URLS = ("url", "connection")
+"""Ends of the names of the options whose values are URLs: libraries declare the whole URL as secret."""
 
 
 class Setting(Struct, frozen=True):
@@ -82,10 +85,11 @@ def _source(worker: cfg.ConfigOpts, group: str, option: cfg.Opt) -> str:
 
 def _printable(option: cfg.Opt, value: Any) -> Any:
     """Return a value without its secrets: of a URL, the user and the password."""
-    if isinstance(value, str) and "://" in value:
+    is_url = isinstance(value, str) and "://" in value
+    if is_url and option.dest.endswith(_URLS):
         return printable_url(value)
     if value and (option.secret or any(word in option.dest for word in _SECRET_WORDS)):
         return MASK
     if isinstance(value, str) and option.dest == "connection_parameters":
-        return redacted(value, secrets_of(f"any://?{value}"))
-    return value
+        return printable_parameters(value)
+    return printable_url(value) if is_url else value  # A URL in the wrong option has its password, too.
