@@ -115,6 +115,21 @@ def test_queues_that_are_missing_are_shown_and_not_made(programs: Programs) -> N
     assert programs.out.count("missing") == len(QUEUES)
 
 
+@pytest.mark.parametrize("stamp", [1_795_953_600_000, 2**60])
+def test_message_with_a_time_that_is_none_is_listed_without_it(
+    programs: Programs, rabbitmq: RabbitMQ, channel: Any, stamp: int
+) -> None:
+    programs.json("queues", "declare")
+    channel.basic_publish(amqp.Message(b"x", timestamp=stamp), "tracker", "tracker.p1")
+    path = f"queues/{programs.url.rpartition('/')[2]}/tracker.p1"
+
+    def listed() -> dict[str, Any]:
+        return next(q for q in programs.json("queues", "list") if q["queue"] == "tracker.p1")
+
+    wait_until(lambda: rabbitmq.api("GET", path).get("head_message_timestamp") == stamp, "the figures")
+    assert (listed()["ready"], listed()["oldest"]) == (1, None)
+
+
 def test_the_active_worker_and_the_depth_are_listed(programs: Programs, channel: Any) -> None:
     programs.json("queues", "declare")
     for _ in range(3):

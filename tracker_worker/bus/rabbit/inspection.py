@@ -158,23 +158,31 @@ def activities(url: str, virtual_host: str, ca_file: str | None = None) -> Activ
         queues = _get(session, where, f"{api}/queues/{vhost}?columns={_COLUMNS}")
         consumers = _get(session, where, f"{api}/consumers/{vhost}")
         connections = _get(session, where, f"{api}/vhosts/{vhost}/connections")
-    found = {queue["name"]: _activity(queue) for queue in queues}
+    found = {queue["name"]: activity_of(queue) for queue in queues}
     for consumer in consumers:
         if consumer.get("active"):
             found.setdefault(consumer["queue"]["name"], Activity()).active = consumer["consumer_tag"]
     return Activities(found, consuming_workers(consumers, connections))
 
 
-def _activity(queue: dict[str, Any]) -> Activity:
-    stamp = queue.get("head_message_timestamp")
-    rate = queue.get("message_stats", {}).get("ack_details", {}).get("rate")
+def activity_of(queue: dict[str, Any]) -> Activity:
+    """Return the activity of a queue, as the management API describes it, without its consumers."""
+    rates = queue.get("message_stats") or {}  # Without any of its columns it is an empty list.
     limits = {*(queue.get("effective_policy_definition") or ()), *(queue.get("arguments") or ())}
     return Activity(
         queue.get("messages_unacknowledged", 0),
-        acknowledged_per_second=rate,
-        oldest=datetime.fromtimestamp(stamp, UTC).replace(tzinfo=None) if isinstance(stamp, int) else None,
+        acknowledged_per_second=rates.get("ack_details", {}).get("rate"),
+        oldest=_time_of(queue.get("head_message_timestamp")),
         is_bounded=bool({limit.removeprefix("x-") for limit in limits} & _LIMITS),
     )
+
+
+def _time_of(stamp: Any) -> datetime | None:
+    """Return the time (UTC) of a message, None without one: the stamp is whatever its publisher chose."""
+    try:
+        return datetime.fromtimestamp(stamp, UTC).replace(tzinfo=None)
+    except (TypeError, ValueError, OverflowError, OSError):
+        return None
 
 
 def consuming_workers(
@@ -185,8 +193,8 @@ def consuming_workers(
     found: dict[str, ConsumingWorker] = {}
     for consumer in consumers:
         queue, tag = consumer["queue"]["name"], consumer["consumer_tag"]
-        connection = by_name.get(consumer.get("channel_details", {}).get("connection_name"), {})
-        properties = connection.get("client_properties", {})
+        connection = by_name.get((consumer.get("channel_details") or {}).get("connection_name"), {})
+        properties = connection.get("client_properties") or {}
         if not tag.endswith(f".{queue}") or properties.get("connection_name") != f"{PRODUCT} {CONSUMER}":
             continue
         connected = connection.get("connected_at")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the management API of a broker is, and what its errors may say."""
 
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from tracker_worker.bus.rabbit.connection import BrokerSettings
 from tracker_worker.bus.rabbit.inspection import (
     ManagementUnavailable,
     activities,
+    activity_of,
     ca_file,
     management_url,
     virtual_host,
@@ -50,3 +52,25 @@ def test_a_wrong_url_is_refused_without_its_password(url: str) -> None:
     with pytest.raises(ManagementUnavailable, match="must look like") as error:
         activities(url, "/")
     assert "planted" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("stamp", "oldest"),
+    [
+        (1_795_953_600, datetime(2026, 11, 29, 12)),
+        (0, datetime(1970, 1, 1)),
+        (1_795_953_600_000, None),
+        (-(2**60), None),
+        (2**60, None),
+        (2**64, None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_time_of_a_message_that_is_no_time_is_unknown(stamp: Any, oldest: datetime | None) -> None:
+    assert activity_of({"head_message_timestamp": stamp}).oldest == oldest
+
+
+def test_rate_of_a_queue_without_acknowledgements_is_unknown() -> None:
+    assert activity_of({"message_stats": []}).acknowledged_per_second is None
+    assert activity_of({"message_stats": {"ack_details": {"rate": 0.0}}}).acknowledged_per_second == 0.0
