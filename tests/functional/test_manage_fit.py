@@ -81,6 +81,22 @@ def test_nodes_are_ranked_by_what_is_left(nodes: LaneBench, manage: Manage, engi
     assert "cannot be read" in manage.complaint("node", "fit", NODE, "--flavor", FLAVOR)
 
 
+def test_node_whose_events_are_held_grants_nothing(
+    nodes: LaneBench, manage: Manage, engine: sa.Engine
+) -> None:
+    manage.configure("[tracker]\ncapacity_check = capacity\n")
+    with engine.begin() as connection:
+        wrong = sa.update(NODES).where(NODES.c.name == NODE)
+        connection.execute(wrong.values(vcpus_used=NODES.c.vcpus_used + 3))
+    complaint = manage.complaint("node", "fit", NODE, "--flavor", FLAVOR)
+    assert f"node {NODE}: it is broken, its events are held" in complaint
+    assert "see 'node rebuild'" in complaint
+    found = manage.json("node", "fit", "--all", "--flavor", FLAVOR)
+    assert [each["node"] for each in found] == [OTHER_NODE]
+    assert f"node '{NODE}' is left out: it is broken" in manage.err
+    assert "1 of 1 nodes would grant the claim" in manage.err
+
+
 @pytest.mark.parametrize(
     ("request_text", "said"),
     [

@@ -25,7 +25,7 @@ from tracker_worker.domain.commands import InstanceClaim
 from tracker_worker.domain.decide import Outcome, decide
 from tracker_worker.domain.fit import ClaimTest, claim_tests
 from tracker_worker.domain.flavors import MB_PER_GB, Amounts, Flavor
-from tracker_worker.domain.node import Node, evolve
+from tracker_worker.domain.node import Node, evolve, sum_fault
 from tracker_worker.domain.objects import Instance, Limits
 from tracker_worker.domain.settings import TrackerSettings
 from tracker_worker.worker.service import new_id
@@ -69,14 +69,22 @@ def show(conf: cfg.ConfigOpts, args: Any) -> int:
 def _nodes(conf: cfg.ConfigOpts, args: Any) -> Iterator[Node]:
     for nodes, unreadable in selected(conf, args.name_of_node, "fitting"):
         for name, why in unreadable.items():
-            if not args.all_nodes:
-                raise CommandFailed(f"node {name}: {why}")
-            print_diagnostic(f"node '{name}' is left out: {why}")
+            _leave_out(args, name, why)
         for node in nodes.values():
-            if node.tracked:
+            if not node.tracked:
+                if not args.all_nodes:  # With --all it was removed meanwhile.
+                    raise untracked(node.name)
+            elif fault := sum_fault(node):
+                why = f"it is broken, its events are held: {fault}; see 'node rebuild'"
+                _leave_out(args, node.name, why)
+            else:
                 yield node
-            elif not args.all_nodes:  # With --all it was removed meanwhile.
-                raise untracked(node.name)
+
+
+def _leave_out(args: Any, name: str, why: str) -> None:
+    if not args.all_nodes:
+        raise CommandFailed(f"node {name}: {why}")
+    print_diagnostic(f"node '{name}' is left out: {why}")
 
 
 def _explain(args: Any, request: Request, node: Node) -> int:
