@@ -3,6 +3,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import TypeVar
 
 from msgspec import Struct, field
 
@@ -12,6 +13,8 @@ from tracker_worker.core.records import PARKED, DeadLetter
 from tracker_worker.domain.commands import GetNode
 from tracker_worker.domain.decide import Audited, Decision
 from tracker_worker.domain.refusal_reasons import refusal_reasons
+
+K = TypeVar("K")
 
 DUPLICATE = "duplicate"
 """Outcome of an event whose receipt existed: nothing changed, and the first reply was sent again."""
@@ -38,15 +41,17 @@ class EventCounts(Struct):
         self.events[method or NO_METHOD, outcome] += 1
 
     def add(self, other: "EventCounts") -> None:
-        """Add the counts of another."""
-        for key, count in other.events.items():  # Counter.update takes ten times as long for a few keys.
-            self.events[key] += count
-        if other.refusals:
-            self.refusals.update(other.refusals)
-        if other.corrections:
-            self.corrections.update(other.corrections)
-        if other.dead_letters:
-            self.dead_letters.update(other.dead_letters)
+        """Add the counts of another, to which its thread may add meanwhile."""
+        _add(self.events, other.events)
+        _add(self.refusals, other.refusals)
+        _add(self.corrections, other.corrections)
+        _add(self.dead_letters, other.dead_letters)
+
+
+def _add(own: Counter[K], others: Counter[K]) -> None:
+    # dict() copies in one step: another thread may add a key, which is an error during an iteration.
+    for key, count in dict(others).items():  # Counter.update takes ten times as long for a few keys.
+        own[key] += count
 
 
 def counts_of(

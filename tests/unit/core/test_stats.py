@@ -2,11 +2,14 @@
 """Counters add up over lanes, and a snapshot does not change."""
 
 import math
+from collections import Counter
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tracker_worker.core.event_counts import EventCounts
 from tracker_worker.core.stats import SECONDS, Histogram, Stats
 
 
@@ -51,3 +54,19 @@ def test_snapshot_adds_up_the_lanes_and_stays_as_it_is() -> None:
 def test_worker_without_lanes_has_counters_at_zero() -> None:
     (lane,) = Stats().snapshot().lanes
     assert (lane.counts.events, sum(lane.run.counts)) == ({}, 0)
+
+
+@pytest.mark.parametrize("counter", ["events", "refusals", "corrections", "dead_letters"])
+def test_lane_that_counts_something_new_during_a_snapshot_does_not_fail_it(counter: str) -> None:
+    lane = EventCounts()
+    counts = getattr(lane, counter)
+    counts.update(["one", "another"])
+
+    class Interleaved(Counter[Any]):
+        def __setitem__(self, key: Any, count: int) -> None:
+            counts["new"] += 1  # As the lane's thread does between two steps of the snapshot.
+            super().__setitem__(key, count)
+
+    total = EventCounts(**{counter: Interleaved(one=1)})
+    total.add(lane)
+    assert {key: getattr(total, counter)[key] for key in ("one", "another")} == {"one": 2, "another": 1}
