@@ -323,6 +323,23 @@ def test_status_has_the_workers_with_their_versions(programs: Programs) -> None:
         assert f"dead,tracker,p0-{PARTITIONS - 1}" in programs.out
 
 
+def test_commands_that_a_worker_takes_and_never_acknowledges_need_a_person(
+    programs: Programs,
+    rabbitmq: RabbitMQ,
+    channel: Any,
+    bench: LaneBench,  # noqa: F811
+) -> None:
+    programs.json("queues", "declare")
+    channel.basic_consume("tracker.p1", consumer_tag="host:1.tracker.p1", callback=lambda _: None)
+    channel.basic_publish(amqp.Message(b"x"), "tracker", "tracker.p1")
+    path = f"queues/{programs.url.rpartition('/')[2]}/tracker.p1"
+    wait_until(lambda: rabbitmq.api("GET", path).get("messages_unacknowledged") == 1, "the figures")
+    assert programs.run("status", "--format", "json") == 1
+    found = json.loads(programs.out)
+    assert next(q for q in found["queues"] if q["queue"] == "tracker.p1")["ready"] == 0
+    assert "commands wait on tracker.p1, and none is acknowledged: see the log of host:1" in found["problems"]
+
+
 def test_queue_of_notifications_that_nobody_consumes_is_named(programs: Programs, channel: Any) -> None:
     programs.json("queues", "declare")
     name = "versioned_notifications.info"

@@ -13,7 +13,7 @@ from oslo_config import cfg
 
 from tracker_worker.bus.rabbit.inspection import ConsumingWorker
 from tracker_worker.cmd.failures import CommandFailed
-from tracker_worker.cmd.manage.broker_state import BrokerState, broker_state
+from tracker_worker.cmd.manage.broker_state import BrokerState, QueueState, broker_state
 from tracker_worker.cmd.manage.formatting import (
     TABLE,
     clear_terminal,
@@ -30,10 +30,13 @@ from tracker_worker.db import dead_letter_queries, leases, outbox_queries, queri
 from tracker_worker.db.clock import UtcNow
 from tracker_worker.db.dead_letter_queries import LetterGroup, Wanted
 from tracker_worker.db.queries import NodeSummary
+from tracker_worker.domain.partitions import partition_of, server_of
 
 _MOST_NAMES = 10
 """Names in a line about nodes; the line has the number of all."""
 
+_LOOK_AGAIN_SECONDS = 6.0
+"""The management API renews its figures every 5 s: a command that was only in flight is gone from them."""
 
 T = TypeVar("T")
 
@@ -78,9 +81,10 @@ def show(conf: cfg.ConfigOpts, args: Any) -> int:
 
 
 def _show_once(conf: cfg.ConfigOpts, args: Any, limits: Limits, prepare: Callable[[], None]) -> int:
-    failures: list[str] = []
-    ledger = _unless_failed(failures, lambda: _ledger_state(conf))
-    broker = _unless_failed(failures, lambda: _broker_state(conf))
+    ledger, broker, failures = _states(conf)
+    if ledger is not None and broker is not None and _stuck(broker, ledger, limits):
+        time.sleep(_LOOK_AGAIN_SECONDS)
+        ledger, broker, failures = _states(conf)
     problems = [*failures, *problems_of(ledger, broker, limits)]
     prepare()
     if args.format != TABLE:
@@ -88,6 +92,14 @@ def _show_once(conf: cfg.ConfigOpts, args: Any, limits: Limits, prepare: Callabl
     else:
         _print(ledger, broker, problems)
     return int(bool(problems))
+
+
+def _states(conf: cfg.ConfigOpts) -> tuple[LedgerState | None, BrokerState | None, list[str]]:
+    """Return the states of the database and the broker, and why one cannot be used."""
+    failures: list[str] = []
+    ledger = _unless_failed(failures, lambda: _ledger_state(conf))
+    broker = _unless_failed(failures, lambda: _broker_state(conf))
+    return ledger, broker, failures
 
 
 def _unless_failed(failures: list[str], read: Callable[[], T]) -> T | None:
@@ -157,17 +169,44 @@ def _problems_of_broker(broker: BrokerState, ledger: LedgerState | None, limits:
         found.append(f"queues are missing: {_names(broker.missing)}; start a worker, or see 'queues declare'")
     if idle := [state.queue for state in broker.queues if state.consumers == 0]:
         found.append(f"no worker consumes {_names(idle)}: start one")
-    elif ledger is not None and _is_stuck(broker, ledger, limits):
-        since = f"since {_text(ledger.last_commit)}" if ledger.last_commit else "yet"
-        found.append(f"commands wait, and no event was committed {since}: see the log of the active workers")
+    if ledger is not None and (stuck := _stuck(broker, ledger, limits)):
+        names = _names([state.queue for state in stuck])
+        workers = _names(sorted({state.active for state in stuck if state.active})) or "the active workers"
+        found.append(f"commands wait on {names}, and none is acknowledged: see the log of {workers}")
     return found + [growth_of(queue) for queue in broker.growing]
 
 
-def _is_stuck(broker: BrokerState, ledger: LedgerState, limits: Limits) -> bool:
-    """Tell whether commands wait although the last commit is older than the limit."""
-    if not any(state.ready for state in broker.queues):
-        return False
-    return ledger.last_commit is None or ledger.now - ledger.last_commit > limits.waiting
+def _stuck(broker: BrokerState, ledger: LedgerState, limits: Limits) -> list[QueueState]:
+    """Return the consumed queues whose commands wait for longer than the limit while none is acknowledged.
+
+    The next message's time says how long. Without it the partition's last commit does, which may be old
+    although all is well: audits that change nothing leave no receipt.
+    """
+    commits = _last_commits(broker, ledger)
+    found = []
+    for state in broker.queues:
+        if not state.consumers or not (state.ready or state.unacknowledged) or state.acknowledged_per_second:
+            continue
+        since = state.oldest or commits.get(_server(state.queue), ledger.last_commit)
+        if since is None or ledger.now - since > limits.waiting:
+            found.append(state)
+    return found
+
+
+def _last_commits(broker: BrokerState, ledger: LedgerState) -> dict[str, datetime | None]:
+    """Return the time of the last event of each partition's nodes, by server; None without one."""
+    servers = {_server(state.queue) for state in broker.queues}
+    partitions = sum(server[:1] == "p" and server[1:].isdecimal() for server in servers)
+    commits: dict[str, datetime | None] = {server_of(number): None for number in range(partitions)}
+    for node in ledger.nodes if partitions else ():
+        server = server_of(partition_of(node.name, partitions))
+        commits[server] = max(filter(None, (commits[server], node.last_event)), default=None)
+    return commits
+
+
+def _server(queue: str) -> str:
+    """Return the end of a queue's name: p0 of tracker.p0."""
+    return queue.rpartition(".")[2]
 
 
 def _names(names: list[str]) -> str:
@@ -223,7 +262,7 @@ def _row(worker: ConsumingWorker) -> list[Any]:
 
 def _short(queues: list[str]) -> str:
     """Return the names of queues without the exchange, the partitions as ranges: dead, p0-3."""
-    ends = {queue.rpartition(".")[2] for queue in queues}
+    ends = {_server(queue) for queue in queues}
     partitions = {int(end[1:]) for end in ends if end[:1] == "p" and end[1:].isdecimal()}
     others = sorted(end for end in ends if not (end[:1] == "p" and end[1:].isdecimal()))
     return ",".join([*others, *([f"p{ranges(partitions)}"] if partitions else [])])

@@ -12,6 +12,7 @@ from tracker_worker.cmd.manage.broker_state import BrokerState, QueueState
 from tracker_worker.cmd.manage.status import LedgerState, Limits, problems_of
 from tracker_worker.db.dead_letter_queries import LetterGroup
 from tracker_worker.db.queries import NodeSummary
+from tracker_worker.domain.partitions import partition_of
 
 NOW = datetime(2026, 11, 29, 12)
 LIMITS = Limits(waiting=timedelta(minutes=5), quiet=None)
@@ -55,15 +56,40 @@ def test_notification_that_waits_longer_than_the_limit_needs_a_person(minutes: i
 
 
 @pytest.mark.parametrize(
-    ("ready", "last_commit", "found"),
-    [(0, minutes_ago(60), False), (1, minutes_ago(4), False), (1, minutes_ago(6), True), (1, None, True)],
+    ("queue", "last_event", "found"),
+    [
+        ({}, minutes_ago(180), False),
+        ({"ready": 1}, minutes_ago(4), False),
+        ({"ready": 1}, minutes_ago(6), True),
+        ({"ready": 1}, None, True),
+        ({"unacknowledged": 256, "acknowledged_per_second": 0.0}, minutes_ago(180), True),
+        ({"ready": 1, "unacknowledged": None}, minutes_ago(180), True),
+        ({"ready": 1, "acknowledged_per_second": 80.0}, minutes_ago(180), False),
+        ({"ready": 50_000, "acknowledged_per_second": 80.0, "oldest": minutes_ago(180)}, NOW, False),
+        ({"ready": 50_000, "acknowledged_per_second": 0.0, "oldest": minutes_ago(180)}, NOW, True),
+        ({"ready": 1, "oldest": minutes_ago(4)}, minutes_ago(180), False),
+    ],
 )
-def test_commands_that_wait_without_a_commit_need_a_person(
-    ready: int, last_commit: datetime | None, found: bool
+def test_commands_that_wait_while_none_is_acknowledged_need_a_person(
+    queue: dict[str, Any], last_event: datetime | None, found: bool
 ) -> None:
-    broker = a_broker(queues=[a_queue(ready=ready)])
-    problems = problems_of(a_ledger(last_commit=last_commit), broker, LIMITS)
-    assert any("commands wait" in problem for problem in problems) is found
+    ledger = a_ledger(nodes=[a_node(last_event=last_event)], last_commit=last_event)
+    problems = problems_of(ledger, a_broker(queues=[a_queue(**queue)]), LIMITS)
+    assert any("commands wait on tracker.p0" in problem for problem in problems) is found
+
+
+def test_partition_without_a_commit_is_stuck_beside_one_that_commits() -> None:
+    queues = [
+        a_queue(),
+        a_queue(queue="tracker.p1", unacknowledged=256, active="host:2"),
+        a_queue(queue="tracker.p2", ready=1, consumers=0),
+    ]
+    names = [next(n for n in map(str, range(99)) if partition_of(n, len(queues)) == p) for p in range(2)]
+    events = NOW, minutes_ago(180)
+    nodes = [a_node(name=name, last_event=event) for name, event in zip(names, events, strict=True)]
+    idle, stuck = problems_of(a_ledger(nodes=nodes), a_broker(queues=queues), LIMITS)
+    assert idle == "no worker consumes tracker.p2: start one"
+    assert stuck == "commands wait on tracker.p1, and none is acknowledged: see the log of host:2"
 
 
 @pytest.mark.parametrize(
