@@ -12,7 +12,7 @@ from tests.functional.manage import Manage
 from tests.functional.statements import watched
 from tests.functional.terminal import on_terminal
 from tests.topologies import DEDICATED, PAGES, a_device, a_host, a_request, host_resources
-from tracker_worker.cmd.manage import every_node
+from tracker_worker.cmd.manage import every_node, explain
 from tracker_worker.core.envelope import encode
 from tracker_worker.db.tables import CLAIMS, NODES, RECEIPTS
 
@@ -146,6 +146,16 @@ def test_all_nodes_are_verified_with_a_bar_on_a_terminal(full: LaneBench, manage
     assert "verifying" in shown
     assert "1/1 nodes" in shown
     assert "0 of 1 nodes have differences" in shown
+
+
+def test_explanation_ends_at_the_newest_events(
+    full: LaneBench, manage: Manage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert causes(manage, "event_id") == {INSTANCE: "boot", BYSTANDER: "audited"}
+    assert manage.err == ""
+    monkeypatch.setattr(explain, "MOST_EVENTS", 1)
+    assert causes(manage, "event_id") == {INSTANCE: None, BYSTANDER: "audited"}
+    assert "of which the newest 1 are read" in manage.err
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,12 @@ import pytest
 import sqlalchemy as sa
 
 from tests.builders import BYSTANDER, INSTANCE, MOVE, NODE, a_report, an_instance, args_of, command
-from tests.functional.lanes import OTHER_NODE, PARTITIONS, LaneBench
+from tests.functional.lanes import OTHER_NODE, PARTITIONS, LaneBench, rows
 from tests.functional.manage import Manage
+from tests.functional.statements import watched
 from tests.topologies import a_card, a_device, a_port, host_resources
 from tracker_worker.core.envelope import encode
+from tracker_worker.db import receipt_queries
 from tracker_worker.db.tables import NODES, RECEIPTS
 from tracker_worker.domain.partitions import partition_of
 
@@ -70,6 +72,18 @@ def test_instance_has_its_dead_letters(moved: LaneBench, manage: Manage) -> None
 def test_events_of_an_instance_are_limited(moved: LaneBench, manage: Manage) -> None:
     assert len(manage.json("instance", "show", INSTANCE, "--limit", "2")["events"]) == 2
     assert "--limit shows more" in manage.err
+
+
+def test_receipts_are_read_in_parts_that_no_statement_exceeds(
+    moved: LaneBench, manage: Manage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = manage.json("instance", "show", INSTANCE)
+    monkeypatch.setattr(receipt_queries, "RECEIPTS_AT_ONCE", 2)
+    with watched(sa.Engine) as seen:
+        assert manage.json("instance", "show", INSTANCE) == found
+    reading = [each for each in seen if "FROM receipts" in each.sql and "LIKE" in each.sql]
+    assert len(reading) == len(rows(moved.engine, RECEIPTS)) // 2 + 1
+    assert all("receipts.event_id <= " in each.sql for each in reading[:-1])
 
 
 @pytest.mark.parametrize("uuid", ["nobody", "%", "_", "a\u202eb"])

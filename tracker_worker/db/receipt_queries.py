@@ -2,6 +2,7 @@
 """The queries for the history of nodes and instances, which receipts keep. Reads only."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from tracker_worker.domain.decide import Outcome
 from tracker_worker.domain.deltas import Delta
 
 ROWS_AT_ONCE = 1000
+RECEIPTS_AT_ONCE = 10_000
 _MAY_CHANGE = (Outcome.APPLIED, Outcome.GRANTED)
 
 
@@ -54,15 +56,26 @@ def unsequenced(connection: sa.Connection, node: str) -> Iterator[StoredEvent]:
         skip += len(rows)
 
 
-def of_instance(connection: sa.Connection, instance_uuid: str) -> Iterator[StoredEvent]:
-    """Yield the events that are an instance's or may have changed its claims, the newest first.
+def of_instance(connection: sa.Connection, instance_uuid: str) -> list[StoredEvent]:
+    """Return the events that are an instance's or may have changed its claims, the newest first.
 
-    One statement that reads all receipts: an index by instance would cost each event more than it is worth.
+    All receipts are read, for an index by instance would cost each event more than it is worth. Two
+    statements read RECEIPTS_AT_ONCE of them: databases limit the time of a statement.
     """
     mentioned = RECEIPTS.c.delta.contains(instance_uuid, autoescape=True)
     query = sa.select(*_COLUMNS).where(sa.or_(RECEIPTS.c.instance_uuid == instance_uuid, mentioned))
-    by_time = query.order_by(RECEIPTS.c.recorded_at.desc(), RECEIPTS.c.sequence.desc())
-    yield from map(_event, connection.execute(by_time))
+    ids = sa.select(RECEIPTS.c.event_id).order_by(RECEIPTS.c.event_id).limit(1).offset(RECEIPTS_AT_ONCE - 1)
+    found: list[StoredEvent] = []
+    after: sa.ColumnElement[bool] = sa.true()
+    while (last := connection.scalar(ids.where(after))) is not None:
+        found += map(_event, connection.execute(query.where(after, RECEIPTS.c.event_id <= last)))
+        after = RECEIPTS.c.event_id > last
+    found += map(_event, connection.execute(query.where(after)))
+    return sorted(found, key=_order, reverse=True)
+
+
+def _order(event: StoredEvent) -> tuple[datetime, int, str]:
+    return event.recorded_at or datetime.min, event.sequence or 0, event.event_id
 
 
 def _event(row: Any) -> StoredEvent:

@@ -3,6 +3,7 @@
 
 from collections.abc import Iterator
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from msgspec import Struct
@@ -23,6 +24,8 @@ from tracker_worker.domain.node import Claim, Node, sum_fault, sum_of
 from tracker_worker.domain.numa.topology import pages_of
 
 MOST_CORRECTIONS = 10
+MOST_EVENTS = 10_000
+"""A node without corrections would have all its receipts read each time."""
 _CLAIM = ("instance_uuid", "role", "project_id", "vcpus", "memory_mb", "disk_mb")
 _CAUSE = ("since", "method", "request_id", "event_id")
 _CELL = ("instance_uuid", "role", "cell", "memory_mb", "shared cpus", "pinned cpus", "pages")
@@ -96,7 +99,7 @@ def show(conf: cfg.ConfigOpts, args: Any) -> int:
         node = loaded(connection, args.name_of_node)
         if not node.tracked:
             raise untracked(node.name)
-        events = receipt_queries.sequenced(connection, node.name)
+        events = islice(receipt_queries.sequenced(connection, node.name), MOST_EVENTS)
         explained = explain(node, origins_of(node, events, MOST_CORRECTIONS))
     if args.format != TABLE:
         print_document(explained, args.format)
@@ -105,7 +108,10 @@ def show(conf: cfg.ConfigOpts, args: Any) -> int:
     if explained.broken is not None:
         print_diagnostic(f"node '{node.name}' is broken: {explained.broken}; see 'node rebuild'")
     if any(claim.cause.since is None for claim in explained.claims):
-        print_diagnostic("claims without a time are older than what the receipts of the node tell")
+        print_diagnostic(
+            "claims without a time are older than what the receipts of the node tell, of which the newest "
+            f"{MOST_EVENTS} are read"
+        )
     return 0
 
 

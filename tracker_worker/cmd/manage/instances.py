@@ -11,6 +11,7 @@ from tracker_worker.cmd.failures import CommandFailed
 from tracker_worker.cmd.manage.changes import Entry, entry_of, line_of, of_instance
 from tracker_worker.cmd.manage.formatting import TABLE, print_diagnostic, print_document, print_rows
 from tracker_worker.cmd.manage.session import snapshot
+from tracker_worker.cmd.progress import elapsed_time
 from tracker_worker.db import instance_queries, receipt_queries
 from tracker_worker.db.instance_queries import LetterOfInstance, StoredClaim
 
@@ -20,16 +21,13 @@ _CAUSE = ("request_id", "event_id", "reason")
 
 def show(conf: cfg.ConfigOpts, args: Any) -> int:
     """Show what nodes hold for an instance, the events that concern it, and its dead letters."""
-    with snapshot(conf) as connection:
+    with snapshot(conf) as connection, elapsed_time("reading receipts"):
         claims = instance_queries.claims(connection, args.uuid)
         letters = instance_queries.dead_letters(connection, args.uuid)
-        entries = (
-            own
-            for event in receipt_queries.of_instance(connection, args.uuid)
-            if (own := of_instance(entry_of(event), args.uuid)) is not None
-        )
-        events = list(islice(entries, args.limit))[::-1]
-        more = next(entries, None) is not None
+        found = receipt_queries.of_instance(connection, args.uuid)
+    entries = (own for event in found if (own := of_instance(entry_of(event), args.uuid)) is not None)
+    events = list(islice(entries, args.limit))[::-1]
+    more = next(entries, None) is not None
     if not (claims or letters or events):
         raise CommandFailed(f"no claim, event or dead letter of instance '{args.uuid}' is kept")
     if args.format != TABLE:
