@@ -55,6 +55,13 @@ def history(bench: LaneBench) -> LaneBench:
     return bench
 
 
+def damage(engine: sa.Engine, event_id: str, column: str, value: str) -> None:
+    """Write a text into a column of a receipt, past the types of the table."""
+    with engine.begin() as connection:
+        text = sa.text(f"UPDATE receipts SET {column} = :value WHERE event_id = :event_id")  # noqa: S608
+        connection.execute(text, {"value": value, "event_id": event_id})
+
+
 def test_each_event_has_its_changes_and_the_usage_after_it(history: LaneBench, manage: Manage) -> None:
     entries = manage.json("node", "history", NODE)
     used = [tuple(entry["used"].values()) for entry in entries]
@@ -173,6 +180,50 @@ def test_event_of_an_earlier_version_ends_what_is_known(
     assert [entry["used"] is None for entry in entries] == [True] * 3 + [False] * 4
     assert manage.json("node", "history", NODE, "--at", "4")["used"]["vcpus"] == 2
     assert "back to sequence 4" in manage.complaint("node", "history", NODE, "--at", "3")
+
+
+DAMAGES = [
+    ("reply", "[]"),
+    ("reply", "{}"),
+    ("reply", '{"outcome": "parked"}'),
+    ("reply", '{"outcome": 1}'),
+    ("reply", "null"),
+    ("reply", "{x"),
+    ("recorded_at", "soon"),
+]
+
+
+@pytest.mark.parametrize(("column", "value"), DAMAGES)
+def test_damaged_receipt_is_shown_with_its_fault(
+    history: LaneBench, manage: Manage, engine: sa.Engine, column: str, value: str
+) -> None:
+    damage(engine, "moved", column, value)
+    entries = manage.json("node", "history", NODE)
+    assert [entry["sequence"] for entry in entries] == [1, 2, 3, 4, 5, 6, 7]
+    assert entries[3]["reason"] == f"its receipt cannot be read: {column}"
+    assert (entries[3]["changes"], entries[3]["used"]["vcpus"]) == (None, 2)
+    assert [entry["used"] is None for entry in entries] == [True] * 3 + [False] * 4
+    assert "what event moved changed is not known: its receipt cannot be read" in manage.err
+    assert manage.json("node", "history", NODE, "--at", "4")["used"]["vcpus"] == 2
+    for point in ("3", "2026-11-22T14:30"):
+        said = manage.complaint("node", "history", NODE, "--at", point)
+        assert "is known back to sequence 4" in said
+        assert "cannot be read" in said
+    assert manage.run("node", "history", NODE) == 0
+    since = manage.json("node", "history", NODE, "--since", "2026-11-22T16:00")
+    assert [entry["event_id"] for entry in since][-3:] == ["confirmed", "audited", "grown"]
+
+
+@pytest.mark.parametrize(("column", "value"), DAMAGES)
+def test_damaged_receipt_stops_neither_explain_nor_instance_show(
+    history: LaneBench, manage: Manage, engine: sa.Engine, column: str, value: str
+) -> None:
+    damage(engine, "audited", column, value)
+    damage(engine, "refused", column, value)
+    (claim,) = manage.json("node", "explain", NODE)["claims"]
+    assert claim["cause"]["since"] is None
+    (refused,) = manage.json("instance", "show", BYSTANDER)["events"]
+    assert refused["reason"] == f"its receipt cannot be read: {column}"
 
 
 def test_rows_changed_by_hand_end_what_is_known(

@@ -24,11 +24,12 @@ class StoredEvent(Struct, frozen=True):
 
     `sequence` is None for an event that did not change its node: it was parked, or came before the node had
     a row. `reason` is the reason why it was refused, ignored or parked. `delta` is None if it is not known
-    what the event changed: an earlier version, or a newer one, has written the receipt.
+    what the event changed: an earlier version, or a newer one, has written the receipt, or the receipt is
+    damaged: then `fault` says where, and `recorded_at` may be None.
     """
 
     sequence: int | None
-    recorded_at: datetime
+    recorded_at: datetime | None
     node: str | None
     method: str | None
     event_id: str
@@ -37,6 +38,7 @@ class StoredEvent(Struct, frozen=True):
     reason: str | None
     instance_uuid: str | None
     delta: Delta | None
+    fault: str | None = None
 
 
 class Walk:
@@ -57,7 +59,9 @@ class Walk:
             yield event
             if self.state is None:
                 continue
-            if event.delta is None:
+            if event.fault is not None:
+                self._lose(f"what event {event.event_id} changed is not known: {event.fault}")
+            elif event.delta is None:
                 self._lose(f"what event {event.event_id} changed was not recorded by the version of its time")
             else:
                 self.state.undo(event.delta, event.instance_uuid)
@@ -137,13 +141,16 @@ def _reached(walk: Walk, event: StoredEvent | None, left: list[Point]) -> dict[P
 def _is_reached(point: Point, sequence: int, event: StoredEvent | None) -> bool:
     if isinstance(point, int):
         return point == sequence
-    # Before its first event a node was not known.
-    return event.recorded_at <= point if event is not None else sequence == 0
+    if event is None:
+        # Before its first event a node was not known.
+        return sequence == 0
+    return event.recorded_at is not None and event.recorded_at <= point
 
 
 def _limits(node: Node, oldest: StoredEvent | None, lost: str | None) -> str:
     if oldest is None:
         return f"node '{node.name}' has no receipts"
-    since = f"{oldest.recorded_at.isoformat(sep=' ', timespec='seconds')} UTC"
-    known = f"the history of node '{node.name}' is known back to sequence {oldest.sequence}, {since}"
+    known = f"the history of node '{node.name}' is known back to sequence {oldest.sequence}"
+    if oldest.recorded_at is not None:
+        known += f", {oldest.recorded_at.isoformat(sep=' ', timespec='seconds')} UTC"
     return known if lost is None else f"{known}: {lost}"

@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The queries for the history of nodes and instances, which receipts keep. Reads only."""
+"""The queries for the history of nodes and instances, which receipts keep. Reads only.
 
-from collections.abc import Iterator
+A receipt whose columns cannot be decoded is an event with a `fault`: the others are shown nevertheless.
+"""
+
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
+from msgspec import Struct
 
 from tracker_worker.core.history import StoredEvent
 from tracker_worker.core.records import NO_DELTA, PARKED, decode_delta
-from tracker_worker.db.tables import RECEIPTS
+from tracker_worker.db.tables import RECEIPTS, Json
 from tracker_worker.domain.decide import Outcome
 from tracker_worker.domain.deltas import Delta
 
@@ -19,15 +23,55 @@ RECEIPTS_AT_ONCE = 10_000
 _MAY_CHANGE = (Outcome.APPLIED, Outcome.GRANTED)
 
 
+class _NoneIfDamaged(sa.types.TypeDecorator[Any]):
+    """Reads None where the type in `impl` raises an exception, which does not say of which row."""
+
+    cache_ok = True
+
+    def result_processor(self, dialect: sa.Dialect, coltype: object) -> Callable[[Any], Any] | None:
+        decode = super().result_processor(dialect, coltype)
+        if decode is None:
+            return None
+
+        def decoded(value: Any) -> Any:
+            try:
+                return decode(value)
+            except (ValueError, TypeError, RecursionError):
+                return None
+
+        return decoded
+
+
+class _Time(_NoneIfDamaged):
+    impl = sa.DateTime
+    cache_ok = True
+
+
+class _ReplyColumn(_NoneIfDamaged):
+    impl = Json
+    cache_ok = True
+
+
+class _Reply(Struct):
+    outcome: str
+    reason: str | None = None
+
+
+class _ParkedReply(Struct):
+    code: str
+    path: str
+    message: str
+
+
 _COLUMNS = (
     RECEIPTS.c.sequence,
-    RECEIPTS.c.recorded_at,
+    sa.type_coerce(RECEIPTS.c.recorded_at, _Time).label("recorded_at"),
     RECEIPTS.c.node,
     RECEIPTS.c.method,
     RECEIPTS.c.event_id,
     RECEIPTS.c.request_id,
     RECEIPTS.c.outcome,
-    RECEIPTS.c.reply,
+    sa.type_coerce(RECEIPTS.c.reply, _ReplyColumn).label("reply"),
     RECEIPTS.c.instance_uuid,
     RECEIPTS.c.delta,
 )
@@ -79,22 +123,38 @@ def _order(event: StoredEvent) -> tuple[datetime, int, str]:
 
 
 def _event(row: Any) -> StoredEvent:
-    reply: dict[str, Any] = row.reply
-    reason = reply.get("reason")
-    if reply["outcome"] == PARKED:
-        reason = f"{reply['code']} at {reply['path']}: {reply['message']}"
+    damaged, reason = [], None
+    # MariaDB's driver returns a date that does not exist as a text.
+    recorded_at = row.recorded_at if isinstance(row.recorded_at, datetime) else None
+    if recorded_at is None:
+        damaged.append("recorded_at")
+    try:
+        reason = _reason(row.reply)
+    except msgspec.ValidationError:
+        damaged.append("reply")
+    fault = f"its receipt cannot be read: {' and '.join(damaged)}" if damaged else None
     return StoredEvent(
         sequence=row.sequence,
-        recorded_at=row.recorded_at,
+        recorded_at=recorded_at,
         node=row.node,
         method=row.method,
         event_id=row.event_id,
         request_id=row.request_id,
         outcome=row.outcome,
-        reason=reason,
+        reason=fault or reason,
         instance_uuid=row.instance_uuid,
-        delta=_delta(row),
+        delta=None if fault else _delta(row),
+        fault=fault,
     )
+
+
+def _reason(reply: object) -> str | None:
+    """Return why an event was refused, ignored or parked. Raises msgspec.ValidationError."""
+    read = msgspec.convert(reply, _Reply)
+    if read.outcome != PARKED:
+        return read.reason
+    parked = msgspec.convert(reply, _ParkedReply)
+    return f"{parked.code} at {parked.path}: {parked.message}"
 
 
 def _delta(row: Any) -> Delta | None:

@@ -33,11 +33,12 @@ class Change(Struct, frozen=True):
 class Entry(Struct, frozen=True):
     """An event in the history of a node. `changes` is None if it is not known what it changed.
 
+    `recorded_at` is None, and `reason` says so, if the receipt is damaged.
     `used` is the usage after it, None if the event has no sequence, or if the usage is not known.
     """
 
     sequence: int | None
-    recorded_at: datetime
+    recorded_at: datetime | None
     node: str | None
     method: str | None
     event_id: str

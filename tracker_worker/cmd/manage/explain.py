@@ -76,7 +76,7 @@ class ExplainedClaim(Struct, frozen=True):
 class ExplainedCorrection(Struct, frozen=True):
     """A correction of an audit."""
 
-    recorded_at: datetime
+    recorded_at: datetime | None
     sequence: int | None
     event_id: str
     change: Change

@@ -2,6 +2,7 @@
 """`node history`: the events of a node and what each changed, the node at an earlier time, differences."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from heapq import merge
 from itertools import islice
 from typing import Any
@@ -80,9 +81,14 @@ def _walk(connection: sa.Connection, name: str) -> Walk:
 
 
 def _entries(walk: Walk, connection: sa.Connection, name: str) -> Iterator[Entry]:
-    """Yield all events of a node, the newest first; those without a sequence are merged by their time."""
+    """Yield all events of a node, the newest first; those without a sequence are merged by their time.
+
+    An event without a readable time comes right after the newer one of its kind.
+    """
     unsequenced = map(entry_of, receipt_queries.unsequenced(connection, name))
-    return merge(_sequenced(walk), unsequenced, key=lambda entry: entry.recorded_at, reverse=True)
+    return merge(
+        _sequenced(walk), unsequenced, key=lambda entry: entry.recorded_at or datetime.max, reverse=True
+    )
 
 
 def _sequenced(walk: Walk) -> Iterator[Entry]:
@@ -92,10 +98,11 @@ def _sequenced(walk: Walk) -> Iterator[Entry]:
 
 def _wanted(args: Any, entries: Iterator[Entry]) -> Iterator[Entry]:
     for entry in entries:
-        if args.since is not None and entry.recorded_at < args.since:
+        at = entry.recorded_at
+        if args.since is not None and at is not None and at < args.since:
             return
         if (
-            (args.until is None or entry.recorded_at <= args.until)
+            (args.until is None or at is None or at <= args.until)
             and args.method in (None, entry.method)
             and args.outcome in (None, entry.outcome)
             and args.request_id in (None, entry.request_id)

@@ -49,13 +49,13 @@ NODE_COMMANDS = (
         (a.add_node, a.add_limit, n.add_history),
         {
             "sequence": "the node's sequence after the event; null if it did not change the node",
-            "recorded_at": "the time of its transaction",
+            "recorded_at": "the time of its transaction; null if it cannot be read",
             "node": "the node",
             "method": "the method of the command",
             "event_id": "the id of the event",
             "request_id": "the request of OpenStack that the sender handled",
             "outcome": "applied, granted, refused, ignored or parked",
-            "reason": "why it was refused, ignored or parked",
+            "reason": "why it was refused, ignored or parked, or why its receipt cannot be read",
             "instance_uuid": "the instance of the command",
             "changes": "claims: action, instance_uuid, role, reason of an audit, vcpus, memory_mb, disk_mb "
             "(differences), old, new; null if the change was not recorded",
