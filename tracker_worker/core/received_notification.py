@@ -10,14 +10,17 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from tracker_worker.core.envelope import unseal
+from tracker_worker.domain.fields import Ratio
 from tracker_worker.domain.notifications import DATA, NAMESPACE
 
 Name = Annotated[str, Meta(max_length=255)]
 """A name that a consumer keeps: its length is bounded, whoever sent it."""
+Number = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+"""What the database stores: no arithmetic on it leaves the range of floats."""
 
 
 class Unreadable(Exception):
-    """A body is no notification, or one of a worker whose fields have other types."""
+    """A body is no notification, or one of a worker whose fields have other types or are out of range."""
 
 
 class Correction(Struct, frozen=True):
@@ -51,29 +54,29 @@ class NotificationData(Struct, frozen=True):
 
     node: Name | None = None
     host: Name | None = None
-    sequence: int = 0
-    since: int = 0
-    vcpus: int = 0
-    vcpus_used: int = 0
-    memory_mb: int = 0
-    memory_mb_used: int = 0
-    local_gb: int = 0
-    local_gb_used: int = 0
-    cpu_allocation_ratio: float = 1.0
-    ram_allocation_ratio: float = 1.0
-    disk_allocation_ratio: float = 1.0
-    running_vms: int = 0
+    sequence: Number = 0
+    since: Number = 0
+    vcpus: Number = 0
+    vcpus_used: Number = 0
+    memory_mb: Number = 0
+    memory_mb_used: Number = 0
+    local_gb: Number = 0
+    local_gb_used: Number = 0
+    cpu_allocation_ratio: Ratio = 1.0
+    ram_allocation_ratio: Ratio = 1.0
+    disk_allocation_ratio: Ratio = 1.0
+    running_vms: Number = 0
     disabled: bool = False
     stats: dict[str, Any] = {}
-    events: int = 0
+    events: Number = 0
     reason: str = ""
     code: str = ""
     path: str = ""
     message: str = ""
     dead_letter_id: str | None = None
     correction_objects: list[_CorrectionObject] = msgspec.field(name="corrections", default=[])
-    corrections_omitted: int = 0
-    migrations_without_instance: int = 0
+    corrections_omitted: Number = 0
+    migrations_without_instance: Number = 0
     cause_object: _CauseObject | None = msgspec.field(name="cause", default=None)
 
     @property

@@ -74,8 +74,26 @@ WRONG: Json = sent("usage", vcpus="eight")
         body("[" * 100_000),
         body_of(LONG),
         body_of(WRONG),
+        body_of(sent("usage", vcpus=10, cpu_allocation_ratio=1e308)),
+        body_of(sent("usage", vcpus_used=10**400)),
+        body_of(sent("usage", memory_mb_used=-(10**400))),
+        body_of(sent("usage", sequence=2**63)),
     ],
-    ids=["empty", "no UTF-8", "list", "no envelope", "no JSON", "no payload", "deep", "long name", "type"],
+    ids=[
+        "empty",
+        "no UTF-8",
+        "list",
+        "no envelope",
+        "no JSON",
+        "no payload",
+        "deep",
+        "long name",
+        "type",
+        "ratio",
+        "huge number",
+        "negative number",
+        "sequence",
+    ],
 )
 def test_other_body_is_unreadable(damaged: bytes) -> None:
     with pytest.raises(Unreadable):

@@ -50,6 +50,12 @@ def test_usage_is_shown_against_the_capacity(picture: Picture) -> None:
     assert kinds(picture) == [], "usage is in the picture, not in the list of events"
 
 
+def test_largest_numbers_that_are_read_are_shown(picture: Picture) -> None:
+    most = {"vcpus": 2**63 - 1, "vcpus_used": 2**63 - 1, "cpu_allocation_ratio": 1_000_000.0}
+    apply(picture, sent_usage("a", 5, 0, **most), sent_usage("b", 2**63 - 1, 0, vcpus_used=-(2**63)))
+    assert {state.name for state in picture.fullest(2)} == {"a", "b"}
+
+
 def test_node_without_a_resource_is_not_full_of_it() -> None:
     assert Amount(0, 0).fraction == 0.0
 
