@@ -18,7 +18,7 @@ from tracker_worker.cmd.watch.selection import Selection
 from tracker_worker.cmd.watch.stored import stored_usages
 from tracker_worker.core.envelope import seal
 from tracker_worker.core.received_notification import NotificationData, read_notification
-from tracker_worker.db.tables import NODES, OUTBOX
+from tracker_worker.db.tables import OUTBOX
 from tracker_worker.domain.commands import InstanceClaim
 
 
@@ -73,10 +73,22 @@ def test_only_selected_nodes_are_read(bench: LaneBench, conf: cfg.ConfigOpts) ->
     assert set(read(conf, nodes=("*-2",))) == {OTHER_NODE}
 
 
-def test_unreadable_node_is_left_out(bench: LaneBench, conf: cfg.ConfigOpts, engine: sa.Engine) -> None:
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("resources", '{"uuid": 1}'),
+        ("resources", "{x"),
+        ("conflicts", "{x"),
+        ("cpu_allocation_ratio", 1e308),
+    ],
+)
+def test_unreadable_node_is_left_out(
+    bench: LaneBench, conf: cfg.ConfigOpts, engine: sa.Engine, column: str, value: object
+) -> None:
     fill(bench)
     with engine.begin() as connection:
-        connection.execute(sa.update(NODES).where(NODES.c.name == NODE).values(resources={"uuid": 1}))
+        damaged = sa.text(f"UPDATE nodes SET {column} = :value WHERE name = :name")  # noqa: S608
+        connection.execute(damaged, {"value": value, "name": NODE})
     assert set(read(conf)) == {OTHER_NODE}
 
 

@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """The usage of the nodes in the database: on a quiet cloud no notification shows them for long."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
 import msgspec
-import sqlalchemy as sa
 from oslo_config import cfg
 
 from tracker_worker.cmd.database import database_file
+from tracker_worker.cmd.manage.every_node import load_readable
 from tracker_worker.cmd.manage.session import engine_at_head, snapshot_of
 from tracker_worker.cmd.watch.picture import MAX_NODES
 from tracker_worker.cmd.watch.selection import Selection
 from tracker_worker.core.received_notification import NotificationData
 from tracker_worker.db import store
-from tracker_worker.db.store import NodesBroken
 from tracker_worker.domain.node import Node
 from tracker_worker.domain.views import usage_view
 
@@ -36,19 +36,14 @@ def stored_usages(conf: cfg.ConfigOpts, selection: Selection) -> Iterator[list[N
         while chunk := list(islice(names, CHUNK)):
             # No transaction stays open while the watch does something else.
             with snapshot_of(engine) as connection:
-                nodes = _readable(connection, chunk)
-            yield [_data_of(node) for node in nodes if node.tracked]
+                nodes, _ = load_readable(connection, chunk)
+            yield list(_data_of(nodes.values()))
 
 
-def _readable(connection: sa.Connection, names: list[str]) -> list[Node]:
-    try:
-        return list(store.load_ledgers(connection, names).values())
-    except NodesBroken as error:
-        rest = [name for name in names if name not in error.reasons]
-        return list(store.load_ledgers(connection, rest).values())
-
-
-def _data_of(node: Node) -> NotificationData:
-    # Each later usage notification is received, and its `since` is at least this sequence.
-    view = {**usage_view(node), "node": node.name, "sequence": node.usage_sequence}
-    return msgspec.convert(view, NotificationData)
+def _data_of(nodes: Iterable[Node]) -> Iterator[NotificationData]:
+    for node in nodes:
+        if node.tracked:
+            # Each later usage notification is received, and its `since` is at least this sequence.
+            view = {**usage_view(node), "node": node.name, "sequence": node.usage_sequence}
+            with suppress(msgspec.ValidationError):  # A number was changed by hand, and is out of range.
+                yield msgspec.convert(view, NotificationData)
