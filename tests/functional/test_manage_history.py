@@ -21,6 +21,7 @@ from tests.builders import (
 )
 from tests.functional.lanes import NOW, LaneBench
 from tests.functional.manage import Manage
+from tests.topologies import DEDICATED, PAGES, a_host, host_resources
 from tracker_worker.core.envelope import encode
 from tracker_worker.db.tables import CLAIMS, NODES, RECEIPTS
 from tracker_worker.domain.objects import Limits
@@ -180,6 +181,18 @@ def test_event_of_an_earlier_version_ends_what_is_known(
     assert [entry["used"] is None for entry in entries] == [True] * 3 + [False] * 4
     assert manage.json("node", "history", NODE, "--at", "4")["used"]["vcpus"] == 2
     assert "back to sequence 4" in manage.complaint("node", "history", NODE, "--at", "3")
+
+
+def test_cells_of_a_topology_that_is_no_longer_reported_are_shown(bench: LaneBench, manage: Manage) -> None:
+    pinned = an_instance(flavor=a_flavor(extra_specs=DEDICATED))
+    bench.send(a_report(resources=host_resources(a_host(pages=PAGES))), "tracked")
+    bench.send(command("instance_claim", instance=pinned), "boot")
+    bench.send(a_report(), "without")
+    assert manage.json("node", "history", NODE, "--at", "3")["cells"] == []
+    (cell,) = manage.json("node", "history", NODE, "--at", "2")["cells"]
+    assert (cell["memory_usage"], len(cell["pinned_cpus"])) == (2048, 2)
+    (change,) = manage.json("node", "history", NODE, "--diff", "2", "3")["changes"]
+    assert [len(change[when].get("cells", [])) for when in ("old", "new")] == [1, 0]
 
 
 DAMAGES = [

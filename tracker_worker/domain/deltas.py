@@ -13,7 +13,7 @@ from tracker_worker.domain.decide import Audited, Decision
 from tracker_worker.domain.flavors import Amounts
 from tracker_worker.domain.node import Claim, ClaimDropped, ClaimPut, LedgerChange, Node, NodeRemoved, Role
 from tracker_worker.domain.numa.topology import cpus_of, page_size_of
-from tracker_worker.domain.objects import GuestCell, HostCell
+from tracker_worker.domain.objects import GuestCell, HostCell, HostTopology
 
 
 class HeldCell(Struct, frozen=True, array_like=True):
@@ -75,7 +75,7 @@ def delta_of(before: Node, after: Node, decision: Decision, instance_uuid: str |
         return None
     reasons = _reasons(decision)
     claims = []
-    for uuid, role in dict.fromkeys(_keys(before, decision.changes)):
+    for uuid, role in dict.fromkeys((*_keys(before, decision.changes), *_rehosted(before, after))):
         old, new = (_held(node, node.claim(uuid, role)) for node in (before, after))
         if old != new:
             named = None if uuid == instance_uuid else uuid
@@ -96,6 +96,19 @@ def _keys(before: Node, changes: Iterable[LedgerChange]) -> Iterator[tuple[str, 
                     yield claim.instance_uuid, claim.role
             case _:
                 pass
+
+
+def _rehosted(before: Node, after: Node) -> Iterator[tuple[str, Role]]:
+    """Yield the claims with a topology if the host's has changed: what they hold of its cells may change."""
+    if before.resources is after.resources or _host(before) == _host(after):
+        return
+    for claim in before.held():
+        if claim.numa_topology is not None:
+            yield claim.instance_uuid, claim.role
+
+
+def _host(node: Node) -> HostTopology | None:
+    return None if node.resources is None else node.resources.numa_topology
 
 
 def _reasons(decision: Decision) -> dict[tuple[str, str], str]:
@@ -123,7 +136,7 @@ def _held(node: Node, claim: Claim | None) -> Holding | None:
 def holding_of(node: Node, claim: Claim) -> Holding:
     """Return what a claim holds of a node."""
     cells: tuple[HeldCell, ...] = ()
-    host = node.resources and node.resources.numa_topology
+    host = _host(node)
     if claim.numa_topology is not None and host:
         of_host = {cell.id: cell for cell in host.cells}
         guests = claim.numa_topology.cells

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a receipt keeps of a change, and the earlier states that are computed from it."""
 
+import pytest
+
 from tests.builders import (
     BYSTANDER,
     INSTANCE,
@@ -14,13 +16,13 @@ from tests.builders import (
     decided,
     some_resources,
 )
-from tests.topologies import HUGE_KB, PAGES, a_host, a_numa_node, a_pinned_guest, holding
+from tests.topologies import HUGE_KB, PAGES, a_host, a_numa_node, a_pinned_guest, holding, host_resources
 from tracker_worker.core.records import NO_DELTA, decode_delta, encode_delta
 from tracker_worker.domain.commands import AnyCommand, instance_uuid_of
 from tracker_worker.domain.deltas import ClaimDelta, Delta, HeldCell, Holding, Totals, delta_of, holding_of
 from tracker_worker.domain.flavors import Amounts
 from tracker_worker.domain.node import Node, Role
-from tracker_worker.domain.objects import Limits
+from tracker_worker.domain.objects import HostTopology, Limits
 from tracker_worker.domain.rewind import HeldOfCell, State, held_cells
 
 SMALL = Amounts(2, 2048, 20 * 1024)
@@ -79,6 +81,37 @@ def test_report_has_old_and_new_totals_and_a_removal_the_released_claims() -> No
     node, _ = changed(node, command("instance_claim", instance=an_instance()))
     _, delta = changed(node, command("remove_node", force=True))
     assert delta == Delta((ClaimDelta(Role.INSTANCE, Holding(SMALL), None, INSTANCE),), (TOTALS, None))
+
+
+@pytest.mark.parametrize(
+    ("host", "now_held"),
+    [
+        (None, ()),
+        (a_host(cells=1, pages=PAGES), ()),
+        (a_host(), (HeldCell(1, 1024, 0, (12, 13), None),)),
+        (a_host(dedicated=2, pages=PAGES), (HeldCell(1, 1024, 0, (12, 13), 4),)),
+    ],
+    ids=["no topology", "one cell", "no pages", "fewer cpus"],
+)
+def test_report_with_another_topology_changes_what_claims_hold_of_it(
+    host: HostTopology | None, now_held: tuple[HeldCell, ...]
+) -> None:
+    pinned = holding(a_claim(), a_pinned_guest({1: (12, 13)}))
+    node = a_numa_node(pinned, a_claim(uuid=BYSTANDER), host=a_host(pages=PAGES))
+    after, delta = changed(node, a_report(resources=some_resources(numa_topology=host)))
+    old = Holding(SMALL, cells=(HeldCell(1, 1024, 0, (12, 13), 4),))
+    new = Holding(SMALL, cells=now_held)
+    changes = () if old == new else (ClaimDelta(Role.INSTANCE, old, new, INSTANCE),)
+    assert (delta or Delta()).claims == changes
+    state = State(after)
+    state.undo(delta or Delta(), None)
+    assert held_cells(state) == held_cells(State(node))
+    # A report that brings the topology back changes them again.
+    back, delta = changed(after, a_report(resources=host_resources(a_host(pages=PAGES))))
+    state = State(back)
+    assert delta is None or state.difference(delta, None) is None
+    state.undo(delta or Delta(), None)
+    assert held_cells(state) == held_cells(State(after))
 
 
 def test_holding_has_cells_and_devices() -> None:
