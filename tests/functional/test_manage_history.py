@@ -195,6 +195,24 @@ def test_cells_of_a_topology_that_is_no_longer_reported_are_shown(bench: LaneBen
     assert [len(change[when].get("cells", [])) for when in ("old", "new")] == [1, 0]
 
 
+def test_rebuild_shows_what_it_corrected_and_ends_what_is_known(
+    history: LaneBench, manage: Manage, engine: sa.Engine
+) -> None:
+    with engine.begin() as connection:
+        connection.execute(sa.update(NODES).values(vcpus_used=5))
+    assert manage.run("node", "rebuild", NODE) == 0
+    *earlier, rebuilt = manage.json("node", "history", NODE)
+    assert (rebuilt["method"], rebuilt["changes"], rebuilt["used"]["vcpus"]) == ("rebuild_node", [], 2)
+    assert "its row says that 5 vcpus" in rebuilt["reason"]
+    assert "its claims add up to 2 vcpus" in rebuilt["reason"]
+    assert {entry["used"] is None for entry in earlier} == {True}
+    assert f"event {rebuilt['event_id']} corrected the row of the node" in manage.err
+    assert manage.json("node", "history", NODE, "--at", "8")["used"]["vcpus"] == 2
+    assert "its row says that 5 vcpus" in manage.complaint("node", "history", NODE, "--at", "7")
+    (claim,) = manage.json("node", "explain", NODE)["claims"]
+    assert claim["cause"]["event_id"] == "audited"
+
+
 DAMAGES = [
     ("reply", "[]"),
     ("reply", "{}"),

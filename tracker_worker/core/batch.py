@@ -17,6 +17,7 @@ from tracker_worker.core.delivery import Answer, Delivery
 from tracker_worker.core.notification_body import Header, encode_bounded
 from tracker_worker.core.records import (
     NO_DELTA,
+    REBUILD,
     DeadLetter,
     NodeChange,
     OutboxRow,
@@ -44,6 +45,7 @@ from tracker_worker.domain.node import (
     evolve,
     rebuilt,
     remember,
+    sum_fault,
 )
 from tracker_worker.domain.notifications import (
     CausePayload,
@@ -60,9 +62,6 @@ from tracker_worker.domain.origins import (
 from tracker_worker.domain.settings import TrackerSettings
 from tracker_worker.domain.views import claim_view, node_view
 from tracker_worker.exceptions import NodeNotFound
-
-REBUILD = "rebuild_node"
-"""The method of a rebuild in receipts and notifications. No command has this name."""
 
 
 class BatchContext(Struct, frozen=True):
@@ -155,8 +154,12 @@ class Batch:
         )
 
     def rebuild(self, name: str, event_id: str) -> None:
-        """Set a node's running sum to the sum of its claims, as an event with its own id and receipt."""
-        after = evolve(rebuilt(self._node(name)), ())
+        """Set a node's running sum to the sum of its claims, as an event with its own id and receipt.
+
+        The reason in its reply says what was corrected.
+        """
+        before = self._node(name)
+        after = evolve(rebuilt(before), ())
         progress = self._advance(after, ())
         progress.events += 1
         progress.visible += 1
@@ -169,7 +172,7 @@ class Batch:
             sequence=after.sequence,
             method=REBUILD,
             outcome=outcome,
-            reply={"outcome": outcome, "sequence": after.sequence},
+            reply={"outcome": outcome, "sequence": after.sequence, "reason": sum_fault(before)},
         )
 
     def report_broken(self, event: Event, reason: str) -> None:

@@ -10,6 +10,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
+from tracker_worker.core.records import REBUILD
 from tracker_worker.domain.deltas import Delta, Holding, Totals
 from tracker_worker.domain.flavors import Amounts
 from tracker_worker.domain.node import Node
@@ -23,9 +24,9 @@ class StoredEvent(Struct, frozen=True):
     """An event as its receipt keeps it.
 
     `sequence` is None for an event that did not change its node: it was parked, or came before the node had
-    a row. `reason` is the reason why it was refused, ignored or parked. `delta` is None if it is not known
-    what the event changed: an earlier version, or a newer one, has written the receipt, or the receipt is
-    damaged: then `fault` says where, and `recorded_at` may be None.
+    a row. `reason` is the reason why it was refused, ignored or parked, or what a rebuild corrected. `delta`
+    is None if it is not known what the event changed: an earlier version, or a newer one, has written the
+    receipt, or the receipt is damaged: then `fault` says where, and `recorded_at` may be None.
     """
 
     sequence: int | None
@@ -59,7 +60,11 @@ class Walk:
             yield event
             if self.state is None:
                 continue
-            if event.fault is not None:
+            if event.method == REBUILD:
+                # A rebuild changes no claim: its delta is empty. Since when the row was wrong is not known.
+                what = event.reason or "what it corrected was not recorded"
+                self._lose(f"event {event.event_id} corrected the row of the node: {what}")
+            elif event.fault is not None:
                 self._lose(f"what event {event.event_id} changed is not known: {event.fault}")
             elif event.delta is None:
                 self._lose(f"what event {event.event_id} changed was not recorded by the version of its time")

@@ -12,6 +12,8 @@ from msgspec import Struct, json
 from tracker_worker.domain.deltas import Delta
 from tracker_worker.domain.node import Node, Role
 
+REBUILD = "rebuild_node"
+"""The method of a rebuild in receipts and notifications. No command has this name."""
 PARKED = "parked"
 REPLAYED = "replayed"
 DISCARDED = "discarded"

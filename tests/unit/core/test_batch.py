@@ -224,6 +224,7 @@ def test_rebuilt_node_has_the_sum_of_its_claims_and_a_receipt() -> None:
     assert [(receipt.event_id, receipt.method) for receipt in transaction.receipts] == [
         ("rebuild-1", "rebuild_node")
     ]
+    assert "3 vcpus" in transaction.receipts[0].reply["reason"]
 
 
 def test_broken_node_is_reported_without_a_change_of_its_row() -> None:

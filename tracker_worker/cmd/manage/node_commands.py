@@ -55,7 +55,8 @@ NODE_COMMANDS = (
             "event_id": "the id of the event",
             "request_id": "the request of OpenStack that the sender handled",
             "outcome": "applied, granted, refused, ignored or parked",
-            "reason": "why it was refused, ignored or parked, or why its receipt cannot be read",
+            "reason": "why it was refused, ignored or parked, what a rebuild corrected, or why its receipt "
+            "cannot be read",
             "instance_uuid": "the instance of the command",
             "changes": "claims: action, instance_uuid, role, reason of an audit, vcpus, memory_mb, disk_mb "
             "(differences), old, new; null if the change was not recorded",
