@@ -29,6 +29,9 @@ from tests.servers.rabbitmq import RabbitMQ
 from tracker_worker.core.delivery import OtherQueue
 from tracker_worker.core.envelope import encode
 
+SLOW_SECONDS = 0.2
+"""How long each answer of a slow broker takes."""
+
 
 @pytest.fixture
 def start(vhost_url: str) -> Iterator[Start]:
@@ -446,3 +449,38 @@ def test_a_queue_that_cannot_be_consumed_leaves_nothing_alive_behind(
     again = one.lanes.take(3)
     assert ids_of(again) == ["0", "1", "2"]
     assert not any(delivery.live for delivery in lost)
+
+
+def test_start_on_a_slow_broker_is_seen_at_work(rabbitmq: RabbitMQ, vhost_url: str) -> None:
+    """Many quorum queues on a slow cluster take longer than a stall: each answer counts as work."""
+    with Proxy(rabbitmq.port) as proxy, starting(proxy.through(vhost_url)) as start:
+        proxy.delay(SLOW_SECONDS)
+        one = start()
+        seen: dict[bool, set[float]] = {False: set(), True: set()}
+
+        def consumes() -> bool:
+            state, declared = one.consumer.state, bool(one.stats.connections)
+            if state.connected:
+                seen[declared].add(state.at)
+            return state.partitions == ALL
+
+        until(consumes)
+        assert [len(times) > 1 for times in seen.values()] == [True, True]
+
+
+def test_pause_before_another_connection_is_seen_at_work(
+    rabbitmq: RabbitMQ, vhost_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.ERROR)
+    refusing = vhost_url.replace(f":{rabbitmq.port}", ":1")
+    with starting(refusing, rabbit_retry_interval=5) as start:
+        one = start()
+        until(lambda: "cannot be used" in caplog.text)
+        seen: set[float] = set()
+
+        def is_seen() -> bool:
+            seen.add(one.consumer.state.at)
+            return len(seen) > 2
+
+        until(is_seen)
+        assert caplog.text.count("cannot be used") == 1

@@ -32,7 +32,7 @@ nodes and the reasons of failures: there is no authentication and no encryption.
     cfg.IntOpt(
         "stall_limit",
         default=120,
-        min=1,
+        min=2,
         max=86400,
         help="""
 Seconds without progress after which a lane, or the thread that reads from the broker, counts as stuck: the

@@ -10,11 +10,13 @@ import logging
 import threading
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from tracker_worker.bus.rabbit.connection import CONNECTION_ERRORS, CONSUMER, BrokerSettings, connect
 from tracker_worker.bus.rabbit.frames import BodyFilter
 from tracker_worker.bus.rabbit.queues import Topology, declare
 from tracker_worker.bus.rabbit.replies import Replies
-from tracker_worker.bus.rabbit.subscription import Subscription, SubscriptionSettings
+from tracker_worker.bus.rabbit.subscription import TURN_SECONDS, Subscription, SubscriptionSettings
 from tracker_worker.bus.state import IngressState
 from tracker_worker.core.delivery import EventSink
 from tracker_worker.core.error_text import driver_text
@@ -116,9 +118,15 @@ class Consumer:
             # Failed attempts to connect do not restart the time without a connection.
             since = now if self._stats.connections > opened else self._disconnected.since
             self._disconnected = IngressState(at=now, since=since, connected=False)
-            self._closing.wait(pause)
+            self._wait(now + pause)
             pause = min(pause * 2, self._settings.retry_max)
         self._replies.close()
+
+    def _wait(self, until: float) -> None:
+        while (seconds := until - self._monotonic()) > 0 and not self._closing.wait(
+            min(seconds, TURN_SECONDS)
+        ):
+            self._disconnected = replace(self._disconnected, at=self._monotonic())
 
     def _serve(self) -> None:
         """Consume until the worker closes. Raises CONNECTION_ERRORS, TopologyMismatch."""
@@ -137,7 +145,7 @@ class Consumer:
         )
         self._subscription = subscription
         try:
-            declare(connection, self._topology)
+            declare(connection, self._topology, lambda: subscription.observe(self._monotonic()))
             self._stats.connections += 1
             LOG.info("Consuming from %s", self._settings.name)
             subscription.serve(self._closing)

@@ -5,6 +5,7 @@ oslo.messaging's clients declare the exchange too, and accept a queue with any a
 `tracker-worker-manage` declare the queues. Consumers of notifications declare the notification queues too.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import amqp
@@ -73,8 +74,13 @@ class Topology(Struct, frozen=True):
         )
 
 
-def declare(connection: amqp.Connection, topology: Topology) -> None:
-    """Declare the exchange and every queue. Raises TopologyMismatch if one exists with other arguments."""
+def declare(
+    connection: amqp.Connection, topology: Topology, declared: Callable[[], None] = lambda: None
+) -> None:
+    """Declare the exchange and every queue; call `declared` after each.
+
+    Raises TopologyMismatch if one exists with other arguments.
+    """
     _refuse_more_partitions(connection, topology)
     # The last partition first: clients check its queue to verify their number of partitions.
     last = topology.partition(topology.partitions - 1)
@@ -85,6 +91,7 @@ def declare(connection: amqp.Connection, topology: Topology) -> None:
         except amqp.PreconditionFailed as error:
             raise TopologyMismatch(_mismatch(error, topology, queue.name, connection.virtual_host)) from None
         channel.close()
+        declared()
 
 
 def notification_queue(settings: BrokerSettings, exchange: str, routing_key: str) -> Queue:

@@ -163,8 +163,7 @@ class Subscription:
                 self._replies.send_heartbeat(heartbeat)
         if now >= self._check.next_at:
             self._check.check(self._channels.values(), now)
-        if now >= self.state.at + TURN_SECONDS:
-            self.state = self._observed(now)
+        self.observe(now)
         if self._tight and not self._stopping.is_set():
             self._fit_windows()
         self._replies.keep_alive()
@@ -173,6 +172,11 @@ class Subscription:
             self._standby_at = None
             if not self._stopping.is_set():
                 self._consume(set(range(self._topology.partitions)) - self._settings.first)
+
+    def observe(self, now: float) -> None:
+        """Replace `state` if it is a second old. Declaring and consuming many queues takes long, too."""
+        if now >= self.state.at + TURN_SECONDS:
+            self.state = self._observed(now)
 
     def _observed(self, now: float) -> IngressState:
         channels = self._channels.values()
@@ -194,6 +198,7 @@ class Subscription:
         for partition in partitions:
             full = self._settings.prefetch
             self._open(partition, Window(self._budget, full, fixed_prefetch=self._topology.quorum))
+            self.observe(self._monotonic())
 
     def _open(self, partition: int, window: Window) -> None:
         """Start consuming a partition on its own channel."""
