@@ -13,6 +13,8 @@ from tests.servers.proxy import Proxy
 from tests.servers.rabbitmq import RabbitMQ
 
 CHECK_SECONDS = 0.5
+CALM_SECONDS = 4.0
+"""Between two questions about a queue: longer than a leader is stalled here."""
 HEARTBEAT = 2
 """Seconds after which a read of the consumer's connection ends."""
 
@@ -36,6 +38,37 @@ def test_consumer_that_the_broker_has_lost_is_noticed_and_consumes_again(
     assert ids_of(one.lanes.take(1)) == ["1"]
     assert one.stats.connections == 2
     assert "the broker has lost the consumer of tracker.p0" in caplog.text
+    assert "transport_url" not in caplog.text
+
+
+def test_stalled_leader_of_a_quorum_queue_costs_no_connection(
+    start: Start, vhost_url: str, rabbitmq: RabbitMQ, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = start(quorum=True, check_seconds=CALM_SECONDS)
+    with connected(vhost_url) as client:
+        until(lambda: declared(client))
+        with rabbitmq.stalled_leader(client.virtual_host, "tracker.p0"):
+            until(lambda: "Queue tracker.p0: the broker reports no consumer of it" in caplog.text)
+        # More than the prefetch limit: the next answer about the queue has what waits in it.
+        publish(client, commands(12))
+        until(lambda: one.consumer.state.ready.get(0))
+        settle(one.lanes.take(10))
+    assert one.stats.connections == 1
+    assert "cannot be used" not in caplog.text
+
+
+def test_quorum_queue_without_its_consumer_twice_is_consumed_again(
+    start: Start, vhost_url: str, rabbitmq: RabbitMQ, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = start(quorum=True)
+    with connected(vhost_url) as client:
+        until(lambda: declared(client))
+        with rabbitmq.stalled_leader(client.virtual_host, "tracker.p0"):
+            until(lambda: "the broker has lost the consumer of tracker.p0" in caplog.text)
+        publish(client, commands(1))
+        settle(one.lanes.take(1))
+    assert one.stats.connections == 2
+    assert "transport_url" not in caplog.text
 
 
 @pytest.mark.parametrize("quorum", [False, True])

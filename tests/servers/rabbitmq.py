@@ -10,8 +10,9 @@ import signal
 import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
@@ -160,6 +161,19 @@ class RabbitMQ(Server):
             "[ok = gen_server2:call(amqqueue:get_pid(Q), {basic_cancel, element(1, C), element(2, C), "
             'undefined, <<"test">>}) || C <- rabbit_amqqueue:consumers(Q)]'
         )
+
+    @contextmanager
+    def stalled_leader(self, vhost: str, name: str) -> Iterator[None]:
+        """Let the leader of a quorum queue stand still, as on a member of the cluster that is overloaded."""
+        find = (
+            f'{{ok, Q}} = rabbit_amqqueue:lookup({{resource, <<"{vhost}">>, queue, <<"{name}">>}}), '
+            "Leader = whereis(element(1, amqqueue:get_pid(Q))), "
+        )
+        self.evaluate(f"{find} sys:suspend(Leader)")
+        try:
+            yield
+        finally:
+            self.evaluate(f"{find} sys:resume(Leader)")
 
     def api(self, method: str, path: str, body: object = None) -> Any:
         """Call the management API below /api/; raise urllib's HTTPError when it refuses."""

@@ -93,6 +93,8 @@ class Channel:
         self.window = window
         self.open = True
         self.unacked = UnackedDeliveries()
+        self.unconfirmed = 0
+        """How often in a row the broker did not report this consumer."""
         self.released: Callable[[], None] | None = None
         """Called once all deliveries are acknowledged. Set while the partition is being released."""
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from msgspec.structs import replace
 
 from tracker_worker.bus.rabbit.connection import CONNECTION_ERRORS, CONSUMER, BrokerSettings, connect
+from tracker_worker.bus.rabbit.consumer_check import ConsumerLost
 from tracker_worker.bus.rabbit.frames import BodyFilter
 from tracker_worker.bus.rabbit.queues import Topology, declare
 from tracker_worker.bus.rabbit.replies import Replies
@@ -106,10 +107,10 @@ class Consumer:
             try:
                 self._serve()
             except CONNECTION_ERRORS as error:
-                failure = driver_text(error)
+                failure = _failure_text(error)
             if failure is not None:
                 LOG.error(
-                    "RabbitMQ at %s cannot be used, trying again in %.0f s: %s; see [DEFAULT] transport_url",
+                    "RabbitMQ at %s cannot be used, trying again in %.0f s: %s",
                     self._settings.name, pause, failure,
                 )  # fmt: skip
             if self._monotonic() - started > self._settings.retry_max:
@@ -152,3 +153,13 @@ class Consumer:
         finally:
             self._subscription = None
             subscription.end()
+
+
+def _failure_text(error: Exception) -> str:
+    """Return why a connection has ended, and where to look."""
+    place = (
+        "'tracker-worker-manage queues list'"
+        if isinstance(error, ConsumerLost)
+        else "[DEFAULT] transport_url"
+    )
+    return f"{driver_text(error)}; see {place}"

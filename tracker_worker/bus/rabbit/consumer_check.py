@@ -5,20 +5,30 @@ A broker may lose a consumer without a word, for example when a member of its cl
 and its heartbeats stay intact. Without this check such a worker would wait for ever.
 """
 
+import logging
 from collections.abc import Iterable
 
-import amqp
-
 from tracker_worker.bus.rabbit.channel import Channel
+
+LOG = logging.getLogger(__name__)
+
+CLASSIC_ANSWERS = 1
+QUORUM_ANSWERS = 2
+"""RabbitMQ reports no consumers of a quorum queue, too, while the queue's leader is absent or late."""
+
+
+class ConsumerLost(ConnectionError):
+    """The broker has no consumer of a queue that this connection consumes."""
 
 
 class ConsumerCheck:
     """Asks about one queue at a time, so that each is asked about every `seconds`, from `now` on.
 
-    Belongs to the consumer's thread.
+    A consumer is lost after `answers` without it in a row. Belongs to the consumer's thread.
     """
 
-    def __init__(self, seconds: float, now: float) -> None:
+    def __init__(self, seconds: float, now: float, answers: int) -> None:
+        self._answers = answers
         self._ready: dict[int, int] = {}
         self.next_at = now + seconds
         self._seconds = seconds
@@ -34,7 +44,8 @@ class ConsumerCheck:
     def check(self, channels: Iterable[Channel], now: float) -> None:
         """Ask about the next queue: one round trip.
 
-        Raises CONNECTION_ERRORS if the broker has no consumer of that queue, or does not answer.
+        Raises ConsumerLost if the broker has no consumer of that queue, CONNECTION_ERRORS if it does not
+        answer.
         """
         consuming = [channel for channel in channels if channel.released is None]
         self.next_at = now + self._seconds / max(len(consuming), 1)
@@ -43,6 +54,14 @@ class ConsumerCheck:
         self._number = (self._number + 1) % len(consuming)
         channel = consuming[self._number]
         found = channel.channel.queue_declare(channel.queue, passive=True)
-        if not found.consumer_count:
-            raise amqp.RecoverableConnectionError(f"the broker has lost the consumer of {channel.queue}")
-        self._ready[channel.partition] = found.message_count
+        if found.consumer_count:
+            channel.unconfirmed = 0
+            self._ready[channel.partition] = found.message_count
+            return
+        channel.unconfirmed += 1
+        if channel.unconfirmed >= self._answers:
+            raise ConsumerLost(f"the broker has lost the consumer of {channel.queue}")
+        text = (
+            "Queue %s: the broker reports no consumer of it, maybe without its leader; asking again in %.0f s"
+        )
+        LOG.warning(text, channel.queue, self._seconds)

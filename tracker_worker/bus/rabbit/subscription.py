@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from tracker_worker.bus.rabbit.call_monitor import CallMonitor
 from tracker_worker.bus.rabbit.channel import Channel, RabbitDelivery
 from tracker_worker.bus.rabbit.connection import close_connection
-from tracker_worker.bus.rabbit.consumer_check import ConsumerCheck
+from tracker_worker.bus.rabbit.consumer_check import CLASSIC_ANSWERS, QUORUM_ANSWERS, ConsumerCheck
 from tracker_worker.bus.rabbit.frames import BodyAction, BodyFilter
 from tracker_worker.bus.rabbit.queues import Topology
 from tracker_worker.bus.rabbit.replies import Replies, is_call
@@ -100,7 +100,8 @@ class Subscription:
         self._selector.register(self._woken_by, selectors.EVENT_READ)
         now = self._monotonic()
         self._standby_at: float | None = now + settings.standby_delay
-        self._check = ConsumerCheck(settings.check_seconds, now)
+        answers = QUORUM_ANSWERS if topology.quorum else CLASSIC_ANSWERS
+        self._check = ConsumerCheck(settings.check_seconds, now, answers)
         self.state = IngressState(at=now, since=now, connected=True)
         """What this subscription is doing: replaced once a second. Any thread may read it."""
 
