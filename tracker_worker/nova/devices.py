@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who holds a node's PCI devices: in Nova, and in the worker. Pure."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from tracker_worker.nova.conversion import Json, given
@@ -28,6 +28,18 @@ def held_for(requests: Iterable[Json], devices: Iterable[Any], uuid: str) -> lis
         for device in devices
         if given(device, "instance_uuid") == uuid and given(device, "request_id") in ids
     ]
+
+
+def differing(view: Json, devices: Sequence[Any]) -> Iterator[tuple[str, Json]]:
+    """Yield the commands, each with its arguments, that give instances in the worker the devices of Nova.
+
+    They differ where Placement has chosen a device, a command was lost, or a grant came too late. Nova's
+    guests run.
+    """
+    for args in taken(view, devices):
+        yield "claim_pci_devices", args
+    for args in freed(view, devices):
+        yield "unclaim_pci_devices", args
 
 
 def taken(view: Json, devices: Iterable[Any]) -> Iterator[Json]:

@@ -18,10 +18,10 @@ from nova.compute import resource_tracker, vm_states
 from nova.compute import stats as compute_stats
 
 from tracker_worker.exceptions import CommandRefused, TrackerWorkerException
-from tracker_worker.nova import conversion, devices, node_view
+from tracker_worker.nova import chosen_devices, conversion, devices, node_view
 from tracker_worker.nova.calls import PROBE_SECONDS, UNANSWERED, Calls
 from tracker_worker.nova.conversion import Json
-from tracker_worker.nova.private_apis import are_free, hold_devices, release_devices, save_compute_node
+from tracker_worker.nova.private_apis import save_compute_node
 from tracker_worker.nova.tap import TapResourceTracker, cast_devices, plain
 from tracker_worker.nova.tapping import Tap, tapped
 from tracker_worker.rpcapi import Claim, TrackerAPI
@@ -213,18 +213,11 @@ class ReplaceResourceTracker(TapResourceTracker):
         stats.consume_requests = functools.partial(self._consume, type(stats).consume_requests.__get__(stats))
 
     def _tell_devices(self, context: Any, node: str, view: Json) -> None:
-        """Cast which devices instances have in Nova and not in the worker, or the other way round.
-
-        Where Placement has chosen a device, a command was lost, or a grant came too late. Nova's guests run.
-        """
+        """Cast which devices instances have in Nova and not in the worker, or the other way round."""
         tracker = self.pci_tracker_of(node)
         if tracker is not None:
-            for method, differing in (
-                ("claim_pci_devices", devices.taken(view, tracker.pci_devs)),
-                ("unclaim_pci_devices", devices.freed(view, tracker.pci_devs)),
-            ):
-                for args in differing:
-                    self.casts.cast(plain(context), method, node, **args)
+            for method, args in devices.differing(view, tracker.pci_devs):
+                self.casts.cast(plain(context), method, node, **args)
 
     def _choose(self, context: Any, node: str, pci_requests: Any, topology: Json | None) -> list[str]:
         """Have the worker choose devices, and return their addresses. Raises PciDeviceRequestFailed."""
@@ -241,32 +234,12 @@ class ReplaceResourceTracker(TapResourceTracker):
     def _consume(self, novas_choice: Callable[..., Any], requests: Any, numa_cells: Any = None) -> list[Any]:
         """Take the devices that the worker has chosen, or Nova's choice. Raises what its caller expects."""
         chosen, self._chosen = self._chosen, []
-        if len(chosen) != len(requests):
-            chosen = [[] for _ in requests]
-        taken: list[Any] = []
         try:
-            for request, addresses in zip(requests, chosen, strict=True):
-                if self._takes(addresses, request):
-                    taken += hold_devices(self.pci_tracker, addresses, request)
-                else:
-                    taken += novas_choice([request], numa_cells)
+            return chosen_devices.take(self.pci_tracker, chosen, novas_choice, requests, numa_cells)
         except exception.PciDeviceRequestFailed as error:
-            release_devices(self.pci_tracker, taken)
             if self._granted is None:  # Of claim_pci_devices, whose callers expect this error.
                 raise
             raise exception.ComputeResourcesUnavailable(reason="Claim pci failed") from error
-        return taken
-
-    def _takes(self, addresses: list[str], request: Any) -> bool:
-        """Tell whether a request gets these devices: Nova's rules stay for what Placement has chosen, and
-        where one of them is not free in Nova.
-        """
-        if len(addresses) < request.count or any(spec.get("rp_uuids") for spec in request.spec):
-            return False
-        if are_free(self.pci_tracker, addresses):
-            return True
-        LOG.warning("Devices %s are not free in Nova, which chooses others", ", ".join(addresses))
-        return False
 
 
 def claim(tracker: ReplaceResourceTracker, *args: Any, **kwargs: Any) -> Tap:

@@ -82,3 +82,10 @@ def test_devices_of_a_claim_are_told_apart_by_their_requests() -> None:
         {"address": "vf5"},
     ]
     assert devices.chosen_for(requests, held) == [[], ["vf1", "vf3"], ["vf2"]]
+
+
+def test_devices_that_differ_are_claimed_before_others_are_unclaimed() -> None:
+    nova, differs = [a_device("vf1", "a", "r1"), a_device("vf2")], view("a", vf1=None, vf2="a")
+    commands = list(devices.differing(differs, nova))
+    assert [method for method, _ in commands] == ["claim_pci_devices", "unclaim_pci_devices"]
+    assert commands[1][1] == {"instance_uuid": "a", "addresses": ["vf2"]}
