@@ -12,7 +12,8 @@ from msgspec.structs import replace
 
 from tests import samples
 from tracker_worker.domain.commands import METHOD_OF, METHODS, AnyCommand, GetNode, UpdateAvailableResource
-from tracker_worker.domain.decide import Decision, decide
+from tracker_worker.domain.decide import decide
+from tracker_worker.domain.decision import Decision
 from tracker_worker.domain.flavors import Amounts, Flavor
 from tracker_worker.domain.node import Claim, ClaimPut, Node, Ratios, Role, evolve, remember
 from tracker_worker.domain.objects import Instance, Migration, Origin, Resources

@@ -18,7 +18,8 @@ from tracker_worker.cmd.worker import main
 from tracker_worker.core import batch, decode
 from tracker_worker.core.delivery import BodyDigest
 from tracker_worker.core.envelope import Envelope, open_envelope
-from tracker_worker.domain.decide import Decision, decide
+from tracker_worker.domain.decide import decide
+from tracker_worker.domain.decision import Decision
 
 
 class Poisoned(Exception):

@@ -25,7 +25,8 @@ from tracker_worker.core.delivery import Answer
 from tracker_worker.core.envelope import encode
 from tracker_worker.db.tables import CLAIMS, DEAD_LETTERS, NODES, OUTBOX, RECEIPTS
 from tracker_worker.domain.commands import AnyCommand
-from tracker_worker.domain.decide import Decision, decide
+from tracker_worker.domain.decide import decide
+from tracker_worker.domain.decision import Decision
 from tracker_worker.domain.node import Node
 
 WRITES = (

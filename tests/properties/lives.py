@@ -31,7 +31,7 @@ from tests.properties.hosts import (
     wishes,
 )
 from tests.properties.under_test import read
-from tracker_worker.domain.decide import Decision, Outcome
+from tracker_worker.domain.decision import Decision, Outcome
 from tracker_worker.domain.node import Node, assert_sum
 from tracker_worker.domain.settings import TrackerSettings
 from tracker_worker.domain.views import claim_view, node_view

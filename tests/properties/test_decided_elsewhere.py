@@ -26,7 +26,7 @@ from tests.properties import hardware
 from tests.properties.hosts import HUGE, ORDINARY, SMALL, aliased, hosts, requests, tracker_settings
 from tests.properties.lives import Ask, applied, asks, bytes_of, emptied, unnumbered
 from tracker_worker.domain.audit import Correction
-from tracker_worker.domain.decide import Audited, Decision, Outcome
+from tracker_worker.domain.decision import Audited, Decision, Outcome
 from tracker_worker.domain.node import Node
 from tracker_worker.domain.views import claim_view, node_view
 

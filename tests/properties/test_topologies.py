@@ -22,7 +22,7 @@ from tests.properties import hardware
 from tests.properties.guests import FALSE, SHUFFLED, SILENT, TRUE, Guest
 from tests.properties.hosts import changed, hosts
 from tests.properties.lives import ASKS, SLOTS, Ask, Lives, applied, asks, bytes_of, emptied, unnumbered
-from tracker_worker.domain.decide import Audited, Outcome
+from tracker_worker.domain.decision import Audited, Outcome
 from tracker_worker.domain.views import node_view
 
 Json = dict[str, Any]

@@ -24,7 +24,8 @@ from tests.simulation.standby import Standby
 from tests.simulation.workers import RECEIPT_DAYS, Process
 from tracker_worker.bus.publisher import NotificationRefused
 from tracker_worker.core import batch
-from tracker_worker.domain.decide import Decision, decide
+from tracker_worker.domain.decide import decide
+from tracker_worker.domain.decision import Decision
 
 START = datetime(2026, 11, 22, 12)
 EPOCH_JULIAN = 2440587.5

@@ -32,7 +32,8 @@ from tests.unit.test_notification_samples import STORIES
 from tracker_worker import exceptions
 from tracker_worker.domain.audit import Reason
 from tracker_worker.domain.commands import METHODS, Command, GetNode
-from tracker_worker.domain.decide import AS_OF_TOO_OLD, STALE_AUDIT, Outcome
+from tracker_worker.domain.decide import AS_OF_TOO_OLD, STALE_AUDIT
+from tracker_worker.domain.decision import Outcome
 from tracker_worker.domain.errors import ErrorCode, Refusal
 from tracker_worker.domain.node import Claim, Node
 from tracker_worker.domain.views import ClaimView, claim_view, node_view

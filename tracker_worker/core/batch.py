@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -29,9 +28,10 @@ from tracker_worker.core.records import (
     token_of,
 )
 from tracker_worker.core.redaction import redacted_body
-from tracker_worker.core.replies import PONG, answer_to, parked_reply, question_error
+from tracker_worker.core.replies import PONG, answer_to, decided_reply, parked_reply, question_error
 from tracker_worker.domain.commands import VERSION, GetNode, LedgerCommand
-from tracker_worker.domain.decide import Decision, Outcome, decide
+from tracker_worker.domain.decide import decide
+from tracker_worker.domain.decision import Decision, Outcome
 from tracker_worker.domain.deltas import delta_of
 from tracker_worker.domain.errors import BadMessage, ErrorCode
 from tracker_worker.domain.node import (
@@ -60,7 +60,7 @@ from tracker_worker.domain.origins import (
     OriginRecorded,
 )
 from tracker_worker.domain.settings import TrackerSettings
-from tracker_worker.domain.views import claim_view, node_view
+from tracker_worker.domain.views import node_view
 from tracker_worker.exceptions import NodeNotFound
 
 
@@ -237,7 +237,7 @@ class Batch:
             after = evolve(node, changes) if moved else remember(node, marks)
             notifications = [effect_notification(effect, after, event.cause) for effect in decision.effects]
             delta = encode_delta(delta_of(node, after, decision, event.cause.instance_uuid))
-            reply = _reply(decision, after.sequence)
+            reply = decided_reply(decision, after.sequence)
         except Exception as error:
             self._park(event, internal_error(error))
             return
@@ -382,14 +382,3 @@ class Batch:
             sent, body = encode_bounded(Header(message_id, self._context.publisher_id, now), notification)
             rows.append(OutboxRow(node, sent.event_type, sent.priority, message_id, body))
         return rows
-
-
-def _reply(decision: Decision, sequence: int) -> dict[str, Any]:
-    reply: dict[str, Any] = {"outcome": decision.outcome.value, "sequence": sequence}
-    if decision.reason is not None:
-        reply["reason"] = decision.reason
-    if decision.refusal is not None:
-        reply["code"] = decision.refusal.value
-    if decision.claim is not None:
-        reply["claim"] = msgspec.to_builtins(claim_view(decision.claim))
-    return reply

@@ -11,7 +11,7 @@ from tracker_worker.core.decode import Event
 from tracker_worker.core.envelope import PING
 from tracker_worker.core.records import PARKED, DeadLetter
 from tracker_worker.domain.commands import GetNode
-from tracker_worker.domain.decide import Audited, Decision
+from tracker_worker.domain.decision import Audited, Decision
 from tracker_worker.domain.refusal_reasons import refusal_reasons
 
 K = TypeVar("K")

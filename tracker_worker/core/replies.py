@@ -7,12 +7,15 @@ describes values and exceptions.
 
 from typing import Any
 
+from msgspec import to_builtins
+
 from tracker_worker import exceptions
 from tracker_worker.core.delivery import Answer
 from tracker_worker.core.records import PARKED
 from tracker_worker.domain.commands import CLAIM_METHODS
-from tracker_worker.domain.decide import Outcome
+from tracker_worker.domain.decision import Decision, Outcome
 from tracker_worker.domain.errors import BadMessage, ErrorCode, Refusal
+from tracker_worker.domain.views import claim_view
 
 PONG = "pong"
 """The answer to a ping, the same as that of oslo.messaging's RPC servers."""
@@ -52,6 +55,18 @@ class UnknownVersion(Exception):
 
 WORKER_FAULTS = frozenset(code for code, kind in _PARKED_AS.items() if kind is exceptions.EventParked)
 """Codes of faults of the worker, its broker or its database, which a sender cannot correct."""
+
+
+def decided_reply(decision: Decision, sequence: int) -> dict[str, Any]:
+    """Return the reply that is stored for a decided event; `sequence` is the node's after it."""
+    reply: dict[str, Any] = {"outcome": decision.outcome.value, "sequence": sequence}
+    if decision.reason is not None:
+        reply["reason"] = decision.reason
+    if decision.refusal is not None:
+        reply["code"] = decision.refusal.value
+    if decision.claim is not None:
+        reply["claim"] = to_builtins(claim_view(decision.claim))
+    return reply
 
 
 def parked_reply(bad: BadMessage) -> dict[str, Any]:

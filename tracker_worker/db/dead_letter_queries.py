@@ -17,7 +17,7 @@ from tracker_worker.db import bulk, store
 from tracker_worker.db.bulk import as_ids
 from tracker_worker.db.clock import UtcNow
 from tracker_worker.db.tables import DEAD_LETTERS, RECEIPTS
-from tracker_worker.domain.decide import Outcome
+from tracker_worker.domain.decision import Outcome
 
 IDS_AT_ONCE = 500
 LETTERS_AT_ONCE = 100

@@ -15,7 +15,7 @@ from msgspec import Struct
 from tracker_worker.core.history import StoredEvent
 from tracker_worker.core.records import NO_DELTA, PARKED, decode_delta
 from tracker_worker.db.tables import RECEIPTS, Json
-from tracker_worker.domain.decide import Outcome
+from tracker_worker.domain.decision import Outcome
 from tracker_worker.domain.deltas import Delta
 
 ROWS_AT_ONCE = 1000

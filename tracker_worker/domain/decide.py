@@ -2,11 +2,9 @@
 """decide: a pure, total function from a node and a command to a decision. Nothing is mutated."""
 
 from collections.abc import Iterator, Mapping
-from enum import StrEnum
 from itertools import islice
 from typing import Literal, assert_never
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from tracker_worker.domain import attachments, moves
@@ -36,6 +34,17 @@ from tracker_worker.domain.commands import (
     UpdateAvailableResource,
     UpdateUsage,
     instance_uuid_of,
+)
+from tracker_worker.domain.decision import (
+    Audited,
+    ClaimRefused,
+    Decision,
+    Effect,
+    NodeCreated,
+    NodeDeleted,
+    Outcome,
+    ReportRefused,
+    ReserveExceeded,
 )
 from tracker_worker.domain.errors import Refusal
 from tracker_worker.domain.node import (
@@ -68,81 +77,6 @@ STALE_AUDIT = "stale_audit"
 """Reason of an audit that is not newer than one of the same source that was processed before."""
 AS_OF_TOO_OLD = "as_of_too_old"
 """Reason of an audit that corrects nothing: a last origin above its `as_of` was evicted."""
-
-
-class Outcome(StrEnum):
-    """The outcome of an event. A refusal is a normal outcome that is counted, not an error."""
-
-    APPLIED = "applied"  #: the ledger has changed
-    GRANTED = "granted"  #: the claim is held; `claim` contains it
-    REFUSED = "refused"  #: nothing has changed; `reason` says why, `code` is the code of the exception
-    IGNORED = "ignored"  #: nothing had to change; `reason` may say why
-
-
-class ClaimRefused(Struct, frozen=True):
-    """A claim was refused."""
-
-    reason: str
-
-
-class NodeCreated(Struct, frozen=True):
-    """A node is tracked from now on."""
-
-
-class NodeDeleted(Struct, frozen=True):
-    """A node is no longer tracked; the uuid and host of its last report."""
-
-    uuid: str
-    host: str
-
-
-class Audited(Struct, frozen=True):
-    """An audit corrected the ledger, or a decided claim conflicts with it."""
-
-    corrections: tuple[Correction, ...]
-    migrations_without_instance: int
-
-
-class ReportRefused(Struct, frozen=True):
-    """A report was refused with node_conflict; notified once for each refused uuid."""
-
-    uuid: str
-    message: str
-
-
-class ReserveExceeded(Struct, frozen=True):
-    """A report was applied whose reserve exceeds the node; notified once for each part of the reserve."""
-
-    message: str
-
-
-Effect = ClaimRefused | NodeCreated | NodeDeleted | Audited | ReportRefused | ReserveExceeded
-
-
-class Decision(Struct, frozen=True):
-    """What a command does: its outcome, the ledger's changes, housekeeping marks, notifications to send.
-
-    `refusal` is the code of a refusal, None with any other outcome. A usage notification covers `changes`;
-    marks are internal to the worker. `recorded`: the event leaves a receipt, and advances the node's sequence
-    if the node has a row.
-    """
-
-    outcome: Outcome
-    reason: str | None = None
-    refusal: Refusal | None = None
-    claim: Claim | None = None
-    changes: tuple[LedgerChange, ...] = ()
-    marks: tuple[Mark, ...] = ()
-    effects: tuple[Effect, ...] = ()
-    recorded: bool = True
-
-    @property
-    def makes_row(self) -> bool:
-        """Whether a node without a row gets one: it is tracked from now on, or has a conflict to show.
-
-        Last origins alone need no row: audits read them, and a node that was never reported has no audits.
-        """
-        return bool(self.changes) or any(isinstance(mark, ConflictNoted) for mark in self.marks)
 
 
 def decide(

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 
 from msgspec import Struct
 
-from tracker_worker.domain.decide import Audited, Decision
+from tracker_worker.domain.decision import Audited, Decision
 from tracker_worker.domain.flavors import Amounts
 from tracker_worker.domain.node import Claim, ClaimDropped, ClaimPut, LedgerChange, Node, NodeRemoved, Role
 from tracker_worker.domain.numa.topology import cpus_of, page_size_of

@@ -12,7 +12,7 @@ from typing import Any, Literal, assert_never
 from msgspec import Struct, to_builtins
 
 from tracker_worker.domain.audit import Correction
-from tracker_worker.domain.decide import (
+from tracker_worker.domain.decision import (
     Audited,
     ClaimRefused,
     Effect,

@@ -12,7 +12,7 @@ from typing import Any
 from tracker_worker.core.decode import Event
 from tracker_worker.core.records import DeadLetter
 from tracker_worker.domain.audit import Correction
-from tracker_worker.domain.decide import Audited, ClaimRefused, Decision, ReportRefused, ReserveExceeded
+from tracker_worker.domain.decision import Audited, ClaimRefused, Decision, ReportRefused, ReserveExceeded
 from tracker_worker.domain.flavors import Amounts
 from tracker_worker.domain.node import amounts_text
 from tracker_worker.domain.views import ClaimView

@@ -18,7 +18,7 @@ from struct_fields import STATES, Field, fields_of, member_texts, split_unit, sp
 from tracker_worker import exceptions
 from tracker_worker.core.replies import UnknownMethod, UnknownVersion, answer_to, parked_reply
 from tracker_worker.domain import commands, fields, objects
-from tracker_worker.domain.decide import Outcome
+from tracker_worker.domain.decision import Outcome
 from tracker_worker.domain.errors import BadMessage, ErrorCode, Refusal
 from tracker_worker.domain.flavors import Flavor
 from tracker_worker.worker.metrics import FAMILIES, PREFIX, Scrape

@@ -11,7 +11,7 @@ from tests.builders import a_node
 from tracker_worker.core import notification_body
 from tracker_worker.core.notification_body import MAX_BODY_BYTES, Header, encode_bounded, encode_refused
 from tracker_worker.domain.audit import Correction
-from tracker_worker.domain.decide import Audited
+from tracker_worker.domain.decision import Audited
 from tracker_worker.domain.errors import ErrorCode
 from tracker_worker.domain.notifications import (
     DATA,

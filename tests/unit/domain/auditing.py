@@ -7,7 +7,7 @@ from tests.builders import a_flavor, a_migration, a_report, decided
 from tests.topologies import a_device, a_numa_node, a_pinned_guest, host_resources
 from tracker_worker.domain.audit import Correction
 from tracker_worker.domain.commands import AnyCommand
-from tracker_worker.domain.decide import Audited, Decision
+from tracker_worker.domain.decision import Audited, Decision
 from tracker_worker.domain.node import Claim, Node
 from tracker_worker.domain.objects import Instance, Migration
 

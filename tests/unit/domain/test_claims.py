@@ -17,7 +17,7 @@ from tests.builders import (
     some_resources,
 )
 from tests.unit.domain.claiming import EVERY_CLAIM, NOTHING_PASSES, asks, boot
-from tracker_worker.domain.decide import ClaimRefused
+from tracker_worker.domain.decision import ClaimRefused
 from tracker_worker.domain.flavors import Amounts, Flavor
 from tracker_worker.domain.node import Node, NodeRemoved, Ratios, evolve
 from tracker_worker.domain.objects import Limits

@@ -24,7 +24,7 @@ from tests.builders import (
     decided,
 )
 from tracker_worker.domain.commands import METHODS, AnyCommand
-from tracker_worker.domain.decide import NodeDeleted
+from tracker_worker.domain.decision import NodeDeleted
 from tracker_worker.domain.fields import TaskState, VmState
 from tracker_worker.domain.node import Node, NodeRemoved, evolve
 from tracker_worker.domain.objects import Limits, Origin, PciRequest

@@ -21,7 +21,7 @@ from tests.topologies import (
 )
 from tracker_worker.domain.claims import NUMA_REFUSED, PCI_REFUSED
 from tracker_worker.domain.commands import InstanceClaim
-from tracker_worker.domain.decide import Outcome
+from tracker_worker.domain.decision import Outcome
 from tracker_worker.domain.fit import ClaimTest, claim_tests
 from tracker_worker.domain.flavors import Flavor
 from tracker_worker.domain.node import Node

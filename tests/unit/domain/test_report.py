@@ -19,7 +19,7 @@ from tests.builders import (
     decided,
     some_resources,
 )
-from tracker_worker.domain.decide import Decision, NodeCreated, ReportRefused, ReserveExceeded
+from tracker_worker.domain.decision import Decision, NodeCreated, ReportRefused, ReserveExceeded
 from tracker_worker.domain.flavors import Amounts
 from tracker_worker.domain.node import Node, Ratios, ServiceStatusSet
 from tracker_worker.domain.objects import HostCell, HostTopology, PageSize

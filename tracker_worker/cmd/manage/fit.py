@@ -22,7 +22,8 @@ from tracker_worker.cmd.manage.formatting import (
 from tracker_worker.cmd.manage.loading import untracked
 from tracker_worker.cmd.manage.session import settings_of
 from tracker_worker.domain.commands import InstanceClaim
-from tracker_worker.domain.decide import Outcome, decide
+from tracker_worker.domain.decide import decide
+from tracker_worker.domain.decision import Outcome
 from tracker_worker.domain.fit import ClaimTest, claim_tests
 from tracker_worker.domain.flavors import MB_PER_GB, Amounts, Flavor
 from tracker_worker.domain.node import Node, evolve, sum_fault

@@ -12,7 +12,7 @@ from rich.text import Text
 from tracker_worker.cmd.replay.trace import Result, Trace
 from tracker_worker.core.records import PARKED
 from tracker_worker.core.terminal import escaped
-from tracker_worker.domain.decide import Outcome
+from tracker_worker.domain.decision import Outcome
 
 MAX_ROWS = 10
 _OUTCOMES = (*(outcome.value for outcome in Outcome), PARKED)

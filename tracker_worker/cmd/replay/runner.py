@@ -18,7 +18,7 @@ from tracker_worker.cmd.replay.report import fullness
 from tracker_worker.cmd.replay.trace import Result, Step, Trace, plain_reason, predecessors
 from tracker_worker.core.records import PARKED
 from tracker_worker.db.unit_of_work import UnitOfWork
-from tracker_worker.domain.decide import Outcome
+from tracker_worker.domain.decision import Outcome
 from tracker_worker.domain.views import node_view
 from tracker_worker.rpcapi import TrackerAPI
 from tracker_worker.worker.service import Worker
