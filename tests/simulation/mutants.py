@@ -240,6 +240,16 @@ def applies_late_audits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @mutant
+def takes_an_audit_for_a_repetition_although_events_came_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    evolve = node.evolve
+
+    def keep_last_audit(before: node.Node, changes: Any) -> node.Node:
+        return replace(evolve(before, changes), last_audit=before.last_audit)
+
+    monkeypatch.setattr("tracker_worker.core.batch.evolve", keep_last_audit)
+
+
+@mutant
 def ignores_what_was_touched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit, "_is_newer", lambda _origin, _facts: False)
 

@@ -11,7 +11,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from tracker_worker.core.decode import Event, attempts_key, internal_error
+from tracker_worker.core.decode import Event, attempts_key, internal_error, read_unless_repeated
 from tracker_worker.core.delivery import Answer, Delivery
 from tracker_worker.core.notification_body import Header, encode_bounded
 from tracker_worker.core.records import (
@@ -29,7 +29,8 @@ from tracker_worker.core.records import (
 )
 from tracker_worker.core.redaction import redacted_body
 from tracker_worker.core.replies import PONG, answer_to, decided_reply, parked_reply, question_error
-from tracker_worker.domain.commands import VERSION, GetNode, LedgerCommand
+from tracker_worker.core.unread_audit import UnreadAudit
+from tracker_worker.domain.commands import VERSION, GetNode, LedgerCommand, RepeatedAudit
 from tracker_worker.domain.decide import decide
 from tracker_worker.domain.decision import Decision, Outcome
 from tracker_worker.domain.deltas import delta_of
@@ -117,6 +118,10 @@ class Batch:
     def apply(self, event: Event) -> None:
         """Apply one event."""
         known = self._known.get(event.event_id) or self._receipts.get(event.event_id)
+        if isinstance(event.command, UnreadAudit):
+            event = read_unless_repeated(
+                event, known, self._node(event.command.node), self._context.partitions
+            )
         if event.delivery.redelivered:
             self._finished.append(attempts_key(event.delivery))
         if event.is_ping:
@@ -131,6 +136,9 @@ class Batch:
             self._park(event, event.error or BadMessage(ErrorCode.INTERNAL_ERROR, "$", "no command"))
         elif isinstance(event.command, GetNode):
             self._show(event, event.command)
+        elif isinstance(event.command, UnreadAudit):
+            audit = event.command
+            self._decide(event, RepeatedAudit(node=audit.node, origin=audit.origin, as_of=audit.as_of))
         else:
             self._decide(event, event.command)
 
@@ -225,7 +233,7 @@ class Batch:
             answer = self._views[key] = self._views.get(key) or node_view(node)
         self._answers.append((event.delivery, answer))
 
-    def _decide(self, event: Event, command: LedgerCommand) -> None:
+    def _decide(self, event: Event, command: LedgerCommand | RepeatedAudit) -> None:
         node = self._node(command.node)
         try:
             decision = decide(node, command, self._context.tracker, self._owners)
@@ -235,6 +243,8 @@ class Batch:
             moved = recorded and (node.known or decision.makes_row)
             marks = decision.marks if node.known or moved else ()
             after = evolve(node, changes) if moved else remember(node, marks)
+            if not recorded and decision.reason is None and not after.last_origins:
+                after = replace(after, last_audit=event.audit)
             notifications = [effect_notification(effect, after, event.cause) for effect in decision.effects]
             delta = encode_delta(delta_of(node, after, decision, event.cause.instance_uuid))
             reply = decided_reply(decision, after.sequence)

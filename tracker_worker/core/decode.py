@@ -6,20 +6,26 @@ from collections.abc import Iterable, Iterator
 from pathlib import PurePath
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from tracker_worker.core.compression import decompress
 from tracker_worker.core.delivery import BodyDigest, Delivery, OtherQueue
 from tracker_worker.core.envelope import (
     PING,
     Envelope,
+    check_method,
     digest_of,
     event_id_of,
     names_of,
     open_envelope,
     read_command,
+    sent_id,
 )
-from tracker_worker.domain.commands import METHODS, AnyCommand, instance_uuid_of
+from tracker_worker.core.records import Receipt
+from tracker_worker.core.unread_audit import UnreadAudit, unread_audit
+from tracker_worker.domain.commands import METHODS, AnyCommand, UpdateAvailableResource, instance_uuid_of
 from tracker_worker.domain.errors import BadMessage, ErrorCode
+from tracker_worker.domain.node import Node
 from tracker_worker.domain.notifications import CausePayload
 from tracker_worker.domain.partitions import partition_of
 
@@ -28,7 +34,8 @@ class Event(Struct, frozen=True):
     """A decoded delivery: it has a command, or the error for which it is parked.
 
     `belongs_here`: the node belongs to the partition of the delivery, so that this lane may change the
-    node's row. False for pings and invalid questions, which change none.
+    node's row. False for pings and invalid questions, which change none. `audit` is the digest of an audit's
+    facts, empty for other events. An unread audit has no digest of its command before it is read.
     """
 
     delivery: Delivery
@@ -37,10 +44,11 @@ class Event(Struct, frozen=True):
     envelope: Envelope | None
     node: str | None
     belongs_here: bool
-    command: AnyCommand | None
+    command: AnyCommand | UnreadAudit | None
     error: BadMessage | None
     size: int = 0
     """Bytes of the body, decompressed."""
+    audit: bytes = b""
 
     @property
     def method(self) -> str | None:
@@ -61,7 +69,10 @@ class Event(Struct, frozen=True):
     @property
     def cause(self) -> CausePayload:
         """The event as the `cause` of a notification."""
-        uuid = None if self.command is None else instance_uuid_of(self.command)
+        command = self.command
+        uuid = None
+        if command is not None and not isinstance(command, UnreadAudit):
+            uuid = instance_uuid_of(command)
         request_id = None if self.envelope is None else self.envelope.request_id
         return CausePayload(self.method, self.event_id, request_id, uuid)
 
@@ -77,16 +88,55 @@ def decode_event(delivery: Delivery, partitions: int) -> Event:
         if envelope.method == PING:
             key = attempts_key(delivery)
             return Event(delivery, key, key, envelope, None, False, None, None, size)
-        command = read_command(envelope)
-        event_id = event_id_of(envelope, command)
-        digest = digest_of(envelope.method, command)
+        check_method(envelope)
+        if (audit := _unread_audit(delivery, envelope, partitions, size)) is not None:
+            return audit
+        return _read(delivery, envelope, partitions, size)
     except BadMessage as error:
         return _invalid_event(delivery, envelope, error, partitions)
     except Exception as error:
         return _invalid_event(delivery, envelope, internal_error(error), partitions)
+
+
+def read_unless_repeated(event: Event, known: Receipt | None, node: Node, partitions: int) -> Event:
+    """Return an event decoded, unless it is an audit that repeats the last one of its node. Never raises.
+
+    `known` is the event's receipt: without its command an event cannot be compared with it.
+    """
+    if not isinstance(event.command, UnreadAudit) or (known is None and node.repeats(event.audit)):
+        return event
+    assert event.envelope is not None
+    try:
+        return replace(_read(event.delivery, event.envelope, partitions, event.size), audit=event.audit)
+    except BadMessage as error:
+        return _invalid_event(event.delivery, event.envelope, error, partitions)
+    except Exception as error:
+        return _invalid_event(event.delivery, event.envelope, internal_error(error), partitions)
+
+
+def _read(delivery: Delivery, envelope: Envelope, partitions: int, size: int) -> Event:
+    command = read_command(envelope)
+    digest = digest_of(envelope.method, command)
+    event_id = event_id_of(envelope, command)
     belongs_here = partition_of(command.node, partitions) == delivery.partition
     bad = None if belongs_here else _wrong_partition(delivery)
     return Event(delivery, event_id, digest, envelope, command.node, belongs_here, command, bad, size)
+
+
+def _unread_audit(delivery: Delivery, envelope: Envelope, partitions: int, size: int) -> Event | None:
+    """Return the event of an audit that may repeat the one before, not decoded; None for any other message.
+
+    A redelivered one is decoded at once: the quarantine has to know whether decoding crashes the worker.
+    """
+    if delivery.redelivered or METHODS[envelope.method] is not UpdateAvailableResource:
+        return None
+    audit = unread_audit(envelope.args)
+    if audit is None or partition_of(audit.node, partitions) != delivery.partition:
+        return None
+    event_id = sent_id(envelope, audit.event_id)
+    if event_id is None:
+        return None
+    return Event(delivery, event_id, "", envelope, audit.node, True, audit, None, size, audit.facts)
 
 
 def decode_in_windows(

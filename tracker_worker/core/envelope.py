@@ -230,12 +230,17 @@ def open_envelope(body: bytes | BodyDigest) -> Envelope:
     )
 
 
-def read_command(envelope: Envelope) -> AnyCommand:
-    """Decode the command in an envelope. Raises BadMessage with the path of the bad field."""
+def check_method(envelope: Envelope) -> None:
+    """Raise BadMessage unless the method exists in a version that this worker speaks."""
     if envelope.namespace is not None or envelope.method not in METHODS:
         raise BadMessage(ErrorCode.UNKNOWN_METHOD, "$", "no such method in version " + VERSION)
     if not _supported(envelope.version):
         raise BadMessage(ErrorCode.UNSUPPORTED_VERSION, "$", "this worker speaks " + VERSION)
+
+
+def read_command(envelope: Envelope) -> AnyCommand:
+    """Decode the command in an envelope. Raises BadMessage with the path of the bad field."""
+    check_method(envelope)
     try:
         return _commands[envelope.method].decode(envelope.args)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
@@ -243,10 +248,13 @@ def read_command(envelope: Envelope) -> AnyCommand:
 
 
 def event_id_of(envelope: Envelope, command: AnyCommand) -> str:
-    """Return the id for de-duplication: the command's `event_id`, else the message's unique id, else the
-    command's digest.
-    """
-    return command.event_id or _fitting(envelope.unique_id, *_ID) or digest_of(envelope.method, command)
+    """Return the id for de-duplication: the one that was sent, else the command's digest."""
+    return sent_id(envelope, command.event_id) or digest_of(envelope.method, command)
+
+
+def sent_id(envelope: Envelope, event_id: str | None) -> str | None:
+    """Return the id that a command was sent with: its `event_id`, else the message's unique id."""
+    return event_id or _fitting(envelope.unique_id, *_ID)
 
 
 def names_of(body: bytes | BodyDigest, envelope: Envelope | None) -> tuple[str, str | None]:

@@ -61,7 +61,7 @@ def counts_of(
     counts = EventCounts()
     decided = set()
     for event, decision in decisions:
-        decided.add(id(event))
+        decided.add(id(event.delivery))
         counts.count(event.method, decision.outcome.value)
         _count_decision(counts, decision)
     parked = set()
@@ -70,7 +70,7 @@ def counts_of(
         counts.count(letter.method, PARKED)
         counts.dead_letters[letter.code] += 1
     for event in events:
-        if id(event) in decided:
+        if id(event.delivery) in decided:
             continue
         # An event whose id was used before is parked under its digest.
         key = event.event_id if event.event_id in parked else event.digest

@@ -60,6 +60,15 @@ class UpdateAvailableResource(Command, frozen=True):
             raise ValueError("Object missing required field `origin`")
 
 
+class RepeatedAudit(Command, frozen=True):
+    """An audit that repeats the node's last one, which changed nothing, and nothing has changed since.
+
+    Not a method: it takes the place of an `update_available_resource` whose arguments need no decoding.
+    """
+
+    as_of: Sequence | None = None
+
+
 class InstanceClaim(Command, frozen=True):
     """Claim resources for a boot or an unshelve."""
 

@@ -28,6 +28,7 @@ from tracker_worker.domain.commands import (
     InstanceCommand,
     LedgerCommand,
     RemoveNode,
+    RepeatedAudit,
     SetServiceStatus,
     StartMove,
     UnclaimPciDevices,
@@ -80,9 +81,14 @@ AS_OF_TOO_OLD = "as_of_too_old"
 
 
 def decide(
-    node: Node, command: LedgerCommand, settings: TrackerSettings, uuid_owners: Mapping[str, str]
+    node: Node,
+    command: LedgerCommand | RepeatedAudit,
+    settings: TrackerSettings,
+    uuid_owners: Mapping[str, str],
 ) -> Decision:
     """Decide a command on a node. `uuid_owners`: names of the tracked nodes with reported uuids, by uuid."""
+    if isinstance(command, RepeatedAudit):
+        return _repeated_audit(node, command)
     decision = _decide(node, command, settings, uuid_owners)
     marks = decision.marks
     uuid = instance_uuid_of(command)
@@ -233,7 +239,7 @@ def _report(
     uuid_owners: Mapping[str, str],
 ) -> Decision:
     report = command.resources
-    if _is_stale(node, command):
+    if command.instances is not None and _is_stale(node, command.origin):
         return Decision(Outcome.IGNORED, reason=STALE_AUDIT, recorded=False)
     if conflict := conflict_of(node, report, uuid_owners):
         known = conflict.uuid in node.conflicts
@@ -272,6 +278,14 @@ def _report(
     )
 
 
+def _repeated_audit(node: Node, command: RepeatedAudit) -> Decision:
+    if _is_stale(node, command.origin):
+        return Decision(Outcome.IGNORED, reason=STALE_AUDIT, recorded=False)
+    seen = () if command.origin is None else (AuditSeen(command.origin),)
+    reason = _too_old(node, command.origin, command.as_of)
+    return Decision(Outcome.IGNORED, reason=reason, marks=seen, recorded=False)
+
+
 def _service_status(node: Node, command: UpdateAvailableResource) -> Iterator[ServiceStatusSet]:
     """Yield a change if the service status in the report differs from the node's.
 
@@ -284,14 +298,12 @@ def _service_status(node: Node, command: UpdateAvailableResource) -> Iterator[Se
         yield ServiceStatusSet(disabled)
 
 
-def _is_stale(node: Node, command: UpdateAvailableResource) -> bool:
-    """Tell whether this audit or a newer one of its source was processed before. A broker may redeliver an
-    audit, which would undo the changes since.
+def _is_stale(node: Node, origin: Origin | None) -> bool:
+    """Tell whether an audit of this origin or a newer one of its source was processed before. A broker may
+    redeliver an audit, which would undo the changes since.
     """
-    if command.instances is None or command.origin is None:
-        return False
-    source = node.sources.get(command.origin.source)
-    return source is not None and command.origin.sequence <= source.audited
+    source = None if origin is None else node.sources.get(origin.source)
+    return source is not None and origin is not None and origin.sequence <= source.audited
 
 
 def _audit(node: Node, command: UpdateAvailableResource) -> Decision:
@@ -305,8 +317,7 @@ def _audit(node: Node, command: UpdateAvailableResource) -> Decision:
         seen = (AuditSeen(command.origin),)
     if command.instances is None or not command.resources.available:
         return Decision(Outcome.IGNORED, marks=seen)
-    if evicted := _evicted_since(node, command):
-        too_old = f"{AS_OF_TOO_OLD}: event {evicted} of its source has touched an instance since"
+    if too_old := _too_old(node, command.origin, command.as_of):
         return Decision(Outcome.IGNORED, reason=too_old, marks=seen)
     facts = Facts(command.instances, command.migrations or [], command.origin, command.as_of)
     found = audit(node, facts)
@@ -318,8 +329,9 @@ def _audit(node: Node, command: UpdateAvailableResource) -> Decision:
     )
 
 
-def _evicted_since(node: Node, command: UpdateAvailableResource) -> int | None:
-    if command.as_of is None or command.origin is None:
+def _too_old(node: Node, origin: Origin | None, as_of: int | None) -> str | None:
+    """Return the reason if an origin of the audit's source above its `as_of` was evicted."""
+    source = None if as_of is None or origin is None else node.sources.get(origin.source)
+    if source is None or as_of is None or source.evicted <= as_of:
         return None
-    source = node.sources.get(command.origin.source)
-    return source.evicted if source is not None and source.evicted > command.as_of else None
+    return f"{AS_OF_TOO_OLD}: event {source.evicted} of its source has touched an instance since"

@@ -128,6 +128,8 @@ class Node(Struct, frozen=True):
     last; `sources` the client processes that audit the node; `usage_sequence` is the sequence of the last
     usage notification; `conflicts` has the uuids whose reports under this name were refused, the newest last.
     `commit_id` is the id of the commit that wrote the row: a restored database does not repeat it.
+    `last_audit` is a digest of the last audit, if it changed nothing and nothing was recorded since. It has
+    no column: a node that is loaded has none.
     """
 
     name: str
@@ -144,6 +146,7 @@ class Node(Struct, frozen=True):
     claims: Mapping[str, tuple[Claim, ...]] = {}
     last_origins: Mapping[str, Origin] = {}
     sources: Mapping[str, Source] = {}
+    last_audit: bytes = b""
 
     @property
     def tracked(self) -> bool:
@@ -159,6 +162,10 @@ class Node(Struct, frozen=True):
     def used(self) -> Amounts:
         """Reserve plus claims."""
         return self.reserve.plus(self.claimed)
+
+    def repeats(self, audit: bytes) -> bool:
+        """Tell whether an audit with this digest is the last one over again, and would change nothing."""
+        return bool(audit) and audit == self.last_audit and not self.last_origins
 
     def held(self) -> Iterator[Claim]:
         """Yield all claims."""
@@ -226,7 +233,7 @@ Change = LedgerChange | Mark
 
 def evolve(node: Node, changes: Iterable[Change]) -> Node:
     """Return the node with the changes of one event, its sequence incremented by one. Cannot fail."""
-    return replace(_changed(node, changes), sequence=node.sequence + 1)
+    return replace(_changed(node, changes), sequence=node.sequence + 1, last_audit=b"")
 
 
 def remember(node: Node, marks: Iterable[Mark]) -> Node:

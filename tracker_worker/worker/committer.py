@@ -11,10 +11,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from msgspec.structs import replace
 
 from tracker_worker.core.batch import Batch, BatchContext, Snapshot
-from tracker_worker.core.decode import Event, internal_error
+from tracker_worker.core.decode import Event, internal_error, read_unless_repeated
 from tracker_worker.core.error_text import error_text
 from tracker_worker.core.event_counts import counts_of
+from tracker_worker.core.records import Receipt
 from tracker_worker.core.replies import WORKER_FAULTS
+from tracker_worker.core.unread_audit import UnreadAudit
 from tracker_worker.db.errors import DATABASE_ERRORS, is_data_error
 from tracker_worker.db.store import NodesBroken
 from tracker_worker.db.unit_of_work import UnitOfWork
@@ -123,7 +125,8 @@ class Committer:
     def _commit_batch(self, events: Sequence[Event]) -> None:
         """Decide events, commit them, then answer them. On any error, drop their nodes from the cache."""
         try:
-            batch = Batch(self._snapshot(events), self._context)
+            snapshot, events = self._snapshot(events)
+            batch = Batch(snapshot, self._context)
             self._activity.step = "deciding"
             for event in events:
                 batch.apply(event)
@@ -148,21 +151,28 @@ class Committer:
                 text = "A question about node %s was not answered: %s"
                 LOG.error(text, event.node, event.error, extra=extra_of(event))
 
-    def _snapshot(self, events: Sequence[Event]) -> Snapshot:
+    def _snapshot(self, events: Sequence[Event]) -> tuple[Snapshot, Sequence[Event]]:
         """Read receipts, nodes that are not cached, and owners of uuids: at most six statements for any
-        batch.
+        batch. Return them, and the events without unread audits but those that repeat an earlier one.
         """
         self._activity.step = "looking up receipts"
         known = self._unit_of_work.find_receipts([event.event_id for event in events])
-        reused = [e.digest for e in events if e.event_id in known and known[e.event_id].digest != e.digest]
-        if reused:
-            known |= self._unit_of_work.find_receipts(reused)
         nodes = self._nodes.get(
             {event.node for event in events if event.node is not None and event.belongs_here}
         )
+        events = [self._read(event, known, nodes) for event in events]
+        reused = [e.digest for e in events if e.event_id in known and known[e.event_id].digest != e.digest]
+        if reused:
+            known |= self._unit_of_work.find_receipts(reused)
         uuids = [uuid for event in events if (uuid := _new_uuid(event, nodes))]
         owners = self._unit_of_work.uuid_owners(uuids) if uuids else {}
-        return Snapshot(known, nodes, owners)
+        return Snapshot(known, nodes, owners), events
+
+    def _read(self, event: Event, known: Mapping[str, Receipt], nodes: Mapping[str, Node]) -> Event:
+        if not isinstance(event.command, UnreadAudit):
+            return event
+        node = nodes[event.command.node]
+        return read_unless_repeated(event, known.get(event.event_id), node, self._context.partitions)
 
 
 def _is_crash_loop(event: Event) -> bool:

@@ -10,14 +10,31 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from tests.builders import HOST, INSTANCE, NODE, SETTINGS, a_flavor, a_node, a_report, an_instance, command
+from tests.builders import (
+    HOST,
+    INSTANCE,
+    NODE,
+    SETTINGS,
+    a_claim,
+    a_flavor,
+    a_node,
+    a_report,
+    an_instance,
+    command,
+    some_resources,
+)
 from tests.unit.core.deliveries import PARTITIONS, Came, delivery_of
 from tracker_worker import exceptions
 from tracker_worker.core.batch import Batch, BatchContext, Snapshot
 from tracker_worker.core.decode import attempts_key, decode_event
+from tracker_worker.core.envelope import encode
 from tracker_worker.core.records import Receipt, Transaction, token_of
+from tracker_worker.core.unread_audit import UnreadAudit
+from tracker_worker.domain.decide import STALE_AUDIT
 from tracker_worker.domain.flavors import Amounts
 from tracker_worker.domain.node import Node, Role
+from tracker_worker.domain.objects import Origin
+from tracker_worker.domain.origins import Source
 
 NOW = datetime(2026, 11, 28, 12)
 OTHER = "node-2"
@@ -233,3 +250,70 @@ def test_broken_node_is_reported_without_a_change_of_its_row() -> None:
     transaction, _ = applied(batch)
     assert (transaction.nodes, transaction.receipts) == ([], [])
     assert notified(transaction) == ["compute_node.event.error"]
+
+
+def an_audit(sequence: int, *instances: Any, **how: Any) -> Came:
+    report = a_report(instances, origin=Origin("client-1", sequence), as_of=sequence)
+    return delivery_of(report, f"audit-{sequence}", **how)
+
+
+def audited(*deliveries: Came) -> tuple[list[bool], Batch]:
+    """Whether each event of one batch is applied without being decoded, and the batch."""
+    batch = a_batch(a_node(a_claim(), resources=some_resources(), sequence=7))
+    applied(batch, *deliveries)
+    return [isinstance(event.command, UnreadAudit) for event, _ in batch.decisions()], batch
+
+
+def test_audit_that_repeats_the_last_one_is_not_decoded_and_is_ignored() -> None:
+    unread, batch = audited(an_audit(1, an_instance()), an_audit(2, an_instance()))
+    assert unread == [False, True]
+    assert [decision.outcome for _, decision in batch.decisions()] == ["ignored", "ignored"]
+    (node,) = batch.nodes()
+    assert node.sources == {"client-1": Source(audited=2)}
+    assert batch.transaction().receipts == []
+
+
+def test_audit_that_repeats_one_before_a_change_corrects_it() -> None:
+    audits = (an_audit(number, an_instance()) for number in (1, 2, 3))
+    unread, batch = audited(next(audits), claim("a", "i-2"), *audits)
+    assert not any(unread)
+    outcomes = [decision.outcome for _, decision in batch.decisions()]
+    assert outcomes == ["ignored", "granted", "applied", "ignored"]
+    assert set(batch.nodes()[0].claims) == {INSTANCE}
+
+
+def test_audit_that_repeats_one_with_other_facts_is_decoded() -> None:
+    unread, _ = audited(an_audit(1, an_instance()), an_audit(2, an_instance(vm_state="stopped")))
+    assert not any(unread)
+
+
+def test_old_audit_that_repeats_the_last_one_is_stale() -> None:
+    _, batch = audited(an_audit(2, an_instance()), an_audit(1, an_instance()))
+    assert [decision.reason for _, decision in batch.decisions()] == [None, STALE_AUDIT]
+
+
+def test_stale_audit_is_not_the_last_one() -> None:
+    unread, _ = audited(an_audit(2, an_instance()), an_audit(1), an_audit(3))
+    assert not any(unread)
+
+
+def test_audit_that_is_redelivered_is_decoded() -> None:
+    unread, _ = audited(an_audit(1, an_instance()), an_audit(2, an_instance(), redelivered=True))
+    assert not any(unread)
+
+
+def test_audit_with_a_fault_inside_its_lists_is_parked() -> None:
+    args = {"node": NODE, "resources": {}, "instances": [], "origin": {"source": "s", "sequence": 1}}
+    bad = Came(encode("update_available_resource", args, unique_id="bad"))
+    transaction, _ = applied(a_batch(a_node()), bad)
+    assert [letter.code for letter in transaction.dead_letters] == ["missing_argument"]
+
+
+def test_audit_of_an_id_that_was_used_is_compared_with_its_receipt() -> None:
+    first = an_audit(1, an_instance("i-2"))
+    done, (answer,) = applied(a_batch(a_node(a_claim())), first)
+    known = {receipt.event_id: receipt for receipt in done.receipts}
+    other = delivery_of(a_report([], origin=Origin("client-1", 2)), "audit-1")
+    transaction, answers = applied(a_batch(a_node(a_claim()), receipts=known), first, other)
+    assert answers[0] == answer
+    assert [letter.code for letter in transaction.dead_letters] == ["event_id_reused"]

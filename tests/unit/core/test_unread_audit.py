@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which audits are left undecoded, and what their digests tell apart."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests import samples
+from tracker_worker.core.unread_audit import UnreadAudit, unread_audit
+from tracker_worker.domain.objects import Origin
+
+ORIGIN = {"source": "client-1", "sequence": 7}
+
+
+def audit(**arguments: Any) -> UnreadAudit | None:
+    """The audit that a message with these arguments has; an argument of None is left out."""
+    given = {
+        "node": samples.NODE,
+        "resources": samples.a_report(),
+        "instances": [samples.an_instance()],
+        "origin": ORIGIN,
+    } | arguments
+    text = msgspec.json.encode({name: value for name, value in given.items() if value is not None})
+    return unread_audit(msgspec.Raw(text))
+
+
+def facts(**arguments: Any) -> bytes:
+    unread = audit(**arguments)
+    assert unread is not None
+    return unread.facts
+
+
+def test_audit_has_what_its_repetition_needs() -> None:
+    unread = audit(as_of=5, event_id="event-a")
+    assert unread is not None
+    assert (unread.node, unread.event_id, unread.origin, unread.as_of) == (
+        samples.NODE,
+        "event-a",
+        Origin("client-1", 7),
+        5,
+    )
+
+
+def test_facts_are_the_same_whenever_they_are_read() -> None:
+    later = {"source": "client-2", "sequence": 8}
+    assert facts() == facts(event_id="event-b", origin=later, as_of=6)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"resources": samples.a_report(vcpus=9)},
+        {"instances": []},
+        {"migrations": []},
+        {"migrations": [samples.a_migration()]},
+        {"disabled": True},
+        {"disabled": False},
+    ],
+)
+def test_other_facts_have_another_digest(other: dict[str, Any]) -> None:
+    assert facts() != facts(**other)
+
+
+def test_value_that_moves_to_another_argument_changes_the_digest() -> None:
+    assert facts(instances=[], migrations=[1]) != facts(instances=[1], migrations=[])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"instances": None},
+        {"origin": None},
+        {"startup": True},
+        {"node": "no name\n"},
+        {"as_of": -1},
+        {"origin": {"source": "client-1"}},
+        {"reboot": 1},
+        {"disabled": "yes"},
+    ],
+)
+def test_report_and_what_is_invalid_are_no_unread_audits(arguments: dict[str, Any]) -> None:
+    assert audit(**arguments) is None
+
+
+def test_audit_whose_lists_are_null_is_a_report() -> None:
+    text = msgspec.json.encode({"node": "n", "origin": ORIGIN, "resources": {}, "instances": None})
+    assert unread_audit(msgspec.Raw(text)) is None
