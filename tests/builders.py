@@ -15,7 +15,8 @@ from tracker_worker.domain.commands import METHOD_OF, METHODS, AnyCommand, GetNo
 from tracker_worker.domain.decide import decide
 from tracker_worker.domain.decision import Decision
 from tracker_worker.domain.flavors import Amounts, Flavor
-from tracker_worker.domain.node import Claim, ClaimPut, Node, Ratios, Role, evolve, remember
+from tracker_worker.domain.held_claims import Claim, Role
+from tracker_worker.domain.node import ClaimPut, Node, Ratios, evolve, remember
 from tracker_worker.domain.objects import Instance, Migration, Origin, Resources
 from tracker_worker.domain.settings import TrackerSettings
 

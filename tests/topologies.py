@@ -12,7 +12,8 @@ from msgspec.structs import replace
 
 from tests.builders import a_node, claims_of, some_resources
 from tracker_worker.domain.fields import CpuPolicy, PciDeviceType, PciNumaPolicy, RequestSource
-from tracker_worker.domain.node import Claim, Node
+from tracker_worker.domain.held_claims import Claim
+from tracker_worker.domain.node import Node
 from tracker_worker.domain.numa.topology import cpus_of, request_of
 from tracker_worker.domain.objects import (
     GuestCell,

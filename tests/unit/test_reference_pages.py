@@ -35,7 +35,8 @@ from tracker_worker.domain.commands import METHODS, Command, GetNode
 from tracker_worker.domain.decide import AS_OF_TOO_OLD, STALE_AUDIT
 from tracker_worker.domain.decision import Outcome
 from tracker_worker.domain.errors import ErrorCode, Refusal
-from tracker_worker.domain.node import Claim, Node
+from tracker_worker.domain.held_claims import Claim
+from tracker_worker.domain.node import Node
 from tracker_worker.domain.views import ClaimView, claim_view, node_view
 from tracker_worker.worker.metrics import FAMILIES, PREFIX
 

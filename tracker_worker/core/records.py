@@ -10,7 +10,8 @@ from typing import Any
 from msgspec import Struct, json
 
 from tracker_worker.domain.deltas import Delta
-from tracker_worker.domain.node import Node, Role
+from tracker_worker.domain.held_claims import Role
+from tracker_worker.domain.node import Node
 
 REBUILD = "rebuild_node"
 """The method of a rebuild in receipts and notifications. No command has this name."""

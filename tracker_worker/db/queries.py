@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from tracker_worker.db.tables import CLAIMS, NODES, RECEIPTS
 from tracker_worker.domain.flavors import MB_PER_GB
-from tracker_worker.domain.node import Role
+from tracker_worker.domain.held_claims import Role
 from tracker_worker.domain.objects import Resources
 from tracker_worker.domain.shapes import read_known
 

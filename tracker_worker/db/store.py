@@ -17,12 +17,8 @@ from tracker_worker.db import bulk
 from tracker_worker.db.bulk import as_ids
 from tracker_worker.db.tables import CLAIMS, NODES, TOUCHED
 from tracker_worker.domain.flavors import Amounts, Flavor
-from tracker_worker.domain.node import (
-    Claim,
-    Node,
-    Ratios,
-    Role,
-)
+from tracker_worker.domain.held_claims import Claim, Role
+from tracker_worker.domain.node import Node, Ratios
 from tracker_worker.domain.objects import GuestTopology, Origin, PciRequest, Resources
 from tracker_worker.domain.origins import (
     Source,

@@ -13,8 +13,9 @@ from msgspec.structs import replace
 from tracker_worker.domain.claims import PCI_REFUSED, ClaimResult, takes_what_is_not_free
 from tracker_worker.domain.commands import ClaimPciDevices
 from tracker_worker.domain.flavors import Flavor
+from tracker_worker.domain.held_claims import Claim, Role
 from tracker_worker.domain.moves import Changes
-from tracker_worker.domain.node import Claim, ClaimDropped, ClaimPut, Node, Role
+from tracker_worker.domain.node import ClaimDropped, ClaimPut, Node
 from tracker_worker.domain.objects import PciRequest
 from tracker_worker.domain.pci.pools import HeldDevice
 from tracker_worker.domain.pci.requests import choose, taken_for, unmet, with_ids

@@ -13,18 +13,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from tracker_worker.domain.flavors import Flavor, same_numbers
-from tracker_worker.domain.node import (
-    Claim,
-    ClaimDropped,
-    ClaimPut,
-    LedgerChange,
-    Mark,
-    Node,
-    Role,
-    adopted,
-    claim_for,
-    with_reported,
-)
+from tracker_worker.domain.held_claims import Claim, Role, adopted, claim_for, with_reported
+from tracker_worker.domain.node import ClaimDropped, ClaimPut, LedgerChange, Mark, Node
 from tracker_worker.domain.objects import Instance, Migration, Origin, last_change
 from tracker_worker.domain.origins import (
     OriginCleared,

@@ -16,8 +16,9 @@ from tracker_worker.domain.commands import LiveMigrationClaim
 from tracker_worker.domain.errors import RequestRefused
 from tracker_worker.domain.fields import PciDeviceStatus
 from tracker_worker.domain.flavors import requested_amounts, same_numbers
+from tracker_worker.domain.held_claims import Claim
 from tracker_worker.domain.moves import with_states
-from tracker_worker.domain.node import Claim, Node
+from tracker_worker.domain.node import Node
 from tracker_worker.domain.numa.fitting import Preference, fit
 from tracker_worker.domain.numa.networks import are_near
 from tracker_worker.domain.numa.topology import cpus_of, request_of

@@ -48,9 +48,9 @@ from tracker_worker.domain.decision import (
     ReserveExceeded,
 )
 from tracker_worker.domain.errors import Refusal
+from tracker_worker.domain.held_claims import Claim
 from tracker_worker.domain.node import (
     BuildsCounted,
-    Claim,
     ClaimPut,
     ConflictNoted,
     ConflictsResolved,

@@ -7,7 +7,8 @@ from msgspec import Struct
 
 from tracker_worker.domain.audit import Correction
 from tracker_worker.domain.errors import Refusal
-from tracker_worker.domain.node import Claim, ConflictNoted, LedgerChange, Mark
+from tracker_worker.domain.held_claims import Claim
+from tracker_worker.domain.node import ConflictNoted, LedgerChange, Mark
 
 
 class Outcome(StrEnum):

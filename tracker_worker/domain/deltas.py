@@ -11,7 +11,8 @@ from msgspec import Struct
 
 from tracker_worker.domain.decision import Audited, Decision
 from tracker_worker.domain.flavors import Amounts
-from tracker_worker.domain.node import Claim, ClaimDropped, ClaimPut, LedgerChange, Node, NodeRemoved, Role
+from tracker_worker.domain.held_claims import Claim, Role
+from tracker_worker.domain.node import ClaimDropped, ClaimPut, LedgerChange, Node, NodeRemoved
 from tracker_worker.domain.numa.topology import cpus_of, page_size_of
 from tracker_worker.domain.objects import GuestCell, HostCell, HostTopology
 

@@ -12,7 +12,8 @@ from tracker_worker.domain.capacity import capacity_tests
 from tracker_worker.domain.commands import InstanceClaim
 from tracker_worker.domain.errors import RequestRefused
 from tracker_worker.domain.flavors import requested_amounts
-from tracker_worker.domain.node import Claim, Node
+from tracker_worker.domain.held_claims import Claim
+from tracker_worker.domain.node import Node
 from tracker_worker.domain.numa.fitting import Misfit, fit_cells
 from tracker_worker.domain.numa.topology import CellUsage
 from tracker_worker.domain.objects import GuestCell, GuestTopology, NumaLimits, PciRequest

@@ -10,14 +10,8 @@ from typing import assert_never
 from msgspec import Struct
 from msgspec.structs import replace
 
-from tracker_worker.domain.node import (
-    Claim,
-    ClaimDropped,
-    ClaimPut,
-    Node,
-    Role,
-    adopted,
-)
+from tracker_worker.domain.held_claims import Claim, Role, adopted
+from tracker_worker.domain.node import ClaimDropped, ClaimPut, Node
 from tracker_worker.domain.objects import Instance
 from tracker_worker.domain.retained import keep_assigned
 from tracker_worker.domain.transitions import STAY, Action, Label, Source, State, Transition, transition

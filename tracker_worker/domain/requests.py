@@ -9,7 +9,7 @@ from tracker_worker.domain.commands import InstanceClaim, MoveClaim, ResizeClaim
 from tracker_worker.domain.extra_specs import PCI_ALIAS
 from tracker_worker.domain.fields import RequestSource
 from tracker_worker.domain.flavors import Flavor
-from tracker_worker.domain.node import Claim, Role, claim_for, with_reported
+from tracker_worker.domain.held_claims import Claim, Role, claim_for, with_reported
 from tracker_worker.domain.numa.constraints import constraints_of, pci_numa_policy_of
 from tracker_worker.domain.numa.topology import request_of
 from tracker_worker.domain.objects import Instance, PciRequest

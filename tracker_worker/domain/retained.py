@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from tracker_worker.domain.flavors import same_numbers
-from tracker_worker.domain.node import Claim
+from tracker_worker.domain.held_claims import Claim
 from tracker_worker.domain.pci.pools import HeldDevice
 
 

@@ -7,7 +7,8 @@ from msgspec import Struct
 
 from tracker_worker.domain.deltas import Delta, HeldCell, Holding, Totals, holding_of, totals_of
 from tracker_worker.domain.flavors import Amounts
-from tracker_worker.domain.node import Node, Role, sum_of
+from tracker_worker.domain.held_claims import Role
+from tracker_worker.domain.node import Node, sum_of
 from tracker_worker.domain.numa.topology import pages_of
 
 Key = tuple[str, Role]

@@ -6,7 +6,8 @@ Source: nova.compute.stats.Stats. Like Nova, they count tracked instances only: 
 
 from collections import Counter
 
-from tracker_worker.domain.node import Claim, Node, Role
+from tracker_worker.domain.held_claims import Claim, Role
+from tracker_worker.domain.node import Node
 from tracker_worker.domain.objects import Scalar
 
 _IO_TASKS = (

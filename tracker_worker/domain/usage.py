@@ -5,7 +5,8 @@ from collections.abc import Iterable
 
 from msgspec.structs import replace
 
-from tracker_worker.domain.node import Claim, Node
+from tracker_worker.domain.held_claims import Claim
+from tracker_worker.domain.node import Node
 from tracker_worker.domain.numa.topology import CellUsage, usage_of
 from tracker_worker.domain.objects import GuestTopology
 from tracker_worker.domain.pci.pools import TrackedDevice, tracked_devices

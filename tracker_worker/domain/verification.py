@@ -10,7 +10,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from tracker_worker.domain.node import Claim, Node
+from tracker_worker.domain.held_claims import Claim
+from tracker_worker.domain.node import Node
 from tracker_worker.domain.objects import GuestCell
 from tracker_worker.domain.views import node_view
 

@@ -7,7 +7,8 @@ from msgspec import Struct, to_builtins
 
 from tracker_worker.domain.fields import PciDeviceStatus
 from tracker_worker.domain.flavors import MB_PER_GB
-from tracker_worker.domain.node import Claim, Node
+from tracker_worker.domain.held_claims import Claim
+from tracker_worker.domain.node import Node
 from tracker_worker.domain.numa.topology import CellUsage
 from tracker_worker.domain.pci.pools import HeldDevice, Pool, TrackedDevice, pools_of
 from tracker_worker.domain.stats import current_workload, instance_claims, stats_of

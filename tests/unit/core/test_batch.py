@@ -32,7 +32,8 @@ from tracker_worker.core.records import Receipt, Transaction, token_of
 from tracker_worker.core.unread_audit import UnreadAudit
 from tracker_worker.domain.decide import STALE_AUDIT
 from tracker_worker.domain.flavors import Amounts
-from tracker_worker.domain.node import Node, Role
+from tracker_worker.domain.held_claims import Role
+from tracker_worker.domain.node import Node
 from tracker_worker.domain.objects import Origin
 from tracker_worker.domain.origins import Source
 

@@ -8,7 +8,8 @@ from tests.topologies import a_device, a_numa_node, a_pinned_guest, host_resourc
 from tracker_worker.domain.audit import Correction
 from tracker_worker.domain.commands import AnyCommand
 from tracker_worker.domain.decision import Audited, Decision
-from tracker_worker.domain.node import Claim, Node
+from tracker_worker.domain.held_claims import Claim
+from tracker_worker.domain.node import Node
 from tracker_worker.domain.objects import Instance, Migration
 
 OLD = a_flavor(2, 2048, 20, id="1")

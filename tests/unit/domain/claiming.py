@@ -17,7 +17,8 @@ from tests.topologies import DEDICATED, WITH_ALIASES, a_port
 from tracker_worker.domain.commands import AnyCommand
 from tracker_worker.domain.decision import ClaimRefused
 from tracker_worker.domain.flavors import Flavor
-from tracker_worker.domain.node import Claim, Node, assert_sum
+from tracker_worker.domain.held_claims import Claim
+from tracker_worker.domain.node import Node, assert_sum
 from tracker_worker.domain.objects import Instance, Limits, PciRequest
 from tracker_worker.domain.settings import TrackerSettings
 

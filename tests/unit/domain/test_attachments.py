@@ -43,7 +43,8 @@ from tests.unit.domain.attaching import (
 from tests.unit.domain.claiming import PCI, attach, granted, refused, the_claim
 from tracker_worker.domain.commands import AnyCommand
 from tracker_worker.domain.flavors import Amounts
-from tracker_worker.domain.node import Claim, ClaimPut, Node, NodeRemoved, evolve
+from tracker_worker.domain.held_claims import Claim
+from tracker_worker.domain.node import ClaimPut, Node, NodeRemoved, evolve
 from tracker_worker.domain.objects import PciRequest
 from tracker_worker.domain.pci.pools import HeldDevice
 

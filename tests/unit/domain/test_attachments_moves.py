@@ -28,7 +28,8 @@ from tests.topologies import (
 from tests.unit.domain.attaching import CARD, HERE, LEAVING, allocate, allocated_in, applied, devices_by_role
 from tests.unit.domain.claiming import EVERY_CLAIM, PCI, asks, attach, boot, granted, refused
 from tracker_worker.domain.commands import AnyCommand
-from tracker_worker.domain.node import Claim, Node
+from tracker_worker.domain.held_claims import Claim
+from tracker_worker.domain.node import Node
 from tracker_worker.domain.objects import PciDevice, PciRequest
 
 

@@ -22,7 +22,8 @@ from tests.builders import (
 )
 from tests.unit.domain.auditing import NEW, OLD, a_move
 from tracker_worker.domain.fields import TaskState, VmState
-from tracker_worker.domain.node import Claim, Node, assert_sum
+from tracker_worker.domain.held_claims import Claim
+from tracker_worker.domain.node import Node, assert_sum
 from tracker_worker.domain.objects import Instance, Migration
 
 OTHER = a_flavor(3, 3072, 30, id="3")

@@ -23,7 +23,8 @@ from tests.builders import (
 from tests.unit.domain.auditing import NEW, OLD, a_move, corrections
 from tracker_worker.domain.audit import Correction
 from tracker_worker.domain.decision import Audited, Decision
-from tracker_worker.domain.node import Claim, Node
+from tracker_worker.domain.held_claims import Claim
+from tracker_worker.domain.node import Node
 from tracker_worker.domain.objects import Instance, Migration, Origin
 from tracker_worker.domain.views import claim_view
 

@@ -35,7 +35,7 @@ from tests.unit.domain.auditing import (
 )
 from tests.unit.domain.claiming import attach, boot
 from tracker_worker.domain.flavors import Flavor
-from tracker_worker.domain.node import Claim, Role
+from tracker_worker.domain.held_claims import Claim, Role
 from tracker_worker.domain.pci.pools import HeldDevice
 
 

@@ -40,7 +40,8 @@ from tests.unit.domain.auditing import (
     reasons,
 )
 from tests.unit.domain.claiming import attach
-from tracker_worker.domain.node import Claim, Node, Role
+from tracker_worker.domain.held_claims import Claim, Role
+from tracker_worker.domain.node import Node
 from tracker_worker.domain.objects import Instance, Migration
 
 SOURCES_PINS = a_pinned_guest({0: [4, 5]})

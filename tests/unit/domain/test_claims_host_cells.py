@@ -29,7 +29,7 @@ from tests.unit.domain.claiming import (
     refused,
     the_claim,
 )
-from tracker_worker.domain.node import Claim
+from tracker_worker.domain.held_claims import Claim
 from tracker_worker.domain.objects import HostTopology, Limits, NetworkMetadata, NumaLimits, PciRequest
 from tracker_worker.domain.settings import TrackerSettings
 

@@ -21,7 +21,8 @@ from tracker_worker.core.records import NO_DELTA, decode_delta, encode_delta
 from tracker_worker.domain.commands import AnyCommand, instance_uuid_of
 from tracker_worker.domain.deltas import ClaimDelta, Delta, HeldCell, Holding, Totals, delta_of, holding_of
 from tracker_worker.domain.flavors import Amounts
-from tracker_worker.domain.node import Node, Role
+from tracker_worker.domain.held_claims import Role
+from tracker_worker.domain.node import Node
 from tracker_worker.domain.objects import HostTopology, Limits
 from tracker_worker.domain.rewind import HeldOfCell, State, held_cells
 

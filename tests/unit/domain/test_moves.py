@@ -38,7 +38,8 @@ from tests.builders import (
 from tests.unit.domain.claiming import MOVE_CLAIMS, NOTHING_PASSES
 from tracker_worker.domain.commands import METHODS, AnyCommand
 from tracker_worker.domain.flavors import Amounts
-from tracker_worker.domain.node import Claim, Node, assert_sum
+from tracker_worker.domain.held_claims import Claim
+from tracker_worker.domain.node import Node, assert_sum
 
 TABLE = """
 instance_claim                  -        granted  I:-:c*

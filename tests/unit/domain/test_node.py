@@ -26,6 +26,7 @@ from tests.builders import (
 )
 from tracker_worker.domain.commands import AnyCommand
 from tracker_worker.domain.flavors import Amounts
+from tracker_worker.domain.held_claims import Role, claim_for
 from tracker_worker.domain.node import (
     MOST_CONFLICTS,
     BuildsCounted,
@@ -39,10 +40,8 @@ from tracker_worker.domain.node import (
     NodeRemoved,
     Ratios,
     Reported,
-    Role,
     ServiceStatusSet,
     assert_sum,
-    claim_for,
     evolve,
 )
 from tracker_worker.domain.objects import Limits, Migration, Origin

@@ -5,7 +5,7 @@ import pytest
 
 from tests.builders import a_claim, a_flavor
 from tests.topologies import a_pinned_guest, a_request, has, held_device, holding
-from tracker_worker.domain.node import Claim
+from tracker_worker.domain.held_claims import Claim
 from tracker_worker.domain.retained import keep_assigned
 
 PINS, OTHER_PINS = a_pinned_guest({0: [2, 3]}), a_pinned_guest({1: [12, 13]})

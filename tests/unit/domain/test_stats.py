@@ -4,7 +4,7 @@
 import pytest
 
 from tests.builders import MOVE, a_claim, a_node, after, an_instance, command, some_resources
-from tracker_worker.domain.node import Claim
+from tracker_worker.domain.held_claims import Claim
 from tracker_worker.domain.stats import current_workload, instance_claims, stats_of
 
 NONE_RUNNING = {"num_instances": 0, "io_workload": 0, "failed_builds": 0}

@@ -31,8 +31,9 @@ from tests.topologies import a_device, a_request
 from tests.unit.domain.claiming import MOVE_CLAIMS, NOTHING_PASSES
 from tracker_worker.domain.commands import METHODS, AnyCommand
 from tracker_worker.domain.flavors import Flavor
+from tracker_worker.domain.held_claims import Claim, Role
 from tracker_worker.domain.moves import held_by, state_of
-from tracker_worker.domain.node import Claim, Node, Role, assert_sum
+from tracker_worker.domain.node import Node, assert_sum
 from tracker_worker.domain.pci.pools import HeldDevice
 from tracker_worker.domain.transitions import STATES, TABLE, Action, Label, State, rows_of, transition
 

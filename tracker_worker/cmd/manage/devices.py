@@ -16,7 +16,8 @@ from tracker_worker.cmd.manage.session import snapshot
 from tracker_worker.core.claim_origins import device_origin
 from tracker_worker.core.history import StoredEvent
 from tracker_worker.db import receipt_queries
-from tracker_worker.domain.node import Claim, Node
+from tracker_worker.domain.held_claims import Claim
+from tracker_worker.domain.node import Node
 from tracker_worker.domain.objects import PciDevice
 from tracker_worker.domain.pci.pools import TrackedDevice
 from tracker_worker.domain.usage import devices_of

@@ -20,7 +20,8 @@ from tracker_worker.core.history import StoredEvent
 from tracker_worker.db import receipt_queries
 from tracker_worker.domain.deltas import HeldCell, holding_of
 from tracker_worker.domain.flavors import MB_PER_GB
-from tracker_worker.domain.node import Claim, Node, sum_fault, sum_of
+from tracker_worker.domain.held_claims import Claim
+from tracker_worker.domain.node import Node, sum_fault, sum_of
 from tracker_worker.domain.numa.topology import pages_of
 
 MOST_CORRECTIONS = 10
