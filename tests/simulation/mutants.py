@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from tracker_worker.bus.publisher import NotificationRefused
 from tracker_worker.bus.rabbit.channel import RabbitDelivery
 from tracker_worker.core.batch import Batch
+from tracker_worker.core.node_progress import NodeProgress
 from tracker_worker.core.quarantine import NO_ATTEMPTS, Attempts
 from tracker_worker.core.records import NO_ROW, NodeChange, OutboxRow, Receipt, Transaction
 from tracker_worker.db import attempts, outbox, receipts, retention, store
@@ -24,6 +25,7 @@ from tracker_worker.db.tables import OUTBOX, RECEIPTS
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain import audit, node
 from tracker_worker.domain.flavors import Amounts
+from tracker_worker.domain.held_claims import Claim
 from tracker_worker.worker import quarantine
 from tracker_worker.worker.broken_nodes import BrokenNodes
 from tracker_worker.worker.inbox import Inbox
@@ -175,14 +177,19 @@ def stops_without_draining(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def adds_what_it_releases(monkeypatch: pytest.MonkeyPatch) -> None:
-    drop = node._drop
+    """Without the proofs of the sum, which would refuse the batch."""
 
-    def add(claims: Any, claimed: Amounts, uuid: str, role: Any) -> Amounts:
-        after = drop(claims, claimed, uuid, role)
-        return claimed.plus(claimed.minus(after))
+    def add(claimed: Amounts, dropped: Claim | None) -> Amounts:
+        return claimed if dropped is None else claimed.plus(dropped.amounts)
 
-    monkeypatch.setattr(node, "_drop", add)
-    monkeypatch.setattr("tracker_worker.core.batch.assert_sum", lambda _node: None)
+    monkeypatch.setattr(node, "_without", add)
+    monkeypatch.setattr(NodeProgress, "prove_sum", lambda _progress: None)
+
+
+@mutant
+def leaves_what_it_releases_in_the_running_sum(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Proofs of the sum stay: they park the event, which is innocent."""
+    monkeypatch.setattr(node, "_without", lambda claimed, _dropped: claimed)
 
 
 @mutant

@@ -73,6 +73,7 @@ IMPURE = {
 }
 DOMAIN = f"{PACKAGE}.domain"
 DOMAIN_IMPORTS = (sys.stdlib_module_names - IMPURE) | {
+    "immutables",
     "msgspec",
     "os_resource_classes",
     "os_traits",

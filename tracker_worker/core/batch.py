@@ -4,7 +4,7 @@
 No I/O here: a Snapshot has what was read from the database; clock and ids are functions.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from tracker_worker.core.decode import Event, attempts_key, internal_error, read_unless_repeated
 from tracker_worker.core.delivery import Answer, Delivery
+from tracker_worker.core.node_progress import NodeProgress
 from tracker_worker.core.notification_body import Header, encode_bounded
 from tracker_worker.core.records import (
     NO_DELTA,
@@ -32,17 +33,13 @@ from tracker_worker.core.replies import PONG, answer_to, decided_reply, parked_r
 from tracker_worker.core.unread_audit import UnreadAudit
 from tracker_worker.domain.commands import VERSION, GetNode, LedgerCommand, RepeatedAudit
 from tracker_worker.domain.decide import decide
-from tracker_worker.domain.decision import Decision, Outcome
+from tracker_worker.domain.decision import Audited, Decision, Outcome
 from tracker_worker.domain.deltas import delta_of
 from tracker_worker.domain.errors import BadMessage, ErrorCode
 from tracker_worker.domain.node import (
     Change,
-    ClaimDropped,
-    ClaimPut,
     Mark,
     Node,
-    NodeRemoved,
-    assert_sum,
     evolve,
     rebuilt,
     remember,
@@ -53,12 +50,6 @@ from tracker_worker.domain.notifications import (
     Notification,
     effect_notification,
     event_error_notification,
-    usage_notification,
-)
-from tracker_worker.domain.origins import (
-    OriginCleared,
-    OriginEvicted,
-    OriginRecorded,
 )
 from tracker_worker.domain.settings import TrackerSettings
 from tracker_worker.domain.views import node_view
@@ -84,15 +75,6 @@ class Snapshot(Struct, frozen=True):
     uuid_owners: Mapping[str, str]
 
 
-class _Progress(Struct):
-    """A node's change in a batch: the number of events, of those that changed the ledger, the last cause."""
-
-    change: NodeChange
-    events: int = 0
-    visible: int = 0
-    cause: CausePayload | None = None
-
-
 class Batch:
     """Applies events one after the other to copies of the nodes; `transaction` and `answers` are the result.
 
@@ -105,7 +87,7 @@ class Batch:
         self._known = snapshot.receipts
         self._nodes = snapshot.nodes
         self._owners = dict(snapshot.uuid_owners)
-        self._progress: dict[str, _Progress] = {}
+        self._progress: dict[str, NodeProgress] = {}
         self._receipts: dict[str, Receipt] = {}
         self._letters: list[DeadLetter] = []
         self._notifications: list[tuple[str | None, Notification]] = []
@@ -143,13 +125,13 @@ class Batch:
             self._decide(event, event.command)
 
     def transaction(self) -> Transaction:
-        """Return what to commit; asserts every node's sum first."""
+        """Return what to commit; proves every node's sum first."""
         commit_id = self._context.new_id() if self._progress else ""
         for progress in self._progress.values():
-            assert_sum(progress.change.after)
+            progress.prove_sum()
             progress.change.after = replace(progress.change.after, commit_id=commit_id)
-            if self._context.notify:
-                self._notify_usage(progress)
+            if self._context.notify and (usage := progress.usage_notification()) is not None:
+                self._notifications.append((progress.change.after.name, usage))
         changed = [progress.change for progress in self._progress.values()]
         names = {change.after.name for change in changed}
         return Transaction(
@@ -171,6 +153,7 @@ class Batch:
         progress = self._advance(after, ())
         progress.events += 1
         progress.visible += 1
+        progress.corrected = True
         progress.cause = CausePayload(REBUILD, event_id, None, None)
         outcome = Outcome.APPLIED.value
         self._receipts[event_id] = Receipt(
@@ -255,6 +238,7 @@ class Batch:
         if moved:
             progress = self._advance(after, changes)
             progress.events += 1
+            progress.corrected |= any(isinstance(effect, Audited) for effect in decision.effects)
             if decision.changes:
                 progress.visible += 1
                 progress.cause = event.cause
@@ -282,28 +266,13 @@ class Batch:
         if after.resources is not None:
             self._owners[after.resources.uuid] = after.name
 
-    def _advance(self, after: Node, changes: tuple[Change, ...]) -> _Progress:
+    def _advance(self, after: Node, changes: Iterable[Change]) -> NodeProgress:
         progress = self._progress.get(after.name)
         if progress is None:
             before = self._nodes[after.name]
-            progress = _Progress(NodeChange(before, after, set(), set()))
+            progress = NodeProgress(NodeChange(before, after, set(), set()))
             self._progress[after.name] = progress
-        record = progress.change
-        for change in changes:
-            match change:
-                case ClaimPut(claim):
-                    record.claims.add((claim.instance_uuid, claim.role))
-                case ClaimDropped(uuid, role):
-                    record.claims.add((uuid, role))
-                case OriginRecorded(uuid, _) | OriginCleared(uuid) | OriginEvicted(uuid):
-                    record.last_origins.add(uuid)
-                case NodeRemoved():
-                    held = record.before.claims
-                    record.claims |= {(c.instance_uuid, c.role) for h in held.values() for c in h}
-                    record.last_origins |= set(record.before.last_origins)
-                case _:
-                    pass
-        record.after = after
+        progress.advance(after, changes)
         return progress
 
     def _park(self, event: Event, bad: BadMessage) -> None:
@@ -375,14 +344,6 @@ class Batch:
         method = event.envelope.method if event.envelope else None
         version = event.envelope.version if event.envelope else VERSION
         self._answers.append((event.delivery, answer_to(method, version, reply)))
-
-    def _notify_usage(self, progress: _Progress) -> None:
-        after = progress.change.after
-        if not progress.visible or not after.tracked or progress.cause is None:
-            return
-        notification = usage_notification(after, after.usage_sequence, progress.cause, progress.events)
-        self._notifications.append((after.name, notification))
-        progress.change.after = replace(after, usage_sequence=after.sequence)
 
     def _outbox_rows(self) -> list[OutboxRow]:
         now = self._context.clock()

@@ -6,6 +6,7 @@ the database loses commits, a sequence may be used again, but not a commit id.
 """
 
 from collections.abc import Iterable, Mapping
+from sys import intern
 from typing import Any
 
 import msgspec
@@ -16,8 +17,8 @@ from tracker_worker.core.records import NodeChange, Token
 from tracker_worker.db import bulk
 from tracker_worker.db.bulk import as_ids
 from tracker_worker.db.tables import CLAIMS, NODES, TOUCHED
-from tracker_worker.domain.flavors import Amounts, Flavor
-from tracker_worker.domain.held_claims import Claim, Role
+from tracker_worker.domain.flavors import Amounts
+from tracker_worker.domain.held_claims import Claim, HeldClaims, Role, numbers_of
 from tracker_worker.domain.node import Node, Ratios
 from tracker_worker.domain.objects import GuestTopology, Origin, PciRequest, Resources
 from tracker_worker.domain.origins import (
@@ -89,18 +90,18 @@ def load_ledgers(connection: sa.Connection, names: Iterable[str]) -> dict[str, N
     nodes = {name: Node(name) for name in names}
     ids = as_ids(nodes)
     rows = connection.execute(_LOAD_NODES, ids).all()
-    claims: dict[str, dict[str, tuple[Claim, ...]]] = {}
+    claims: dict[str, list[Claim]] = {}
     unreadable: dict[str, str] = {}
     for row in connection.execute(_LOAD_CLAIMS, ids):
-        held = claims.setdefault(row.node, {})
+        held = claims.setdefault(row.node, [])
         try:
-            held[row.instance_uuid] = (*held.get(row.instance_uuid, ()), _claim(row))
+            held.append(_claim(row))
         except _UNREADABLE as error:
             reason = f"a claim of instance {row.instance_uuid} cannot be read ({error}); {UNTIL_READABLE}"
             unreadable[row.node] = reason
     for row in rows:
         try:
-            nodes[row.name] = _node(row, claims.get(row.name, {}))
+            nodes[row.name] = _node(row, claims.get(row.name, ()))
         except _UNREADABLE as error:
             unreadable[row.name] = f"its row cannot be read ({error}); {UNTIL_READABLE}"
     for name in claims.keys() - {row.name for row in rows}:
@@ -269,13 +270,13 @@ def _claim(row: Any) -> Claim:
     return Claim(
         instance_uuid=row.instance_uuid,
         role=Role(row.role),
-        flavor=Flavor(row.vcpus, row.memory_mb, row.root_gb, row.ephemeral_gb, row.swap_mb),
+        flavor=numbers_of(row.vcpus, row.memory_mb, row.root_gb, row.ephemeral_gb, row.swap_mb),
         volume_backed=row.volume_backed,
-        project_id=row.project_id,
-        vm_state=row.vm_state,
+        project_id=intern(row.project_id),
+        vm_state=intern(row.vm_state),
         migration_uuid=row.migration_uuid,
-        os_type=row.os_type,
-        task_state=row.task_state,
+        os_type=row.os_type and intern(row.os_type),
+        task_state=row.task_state and intern(row.task_state),
         numa_request=_topology(row.numa_request),
         numa_topology=_topology(row.numa_topology),
         pci_requests=read_known(row.pci_requests or (), tuple[PciRequest, ...]),
@@ -288,7 +289,7 @@ def _topology(value: Any) -> GuestTopology | None:
     return None if value is None else read_known(value, GuestTopology)
 
 
-def _node(row: Any, claims: Mapping[str, tuple[Claim, ...]]) -> Node:
+def _node(row: Any, claims: Iterable[Claim]) -> Node:
     reserve = Amounts(row.reserved_vcpus, row.reserved_memory_mb, row.reserved_disk_mb)
     used = Amounts(row.vcpus_used, row.memory_mb_used, row.disk_mb_used)
     report = None if row.resources is None else read_known(row.resources, Resources)
@@ -304,6 +305,6 @@ def _node(row: Any, claims: Mapping[str, tuple[Claim, ...]]) -> Node:
         failed_builds=row.failed_builds,
         conflicts=tuple(row.conflicts),
         claimed=used.minus(reserve),
-        claims=claims,
+        claims=HeldClaims.of(claims),
         sources=read_known(row.sources or {}, dict[str, Source]),
     )

@@ -130,7 +130,7 @@ class _Move(Struct, frozen=True):
 
 def _every_uuid(node: Node, here: Mapping[str, Instance], moves: Mapping[str, _Move]) -> Iterable[str]:
     """Return each uuid once, in a deterministic order."""
-    return dict.fromkeys((*here, *moves, *node.claims))
+    return dict.fromkeys((*here, *moves, *sorted(node.claims.keys() - here.keys())))
 
 
 def _moves(known: Mapping[str, Instance], migrations: Iterable[Migration]) -> dict[str, _Move]:

@@ -102,15 +102,14 @@ def _test(
     used = node.used.minus(held.amounts) if held is not None else node.used
     requested = requested_amounts(flavor_of(command), wanted.volume_backed)
     reasons = list(shortages(node, used, wanted.amounts, requested, command.limits, settings.capacity_check))
-    others = [claim for claim in node.held() if claim is not held]
-    attached: tuple[HeldDevice, ...] = ()
-    if held is not None:
-        attached = _attached(held, wanted, command)
-        others.append(replace(held, numa_topology=None, pci_devices=attached))
+    attached = () if held is None else _attached(held, wanted, command)
     requests = unmet(wanted.pci_requests, attached)
     if wanted.numa_request is None and not requests:
         claim = replace(wanted, pci_devices=attached)
         return ClaimResult(None, "; ".join(reasons)) if reasons else ClaimResult(claim)
+    others = [claim for claim in node.held() if claim is not held]
+    if held is not None:
+        others.append(replace(held, numa_topology=None, pci_devices=attached))
     room = _Room(node, others, settings)
     topology = room.topology_for(wanted.numa_request, requests, command.limits or Limits())
     if wanted.numa_request is not None and room.cells and topology is None:
@@ -202,9 +201,11 @@ def _record(node: Node, command: AnyClaim) -> ClaimResult:
     """Grant a claim that another tracker granted; `conflict` if it takes a CPU or device that is not free."""
     claim = decided_claim(command)
     held = node.claim(claim.instance_uuid, claim.role)
-    others = [other for other in node.held() if other is not held]
     if held is not None:
         claim = replace(claim, pci_devices=_with_attached(held, claim, command))
+    if not claim.pci_devices and claim.numa_topology is None:
+        return ClaimResult(claim)
+    others = [other for other in node.held() if other is not held]
     return ClaimResult(claim, conflict=takes_what_is_not_free(node, claim, others))
 
 

@@ -10,7 +10,7 @@ from tracker_worker.domain.fields import COUNT_MAX, Count, Label, Name, Text
 MB_PER_GB = 1024
 
 
-class Flavor(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class Flavor(Struct, frozen=True, gc=False, forbid_unknown_fields=True, omit_defaults=True):
     """Nova's flavor; memory and swap in MB, disks in GB."""
 
     vcpus: Count  #: virtual CPUs [vCPUs]
@@ -28,7 +28,7 @@ class Flavor(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
             force_setattr(self, "extra_specs", read_keys(self.extra_specs))
 
 
-class Amounts(Struct, frozen=True, array_like=True):
+class Amounts(Struct, frozen=True, gc=False, array_like=True):
     """Amounts of vcpus, memory in MB and disk in MB, not in GB: swap is not rounded."""
 
     vcpus: int = 0

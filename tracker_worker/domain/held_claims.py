@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The claims that a node holds."""
+"""The claims that a node holds, and what Nova's statistics count of them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
+from functools import lru_cache
+from sys import intern
 
+from immutables import Map
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -21,7 +24,7 @@ class Role(StrEnum):
     OUTGOING = "outgoing"
 
 
-class Claim(Struct, frozen=True):
+class Claim(Struct, frozen=True, gc=False):
     """Resources that one instance holds on one node in one role.
 
     `migration_uuid` is the migration that brought, or is bringing, the instance here; a move away does not
@@ -56,6 +59,12 @@ class Claim(Struct, frozen=True):
         return self.role is Role.INCOMING and self.migration_uuid is None and self.amounts == Amounts()
 
 
+@lru_cache(1024)
+def numbers_of(vcpus: int, memory_mb: int, root_gb: int, ephemeral_gb: int, swap_mb: int) -> Flavor:
+    """Return the flavor with these numbers. A cloud has few: the claims of a flavor share it."""
+    return Flavor(vcpus, memory_mb, root_gb, ephemeral_gb, swap_mb)
+
+
 def claim_for(
     instance: Instance, role: Role, migration_uuid: str | None, flavor: Flavor | None = None
 ) -> Claim:
@@ -64,13 +73,13 @@ def claim_for(
     return Claim(
         instance_uuid=instance.uuid,
         role=role,
-        flavor=Flavor(size.vcpus, size.memory_mb, size.root_gb, size.ephemeral_gb, size.swap_mb),
+        flavor=numbers_of(size.vcpus, size.memory_mb, size.root_gb, size.ephemeral_gb, size.swap_mb),
         volume_backed=instance.volume_backed,
-        project_id=instance.project_id,
-        vm_state=instance.vm_state,
+        project_id=intern(instance.project_id),
+        vm_state=intern(instance.vm_state),
         migration_uuid=migration_uuid,
-        os_type=instance.os_type,
-        task_state=instance.task_state,
+        os_type=instance.os_type and intern(instance.os_type),
+        task_state=instance.task_state and intern(instance.task_state),
     )
 
 
@@ -92,4 +101,114 @@ def with_reported(claim: Claim, topology: GuestTopology | None, addresses: Itera
         numa_request=request_of(topology),
         numa_topology=topology,
         pci_devices=tuple(HeldDevice(address, tentative=True) for address in addresses or ()),
+    )
+
+
+class Counts(Struct, frozen=True):
+    """What Nova's statistics count of claims of role `instance` (nova.compute.stats.Stats).
+
+    `instances` is their number, `in_task` of those with a task in progress, and `by_key` the number for each
+    key such as `num_vm_active`.
+    """
+
+    instances: int = 0
+    in_task: int = 0
+    by_key: Map[str, int] = Map()
+
+
+_NO_CLAIMS: Map[str, tuple[Claim, ...]] = Map()
+_NO_COUNTS = Counts()
+
+
+class HeldClaims(Mapping[str, tuple[Claim, ...]]):
+    """The claims of a node by instance, and their counts. Immutable, in no order.
+
+    `put` and `drop` return what is held after a change. Their cost does not depend on how much is held.
+    """
+
+    __slots__ = ("_by_instance", "counts")
+
+    def __init__(
+        self, by_instance: Map[str, tuple[Claim, ...]] = _NO_CLAIMS, counts: Counts = _NO_COUNTS
+    ) -> None:
+        self._by_instance = by_instance
+        self.counts = counts
+
+    @classmethod
+    def of(cls, claims: Iterable[Claim]) -> "HeldClaims":
+        """Return these claims; linear in them."""
+        held: dict[str, tuple[Claim, ...]] = {}
+        counts = Counts()
+        for claim in claims:
+            held[claim.instance_uuid] = (*held.get(claim.instance_uuid, ()), claim)
+            counts = _counted(counts, claim, 1)
+        return cls(Map(held), counts)
+
+    def __getitem__(self, instance_uuid: str) -> tuple[Claim, ...]:
+        return self._by_instance[instance_uuid]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_instance)
+
+    def __len__(self) -> int:
+        return len(self._by_instance)
+
+    def find(self, instance_uuid: str, role: Role) -> Claim | None:
+        """Return the claim of an instance in a role, if it has one."""
+        for claim in self._by_instance.get(instance_uuid, ()):
+            if claim.role is role:
+                return claim
+        return None
+
+    def put(self, claim: Claim) -> "HeldClaims":
+        """Return the claims with this one, in the place of that of its instance and role."""
+        held = self._by_instance.get(claim.instance_uuid, ())
+        kept = tuple(other for other in held if other.role is not claim.role)
+        by_instance = self._by_instance.set(claim.instance_uuid, (*kept, claim))
+        old = self.find(claim.instance_uuid, claim.role)
+        return HeldClaims(by_instance, _exchanged(self.counts, old, claim))
+
+    def drop(self, instance_uuid: str, role: Role) -> "HeldClaims":
+        """Return the claims without that of an instance in a role, which may be missing."""
+        old = self.find(instance_uuid, role)
+        if old is None:
+            return self
+        kept = tuple(other for other in self._by_instance[instance_uuid] if other is not old)
+        by_instance = self._by_instance.delete(instance_uuid)
+        if kept:
+            by_instance = by_instance.set(instance_uuid, kept)
+        return HeldClaims(by_instance, _exchanged(self.counts, old, None))
+
+
+def _exchanged(counts: Counts, old: Claim | None, new: Claim | None) -> Counts:
+    if old is not None and new is not None and _keys(old) == _keys(new):
+        return counts
+    if old is not None:
+        counts = _counted(counts, old, -1)
+    return counts if new is None else _counted(counts, new, 1)
+
+
+def _counted(counts: Counts, claim: Claim, by: int) -> Counts:
+    """Return counts with a claim added (`by` 1) or taken out (-1)."""
+    if claim.role is not Role.INSTANCE:
+        return counts
+    by_key = counts.by_key.mutate()
+    for key in _keys(claim):
+        number = by_key.get(key, 0) + by
+        if number:
+            by_key[key] = number
+        else:
+            del by_key[key]
+    in_task = counts.in_task + (0 if claim.task_state is None else by)
+    return Counts(counts.instances + by, in_task, by_key.finish())
+
+
+def _keys(claim: Claim) -> tuple[str, ...]:
+    if claim.role is not Role.INSTANCE:
+        return ()
+    return (
+        f"num_vm_{claim.vm_state}",
+        f"num_task_{claim.task_state}",
+        f"num_os_type_{claim.os_type}",
+        f"num_proj_{claim.project_id}",
     )

@@ -13,7 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from tracker_worker.domain.flavors import Amounts
-from tracker_worker.domain.held_claims import Claim, Role
+from tracker_worker.domain.held_claims import Claim, HeldClaims, Role
 from tracker_worker.domain.objects import Origin, Resources
 from tracker_worker.domain.origins import (
     AuditSeen,
@@ -59,7 +59,7 @@ class Node(Struct, frozen=True):
     failed_builds: int = 0
     conflicts: tuple[str, ...] = ()
     claimed: Amounts = Amounts()
-    claims: Mapping[str, tuple[Claim, ...]] = {}
+    claims: HeldClaims = HeldClaims()
     last_origins: Mapping[str, Origin] = {}
     sources: Mapping[str, Source] = {}
     last_audit: bytes = b""
@@ -84,15 +84,12 @@ class Node(Struct, frozen=True):
         return bool(audit) and audit == self.last_audit and not self.last_origins
 
     def held(self) -> Iterator[Claim]:
-        """Yield all claims."""
-        return chain.from_iterable(self.claims.values())
+        """Yield all claims in the order of their instances' uuids."""
+        return chain.from_iterable(self.claims[uuid] for uuid in sorted(self.claims))
 
     def claim(self, instance_uuid: str, role: Role) -> Claim | None:
         """Return the claim of an instance in a role, if it has one."""
-        for claim in self.claims.get(instance_uuid, ()):
-            if claim.role is role:
-                return claim
-        return None
+        return self.claims.find(instance_uuid, role)
 
 
 class ClaimPut(Struct, frozen=True):
@@ -159,30 +156,26 @@ def remember(node: Node, marks: Iterable[Mark]) -> Node:
 
 def _changed(node: Node, changes: Iterable[Change]) -> Node:
     fields: dict[str, Any] = {}
-    claims: dict[str, tuple[Claim, ...]] | None = None
+    claims = node.claims
     memory = Memory(node.last_origins, node.sources)
     claimed = node.claimed
     for change in changes:
         match change:
             case ClaimPut(claim):
-                claims = dict(node.claims) if claims is None else claims
-                claimed = _drop(claims, claimed, claim.instance_uuid, claim.role)
-                claims[claim.instance_uuid] = (*claims.get(claim.instance_uuid, ()), claim)
-                claimed = claimed.plus(claim.amounts)
+                claimed = _without(claimed, claims.find(claim.instance_uuid, claim.role)).plus(claim.amounts)
+                claims = claims.put(claim)
             case ClaimDropped(instance_uuid, role):
-                claims = dict(node.claims) if claims is None else claims
-                claimed = _drop(claims, claimed, instance_uuid, role)
+                claimed = _without(claimed, claims.find(instance_uuid, role))
+                claims = claims.drop(instance_uuid, role)
             case OriginRecorded() | OriginCleared() | OriginEvicted() | AuditSeen():
                 memory.note(change)
             case NodeRemoved():
-                claims, claimed = {}, Amounts()
+                claims, claimed = HeldClaims(), Amounts()
                 memory.forget_instances()
                 fields |= _REMOVED
             case _:
                 fields |= _node_fields(node, change)
-    if claims is not None:
-        fields |= {"claims": claims, "claimed": claimed}
-    return replace(node, **fields, **memory.fields())
+    return replace(node, claims=claims, claimed=claimed, **fields, **memory.fields())
 
 
 _REMOVED: dict[str, Any] = {
@@ -193,18 +186,8 @@ _REMOVED: dict[str, Any] = {
 }
 
 
-def _drop(claims: dict[str, tuple[Claim, ...]], claimed: Amounts, instance_uuid: str, role: Role) -> Amounts:
-    """Remove a claim from `claims`, if it is held; return the sum without it."""
-    held = claims.get(instance_uuid, ())
-    kept = tuple(claim for claim in held if claim.role is not role)
-    for claim in held:
-        if claim.role is role:
-            claimed = claimed.minus(claim.amounts)
-    if kept:
-        claims[instance_uuid] = kept
-    else:
-        claims.pop(instance_uuid, None)
-    return claimed
+def _without(claimed: Amounts, dropped: Claim | None) -> Amounts:
+    return claimed if dropped is None else claimed.minus(dropped.amounts)
 
 
 def _node_fields(
@@ -232,12 +215,11 @@ class LedgerBroken(AssertionError):
 def sum_of(node: Node) -> Amounts:
     """Return the sum of the claims; linear in the claims."""
     vcpus = memory_mb = disk_mb = 0
-    for held in node.claims.values():
-        for claim in held:
-            amounts = claim.amounts
-            vcpus += amounts.vcpus
-            memory_mb += amounts.memory_mb
-            disk_mb += amounts.disk_mb
+    for claim in chain.from_iterable(node.claims.values()):
+        amounts = claim.amounts
+        vcpus += amounts.vcpus
+        memory_mb += amounts.memory_mb
+        disk_mb += amounts.disk_mb
     return Amounts(vcpus, memory_mb, disk_mb)
 
 
@@ -263,8 +245,29 @@ def rebuilt(node: Node) -> Node:
 
 
 def assert_sum(node: Node) -> None:
-    """Raise LedgerBroken unless the running sum equals the sum of the claims (promise 5); linear in the
-    claims.
+    """Raise LedgerBroken unless the running sum and counts are those of the claims (promise 5); linear in
+    the claims.
     """
-    if node.claimed != sum_of(node):
+    right = HeldClaims.of(node.held())
+    if node.claimed != sum_of(node) or node.claims.counts != right.counts:
         raise LedgerBroken(f"node {node.name} at sequence {node.sequence}: {node.claimed}")
+
+
+def assert_sum_follows(before: Node, after: Node, changed: Iterable[tuple[str, Role]]) -> None:
+    """Raise LedgerBroken unless the running sum has changed as the claims with these keys have."""
+    right = before.claimed
+    for instance_uuid, role in changed:
+        if (old := before.claim(instance_uuid, role)) is not None:
+            right = right.minus(old.amounts)
+        if (new := after.claim(instance_uuid, role)) is not None:
+            right = right.plus(new.amounts)
+    if after.claimed != right:
+        raise LedgerBroken(f"node {after.name} at sequence {after.sequence}: {after.claimed}")
+
+
+def sum_is_due(before: Node, after: Node) -> bool:
+    """Tell whether the whole sum of a node is to be proved after some events: once in as many events as the
+    node has instances, so that an event's share of the proof does not grow with them.
+    """
+    period = max(len(after.claims), 1)
+    return before.sequence // period != after.sequence // period

@@ -11,7 +11,7 @@ from tracker_worker.domain.held_claims import Claim
 from tracker_worker.domain.node import Node
 from tracker_worker.domain.numa.topology import CellUsage
 from tracker_worker.domain.pci.pools import HeldDevice, Pool, TrackedDevice, pools_of
-from tracker_worker.domain.stats import current_workload, instance_claims, stats_of
+from tracker_worker.domain.stats import stats_of
 from tracker_worker.domain.usage import cells_of, devices_of
 
 
@@ -77,8 +77,8 @@ def usage_view(node: Node) -> dict[str, Any]:
         "local_gb_used": used.disk_mb // MB_PER_GB,
         "free_ram_mb": int(report.memory_mb) - used.memory_mb,
         "free_disk_gb": int(report.local_gb) - used.disk_mb // MB_PER_GB,
-        "running_vms": len(instance_claims(node)),
-        "current_workload": current_workload(node),
+        "running_vms": node.claims.counts.instances,
+        "current_workload": node.claims.counts.in_task,
         "disk_available_least": report.disk_available_least,
         "cpu_allocation_ratio": ratios.cpu,
         "ram_allocation_ratio": ratios.ram,

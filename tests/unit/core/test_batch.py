@@ -170,7 +170,7 @@ def test_event_that_raises_is_parked_and_changes_nothing(monkeypatch: pytest.Mon
     (letter,) = transaction.dead_letters
     assert (letter.code, "ZeroDivisionError in fail" in letter.message) == ("internal_error", True)
     assert "planted-secret" not in letter.message
-    assert (transaction.nodes[0].after.claims, transaction.nodes[0].after.sequence) == ({}, 4)
+    assert (dict(transaction.nodes[0].after.claims), transaction.nodes[0].after.sequence) == ({}, 4)
     assert isinstance(answer, exceptions.EventParked)
 
 

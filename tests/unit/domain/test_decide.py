@@ -116,7 +116,7 @@ def test_node_without_claims_is_removed(host: str | None, force: bool) -> None:
     assert (decision.outcome, decision.changes) == ("applied", (NodeRemoved(),))
     assert decision.effects == (NodeDeleted(NODE_UUID, HOST),)
     assert not node.tracked
-    assert (node.claims, node.last_origins, node.conflicts) == ({}, {}, ())
+    assert (dict(node.claims), node.last_origins, node.conflicts) == ({}, {}, ())
     assert (node.disabled, node.failed_builds) == (False, 0)
     assert node.sequence == 1, "a removed node keeps its row and its sequence"
 
@@ -132,7 +132,7 @@ def test_node_with_claims_is_not_removed_without_force() -> None:
 def test_node_with_claims_is_removed_by_force() -> None:
     node, decision = decided(a_node(a_claim()), command("remove_node", force=True))
     assert decision.outcome == "applied"
-    assert (node.claims, node.used.vcpus, node.used.memory_mb) == ({}, 0, 0)
+    assert (dict(node.claims), node.used.vcpus, node.used.memory_mb) == ({}, 0, 0)
 
 
 @pytest.mark.parametrize("force", [True, False])

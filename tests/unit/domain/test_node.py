@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from immutables import Map
 from msgspec.structs import replace
 
 from tests.builders import (
@@ -26,7 +27,7 @@ from tests.builders import (
 )
 from tracker_worker.domain.commands import AnyCommand
 from tracker_worker.domain.flavors import Amounts
-from tracker_worker.domain.held_claims import Role, claim_for
+from tracker_worker.domain.held_claims import HeldClaims, Role, claim_for
 from tracker_worker.domain.node import (
     MOST_CONFLICTS,
     BuildsCounted,
@@ -42,7 +43,9 @@ from tracker_worker.domain.node import (
     Reported,
     ServiceStatusSet,
     assert_sum,
+    assert_sum_follows,
     evolve,
+    sum_is_due,
 )
 from tracker_worker.domain.objects import Limits, Migration, Origin
 from tracker_worker.domain.origins import OriginCleared, OriginRecorded
@@ -89,7 +92,7 @@ def test_running_sum_follows_the_claims(changes: list[Change], claimed: Amounts,
 
 def test_instance_whose_last_claim_went_is_forgotten() -> None:
     node = evolve(a_node(HERE), [ClaimDropped(INSTANCE, Role.INSTANCE)])
-    assert node.claims == {}
+    assert dict(node.claims) == {}
 
 
 def test_evolve_leaves_the_older_node_as_it_was() -> None:
@@ -166,13 +169,49 @@ def test_claim_keeps_the_numbers_of_a_flavor_only() -> None:
         replace(a_node(HERE), claimed=Amounts(3, 2048, 20480)),
         replace(a_node(HERE), claimed=Amounts(2, 2047, 20480)),
         replace(a_node(HERE), claimed=Amounts(2, 2048, 20481)),
-        replace(a_node(HERE), claims={}),
-        replace(a_node(HERE), claims={INSTANCE: (HERE, COMING)}),
+        replace(a_node(HERE), claims=HeldClaims()),
+        replace(a_node(HERE), claims=HeldClaims.of([HERE, COMING])),
     ],
 )
 def test_broken_sum_is_found(broken: Node) -> None:
     with pytest.raises(LedgerBroken, match="node-1 at sequence 0"):
         assert_sum(broken)
+    with pytest.raises(LedgerBroken, match="node-1 at sequence 0"):
+        assert_sum_follows(a_node(), broken, [(INSTANCE, Role.INSTANCE), (INSTANCE, Role.INCOMING)])
+
+
+def test_broken_count_is_found() -> None:
+    node = a_node(HERE)
+    wrong = HeldClaims(Map(dict(node.claims)), replace(node.claims.counts, instances=2))
+    with pytest.raises(LedgerBroken, match="node-1 at sequence 0"):
+        assert_sum(replace(node, claims=wrong))
+
+
+def test_sum_that_follows_the_changed_claims_is_proved_by_them_alone() -> None:
+    before = a_node(HERE, a_claim(uuid=BYSTANDER))
+    after = evolve(before, [ClaimDropped(BYSTANDER, Role.INSTANCE), ClaimPut(COMING)])
+    changed = [(BYSTANDER, Role.INSTANCE), (INSTANCE, Role.INCOMING)]
+    assert_sum_follows(before, after, changed)
+    with pytest.raises(LedgerBroken):
+        assert_sum_follows(before, after, changed[:1])
+
+
+@pytest.mark.parametrize(
+    ("instances", "before", "after", "due"),
+    [
+        (0, 0, 1, True),
+        (1, 7, 8, True),
+        (3, 0, 2, False),
+        (3, 2, 3, True),
+        (3, 0, 9, True),
+        (99, 50, 98, False),
+    ],
+)
+def test_whole_sum_is_proved_once_in_as_many_events_as_there_are_instances(
+    instances: int, before: int, after: int, due: bool
+) -> None:
+    node = a_node(*(a_claim(uuid=f"i-{number}") for number in range(instances)))
+    assert sum_is_due(replace(node, sequence=before), replace(node, sequence=after)) is due
 
 
 UUIDS = st.sampled_from([INSTANCE, BYSTANDER])

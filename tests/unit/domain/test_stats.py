@@ -5,7 +5,8 @@ import pytest
 
 from tests.builders import MOVE, a_claim, a_node, after, an_instance, command, some_resources
 from tracker_worker.domain.held_claims import Claim
-from tracker_worker.domain.stats import current_workload, instance_claims, stats_of
+from tracker_worker.domain.stats import stats_of
+from tracker_worker.domain.views import usage_view
 
 NONE_RUNNING = {"num_instances": 0, "io_workload": 0, "failed_builds": 0}
 
@@ -39,7 +40,8 @@ def test_instances_are_counted_by_state_task_system_and_project() -> None:
 @pytest.mark.parametrize("role", ["incoming", "outgoing"])
 def test_claims_of_moves_are_not_running(role: str) -> None:
     node = a_node(a_claim(role, MOVE, task_state="resize_prep"))
-    assert (stats_of(node), current_workload(node), instance_claims(node)) == (NONE_RUNNING, 0, [])
+    assert stats_of(node) == NONE_RUNNING
+    assert (usage_view(node)["current_workload"], usage_view(node)["running_vms"]) == (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +75,7 @@ def test_current_workload_counts_tasks_under_way() -> None:
         a_claim(uuid="3", task_state="deleting"),
         a_claim("outgoing", uuid="4", task_state="resize_prep"),
     )
-    assert current_workload(node) == 2
+    assert usage_view(node)["current_workload"] == 2
 
 
 def test_what_the_driver_sent_is_kept_and_novas_keys_win() -> None:
