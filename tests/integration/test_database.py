@@ -511,7 +511,7 @@ def test_a_connection_that_was_closed_is_no_events_fault(
     """oslo.db's listeners make a PendingRollbackError of it on SQLite."""
     unit_of_work = a_unit_of_work()
     unit_of_work.ping()
-    reads = unit_of_work._reads._connection
+    reads = unit_of_work._alone._connection
     assert reads and reads.connection.dbapi_connection
     reads.connection.dbapi_connection.close()
     with pytest.raises(DATABASE_ERRORS):

@@ -117,6 +117,26 @@ class Transaction(Struct, frozen=True):
     unchanged: Mapping[str, Token]
 
 
+def advanced(transaction: Transaction) -> list[str]:
+    """Return the names of the nodes whose sequence a transaction advances."""
+    return [each.after.name for each in transaction.nodes if each.after.sequence != each.before.sequence]
+
+
+def marks_one_node(transaction: Transaction) -> bool:
+    """Tell whether a transaction only updates the row of one node: that of a single audit without changes."""
+    return (
+        len(transaction.nodes) == 1
+        and transaction.nodes[0].before.sequence > 0
+        and not advanced(transaction)
+        and not transaction.nodes[0].last_origins
+        and not transaction.receipts
+        and not transaction.dead_letters
+        and not transaction.notifications
+        and not transaction.finished_attempts
+        and not transaction.unchanged
+    )
+
+
 def replay_id(letter_id: str, number: int) -> str:
     """Return the event id of a dead letter's replay, counted from 1."""
     return f"{letter_id}.{number}"

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 import sqlalchemy as sa
 
 from tracker_worker.core.quarantine import Attempts
-from tracker_worker.core.records import NO_ROW, Receipt, Transaction
+from tracker_worker.core.records import NO_ROW, Receipt, Transaction, marks_one_node
 from tracker_worker.db import attempts, dead_letters, outbox, receipts, store
 from tracker_worker.db.connection import LazyConnection
 from tracker_worker.db.store import StaleNode
@@ -19,44 +19,45 @@ from tracker_worker.domain.node import Node
 
 
 class UnitOfWork:
-    """The database access of a lane: a connection for transactions and one for reads, opened when needed.
+    """The database access of a lane: a connection for transactions and one for statements alone,
+    opened when needed.
 
     Only the thread of the lane may use it. Raises oslo.db's exceptions, and StaleNode.
     """
 
     def __init__(self, engine: sa.Engine) -> None:
         self._connection = LazyConnection(engine)
-        # Reads need no transaction, which would take two more round trips to the server.
-        self._reads = LazyConnection(engine.execution_options(isolation_level="AUTOCOMMIT"))
+        # A statement alone needs no transaction, which would take two more round trips to the server.
+        self._alone = LazyConnection(engine.execution_options(isolation_level="AUTOCOMMIT"))
 
     def find_receipts(self, event_ids: Iterable[str]) -> dict[str, Receipt]:
         """Return the receipts that exist for these events."""
-        with self._reads.transaction() as connection:
+        with self._alone.transaction() as connection:
             return receipts.find(connection, event_ids)
 
     def load(self, names: Iterable[str]) -> dict[str, Node]:
         """Return the nodes of these names, untracked ones included."""
-        with self._reads.transaction() as connection:
+        with self._alone.transaction() as connection:
             return store.load(connection, names)
 
     def show(self, names: Iterable[str]) -> dict[str, Node]:
         """Return the nodes of these names without the last origins of their instances."""
-        with self._reads.transaction() as connection:
+        with self._alone.transaction() as connection:
             return store.load_ledgers(connection, names)
 
     def names(self) -> list[str]:
         """Return the names of all tracked nodes."""
-        with self._reads.transaction() as connection:
+        with self._alone.transaction() as connection:
             return store.names(connection)
 
     def uuid_owners(self, uuids: Iterable[str]) -> dict[str, str]:
         """Return the names of the tracked nodes that have these uuids."""
-        with self._reads.transaction() as connection:
+        with self._alone.transaction() as connection:
             return store.uuid_owners(connection, uuids)
 
     def attempts(self, event_ids: Iterable[str]) -> dict[str, Attempts]:
         """Return the recorded attempts by event; events without attempts are left out."""
-        with self._reads.transaction() as connection:
+        with self._alone.transaction() as connection:
             return attempts.find(connection, event_ids)
 
     def record_attempts(self, begun: Mapping[str, Attempts]) -> None:
@@ -75,7 +76,15 @@ class UnitOfWork:
             attempts.forget(connection, event_ids)
 
     def commit(self, transaction: Transaction) -> None:
-        """Commit a batch in one transaction. Raises StaleNode if another writer has changed a node."""
+        """Commit a batch in one transaction. Raises StaleNode if another writer has changed a node.
+
+        A single statement is a transaction of its own: without BEGIN and COMMIT it takes one round trip to
+        the server instead of three.
+        """
+        if marks_one_node(transaction):
+            with self._alone.transaction() as connection:
+                store.swap(connection, transaction.nodes)
+            return
         with self._connection.transaction() as connection:
             store.swap(connection, transaction.nodes)
             if transaction.receipts:
@@ -95,15 +104,15 @@ class UnitOfWork:
 
     def ping(self) -> None:
         """Raise unless the database answers."""
-        with self._reads.transaction() as connection:
+        with self._alone.transaction() as connection:
             connection.execute(sa.text("SELECT 1"))
 
     def discard(self) -> None:
         """Close the connections instead of returning them to the pool."""
         self._connection.discard()
-        self._reads.discard()
+        self._alone.discard()
 
     def close(self) -> None:
         """Return the connections to the pool."""
         self._connection.close()
-        self._reads.close()
+        self._alone.close()

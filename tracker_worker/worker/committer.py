@@ -14,7 +14,7 @@ from tracker_worker.core.batch import Batch, BatchContext, Snapshot
 from tracker_worker.core.decode import Event, internal_error, read_unless_repeated
 from tracker_worker.core.error_text import error_text
 from tracker_worker.core.event_counts import counts_of
-from tracker_worker.core.records import Receipt
+from tracker_worker.core.records import Receipt, advanced
 from tracker_worker.core.replies import WORKER_FAULTS
 from tracker_worker.core.unread_audit import UnreadAudit
 from tracker_worker.db.errors import DATABASE_ERRORS, is_data_error
@@ -36,7 +36,8 @@ LOG = logging.getLogger(__name__)
 class Committer:
     """Belongs to the lane's thread.
 
-    Calls `committed` with the names of the changed nodes after each commit.
+    Calls `committed` with the names of the nodes whose sequence has advanced after each commit that leaves
+    any, or notifications.
     """
 
     def __init__(
@@ -131,8 +132,7 @@ class Committer:
             for event in events:
                 batch.apply(event)
             transaction = batch.transaction()
-            names = [node.name for node in batch.nodes()]
-            self._activity.step = f"committing {named(names)}"
+            self._activity.step = f"committing {named([node.name for node in batch.nodes()])}"
             with self._activity.committing():
                 self._unit_of_work.commit(transaction)
         except Exception:
@@ -143,7 +143,9 @@ class Committer:
             send_answer(delivery, answer)
         counts = counts_of(events, batch.decisions(), transaction.dead_letters)
         self._activity.answered(events, counts)
-        self._committed(names)
+        changed = advanced(transaction)
+        if changed or transaction.notifications:
+            self._committed(changed)
         log_decisions(batch.decisions())
         log_dead_letters(transaction.dead_letters)
         for event in events:
