@@ -139,6 +139,13 @@ nova-cluster: .venv/installed-test ## run a Nova cloud on workers that are kille
 	@$(TEST_PACKAGES)
 	@$(BIN)/python tools/nova_cluster $(NOVAFLAGS)
 
+# The figures and the picture go into build/. `make BENCHFLAGS=--quick bench` takes two minutes.
+.PHONY: bench
+bench: .venv/installed-test .venv/installed-bench ## compare the worker with a stock server and with the limit: 15 minutes
+	@$(TEST_PACKAGES)
+	@mkdir -p build
+	@$(BIN)/python -m tests.benchmarks.throughput --json build/bench.json --png build/bench.png $(BENCHFLAGS)
+
 .PHONY: benchmark
 benchmark: .venv/installed-test ## time the fitting of topologies
 	@$(BIN)/python -m tests.benchmarks.fitting $(BENCHMARKFLAGS)

@@ -76,6 +76,17 @@ class Processes:
         self.tell(process, order)
         return process
 
+    def start_consumer(self, order: object, module: str, log: str) -> "subprocess.Popen[bytes]":
+        """Start a module with a line of JSON; return once it has written `consuming`."""
+        process = self.start(order, "-m", module, log=log)
+        assert process.stdout is not None
+        with selectors.DefaultSelector() as selector:
+            selector.register(process.stdout, selectors.EVENT_READ)
+            ready = selector.select(SECONDS)
+        line = process.stdout.readline() if ready else b""
+        assert line == b"consuming\n", self.tail(log)
+        return process
+
     def tell(self, process: "subprocess.Popen[bytes]", order: object) -> None:
         """Send it another line of JSON."""
         assert process.stdin
@@ -195,11 +206,4 @@ class StockServer:
 
     def start(self) -> "subprocess.Popen[bytes]":
         """Start it and return once it consumes."""
-        process = self._processes.start(self._order, "-m", "tests.delivery.stock_server", log=self.log)
-        assert process.stdout is not None
-        with selectors.DefaultSelector() as selector:
-            selector.register(process.stdout, selectors.EVENT_READ)
-            ready = selector.select(SECONDS)
-        line = process.stdout.readline() if ready else b""
-        assert line == b"consuming\n", self._processes.tail(self.log)
-        return process
+        return self._processes.start_consumer(self._order, "tests.delivery.stock_server", self.log)

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The figures of measurements: rates and costs, their medians over the rounds, and ratios. Pure.
+
+A ratio is the median of the rounds' ratios: the runs of a round are neighbours, and share what else the
+machine does.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from tests.benchmarks.throughput.run import Measurement
+from tests.benchmarks.throughput.scenarios import CONTESTANTS
+
+OURS = "worker"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The medians of a contestant's rounds in a scenario. CPU is of the process, in seconds an event.
+
+    The ratios are by which factor tracker-worker is faster by wall, and takes less CPU; None where it takes
+    no part.
+    """
+
+    scenario: str
+    database: str
+    contestant: str
+    events: int
+    rate: float
+    cpu: float
+    peak_bytes: float
+    by_wall: float | None
+    by_cpu: float | None
+    wrong: Sequence[str]
+
+
+def rate_of(measurement: Measurement) -> float:
+    """Events a second."""
+    return measurement.events / measurement.seconds
+
+
+def cpu_of(measurement: Measurement) -> float:
+    """Seconds of CPU an event."""
+    return measurement.cpu_seconds / measurement.events
+
+
+def summarise(measurements: Iterable[Measurement]) -> list[Summary]:
+    """The summaries in the order of the scenarios, the databases and the contestants."""
+    groups: dict[tuple[str, str], dict[str, list[Measurement]]] = {}
+    for each in measurements:
+        groups.setdefault((each.scenario, each.database), {}).setdefault(each.contestant, []).append(each)
+    return [
+        _summary(group[name], group.get(OURS, []))
+        for group in groups.values()
+        for name in CONTESTANTS
+        if name in group
+    ]
+
+
+def _summary(rounds: Sequence[Measurement], ours: Sequence[Measurement]) -> Summary:
+    first = rounds[0]
+    return Summary(
+        scenario=first.scenario,
+        database=first.database,
+        contestant=first.contestant,
+        events=first.events,
+        rate=median(map(rate_of, rounds)),
+        cpu=median(map(cpu_of, rounds)),
+        peak_bytes=median(each.peak_bytes for each in rounds),
+        by_wall=ratio(ours, rounds, rate_of),
+        by_cpu=ratio(rounds, ours, cpu_of),
+        wrong=[fault for each in rounds for fault in each.wrong],
+    )
+
+
+def ratio(
+    over: Sequence[Measurement], under: Sequence[Measurement], figure: Callable[[Measurement], float]
+) -> float | None:
+    """The median over the rounds of the ratio of a figure; None without a round that both have."""
+    others = {each.round: figure(each) for each in under}
+    ratios = [figure(each) / others[each.round] for each in over if others.get(each.round)]
+    return median(ratios) if ratios else None
