@@ -40,5 +40,5 @@ def _bars(panel: Any, group: Sequence[Summary], value: Callable[[Summary], float
     )
     panel.bar_label(bars, fmt="{:,.0f}", padding=3, fontsize=8)
     panel.margins(x=0.15)
-    panel.invert_yaxis()
+    panel.set_ylim(len(CONTESTANTS) - 0.5, -0.5)
     panel.tick_params(labelsize=8)

@@ -106,27 +106,27 @@ class Batch:
             self._add("new_origins", {"node": node.name, "instance_uuid": instance_uuid, **origin})
 
     def _record(self, node: NodeState, message: Json, body: bytes, instance_uuid: str | None) -> None:
-        args = message["args"]
+        method, args = message["method"], message["args"]
         node.sequence += 1
         self._events[node.name] += 1
-        self._causes[node.name] = {
-            "method": message["method"],
+        self._causes[node.name] = cause = {
+            "method": method,
             "event_id": args["event_id"],
             "request_id": message["_context_request_id"],
             "instance_uuid": instance_uuid,
         }
-        self._add(
-            "receipts",
-            self._causes[node.name]
-            | {
-                "digest": hashlib.sha256(body).hexdigest(),
-                "node": node.name,
-                "sequence": node.sequence,
-                "outcome": "applied",
-                "reply": json.encode({"outcome": "applied", "sequence": node.sequence}).decode(),
-                "delta": json.encode(args.get("instance")).decode(),
-            },
-        )
+        reply = {"outcome": "applied", "sequence": node.sequence}
+        if method == "instance_claim":
+            reply |= {"claim": args["instance"]}
+        row = {
+            "digest": hashlib.sha256(body).hexdigest(),
+            "node": node.name,
+            "sequence": node.sequence,
+            "outcome": "applied",
+            "reply": json.encode(reply).decode(),
+            "delta": json.encode({"claims": [{"role": "instance", "old": {"amounts": node.used}}]}).decode(),
+        }
+        self._add("receipts", cause | row)
 
     def _add(self, statement: str, row: Row) -> None:
         self._rows.setdefault(statement, []).append(row)

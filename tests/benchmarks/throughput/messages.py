@@ -9,6 +9,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from tests import samples
@@ -148,6 +149,7 @@ def _node(k: int) -> str:
     return f"compute-{k:05}"
 
 
+@cache
 def _uuid(node: str, what: object) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{node}/{what}"))
 
