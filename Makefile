@@ -100,6 +100,11 @@ cover: .venv/installed-test ## run the unit tests of domain/; fail where its bra
 	@$(PYTEST) tests/unit/domain --cov=tracker_worker/domain --cov-report=
 	@$(BIN)/coverage report --include 'tracker_worker/domain/*' --fail-under=95
 
+.PHONY: instructions
+instructions: .venv/installed-test ## count the instructions of an event; RENEW=1 stores them as the bounds
+	@$(TEST_PACKAGES)
+	@$(BIN)/python -m tests.benchmarks.instructions $(if $(RENEW),--renew)
+
 .PHONY: compare-delivery
 compare-delivery: .venv/installed-test ## kill a worker and a stock RPC server at work, and compare the losses
 	@$(BIN)/python tools/compare_delivery $(COMPAREFLAGS)
