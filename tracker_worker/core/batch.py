@@ -217,7 +217,7 @@ class Batch:
         self._answers.append((event.delivery, answer))
 
     def _decide(self, event: Event, command: LedgerCommand | RepeatedAudit) -> None:
-        node = self._node(command.node)
+        node, cause = self._node(command.node), event.cause
         try:
             decision = decide(node, command, self._context.tracker, self._owners)
             changes: tuple[Change, ...] = (*decision.changes, *decision.marks)
@@ -228,8 +228,8 @@ class Batch:
             after = evolve(node, changes) if moved else remember(node, marks)
             if not recorded and decision.reason is None and not after.last_origins:
                 after = replace(after, last_audit=event.audit)
-            notifications = [effect_notification(effect, after, event.cause) for effect in decision.effects]
-            delta = encode_delta(delta_of(node, after, decision, event.cause.instance_uuid))
+            notifications = [effect_notification(effect, after, cause) for effect in decision.effects]
+            delta = encode_delta(delta_of(node, after, decision, cause.instance_uuid))
             reply = decided_reply(decision, after.sequence)
         except Exception as error:
             self._park(event, internal_error(error))
@@ -241,14 +241,14 @@ class Batch:
             progress.corrected |= any(isinstance(effect, Audited) for effect in decision.effects)
             if decision.changes:
                 progress.visible += 1
-                progress.cause = event.cause
+                progress.cause = cause
             self._own_uuids(node, after)
         else:
             self._remember(after, marks)
         if recorded:
             self._notifications += [(node.name, notification) for notification in notifications]
             sequence = after.sequence if moved else None
-            self._receive(event, node.name, sequence, decision.outcome.value, reply, delta)
+            self._receive(event, cause, node.name, sequence, decision.outcome.value, reply, delta)
         else:
             self._answer(event, reply)
 
@@ -280,7 +280,7 @@ class Batch:
 
         Its receipt increments the sequence of its node, if the node is in this partition and has a row.
         """
-        letter_id = self._context.new_id()
+        letter_id, cause = self._context.new_id(), event.cause
         node = self._node(event.node) if event.node is not None and event.belongs_here else None
         sequence = None
         if node is not None and node.sequence:
@@ -300,16 +300,14 @@ class Batch:
                 body=redacted_body(event.delivery.body, event.envelope),
                 sequence=self._sequence_seen(event, sequence),
                 position=len(self._letters),
-                request_id=event.cause.request_id,
+                request_id=cause.request_id,
                 reply_host=None if event.envelope is None else event.envelope.reply_host,
             )
         )
         about = node or (Node(event.node) if event.node is not None else None)
-        notification = event_error_notification(
-            about, event.cause, bad.code, bad.path, bad.message, letter_id
-        )
+        notification = event_error_notification(about, cause, bad.code, bad.path, bad.message, letter_id)
         self._notifications.append((event.node, notification))
-        self._receive(event, event.node, sequence, reply["outcome"], reply)
+        self._receive(event, cause, event.node, sequence, reply["outcome"], reply)
 
     def _sequence_seen(self, event: Event, own: int | None) -> int | None:
         """Return the current sequence of a parked event's node; None if the batch has not loaded the node."""
@@ -320,6 +318,7 @@ class Batch:
     def _receive(
         self,
         event: Event,
+        cause: CausePayload,
         node: str | None,
         sequence: int | None,
         outcome: str,
@@ -334,8 +333,8 @@ class Batch:
             method=event.method,
             outcome=outcome,
             reply=reply,
-            instance_uuid=event.cause.instance_uuid,
-            request_id=event.cause.request_id,
+            instance_uuid=cause.instance_uuid,
+            request_id=cause.request_id,
             delta=delta,
         )
         self._answer(event, reply)

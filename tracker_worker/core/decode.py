@@ -88,7 +88,6 @@ def decode_event(delivery: Delivery, partitions: int) -> Event:
         if envelope.method == PING:
             key = attempts_key(delivery)
             return Event(delivery, key, key, envelope, None, False, None, None, size)
-        check_method(envelope)
         if (audit := _unread_audit(delivery, envelope, partitions, size)) is not None:
             return audit
         return _read(delivery, envelope, partitions, size)
@@ -128,8 +127,9 @@ def _unread_audit(delivery: Delivery, envelope: Envelope, partitions: int, size:
 
     A redelivered one is decoded at once: the quarantine has to know whether decoding crashes the worker.
     """
-    if delivery.redelivered or METHODS[envelope.method] is not UpdateAvailableResource:
+    if delivery.redelivered or METHODS.get(envelope.method) is not UpdateAvailableResource:
         return None
+    check_method(envelope)
     audit = unread_audit(envelope.args)
     if audit is None or partition_of(audit.node, partitions) != delivery.partition:
         return None

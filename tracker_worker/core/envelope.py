@@ -9,6 +9,7 @@ _msg_id, _reply_q and _timeout. No other module contains these keys.
 import hashlib
 import json
 import re
+from functools import lru_cache
 from typing import Any, NoReturn
 
 import msgspec
@@ -303,6 +304,7 @@ def _fitting(text: str | None, pattern: re.Pattern[str], longest: int) -> str | 
     return text if text and len(text) <= longest and pattern.match(text) else None
 
 
+@lru_cache(16)
 def _supported(version: str) -> bool:
     """Tell whether the major version is VERSION's, and the minor version not higher."""
     match = re.fullmatch(r"(\d{1,9})(?:\.(\d{1,9}))?", version)

@@ -136,6 +136,8 @@ def _held(node: Node, claim: Claim | None) -> Holding | None:
 
 def holding_of(node: Node, claim: Claim) -> Holding:
     """Return what a claim holds of a node."""
+    if claim.numa_topology is None and not claim.pci_devices:
+        return Holding(claim.amounts, claim.migration_uuid)
     cells: tuple[HeldCell, ...] = ()
     host = _host(node)
     if claim.numa_topology is not None and host:

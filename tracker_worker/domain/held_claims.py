@@ -104,15 +104,29 @@ def with_reported(claim: Claim, topology: GuestTopology | None, addresses: Itera
     )
 
 
+_IO_TASKS = frozenset(
+    (
+        "rebuilding",
+        "resize_prep",
+        "resize_migrating",
+        "image_snapshot",
+        "image_backup",
+        "rescuing",
+        "unshelving",
+    )
+)
+
+
 class Counts(Struct, frozen=True):
     """What Nova's statistics count of claims of role `instance` (nova.compute.stats.Stats).
 
-    `instances` is their number, `in_task` of those with a task in progress, and `by_key` the number for each
-    key such as `num_vm_active`.
+    `instances` is their number, `in_task` of those with a task in progress, `io_workload` Nova's figure, and
+    `by_key` the number for each key such as `num_vm_active`.
     """
 
     instances: int = 0
     in_task: int = 0
+    io_workload: int = 0
     by_key: Map[str, int] = Map()
 
 
@@ -199,8 +213,14 @@ def _counted(counts: Counts, claim: Claim, by: int) -> Counts:
             by_key[key] = number
         else:
             del by_key[key]
-    in_task = counts.in_task + (0 if claim.task_state is None else by)
-    return Counts(counts.instances + by, in_task, by_key.finish())
+    return Counts(
+        instances=counts.instances + by,
+        in_task=counts.in_task + by * (claim.task_state is not None),
+        io_workload=counts.io_workload
+        + by * (claim.vm_state == "building")
+        + by * (claim.task_state in _IO_TASKS),
+        by_key=by_key.finish(),
+    )
 
 
 def _keys(claim: Claim) -> tuple[str, ...]:

@@ -7,17 +7,6 @@ Source: nova.compute.stats.Stats. Like Nova, they count tracked instances only: 
 from tracker_worker.domain.node import Node
 from tracker_worker.domain.objects import Scalar
 
-_IO_KEYS = (
-    "num_vm_building",
-    "num_task_rebuilding",
-    "num_task_resize_prep",
-    "num_task_resize_migrating",
-    "num_task_image_snapshot",
-    "num_task_image_backup",
-    "num_task_rescuing",
-    "num_task_unshelving",
-)
-
 
 def stats_of(node: Node) -> dict[str, Scalar]:
     """Return the driver's stats and Nova's own, which take precedence. In the order of the keys."""
@@ -27,6 +16,6 @@ def stats_of(node: Node) -> dict[str, Scalar]:
         **driver,
         **dict(sorted(counts.by_key.items())),
         "num_instances": counts.instances,
-        "io_workload": sum(counts.by_key.get(key, 0) for key in _IO_KEYS),
+        "io_workload": counts.io_workload,
         "failed_builds": node.failed_builds,
     }
