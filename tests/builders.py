@@ -18,6 +18,7 @@ from tracker_worker.domain.flavors import Amounts, Flavor
 from tracker_worker.domain.held_claims import Claim, Role
 from tracker_worker.domain.node import ClaimPut, Node, Ratios, evolve, remember
 from tracker_worker.domain.objects import Instance, Migration, Origin, Resources
+from tracker_worker.domain.report import Owner
 from tracker_worker.domain.settings import TrackerSettings
 
 NODE = samples.NODE
@@ -136,7 +137,7 @@ def decided(
     node: Node,
     a_command: AnyCommand,
     settings: TrackerSettings = SETTINGS,
-    uuid_owners: Mapping[str, str] | None = None,
+    uuid_owners: Mapping[str, Owner] | None = None,
 ) -> tuple[Node, Decision]:
     """What a command makes of a node, and how it was decided."""
     assert not isinstance(a_command, GetNode), "it asks, and changes nothing"

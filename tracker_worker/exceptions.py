@@ -80,7 +80,9 @@ class ComputeResourcesUnavailable(CommandRefused):
 class NodeConflict(CommandRefused):
     """Another node has the uuid of the report, or the node is stored with another uuid.
 
-    Way out: `tracker-worker-manage node remove NODE --force` for the wrong node, then report again.
+    Way out: find out which of the two is wrong: the text has both uuids and hosts, or both names. If the
+    report is wrong, correct its host. If the stored node is wrong, run `tracker-worker-manage node remove
+    NODE`, then report again.
     """
 
     code = "node_conflict"

@@ -139,7 +139,7 @@ LINES = [
     ),
     pytest.param(
         CONFLICT,
-        f"WARNING tracker_worker.worker.event_log [{REQUEST}] Report of node {NODE}: node {NODE} is known",
+        f"WARNING tracker_worker.worker.event_log [{REQUEST}] Report of node {NODE}: host host-1 reports",
         id="conflict",
     ),
     pytest.param(

@@ -173,8 +173,16 @@ def test_a_reused_event_id_raises(api: TrackerAPI) -> None:
 
 def test_a_conflicting_report_raises(api: TrackerAPI) -> None:
     track(api, "node-1")
-    with pytest.raises(exceptions.NodeConflict, match="node remove .* --force"):
+    with pytest.raises(exceptions.NodeConflict, match="uuid .*, but host .* compare .* node remove node-1'"):
         api.call({}, "update_available_resource", "node-1", resources=resources("other"))
+
+
+def test_a_report_with_the_uuid_of_a_stored_node_names_its_host(api: TrackerAPI) -> None:
+    api.call({}, "update_available_resource", "node-1", resources=resources("node-1"))
+    theirs = resources("node-1") | {"host": "host-2"}
+    stored = f"but host {resources('node-1')['host']} has reported node node-1 with that uuid"
+    with pytest.raises(exceptions.NodeConflict, match=f"host host-2 reports node node-2 .*{stored}"):
+        api.call({}, "update_available_resource", "node-2", resources=theirs)
 
 
 def test_a_removal_of_a_node_with_claims_is_refused(api: TrackerAPI) -> None:

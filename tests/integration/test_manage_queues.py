@@ -261,7 +261,7 @@ def test_node_remove_of_a_host_that_was_installed_anew_lets_its_report_in(
     bench.send(command("instance_claim", instance=an_instance()))
     anew = a_report(resources=some_resources(uuid="another-uuid"))
     refused = bench.send(anew)
-    assert f"run 'tracker-worker-manage node remove {NODE} --force'" in str(refused.answer)
+    assert f"'tracker-worker-manage node remove {NODE}' shows its claims" in str(refused.answer)
     done = programs.run_apart(
         "node", "remove", NODE, "--host", f"host-of-{NODE}", "--force", "--format", "json"
     )

@@ -30,6 +30,7 @@ from tests.properties.cloud import FLAVORS, NODES, Cloud, Event, Facts, Vm
 from tests.properties.under_test import Rules, WholeLane, amounts, decided, held, read
 from tracker_worker.domain.node import Node
 from tracker_worker.domain.objects import Origin
+from tracker_worker.domain.report import Owner
 
 Ledger = Rules | WholeLane
 
@@ -274,7 +275,7 @@ class Lifecycle(RuleBasedStateMachine):
         for name, first in self.first.items():
             node = self.ledger.node(name)
             assert first.resources is not None
-            owners = {first.resources.uuid: name}
+            owners = {first.resources.uuid: Owner(name, first.resources.host)}
             audit = read("update_available_resource", self.report(name, instances=[]).args)
             emptied, _ = decided(node, audit, owners)
             released = node

@@ -18,6 +18,7 @@ from tracker_worker.domain import flavors
 from tracker_worker.domain.commands import METHODS, AnyCommand, GetNode, LedgerCommand
 from tracker_worker.domain.decide import decide
 from tracker_worker.domain.node import Node, assert_sum, evolve
+from tracker_worker.domain.report import Owner
 
 
 def read(method: str, args: Json) -> LedgerCommand:
@@ -27,7 +28,7 @@ def read(method: str, args: Json) -> LedgerCommand:
     return command
 
 
-def decided(node: Node, command: LedgerCommand, owners: dict[str, str]) -> tuple[Node, str]:
+def decided(node: Node, command: LedgerCommand, owners: dict[str, Owner]) -> tuple[Node, str]:
     """The node after a command, by the rules, and the outcome."""
     decision = decide(node, command, SETTINGS, owners)
     after = evolve(node, (*decision.changes, *decision.marks))
@@ -47,7 +48,9 @@ class Rules:
         """Apply a command; return its outcome."""
         event_id = args["event_id"]
         if event_id not in self._outcomes:
-            owners = {n.resources.uuid: n.name for n in self._nodes.values() if n.resources}
+            owners = {
+                n.resources.uuid: Owner(n.name, n.resources.host) for n in self._nodes.values() if n.resources
+            }
             after, outcome = decided(self.node(args["node"]), read(method, args), owners)
             self._nodes[after.name] = after
             self._outcomes[event_id] = outcome

@@ -51,6 +51,7 @@ from tracker_worker.domain.notifications import (
     effect_notification,
     event_error_notification,
 )
+from tracker_worker.domain.report import Owner
 from tracker_worker.domain.settings import TrackerSettings
 from tracker_worker.domain.views import node_view
 from tracker_worker.exceptions import NodeNotFound
@@ -72,7 +73,7 @@ class Snapshot(Struct, frozen=True):
 
     receipts: Mapping[str, Receipt]
     nodes: Mapping[str, Node]
-    uuid_owners: Mapping[str, str]
+    uuid_owners: Mapping[str, Owner]
 
 
 class Batch:
@@ -264,7 +265,7 @@ class Batch:
         if before.resources is not None and not after.tracked:
             self._owners.pop(before.resources.uuid, None)
         if after.resources is not None:
-            self._owners[after.resources.uuid] = after.name
+            self._owners[after.resources.uuid] = Owner(after.name, after.resources.host)
 
     def _advance(self, after: Node, changes: Iterable[Change]) -> NodeProgress:
         progress = self._progress.get(after.name)

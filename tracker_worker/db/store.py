@@ -25,13 +25,14 @@ from tracker_worker.domain.origins import (
     Source,
 )
 from tracker_worker.domain.pci.pools import HeldDevice
+from tracker_worker.domain.report import Owner
 from tracker_worker.domain.shapes import read_known
 
 _LOAD_NODES = bulk.select(NODES.c.name)
 _LOAD_CLAIMS = bulk.select(CLAIMS.c.node)
 _LOAD_TOUCHED = bulk.select(TOUCHED.c.node)
 _TOKENS = bulk.select(NODES.c.name, NODES.c.name, NODES.c.sequence, NODES.c.commit_id)
-_OWNERS = bulk.select(NODES.c.uuid, NODES.c.uuid, NODES.c.name)
+_OWNERS = bulk.select(NODES.c.uuid, NODES.c.uuid, NODES.c.name, NODES.c.host)
 
 _STATE_COLUMNS = (
     "uuid", "sequence", "usage_sequence", "vcpus_used", "memory_mb_used", "disk_mb_used",
@@ -116,9 +117,9 @@ def tokens(connection: sa.Connection, names: Iterable[str]) -> dict[str, Token]:
     return {row.name: (row.sequence, row.commit_id) for row in connection.execute(_TOKENS, as_ids(names))}
 
 
-def uuid_owners(connection: sa.Connection, uuids: Iterable[str]) -> dict[str, str]:
-    """Return the names of tracked nodes by uuid."""
-    return {row.uuid: row.name for row in connection.execute(_OWNERS, as_ids(uuids))}
+def uuid_owners(connection: sa.Connection, uuids: Iterable[str]) -> dict[str, Owner]:
+    """Return the tracked nodes that have these uuids, by uuid."""
+    return {row.uuid: Owner(row.name, row.host) for row in connection.execute(_OWNERS, as_ids(uuids))}
 
 
 def names(connection: sa.Connection) -> list[str]:

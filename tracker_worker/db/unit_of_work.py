@@ -16,6 +16,7 @@ from tracker_worker.db import attempts, dead_letters, outbox, receipts, store
 from tracker_worker.db.connection import LazyConnection
 from tracker_worker.db.store import StaleNode
 from tracker_worker.domain.node import Node
+from tracker_worker.domain.report import Owner
 
 
 class UnitOfWork:
@@ -50,8 +51,8 @@ class UnitOfWork:
         with self._alone.transaction() as connection:
             return store.names(connection)
 
-    def uuid_owners(self, uuids: Iterable[str]) -> dict[str, str]:
-        """Return the names of the tracked nodes that have these uuids."""
+    def uuid_owners(self, uuids: Iterable[str]) -> dict[str, Owner]:
+        """Return the tracked nodes that have these uuids, by uuid."""
         with self._alone.transaction() as connection:
             return store.uuid_owners(connection, uuids)
 

@@ -68,7 +68,7 @@ from tracker_worker.domain.origins import (
     OriginEvicted,
     OriginRecorded,
 )
-from tracker_worker.domain.report import conflict_of, excess_reserves, report_change
+from tracker_worker.domain.report import Owner, conflict_of, excess_reserves, report_change
 from tracker_worker.domain.settings import TrackerSettings
 from tracker_worker.domain.transitions import Action
 from tracker_worker.domain.usage import with_known_devices
@@ -84,9 +84,9 @@ def decide(
     node: Node,
     command: LedgerCommand | RepeatedAudit,
     settings: TrackerSettings,
-    uuid_owners: Mapping[str, str],
+    uuid_owners: Mapping[str, Owner],
 ) -> Decision:
-    """Decide a command on a node. `uuid_owners`: names of the tracked nodes with reported uuids, by uuid."""
+    """Decide a command on a node. `uuid_owners`: the tracked nodes that have reported uuids, by uuid."""
     if isinstance(command, RepeatedAudit):
         return _repeated_audit(node, command)
     decision = _decide(node, command, settings, uuid_owners)
@@ -116,7 +116,7 @@ def _with_known_devices(node: Node, changes: tuple[LedgerChange, ...]) -> tuple[
 
 
 def _decide(
-    node: Node, command: LedgerCommand, settings: TrackerSettings, uuid_owners: Mapping[str, str]
+    node: Node, command: LedgerCommand, settings: TrackerSettings, uuid_owners: Mapping[str, Owner]
 ) -> Decision:
     """Dispatch a command to its rule; mypy checks that each has one."""
     if isinstance(command, UpdateAvailableResource):
@@ -236,7 +236,7 @@ def _report(
     node: Node,
     command: UpdateAvailableResource,
     settings: TrackerSettings,
-    uuid_owners: Mapping[str, str],
+    uuid_owners: Mapping[str, Owner],
 ) -> Decision:
     report = command.resources
     if command.instances is not None and _is_stale(node, command.origin):

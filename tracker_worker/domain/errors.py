@@ -98,10 +98,13 @@ class ErrorCode(StrEnum):
     NODE_CONFLICT = "node_conflict"
     """A report has the uuid of another node, or the node's name is known with another uuid. The report is
     refused, without a dead letter: the notification has no `dead_letter_id` and is sent once for each uuid.
+    The text has both uuids and hosts, or both names.
 
-    Way out: find out which report is right: the column `conflicts` of the table `nodes` has the refused
-    uuids. Run `tracker-worker-manage node remove NODE --force` for the other node; the next report then
-    succeeds.
+    Way out: find out which of the two is wrong: `openstack hypervisor list` has the uuids that Nova knows,
+    the file `compute_id` of nova-compute the uuid that a host reports. If the report is wrong, correct its
+    host: two hosts have one name, or `compute_id` was copied or lost. If the stored node is wrong,
+    `tracker-worker-manage node remove NODE` removes it, and its claims where `--force` is added; the next
+    report then succeeds.
     """
     RESERVE_TOO_LARGE = "reserve_too_large"
     """A report was applied whose reserve is larger than the node; the text has both amounts. A size of 0 is
@@ -182,8 +185,9 @@ class Refusal(StrEnum):
     NODE_CONFLICT = "node_conflict"
     """A report has the uuid of another node, or the node's name is known with another uuid.
 
-    Way out: run `tracker-worker-manage node remove NODE --force` for the wrong node; the next report then
-    succeeds.
+    Way out: find out which of the two is wrong: the text has both uuids and hosts, or both names. If the
+    report is wrong, correct its host. If the stored node is wrong, run `tracker-worker-manage node remove
+    NODE`; the next report then succeeds.
     """
     OTHER = "refused"
     """`remove_node` of a node that has claims.

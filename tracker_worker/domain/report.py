@@ -15,6 +15,13 @@ from tracker_worker.domain.settings import TrackerSettings
 NO_CHANGE_STATS = ("uptime",)
 
 
+class Owner(Struct, frozen=True):
+    """The tracked node that has a uuid, and its host."""
+
+    name: str
+    host: str
+
+
 class Conflict(Struct, frozen=True):
     """A refused report: another node has its uuid, or its node has another uuid."""
 
@@ -22,23 +29,32 @@ class Conflict(Struct, frozen=True):
     message: str
 
 
-def conflict_of(node: Node, report: Resources, uuid_owners: Mapping[str, str]) -> Conflict | None:
-    """Return why a report is refused, or None; `uuid_owners`: names of tracked nodes in SQL, by uuid.
+def conflict_of(node: Node, report: Resources, uuid_owners: Mapping[str, Owner]) -> Conflict | None:
+    """Return why a report is refused, or None; `uuid_owners`: the tracked nodes in SQL, by uuid.
 
     Source: nova.compute.resource_tracker (InvalidNodeConfiguration, bug 1714248: a rebalanced node keeps
     its uuid).
     """
-    if node.resources is not None and node.resources.uuid != report.uuid:
-        known = node.resources.uuid
-        return Conflict(report.uuid, f"node {node.name} is known with uuid {known}; {_way_out(node.name)}")
-    owner = uuid_owners.get(report.uuid, node.name)
-    if owner != node.name:
-        return Conflict(report.uuid, f"uuid {report.uuid} belongs to node {owner}; {_way_out(owner)}")
+    known = node.resources
+    if known is not None and known.uuid != report.uuid:
+        stored = f"host {known.host} has reported it with uuid {known.uuid}"
+        return _conflict(node, report, stored, node.name)
+    owner = uuid_owners.get(report.uuid)
+    if owner is not None and owner.name != node.name:
+        stored = f"host {owner.host} has reported node {owner.name} with that uuid"
+        return _conflict(node, report, stored, owner.name)
     return None
 
 
-def _way_out(removed: str) -> str:
-    return f"run 'tracker-worker-manage node remove {removed} --force', then the next report succeeds"
+def _conflict(node: Node, report: Resources, stored: str, stored_node: str) -> Conflict:
+    """Say how to tell which of the two is wrong before what removes the stored node."""
+    return Conflict(
+        report.uuid,
+        f"host {report.host} reports node {node.name} with uuid {report.uuid}, but {stored}; compare both "
+        "with 'openstack hypervisor list' and with the file compute_id of nova-compute on each host. If this "
+        f"report is wrong, correct its host. If the stored node {stored_node} is wrong, "
+        f"'tracker-worker-manage node remove {stored_node}' shows its claims, and removes it if it has none",
+    )
 
 
 def report_change(node: Node, report: Resources, settings: TrackerSettings) -> Reported | None:

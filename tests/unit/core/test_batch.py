@@ -36,6 +36,7 @@ from tracker_worker.domain.held_claims import Role
 from tracker_worker.domain.node import Node
 from tracker_worker.domain.objects import Origin
 from tracker_worker.domain.origins import Source
+from tracker_worker.domain.report import Owner
 
 NOW = datetime(2026, 11, 28, 12)
 OTHER = "node-2"
@@ -53,11 +54,9 @@ def a_context(*, notify: bool = True) -> BatchContext:
     )
 
 
-def a_batch(
-    *nodes: Node, receipts: Mapping[str, Receipt] | None = None, notify: bool = True, **owners: str
-) -> Batch:
+def a_batch(*nodes: Node, receipts: Mapping[str, Receipt] | None = None, notify: bool = True) -> Batch:
     known = {node.name: node for node in (Node(NODE), Node(OTHER), *nodes)}
-    return Batch(Snapshot(receipts or {}, known, owners), a_context(notify=notify))
+    return Batch(Snapshot(receipts or {}, known, {}), a_context(notify=notify))
 
 
 def applied(batch: Batch, *deliveries: Came) -> tuple[Transaction, list[Any]]:
@@ -212,7 +211,7 @@ def test_uuid_of_a_report_belongs_to_its_node_for_the_rest_of_the_batch() -> Non
 
 def test_known_owner_of_a_uuid_refuses_another_name() -> None:
     report = a_report()
-    owners = {report.resources.uuid: OTHER}
+    owners = {report.resources.uuid: Owner(OTHER, HOST)}
     batch = Batch(Snapshot({}, {NODE: Node(NODE)}, owners), a_context())
     _, (answer,) = applied(batch, delivery_of(report, "a"))
     assert isinstance(answer, exceptions.NodeConflict)

@@ -158,7 +158,7 @@ def test_conflict_tells_the_code_and_the_field() -> None:
     notification, _ = effect_of(a_node(), CONFLICT)
     data = data_of(notification, "ComputeNodeEventErrorPayload")
     assert (data["code"], data["path"]) == ("node_conflict", "$.resources.uuid")
-    assert "node remove node-1 --force" in data["message"]
+    assert "'tracker-worker-manage node remove node-1' shows its claims" in data["message"]
     assert data["dead_letter_id"] is None
 
 

@@ -23,10 +23,12 @@ from tracker_worker.domain.decision import Decision, NodeCreated, ReportRefused,
 from tracker_worker.domain.flavors import Amounts
 from tracker_worker.domain.node import Node, Ratios, ServiceStatusSet
 from tracker_worker.domain.objects import HostCell, HostTopology, PageSize
+from tracker_worker.domain.report import Owner
 from tracker_worker.domain.settings import TrackerSettings
 
 OTHER_UUID = "22222222-2222-4222-8222-222222222222"
 THIRD_UUID = "33333333-3333-4333-8333-333333333333"
+OWN, OTHER = Owner(NODE, "host-1"), Owner("node-2", "host-2")
 SETTINGS = TrackerSettings(
     reserved_host_memory_mb=100,
     reserved_host_disk_mb=200,
@@ -37,7 +39,7 @@ SETTINGS = TrackerSettings(
 )
 
 
-def reported(node: Node, owners: dict[str, str] | None = None, **more: Any) -> tuple[Node, Decision]:
+def reported(node: Node, owners: dict[str, Owner] | None = None, **more: Any) -> tuple[Node, Decision]:
     """What a report with these fields makes of a node."""
     return decided(node, a_report(resources=some_resources(**more)), uuid_owners=owners)
 
@@ -171,7 +173,7 @@ def test_report_that_is_no_startup_keeps_failed_builds() -> None:
 def test_rebalance_to_another_host_keeps_everything_else() -> None:
     """Bug 1714248: an Ironic node that another service takes over keeps its uuid and its claims."""
     before = a_node(a_claim(), failed_builds=2)
-    node, decision = reported(before, owners={NODE_UUID: NODE}, host="host-2")
+    node, decision = reported(before, owners={NODE_UUID: OWN}, host="host-2")
     assert (decision.outcome, decision.effects) == ("applied", ())
     assert node == replace(before, resources=some_resources(host="host-2"), sequence=1)
 
@@ -214,19 +216,19 @@ def test_refused_report_does_not_say_whether_the_service_is_disabled() -> None:
 
 
 BOTH_WAYS = [
-    pytest.param(a_node(a_claim()), OTHER_UUID, {NODE_UUID: NODE}, id="known name, other uuid"),
-    pytest.param(Node(NODE), OTHER_UUID, {OTHER_UUID: "node-2"}, id="known uuid, new name"),
+    pytest.param(a_node(a_claim()), OTHER_UUID, {NODE_UUID: OWN}, id="known name, other uuid"),
+    pytest.param(Node(NODE), OTHER_UUID, {OTHER_UUID: OTHER}, id="known uuid, new name"),
     pytest.param(
         a_node(a_claim()),
         OTHER_UUID,
-        {NODE_UUID: NODE, OTHER_UUID: "node-2"},
+        {NODE_UUID: OWN, OTHER_UUID: OTHER},
         id="both are known, of two nodes",
     ),
 ]
 
 
 @pytest.mark.parametrize(("before", "uuid", "owners"), BOTH_WAYS)
-def test_report_of_another_node_is_refused(before: Node, uuid: str, owners: dict[str, str]) -> None:
+def test_report_of_another_node_is_refused(before: Node, uuid: str, owners: dict[str, Owner]) -> None:
     asked = a_report([an_instance("z")], resources=some_resources(uuid=uuid, vcpus=99))
     node, decision = decided(before, asked, uuid_owners=owners)
     assert decision.outcome == "refused"
@@ -235,21 +237,39 @@ def test_report_of_another_node_is_refused(before: Node, uuid: str, owners: dict
     assert node == replace(before, sequence=before.sequence + 1, conflicts=(uuid,))
 
 
+def test_conflict_of_a_name_names_both_uuids_and_hosts_before_it_names_a_remedy() -> None:
+    _, decision = reported(a_node(), uuid=OTHER_UUID, host="host-9")
+    reason = decision.reason or ""
+    assert f"host host-9 reports node {NODE} with uuid {OTHER_UUID}" in reason
+    assert f"host host-1 has reported it with uuid {NODE_UUID}" in reason
+    assert "compute_id" in reason[: reason.index(f"'tracker-worker-manage node remove {NODE}'")]
+    assert "--force" not in reason
+
+
+def test_conflict_of_a_uuid_names_both_nodes_and_hosts_before_it_names_a_remedy() -> None:
+    _, decision = reported(Node(NODE), {OTHER_UUID: OTHER}, uuid=OTHER_UUID, host="host-9")
+    reason = decision.reason or ""
+    assert f"host host-9 reports node {NODE} with uuid {OTHER_UUID}" in reason
+    assert "host host-2 has reported node node-2 with that uuid" in reason
+    assert "compute_id" in reason[: reason.index("'tracker-worker-manage node remove node-2'")]
+    assert "--force" not in reason
+
+
 @pytest.mark.parametrize(("before", "uuid", "owners"), BOTH_WAYS)
-def test_conflict_is_raised_once_a_uuid(before: Node, uuid: str, owners: dict[str, str]) -> None:
+def test_conflict_is_raised_once_a_uuid(before: Node, uuid: str, owners: dict[str, Owner]) -> None:
     node, first = reported(before, owners, uuid=uuid)
     (raised,) = first.effects
     assert isinstance(raised, ReportRefused)
     assert raised.uuid == uuid
     node, second = reported(node, owners, uuid=uuid)
     assert (second.outcome, second.effects) == ("refused", ())
-    node, third = reported(node, owners | {THIRD_UUID: "node-3"}, uuid=THIRD_UUID)
+    node, third = reported(node, owners | {THIRD_UUID: Owner("node-3", "host-3")}, uuid=THIRD_UUID)
     assert [getattr(effect, "uuid", None) for effect in third.effects] == [THIRD_UUID]
 
 
 def test_conflict_is_raised_once_though_the_right_node_goes_on_reporting() -> None:
     """Two hosts with one hostname report in turn, every minute: operators hear of it once."""
-    owners = {NODE_UUID: NODE}
+    owners = {NODE_UUID: OWN}
     node, _ = reported(a_node(), owners, uuid=OTHER_UUID)
     node, _ = reported(node, owners)
     _, again = reported(node, owners, uuid=OTHER_UUID)
@@ -274,7 +294,7 @@ def test_removing_the_known_node_resolves_a_name_with_another_uuid() -> None:
 
 
 def test_removing_the_other_node_resolves_a_uuid_with_another_name() -> None:
-    node, _ = reported(Node(NODE), {OTHER_UUID: "node-2"}, uuid=OTHER_UUID)
+    node, _ = reported(Node(NODE), {OTHER_UUID: OTHER}, uuid=OTHER_UUID)
     node, decision = reported(node, {}, uuid=OTHER_UUID)
     assert (decision.outcome, decision.effects) == ("applied", (NodeCreated(),))
     assert node.conflicts == ()
