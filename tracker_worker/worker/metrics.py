@@ -160,11 +160,12 @@ FAMILIES: tuple[Counter | Gauge | Buckets, ...] = (
         "Published notifications that no queue took.",
         lambda s: s.stats.unrouted_notifications,
     ),
-    Counter("lost_replies", "Replies whose caller was gone.", lambda s: s.stats.lost_replies),
     Counter(
-        "expired_calls",
-        "Calls that expired in the queue with the timeout of their callers: never applied.",
-        lambda s: s.stats.expired_calls,
+        "unanswered_calls",
+        "Calls whose caller was gone, by reason. An `expired` one timed out in the queue and was not "
+        "applied; one of a `lost_reply` was.",
+        lambda s: {"expired": s.stats.expired_calls, "lost_reply": s.stats.lost_replies},
+        ("reason",),
     ),
     Counter(
         "broker_connections",
