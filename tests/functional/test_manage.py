@@ -164,6 +164,7 @@ def test_nodes_are_listed_with_what_is_used_and_what_is_there(a_node: LaneBench,
         "disabled": False,
         "conflicts": [],
         "broken": False,
+        "reserve_too_large": [],
         "fullness": 0.2,
     }
     assert (second["name"], second["disabled"], second["running_vms"]) == (OTHER_NODE, True, 0)
@@ -197,6 +198,21 @@ def test_a_conflict_of_a_name_that_is_not_tracked_is_listed_too(a_node: LaneBenc
     assert f"uuid-of-{NODE}" in manage.out
 
 
+def test_node_list_flags_each_node_that_needs_an_operator(bench: LaneBench, manage: Manage) -> None:
+    bench.track(NODE)
+    bench.send(a_report(resources=some_resources(uuid="another-uuid")))
+    small = some_resources(uuid="small", memory_mb=100, reserved_host_cpus=9)
+    bench.send(a_report(node=OTHER_NODE, resources=small))
+    first, second = manage.json("node", "list", "--broken")
+    texts = ["reserved_host_cpus 9 > vcpus 8", "reserved_host_memory_mb 512 > memory_mb 100"]
+    assert (first["reserve_too_large"], second["reserve_too_large"]) == ([], texts)
+    assert manage.run("node", "list", "--broken", "--columns", "name,flags") == 0
+    assert [line.split() for line in manage.out.splitlines()[1:]] == [
+        [NODE, "conflict"],
+        [OTHER_NODE, "reserve"],
+    ]
+
+
 def test_a_node_is_shown_as_get_node_answers(a_node: LaneBench, manage: Manage) -> None:
     answer = a_node.send(command("get_node")).answer
     assert manage.json("node", "show", NODE) == answer
@@ -210,12 +226,36 @@ def test_a_node_is_shown_to_people_with_its_claims(a_node: LaneBench, manage: Ma
 
 
 @pytest.mark.parametrize("form", ["table", "json"])
+@pytest.mark.parametrize("subcommand", ["show", "explain"])
 def test_node_whose_reserve_exceeds_it_is_shown_with_a_warning(
-    bench: LaneBench, manage: Manage, form: str
+    bench: LaneBench, manage: Manage, form: str, subcommand: str
 ) -> None:
     bench.send(a_report(resources=some_resources(memory_mb=100)))
-    assert manage.run("node", "show", NODE, "--format", form) == 0
+    assert manage.run("node", subcommand, NODE, "--format", form) == 0
     assert "the reserve exceeds the node: reserved_host_memory_mb 512 > memory_mb 100" in manage.err
+
+
+@pytest.mark.parametrize("subcommand", ["show", "explain"])
+def test_node_in_conflict_is_shown_with_where_to_find_both_uuids(
+    a_node: LaneBench, manage: Manage, subcommand: str
+) -> None:
+    a_node.send(a_report(resources=some_resources(uuid="another-uuid", host="host-9")))
+    assert manage.run("node", subcommand, NODE) == 0
+    assert "reports with uuid another-uuid were refused" in manage.err
+    command = "node history node-1 --outcome refused"
+    assert command in manage.err
+    (refused,) = manage.json(*command.split())
+    for part in ("host-9", "another-uuid", f"host-of-{NODE}", f"uuid-of-{NODE}"):
+        assert part in refused["reason"]
+
+
+@pytest.mark.parametrize("subcommand", ["show", "explain", "verify", "remove"])
+def test_name_that_only_has_conflicts_is_told_from_an_unknown_one(
+    a_node: LaneBench, manage: Manage, subcommand: str
+) -> None:
+    a_node.send(a_report(node=OTHER_NODE, resources=some_resources(uuid=f"uuid-of-{NODE}")))
+    complaint = manage.complaint("node", subcommand, OTHER_NODE)
+    assert f"'{OTHER_NODE}' is not tracked: reports with uuid uuid-of-{NODE} were refused" in complaint
 
 
 def test_a_node_that_is_not_tracked_is_named(engine: sa.Engine, manage: Manage) -> None:

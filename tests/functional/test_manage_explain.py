@@ -6,7 +6,17 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from tests.builders import BYSTANDER, INSTANCE, NODE, a_flavor, a_report, an_instance, args_of, command
+from tests.builders import (
+    BYSTANDER,
+    INSTANCE,
+    NODE,
+    a_flavor,
+    a_report,
+    an_instance,
+    args_of,
+    command,
+    some_resources,
+)
 from tests.functional.lanes import OTHER_NODE, LaneBench
 from tests.functional.manage import Manage
 from tests.functional.statements import watched
@@ -104,6 +114,15 @@ def test_origin_that_is_not_kept_is_not_guessed(full: LaneBench, manage: Manage,
     assert since[INSTANCE] is None
     assert since[BYSTANDER] is not None
     assert "older than what the receipts" in manage.err
+
+
+def test_explanation_has_the_faults_of_the_node(bench: LaneBench, manage: Manage) -> None:
+    bench.send(a_report(resources=some_resources(memory_mb=100)))
+    bench.send(a_report(resources=some_resources(uuid="another-uuid")))
+    explained = manage.json("node", "explain", NODE)
+    assert explained["broken"] is None
+    assert explained["conflicts"] == ["another-uuid"]
+    assert explained["reserve_too_large"] == ["reserved_host_memory_mb 512 > memory_mb 100"]
 
 
 def test_node_that_is_not_tracked_is_named(engine: sa.Engine, manage: Manage) -> None:

@@ -31,7 +31,7 @@ class HeldEvents:
 
     @property
     def nodes(self) -> Sequence[str]:
-        """The names of the nodes."""
+        """The names of the nodes. Any thread."""
         return list(self._events)
 
     def hold(self, nodes: Iterable[str]) -> None:

@@ -9,9 +9,10 @@ import sqlalchemy as sa
 from msgspec import Struct
 
 from tracker_worker.db.tables import CLAIMS, NODES, RECEIPTS
-from tracker_worker.domain.flavors import MB_PER_GB
+from tracker_worker.domain.flavors import MB_PER_GB, Amounts
 from tracker_worker.domain.held_claims import Role
 from tracker_worker.domain.objects import Resources
+from tracker_worker.domain.report import excess_reserves
 from tracker_worker.domain.shapes import read_known
 
 
@@ -20,9 +21,10 @@ class NodeSummary(Struct, frozen=True):
 
     `conflicts` are the uuids whose reports were refused for this name. An untracked name with conflicts has
     no uuid, host or totals. `broken`: the used amounts in the node's row are not the sum of its claims, or
-    its report cannot be read; the worker holds the events of such a node. `last_event` is the time (UTC) of
-    the node's newest receipt; an audit that changes nothing leaves none. `fullness` is the largest used share
-    of vcpus, memory and disk, each of its total times its allocation ratio.
+    its report cannot be read; the worker holds the events of such a node. `reserve_too_large` has each part
+    of its reserve that exceeds it. `last_event` is the time (UTC) of the node's newest receipt; an audit that
+    changes nothing leaves none. `fullness` is the largest used share of vcpus, memory and disk, each of its
+    total times its allocation ratio.
     """
 
     name: str
@@ -38,6 +40,7 @@ class NodeSummary(Struct, frozen=True):
     disabled: bool
     conflicts: list[str]
     broken: bool
+    reserve_too_large: list[str]
     last_event: datetime | None
     fullness: float | None
 
@@ -66,7 +69,8 @@ _BROKEN = sa.or_(
 _NODES = (
     sa.select(
         NODES.c.name, NODES.c.host, NODES.c.uuid, NODES.c.vcpus_used, NODES.c.memory_mb_used,
-        NODES.c.disk_mb_used, NODES.c.disabled, NODES.c.cpu_allocation_ratio, NODES.c.ram_allocation_ratio,
+        NODES.c.disk_mb_used, NODES.c.disabled, NODES.c.reserved_vcpus, NODES.c.reserved_memory_mb,
+        NODES.c.reserved_disk_mb, NODES.c.cpu_allocation_ratio, NODES.c.ram_allocation_ratio,
         NODES.c.disk_allocation_ratio, _as_it_is(NODES.c.conflicts), _as_it_is(NODES.c.resources),
         sa.func.coalesce(_CLAIMED.c.running_vms, 0).label("running_vms"), _BROKEN.label("broken"),
         RECEIPTS.c.recorded_at.label("last_event"),
@@ -95,12 +99,14 @@ def _json(value: Any) -> Any:
 def _summary(row: Any) -> NodeSummary:
     report: dict[str, Any] = {}
     conflicts: list[str] = []
+    excess: list[str] = []
     readable = True
     try:
         report = _json(row.resources) or {}
         conflicts = list(_json(row.conflicts))
         if report:
-            read_known(report, Resources)
+            reserve = Amounts(row.reserved_vcpus, row.reserved_memory_mb, row.reserved_disk_mb)
+            excess = list(excess_reserves(read_known(report, Resources), reserve).values())
     except (msgspec.MsgspecError, TypeError, ValueError):
         readable = False
     return NodeSummary(
@@ -117,6 +123,7 @@ def _summary(row: Any) -> NodeSummary:
         disabled=row.disabled,
         conflicts=conflicts,
         broken=bool(row.broken) or not readable,
+        reserve_too_large=excess,
         last_event=row.last_event,
         fullness=_fullness(row, report),
     )

@@ -109,7 +109,8 @@ class ErrorCode(StrEnum):
     RESERVE_TOO_LARGE = "reserve_too_large"
     """A report was applied whose reserve is larger than the node; the text has both amounts. A size of 0 is
     not tested. No dead letter: the notification has no `dead_letter_id`, and is sent once for each part of
-    the reserve, until that part fits again. The worker logs the text as a warning, and `node show` prints it.
+    the reserve, until that part fits again. The worker logs the text as a warning; `node show` and
+    `node explain` print it, `node list` has it in the column `reserve_too_large`.
 
     Way out: correct `reserved_host_*` or `reserved_huge_pages` of the compute manager. For reports without
     them correct the options of these names in `[tracker]` of all workers, and restart these.

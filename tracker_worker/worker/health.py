@@ -6,7 +6,7 @@ worker can apply events now. A database or a broker that cannot be reached makes
 a restart does not bring them back, and a worker that is killed during an outage costs its events an attempt.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from msgspec import Struct
@@ -29,13 +29,15 @@ class HealthSettings(Struct, frozen=True):
 class LaneState(Struct, frozen=True):
     """A lane at one moment: `progress` is None while it is idle, `waiting` are deliveries in its inbox.
 
-    `committed`: seconds since its last commit, None before the first.
+    `committed`: seconds since its last commit, None before the first. `faulty_nodes`: how many nodes need an
+    operator, by code, of those that the lane has committed or holds.
     """
 
     name: str
     progress: Progress | None
     waiting: int
     committed: float | None
+    faulty_nodes: Mapping[str, int] = {}
 
 
 class WorkerState(Struct, frozen=True):

@@ -16,6 +16,7 @@ from tracker_worker.core.held import repairs
 from tracker_worker.core.stats import LaneStats
 from tracker_worker.db.errors import DATABASE_ERRORS
 from tracker_worker.db.unit_of_work import UnitOfWork
+from tracker_worker.domain.errors import ErrorCode
 from tracker_worker.worker.activity import Activity
 from tracker_worker.worker.broken_nodes import BrokenNodes
 from tracker_worker.worker.committer import Committer
@@ -106,7 +107,14 @@ class Lane:
         """Return what the lane is doing. Any thread."""
         committed_at = self.activity.committed_at
         committed = None if committed_at is None else self._monotonic() - committed_at
-        return LaneState(self.activity.name, self.activity.progress(), self.inbox.waiting, committed)
+        broken: dict[str, int] = {ErrorCode.LEDGER_BROKEN: len(self.broken.held.nodes)}
+        return LaneState(
+            self.activity.name,
+            self.activity.progress(),
+            self.inbox.waiting,
+            committed,
+            broken | self.nodes.faults.counts(),
+        )
 
     def close(self) -> None:
         """Commit what is in the inbox, then end. Nothing may be put into the inbox after this call."""

@@ -20,10 +20,11 @@ from tracker_worker.core.stats import Histogram, LaneStats, Stats
 from tracker_worker.domain.audit import Reason
 from tracker_worker.domain.errors import ErrorCode
 from tracker_worker.domain.refusal_reasons import RefusalReason
-from tracker_worker.worker.health import DatabaseState, WorkerState, outbox_age
+from tracker_worker.worker.health import DatabaseState, LaneState, WorkerState, outbox_age
 
 PREFIX = "tracker_worker_"
 REASONS: tuple[str, ...] = get_args(Reason)
+NODE_FAULTS = (ErrorCode.LEDGER_BROKEN, ErrorCode.NODE_CONFLICT, ErrorCode.RESERVE_TOO_LARGE)
 
 
 class Scrape(Struct, frozen=True):
@@ -172,6 +173,13 @@ FAMILIES: tuple[Counter | Gauge | Buckets, ...] = (
         "Connections to the broker of commands that were opened.",
         lambda s: s.stats.connections,
     ),
+    Gauge(
+        "faulty_nodes",
+        "Nodes that need an operator, by code, of those that the worker has committed or whose events it "
+        "holds.",
+        lambda s: _faulty_nodes(s.worker.lanes),
+        ("code",),
+    ),
     Gauge("live", "Whether /livez answers 200: 1 or 0.", lambda s: float(s.live)),
     Gauge("ready", "Whether /readyz answers 200: 1 or 0.", lambda s: float(s.ready)),
     Gauge(
@@ -244,6 +252,10 @@ def registry_of(scrape: Callable[[], Scrape]) -> CollectorRegistry:
 def _each(labels: Iterable[str], counts: Mapping[str, float]) -> dict[str, float]:
     """Return a count for each label: a series that began with its first event would show no increase."""
     return {str(label): counts.get(label, 0) for label in labels}
+
+
+def _faulty_nodes(lanes: Iterable[LaneState]) -> dict[str, float]:
+    return {code.value: sum(lane.faulty_nodes.get(code, 0) for lane in lanes) for code in NODE_FAULTS}
 
 
 def _age(at: float | None, now: float) -> float:

@@ -10,6 +10,7 @@ from tracker_worker.db.store import UNTIL_READABLE, NodesBroken
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.node import Node, sum_fault
 from tracker_worker.worker.activity import Activity, named
+from tracker_worker.worker.node_faults import NodeFaults
 
 _UNTIL_REPAIRED = (
     "its events wait until 'tracker-worker-manage node rebuild' or an audit with startup has repaired it"
@@ -26,6 +27,7 @@ class NodeCache:
         self._unit_of_work = unit_of_work
         self._nodes: LRUCache[str, Node] = LRUCache(most)
         self._activity = activity
+        self.faults = NodeFaults()
 
     @property
     def names(self) -> list[str]:
@@ -42,6 +44,7 @@ class NodeCache:
     def keep(self, nodes: Iterable[Node]) -> None:
         """Cache nodes as they were committed. An untracked one is never cached: another worker may own it."""
         for node in nodes:
+            self.faults.note(self._nodes.get(node.name), node)
             if node.tracked:
                 self._nodes[node.name] = node
             else:
@@ -55,6 +58,7 @@ class NodeCache:
     def clear(self) -> None:
         """Drop all nodes: the database may have lost commits, or another worker may have made some."""
         self._nodes.clear()
+        self.faults.clear()
 
     def load(self, names: Collection[str]) -> dict[str, Node]:
         """Return nodes from the database whose usage equals the sum of their claims.

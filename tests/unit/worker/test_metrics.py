@@ -46,7 +46,10 @@ def scrape(stats: Stats) -> Scrape:
         ready={0: 5, 1: 6},
     )
     progress = Progress(12.5, 1.0, f"committing {NODE} with {INSTANCE}", 1)
-    lanes = LaneState("lane-0", progress, 2, None), LaneState("lane-1", None, 0, None)
+    lanes = (
+        LaneState("lane-0", progress, 2, None, {"node_conflict": 2, "reserve_too_large": 1}),
+        LaneState("lane-1", None, 0, None, {"node_conflict": 3}),
+    )
     return Scrape(
         stats=stats.snapshot(),
         worker=WorkerState(100.0, lanes, ingress),
@@ -85,6 +88,9 @@ def value(scrape: Scrape, name: str, **labels: str) -> Any:
         ("event_wait_seconds_count", {}, 3),
         ("unanswered_calls_total", {"reason": "lost_reply"}, 4),
         ("unanswered_calls_total", {"reason": "expired"}, 0),
+        ("faulty_nodes", {"code": "ledger_broken"}, 0),
+        ("faulty_nodes", {"code": "node_conflict"}, 5),
+        ("faulty_nodes", {"code": "reserve_too_large"}, 1),
         ("live", {}, 1),
         ("ready", {}, 0),
         ("connected", {}, 1),

@@ -12,7 +12,7 @@ SORT_KEYS = ("name", "fullness", "vcpus", "memory_mb", "local_gb", "vms", "last_
 """By what `node list` sorts."""
 NODE_COLUMNS = (
     "name", "host", "uuid", "vcpus", "memory_mb", "local_gb", "vms", "fullness", "flags", "disabled",
-    "conflicts", "broken", "last_event",
+    "conflicts", "broken", "reserve_too_large", "last_event",
 )  # fmt: skip
 """The columns of `node list`."""
 MAX_ROWS = 1_000_000
@@ -143,7 +143,11 @@ def add_list_of_nodes(parser: Any) -> None:
     )
     parser.add_argument("--host", metavar="HOST", help="nodes of this host")
     parser.add_argument("--disabled", action="store_true", help="nodes whose service is disabled")
-    parser.add_argument("--broken", action="store_true", help="nodes that are broken, or have conflicts")
+    parser.add_argument(
+        "--broken",
+        action="store_true",
+        help="nodes that are broken, in conflict, or smaller than their reserve",
+    )
     parser.add_argument(
         "--older-than",
         type=number(_MAX_MINUTES),

@@ -41,7 +41,8 @@ COMMANDS = (
         (a.add_status,),
         {
             "database": "now, last_commit, outbox (notifications that wait), oldest_notification, publisher "
-            "(the worker that publishes them), nodes, disabled, broken, conflicts; null if it cannot be used",
+            "(the worker that publishes them), nodes, disabled, broken, conflicts, "
+            "reserve_too_large; null if it cannot be used",
             "workers": "name (host:pid), version, since, active and standby (queues); null if unknown",
             "queues": "as 'queues list' shows them; null without a broker",
             "parked": "as 'dead-letter summary' shows them",
@@ -138,12 +139,13 @@ COMMANDS = (
             "disabled": "whether its service is disabled",
             "conflicts": "the uuids whose reports were refused for this name",
             "broken": "whether its events are held, see 'node rebuild'",
+            "reserve_too_large": "each part of its reserve that exceeds it, with both amounts",
             "last_event": "the time of its newest receipt; an audit that changes nothing leaves none",
             "fullness": "the largest used share of vcpus, memory and disk, of total times allocation ratio",
         },
         {
             "node list --sort fullness": "the fullest nodes first",
-            "node list --broken --columns name,conflicts,broken": "which nodes need a person?",
+            "node list --broken --columns name,flags,conflicts": "which nodes need a person, and why?",
             "node list --older-than 180 --sort last_event": "nodes without an event for three hours",
         },
     ),

@@ -13,7 +13,7 @@ from oslo_config import cfg
 from tracker_worker.cmd.manage.changes import Change, amounts_text, change_of
 from tracker_worker.cmd.manage.formatting import TABLE, print_diagnostic, print_document, print_rows
 from tracker_worker.cmd.manage.hardware import page_size_text, ranges
-from tracker_worker.cmd.manage.loading import loaded, untracked
+from tracker_worker.cmd.manage.loading import loaded, print_faults, untracked
 from tracker_worker.cmd.manage.session import snapshot
 from tracker_worker.core.claim_origins import Correction, Origins, origins_of
 from tracker_worker.core.history import StoredEvent
@@ -23,6 +23,7 @@ from tracker_worker.domain.flavors import MB_PER_GB
 from tracker_worker.domain.held_claims import Claim
 from tracker_worker.domain.node import Node, sum_fault, sum_of
 from tracker_worker.domain.numa.topology import pages_of
+from tracker_worker.domain.report import excess_reserves
 
 MOST_CORRECTIONS = 10
 MOST_EVENTS = 10_000
@@ -84,11 +85,15 @@ class ExplainedCorrection(Struct, frozen=True):
 
 
 class Explanation(Struct, frozen=True):
-    """Why a node is full. `broken` says how the used figures of its row differ from its claims."""
+    """Why a node is full. `broken` says how the used figures of its row differ from its claims, `conflicts`
+    has the uuids whose reports were refused, `reserve_too_large` each part of its reserve that exceeds it.
+    """
 
     name: str
     sequence: int
     broken: str | None
+    conflicts: list[str]
+    reserve_too_large: list[str]
     usage: list[Line]
     claims: list[ExplainedClaim]
     corrections: list[ExplainedCorrection]
@@ -99,15 +104,14 @@ def show(conf: cfg.ConfigOpts, args: Any) -> int:
     with snapshot(conf) as connection:
         node = loaded(connection, args.name_of_node)
         if not node.tracked:
-            raise untracked(node.name)
+            raise untracked(node)
         events = islice(receipt_queries.sequenced(connection, node.name), MOST_EVENTS)
         explained = explain(node, origins_of(node, events, MOST_CORRECTIONS))
     if args.format != TABLE:
         print_document(explained, args.format)
     else:
         _print(explained)
-    if explained.broken is not None:
-        print_diagnostic(f"node '{node.name}' is broken: {explained.broken}; see 'node rebuild'")
+    print_faults(node)
     if any(claim.cause.since is None for claim in explained.claims):
         print_diagnostic(
             "claims without a time are older than what the receipts of the node tell, of which the newest "
@@ -123,6 +127,8 @@ def explain(node: Node, origins: Origins) -> Explanation:
         name=node.name,
         sequence=node.sequence,
         broken=sum_fault(node),
+        conflicts=list(node.conflicts),
+        reserve_too_large=list(excess_reserves(node.resources, node.reserve).values()),
         usage=list(_usage(node)),
         claims=[_claim(node, claim, origins) for claim in claims],
         corrections=[_correction(each) for each in origins.corrections],

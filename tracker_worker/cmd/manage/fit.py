@@ -74,7 +74,7 @@ def _nodes(conf: cfg.ConfigOpts, args: Any) -> Iterator[Node]:
         for node in nodes.values():
             if not node.tracked:
                 if not args.all_nodes:  # With --all it was removed meanwhile.
-                    raise untracked(node.name)
+                    raise untracked(node)
             elif fault := sum_fault(node):
                 why = f"it is broken, its events are held: {fault}; see 'node rebuild'"
                 _leave_out(args, node.name, why)

@@ -15,6 +15,8 @@ NODE_COMMANDS = (
             "name": "the node",
             "sequence": "the node's sequence",
             "broken": "how the used amounts of its row differ from its claims; null if they do not",
+            "conflicts": "the uuids whose reports were refused for this name",
+            "reserve_too_large": "each part of its reserve that exceeds it, with both amounts",
             "usage": "for each resource: reserved, claimed, used, total, ratio, limit, free; disk in MB",
             "claims": "instance_uuid, role, migration_uuid, project_id, vcpus, memory_mb, disk_mb, cells, "
             "devices, cause (since, sequence, method, event_id, request_id; null if not kept)",

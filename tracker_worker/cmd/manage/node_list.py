@@ -28,7 +28,12 @@ def _usage(used: int, total: int | None) -> str | None:
 
 
 def _flags(node: NodeSummary) -> list[str]:
-    flags = {"disabled": node.disabled, "conflict": bool(node.conflicts), "broken": node.broken}
+    flags = {
+        "disabled": node.disabled,
+        "conflict": bool(node.conflicts),
+        "broken": node.broken,
+        "reserve": bool(node.reserve_too_large),
+    }
     return [name for name, is_set in flags.items() if is_set]
 
 
@@ -43,10 +48,11 @@ _COLUMNS = {
     "local_gb": Column(lambda node: _usage(node.local_gb_used, node.local_gb), ("local_gb", "local_gb_used")),
     "vms": Column(lambda node: node.running_vms, ("running_vms",)),
     "fullness": Column(lambda node: None if node.fullness is None else f"{node.fullness:.0%}", ("fullness",)),
-    "flags": Column(_flags, ("disabled", "conflicts", "broken")),
+    "flags": Column(_flags, ("disabled", "conflicts", "broken", "reserve_too_large")),
     "disabled": Column(lambda node: node.disabled, ("disabled",)),
     "conflicts": Column(lambda node: node.conflicts, ("conflicts",)),
     "broken": Column(lambda node: node.broken, ("broken",)),
+    "reserve_too_large": Column(lambda node: node.reserve_too_large, ("reserve_too_large",)),
     "last_event": Column(lambda node: node.last_event, ("last_event",)),
 }
 _DEFAULT = ("name", "host", "vcpus", "memory_mb", "local_gb", "vms", "flags")
@@ -92,7 +98,7 @@ def _is_wanted(node: NodeSummary, args: Any) -> bool:
     return (
         (args.host is None or node.host == args.host)
         and (not args.disabled or node.disabled)
-        and (not args.broken or node.broken or bool(node.conflicts))
+        and (not args.broken or node.broken or bool(node.conflicts) or bool(node.reserve_too_large))
     )
 
 

@@ -8,19 +8,17 @@ from oslo_config import cfg
 from tracker_worker.cmd.failures import CommandFailed
 from tracker_worker.cmd.manage.formatting import (
     TABLE,
-    print_diagnostic,
     print_document,
     print_fields,
     print_rows,
 )
 from tracker_worker.cmd.manage.hardware import print_devices, print_topology
-from tracker_worker.cmd.manage.loading import loaded, unreadable, untracked
+from tracker_worker.cmd.manage.loading import loaded, print_faults, unreadable, untracked
 from tracker_worker.cmd.manage.session import engine_at_head, settings_of, snapshot
 from tracker_worker.core.batch import Batch, Snapshot
 from tracker_worker.db.store import NodesBroken, StaleNode
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.node import Node, rebuilt, sum_fault
-from tracker_worker.domain.report import excess_reserves
 from tracker_worker.domain.views import node_view
 from tracker_worker.worker.service import batch_context_of, new_id
 
@@ -30,10 +28,7 @@ _CLAIMS = ("instance_uuid", "role", "migration_uuid", "vcpus", "memory_mb", "dis
 def show(conf: cfg.ConfigOpts, args: Any) -> int:
     """Show a node: the node view, with its claims, NUMA cells and PCI devices."""
     node = tracked_node(conf, args.name_of_node)
-    if fault := sum_fault(node):
-        print_diagnostic(f"node '{node.name}' is broken, its events are held: {fault}; see 'node rebuild'")
-    if excess := excess_reserves(node.resources, node.reserve):
-        print_diagnostic(f"the reserve exceeds the node: {', '.join(excess.values())}")
+    print_faults(node)
     view = node_view(node)
     if args.format != TABLE:
         print_document(view, args.format)
@@ -54,7 +49,7 @@ def rebuild(conf: cfg.ConfigOpts, args: Any) -> int:
         try:
             node = unit_of_work.load([args.name_of_node])[args.name_of_node]
             if not node.sequence:
-                raise untracked(node.name)
+                raise untracked(node)
             if sum_fault(node):
                 batch = Batch(Snapshot({}, {node.name: node}, {}), batch_context_of(settings))
                 batch.rebuild(node.name, event_id)
@@ -82,7 +77,7 @@ def tracked_node(conf: cfg.ConfigOpts, name: str) -> Node:
     with snapshot(conf) as connection:
         node = loaded(connection, name)
     if not node.tracked:
-        raise untracked(node.name)
+        raise untracked(node)
     return node
 
 

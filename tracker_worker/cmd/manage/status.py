@@ -153,8 +153,10 @@ def _problems_of_ledger(ledger: LedgerState, limits: Limits) -> list[str]:
     if broken := [node.name for node in ledger.nodes if node.broken]:
         found.append(f"the events of broken nodes are held: {_names(broken)}; see 'node rebuild'")
     if conflicts := [node.name for node in ledger.nodes if node.conflicts]:
-        advice = "see 'node list --columns name,conflicts' and 'node remove'"
+        advice = "see 'node history NODE --outcome refused' for both uuids and hosts"
         found.append(f"reports of nodes conflict: {_names(conflicts)}; {advice}")
+    if oversized := [node.name for node in ledger.nodes if node.reserve_too_large]:
+        found.append(f"the reserve exceeds the size of nodes: {_names(oversized)}; see 'node show'")
     if limits.quiet is not None and (quiet := quiet_nodes(ledger.nodes, ledger.now, limits.quiet)):
         names = _names([node.name for node in quiet])
         found.append(f"nodes without an event for {limits.quiet}: {names}; check their hosts")
@@ -239,6 +241,7 @@ def _ledger_fields(ledger: LedgerState) -> dict[str, Any]:
         "disabled": sum(node.disabled for node in nodes),
         "broken": [node.name for node in ledger.nodes if node.broken],
         "conflicts": [node.name for node in ledger.nodes if node.conflicts],
+        "reserve_too_large": [node.name for node in ledger.nodes if node.reserve_too_large],
     }
 
 

@@ -21,7 +21,7 @@ def verify(conf: cfg.ConfigOpts, args: Any) -> int:
     for nodes, unreadable in selected(conf, args.name_of_node, "verifying"):
         for node in nodes.values():
             if not node.tracked and not args.all_nodes:  # With --all it was removed meanwhile.
-                raise untracked(node.name)
+                raise untracked(node)
             if node.tracked:
                 found += differences(node)
         found += (Difference(name, UNREADABLE, why, None) for name, why in unreadable.items())
