@@ -19,7 +19,7 @@ from tracker_worker.core.envelope import encode
 from tracker_worker.core.quarantine import Attempts
 from tracker_worker.db import attempts, retention, revisions
 from tracker_worker.db.tables import ATTEMPTS
-from tracker_worker.domain.objects import Limits
+from tracker_worker.domain.objects import Limits, Origin
 from tracker_worker.domain.partitions import partition_of
 
 ROOT = Path(tracker_worker.__file__).parents[1]
@@ -196,6 +196,18 @@ def test_a_conflict_of_a_name_that_is_not_tracked_is_listed_too(a_node: LaneBenc
     assert (listed["uuid"], listed["host"], listed["vcpus"]) == (None, None, None)
     assert manage.run("node", "list", "--columns", "name,conflicts") == 0
     assert f"uuid-of-{NODE}" in manage.out
+
+
+def test_conflict_is_gone_from_the_list_after_a_startup_of_the_right_host(
+    a_node: LaneBench, manage: Manage
+) -> None:
+    """An audit that changes nothing else, and so leaves no receipt."""
+    a_node.send(a_report(resources=some_resources(uuid="another-uuid")))
+    own = some_resources(uuid=f"uuid-of-{NODE}", host=f"host-of-{NODE}")
+    audit = a_report([an_instance()], resources=own, startup=True, origin=Origin("c", 2), as_of=2)
+    assert a_node.send(audit).outcome == "ignored"
+    (listed,) = manage.json("node", "list")
+    assert (listed["conflicts"], listed["running_vms"]) == ([], 1)
 
 
 def test_node_list_flags_each_node_that_needs_an_operator(bench: LaneBench, manage: Manage) -> None:

@@ -49,7 +49,7 @@ class UpdateAvailableResource(Command, frozen=True):
     migrations: Annotated[list[Migration], Meta(max_length=100_000)] | None = None
     #: the lists include the sender's events up to this count; instances with later ones are skipped [count]
     as_of: Sequence | None = None
-    #: the compute service has just started: failed_builds becomes 0, a broken node is rebuilt
+    #: the compute service has just started: failed_builds becomes 0, conflicts end, a broken node is rebuilt
     startup: bool = False
     #: whether the sender's compute service is disabled; absent: unchanged, enabled on a new host
     disabled: bool | None = None

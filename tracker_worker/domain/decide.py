@@ -253,7 +253,7 @@ def _report(
     changes: list[LedgerChange] = []
     marks: list[Mark] = []
     effects: list[Effect] = []
-    if node.conflicts and not node.tracked:
+    if node.conflicts and (command.startup or not node.tracked):
         marks.append(ConflictsResolved())
     if change := report_change(node, report, settings):
         changes.append(change)

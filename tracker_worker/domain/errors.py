@@ -104,7 +104,8 @@ class ErrorCode(StrEnum):
     the file `compute_id` of nova-compute the uuid that a host reports. If the report is wrong, correct its
     host: two hosts have one name, or `compute_id` was copied or lost. If the stored node is wrong,
     `tracker-worker-manage node remove NODE` removes it, and its claims where `--force` is added; the next
-    report then succeeds.
+    report then succeeds. If the stored node was right, restart its nova-compute: `startup` clears the
+    conflict from `node list`.
     """
     RESERVE_TOO_LARGE = "reserve_too_large"
     """A report was applied whose reserve is larger than the node; the text has both amounts. A size of 0 is

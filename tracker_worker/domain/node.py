@@ -136,7 +136,7 @@ class ConflictNoted(Struct, frozen=True):
 
 
 class ConflictsResolved(Struct, frozen=True):
-    """The node was removed, or is tracked from now on: earlier conflicts no longer apply."""
+    """The node was removed, is tracked from now on, or its host has started: earlier conflicts are over."""
 
 
 LedgerChange = ClaimPut | ClaimDropped | Reported | BuildsCounted | ServiceStatusSet | NodeRemoved

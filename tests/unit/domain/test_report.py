@@ -300,6 +300,23 @@ def test_removing_the_other_node_resolves_a_uuid_with_another_name() -> None:
     assert node.conflicts == ()
 
 
+def test_startup_of_the_stored_node_resolves_its_conflicts_and_a_repeated_one_is_raised_again() -> None:
+    """Once the wrong host was corrected, a restart of the right one leaves nothing to be looked at."""
+    node, _ = reported(a_node(a_claim()), uuid=OTHER_UUID)
+    node, _ = reported(node)
+    assert node.conflicts == (OTHER_UUID,)
+    node, _ = decided(node, a_report(startup=True))
+    assert (node.conflicts, len(node.claims)) == ((), 1)
+    node, again = reported(node, uuid=OTHER_UUID)
+    assert (again.outcome, len(again.effects), node.conflicts) == ("refused", 1, (OTHER_UUID,))
+
+
+def test_startup_of_the_wrong_host_resolves_nothing() -> None:
+    node, _ = reported(a_node(), uuid=OTHER_UUID)
+    node, decision = decided(node, a_report(resources=some_resources(uuid=OTHER_UUID), startup=True))
+    assert (decision.outcome, node.conflicts) == ("refused", (OTHER_UUID,))
+
+
 SMALL_CELLS = HostTopology([HostCell(1, [0], [], 4096, mempages=[PageSize(2048, 64, 65), PageSize(4, 9)])])
 
 
