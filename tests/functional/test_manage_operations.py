@@ -186,6 +186,10 @@ def test_status_names_what_needs_a_person_and_fails(a_quiet_node: LaneBench, pro
     assert f"nodes without an event for 1:00:00: {NODE}; check their hosts" in problems
     assert "1 events are parked" in problems
     assert "no worker publishes them" in problems
+    listed = json.loads(program("status", "--quiet-nodes", "60", "--format", "json").stdout)["problems"]
+    words = [problem.split()[1] for problem in listed]
+    assert words == ["events", "events", "notifications", "without"]
+    assert [line.strip() for line in problems.splitlines() if line.strip()] == listed
 
 
 def test_status_names_a_database_that_cannot_be_used(manage: Manage, tmp_path: Path) -> None:

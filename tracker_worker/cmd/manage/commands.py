@@ -46,7 +46,7 @@ COMMANDS = (
             "workers": "name (host:pid), version, since, active and standby (queues); null if unknown",
             "queues": "as 'queues list' shows them; null without a broker",
             "parked": "as 'dead-letter summary' shows them",
-            "problems": "a line for each thing that needs a person, with what to do",
+            "problems": "a line for each thing that needs a person, with what to do, the worst first",
         },
         {
             "status": "what is the state of everything?",

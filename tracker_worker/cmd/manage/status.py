@@ -2,8 +2,10 @@
 """`status`: the database, the workers, the queues, the outbox and the nodes, and what needs a person."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
+from enum import IntEnum, auto
+from operator import itemgetter
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -85,7 +87,7 @@ def _show_once(conf: cfg.ConfigOpts, args: Any, limits: Limits, prepare: Callabl
     if ledger is not None and broker is not None and _stuck(broker, ledger, limits):
         time.sleep(_LOOK_AGAIN_SECONDS)
         ledger, broker, failures = _states(conf)
-    problems = [*failures, *problems_of(ledger, broker, limits)]
+    problems = problems_of(ledger, broker, limits, failures)
     prepare()
     if args.format != TABLE:
         print_document(_document(ledger, broker) | {"problems": problems}, args.format)
@@ -131,51 +133,73 @@ def _broker_state(conf: cfg.ConfigOpts) -> BrokerState | None:
     return None if settings.broker is None else broker_state(conf, settings, settings.broker)
 
 
-def problems_of(ledger: LedgerState | None, broker: BrokerState | None, limits: Limits) -> list[str]:
-    """Return a line for each thing that needs a person, with what to do. Pure."""
-    return [
-        *([] if ledger is None else _problems_of_ledger(ledger, limits)),
-        *([] if broker is None else _problems_of_broker(broker, ledger, limits)),
-    ]
+class Severity(IntEnum):
+    """What a problem does, the worst first."""
+
+    WORK_STOPS = auto()  #: commands are not applied
+    NODES_STOP = auto()  #: commands of some nodes are not applied
+    COMMANDS_FAIL = auto()  #: commands of some nodes are refused or were parked
+    NOTIFICATIONS_STOP = auto()  #: consumers learn nothing, or the broker fills up
+    UNKNOWN = auto()  #: something may be wrong
 
 
-def _problems_of_ledger(ledger: LedgerState, limits: Limits) -> list[str]:
-    found = []
+Problem = tuple[Severity, str]
+
+
+def problems_of(
+    ledger: LedgerState | None, broker: BrokerState | None, limits: Limits, failures: Sequence[str] = ()
+) -> list[str]:
+    """Return a line for each thing that needs a person, with what to do, the worst first. Pure.
+
+    `failures` says why the database or the broker cannot be used.
+    """
+    found = [(Severity.WORK_STOPS, failure) for failure in failures]
+    if broker is not None:
+        found += _problems_of_broker(broker, ledger, limits)
+    if ledger is not None:
+        found += _problems_of_ledger(ledger, limits)
+    return [text for _, text in sorted(found, key=itemgetter(0))]
+
+
+def _problems_of_ledger(ledger: LedgerState, limits: Limits) -> Iterator[Problem]:
     oldest = ledger.oldest_notification
     if oldest is not None and ledger.now - oldest > limits.waiting:
         who = f"{ledger.publisher} publishes them" if ledger.publisher else "no worker publishes them"
-        found.append(
-            f"{ledger.outbox} notifications wait, the oldest since {_text(oldest)}; {who}: see its log"
-        )
+        text = f"{ledger.outbox} notifications wait, the oldest since {_text(oldest)}; {who}: see its log"
+        yield Severity.NOTIFICATIONS_STOP, text
     if letters := sum(group.letters for group in ledger.parked):
         codes = ", ".join(sorted({group.code for group in ledger.parked}))
-        found.append(f"{letters} events are parked ({codes}): see 'dead-letter summary'")
+        yield Severity.COMMANDS_FAIL, f"{letters} events are parked ({codes}): see 'dead-letter summary'"
     if broken := [node.name for node in ledger.nodes if node.broken]:
-        found.append(f"the events of broken nodes are held: {_names(broken)}; see 'node rebuild'")
+        text = f"the events of broken nodes are held: {_names(broken)}; see 'node rebuild'"
+        yield Severity.NODES_STOP, text
     if conflicts := [node.name for node in ledger.nodes if node.conflicts]:
         advice = "see 'node history NODE --outcome refused' for both uuids and hosts"
-        found.append(f"reports of nodes conflict: {_names(conflicts)}; {advice}")
+        yield Severity.COMMANDS_FAIL, f"reports of nodes conflict: {_names(conflicts)}; {advice}"
     if oversized := [node.name for node in ledger.nodes if node.reserve_too_large]:
-        found.append(f"the reserve exceeds the size of nodes: {_names(oversized)}; see 'node show'")
+        text = f"the reserve exceeds the size of nodes: {_names(oversized)}; see 'node show'"
+        yield Severity.COMMANDS_FAIL, text
     if limits.quiet is not None and (quiet := quiet_nodes(ledger.nodes, ledger.now, limits.quiet)):
         names = _names([node.name for node in quiet])
-        found.append(f"nodes without an event for {limits.quiet}: {names}; check their hosts")
-    return found
+        text = f"nodes without an event for {limits.quiet}: {names}; check their hosts"
+        yield Severity.UNKNOWN, text
 
 
-def _problems_of_broker(broker: BrokerState, ledger: LedgerState | None, limits: Limits) -> list[str]:
-    found = []
-    if broker.unknown is not None:
-        found.append(f"the workers are unknown: {broker.unknown}")
+def _problems_of_broker(broker: BrokerState, ledger: LedgerState | None, limits: Limits) -> Iterator[Problem]:
     if broker.missing:
-        found.append(f"queues are missing: {_names(broker.missing)}; start a worker, or see 'queues declare'")
+        text = f"queues are missing: {_names(broker.missing)}; start a worker, or see 'queues declare'"
+        yield Severity.WORK_STOPS, text
     if idle := [state.queue for state in broker.queues if state.consumers == 0]:
-        found.append(f"no worker consumes {_names(idle)}: start one")
+        yield Severity.WORK_STOPS, f"no worker consumes {_names(idle)}: start one"
     if ledger is not None and (stuck := _stuck(broker, ledger, limits)):
         names = _names([state.queue for state in stuck])
         workers = _names(sorted({state.active for state in stuck if state.active})) or "the active workers"
-        found.append(f"commands wait on {names}, and none is acknowledged: see the log of {workers}")
-    return found + [growth_of(queue) for queue in broker.growing]
+        text = f"commands wait on {names}, and none is acknowledged: see the log of {workers}"
+        yield Severity.WORK_STOPS, text
+    for queue in broker.growing:
+        yield Severity.NOTIFICATIONS_STOP, growth_of(queue)
+    if broker.unknown is not None:
+        yield Severity.UNKNOWN, f"the workers are unknown: {broker.unknown}"
 
 
 def _stuck(broker: BrokerState, ledger: LedgerState, limits: Limits) -> list[QueueState]:

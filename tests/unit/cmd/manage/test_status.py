@@ -114,6 +114,42 @@ def test_fault_of_database_or_broker_needs_a_person(
     assert words in problem
 
 
+def test_what_stops_work_comes_before_what_fails_what_is_late_and_what_is_unknown() -> None:
+    nodes = [
+        a_node(broken=True),
+        a_node(name="node-2", conflicts=["uuid-2"]),
+        a_node(name="node-3", reserve_too_large=["x"]),
+        a_node(name="node-4", last_event=minutes_ago(120)),
+    ]
+    ledger = a_ledger(
+        nodes=nodes,
+        outbox=3,
+        oldest_notification=minutes_ago(6),
+        parked=[LetterGroup("parked", "invalid", None, 2, 1, NOW, NOW)],
+    )
+    queues = [
+        a_queue(queue="tracker.p0", ready=None, consumers=None),
+        a_queue(queue="tracker.p1", consumers=0),
+        a_queue(queue="tracker.p2", ready=1, oldest=minutes_ago(6)),
+    ]
+    broker = a_broker(queues=queues, growing=[a_queue(queue="info", ready=7)], unknown="no answer")
+    problems = problems_of(ledger, broker, replace(LIMITS, quiet=timedelta(hours=1)), ["no database"])
+    assert [" ".join(problem.split()[:3]) for problem in problems] == [
+        "no database",
+        "queues are missing:",
+        "no worker consumes",
+        "commands wait on",
+        "the events of",
+        "2 events are",
+        "reports of nodes",
+        "the reserve exceeds",
+        "the queue info",
+        "3 notifications wait,",
+        "the workers are",
+        "nodes without an",
+    ]
+
+
 def test_more_names_than_ten_are_counted() -> None:
     nodes = [a_node(name=f"node-{number}", broken=True) for number in range(12)]
     (problem,) = problems_of(a_ledger(nodes=nodes), a_broker(), LIMITS)
