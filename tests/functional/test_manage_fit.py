@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from tests.builders import INSTANCE, NODE, a_flavor, an_instance, args_of, command
+from tests.builders import INSTANCE, NODE, a_flavor, a_report, an_instance, args_of, command, some_resources
 from tests.functional.lanes import OTHER_NODE, LaneBench, rows
 from tests.functional.manage import Manage
 from tracker_worker.db.tables import CLAIMS, NODES, RECEIPTS
@@ -30,10 +30,69 @@ def nodes(bench: LaneBench) -> LaneBench:
 
 def test_claim_is_decided_and_nothing_is_written(nodes: LaneBench, manage: Manage, engine: sa.Engine) -> None:
     before = [rows(engine, table) for table in (NODES, CLAIMS, RECEIPTS)]
-    found = manage.json("node", "fit", NODE, "--flavor", FLAVOR)
-    assert (found["outcome"], found["memory_mb_left"]) == ("granted", 16384 - 512 - 12288 - 4096)
-    assert "only against --limits" in manage.err
+    found = manage.json("node", "fit", NODE, "--flavor", FLAVOR.replace("4096", "2048"))
+    assert (found["outcome"], found["memory_mb_left"]) == ("granted", 16384 - 512 - 12288 - 2048)
     assert [rows(engine, table) for table in (NODES, CLAIMS, RECEIPTS)] == before
+
+
+@pytest.mark.parametrize("check", ["limits", "capacity", "none"])
+def test_request_without_limits_is_decided_as_the_scheduler_would(
+    nodes: LaneBench, manage: Manage, check: str
+) -> None:
+    """12 of 16 GB are held: without a limit a worker would grant 4 GB more, and Nova would not send them."""
+    manage.configure(f"[tracker]\ncapacity_check = {check}\n")
+    assert manage.run("node", "fit", NODE, "--flavor", FLAVOR) == 1
+    assert "Free memory 3584.00 MB < requested 4096 MB" in manage.out
+    assert "no limits were given: Nova's scheduler decides" in manage.out
+    assert manage.run("node", "fit", NODE, "--flavor", FLAVOR, "--format", "json") == 1
+    found = json.loads(manage.out)
+    assert (found["outcome"], found["limits"], found["tested_against"]) == ("refused", None, "capacity")
+    assert [test["passed"] for test in found["tests"]] == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("check", "outcome", "against"),
+    [
+        ("limits", "granted", "limits"),
+        ("capacity", "refused", "limits and capacity"),
+        ("none", "granted", "nothing"),
+    ],
+)
+def test_request_with_limits_is_decided_as_the_worker_would(
+    nodes: LaneBench, manage: Manage, check: str, outcome: str, against: str
+) -> None:
+    manage.configure(f"[tracker]\ncapacity_check = {check}\n")
+    arguments = ["node", "fit", NODE, "--flavor", FLAVOR, "--limits", '{"vcpu": 64}']
+    assert manage.run(*arguments) == (outcome == "refused")
+    assert f"tested against  {against}" in manage.out
+    assert manage.run("node", "fit", "--all", *arguments[3:], "--format", "json") == 0
+    found = next(each for each in json.loads(manage.out) if each["node"] == NODE)
+    assert (found["outcome"], found["limits"], found["tested_against"]) == (outcome, {"vcpu": 64}, against)
+
+
+def test_what_is_left_is_what_the_scheduler_would_still_place(bench: LaneBench, manage: Manage) -> None:
+    """(8 - 2) vcpus * 4.0, of which 2 are claimed; 8 * 4.0 - 2 would be 6 more."""
+    bench.send(a_report(resources=some_resources(reserved_host_cpus=2)))
+    bench.send(command("instance_claim", instance=an_instance(flavor=a_flavor(2))))
+    found = manage.json("node", "fit", NODE, "--flavor", FLAVOR)
+    (vcpu,) = (test for test in found["tests"] if test["rule"] == "vcpu")
+    assert (vcpu["free"], vcpu["requested"], found["vcpus_left"]) == ("22 VCPU", "2 VCPU", 20)
+
+
+def test_node_whose_reserve_exceeds_it_is_ranked_last(bench: LaneBench, manage: Manage) -> None:
+    bench.send(a_report(resources=some_resources(memory_mb=100)))
+    bench.track(OTHER_NODE)
+    ranked = manage.json("node", "fit", "--all", "--flavor", FLAVOR, "--limits", "{}")
+    assert [(each["node"], each["outcome"]) for each in ranked] == [
+        (OTHER_NODE, "granted"),
+        (NODE, "granted"),
+    ]
+
+
+def test_ranking_without_limits_says_what_it_tested(nodes: LaneBench, manage: Manage) -> None:
+    assert manage.run("node", "fit", "--all", "--flavor", FLAVOR) == 0
+    assert "no limits were given: Nova's scheduler decides" in manage.out
+    assert "1 of 2 nodes would grant the claim" in manage.err
 
 
 def test_refusal_has_the_reason_of_the_worker_and_exit_code_1(nodes: LaneBench, manage: Manage) -> None:
@@ -65,11 +124,9 @@ def test_instance_that_has_its_claim_gets_it_again(nodes: LaneBench, manage: Man
 
 
 def test_nodes_are_ranked_by_what_is_left(nodes: LaneBench, manage: Manage, engine: sa.Engine) -> None:
-    manage.configure("[tracker]\ncapacity_check = capacity\n")
     found = manage.json("node", "fit", "--all", "--flavor", FLAVOR)
     assert [(each["node"], each["outcome"]) for each in found] == [(OTHER_NODE, "granted"), (NODE, "refused")]
     assert "1 of 2 nodes would grant the claim" in manage.err
-    assert "--limits" not in manage.err
     assert len(manage.json("node", "fit", "--all", "--flavor", FLAVOR, "--limit", "1")) == 1
     too_large = '{"vcpus": 2, "memory_mb": 99999, "root_gb": 20}'
     assert manage.run("node", "fit", "--all", "--flavor", too_large) == 1
@@ -84,7 +141,6 @@ def test_nodes_are_ranked_by_what_is_left(nodes: LaneBench, manage: Manage, engi
 def test_node_whose_events_are_held_grants_nothing(
     nodes: LaneBench, manage: Manage, engine: sa.Engine
 ) -> None:
-    manage.configure("[tracker]\ncapacity_check = capacity\n")
     with engine.begin() as connection:
         wrong = sa.update(NODES).where(NODES.c.name == NODE)
         connection.execute(wrong.values(vcpus_used=NODES.c.vcpus_used + 3))

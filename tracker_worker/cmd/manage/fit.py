@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import asdict, astuple
+from msgspec.structs import asdict, astuple, replace
 from oslo_config import cfg
 
 from tracker_worker.cmd.failures import CommandFailed
@@ -28,15 +28,24 @@ from tracker_worker.domain.fit import ClaimTest, claim_tests
 from tracker_worker.domain.flavors import MB_PER_GB, Amounts, Flavor
 from tracker_worker.domain.node import Node, evolve, sum_fault
 from tracker_worker.domain.objects import Instance, Limits
-from tracker_worker.domain.settings import TrackerSettings
+from tracker_worker.domain.settings import CapacityCheck, TrackerSettings
 from tracker_worker.worker.service import new_id
 
 T = TypeVar("T")
-_UNTESTED = "memory, disk and vcpus are tested only against --limits: [tracker] capacity_check is limits"
+_COLUMNS = ("node", "outcome", "vcpus_left", "memory_mb_left", "disk_mb_left", "reason")
+_AS_SCHEDULER = "capacity; no limits were given: Nova's scheduler decides, by (total - reserved) * ratio"
+_AS_WORKER: dict[CapacityCheck, str] = {
+    "limits": "limits",
+    "capacity": "limits and capacity",
+    "none": "nothing",
+}
 
 
 class Fit(Struct, frozen=True):
-    """Whether a node would grant a claim, and what would be left of total * ratio after it, disk in MB."""
+    """Whether a node would grant a claim, and what would be left of (total - reserved) * ratio, disk in MB.
+
+    `limits` are those that were given. `tested_against` says what memory, disk and vcpus are tested against.
+    """
 
     node: str
     outcome: str
@@ -44,10 +53,16 @@ class Fit(Struct, frozen=True):
     memory_mb_left: int
     disk_mb_left: int
     reason: str | None
+    limits: Limits | None
+    tested_against: str
 
 
 class Request(Struct, frozen=True):
-    """The claim that is asked about, and the settings that the worker decides it by."""
+    """The claim that is asked about, and the settings that decide it: those of the worker.
+
+    Nova asks no worker before its scheduler has chosen the node. So a request without limits is tested
+    against the capacity, as Placement computes it, whatever the worker would test.
+    """
 
     instance: Instance
     limits: Limits | None
@@ -57,12 +72,20 @@ class Request(Struct, frozen=True):
         """Return the claim on a node."""
         return InstanceClaim(node=node.name, instance=self.instance, limits=self.limits)
 
+    @property
+    def tested_against(self) -> str:
+        """What memory, disk and vcpus are tested against."""
+        return "capacity" if self.limits is None else _AS_WORKER[self.settings.capacity_check]
+
+    @property
+    def tested_against_text(self) -> str:
+        """The same for people."""
+        return _AS_SCHEDULER if self.limits is None else self.tested_against
+
 
 def show(conf: cfg.ConfigOpts, args: Any) -> int:
     """Show whether a claim would be granted by a node, test by test, or rank all nodes."""
     request = _request(args, settings_of(conf).tracker)
-    if request.limits is None and request.settings.capacity_check == "limits":
-        print_diagnostic(_UNTESTED)
     nodes = _nodes(conf, args)
     return _rank(args, request, nodes) if args.all_nodes else _explain(args, request, next(nodes))
 
@@ -96,6 +119,7 @@ def _explain(args: Any, request: Request, node: Node) -> int:
     else:
         left = f"{fit.vcpus_left} vcpus, {fit.memory_mb_left} MB, {fit.disk_mb_left} MB disk"
         decision = {"outcome": fit.outcome, "reason": fit.reason, "left": left}
+        decision["tested against"] = request.tested_against_text
         print_fields(decision, f"Claim on node {node.name}")
         print_rows(ClaimTest.__struct_fields__, map(_row, tests), "Tests")
     return _exit_code(fit)
@@ -112,7 +136,9 @@ def _rank(args: Any, request: Request, nodes: Iterator[Node]) -> int:
     if args.format != TABLE:
         print_document(found, args.format)
     else:
-        print_rows(Fit.__struct_fields__, map(astuple, found), "Nodes, those with most left first")
+        rows = ([getattr(fit, name) for name in _COLUMNS] for fit in found)
+        title = f"Nodes, those with most left first (tested against {request.tested_against_text})"
+        print_rows(_COLUMNS, rows, title)
     granting = sum(fit.outcome == Outcome.GRANTED for _, fit in ranked)
     print_diagnostic(f"{granting} of {len(ranked)} nodes would grant the claim, {len(found)} are shown")
     return 0 if granting else 1
@@ -122,9 +148,10 @@ def _fit(request: Request, node: Node) -> tuple[float, Fit]:
     """Return the decision on a node, and the smallest share of a resource that would be left."""
     decision = decide(node, request.claim(node), request.settings, {})
     after = evolve(node, decision.changes)
-    limit = _limit(after)
-    left = limit.minus(after.used)
-    shares = (free / most for free, most in zip(astuple(left), astuple(limit), strict=True) if most)
+    capacity = _capacity(after)
+    left = capacity.minus(after.claimed)
+    # The capacity is negative where the reserve exceeds the size.
+    shares = (free / abs(most) for free, most in zip(astuple(left), astuple(capacity), strict=True) if most)
     fit = Fit(
         node=node.name,
         outcome=decision.outcome.value,
@@ -132,17 +159,20 @@ def _fit(request: Request, node: Node) -> tuple[float, Fit]:
         memory_mb_left=left.memory_mb,
         disk_mb_left=left.disk_mb,
         reason=decision.reason,
+        limits=request.limits,
+        tested_against=request.tested_against,
     )
     return min(shares, default=0.0), fit
 
 
-def _limit(node: Node) -> Amounts:
-    report, ratios = node.resources, node.ratios
+def _capacity(node: Node) -> Amounts:
+    """Return what claims may hold in all, as Placement computes it."""
+    report, reserve, ratios = node.resources, node.reserve, node.ratios
     assert report is not None
     return Amounts(
-        int(report.vcpus * ratios.cpu),
-        int(report.memory_mb * ratios.ram),
-        int(report.local_gb * MB_PER_GB * ratios.disk),
+        int((report.vcpus - reserve.vcpus) * ratios.cpu),
+        int((report.memory_mb - reserve.memory_mb) * ratios.ram),
+        int((report.local_gb * MB_PER_GB - reserve.disk_mb) * ratios.disk),
     )
 
 
@@ -152,6 +182,8 @@ def _exit_code(fit: Fit) -> int:
 
 def _request(args: Any, settings: TrackerSettings) -> Request:
     limits = None if args.limits is None else _read(args.limits, Limits, "--limits")
+    if limits is None:
+        settings = replace(settings, capacity_check="capacity")
     if args.instance is not None:
         return Request(_read(args.instance, Instance, "--instance"), limits, settings)
     flavor = _read(args.flavor, Flavor, "--flavor")

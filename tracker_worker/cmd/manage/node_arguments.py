@@ -49,7 +49,10 @@ def add_request(parser: Any) -> None:
         "--instance", metavar="INSTANCE", help="the instance, as in instance_claim: a file, or JSON"
     )
     parser.add_argument(
-        "--limits", metavar="LIMITS", help="limits of the scheduler, as in instance_claim: a file, or JSON"
+        "--limits",
+        metavar="LIMITS",
+        help="limits of the scheduler, as in instance_claim: a file, or JSON; without them the claim is "
+        "tested as the scheduler does, against (total - reserved) * ratio",
     )
     parser.add_argument(
         "--limit", type=number(MAX_ROWS), default=100, metavar="N", help="the best N nodes, by default 100"

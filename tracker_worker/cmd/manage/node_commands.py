@@ -32,10 +32,13 @@ NODE_COMMANDS = (
         {
             "node": "the node; with --all a list of documents",
             "outcome": "granted or refused",
-            "vcpus_left": "what the claim would leave of vcpus * ratio",
-            "memory_mb_left": "what it would leave of memory * ratio",
-            "disk_mb_left": "what it would leave of disk * ratio",
+            "vcpus_left": "what the claim would leave of (vcpus - reserved) * ratio",
+            "memory_mb_left": "what it would leave of (memory - reserved) * ratio",
+            "disk_mb_left": "what it would leave of (disk - reserved) * ratio",
             "reason": "why the claim would be refused",
+            "limits": "the limits that were given; null if none were",
+            "tested_against": "what memory, disk and vcpus are tested against: capacity (without --limits), "
+            "limits, 'limits and capacity', or nothing",
             "tests": "rule, subject, requested, free, passed (null: not tested), reason; not with --all",
         },
         {
