@@ -128,6 +128,9 @@ def test_message_with_a_time_that_is_none_is_listed_without_it(
 
     wait_until(lambda: rabbitmq.api("GET", path).get("head_message_timestamp") == stamp, "the figures")
     assert (listed()["ready"], listed()["oldest"]) == (1, None)
+    assert programs.run("queues", "list") == 0
+    line = next(line for line in programs.out.splitlines() if line.startswith("tracker.p1"))
+    assert line.split() == ["tracker.p1", "1", "0", "0", "-", "unknown"]
 
 
 def test_the_active_worker_and_the_depth_are_listed(programs: Programs, channel: Any) -> None:

@@ -31,7 +31,7 @@ class QueueState(Struct, frozen=True):
 
     `ready` is None if the queue is missing; what is neither `ready` nor `consumers` is None if the management
     API does not answer. `active` is the host and pid of the worker whose consumer is active. `oldest` is the
-    time (UTC) of the next message; it is None, too, if the broker does not stamp messages.
+    time (UTC) of the next ready message; None if there is none, or if the broker does not stamp messages.
     """
 
     queue: str

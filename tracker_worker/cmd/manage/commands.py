@@ -114,7 +114,8 @@ COMMANDS = (
             "unacknowledged": "messages that were delivered and not acknowledged; null if unknown",
             "consumers": "the number of consumers",
             "active": "host:pid of the worker whose consumer is active; null if there is none, or unknown",
-            "oldest": "the time of the next message; null unless the broker stamps messages",
+            "oldest": "the time of the next ready message; null if there is none, or if unknown since the "
+            "broker does not stamp messages",
             "acknowledged_per_second": "the rate of acknowledgements; null if unknown",
         },
         {"queues list": "who consumes what, and how much waits?"},

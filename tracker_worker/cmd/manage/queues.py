@@ -14,6 +14,8 @@ from tracker_worker.cmd.manage.formatting import TABLE, print_diagnostic, print_
 from tracker_worker.cmd.manage.session import broker_of, snapshot
 from tracker_worker.worker.settings import WorkerSettings
 
+UNKNOWN = "unknown"
+
 
 def declare_all(conf: cfg.ConfigOpts, args: Any) -> int:
     """Declare the exchange and the queues as a worker does; those that exist with equal arguments stay."""
@@ -77,16 +79,21 @@ def growth_of(queue: QueueState) -> str:
 
 
 def print_queues(queues: list[QueueState], *, known: bool, title: str | None = None) -> None:
-    """Print missing queues and unknown values as words, to tell them from 0."""
-    rows = (
-        [
-            state.queue,
-            "missing" if state.ready is None else state.ready,
-            state.unacknowledged if known else "unknown",
-            state.consumers,
-            state.active if known else "unknown",
-            state.oldest,
-        ]
-        for state in queues
-    )
+    """Print the table of queues. `known`: the management API answers."""
+    rows = (cells_of(state, known=known) for state in queues)
     print_rows(("queue", "ready", "unacked", "consumers", "active", "oldest"), rows, title)
+
+
+def cells_of(state: QueueState, *, known: bool) -> list[Any]:
+    """Return the cells of a queue: a missing queue and unknown values as words, to tell them from 0.
+
+    The time of ready messages is unknown unless the broker stamps them.
+    """
+    return [
+        state.queue,
+        "missing" if state.ready is None else state.ready,
+        state.unacknowledged if known else UNKNOWN,
+        state.consumers,
+        state.active if known else UNKNOWN,
+        UNKNOWN if state.ready and state.oldest is None else state.oldest,
+    ]
