@@ -393,11 +393,15 @@ def test_a_stop_that_cannot_finish_says_so_in_time(
 def test_stop_that_leaves_notifications_behind_says_so(
     a_worker: Callable[..., Running], engine: sa.Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    running = a_worker(graceful_shutdown_timeout=1)
+    """The relay never gets its lease, and the notification is committed before the stop begins.
+
+    The outbox is read while the fault lasts: the relay's last attempt may come after the stop has returned.
+    """
     with Fault(engine, "UPDATE leases", disk_full):
-        track(running.api, "node-1")
+        running = a_worker(graceful_shutdown_timeout=1)
+        running.api.call({}, "update_available_resource", "node-1", resources=resources("node-1"))
         assert not running.stop()
-    assert len(rows(engine, OUTBOX)) > 0
+        assert len(rows(engine, OUTBOX)) > 0
     assert "Not all notifications were published in time" in caplog.text
 
 
