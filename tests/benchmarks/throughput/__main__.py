@@ -15,8 +15,8 @@ from typing import Any
 from rich.console import Console
 
 import tests.benchmarks.throughput as benchmark
-from tests.benchmarks.throughput.figures import Summary, summarise
-from tests.benchmarks.throughput.run import Measurement, Run, fill, measure
+from tests.benchmarks.throughput.figures import Measurement, Run, Summary, summarise
+from tests.benchmarks.throughput.run import fill, measure
 from tests.benchmarks.throughput.scenarios import CONTESTANTS, PLANS
 from tests.benchmarks.throughput.servers import DATABASES, Servers
 from tests.benchmarks.throughput.table import LEGEND, table_of

@@ -9,10 +9,30 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from tests.benchmarks.throughput.run import Measurement
 from tests.benchmarks.throughput.scenarios import CONTESTANTS
 
 OURS = "worker"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is run: a contestant in a scenario on a kind of database, with so many messages."""
+
+    scenario: str
+    database: str
+    contestant: str
+    round: int
+    events: int
+
+
+@dataclass(frozen=True)
+class Measurement(Run):
+    """A run's figures. `wrong` says what the contestant did not do right: they are of no use then."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_bytes: int
+    wrong: Sequence[str]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ queues are filled, and continued. The time ends with the last commit and the las
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import psutil
 from kombu.connection import Connection
@@ -17,6 +17,7 @@ from kombu.entity import Exchange, Queue
 
 from tests.benchmarks.throughput import contestants, exactness
 from tests.benchmarks.throughput.contestants import Running
+from tests.benchmarks.throughput.figures import Measurement, Run
 from tests.benchmarks.throughput.messages import Message, expected
 from tests.benchmarks.throughput.payloads import EXCHANGE
 from tests.benchmarks.throughput.scenarios import PLANS
@@ -30,27 +31,6 @@ from tracker_worker.bus.rabbit.queues import Topology
 from tracker_worker.domain.partitions import partition_of, server_of
 
 SECONDS = 120
-
-
-@dataclass(frozen=True)
-class Run:
-    """What is run: a contestant in a scenario on a kind of database, with so many messages."""
-
-    scenario: str
-    database: str
-    contestant: str
-    round: int
-    events: int
-
-
-@dataclass(frozen=True)
-class Measurement(Run):
-    """A run's figures. `wrong` says what the contestant did not do right: they are of no use then."""
-
-    seconds: float
-    cpu_seconds: float
-    peak_bytes: int
-    wrong: Sequence[str]
 
 
 class Workspace:

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-from tests.benchmarks.throughput.figures import cpu_of, ratio, summarise
-from tests.benchmarks.throughput.run import Measurement
+from tests.benchmarks.throughput.figures import Measurement, cpu_of, ratio, summarise
 
 
 def a_run(contestant: str, number: int, seconds: float, cpu_seconds: float = 1.0, *wrong: str) -> Measurement:
