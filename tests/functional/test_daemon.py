@@ -4,6 +4,7 @@
 import importlib.metadata
 import json
 import os
+import re
 import selectors
 import signal
 import socket
@@ -218,6 +219,7 @@ def test_logging_sample_works_as_it_is_and_with_json_after_a_reload(
     daemon = a_daemon(f"state_path = {tmp_path}/state\nlog_config_append = {file}\n")
     daemon.wait_for(b"INFO tracker_worker.cmd.worker [-] Started")
     assert b" DEBUG " not in daemon.log and b"alembic" not in daemon.log
+    assert re.match(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} \d+ [A-Z]+ ", daemon.log)
     file.write_text(file.read_text().replace("formatter = context", "formatter = json"))
     os.utime(file, (0, 0))  # oslo.log reads a file again whose time has changed.
     daemon.log = b""
@@ -227,6 +229,21 @@ def test_logging_sample_works_as_it_is_and_with_json_after_a_reload(
     records = [json.loads(line) for line in daemon.log.splitlines() if line.startswith(b"{")]
     assert "Options changed: none" in [record["message"] for record in records]
     assert {record["message"]: record["levelname"] for record in records}["Stopped"] == "INFO"
+
+
+def test_reload_of_debug_under_log_config_append_says_that_it_is_overruled(
+    a_daemon: Callable[[str], Daemon], tmp_path: Path
+) -> None:
+    daemon = a_daemon(f"state_path = {tmp_path}/state\nlog_config_append = {LOGGING_SAMPLE}\n")
+    daemon.wait_for(b"Started")
+    file = tmp_path / "tracker-worker.conf"
+    file.write_text(f"{file.read_text()}debug = true\n")
+    daemon.process.send_signal(signal.SIGHUP)
+    daemon.wait_for(
+        f"[DEFAULT] debug: overruled by log_config_append; set levels in {LOGGING_SAMPLE}".encode()
+    )
+    assert b"Options changed: debug" in daemon.log
+    assert daemon.end(signal.SIGTERM) == 0
 
 
 def test_use_json_writes_one_document_a_line(a_daemon: Callable[[str], Daemon], tmp_path: Path) -> None:

@@ -34,7 +34,8 @@ _REPLACED = {
 }
 """Options of libraries, by group and name, with what a worker has in their place."""
 _LOG = (
-    "default_log_levels", "log_dir", "log_file", "use_journal", "use_json", "use_stderr", "use_syslog",
+    "debug", "default_log_levels", "log_dir", "log_file", "use_journal", "use_json", "use_stderr",
+    "use_syslog",
 )  # fmt: skip
 """Options that log_config_append overrules, of oslo.log's those that are set most often."""
 

@@ -36,6 +36,10 @@ def reload_options(conf: cfg.ConfigOpts) -> None:
         text = printed.getvalue().strip() or configuration_text(error)
     else:
         LOG.info("Options changed: %s", ", ".join(name for _, name in changed) or "none")
+        if (None, "debug") in changed and conf.log_config_append:
+            LOG.warning(
+                "[DEFAULT] debug: overruled by log_config_append; set levels in %s", conf.log_config_append
+            )
         for text in unknown:
             LOG.warning("%s", text)
         if fault := _fault_of_next_start(conf):

@@ -177,6 +177,10 @@ def test_notifications_that_stay_in_the_process_are_reported(configured: Configu
             "[DEFAULT]\nlog_config_append = x\nlog_file = y\nuse_json = true\n",
             "[DEFAULT] log_file, use_json: no effect, the file of log_config_append has all of the logging",
         ),
+        (
+            "[DEFAULT]\nlog_config_append = x\ndebug = true\n",
+            "[DEFAULT] debug: no effect, the file of log_config_append has all of the logging",
+        ),
         ("[worker]\nstandby_delay = 3\n", "[worker] standby_delay: no effect, without [worker] partitions"),
         (
             "[worker]\nbatch_size = 100\nprefetch = 9\n[bus]\npartitions = 10\n",
@@ -213,7 +217,6 @@ def test_option_with_less_effect_than_it_says_is_reported(
         "[worker]\nlanes = 2\npartitions = 0, 3\nstandby_delay = 1\n",
         "[tracker]\nreceipt_days = 9\nremoved_node_days = 9\n",
         "[oslo_messaging_notifications]\ndriver = noop\n",
-        "[DEFAULT]\nlog_config_append = x\ndebug = true\n",
     ],
 )
 def test_option_with_its_full_effect_is_not_reported(configured: Configured, text: str) -> None:
