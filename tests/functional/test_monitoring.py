@@ -142,7 +142,7 @@ def test_usr2_writes_a_report_about_the_worker_without_a_secret(
     (file,) = tmp_path.glob("tracker-worker_gurumeditation_*")
     report = file.read_text()
     assert SECRET not in report
-    for text in ("Threads", "Configuration", "connection_parameters", "lane-0", "oldest unacknowledged"):
+    for text in ("Threads", "Configuration", "connection_parameters", "lane-0", "oldest_unacknowledged"):
         assert text in report
     assert file.stat().st_mode & 0o007 == 0
     assert SECRET.encode() not in daemon.log
@@ -155,7 +155,7 @@ def test_report_is_written_when_its_file_is_touched(a_daemon: ADaemon, tmp_path:
     daemon.wait_for(b"Started")
     in_a_minute = time.time() + 60
     os.utime(trigger, (in_a_minute, in_a_minute))
-    daemon.wait_for(b"oldest unacknowledged")
+    daemon.wait_for(b"oldest_unacknowledged_seconds")
 
 
 def test_missing_file_of_the_report_is_one_line(a_daemon: ADaemon, tmp_path: Path) -> None:  # noqa: F811

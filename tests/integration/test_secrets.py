@@ -310,6 +310,6 @@ def test_no_secret_is_in_anything_that_a_whole_run_leaves(
     assert_clean(printed, secrets)
     assert "tracker_worker_dead_letters_total" in served[-1]
     assert_clean([*served, SHOWN], secrets)
-    assert "Guru Meditation" in log and "oldest unacknowledged" in log
+    assert "Guru Meditation" in log and "oldest_unacknowledged_seconds" in log
     assert " DEBUG " in log and "is parked as dead letter" in log and REQUEST in log
     assert_clean([log, SHOWN], secrets)

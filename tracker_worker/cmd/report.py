@@ -12,8 +12,10 @@ from oslo_reports import opts
 from oslo_reports.guru_meditation_report import TextGuruMeditation
 from oslo_reports.models.with_default_views import ModelWithDefaultViews
 
+from tracker_worker.bus.rabbit.queues import queue_name
 from tracker_worker.cmd.urls import without_secrets
 from tracker_worker.core.error_text import error_text
+from tracker_worker.core.stats import Stats
 from tracker_worker.worker.health import LaneState, WorkerState
 from tracker_worker.worker.service import Worker
 
@@ -55,9 +57,11 @@ def watch_file(conf: cfg.ConfigOpts, program: str) -> None:
             raise ValueError(f"[oslo_reports] file_event_handler: {error_text(error)}") from error
 
 
-def describe(worker: Worker) -> None:
-    """Have reports show this worker from now on."""
-    WorkerReport.register_section("Worker", lambda: ModelWithDefaultViews(worker_section(worker)))
+def describe(worker: Worker, exchange: str) -> None:
+    """Have reports show this worker, and its queues of an exchange, from now on."""
+    WorkerReport.register_section(
+        "Worker", lambda: ModelWithDefaultViews(worker_section(worker.state, worker.stats, exchange))
+    )
 
 
 def write_report(conf: cfg.ConfigOpts, program: str) -> None:
@@ -65,22 +69,21 @@ def write_report(conf: cfg.ConfigOpts, program: str) -> None:
     WorkerReport.handle_signal(_Package(program), program, conf.oslo_reports.log_dir, None)
 
 
-def worker_section(worker: Worker) -> dict[str, Any]:
-    """Return what a report shows of a worker. Ages are seconds."""
-    state, stats = worker.state, worker.stats
+def worker_section(state: WorkerState, stats: Stats, exchange: str) -> dict[str, Any]:
+    """Return what a report shows of a worker. Figures have the names and units of the metrics."""
     counts = stats.lanes[0].counts
     return {
         "stopping": state.stopping,
         "lanes": {lane.name: _lane(lane) for lane in state.lanes},
-        "broker": _broker(state),
-        "events": {f"{method} {outcome}": n for (method, outcome), n in counts.events.items()},
-        "dead letters": dict(counts.dead_letters),
-        "database retries": stats.lanes[0].retries,
-        "published notifications": stats.published_notifications,
-        "refused notifications": stats.refused_notifications,
-        "unrouted notifications": stats.unrouted_notifications,
-        "lost replies": stats.lost_replies,
-        "expired calls": stats.expired_calls,
+        "broker": _broker(state, exchange),
+        "events_total": {f"{method} {outcome}": n for (method, outcome), n in counts.events.items()},
+        "dead_letters_total": dict(counts.dead_letters),
+        "database_retries_total": stats.lanes[0].retries,
+        "published_notifications_total": stats.published_notifications,
+        "refused_notifications_total": stats.refused_notifications,
+        "unrouted_notifications_total": stats.unrouted_notifications,
+        "lost_replies_total": stats.lost_replies,
+        "expired_calls_total": stats.expired_calls,
     }
 
 
@@ -88,25 +91,28 @@ def _lane(lane: LaneState) -> dict[str, Any]:
     progress = lane.progress
     return {
         "doing": progress.text if progress is not None else "idle",
-        "uncommitted": round(progress.uncommitted, 1) if progress is not None else 0.0,
-        "in this step": round(progress.silent, 1) if progress is not None else 0.0,
-        "deliveries that wait": lane.waiting,
-        "since its last commit": "none yet" if lane.committed is None else round(lane.committed, 1),
+        "uncommitted_seconds": round(progress.uncommitted, 1) if progress is not None else 0.0,
+        "step_seconds": round(progress.silent, 1) if progress is not None else 0.0,
+        "waiting_messages": lane.waiting,
+        "last_commit_seconds": "none yet" if lane.committed is None else round(lane.committed, 1),
     }
 
 
-def _broker(state: WorkerState) -> dict[str, Any]:
+def _broker(state: WorkerState, exchange: str) -> dict[str, Any]:
     ingress = state.ingress
-    oldest = None if ingress.oldest_at is None else round(state.now - ingress.oldest_at, 1)
+    oldest_at = state.now if ingress.oldest_at is None else ingress.oldest_at
     return {
         "connected": ingress.connected,
-        "for": round(state.now - ingress.since, 1),
+        ("connected_seconds" if ingress.connected else "disconnected_seconds"): round(
+            state.now - ingress.since, 1
+        ),
         "partitions": " ".join(map(str, sorted(ingress.partitions))) or "none",
-        "unacknowledged": _by_queue(ingress.unacknowledged),
-        "oldest unacknowledged": "none" if oldest is None else oldest,
-        "ready in the queue": _by_queue(ingress.ready),
+        "unacknowledged_messages": _by_queue(ingress.unacknowledged, exchange),
+        "oldest_unacknowledged_seconds": round(state.now - oldest_at, 1),
+        "ready_messages": _by_queue(ingress.ready, exchange),
     }
 
 
-def _by_queue(numbers: Mapping[int, int]) -> str:
-    return msgspec.json.encode({str(queue): n for queue, n in sorted(numbers.items())}).decode()
+def _by_queue(numbers: Mapping[int, int], exchange: str) -> str:
+    named = {queue_name(exchange, number): numbers[number] for number in sorted(numbers)}
+    return msgspec.json.encode(named).decode()

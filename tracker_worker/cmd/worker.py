@@ -161,7 +161,7 @@ def _monitor(
 
 
 def _serve(settings: WorkerSettings, signals: Signals, worker: Worker, systemd: Notifier) -> int:
-    report.describe(worker)
+    report.describe(worker, settings.exchange)
     worker.start()
     systemd.ready()
     LOG.info("Started, partitions: %d, lanes: %d", settings.partitions, settings.lanes)

@@ -13,10 +13,22 @@ from kombu.entity import Exchange, Queue
 from msgspec import Struct
 
 from tracker_worker.bus.rabbit.connection import BrokerSettings
+from tracker_worker.core.delivery import OtherQueue
 from tracker_worker.domain.partitions import TOPIC, server_of
 
 DELIVERY_LIMIT = 1_000_000
 """x-delivery-limit of quorum queues; RabbitMQ's default is 20. The worker counts attempts, not the broker."""
+
+
+def queue_name(exchange: str, number: int) -> str:
+    """Return the name of an exchange's queue for a partition, or for an OtherQueue."""
+    match number:
+        case OtherQueue.BARE_TOPIC:
+            return exchange
+        case OtherQueue.DEAD_LETTERS:
+            return f"{exchange}.dead"
+        case _:
+            return f"{exchange}.{server_of(number)}"
 
 
 class TopologyMismatch(Exception):
@@ -37,16 +49,16 @@ class Topology(Struct, frozen=True):
     @property
     def bare(self) -> str:
         """The queue of commands that were sent to the topic without a server."""
-        return self.exchange
+        return queue_name(self.exchange, OtherQueue.BARE_TOPIC)
 
     @property
     def dead(self) -> str:
         """The queue of the messages that the broker dead-lettered."""
-        return f"{self.exchange}.dead"
+        return queue_name(self.exchange, OtherQueue.DEAD_LETTERS)
 
     def partition(self, number: int) -> str:
         """The queue of a partition."""
-        return f"{self.exchange}.{server_of(number)}"
+        return queue_name(self.exchange, number)
 
     def queues(self) -> list[Queue]:
         """Every queue, not yet bound to a channel."""

@@ -21,7 +21,7 @@ from tracker_worker.bus.rabbit.channel import Channel, RabbitDelivery
 from tracker_worker.bus.rabbit.connection import close_connection
 from tracker_worker.bus.rabbit.consumer_check import CLASSIC_ANSWERS, QUORUM_ANSWERS, ConsumerCheck
 from tracker_worker.bus.rabbit.frames import BodyAction, BodyFilter
-from tracker_worker.bus.rabbit.queues import Topology
+from tracker_worker.bus.rabbit.queues import Topology, queue_name
 from tracker_worker.bus.rabbit.replies import Replies, is_call
 from tracker_worker.bus.rabbit.socket_io import read_waiting, waiting
 from tracker_worker.bus.rabbit.windows import Limits, MemoryBudget, Window
@@ -204,7 +204,8 @@ class Subscription:
     def _open(self, partition: int, window: Window) -> None:
         """Start consuming a partition on its own channel."""
         inbox = self._sink.inbox(partition)
-        channel = Channel(self, self._connection.channel(), partition, self._queue(partition), inbox, window)
+        name = queue_name(self._topology.exchange, partition)
+        channel = Channel(self, self._connection.channel(), partition, name, inbox, window)
         self._channels[channel.channel.channel_id] = channel
         channel.channel.auto_decode = False
         channel.channel.basic_qos(0, window.limits.prefetch, False)
@@ -270,16 +271,7 @@ class Subscription:
         channel.channel.close()
 
     def _consumer_tag(self, partition: int) -> str:
-        return f"{self._settings.name}.{self._queue(partition)}"
-
-    def _queue(self, partition: int) -> str:
-        match partition:
-            case OtherQueue.BARE_TOPIC:
-                return self._topology.bare
-            case OtherQueue.DEAD_LETTERS:
-                return self._topology.dead
-            case _:
-                return self._topology.partition(partition)
+        return f"{self._settings.name}.{queue_name(self._topology.exchange, partition)}"
 
     def _admit(self, channel_id: int, size: int) -> BodyAction:
         """Decide, before its body is read, whether to accept a delivery."""
