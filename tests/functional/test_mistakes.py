@@ -204,6 +204,56 @@ def test_replay_ends_with_2_before_it_replays(programs: Programs, options: list[
     assert "planted-secret" not in line
 
 
+MISSING = [
+    ("worker", ["--config-file", "/nowhere/x"], "/nowhere/x; --config-file needs files that exist"),
+    ("watch", ["--config-file", "/nowhere/x"], "/nowhere/x; --config-file needs files that exist"),
+    ("manage", ["--config-dir", "/nowhere", "db", "version"], "/nowhere; --config-dir needs a directory"),
+    (
+        "manage",
+        ["node", "fit", "n1", "--flavor", "/nowhere/f"],
+        "No such file or directory; name a file with",
+    ),
+    ("replay", ["/nowhere/trace.jsonl"], "/nowhere/trace.jsonl: No such file or directory; name a trace"),
+    ("replay", ["/"], "/: Is a directory; name a trace"),
+]
+
+
+@pytest.mark.parametrize(("program", "arguments", "said"), MISSING)
+def test_missing_file_of_the_command_line_says_the_way_out(
+    programs: Programs, program: str, arguments: list[str], said: str
+) -> None:
+    code, line = programs.mistake(program, *arguments)
+    assert (code, said in line) == (2 if program == "replay" else 1, True), line
+
+
+MISSING_OF_OPTIONS = [
+    (
+        "[oslo_reports]\nfile_event_handler = /nowhere/x",
+        "No such file or directory; create it: a change of it",
+    ),
+    ("[database]\nconnection = mysql://h/x?ssl_ca=/nowhere/x", "directory; a file that its URL names must"),
+    (
+        "transport_url = rabbit://h\n[oslo_messaging_rabbit]\nssl = true\nssl_ca_file = /nowhere/x",
+        "ssl_ca_file = /nowhere/x cannot be used: No such file or directory; name a file that this user can",
+    ),
+]
+
+
+@pytest.mark.parametrize(("options", "said"), MISSING_OF_OPTIONS)
+def test_missing_file_of_an_option_says_the_way_out(programs: Programs, options: str, said: str) -> None:
+    programs.configure(f"{options}\n")
+    code, _, err = programs.run("worker")
+    assert (code, said in err.splitlines()[-1]) == (1, True), err
+
+
+@pytest.mark.parametrize("program", ["worker", "manage"])
+def test_current_directory_that_was_removed_is_named(programs: Programs, program: str) -> None:
+    gone = programs.directory / "gone"
+    before = f"import os; os.mkdir({str(gone)!r}); os.chdir({str(gone)!r}); os.rmdir({str(gone)!r}); "
+    code, line = programs.mistake(program, "--config-file", "x", before=before)
+    assert (code, "the current directory was removed: change to another one" in line) == (1, True), line
+
+
 @pytest.mark.parametrize("program", ["worker", "manage", "status"])
 def test_shell_completion_that_is_not_installed_is_a_line(programs: Programs, program: str) -> None:
     gone = "from oslo_config import cfg; cfg.__file__ = '/nowhere/cfg.py'; "
@@ -267,7 +317,10 @@ def test_all_wrong_values_are_shown_at_once_with_their_groups(programs: Programs
         ("log_file = /nowhere/worker.log", "there is no directory /nowhere"),
         ("log_dir = /nowhere", "there is no directory /nowhere"),
         ("log_file = /", "log_file: / is a directory"),
-        ("log_config_append = /nowhere/logging.conf", "No such file or directory: '/nowhere/logging.conf'"),
+        (
+            "log_config_append = /nowhere/logging.conf",
+            "No such file or directory: '/nowhere/logging.conf'; name",
+        ),
         (f"log_config_append = {ROOT}/README.rst", "log_config_append: File contains no section headers"),
         (f"log_config_append = {ROOT}/setup.cfg", "setup.cfg: it lacks [formatters], [handlers], [loggers]"),
         ("use_journal = true", "the Python package systemd-python is not installed"),

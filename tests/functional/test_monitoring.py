@@ -160,7 +160,7 @@ def test_report_is_written_when_its_file_is_touched(a_daemon: ADaemon, tmp_path:
 
 def test_missing_file_of_the_report_is_one_line(a_daemon: ADaemon, tmp_path: Path) -> None:  # noqa: F811
     daemon = a_daemon(f"state_path = {tmp_path}/state\n[oslo_reports]\nfile_event_handler = /nowhere\n")
-    daemon.wait_for(b"[oslo_reports] file_event_handler: ")
+    daemon.wait_for(b"[oslo_reports] file_event_handler = /nowhere: No such file or directory; create it")
     assert daemon.process.wait(SECONDS) == 1
     assert b"Traceback" not in daemon.log
 

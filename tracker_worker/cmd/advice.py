@@ -28,6 +28,8 @@ def advice_for(error: BaseException) -> str | None:
         is_owner = type(driver_error(error)).__module__.startswith("psycopg")
         rights = "SELECT, INSERT, UPDATE and DELETE, for 'db sync' also CREATE, ALTER, DROP and INDEX"
         return f"its user needs {rights}" + ("; make it the owner of the database" if is_owner else "")
+    if isinstance(driver_error(error), FileNotFoundError):
+        return "a file that its URL names must exist, such as that of its CA"
     return _SQLITE.get(
         getattr(driver_error(error), "sqlite_errorcode", 0) & 0xFF
     )  # The low byte is the primary result code.

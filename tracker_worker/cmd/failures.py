@@ -22,6 +22,13 @@ INTERRUPTED = 130
 _LOCATION = re.compile(r"LocationInfo\(location=.*?, detail='(.*?)'\)")
 """The location of a value in the texts of oslo.config's errors."""
 
+_WAYS_OUT: dict[type[BaseException], str] = {
+    cfg.ConfigFilesNotFoundError: "--config-file needs files that exist",
+    cfg.ConfigFilesPermissionDeniedError: "this user must be able to read them",
+    cfg.ConfigDirNotFoundError: "--config-dir needs a directory that exists",
+}
+"""How to correct those errors of oslo.config whose texts do not say so."""
+
 
 class CommandFailed(Exception):
     """The command failed; the text is one line that says what is wrong and how to correct it."""
@@ -79,10 +86,12 @@ def _fail_output(program: str, error: OSError) -> None:
 
 @contextmanager
 def reading_options(conf: cfg.ConfigOpts) -> Iterator[None]:
-    """Refuse --shell_completion if oslo.config cannot handle it. Raises CommandFailed."""
+    """Refuse what oslo.config raises no error of its own for. Raises CommandFailed."""
     try:
         yield
     except FileNotFoundError as error:
+        if error.filename is None:  # os.getcwd() names no file.
+            raise CommandFailed("the current directory was removed: change to another one") from error
         raise CommandFailed(
             f"--shell_completion: oslo.config was installed without its template {error.filename}"
         ) from error
@@ -98,7 +107,9 @@ def configuration_text(error: BaseException) -> str:
     cause = error.__context__
     if isinstance(error, cfg.ConfigFileParseError) and isinstance(cause, ParseError):
         return f"{error.config_file}, line {cause.lineno}: {cause.msg}"
-    return _LOCATION.sub(r"\1", " ".join(str(error).split()))
+    text = _LOCATION.sub(r"\1", " ".join(str(error).split()))
+    way_out = _WAYS_OUT.get(type(error))
+    return f"{text}; {way_out}" if way_out else text
 
 
 def print_diagnostic(program: str, text: str) -> None:

@@ -81,7 +81,9 @@ def unwritable_log(conf: cfg.ConfigOpts, program: str) -> list[str]:
         try:
             with open(name) as lines:
                 parser.read_file(lines)
-        except (OSError, ValueError, ParsingFailed) as error:
+        except OSError as error:
+            found.append(f"[DEFAULT] log_config_append: {error}; name a file that the worker's user can read")
+        except (ValueError, ParsingFailed) as error:
             found.append(f"[DEFAULT] log_config_append: {' '.join(str(error).split())}")
         else:
             if missing := sorted(_needed_sections(parser) - set(parser.sections())):

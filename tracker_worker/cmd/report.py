@@ -14,7 +14,6 @@ from oslo_reports.models.with_default_views import ModelWithDefaultViews
 
 from tracker_worker.bus.rabbit.queues import queue_name
 from tracker_worker.cmd.urls import without_secrets
-from tracker_worker.core.error_text import error_text
 from tracker_worker.core.stats import Stats
 from tracker_worker.worker.health import LaneState, WorkerState
 from tracker_worker.worker.service import Worker
@@ -50,11 +49,14 @@ def register(conf: cfg.ConfigOpts) -> None:
 
 def watch_file(conf: cfg.ConfigOpts, program: str) -> None:
     """Write a report when `[oslo_reports] file_event_handler` is touched, if it is set. Raises ValueError."""
-    if conf.oslo_reports.file_event_handler:
+    if file := conf.oslo_reports.file_event_handler:
         try:
             WorkerReport.setup_autorun(_Package(program), program, conf=conf, setup_signal=False)
         except OSError as error:
-            raise ValueError(f"[oslo_reports] file_event_handler: {error_text(error)}") from error
+            raise ValueError(
+                f"[oslo_reports] file_event_handler = {file}: {error.strerror}; create it: a change of it "
+                "triggers a report"
+            ) from error
 
 
 def describe(worker: Worker, exchange: str) -> None:

@@ -26,11 +26,14 @@ def driver_error(error: BaseException) -> BaseException:
 
 
 def _said(error: BaseException) -> str:
-    """Return the first line of the driver's message; `str` of py-amqp's and PyMySQL's errors adds numbers."""
+    """Return the first line of the driver's message, without its full stop, since the advice follows.
+
+    `str` of py-amqp's and PyMySQL's errors adds numbers.
+    """
     said = driver_error(error)
     match said.args:
         case (int(number), str(text)) if not isinstance(said, OSError):
             text = f"{text} ({number})"
         case _:
             text = getattr(said, "reply_text", None) or str(said)
-    return next(iter(text.splitlines()), "")
+    return next(iter(text.splitlines()), "").removesuffix(".")

@@ -24,6 +24,7 @@ def test_error_text_is_the_driver_s_first_line_without_secrets() -> None:
         (pymysql.OperationalError(1045, "Access denied"), "Access denied (1045)"),
         (ConnectionRefusedError(111, "Connection refused"), "[Errno 111] Connection refused"),
         (TimeoutError(), "TimeoutError"),
+        (amqp.AccessRefused("For details see the broker logfile."), "For details see the broker logfile"),
     ],
 )
 def test_driver_text_omits_numbers_around_it(error: BaseException, said: str) -> None:

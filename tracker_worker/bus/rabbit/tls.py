@@ -104,4 +104,5 @@ def _named(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:  # ssl.SSLError is an OSError.
-        raise ValueError(f"{_GROUP} {what} cannot be used: {error.strerror or error}") from None
+        way_out = "" if isinstance(error, ssl.SSLError) else "; name a file that this user can read"
+        raise ValueError(f"{_GROUP} {what} cannot be used: {error.strerror or error}{way_out}") from None

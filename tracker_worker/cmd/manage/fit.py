@@ -196,6 +196,8 @@ def _read(text: str, wanted: type[T], option: str) -> T:
     try:
         document = text if text.lstrip().startswith("{") else Path(text).read_text()
         return msgspec.json.decode(document, type=wanted)
-    except (OSError, ValueError) as error:
-        what = error.strerror if isinstance(error, OSError) else str(error)
-        raise CommandFailed(f"{option} {text[:80]}: {what}") from None
+    except OSError as error:
+        what = f"{error.strerror}; name a file with JSON, or write the JSON itself"
+    except ValueError as error:
+        what = str(error)
+    raise CommandFailed(f"{option} {text[:80]}: {what}")

@@ -78,10 +78,10 @@ def read_trace(path: Path) -> Trace:
             for line in lines:
                 number += 1
                 steps.append(decoder.decode(line))
-    except FileNotFoundError as error:
-        raise ValueError(f"{path}: there is no such file") from error
-    except (ValueError, StopIteration, OSError, EOFError) as error:
+    except (ValueError, StopIteration, gzip.BadGzipFile, EOFError) as error:
         raise ValueError(f"{path}, line {number}: {error}") from error
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}; name a trace, a .jsonl or .jsonl.gz file") from error
     return Trace(path, header, steps)
 
 
