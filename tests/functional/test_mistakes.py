@@ -246,6 +246,18 @@ def test_missing_file_of_an_option_says_the_way_out(programs: Programs, options:
     assert (code, said in err.splitlines()[-1]) == (1, True), err
 
 
+@pytest.mark.parametrize(
+    ("program", "arguments"), [("manage", ["node", "list"]), ("status", ["upgrade", "check"])]
+)
+def test_config_file_may_follow_the_command(programs: Programs, program: str, arguments: list[str]) -> None:
+    embedded_engine(programs.state).dispose()
+    last = programs.directory / "last.conf"
+    last.write_text("[DEFAULT]\nstate_path = /nowhere\n")
+    code, out, err = programs.run(program, *arguments, "--config-file", last)
+    assert code == (2 if program == "status" else 1)
+    assert "there is no database /nowhere" in out + err
+
+
 @pytest.mark.parametrize("program", ["worker", "manage"])
 def test_current_directory_that_was_removed_is_named(programs: Programs, program: str) -> None:
     gone = programs.directory / "gone"

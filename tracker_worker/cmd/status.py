@@ -19,6 +19,7 @@ from tracker_worker.bus.rabbit.permissions import BrokerAlarm
 from tracker_worker.bus.rabbit.queues import TopologyMismatch, notification_queue
 from tracker_worker.cmd import bootstrap, misconfiguration, sharing
 from tracker_worker.cmd.broker import connected
+from tracker_worker.cmd.command_line import configuration_first
 from tracker_worker.cmd.database import database_text
 from tracker_worker.cmd.failures import (
     CommandFailed,
@@ -38,6 +39,8 @@ from tracker_worker.db import permissions as write_permissions
 from tracker_worker.db.dead_letter_queries import Wanted
 from tracker_worker.db.errors import DATABASE_ERRORS, is_write_refused
 from tracker_worker.worker.settings import WorkerSettings
+
+PROGRAM = "tracker-worker-status"
 
 
 def _escape_details(check: Callable[["Checks"], Result]) -> Callable[["Checks"], Result]:
@@ -235,7 +238,8 @@ def run(conf: cfg.ConfigOpts, arguments: list[str]) -> int:
 
     def check() -> int:
         with reading_options(conf):
-            code: Any = upgradecheck.main(conf, "tracker-worker", Checks(conf), arguments)
+            first = configuration_first(PROGRAM, arguments)
+            code: Any = upgradecheck.main(conf, "tracker-worker", Checks(conf), first)
         return int(code)
 
-    return exit_code_of("tracker-worker-status", check, failed=2)
+    return exit_code_of(PROGRAM, check, failed=2)

@@ -12,6 +12,7 @@ from typing import Any
 from oslo_config import cfg
 from oslo_db import options as db_options
 
+from tracker_worker.cmd.command_line import configuration_first
 from tracker_worker.cmd.failures import exit_code_of, log_to_stderr, print_diagnostic, reading_options
 from tracker_worker.cmd.manage.commands import COMMANDS, SUBJECTS
 from tracker_worker.cmd.manage.formatting import PROGRAM
@@ -52,7 +53,7 @@ def _prepare(conf: cfg.ConfigOpts, arguments: list[str]) -> Run:
     """Read the command line and the configuration; return the function of the command."""
     with reading_options(conf):
         conf(
-            arguments,
+            configuration_first(PROGRAM, arguments),
             project="tracker-worker",
             prog=PROGRAM,
             version=version("tracker-worker"),

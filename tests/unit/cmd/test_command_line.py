@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The options that name files of configuration may follow the command."""
+
+import pytest
+
+from tracker_worker.cmd.command_line import configuration_first
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("node list", "node list"),
+        ("--config-file=a node list", "--config-file=a node list"),
+        ("node list --config-file a --format json", "--config-file=a node list --format json"),
+        ("node --config-file=a list --sort vms", "--config-file=a node list --sort vms"),
+        (
+            "--config-dir a node list --config-file b --config-dir c",
+            "--config-dir=a --config-file=b --config-dir=c node list",
+        ),
+        ("node list --config-f a", "node list --config-f a"),
+        ("node show -- --config-file", "node show -- --config-file"),
+    ],
+)
+def test_options_of_configuration_come_first_in_their_order(given: str, expected: str) -> None:
+    assert configuration_first("program", given.split()) == expected.split()
+
+
+def test_option_without_its_file_ends_the_program_as_argparse_does(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        configuration_first("program", ["node", "list", "--config-file"])
+    assert end.value.code == 2
+    assert "program: error: argument --config-file: expected one argument" in capsys.readouterr().err
