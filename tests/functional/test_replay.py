@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from tests.servers import forkserver
+from tracker_worker.cmd.database import database_file
 from tracker_worker.cmd.replay import settings_of
 from tracker_worker.cmd.replay.trace import read_trace
+from tracker_worker.db import leases
+from tracker_worker.db.tables import RECEIPTS
 from tracker_worker.domain.objects import ReservedPages
 
 ROOT = Path(__file__).parents[2]
@@ -116,3 +120,24 @@ def test_a_trace_brings_the_options_that_it_was_recorded_with(tmp_path: Path) ->
     assert (list(read.aliases), read.capacity_check) == (["vf"], "none")
     assert read.device_specs[0].tags == {"physical_network": "net"}
     assert read.reserved_huge_pages == (ReservedPages(0, 2048, 3),)
+
+
+def test_database_of_a_running_worker_is_refused_until_its_lease_has_ended(
+    engine: sa.Engine, tmp_path: Path
+) -> None:
+    """That worker would publish the notifications of the trace to its own consumers."""
+    trace, url = one("cpu-01-boot-abort-delete"), f"sqlite:///{database_file(tmp_path)}"
+    with engine.begin() as connection:
+        assert leases.acquire(connection, leases.RELAY, "host-1:4711:worker", 60)
+    result = replay("--database", url, trace)
+    (line,) = result.stderr.splitlines()
+    assert (result.returncode, result.stdout) == (2, "")
+    assert line.startswith(
+        f"tracker-worker-replay: --database {url}: the worker host-1:4711:worker uses it, "
+    )
+    assert line.endswith("name another database, or stop its workers")
+    with engine.begin() as connection:
+        assert connection.execute(sa.select(sa.func.count()).select_from(RECEIPTS)).scalar_one() == 0
+        leases.release(connection, leases.RELAY, "host-1:4711:worker")
+        assert leases.acquire(connection, leases.RELAY, "host-1:4711:killed", -1)
+    assert replay("--database", url, trace).returncode == 0

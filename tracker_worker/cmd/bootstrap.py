@@ -30,7 +30,7 @@ from tracker_worker.core.urls import (
     redacted,
     secrets_of,
 )
-from tracker_worker.db import fitness, store
+from tracker_worker.db import fitness, leases, store
 from tracker_worker.db.engine import create_engine, engine_options, sync_schema
 from tracker_worker.option_errors import wrong_values
 from tracker_worker.rpcapi import EXMODS
@@ -168,16 +168,25 @@ def embedded_engine(directory: Path) -> sa.Engine:
 def empty_engine(url: str) -> sa.Engine:
     """Migrate a database that has no nodes to the head revision; return its engine.
 
-    Raises ValueError if the database has nodes or cannot be used; its text is for the user.
+    Raises ValueError if the database has nodes or a worker, which would publish the notifications of another
+    one's events, or cannot be used; its text is for the user.
     """
     checked_url("--database", url, check_url)
+    where = f"--database {printable_url(url)}"
     try:
         engine = create_engine(url)
         migrate(engine)
         with engine.connect() as connection:
+            lease = leases.holder(connection, leases.RELAY)
             names = store.names(connection)
     except DATABASE_ERRORS as error:
-        raise ValueError(unusable(f"--database {printable_url(url)}", error, secrets_of(url))) from error
+        raise ValueError(unusable(where, error, secrets_of(url))) from error
+    if lease is not None and lease.seconds_left > 0:
+        raise ValueError(
+            f"{where}: the worker {lease.owner} uses it, and would publish the notifications of the trace to "
+            f"its consumers (its lease ends in {lease.seconds_left:.0f} s unless it renews it): name another "
+            "database, or stop its workers"
+        )
     if names:
         raise ValueError(f"the database has nodes ({len(names)}): name an empty one")
     return engine
