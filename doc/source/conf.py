@@ -15,8 +15,10 @@ html_theme = "openstackdocs"
 PROGRAMS = {
     "tracker-worker": "the worker",
     "tracker-worker-manage": "inspect and manage the database, the queues, the nodes and the dead letters",
+    "tracker-worker-nova-compute": "a nova-compute that sends what its tracker does to a worker",
     "tracker-worker-replay": "replay recorded traces",
     "tracker-worker-status": "check whether this version can run here",
+    "tracker-worker-watch": "watch the notifications of the workers",
 }
 man_pages = [
     (f"cli/{name}", name, title, "tracker-worker contributors", "1") for name, title in PROGRAMS.items()

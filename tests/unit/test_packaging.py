@@ -3,6 +3,7 @@
 
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -46,6 +47,16 @@ def test_package_data_names_files_that_exist() -> None:
     assert "py.typed" in patterns
     for pattern in patterns:
         assert list((ROOT / "tracker_worker").glob(pattern)), pattern
+
+
+def test_every_program_has_a_manual_page_and_every_page_a_program(
+    project: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])  # The configuration of Sphinx adds its extensions.
+    pages = runpy.run_path(str(ROOT / "doc" / "source" / "conf.py"))["man_pages"]
+    assert sorted(name for _, name, *_ in pages) == sorted(project["scripts"])
+    for page, *_ in pages:
+        assert (ROOT / "doc" / "source" / f"{page}.rst").exists()
 
 
 @pytest.fixture(scope="module")
