@@ -353,7 +353,7 @@ def test_the_history_has_every_event_in_order(a_node: LaneBench, manage: Manage)
     assert (astray["outcome"], "wrong_partition" in astray["reason"]) == ("parked", True)
     assert last["recorded_at"] == "2026-11-22T12:00:03Z"
     assert manage.run("node", "history", NODE) == 0
-    assert "2026-11-22 12:00:03 UTC" in manage.out
+    assert "2026-11-22T12:00:03Z" in manage.out
     assert manage.json("node", "history", NODE, "--limit", "2") == [astray, last]
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """tracker-worker-manage node history: changes, filters, the node at an earlier time, differences."""
 
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -143,6 +144,24 @@ def test_node_is_shown_as_it_was(history: LaneBench, manage: Manage) -> None:
     assert manage.run("node", "history", NODE, "--at", "0") == 0
 
 
+def test_time_is_taken_as_it_is_printed_with_the_fraction_of_its_second(
+    history: LaneBench, manage: Manage
+) -> None:
+    history.date(NOW + timedelta(hours=3, milliseconds=400), "moved")
+    assert manage.run("node", "history", NODE, "--instance", INSTANCE) == 0
+    (shown,) = re.findall(r" (\S+) +start_move", manage.out)
+    assert shown == "2026-11-22T15:00:00Z"
+    assert manage.json("node", "history", NODE, "--at", shown)["event"]["event_id"] == "moved"
+    assert manage.json("node", "history", NODE, "--diff", "2", shown)["sequences"] == [2, 4]
+    filtered = manage.json("node", "history", NODE, "--since", shown, "--until", shown)
+    assert [entry["event_id"] for entry in filtered] == ["moved"]
+    exact = filtered[0]["recorded_at"]
+    assert manage.json("node", "history", NODE, "--at", exact)["event"]["event_id"] == "moved"
+    before = "2026-11-22T15:00:00.399"
+    assert manage.json("node", "history", NODE, "--at", before)["event"]["event_id"] == "refused"
+    assert manage.run("dead-letter", "list", "--since", shown) == 0
+
+
 def test_difference_of_two_points_is_shown(history: LaneBench, manage: Manage) -> None:
     found = manage.json("node", "history", NODE, "--diff", "2", "2026-11-22T19:00")
     assert found["sequences"] == [2, 7]
@@ -166,7 +185,7 @@ def test_point_beyond_what_is_kept_is_refused(history: LaneBench, manage: Manage
     assert manage.json("node", "history", NODE, "--at", "2")["event"] is None
     for point in ("1", "2026-11-22T13:30"):
         said = manage.complaint("node", "history", NODE, "--at", point)
-        assert "known back to sequence 3, 2026-11-22 14:00:00 UTC" in said
+        assert "known back to sequence 3, 2026-11-22T14:00:00Z" in said
     assert len(manage.json("node", "history", NODE)) == 5
 
 

@@ -148,7 +148,7 @@ def test_lines_tell_of_usage_gaps_and_refusals(watching: Any, exchange: Connecti
     watch = watching()
     publish(exchange, [sent_usage("a", 5, 3), sent_usage("a", 9, 7), sent("claim.error", reason="x\x1b")])
     lines = watch.wait_for(lambda: found if len(found := watch.lines) == 4 else [])
-    assert [line.split()[2:4] for line in lines[:3]] == [["usage", "a"], ["gap", "a"], ["usage", "a"]]
+    assert [line.split()[1:3] for line in lines[:3]] == [["usage", "a"], ["gap", "a"], ["usage", "a"]]
     assert r" refused node-1 x\x1b (instance_claim bbbbbbbb-" in lines[3]
 
 

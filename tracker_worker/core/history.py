@@ -11,6 +11,7 @@ from datetime import datetime
 from msgspec import Struct
 
 from tracker_worker.core.records import REBUILD
+from tracker_worker.core.times import time_text
 from tracker_worker.domain.deltas import Delta, Holding, Totals
 from tracker_worker.domain.flavors import Amounts
 from tracker_worker.domain.node import Node
@@ -157,5 +158,5 @@ def _limits(node: Node, oldest: StoredEvent | None, lost: str | None) -> str:
         return f"node '{node.name}' has no receipts"
     known = f"the history of node '{node.name}' is known back to sequence {oldest.sequence}"
     if oldest.recorded_at is not None:
-        known += f", {oldest.recorded_at.isoformat(sep=' ', timespec='seconds')} UTC"
+        known += f", {time_text(oldest.recorded_at)}"
     return known if lost is None else f"{known}: {lost}"

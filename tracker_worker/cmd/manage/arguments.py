@@ -234,3 +234,9 @@ def time(text: str) -> datetime:
         return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
     except (ValueError, OverflowError):
         raise ArgumentTypeError(f"a time like 2026-11-22T12:00 is needed, not {text!r}") from None
+
+
+def last_time(text: str) -> datetime:
+    """Convert a time of the command line to UTC; one without a fraction of a second is its whole second."""
+    moment = time(text)
+    return moment.replace(microsecond=moment.microsecond or 999_999)

@@ -17,6 +17,7 @@ from msgspec import Struct
 from tracker_worker.cmd import failures
 from tracker_worker.cmd.failures import OutputFailed
 from tracker_worker.core.terminal import escaped, escaped_json
+from tracker_worker.core.times import time_text
 
 PROGRAM = "tracker-worker-manage"
 TABLE, JSON, YAML = FORMATS = ("table", "json", "yaml")
@@ -151,7 +152,7 @@ def _cell(value: Any) -> Cell:
         case int() | float():
             return Cell(str(value), is_number=True)
         case datetime():
-            return Cell(f"{value.isoformat(sep=' ', timespec='seconds')} UTC")
+            return Cell(time_text(value))
         case list():
             return Cell(escaped(", ".join(map(str, value))) or "-")
         case _:

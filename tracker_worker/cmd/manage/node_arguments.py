@@ -5,7 +5,7 @@ from argparse import ArgumentTypeError
 from datetime import datetime
 from typing import Any
 
-from tracker_worker.cmd.manage.arguments import MAX_ROWS, number, time
+from tracker_worker.cmd.manage.arguments import MAX_ROWS, last_time, number, time
 
 _OUTCOMES = ("applied", "granted", "refused", "ignored", "parked")
 _MOST_SEQUENCE = 2**63 - 1
@@ -14,7 +14,7 @@ _MOST_SEQUENCE = 2**63 - 1
 def add_history(parser: Any) -> None:
     """Add the filters of `node history`, and --at and --diff."""
     parser.add_argument("--since", type=time, metavar="TIME", help="events since this time (UTC)")
-    parser.add_argument("--until", type=time, metavar="TIME", help="events until this time")
+    parser.add_argument("--until", type=last_time, metavar="TIME", help="events until this time")
     parser.add_argument("--instance", metavar="UUID", help="events that concern this instance")
     parser.add_argument("--method", metavar="METHOD", help="events of this method")
     parser.add_argument(
@@ -76,4 +76,4 @@ def _point(text: str) -> int | datetime:
         if int(text) <= _MOST_SEQUENCE:
             return int(text)
         raise ArgumentTypeError(f"a sequence is at most {_MOST_SEQUENCE}, not {text[:40]}")
-    return time(text)
+    return last_time(text)

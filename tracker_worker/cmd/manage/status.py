@@ -28,6 +28,7 @@ from tracker_worker.cmd.manage.node_list import quiet_nodes
 from tracker_worker.cmd.manage.queues import growth_of, print_queues
 from tracker_worker.cmd.manage.session import settings_of, snapshot
 from tracker_worker.core.records import PARKED
+from tracker_worker.core.times import time_text
 from tracker_worker.db import dead_letter_queries, leases, outbox_queries, queries
 from tracker_worker.db.clock import UtcNow
 from tracker_worker.db.dead_letter_queries import LetterGroup, Wanted
@@ -165,7 +166,7 @@ def _problems_of_ledger(ledger: LedgerState, limits: Limits) -> Iterator[Problem
     oldest = ledger.oldest_notification
     if oldest is not None and ledger.now - oldest > limits.waiting:
         who = f"{ledger.publisher} publishes them" if ledger.publisher else "no worker publishes them"
-        text = f"{ledger.outbox} notifications wait, the oldest since {_text(oldest)}; {who}: see its log"
+        text = f"{ledger.outbox} notifications wait, the oldest since {time_text(oldest)}; {who}: see its log"
         yield Severity.NOTIFICATIONS_STOP, text
     if letters := sum(group.letters for group in ledger.parked):
         codes = ", ".join(sorted({group.code for group in ledger.parked}))
@@ -238,10 +239,6 @@ def _server(queue: str) -> str:
 def _names(names: list[str]) -> str:
     rest = len(names) - _MOST_NAMES
     return ", ".join(names[:_MOST_NAMES]) + (f" and {rest} more" if rest > 0 else "")
-
-
-def _text(moment: datetime) -> str:
-    return f"{moment.isoformat(sep=' ', timespec='seconds')} UTC"
 
 
 def _document(ledger: LedgerState | None, broker: BrokerState | None) -> dict[str, Any]:

@@ -187,5 +187,6 @@ def _line(text: str, style: str) -> Text:
 
 def line_of(entry: Entry) -> str:
     """Return an entry as one line of plain text."""
-    parts = (entry.time[:19], entry.kind.value, entry.node, entry.text)
+    time = f"{entry.time[:19].replace(' ', 'T')}Z"
+    parts = (time, entry.kind.value, entry.node, entry.text)
     return escaped(" ".join(parts))

@@ -107,7 +107,7 @@ def test_entry_is_one_line_of_plain_text() -> None:
     assert notification is not None
     line = line_of(entry_of(notification))
     assert line == (
-        r"2026-11-22 12:00:00 refused [red]n\x1b[2J\u202e a\nb "
+        r"2026-11-22T12:00:00Z refused [red]n\x1b[2J\u202e a\nb "
         "(instance_claim bbbbbbbb-bbbb-4bbb-8bbb-bbbbbbbbbbbb)"
     )
 
