@@ -2,6 +2,7 @@
 """What operators ask of tracker-worker-manage every day, each command in a process of its own."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -12,14 +13,27 @@ import pytest
 import sqlalchemy as sa
 import yaml
 
-from tests.builders import NODE, an_instance, command
+import tracker_worker
+from tests.builders import (
+    BYSTANDER,
+    INSTANCE,
+    NODE,
+    a_flavor,
+    a_report,
+    an_instance,
+    command,
+    some_resources,
+)
 from tests.functional.lanes import OTHER_NODE, LaneBench
 from tests.functional.manage import Manage
 from tests.functional.terminal import on_terminal
 from tracker_worker.cmd.manage.commands import COMMANDS
+from tracker_worker.cmd.manage.terminal import LEAST_NEEDED
 from tracker_worker.db import leases
 from tracker_worker.db.tables import NODES, RECEIPTS
+from tracker_worker.domain.objects import Limits
 
+ROOT = Path(tracker_worker.__file__).parents[1]
 PROGRAM = "import sys; from tracker_worker.cmd.manage import main; sys.exit(main())"
 STEERING = "evil\x1b[2J\u202e[bold]"
 
@@ -217,11 +231,67 @@ def test_table_on_a_terminal_of_80_columns_has_a_line_a_node(two_nodes: LaneBenc
     assert "\x1b[1m" in terminal.raw
 
 
-def test_table_that_does_not_fit_a_terminal_has_whole_ids(two_nodes: LaneBench, program: Program) -> None:
-    (first, *_) = program.json("outbox", "list")
-    with on_terminal(PROGRAM, *program.options, "outbox", "list", columns=60) as terminal:
+def test_columns_that_were_chosen_are_all_shown_with_whole_ids(
+    two_nodes: LaneBench, program: Program
+) -> None:
+    (first, *_) = program.json("node", "list")
+    arguments = ("node", "list", "--columns", "name,uuid,last_event")
+    with on_terminal(PROGRAM, *program.options, *arguments, columns=40) as terminal:
         lines = [line.split() for line in terminal.read_all().splitlines()]
-    assert ["message_id", first["message_id"]] in lines
+    assert ["uuid", first["uuid"]] in lines
+
+
+LONG = "compute-0042.rack-07.zone-east.example.org"
+
+
+@pytest.fixture
+def long_names(bench: LaneBench) -> LaneBench:
+    """A node with a long name: tracked, a claim granted, one refused."""
+    bench.deliver(a_report(resources=some_resources(host=LONG), node=LONG))
+    bench.deliver(command("instance_claim", node=LONG, instance=an_instance()), "granted")
+    large = an_instance(BYSTANDER, a_flavor(memory_mb=32768))
+    limits = Limits(memory_mb=16384)
+    bench.deliver(command("instance_claim", node=LONG, instance=large, limits=limits), "refused")
+    bench.run()
+    return bench
+
+
+@pytest.mark.parametrize(
+    ("command_line", "head", "left_out"),
+    [
+        ("node list", "name vcpus memory_mb local_gb vms", "host"),
+        (
+            "node history NODE",
+            "sequence method outcome changes reason",
+            "recorded_at, instance_uuid, vcpus_used, memory_mb_used, disk_mb_used, event_id",
+        ),
+        ("instance show UUID", "node role vcpus memory_mb", "project_id, disk_mb, vm_state"),
+        ("instance show UUID", "node sequence outcome changes", "recorded_at, method, event_id"),
+        (
+            "node explain NODE",
+            "instance_uuid role vcpus memory_mb disk_mb",
+            "project_id, since, method, event_id",
+        ),
+        ("outbox list", "id event_type node", "since, message_id"),
+    ],
+)
+def test_table_with_long_names_has_a_row_an_object_and_no_name_is_cut_at_80_columns(
+    long_names: LaneBench, program: Program, command_line: str, head: str, left_out: str
+) -> None:
+    arguments = command_line.replace("NODE", LONG).replace("UUID", INSTANCE).split()
+    with on_terminal(PROGRAM, *program.options, *arguments) as terminal:
+        lines = [" ".join(line.split()) for line in terminal.read_all().splitlines()]
+        assert max(len(line.rstrip()) for line in terminal.text.splitlines()) <= 80
+    assert head in lines
+    assert f"no room for {left_out}: --format json has all" in " ".join(lines)
+    name = {"instance_uuid": INSTANCE, "sequence": "2 ", "id": "1 "}.get(head.split()[0], LONG)
+    assert any(line.startswith(name) for line in lines[lines.index(head) :])
+
+
+def test_columns_are_left_out_in_the_documented_order() -> None:
+    page = (ROOT / "doc" / "source" / "cli" / "tracker-worker-manage.rst").read_text()
+    (listed,) = re.findall(r"leaves\s+out,\s+the\s+first\s+one\s+first:(.*?);", page, re.DOTALL)
+    assert tuple(re.findall(r"``(\w+)``", listed)) == LEAST_NEEDED
 
 
 def test_table_in_a_pipe_has_no_styles_and_no_lines(two_nodes: LaneBench, program: Program) -> None:

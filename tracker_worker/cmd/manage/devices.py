@@ -22,6 +22,8 @@ from tracker_worker.domain.objects import PciDevice
 from tracker_worker.domain.pci.pools import TrackedDevice
 from tracker_worker.domain.usage import devices_of
 
+_KEY = ("node", "address", "instance_uuid")
+
 
 class Found(Struct, frozen=True):
     """A device of a node. `instance_uuid` and `role` are those of the claim that holds it.
@@ -63,7 +65,7 @@ def show(conf: cfg.ConfigOpts, args: Any) -> int:
     if args.format != TABLE:
         print_document(devices, args.format)
     else:
-        print_rows(Found.__struct_fields__, map(astuple, devices))
+        print_rows(Found.__struct_fields__, map(astuple, devices), keep=_KEY)
     return 0
 
 

@@ -195,7 +195,8 @@ def _print(explained: Explanation) -> None:
     if devices:
         print_rows(("instance_uuid", "role", "device"), devices, "Held PCI devices")
     if explained.corrections:
-        print_rows(_CORRECTION, map(_corrected, explained.corrections), "Last corrections of audits")
+        rows = map(_corrected, explained.corrections)
+        print_rows(_CORRECTION, rows, "Last corrections of audits", keep=("instance_uuid",))
 
 
 def _sum(explained: Explanation) -> Iterator[list[Any]]:

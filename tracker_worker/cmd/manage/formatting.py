@@ -6,7 +6,7 @@ that rich is imported for a terminal only.
 """
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -22,6 +22,8 @@ from tracker_worker.core.times import time_text
 PROGRAM = "tracker-worker-manage"
 TABLE, JSON, YAML = FORMATS = ("table", "json", "yaml")
 """The values of --format."""
+NOTHING = "-"
+"""The text of a cell without a value."""
 
 
 class Cell(Struct, frozen=True):
@@ -69,23 +71,33 @@ def json_cell(value: Any) -> Cell:
     return Cell(_json_document(value))
 
 
-def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:
-    """Print a table of several objects, one in each row. None is shown as a dash."""
-    _print_table(columns, [list(map(_cell, row)) for row in rows], title)
+def print_rows(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    title: str | None = None,
+    keep: Collection[str] | None = None,
+) -> None:
+    """Print a table of several objects, one in each row. None is shown as a dash.
+
+    A narrow terminal leaves out columns, but never those of `keep`, by default the first one.
+    """
+    _print_table(columns, [list(map(_cell, row)) for row in rows], title, keep or columns[:1])
 
 
 def print_fields(fields: dict[str, Any], title: str | None = None) -> None:
     """Print a table of one object, one field in each row."""
-    _print_table(None, [[_cell(name), Cell(_cell(value).text)] for name, value in fields.items()], title)
+    _print_table(None, [[_cell(name), Cell(_cell(value).text)] for name, value in fields.items()], title, ())
 
 
-def _print_table(columns: Sequence[str] | None, rows: list[list[Cell]], title: str | None) -> None:
+def _print_table(
+    columns: Sequence[str] | None, rows: list[list[Cell]], title: str | None, keep: Collection[str]
+) -> None:
     title = title and escaped(title)
     with _converting_errors():
         if sys.stdout.isatty():
             from tracker_worker.cmd.manage.terminal import draw_table
 
-            draw_table(columns, rows, title)
+            draw_table(columns, rows, title, keep)
         else:
             sys.stdout.writelines(f"{line}\n" for line in _columns(columns, rows, title))
 
@@ -146,7 +158,7 @@ def _cell(value: Any) -> Cell:
         case Cell():
             return value
         case None | "":
-            return Cell("-")
+            return Cell(NOTHING)
         case bool():
             return Cell("yes" if value else "no")
         case int() | float():
@@ -154,7 +166,7 @@ def _cell(value: Any) -> Cell:
         case datetime():
             return Cell(time_text(value))
         case list():
-            return Cell(escaped(", ".join(map(str, value))) or "-")
+            return Cell(escaped(", ".join(map(str, value))) or NOTHING)
         case _:
             return Cell(escaped(str(value)))
 

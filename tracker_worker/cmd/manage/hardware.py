@@ -33,7 +33,7 @@ def print_topology(view: Json) -> None:
     claimed = sorted(_claimed_cells(view["claims"]))
     if claimed:
         columns = ("cell", "instance_uuid", "role", "pinned cpus", "emulator", "memory_mb")
-        print_rows(columns, claimed, "Instances on NUMA cells")
+        print_rows(columns, claimed, "Instances on NUMA cells", keep=("instance_uuid",))
 
 
 def print_devices(view: Json) -> None:

@@ -211,7 +211,7 @@ def _show_difference(args: Any, points: list[PastNode]) -> int:
         print_document(document, args.format)
         return 0
     title = f"Node {args.name_of_node} from sequence {before.sequence} to {after.sequence}"
-    print_rows((*_CHANGE, "devices"), map(_change_row, changed), title)
+    print_rows((*_CHANGE, "devices"), map(_change_row, changed), title, keep=("instance_uuid",))
     print_rows(("used", "before", "after", "change"), _used_rows(before.used, after.used), "Usage")
     if totals is not None:
         print_rows(("totals", "before", "after"), _totals_rows(totals), "Totals")

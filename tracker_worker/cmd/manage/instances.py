@@ -35,7 +35,7 @@ def show(conf: cfg.ConfigOpts, args: Any) -> int:
         print_document(document, args.format)
     else:
         print_rows(StoredClaim.__struct_fields__, map(astuple, claims), f"Claims of instance {args.uuid}")
-        print_rows((*_EVENT, "changes", *_CAUSE), map(_row, events), "Events")
+        print_rows((*_EVENT, "changes", *_CAUSE), map(_row, events), "Events", keep=("sequence",))
         if letters:
             print_rows(LetterOfInstance.__struct_fields__, map(astuple, letters), "Dead letters")
     if more:

@@ -76,7 +76,8 @@ def show_list(conf: cfg.ConfigOpts, args: Any) -> int:
     found = _sorted([node for node in found if _is_wanted(node, args)], args.sort)
     if args.format == TABLE:
         names = args.columns or _DEFAULT
-        print_rows(names, ([_COLUMNS[name].cell(node) for name in names] for node in found))
+        rows = ([_COLUMNS[name].cell(node) for name in names] for node in found)
+        print_rows(names, rows, keep=args.columns)
     elif args.columns is None:
         print_document(found, args.format)
     else:

@@ -1,56 +1,131 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tables on a terminal, as wide as it is."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
+from msgspec import Struct
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tracker_worker.cmd.manage.formatting import Cell
+from tracker_worker.cmd.manage.formatting import NOTHING, Cell
 
+LEAST_NEEDED = (
+    "message_id", "event_id", "request_id", "migration_uuid", "project_id", "excluded_by", "numa_node",
+    "device", "disk_mb_used", "memory_mb_used", "vcpus_used", "priority", "bytes", "host", "newest", "oldest",
+    "nodes", "unacked", "consumers", "version", "standby", "task_state", "vm_state", "state", "since",
+    "recorded_at", "instance_uuid", "method", "devices", "local_gb", "disk_mb", "vms", "memory_mb", "vcpus",
+    "outcome", "reason", "changes",
+)  # fmt: skip
+"""The columns that a table leaves out on a terminal that is too narrow for it, the first one first."""
 _GAP = 2
+_TEXT_WIDTH = 15
+"""The width of a text of several words in which it is still easy to read."""
 
 
-def draw_table(columns: Sequence[str] | None, rows: list[list[Cell]], title: str | None) -> None:
-    """Draw a table; without `columns` the first cell of each row is its heading.
+class _Column(Struct, frozen=True):
+    """A column: its name, its cells, and how wide it has to be."""
 
-    It has no lines, so that more columns fit. Cells are wrapped at blanks. If the terminal is too narrow for
-    their longest words, each row is drawn as a table of its own: a name or an id is never divided.
+    name: str
+    cells: list[Cell]
+    least: int
+    """The width of its longest word."""
+    longest: int
+    """The width with which no cell is wrapped."""
+
+    @property
+    def readable(self) -> int:
+        return max(self.least, min(self.longest, _TEXT_WIDTH))
+
+    @property
+    def has_values(self) -> bool:
+        return any(cell.text != NOTHING for cell in self.cells)
+
+    def need(self) -> int:
+        """Return how much it is needed."""
+        return LEAST_NEEDED.index(self.name) if self.has_values else -1
+
+
+def draw_table(
+    names: Sequence[str] | None, rows: list[list[Cell]], title: str | None, keep: Collection[str]
+) -> None:
+    """Draw a table; without `names` of columns the first cell of each row is its heading.
+
+    It has no lines, so that more columns fit. Cells are wrapped at blanks. A narrow terminal gets the columns
+    that fit, but always those of `keep`; if even these do not, each row is drawn as a table of its own. A
+    name or an id is never divided.
     """
     console = Console()
     if title:
         console.print(Text(title, style="bold underline"))
-    if columns is None:
-        _draw(console, None, rows)
-    elif sum(_widths(columns, rows)) + _GAP * len(columns) <= console.width:
-        _draw(console, columns, rows)
+    if names is None:
+        _draw_fields(console, rows)
     else:
-        for row in rows:
-            fields = zip(columns, row, strict=True)
-            _draw(console, None, [[Cell(name), Cell(cell.text)] for name, cell in fields])
-            console.print()
+        columns = [_column(name, [row[index] for row in rows]) for index, name in enumerate(names)]
+        shown = _fitting(columns, keep, console.width)
+        if _total([column.least for column in shown]) <= console.width:
+            _draw(console, shown)
+            if left_out := [each.name for each in columns if each.has_values and each not in shown]:
+                console.print(Text(f"no room for {', '.join(left_out)}: --format json has all", style="dim"))
+        else:
+            for row in rows:
+                _draw_fields(console, [[Cell(name), cell] for name, cell in zip(names, row, strict=True)])
+                console.print()
     if title:
         console.print()
 
 
-def _widths(columns: Sequence[str], rows: list[list[Cell]]) -> list[int]:
-    """Return the width that the longest word of each column needs."""
-    texts = [[name, *(row[index].text for row in rows)] for index, name in enumerate(columns)]
-    return [max(len(word) for text in column for word in text.split() or [""]) for column in texts]
+def _column(name: str, cells: list[Cell]) -> _Column:
+    texts = [name, *(cell.text for cell in cells)]
+    least = max(cell_len(word) for text in texts for word in text.split() or [""])
+    return _Column(name, cells, least, max(cell_len(line) for text in texts for line in text.split("\n")))
 
 
-def _draw(console: Console, columns: Sequence[str] | None, rows: list[list[Cell]]) -> None:
-    table = Table(show_header=columns is not None, box=None, padding=(0, _GAP, 0, 0), pad_edge=False)
-    widths = [0, 0] if columns is None else _widths(columns, rows)
-    for index, width in enumerate(widths):
-        table.add_column(
-            "" if columns is None else columns[index],
-            style="bold" if columns is None and index == 0 else None,
-            justify="right" if any(row[index].is_number for row in rows) else "left",
-            overflow="fold",
-            min_width=width,
-        )
+def _fitting(columns: list[_Column], keep: Collection[str], width: int) -> list[_Column]:
+    """Return the columns that are always shown, and of the others those that fit, the most needed first."""
+    others = [
+        column
+        for column in columns
+        if column.name not in keep and (column.name in LEAST_NEEDED or not column.has_values)
+    ]
+    shown = [column for column in columns if column not in others]
+    for column in sorted(others, key=_Column.need, reverse=True):
+        if _total([each.readable for each in (*shown, column)]) <= width:
+            shown.append(column)
+    return [column for column in columns if column in shown]
+
+
+def _total(widths: list[int]) -> int:
+    """Return the width of a table: rich adds a gap to the last column, too."""
+    return sum(widths) + _GAP * len(widths)
+
+
+def _spread(columns: list[_Column], width: int) -> list[int]:
+    """Return the widths of columns: each gets what its longest word needs, and a share of what is left."""
+    widths = [column.least for column in columns]
+    while wanting := [i for i, column in enumerate(columns) if widths[i] < column.longest]:
+        for index in wanting:
+            if _total(widths) >= width:
+                return widths
+            widths[index] += 1
+    return widths
+
+
+def _draw(console: Console, columns: list[_Column]) -> None:
+    table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False)
+    for column, width in zip(columns, _spread(columns, console.width), strict=True):
+        is_number = any(cell.is_number for cell in column.cells)
+        table.add_column(column.name, justify="right" if is_number else "left", overflow="fold", width=width)
+    for row in zip(*(column.cells for column in columns), strict=True):
+        table.add_row(*(Text(cell.text) for cell in row))
+    console.print(table)
+
+
+def _draw_fields(console: Console, rows: list[list[Cell]]) -> None:
+    table = Table(show_header=False, box=None, padding=(0, _GAP, 0, 0), pad_edge=False)
+    table.add_column(style="bold", overflow="fold")
+    table.add_column(overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell.text) for cell in row))
     console.print(table)
