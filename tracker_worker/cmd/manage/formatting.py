@@ -99,10 +99,12 @@ def _print_table(
 
             draw_table(columns, rows, title, keep)
         else:
-            sys.stdout.writelines(f"{line}\n" for line in _columns(columns, rows, title))
+            sys.stdout.writelines(f"{line}\n" for line in plain_table(columns, rows, title))
 
 
-def _columns(columns: Sequence[str] | None, rows: list[list[Cell]], title: str | None) -> Iterator[str]:
+def plain_table(
+    columns: Sequence[str] | None, rows: list[list[Cell]], title: str | None = None
+) -> Iterator[str]:
     """Yield the lines of a table whose columns are as wide as their widest cell."""
     if title:
         yield f"{title}:"

@@ -19,14 +19,12 @@ from rich.live import Live
 from tracker_worker.cmd.failures import print_diagnostic
 from tracker_worker.cmd.watch.entries import Entry
 from tracker_worker.cmd.watch.picture import Picture
-from tracker_worker.cmd.watch.screen import Size, Status, line_of, render
+from tracker_worker.cmd.watch.screen import Size, Status, line_of, plain_lines, render
 from tracker_worker.core.received_notification import ReceivedNotification
 from tracker_worker.core.terminal import escaped_json
 
 PROGRAM = "tracker-worker-watch"
 DRAW_SECONDS = 0.25
-PIPE_WIDTH = 1000
-"""Width of a picture that is not printed on a terminal, so that no name is cut."""
 
 
 class Output(Protocol):
@@ -130,9 +128,10 @@ def is_screen_possible() -> bool:
 def print_picture(picture: Picture, status: Status, now: float) -> None:
     """Print a picture with all of its nodes."""
     console = Console()
-    if not console.is_terminal:
-        console = Console(width=PIPE_WIDTH)
-    console.print(render(picture, status, Size(console.width), now))
+    if console.is_terminal:
+        console.print(render(picture, status, Size(console.width), now))
+    else:
+        sys.stdout.writelines(f"{line}\n" for line in plain_lines(picture, status, now))
 
 
 def refuse_closed_pipe(descriptor: int) -> None:

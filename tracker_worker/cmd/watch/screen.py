@@ -2,6 +2,7 @@
 """Renders a picture for a terminal of any size. Names and texts are escaped, and are no markup. Pure."""
 
 from collections.abc import Iterator
+from textwrap import wrap
 
 from msgspec import Struct
 from rich.console import Group, RenderableType
@@ -9,6 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from tracker_worker.cmd.manage.formatting import NOTHING, Cell, plain_table
 from tracker_worker.cmd.watch.entries import Entry, Kind
 from tracker_worker.cmd.watch.picture import MAX_ENTRIES, MAX_NODES, Amount, NodeState, Picture
 from tracker_worker.core.terminal import escaped
@@ -18,7 +20,9 @@ NARROWEST_BAR = 4
 WIDEST_BAR = 16
 _NODE_SHARE = 4
 """In the list of events, a node's name takes at most this part of a line, as a divisor."""
+_CONTINUED = " " * len("12:00:00 ")
 _WIDEST_KIND = max(map(len, Kind))
+_COLUMNS = ("node", "vcpus", "memory_GB", "disk_GB", "inst", "age", "marks")
 _HEADINGS = ("node", "", "vcpus", "", "memory GB", "", "disk GB", "inst", "age", "")
 _BAR_COLUMNS = (1, 3, 5)
 _BARS = len(_BAR_COLUMNS)
@@ -42,11 +46,11 @@ class Size(Struct, frozen=True):
     lines: int | None = None
 
     def rows(self, nodes: int, entries: int) -> tuple[int, int]:
-        """Return how many nodes and entries are shown: entries get a third, and what the nodes leave."""
+        """Return how many nodes, and lines of entries, are shown: half each, and what the nodes leave."""
         if self.lines is None:
             return min(nodes, MAX_NODES), min(entries, MAX_ENTRIES)
         room = max(self.lines - _FRAME_LINES, 2)
-        for_entries = max(room // 3, room - nodes)
+        for_entries = max(room // 2, room - nodes)
         return room - for_entries, for_entries
 
 
@@ -65,8 +69,19 @@ def render(picture: Picture, status: Status, size: Size, now: float) -> Renderab
     if (hidden := len(picture.nodes) - node_rows) > 0:
         parts.append(_line(f"and {hidden} more nodes that are less full", "dim"))
     if newest := list(reversed(picture.entries))[:entry_rows]:
-        parts += [Text(""), *_entries(newest, size.columns)]
+        parts += [Text(""), *_entries(newest, size.columns, entry_rows if size.lines else None)]
     return Group(*parts)
+
+
+def plain_lines(picture: Picture, status: Status, now: float) -> Iterator[str]:
+    """Yield the lines of a picture for a pipe or a file: as wide as they are, without bars."""
+    node_rows, entry_rows = Size(0).rows(len(picture.nodes), len(picture.entries))
+    yield from (line.plain for line in _head(picture, status, now))
+    rows = [[Cell(text) for text in _texts(node, now)] for node in picture.fullest(node_rows)]
+    yield from plain_table(_COLUMNS, rows)
+    if newest := list(reversed(picture.entries))[:entry_rows]:
+        yield ""
+        yield from map(line_of, newest)
 
 
 def _head(picture: Picture, status: Status, now: float) -> Iterator[Text]:
@@ -114,17 +129,30 @@ def _nodes(nodes: list[NodeState], columns: int, now: float) -> Table:
 
 
 def _cells(node: NodeState, now: float) -> list[Text | ProgressBar]:
+    name, vcpus, memory, disk, instances, updated, _ = _texts(node, now)
     return [
-        Text(escaped(node.name), style="dim" if node.disabled else ""),
+        Text(name, style="dim" if node.disabled else ""),
         _bar(node.vcpus),
-        _used(node.vcpus),
+        Text(vcpus),
         _bar(node.memory_mb),
-        _used(node.memory_mb, MB_PER_GB),
+        Text(memory),
         _bar(node.local_gb),
+        Text(disk),
+        Text(instances),
+        Text(updated),
+        Text(" ").join(Text(text, style) for text, style in _marks(node)),
+    ]
+
+
+def _texts(node: NodeState, now: float) -> list[str]:
+    return [
+        escaped(node.name),
+        _used(node.vcpus),
+        _used(node.memory_mb, MB_PER_GB),
         _used(node.local_gb),
-        Text(str(node.instances)),
-        Text("-" if node.updated_at is None else age(now - node.updated_at)),
-        _marks(node),
+        str(node.instances),
+        NOTHING if node.updated_at is None else age(now - node.updated_at),
+        ", ".join(text for text, _ in _marks(node)) or NOTHING,
     ]
 
 
@@ -134,8 +162,8 @@ def _bar(amount: Amount) -> ProgressBar:
     return ProgressBar(total=1.0, completed=completed, complete_style=style, finished_style=style)
 
 
-def _used(amount: Amount, unit: int = 1) -> Text:
-    return Text(f"{_figure(amount.used / unit)}/{_figure(amount.capacity / unit)}")
+def _used(amount: Amount, unit: int = 1) -> str:
+    return f"{_figure(amount.used / unit)}/{_figure(amount.capacity / unit)}"
 
 
 def _figure(value: float) -> str:
@@ -143,11 +171,14 @@ def _figure(value: float) -> str:
     return f"{value:.1f}".removesuffix(".0") if abs(value) < 100 else f"{value:.0f}"
 
 
-def _marks(node: NodeState) -> Text:
-    marks = [Text(f"gaps {node.gaps}", style=_STYLES[Kind.GAP])] if node.gaps else []
-    marks += [Text(f"refused {node.refusals}", style=_STYLES[Kind.REFUSED])] if node.refusals else []
-    marks += [Text("disabled", style="dim")] if node.disabled else []
-    return Text(" ").join(marks)
+def _marks(node: NodeState) -> Iterator[tuple[str, str]]:
+    """Yield what is to be noticed of a node, each with a style."""
+    if node.gaps:
+        yield f"gaps {node.gaps}", _STYLES[Kind.GAP]
+    if node.refusals:
+        yield f"refused {node.refusals}", _STYLES[Kind.REFUSED]
+    if node.disabled:
+        yield "disabled", "dim"
 
 
 def age(seconds: float) -> str:
@@ -158,22 +189,41 @@ def age(seconds: float) -> str:
     return f"{max(seconds, 0):.0f}s"
 
 
-def _entries(entries: list[Entry], columns: int) -> Iterator[Text]:
-    longest = max(len(escaped(entry.node)) for entry in entries)
+def _entries(entries: list[Entry], columns: int, most: int | None) -> Iterator[Text]:
+    """Yield the lines of entries, of which long ones have several: whole entries, `most` lines at most."""
+    longest = min(max(len(escaped(entry.node)) for entry in entries), columns // _NODE_SHARE)
+    used = 0
     for entry in entries:
-        node = Text(escaped(entry.node))
-        node.truncate(min(longest, columns // _NODE_SHARE), overflow="ellipsis", pad=True)
-        yield Text.assemble(
-            (escaped(_time_of_day(entry.time)), "dim"),
-            " ",
-            (f"{entry.kind.value:{_WIDEST_KIND}}", _STYLES.get(entry.kind, "")),
-            " ",
-            node,
-            " ",
-            escaped(entry.text),
-            no_wrap=True,
-            overflow="ellipsis",
-        )
+        lines = _lines_of(entry, longest, columns)[:most]
+        used += len(lines)
+        if most is not None and used > most:
+            return
+        yield from lines
+
+
+def _lines_of(entry: Entry, node_width: int, columns: int) -> list[Text]:
+    """Return an entry as lines: what its text needs behind its node, the rest below its kind."""
+    node = Text(escaped(entry.node))
+    node.truncate(node_width, overflow="ellipsis", pad=True)
+    head = Text.assemble(
+        (escaped(_time_of_day(entry.time)), "dim"),
+        " ",
+        (f"{entry.kind.value:{_WIDEST_KIND}}", _STYLES.get(entry.kind, "")),
+        " ",
+        node,
+        " ",
+    )
+    first, *others = wrap(
+        escaped(entry.text),
+        columns,
+        initial_indent=" " * len(head),
+        subsequent_indent=_CONTINUED,
+        break_on_hyphens=False,
+    ) or [""]
+    lines = [Text.assemble(head, first[len(head) :]), *map(Text, others)]
+    for line in lines:
+        line.no_wrap, line.overflow = True, "ellipsis"
+    return lines
 
 
 def _time_of_day(time: str) -> str:

@@ -9,7 +9,7 @@ from rich.console import Console
 from tests.sent_notifications import Json, body_of, sent, sent_usage
 from tracker_worker.cmd.watch.entries import entry_of
 from tracker_worker.cmd.watch.picture import Picture
-from tracker_worker.cmd.watch.screen import Size, Status, age, line_of, render
+from tracker_worker.cmd.watch.screen import Size, Status, age, line_of, plain_lines, render
 from tracker_worker.cmd.watch.selection import Selection
 from tracker_worker.core.received_notification import read_notification
 
@@ -55,6 +55,43 @@ def test_marks_name_gaps_refusals_and_disabled_nodes() -> None:
     assert node.endswith("gaps 1 refused 1 disabled")
 
 
+REASON = "Free memory 512.00 MB < requested 4096 MB; Free vcpu 1.00 VCPU < requested 8 VCPU"
+
+
+@pytest.mark.parametrize("columns", [80, 60])
+def test_reason_and_uuid_of_an_event_are_wrapped_and_not_cut(columns: int) -> None:
+    node = "compute-0042.rack-07.zone-east.example.org"
+    shown = lines(picture_of(sent("claim.error", node=node, reason=REASON)), columns)
+    event = shown[shown.index("") + 1 :]
+    assert len(event) > 1
+    assert max(map(len, event)) <= columns
+    assert {line[:10] for line in event[1:]} <= {f"{' ' * 9}{line.strip()[0]}" for line in event[1:]}
+    assert f"{REASON} (instance_claim bbbbbbbb-bbbb-4bbb-8bbb-bbbbbbbbbbbb)" in " ".join(
+        " ".join(event).split()
+    )
+
+
+def test_wrapped_events_share_the_lines_of_the_screen() -> None:
+    shown = lines(picture_of(*(sent("claim.error", reason=REASON) for _ in range(9))), 60, 12)
+    assert len(shown) <= 12
+    assert "bbbbbbbbbbbb)" in shown[-1]
+
+
+def test_picture_for_a_pipe_is_whole_and_has_no_bars_and_no_blanks_at_the_ends() -> None:
+    node = f"compute.{'long' * 40}.example.org"
+    usage = sent_usage(node, 5, 3, vcpus_used=4, disabled=True)
+    picture = picture_of(usage, sent_usage("n", 1, 0), sent("claim.error", node=node, reason=REASON))
+    found = list(plain_lines(picture, CONNECTED, 72.0))
+    assert [line for line in found if line != line.rstrip() or not line.isascii()] == []
+    assert found[0] == CONNECTED.text
+    assert [line.split() for line in found[2:5]] == [
+        ["node", "vcpus", "memory_GB", "disk_GB", "inst", "age", "marks"],
+        ["n", "6/8", "6.5/16", "60/100", "2", "1m", "-"],
+        [node, "4/8", "6.5/16", "60/100", "2", "1m", "refused", "1,", "disabled"],
+    ]
+    assert found[5:] == ["", line_of(picture.entries[-1])]
+
+
 @pytest.mark.parametrize(("columns", "height"), [(80, 24), (120, 50), (40, 10), (20, 5), (250, 24)])
 def test_picture_fits_the_terminal(columns: int, height: int) -> None:
     usages = [sent_usage(f"compute-{n}.{'long' * min(n, 50)}.example.org", n + 1, 0) for n in range(60)]
@@ -66,18 +103,18 @@ def test_picture_fits_the_terminal(columns: int, height: int) -> None:
 def test_nodes_and_events_share_the_lines() -> None:
     usages = [sent_usage(f"n{number}", 1, 0) for number in range(60)]
     shown = lines(picture_of(*usages, *(sent("claim.error") for _ in range(60))))
-    assert [sum(word in line for line in shown) for word in (" 1m", "refused ")] == [12, 5]
-    assert "and 48 more nodes that are less full" in shown
+    assert [sum(word in line for line in shown) for word in (" 1m", "refused ")] == [9, 2]
+    assert "and 51 more nodes that are less full" in shown
 
 
 def test_lines_that_nodes_leave_are_for_events() -> None:
     shown = lines(picture_of(*(sent("claim.error") for _ in range(60))))
-    assert sum(" refused " in line for line in shown) == 17
+    assert sum(" refused " in line for line in shown) == 17 // 3  # Each has three lines.
 
 
 def test_newest_event_is_the_first() -> None:
     shown = lines(picture_of(sent("create"), sent("claim.error")))
-    assert [line.split()[1] for line in shown[-2:]] == ["refused", "created"]
+    assert [line.split()[1] for line in (shown[-4], shown[-1])] == ["refused", "created"]
 
 
 def test_everything_is_shown_without_a_height() -> None:
