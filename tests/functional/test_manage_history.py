@@ -141,6 +141,7 @@ def test_node_is_shown_as_it_was(history: LaneBench, manage: Manage) -> None:
     assert manage.json("node", "history", NODE, "--at", "2026-11-22")["totals"] is None
     assert manage.run("node", "history", NODE, "--at", "4") == 0
     assert "2560 used of 16384" in manage.out
+    assert re.search(rf"^instance_uuid +{INSTANCE}$", manage.out, re.MULTILINE)
     assert manage.run("node", "history", NODE, "--at", "0") == 0
 
 

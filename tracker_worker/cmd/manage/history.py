@@ -177,7 +177,8 @@ def _pages(pages: dict[int, int]) -> str:
 def _past_fields(past: PastNode) -> dict[str, Any]:
     event, total, used = past.event, past.totals, past.used
     fields: dict[str, Any] = {"recorded_at": event and event.recorded_at, "method": event and event.method}
-    fields |= {"event_id": event and event.event_id, "request_id": event and event.request_id}
+    for name in ("instance_uuid", "event_id", "request_id"):
+        fields[name] = event and getattr(event, name)
     if total is None:
         return {**fields, "tracked": False}
     return {
