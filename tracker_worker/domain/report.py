@@ -12,6 +12,7 @@ from tracker_worker.domain.objects import HostTopology, PageSize, Resources
 from tracker_worker.domain.pci.specs import assignable
 from tracker_worker.domain.settings import TrackerSettings
 
+NO_CHANGE_FIELDS = ("vcpus_used", "memory_mb_used", "local_gb_used")
 NO_CHANGE_STATS = ("uptime",)
 
 
@@ -128,7 +129,7 @@ def _with_reserve(page: PageSize, cell: int, reserved: Mapping[tuple[int, int], 
 def _essence(report: Resources) -> Resources:
     """Return a report without the figures that change all the time and do not affect the ledger."""
     stats = {k: v for k, v in (report.stats or {}).items() if k not in NO_CHANGE_STATS}
-    return replace(report, vcpus_used=None, memory_mb_used=None, local_gb_used=None, stats=stats or None)
+    return replace(report, **dict.fromkeys(NO_CHANGE_FIELDS), stats=stats or None)
 
 
 def _reserve(report: Resources, settings: TrackerSettings) -> Amounts:

@@ -48,9 +48,26 @@ def test_facts_are_the_same_whenever_they_are_read() -> None:
 
 
 @pytest.mark.parametrize(
+    "other", [{"memory_mb_used": 4097.5}, {"vcpus_used": 3}, {"local_gb_used": 7}, {"stats": {"uptime": 61}}]
+)
+def test_figures_that_a_driver_changes_all_the_time_are_no_facts(other: dict[str, Any]) -> None:
+    """libvirt reports another memory_mb_used in each audit."""
+    figures = {"vcpus_used": 2, "memory_mb_used": 4096, "local_gb_used": 6, "stats": {"uptime": 1}}
+    report = samples.a_report() | figures
+    assert facts(resources=report) == facts(resources=report | other)
+
+
+@pytest.mark.parametrize("name", ["vcpus_used", "memory_mb_used", "local_gb_used", "stats"])
+def test_audit_with_a_faulty_figure_is_decoded_in_full(name: str) -> None:
+    assert audit(resources=samples.a_report() | {name: "many"}) is None
+
+
+@pytest.mark.parametrize(
     "other",
     [
         {"resources": samples.a_report(vcpus=9)},
+        {"resources": samples.a_report(disk_available_least=9)},
+        {"resources": samples.a_report(stats={"uptime": 1, "cpu_load": 2})},
         {"instances": []},
         {"migrations": []},
         {"migrations": [samples.a_migration()]},
