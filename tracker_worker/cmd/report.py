@@ -84,8 +84,7 @@ def worker_section(state: WorkerState, stats: Stats, exchange: str) -> dict[str,
         "published_notifications_total": stats.published_notifications,
         "refused_notifications_total": stats.refused_notifications,
         "unrouted_notifications_total": stats.unrouted_notifications,
-        "lost_replies_total": stats.lost_replies,
-        "expired_calls_total": stats.expired_calls,
+        "unanswered_calls_total": {"expired": stats.expired_calls, "lost_reply": stats.lost_replies},
     }
 
 
