@@ -269,7 +269,7 @@ def test_worker_s_notifications_are_a_chain_without_gaps(
             instance = samples.an_instance(f"00000000-0000-4000-8000-{number:012}")
             client.send("instance_claim", NODE, args={"instance": instance})
         lines = watch.wait_for(lambda: watch.lines if len(watch.lines) >= 22 else [])
-    kinds = Counter(line.split()[2] for line in lines)
+    kinds = Counter(line.split()[1] for line in lines)
     assert (kinds["created"], kinds["gap"], kinds["usage"] + kinds["refused"]) == (1, 0, 21)
 
 
