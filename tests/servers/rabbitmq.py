@@ -33,8 +33,12 @@ default_user = {username}
 default_pass = {password}
 # The alarm's default would block publishers on a nearly full disk: not what is tested.
 disk_free_limit.absolute = 1MB
-# What the management plugin shows is at most this many milliseconds old.
-collect_statistics_interval = 1000
+# What the management plugin shows is a second old at most: it collects, as often as it keeps samples, what
+# the broker's processes have told it since.
+collect_statistics_interval = 200
+management.sample_retention_policies.global.minute = 1
+management.sample_retention_policies.basic.minute = 1
+management.sample_retention_policies.detailed.minute = 1
 """
 TLS_CONFIGURATION = """\
 listeners.ssl.1 = 127.0.0.1:{port}
