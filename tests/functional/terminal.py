@@ -6,11 +6,11 @@ import os
 import pty
 import re
 import struct
-import subprocess
-import sys
 import termios
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from tests.servers import forkserver
 
 _STYLES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
@@ -18,7 +18,7 @@ _STYLES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 class Terminal:
     """The output of a program, read while it runs."""
 
-    def __init__(self, master: int, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, master: int, process: forkserver.Fork) -> None:
         self.master = master
         self.process = process
         self.raw = ""
@@ -50,17 +50,22 @@ class Terminal:
 
 
 @contextmanager
-def on_terminal(program: str, *arguments: str, columns: int = 80) -> Iterator[Terminal]:
-    """Run a Python program with its three streams on a terminal; end it with the block."""
+def on_terminal(program: str, *arguments: str, before: str = "", columns: int = 80) -> Iterator[Terminal]:
+    """Run a program of tracker_worker.cmd with its three streams on a terminal; end it with the block.
+
+    `before` is Python that it runs first.
+    """
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "NO_COLOR")}
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, *arguments],
+    process = forkserver.start(
+        program,
+        *arguments,
+        before=before,
         stdin=slave,
         stdout=slave,
         stderr=slave,
-        env=environment | {"TERM": "xterm"},
+        environment=environment | {"TERM": "xterm"},
     )
     os.close(slave)
     try:

@@ -26,7 +26,6 @@ from tracker_worker.cmd.manage import every_node, explain
 from tracker_worker.core.envelope import encode
 from tracker_worker.db.tables import CLAIMS, NODES, RECEIPTS
 
-PROGRAM = "import sys; from tracker_worker.cmd.manage import main; sys.exit(main())"
 REQUEST = "req-11111111-1111-4111-8111-111111111111"
 
 
@@ -159,7 +158,7 @@ def test_verify_needs_a_node_or_all(manage: Manage) -> None:
 
 
 def test_all_nodes_are_verified_with_a_bar_on_a_terminal(full: LaneBench, manage: Manage) -> None:
-    with on_terminal(PROGRAM, "--config-file", str(manage.file), "node", "verify", "--all") as terminal:
+    with on_terminal("manage", "--config-file", str(manage.file), "node", "verify", "--all") as terminal:
         shown = terminal.read_all()
         assert terminal.process.wait(60) == 0
     assert "verifying" in shown

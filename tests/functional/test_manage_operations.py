@@ -5,7 +5,6 @@ import json
 import re
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from tests.builders import (
 from tests.functional.lanes import OTHER_NODE, LaneBench
 from tests.functional.manage import Manage
 from tests.functional.terminal import on_terminal
+from tests.servers import forkserver
 from tracker_worker.cmd.manage.commands import COMMANDS
 from tracker_worker.cmd.manage.terminal import LEAST_NEEDED
 from tracker_worker.db import leases
@@ -34,7 +34,6 @@ from tracker_worker.db.tables import NODES, RECEIPTS
 from tracker_worker.domain.objects import Limits
 
 ROOT = Path(tracker_worker.__file__).parents[1]
-PROGRAM = "import sys; from tracker_worker.cmd.manage import main; sys.exit(main())"
 STEERING = "evil\x1b[2J\u202e[bold]"
 
 
@@ -45,12 +44,7 @@ class Program:
         self.options = ["--config-file", str(file)]
 
     def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-c", PROGRAM, *self.options, *arguments],
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+        return forkserver.run("manage", *self.options, *arguments)
 
     def json(self, *arguments: str) -> Any:
         """The document of a command that goes well."""
@@ -214,7 +208,7 @@ def test_status_names_a_database_that_cannot_be_used(manage: Manage, tmp_path: P
 
 
 def test_status_watch_draws_again_until_it_is_interrupted(two_nodes: LaneBench, program: Program) -> None:
-    with on_terminal(PROGRAM, *program.options, "status", "--watch", "1") as terminal:
+    with on_terminal("manage", *program.options, "status", "--watch", "1") as terminal:
         terminal.read_until("needs a person", 2)
         assert terminal.raw.count("\x1b[2J") >= 2
         terminal.process.send_signal(signal.SIGINT)
@@ -224,7 +218,7 @@ def test_status_watch_draws_again_until_it_is_interrupted(two_nodes: LaneBench, 
 
 
 def test_table_on_a_terminal_of_80_columns_has_a_line_a_node(two_nodes: LaneBench, program: Program) -> None:
-    with on_terminal(PROGRAM, *program.options, "node", "list") as terminal:
+    with on_terminal("manage", *program.options, "node", "list") as terminal:
         lines = terminal.read_all().splitlines()
     assert [line.split()[0] for line in lines] == ["name", NODE, OTHER_NODE]
     assert max(map(len, lines)) <= 80
@@ -236,7 +230,7 @@ def test_columns_that_were_chosen_are_all_shown_with_whole_ids(
 ) -> None:
     (first, *_) = program.json("node", "list")
     arguments = ("node", "list", "--columns", "name,uuid,last_event")
-    with on_terminal(PROGRAM, *program.options, *arguments, columns=40) as terminal:
+    with on_terminal("manage", *program.options, *arguments, columns=40) as terminal:
         lines = [line.split() for line in terminal.read_all().splitlines()]
     assert ["uuid", first["uuid"]] in lines
 
@@ -279,7 +273,7 @@ def test_table_with_long_names_has_a_row_an_object_and_no_name_is_cut_at_80_colu
     long_names: LaneBench, program: Program, command_line: str, head: str, left_out: str
 ) -> None:
     arguments = command_line.replace("NODE", LONG).replace("UUID", INSTANCE).split()
-    with on_terminal(PROGRAM, *program.options, *arguments) as terminal:
+    with on_terminal("manage", *program.options, *arguments) as terminal:
         lines = [" ".join(line.split()) for line in terminal.read_all().splitlines()]
         assert max(len(line.rstrip()) for line in terminal.text.splitlines()) <= 80
     assert head in lines
@@ -312,7 +306,7 @@ def test_names_that_steer_a_terminal_are_shown_as_text(
     done = program("node", "list", "--format", output_format)
     assert not set(done.stdout) & set("\x1b\u202e")
     assert "[bold]" in done.stdout
-    with on_terminal(PROGRAM, *arguments) as terminal:
+    with on_terminal("manage", *arguments) as terminal:
         shown = terminal.read_all()
     assert not {"\x1b[2J", "\u202e"} & set(terminal.raw)
     assert "\x1b[2J" not in terminal.raw

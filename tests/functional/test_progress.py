@@ -22,7 +22,7 @@ COUNTED = SETTINGS + (
 
 @pytest.mark.parametrize(("program", "shown"), [(ELAPSED, "migrating"), (COUNTED, "0/4 letters")])
 def test_terminal_shows_a_bar(program: str, shown: str) -> None:
-    with on_terminal(program) as terminal:
+    with on_terminal("manage", before=f"{program}\nraise SystemExit") as terminal:
         assert "━" in terminal.read_until(shown)
         os.write(terminal.master, b"end\n")
         terminal.read_all()

@@ -8,6 +8,7 @@ start itself, the order of the imports say, run the interpreter instead.
 import contextlib
 import gc
 import importlib
+import io
 import json
 import os
 import runpy
@@ -143,21 +144,22 @@ def start(
     program: str,
     *arguments: object,
     before: str = "",
+    stdin: Descriptor | None = None,
     stdout: Descriptor,
     stderr: Descriptor,
     environment: Mapping[str, str] | None = None,
 ) -> Fork:
     """Start a program of tracker_worker.cmd in the project's root; `before` is Python that it runs first.
 
-    `environment` is that of this process by default.
+    `environment` is that of this process by default; there is nothing on standard input.
     """
-    given = [each if isinstance(each, int) else each.fileno() for each in (stdout, stderr)]
     with open(os.devnull, "rb") as nothing:
+        given = (nothing if stdin is None else stdin, stdout, stderr)
         return fork_server().start(
             f"tracker_worker.cmd.{program}",
             *arguments,
             before=before,
-            streams=[nothing.fileno(), *given],
+            streams=[each if isinstance(each, int) else each.fileno() for each in given],
             environment=os.environ if environment is None else environment,
         )
 
@@ -241,6 +243,8 @@ def _execute(request: dict[str, Any]) -> int:
     os.environ.update(request["environment"])
     path = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[1:1] = [each for each in path if each and each not in sys.path]
+    if isinstance(sys.stdout, io.TextIOWrapper):  # As the interpreter decides when it starts.
+        sys.stdout.reconfigure(line_buffering=sys.stdout.isatty())
     program: str = request["program"]
     sys.argv[:] = [program if program.endswith(".py") else "-c", *request["arguments"]]
     exec(request["before"], {"__name__": "before"})
