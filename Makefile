@@ -16,16 +16,20 @@ else
 SPHINX := $(BIN)/sphinx-build -q
 endif
 
-# Two processes run the tests faster than one, where there are two processors.
-# `make PYTESTFLAGS=... test` adds options.
-PYTESTOPTIONS = $(if $(filter-out 1,$(shell nproc)),-n 2) $(PYTESTFLAGS)
+# Two processes run the tests faster than one, where there are two processors. `make test` has three: a test
+# of a server waits half of its time. `make PYTESTFLAGS=... test` adds options.
+PROCESSES := 2
+test: PROCESSES := 3
+PYTESTOPTIONS = $(if $(filter-out 1,$(shell nproc)),-n $(PROCESSES)) $(PYTESTFLAGS)
 # The files of the tests and of their servers are in memory where it has room: a commit does not wait for the
 # disk, and tests kill processes, not machines. `make MEMORY= ...` keeps them on the disk.
 MEMORY := $(shell df --output=avail /dev/shm 2>/dev/null | awk 'NR == 2 && $$1 > 4000000 { print "/dev/shm" }')
-IN_MEMORY := $(if $(MEMORY),TMPDIR=$(MEMORY))
-PYTEST := $(IN_MEMORY) $(BIN)/pytest $(PYTESTOPTIONS)
-# Each process begins with a half of the tests, so that the servers of most modules are started by one alone.
-HALVES := $(if $(filter-out 1,$(shell nproc)),--dist worksteal)
+# Bytecode is kept, whatever the environment says: else each of hundreds of processes compiles the project, and
+# pytest rewrites all assertions in every run.
+ENVIRONMENT := PYTHONDONTWRITEBYTECODE= $(if $(MEMORY),TMPDIR=$(MEMORY))
+PYTEST = $(ENVIRONMENT) $(BIN)/pytest $(PYTESTOPTIONS)
+# Each process begins with a share of the tests, so that the servers of most modules are started by one alone.
+SHARES := $(if $(filter-out 1,$(shell nproc)),--dist worksteal)
 
 # Root gets the servers of the integration tests by itself. Where they cannot be had, those tests are skipped
 # and pytest's last lines say so.
@@ -46,11 +50,11 @@ demo: .venv/installed ## replay the small traces through a worker of its own: no
 test: .venv/installed-test ## run all tests but the faults: about 7 minutes
 	@$(TEST_PACKAGES)
 	@echo "==> running all tests but the faults: about 7 minutes on two processors"
-	@$(PYTEST) $(HALVES) --ignore tests/chaos
+	@$(PYTEST) $(SHARES) --ignore tests/chaos
 
 .PHONY: quick
 quick: .venv/installed-test ## run the tests that need no server
-	@$(PYTEST) $(HALVES) tests/unit tests/properties tests/functional
+	@$(PYTEST) $(SHARES) tests/unit tests/properties tests/functional
 
 .PHONY: faults
 faults: .venv/installed-test ## run faults under load on real servers, in CI's sizes
@@ -68,7 +72,7 @@ SQLALCHEMY20 := .tox/sqlalchemy-2.0
 .PHONY: test-sqlalchemy20
 test-sqlalchemy20: .venv/installed-test $(SQLALCHEMY20)/installed ## run the tests of SQL on SQLAlchemy 2.0
 	@$(TEST_PACKAGES)
-	@$(IN_MEMORY) $(SQLALCHEMY20)/bin/pytest $(PYTESTOPTIONS) @tests/sql.txt
+	@$(ENVIRONMENT) $(SQLALCHEMY20)/bin/pytest $(PYTESTOPTIONS) @tests/sql.txt
 
 $(SQLALCHEMY20)/installed: pyproject.toml
 	@echo "==> installing tracker-worker and SQLAlchemy 2.0 into $(SQLALCHEMY20)"
