@@ -25,7 +25,7 @@ from tracker_worker.domain.partitions import partition_of
 
 NODE = "node-1"
 STALL_SECONDS = 2
-HEARTBEAT = 10
+HEARTBEAT = 4
 """Seconds that a read of a dead connection lasts: longer than a stall, shorter than a test."""
 SYSTEMD_SECONDS = 20
 

@@ -132,9 +132,15 @@ def test_alarm_of_the_broker_is_a_warning_that_names_it(
     declared: Programs, rabbitmq: RabbitMQ, setting: str, value: str, usual: str, reason: str
 ) -> None:
     rabbitmq.evaluate(f"{setting}({value})")
+    checks: dict[str, tuple[int, str | None]] = {}
+
+    def warns() -> bool:
+        checks.update(declared.check()[1])
+        return checks[COMMANDS][0] == WARNING
+
     try:
-        wait_until(lambda: declared.check()[1][COMMANDS][0] == WARNING, "the alarm")
-        for result, details in (declared.check()[1][check] for check in (COMMANDS, NOTIFICATIONS)):
+        wait_until(warns, "the alarm")
+        for result, details in (checks[COMMANDS], checks[NOTIFICATIONS]):
             assert result == WARNING and details is not None
             assert f"{rabbitmq.host}:{rabbitmq.port}" in details
             assert "has an alarm and takes no messages" in details and reason in details
