@@ -8,6 +8,7 @@ restart one without asking anybody, as long as it starts it again.
 # The commands choose oslo.service's threading model, before oslo.messaging is imported by anything.
 import tracker_worker.cmd  # noqa: F401  # isort: skip
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +32,14 @@ def programs_forked() -> Iterator[None]:
     """Ends what forks the programs of the tests; the first that wants one starts it."""
     yield
     forkserver.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_certificates_of_the_machine() -> Iterator[None]:
+    """PyMySQL would read all of them for each connection, which takes longer than to connect."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", os.devnull)
+        yield
 
 
 @pytest.fixture(scope="session")
