@@ -17,7 +17,8 @@ SPHINX := $(BIN)/sphinx-build -q
 endif
 
 # Two processes run the tests faster than one, where there are two processors. `make test` has three: a test
-# of a server waits half of its time. `make PYTESTFLAGS=... test` adds options.
+# of a server waits half of its time. `make PROCESSES=4 test` takes four, `make PYTESTFLAGS=... test` adds
+# options.
 PROCESSES := 2
 test: PROCESSES := 3
 PYTESTOPTIONS = $(if $(filter-out 1,$(shell nproc)),-n $(PROCESSES)) $(PYTESTFLAGS)
@@ -47,9 +48,9 @@ demo: .venv/installed ## replay the small traces through a worker of its own: no
 	@$(BIN)/tracker-worker-replay tracker_worker/traces/*.jsonl.gz
 
 .PHONY: test
-test: .venv/installed-test ## run all tests but the faults: about 7 minutes
+test: .venv/installed-test ## run all tests but the faults: about 5 minutes
 	@$(TEST_PACKAGES)
-	@echo "==> running all tests but the faults: about 7 minutes on two processors"
+	@echo "==> running all tests but the faults: about 5 minutes on two processors"
 	@$(PYTEST) $(SHARES) --ignore tests/chaos
 
 .PHONY: quick
