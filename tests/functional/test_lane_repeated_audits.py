@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Audits that find nothing: what a lane writes for them, and that nobody else is woken by them."""
 
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import pytest
 import sqlalchemy as sa
 
 from tests.builders import NODE, a_report, an_instance, command, some_resources
 from tests.functional.lanes import OTHER_NODE, LaneBench, Recorded
-from tests.functional.statements import watched
-from tracker_worker.db.tables import NODES, RECEIPTS
+from tests.functional.statements import Fault, out_of_range, watched
+from tracker_worker.core.node_progress import NodeProgress
+from tracker_worker.db.tables import DEAD_LETTERS, NODES, RECEIPTS
+from tracker_worker.domain.node import LedgerBroken
 from tracker_worker.domain.objects import Origin
 
 
@@ -54,7 +58,8 @@ def test_audit_that_repeats_the_last_one_writes_its_sequence_in_one_statement(be
     receipts, sequence = len(bench.rows(RECEIPTS)), bench.sequence()
     with watched(bench.engine) as seen, transactions(bench.engine) as committed:
         assert audit(bench, 3).outcome == "ignored"
-    assert [statement.sql.split()[0] for statement in seen] == ["SELECT", "UPDATE"]
+    reading, writing = (statement.sql for statement in seen)
+    assert (reading.split()[0], "UPDATE nodes" in writing) == ("SELECT", True)
     assert set(committed) == {"AUTOCOMMIT"}
     row = next(row for row in bench.rows(NODES) if row["name"] == NODE)
     assert row["sources"]["client"]["audited"] == 3
@@ -96,3 +101,52 @@ def test_repeated_audit_of_another_source_is_recorded_under_it(bench: LaneBench)
     audit(bench, 1, source="other")
     row = next(row for row in bench.rows(NODES) if row["name"] == NODE)
     assert {source: each["audited"] for source, each in row["sources"].items()} == {"client": 2, "other": 1}
+
+
+@pytest.mark.parametrize("statement", ["INSERT INTO claims", "UPDATE nodes"])
+def test_audit_that_the_database_cannot_store_is_parked_with_its_command(
+    bench: LaneBench, statement: str
+) -> None:
+    bench.track()
+    with Fault(bench.engine, statement, out_of_range, times=2):
+        parked = audit(bench, 1)
+        assert parked.outcome == "EventParked"
+    (letter,) = bench.rows(DEAD_LETTERS)
+    assert (letter["method"], letter["node"]) == ("update_available_resource", NODE)
+    assert audit(bench, 2).outcome == "applied"
+
+
+def test_repeated_audit_that_the_database_cannot_store_is_parked(bench: LaneBench) -> None:
+    audited(bench)
+    with Fault(bench.engine, "UPDATE nodes", out_of_range, times=3):
+        assert audit(bench, 3).outcome == "EventParked"
+    assert audit(bench, 4).outcome == "ignored"
+
+
+def test_audit_whose_batch_fails_is_parked_and_not_run_again(
+    bench: LaneBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.track()
+    prove = NodeProgress.prove_sum
+
+    def fail(progress: NodeProgress) -> None:
+        if progress.visible:
+            raise LedgerBroken("planted")
+        prove(progress)
+
+    monkeypatch.setattr(NodeProgress, "prove_sum", fail)
+    assert audit(bench, 1).outcome == "EventParked"
+    assert [code for _, code in bench.parked()] == ["internal_error"]
+
+
+def test_replay_that_repeats_the_last_audit_gets_its_first_reply_when_it_comes_again(
+    bench: LaneBench,
+) -> None:
+    audited(bench)
+    replay = f"{uuid.uuid4()}.1"
+    resources = some_resources(uuid=f"uuid-of-{NODE}", host=f"host-of-{NODE}")
+    again = a_report([an_instance()], resources=resources, origin=Origin("client", 7))
+    first = bench.send(again, replay)
+    assert len(bench.receipts()[replay]["digest"]) == 64
+    assert bench.send(again, replay, redelivered=True).answer == first.answer
+    assert bench.parked() == []

@@ -21,7 +21,7 @@ from tracker_worker.core.envelope import (
     read_command,
     sent_id,
 )
-from tracker_worker.core.records import Receipt
+from tracker_worker.core.records import Receipt, replayed_letter
 from tracker_worker.core.unread_audit import UnreadAudit, unread_audit
 from tracker_worker.domain.commands import METHODS, AnyCommand, UpdateAvailableResource, instance_uuid_of
 from tracker_worker.domain.errors import BadMessage, ErrorCode
@@ -102,7 +102,14 @@ def read_unless_repeated(event: Event, known: Receipt | None, node: Node, partit
 
     `known` is the event's receipt: without its command an event cannot be compared with it.
     """
-    if not isinstance(event.command, UnreadAudit) or (known is None and node.repeats(event.audit)):
+    if known is None and node.repeats(event.audit):
+        return event
+    return read(event, partitions)
+
+
+def read(event: Event, partitions: int) -> Event:
+    """Return an event decoded. Never raises."""
+    if not isinstance(event.command, UnreadAudit):
         return event
     assert event.envelope is not None
     try:
@@ -125,7 +132,8 @@ def _read(delivery: Delivery, envelope: Envelope, partitions: int, size: int) ->
 def _unread_audit(delivery: Delivery, envelope: Envelope, partitions: int, size: int) -> Event | None:
     """Return the event of an audit that may repeat the one before, not decoded; None for any other message.
 
-    A redelivered one is decoded at once: the quarantine has to know whether decoding crashes the worker.
+    A redelivered one is decoded at once: the quarantine has to know whether decoding crashes the worker. So
+    is the replay of a dead letter, which leaves a receipt whatever it finds.
     """
     if delivery.redelivered or METHODS.get(envelope.method) is not UpdateAvailableResource:
         return None
@@ -134,7 +142,7 @@ def _unread_audit(delivery: Delivery, envelope: Envelope, partitions: int, size:
     if audit is None or partition_of(audit.node, partitions) != delivery.partition:
         return None
     event_id = sent_id(envelope, audit.event_id)
-    if event_id is None:
+    if event_id is None or replayed_letter(event_id) is not None:
         return None
     return Event(delivery, event_id, "", envelope, audit.node, True, audit, None, size, audit.facts)
 

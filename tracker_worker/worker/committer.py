@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from msgspec.structs import replace
 
 from tracker_worker.core.batch import Batch, BatchContext, Snapshot
-from tracker_worker.core.decode import Event, internal_error, read_unless_repeated
+from tracker_worker.core.decode import Event, internal_error, read, read_unless_repeated
 from tracker_worker.core.error_text import error_text
 from tracker_worker.core.event_counts import counts_of
 from tracker_worker.core.records import Receipt, advanced
@@ -79,7 +79,8 @@ class Committer:
         # Out here: oslo.log adds the error that is being handled to all that is logged meanwhile.
         if isinstance(failure, NodesBroken):
             return held + self._hold(failure.reasons, events)
-        return held + self._split(events, failure)
+        # Whatever is parked is parked with its command: an audit that was not decoded has none.
+        return held + self._split([read(event, self._context.partitions) for event in events], failure)
 
     def _split(self, events: Sequence[Event], error: Exception) -> list[Event]:
         """Park a single event that causes an error; commit each half of a larger batch on its own."""
