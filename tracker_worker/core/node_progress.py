@@ -13,9 +13,8 @@ from tracker_worker.domain.node import (
     ClaimPut,
     Node,
     NodeRemoved,
-    assert_sum,
     assert_sum_follows,
-    sum_is_due,
+    proved,
 )
 from tracker_worker.domain.notifications import CausePayload, Notification, usage_notification
 from tracker_worker.domain.origins import OriginCleared, OriginEvicted, OriginRecorded
@@ -57,8 +56,8 @@ class NodeProgress(Struct):
         It is proved from the claims that have changed; from all claims after a correction, and now and then.
         """
         before, after = self.change.before, self.change.after
-        if self.corrected or sum_is_due(before, after):
-            assert_sum(after)
+        if self.corrected or after.until_proof <= 0:
+            self.change.after = proved(after)
         else:
             assert_sum_follows(before, after, self.change.claims)
 

@@ -7,6 +7,7 @@ Node and cannot fail. Usage is computed here only: used = reserve + sum of claim
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
+from operator import attrgetter
 from typing import Any, assert_never
 
 from msgspec import Struct
@@ -45,7 +46,8 @@ class Node(Struct, frozen=True):
     usage notification; `conflicts` has the uuids whose reports under this name were refused, the newest last.
     `commit_id` is the id of the commit that wrote the row: a restored database does not repeat it.
     `last_audit` is a digest of the last audit, if it changed nothing and nothing was recorded since. It has
-    no column: a node that is loaded has none.
+    no column: a node that is loaded has none. `until_proof` is the number of events until the whole sum is
+    proved again; it has no column either.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Node(Struct, frozen=True):
     last_origins: Mapping[str, Origin] = {}
     sources: Mapping[str, Source] = {}
     last_audit: bytes = b""
+    until_proof: int = 0
 
     @property
     def tracked(self) -> bool:
@@ -84,8 +87,10 @@ class Node(Struct, frozen=True):
         return bool(audit) and audit == self.last_audit and not self.last_origins
 
     def held(self) -> Iterator[Claim]:
-        """Yield all claims in the order of their instances' uuids."""
-        return chain.from_iterable(self.claims[uuid] for uuid in sorted(self.claims))
+        """Yield all claims in the order of their instances' uuids and of their roles."""
+        return chain.from_iterable(
+            sorted(self.claims[uuid], key=attrgetter("role")) for uuid in sorted(self.claims)
+        )
 
     def claim(self, instance_uuid: str, role: Role) -> Claim | None:
         """Return the claim of an instance in a role, if it has one."""
@@ -146,7 +151,12 @@ Change = LedgerChange | Mark
 
 def evolve(node: Node, changes: Iterable[Change]) -> Node:
     """Return the node with the changes of one event, its sequence incremented by one. Cannot fail."""
-    return replace(_changed(node, changes), sequence=node.sequence + 1, last_audit=b"")
+    return replace(
+        _changed(node, changes),
+        sequence=node.sequence + 1,
+        last_audit=b"",
+        until_proof=node.until_proof - 1,
+    )
 
 
 def remember(node: Node, marks: Iterable[Mark]) -> Node:
@@ -265,9 +275,9 @@ def assert_sum_follows(before: Node, after: Node, changed: Iterable[tuple[str, R
         raise LedgerBroken(f"node {after.name} at sequence {after.sequence}: {after.claimed}")
 
 
-def sum_is_due(before: Node, after: Node) -> bool:
-    """Tell whether the whole sum of a node is to be proved after some events: once in as many events as the
-    node has instances, so that an event's share of the proof does not grow with them.
+def proved(node: Node) -> Node:
+    """Return a node after a proof of its whole sum: the next is due after as many events as it has instances,
+    so that an event's share of the proofs does not grow with them. Raises LedgerBroken.
     """
-    period = max(len(after.claims), 1)
-    return before.sequence // period != after.sequence // period
+    assert_sum(node)
+    return replace(node, until_proof=len(node.claims))

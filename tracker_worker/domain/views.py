@@ -99,7 +99,7 @@ def node_view(node: Node) -> dict[str, Any]:
         "numa_topology": report.numa_topology and {"cells": [_cell_view(u) for u in cells_of(node, claims)]},
         "pci_device_pools": [_pool_view(pool) for pool in pools_of(devices)],
         "pci_devices": [_device_view(device) for device in devices],
-        "claims": [to_builtins(claim_view(claim)) for held in node.claims.values() for claim in held],
+        "claims": [to_builtins(claim_view(claim)) for claim in claims],
     }
 
 

@@ -45,7 +45,7 @@ from tracker_worker.domain.node import (
     assert_sum,
     assert_sum_follows,
     evolve,
-    sum_is_due,
+    proved,
 )
 from tracker_worker.domain.objects import Limits, Migration, Origin
 from tracker_worker.domain.origins import OriginCleared, OriginRecorded
@@ -56,7 +56,7 @@ ORIGIN = Origin("client-1", 1)
 
 def test_event_without_changes_takes_a_sequence_number() -> None:
     node = a_node(HERE, sequence=7)
-    assert evolve(node, ()) == replace(node, sequence=8)
+    assert evolve(node, ()) == replace(node, sequence=8, until_proof=-1)
 
 
 def test_event_of_many_changes_takes_one_sequence_number() -> None:
@@ -129,7 +129,8 @@ REPORT = Reported(some_resources(vcpus=99), Amounts(1, 2, 3), Ratios(1.0, 2.0, 3
 )
 def test_change_of_the_node_leaves_the_claims(change: Change, fields: dict[str, Any]) -> None:
     before = a_node(HERE)
-    assert evolve(before, [change]) == replace(before, sequence=1, **fields)
+    after = evolve(before, [change])
+    assert after == replace(before, sequence=1, until_proof=after.until_proof, **fields)
 
 
 def test_conflicting_uuids_are_kept_up_to_a_bound() -> None:
@@ -196,22 +197,30 @@ def test_sum_that_follows_the_changed_claims_is_proved_by_them_alone() -> None:
         assert_sum_follows(before, after, changed[:1])
 
 
-@pytest.mark.parametrize(
-    ("instances", "before", "after", "due"),
-    [
-        (0, 0, 1, True),
-        (1, 7, 8, True),
-        (3, 0, 2, False),
-        (3, 2, 3, True),
-        (3, 0, 9, True),
-        (99, 50, 98, False),
-    ],
-)
-def test_whole_sum_is_proved_once_in_as_many_events_as_there_are_instances(
-    instances: int, before: int, after: int, due: bool
+@pytest.mark.parametrize("events_an_instance", [1, 2, 3])
+def test_whole_sum_is_proved_rarely_while_a_node_fills_and_again_after_as_many_events_as_instances(
+    events_an_instance: int,
 ) -> None:
-    node = a_node(*(a_claim(uuid=f"i-{number}") for number in range(instances)))
-    assert sum_is_due(replace(node, sequence=before), replace(node, sequence=after)) is due
+    node, proofs = a_node(), 0
+    for number in range(200):
+        node = evolve(node, [ClaimPut(a_claim(uuid=f"i-{number}"))])
+        for _ in range(events_an_instance - 1):
+            node = evolve(node, [])
+        if node.until_proof <= 0:
+            node, proofs = proved(node), proofs + 1
+    assert 5 <= proofs <= 16
+    assert 0 < node.until_proof <= 200
+
+
+def test_proof_of_the_whole_sum_finds_a_broken_one() -> None:
+    with pytest.raises(LedgerBroken):
+        proved(replace(a_node(HERE), claimed=Amounts()))
+
+
+def test_claims_are_held_in_the_order_of_instances_and_roles() -> None:
+    claims = [a_claim(uuid="b"), a_claim("incoming", MOVE, uuid="a"), a_claim(uuid="a")]
+    held = [(claim.instance_uuid, claim.role) for claim in a_node(*claims).held()]
+    assert held == [("a", "incoming"), ("a", "instance"), ("b", "instance")]
 
 
 UUIDS = st.sampled_from([INSTANCE, BYSTANDER])

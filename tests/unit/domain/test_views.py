@@ -145,3 +145,8 @@ def test_node_without_topology_and_devices_says_so() -> None:
 def test_views_are_json() -> None:
     view = node_view(a_node(a_claim(), a_claim("incoming", MOVE)))
     assert msgspec.json.decode(msgspec.json.encode(view)) == view
+
+
+def test_claims_are_shown_in_the_order_of_their_instances() -> None:
+    node = a_node(*(a_claim(uuid=uuid) for uuid in ("c", "a", "b")))
+    assert [claim["instance_uuid"] for claim in node_view(node)["claims"]] == ["a", "b", "c"]
