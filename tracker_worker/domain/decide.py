@@ -282,7 +282,8 @@ def _repeated_audit(node: Node, command: RepeatedAudit) -> Decision:
     if _is_stale(node, command.origin):
         return Decision(Outcome.IGNORED, reason=STALE_AUDIT, recorded=False)
     seen = () if command.origin is None else (AuditSeen(command.origin),)
-    reason = _too_old(node, command.origin, command.as_of)
+    audited = node.resources is not None and node.resources.available
+    reason = _too_old(node, command.origin, command.as_of) if audited else None
     return Decision(Outcome.IGNORED, reason=reason, marks=seen, recorded=False)
 
 

@@ -12,7 +12,6 @@ from tracker_worker.domain.objects import HostTopology, PageSize, Resources
 from tracker_worker.domain.pci.specs import assignable
 from tracker_worker.domain.settings import TrackerSettings
 
-NO_CHANGE_FIELDS = ("vcpus_used", "memory_mb_used", "local_gb_used")
 NO_CHANGE_STATS = ("uptime",)
 
 
@@ -71,7 +70,7 @@ def report_change(node: Node, report: Resources, settings: TrackerSettings) -> R
     change = Reported(report, _reserve(report, settings), _ratios(report, settings))
     if (
         known is not None
-        and _essence(report) == _essence(known)
+        and essence(report) == essence(known)
         and (change.reserve, change.ratios) == (node.reserve, node.ratios)
     ):
         return None
@@ -126,10 +125,10 @@ def _with_reserve(page: PageSize, cell: int, reserved: Mapping[tuple[int, int], 
     return replace(page, reserved=reserved.get((cell, page.size_kb), 0))
 
 
-def _essence(report: Resources) -> Resources:
+def essence(report: Resources) -> Resources:
     """Return a report without the figures that change all the time and do not affect the ledger."""
     stats = {k: v for k, v in (report.stats or {}).items() if k not in NO_CHANGE_STATS}
-    return replace(report, **dict.fromkeys(NO_CHANGE_FIELDS), stats=stats or None)
+    return replace(report, vcpus_used=None, memory_mb_used=None, local_gb_used=None, stats=stats or None)
 
 
 def _reserve(report: Resources, settings: TrackerSettings) -> Amounts:

@@ -103,3 +103,12 @@ def test_report_and_what_is_invalid_are_no_unread_audits(arguments: dict[str, An
 def test_audit_whose_lists_are_null_is_a_report() -> None:
     text = msgspec.json.encode({"node": "n", "origin": ORIGIN, "resources": {}, "instances": None})
     assert unread_audit(msgspec.Raw(text)) is None
+
+
+def test_fault_behind_a_repeated_key_is_not_hidden() -> None:
+    good = msgspec.json.encode(
+        {"node": "n", "origin": ORIGIN, "instances": [], "resources": samples.a_report()}
+    )
+    assert unread_audit(msgspec.Raw(good)) is not None
+    bad = good.replace(b'"resources":{', b'"resources":{"memory_mb_used":"bad","memory_mb_used":1,')
+    assert unread_audit(msgspec.Raw(bad)) is None

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from tests.builders import (
     BYSTANDER,
     NODE,
+    SETTINGS,
     a_claim,
     a_node,
     a_report,
@@ -18,9 +19,10 @@ from tests.builders import (
     an_instance,
     claims_of,
     decided,
+    some_resources,
 )
-from tracker_worker.domain.commands import AbortInstanceClaim, UpdateAvailableResource
-from tracker_worker.domain.decide import AS_OF_TOO_OLD, STALE_AUDIT
+from tracker_worker.domain.commands import AbortInstanceClaim, RepeatedAudit, UpdateAvailableResource
+from tracker_worker.domain.decide import AS_OF_TOO_OLD, STALE_AUDIT, decide
 from tracker_worker.domain.node import Node, evolve
 from tracker_worker.domain.objects import Instance, Origin
 from tracker_worker.domain.origins import (
@@ -178,3 +180,19 @@ def test_audits_in_any_order_end_as_the_newest_says(order: tuple[int, int, int])
     facts = {5: [], 6: [an_instance()], 7: [an_instance(BYSTANDER)]}
     node = after(a_node(), *(audit_at(number, facts[number]) for number in order))
     assert (claims_of(node), set(claims_of(node, BYSTANDER))) == ({}, {"instance"})
+
+
+def repeat(number: int, as_of: int | None = None) -> RepeatedAudit:
+    return RepeatedAudit(node=NODE, origin=Origin(ME, number), as_of=as_of)
+
+
+@pytest.mark.parametrize("available", [True, False])
+@pytest.mark.parametrize("as_of", [None, 3, 7])
+@pytest.mark.parametrize("number", [4, 9])
+def test_repeated_audit_is_decided_as_the_decoded_one(
+    number: int, as_of: int | None, available: bool
+) -> None:
+    resources = some_resources(available=available)
+    node = a_node(resources=resources, sequence=5, sources={ME: Source(audited=4, evicted=5)})
+    decoded = decide(node, audit_at(number, [], resources=resources, as_of=as_of), SETTINGS, {})
+    assert decide(node, repeat(number, as_of), SETTINGS, {}) == decoded
