@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from tests.builders import NODE, a_report, command, some_resources
 from tests.functional.lanes import OTHER_NODE, LaneBench
+from tests.functional.statements import Fault, connection_lost
 from tracker_worker.db.tables import NODES
 from tracker_worker.domain.commands import AnyCommand
 from tracker_worker.domain.objects import Origin
@@ -98,6 +99,14 @@ def test_broken_node_counts_until_its_ledger_is_right(a_bench: Callable[..., Lan
 
 
 def test_lane_that_lost_its_partitions_counts_none_of_their_nodes(bench: LaneBench) -> None:
-    bench.send(report(memory_mb=100))
-    bench.lane.nodes.clear()
+    delivery = bench.send(report(memory_mb=100))
+    bench.lane.inbox.drop(delivery.partition)
+    bench.run()
     assert faults(bench) == {}
+
+
+def test_retry_after_an_error_of_the_server_forgets_no_fault(bench: LaneBench) -> None:
+    bench.send(report(memory_mb=100))
+    with Fault(bench.engine, "UPDATE nodes", connection_lost, times=1):
+        bench.send(command("build_failed"))
+    assert faults(bench) == {"reserve_too_large": 1}

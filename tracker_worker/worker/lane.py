@@ -90,6 +90,7 @@ class Lane:
         deliveries = self.inbox.take(self._settings.batch_size, self._settings.batch_bytes)
         if self.inbox.was_dropped():  # Another worker may have consumed these partitions since.
             self.nodes.clear()
+            self.nodes.faults.clear()
             self.broken.drop_dead()
         if not deliveries:
             return False

@@ -58,7 +58,6 @@ class NodeCache:
     def clear(self) -> None:
         """Drop all nodes: the database may have lost commits, or another worker may have made some."""
         self._nodes.clear()
-        self.faults.clear()
 
     def load(self, names: Collection[str]) -> dict[str, Node]:
         """Return nodes from the database whose usage equals the sum of their claims.
