@@ -64,11 +64,15 @@ def _capacity(
         yield ClaimTest(
             test.resource,
             "node",
-            f"{test.requested:g} {test.unit}",
-            None if test.free is None else f"{test.free:g} {test.unit}",
+            _amount(test.requested, test.unit),
+            None if test.free is None else _amount(test.free, test.unit),
             None if test.free is None else test.reason is None,
             test.reason,
         )
+
+
+def _amount(amount: float, unit: str) -> str:
+    return f"{f'{amount:.2f}'.rstrip('0').rstrip('.')} {unit}"
 
 
 def _cells(host: list[CellUsage], guest: GuestTopology, limits: NumaLimits | None) -> Iterator[ClaimTest]:

@@ -6,7 +6,17 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from tests.builders import INSTANCE, NODE, SETTINGS, a_claim, a_flavor, a_node, an_instance, decided
+from tests.builders import (
+    INSTANCE,
+    NODE,
+    SETTINGS,
+    a_claim,
+    a_flavor,
+    a_node,
+    an_instance,
+    decided,
+    some_resources,
+)
 from tests.topologies import (
     DEDICATED,
     GPU,
@@ -23,7 +33,7 @@ from tracker_worker.domain.claims import NUMA_REFUSED, PCI_REFUSED
 from tracker_worker.domain.commands import InstanceClaim
 from tracker_worker.domain.decision import Outcome
 from tracker_worker.domain.fit import ClaimTest, claim_tests
-from tracker_worker.domain.flavors import Flavor
+from tracker_worker.domain.flavors import Amounts, Flavor
 from tracker_worker.domain.node import Node
 from tracker_worker.domain.objects import Limits
 from tracker_worker.domain.settings import TrackerSettings
@@ -105,3 +115,9 @@ def test_contradictory_flavor_has_a_decision_and_no_tests() -> None:
     assert reason
     assert tests == {}
     assert INSTANCE not in reason
+
+
+def test_amounts_of_large_hosts_have_all_their_digits() -> None:
+    node = a_node(resources=some_resources(memory_mb=4_194_304), reserve=Amounts())
+    (test,) = examined(node, a_flavor(memory_mb=1_048_576), CAPACITY)[1]["memory"]
+    assert (test.requested, test.free) == ("1048576 MB", "4194304 MB")
