@@ -129,6 +129,7 @@ def test_database_of_a_running_worker_is_refused_until_its_lease_has_ended(
     trace, url = one("cpu-01-boot-abort-delete"), f"sqlite:///{database_file(tmp_path)}"
     with engine.begin() as connection:
         assert leases.acquire(connection, leases.RELAY, "host-1:4711:worker", 60)
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0008'")
     result = replay("--database", url, trace)
     (line,) = result.stderr.splitlines()
     assert (result.returncode, result.stdout) == (2, "")
@@ -137,6 +138,9 @@ def test_database_of_a_running_worker_is_refused_until_its_lease_has_ended(
     )
     assert line.endswith("name another database, or stop its workers")
     with engine.begin() as connection:
+        version = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one()
+        assert version == "0008", "it migrates no database that is in use"
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0009'")
         assert connection.execute(sa.select(sa.func.count()).select_from(RECEIPTS)).scalar_one() == 0
         leases.release(connection, leases.RELAY, "host-1:4711:worker")
         assert leases.acquire(connection, leases.RELAY, "host-1:4711:killed", -1)

@@ -32,6 +32,7 @@ from tracker_worker.core.urls import (
 )
 from tracker_worker.db import fitness, leases, store
 from tracker_worker.db.engine import create_engine, engine_options, sync_schema
+from tracker_worker.db.tables import LEASES, NODES
 from tracker_worker.option_errors import wrong_values
 from tracker_worker.rpcapi import EXMODS
 from tracker_worker.worker.configuration import settings_from
@@ -175,10 +176,7 @@ def empty_engine(url: str) -> sa.Engine:
     where = f"--database {printable_url(url)}"
     try:
         engine = create_engine(url)
-        migrate(engine)
-        with engine.connect() as connection:
-            lease = leases.holder(connection, leases.RELAY)
-            names = store.names(connection)
+        lease, names = _relay_and_nodes(engine)
     except DATABASE_ERRORS as error:
         raise ValueError(unusable(where, error, secrets_of(url))) from error
     if lease is not None and lease.seconds_left > 0:
@@ -189,4 +187,18 @@ def empty_engine(url: str) -> sa.Engine:
         )
     if names:
         raise ValueError(f"the database has nodes ({len(names)}): name an empty one")
+    try:
+        migrate(engine)
+    except DATABASE_ERRORS as error:
+        raise ValueError(unusable(where, error, secrets_of(url))) from error
     return engine
+
+
+def _relay_and_nodes(engine: sa.Engine) -> tuple[leases.Holder | None, list[str]]:
+    """Return who publishes the notifications of a database, and the names of its nodes: of any revision."""
+    with engine.connect() as connection:
+        inspector = sa.inspect(connection)
+        if not inspector.has_table(NODES.name):
+            return None, []
+        lease = leases.holder(connection, leases.RELAY) if inspector.has_table(LEASES.name) else None
+        return lease, store.names(connection)
