@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The claims that a node holds, and what Nova's statistics count of them."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from functools import lru_cache
+from itertools import chain
 from sys import intern
 
 from immutables import Map
@@ -130,6 +132,17 @@ class Counts(Struct, frozen=True):
     by_key: Map[str, int] = Map()
 
 
+def count_claims(claims: Iterable[Claim]) -> Counts:
+    """Return the counts of claims; linear in them, whereas HeldClaims keeps them while claims change."""
+    counted = [claim for claim in claims if claim.role is Role.INSTANCE]
+    return Counts(
+        instances=len(counted),
+        in_task=sum(claim.task_state is not None for claim in counted),
+        io_workload=sum(map(_io_workload, counted)),
+        by_key=Map(Counter(chain.from_iterable(map(_keys, counted)))),
+    )
+
+
 _NO_CLAIMS: Map[str, tuple[Claim, ...]] = Map()
 _NO_COUNTS = Counts()
 
@@ -152,11 +165,9 @@ class HeldClaims(Mapping[str, tuple[Claim, ...]]):
     def of(cls, claims: Iterable[Claim]) -> "HeldClaims":
         """Return these claims; linear in them."""
         held: dict[str, tuple[Claim, ...]] = {}
-        counts = Counts()
         for claim in claims:
             held[claim.instance_uuid] = (*held.get(claim.instance_uuid, ()), claim)
-            counts = _counted(counts, claim, 1)
-        return cls(Map(held), counts)
+        return cls(Map(held), count_claims(chain.from_iterable(held.values())))
 
     def __getitem__(self, instance_uuid: str) -> tuple[Claim, ...]:
         return self._by_instance[instance_uuid]
@@ -216,11 +227,13 @@ def _counted(counts: Counts, claim: Claim, by: int) -> Counts:
     return Counts(
         instances=counts.instances + by,
         in_task=counts.in_task + by * (claim.task_state is not None),
-        io_workload=counts.io_workload
-        + by * (claim.vm_state == "building")
-        + by * (claim.task_state in _IO_TASKS),
+        io_workload=counts.io_workload + by * _io_workload(claim),
         by_key=by_key.finish(),
     )
+
+
+def _io_workload(claim: Claim) -> int:
+    return (claim.vm_state == "building") + (claim.task_state in _IO_TASKS)
 
 
 def _keys(claim: Claim) -> tuple[str, ...]:

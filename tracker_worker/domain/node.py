@@ -14,7 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from tracker_worker.domain.flavors import Amounts
-from tracker_worker.domain.held_claims import Claim, HeldClaims, Role
+from tracker_worker.domain.held_claims import Claim, HeldClaims, Role, count_claims
 from tracker_worker.domain.objects import Origin, Resources
 from tracker_worker.domain.origins import (
     AuditSeen,
@@ -258,8 +258,8 @@ def assert_sum(node: Node) -> None:
     """Raise LedgerBroken unless the running sum and counts are those of the claims (promise 5); linear in
     the claims.
     """
-    right = HeldClaims.of(node.held())
-    if node.claimed != sum_of(node) or node.claims.counts != right.counts:
+    right = count_claims(chain.from_iterable(node.claims.values()))
+    if node.claimed != sum_of(node) or node.claims.counts != right:
         raise LedgerBroken(f"node {node.name} at sequence {node.sequence}: {node.claimed}")
 
 
