@@ -8,6 +8,8 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from tests.benchmarks.growth.idle_cloud import idle_cloud, rows_of
+from tests.benchmarks.growth.soak import bytes_of
 from tests.builders import NODE, command
 from tests.functional.conftest import a_bench, bench  # noqa: F401
 from tests.functional.lanes import LaneBench
@@ -85,3 +87,16 @@ def test_lane_keeps_two_connections_and_works_with_no_fewer(database_url: str) -
             assert made.pool.checkedout() == size
         unit_of_work.close()
         made.dispose()
+
+
+def test_audits_without_changes_leave_rows_and_bytes_as_they_were(engine: sa.Engine) -> None:
+    """Each version of a row finds room on its page, and dead ones go without VACUUM."""
+    with engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE nodes SET (autovacuum_enabled = off)")
+    seen = []
+    with idle_cloud(engine, nodes=100) as cloud:
+        for rounds in (0, 3, 9):
+            cloud.audit(rounds)
+            with engine.connect() as connection:
+                seen.append((rows_of(connection), bytes_of(connection)))
+    assert seen[0] == seen[1] == seen[2]
