@@ -160,6 +160,13 @@ bench: .venv/installed-test .venv/installed-bench ## compare the worker with a s
 benchmark: .venv/installed-test ## time the fitting of topologies
 	@$(BIN)/python -m tests.benchmarks.fitting $(BENCHMARKFLAGS)
 
+# The figures go into build/. `make BENCHMARKFLAGS="--part soak" benchmark-growth` measures one part.
+.PHONY: benchmark-growth
+benchmark-growth: .venv/installed-test ## measure what grows with instances, nodes and audits: 30 minutes
+	@$(TEST_PACKAGES)
+	@mkdir -p build
+	@$(BIN)/python -m tests.benchmarks.growth --json build/growth.json $(BENCHMARKFLAGS)
+
 .PHONY: benchmark-latency
 benchmark-latency: .venv/installed-test ## time a claim, from the call to its answer, on RabbitMQ and PostgreSQL
 	@$(TEST_PACKAGES)

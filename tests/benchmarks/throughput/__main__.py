@@ -54,7 +54,7 @@ def measurements(args: argparse.Namespace) -> list[Measurement]:
             for name in args.scenario
         }
         for run in runs(args):
-            found.append(measure(servers, templates[run.database, run.scenario], run))
+            found.append(measure(servers, templates[run.database, run.scenario], run, PLANS[run.scenario]))
             print(line(found[-1]), flush=True)
     return found
 

@@ -4,7 +4,7 @@
 import subprocess
 from dataclasses import dataclass
 
-from tests.delivery.processes import Broker, Processes, TrackerWorker
+from tests.delivery.processes import Broker, Options, Processes, TrackerWorker
 from tracker_worker.domain.partitions import DEFAULT_PARTITIONS
 
 PARTITIONS = {"stock": 1, "naive": 1, "worker": DEFAULT_PARTITIONS, "limit": DEFAULT_PARTITIONS}
@@ -18,10 +18,12 @@ class Running:
     log: str
 
 
-def start(name: str, processes: Processes, broker: Broker, database: str) -> Running:
-    """Start a contestant; return once it consumes."""
+def start(
+    name: str, processes: Processes, broker: Broker, database: str, options: Options | None = None
+) -> Running:
+    """Start a contestant; return once it consumes. The options are tracker-worker's."""
     if name == "worker":
-        worker = TrackerWorker(processes, broker, database)
+        worker = TrackerWorker(processes, broker, database, options)
         return Running(worker.start(), worker.log)
     log = f"{name}.log"
     order = {"url": broker.client_url, "exchange": broker.exchange, "database": database}

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 from tests import samples
 from tests.ledger_model import amounts_of
@@ -107,7 +107,16 @@ class Audits:
         return (n + k) // self.every - (k - 1) // self.every if self.every else 0
 
 
-Scenario = Events | Audits
+class Scenario(Protocol):
+    """Messages to some nodes, which hold instances at the beginning: see `Events` and `Audits`."""
+
+    @property
+    def nodes(self) -> int: ...
+
+    @property
+    def first(self) -> list[Message]: ...
+
+    def message(self, number: int) -> Message: ...
 
 
 def expected(start: Mapping[str, Account], messages: Iterable[Message]) -> dict[str, Account]:
@@ -125,7 +134,8 @@ def _first(k: int, instances: range) -> Message:
 def _audit(k: int, instances: range, n: int) -> bytes:
     node = _node(k)
     args = {
-        "resources": _report(node),
+        # As libvirt does it: another figure in each audit.
+        "resources": _report(node) | {"memory_mb_used": 4096 + n % 64},
         "instances": [_instance(node, index) for index in instances],
         "migrations": [],
         "as_of": n + 1,

@@ -20,7 +20,7 @@ from tests.benchmarks.throughput.contestants import Running
 from tests.benchmarks.throughput.figures import Measurement, Run
 from tests.benchmarks.throughput.messages import Message, expected
 from tests.benchmarks.throughput.payloads import EXCHANGE
-from tests.benchmarks.throughput.scenarios import PLANS
+from tests.benchmarks.throughput.scenarios import Plan
 from tests.benchmarks.throughput.servers import Servers
 from tests.benchmarks.throughput.usage import Usage, usage_of
 from tests.chaos.backlog import Publisher
@@ -92,7 +92,11 @@ class Workspace:
 def fill(servers: Servers, kind: str, first: Sequence[Message]) -> str:
     """Return the URL of a database in which tracker-worker has applied the first messages of a scenario."""
     url = servers.new_database(kind)
-    with servers.vhost() as vhost, Processes() as processes, _workspace(vhost, url, "worker") as workspace:
+    with (
+        servers.vhost() as vhost,
+        Processes() as processes,
+        open_workspace(vhost, url, "worker") as workspace,
+    ):
         running = contestants.start("worker", processes, Broker(vhost), url)
         workspace.publish(first)
         workspace.wait(running, processes)
@@ -100,18 +104,17 @@ def fill(servers: Servers, kind: str, first: Sequence[Message]) -> str:
     return url
 
 
-def measure(servers: Servers, template: str, run: Run) -> Measurement:
-    """Measure a run on a copy of a database that was filled for its scenario."""
-    plan = PLANS[run.scenario]
+def measure(servers: Servers, template: str, run: Run, plan: Plan) -> Measurement:
+    """Measure a run of a plan on a copy of a database that was filled for its scenario."""
     warm = plan.scenario.nodes
     messages = [plan.scenario.message(number) for number in range(warm + run.events)]
     with (
         servers.vhost() as vhost,
         servers.copy(run.database, template) as url,
         Processes() as processes,
-        _workspace(vhost, url, run.contestant) as workspace,
+        open_workspace(vhost, url, run.contestant) as workspace,
     ):
-        running = contestants.start(run.contestant, processes, Broker(vhost), url)
+        running = contestants.start(run.contestant, processes, Broker(vhost), url, plan.options)
         workspace.publish(messages[:warm])
         workspace.wait(running, processes)
         pid = running.process.pid
@@ -127,7 +130,8 @@ def measure(servers: Servers, template: str, run: Run) -> Measurement:
 
 
 @contextmanager
-def _workspace(vhost: str, database: str, contestant: str) -> Iterator[Workspace]:
+def open_workspace(vhost: str, database: str, contestant: str) -> Iterator[Workspace]:
+    """Yield a contestant's workspace, in which no notification is lost."""
     _declare_notifications(vhost)
     workspace = Workspace(Broker(vhost), database, contestants.PARTITIONS[contestant])
     try:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tests.benchmarks.throughput.messages import Audits, Events, Scenario
+from tests.delivery.processes import Options
 
 CONTESTANTS = ("stock", "naive", "worker", "limit")
 
@@ -14,12 +15,14 @@ class Plan:
     """A scenario and its contestants' numbers of messages, all from the beginning of the same series.
 
     `pace`: so many messages a second arrive, one at a time; otherwise all of them wait in the queues.
+    `options` are in tracker-worker's configuration file.
     """
 
     title: str
     scenario: Scenario
     counts: Mapping[str, int]
     pace: int | None = None
+    options: Options | None = None
 
 
 PLANS = {
