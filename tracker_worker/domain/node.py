@@ -27,6 +27,7 @@ from tracker_worker.domain.origins import (
 )
 
 MOST_CONFLICTS = 32
+LEAST_EVENTS_UNTIL_PROOF = 16
 
 
 class Ratios(Struct, frozen=True):
@@ -280,4 +281,9 @@ def proved(node: Node) -> Node:
     so that an event's share of the proofs does not grow with them. Raises LedgerBroken.
     """
     assert_sum(node)
-    return replace(node, until_proof=len(node.claims))
+    return replace(node, until_proof=events_until_proof(node.claims))
+
+
+def events_until_proof(held: HeldClaims) -> int:
+    """Return after how many events the whole sum of a node that holds these claims is proved again."""
+    return max(len(held), LEAST_EVENTS_UNTIL_PROOF)
