@@ -25,8 +25,13 @@ def selected(conf: cfg.ConfigOpts, name: str | None, description: str) -> Iterat
     Each batch is a snapshot of its own, so that no transaction stays open while nodes are examined.
     """
     with engine_at_head(conf) as engine:
+        if name is not None:
+            with snapshot_of(engine) as connection:
+                loaded = load_readable(connection, [name])
+            yield loaded
+            return
         with engine.connect() as connection:
-            names = store.names(connection) if name is None else [name]
+            names = store.names(connection)
         with progress_bar(len(names), description, "nodes") as advance:
             show = converting_output_errors(advance)
             for start in range(0, len(names), NODES_AT_ONCE):

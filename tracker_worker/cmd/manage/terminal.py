@@ -14,9 +14,9 @@ from tracker_worker.cmd.manage.formatting import NOTHING, Cell
 LEAST_NEEDED = (
     "message_id", "event_id", "request_id", "migration_uuid", "project_id", "excluded_by", "numa_node",
     "device", "disk_mb_used", "memory_mb_used", "vcpus_used", "priority", "bytes", "host", "newest", "oldest",
-    "nodes", "unacked", "consumers", "version", "standby", "task_state", "vm_state", "state", "since",
-    "recorded_at", "instance_uuid", "method", "devices", "local_gb", "disk_mb", "vms", "memory_mb", "vcpus",
-    "outcome", "reason", "changes",
+    "nodes", "unacked", "consumers", "version", "standby", "task_state", "vm_state", "state", "devices",
+    "local_gb", "disk_mb", "changes", "instance_uuid", "vms", "vcpus", "reason", "since", "outcome",
+    "memory_mb", "method", "recorded_at",
 )  # fmt: skip
 """The columns that a table leaves out on a terminal that is too narrow for it, the first one first."""
 _GAP = 2
@@ -67,7 +67,12 @@ def draw_table(
         if _total([column.least for column in shown]) <= console.width:
             _draw(console, shown)
             if left_out := [each.name for each in columns if each.has_values and each not in shown]:
-                console.print(Text(f"no room for {', '.join(left_out)}: --format json has all", style="dim"))
+                console.print(
+                    Text(
+                        f"no room for {', '.join(left_out)}: --format json has all",
+                        style="dim",
+                    )
+                )
         else:
             for row in rows:
                 _draw_fields(console, [[Cell(name), cell] for name, cell in zip(names, row, strict=True)])
