@@ -177,6 +177,13 @@ benchmark-nova-claims: .venv/installed-test ## time a build's claim in Nova alon
 	@$(TEST_PACKAGES)
 	@$(BIN)/python -m tests.benchmarks.nova_claims $(BENCHMARKFLAGS)
 
+# Installs Nova as `make nova` does, the first time.
+.PHONY: benchmark-nova-tracker
+benchmark-nova-tracker: .venv/installed-test ## compare the worker's CPU with that of Nova's own tracker: 5 minutes
+	@$(TEST_PACKAGES)
+	@mkdir -p build
+	@$(BIN)/python -m tests.benchmarks.nova_tracker --json build/nova-tracker.json $(BENCHFLAGS)
+
 .PHONY: benchmark-purge
 benchmark-purge: .venv/installed-test ## time the purge at 5 million receipts on each database: some minutes, some GB
 	@$(TEST_PACKAGES)

@@ -3,19 +3,16 @@
 
 import argparse
 import json
-import os
-import platform
 import sys
-from dataclasses import asdict
 from importlib import import_module
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 import tests.benchmarks.throughput as benchmark
-from tests.benchmarks.throughput.figures import Measurement, Run, Summary, summarise
+from tests.benchmarks.throughput.figures import Measurement, Run, summarise
+from tests.benchmarks.throughput.report import line, report
 from tests.benchmarks.throughput.run import fill, measure
 from tests.benchmarks.throughput.scenarios import CONTESTANTS, PLANS
 from tests.benchmarks.throughput.servers import DATABASES, Servers
@@ -69,24 +66,6 @@ def runs(args: argparse.Namespace) -> list[Run]:
         for contestant in args.contestant
         if contestant in (counts := PLANS[scenario].counts)
     ]
-
-
-def line(run: Measurement) -> str:
-    """One run in a line."""
-    wrong = f", WRONG: {'; '.join(run.wrong[:4])}" if run.wrong else ""
-    return (
-        f"round {run.round}, {run.scenario} on {run.database}, {run.contestant}: {run.events} events in "
-        f"{run.seconds:.1f} s, {run.cpu_seconds / run.events * 1e6:,.0f} us of CPU an event{wrong}"
-    )
-
-
-def report(found: list[Measurement], summaries: list[Summary]) -> dict[str, Any]:
-    """What is written as JSON."""
-    return {
-        "machine": {"processors": os.cpu_count(), "system": platform.platform(), "python": sys.version},
-        "summaries": [asdict(each) for each in summaries],
-        "measurements": [asdict(each) for each in found],
-    }
 
 
 def main() -> int:

@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from tests.benchmarks.throughput.scenarios import CONTESTANTS
-
 OURS = "worker"
 
 
@@ -66,16 +64,11 @@ def cpu_of(measurement: Measurement) -> float:
 
 
 def summarise(measurements: Iterable[Measurement]) -> list[Summary]:
-    """The summaries in the order of the scenarios, the databases and the contestants."""
+    """The summaries of scenarios, databases and contestants, in the order of the first round."""
     groups: dict[tuple[str, str], dict[str, list[Measurement]]] = {}
     for each in measurements:
         groups.setdefault((each.scenario, each.database), {}).setdefault(each.contestant, []).append(each)
-    return [
-        _summary(group[name], group.get(OURS, []))
-        for group in groups.values()
-        for name in CONTESTANTS
-        if name in group
-    ]
+    return [_summary(rounds, group.get(OURS, [])) for group in groups.values() for rounds in group.values()]
 
 
 def _summary(rounds: Sequence[Measurement], ours: Sequence[Measurement]) -> Summary:

@@ -23,6 +23,8 @@ Account = Counter[str]
 LIMITS = {"vcpu": 100_000, "memory_mb": 1_000_000_000, "disk_gb": 1_000_000}
 SIZE = {"vcpus": 10_000, "memory_mb": 1_000_000_000, "local_gb": 1_000_000}
 """Of a node: it has room for everything, and each claim is tested against the limits."""
+REPLY_QUEUE = "reply_benchmark"
+"""Where the replies to calls go."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Message:
     node: str
     body: bytes
     effect: Mapping[str, int]
+    called: bool = False
 
 
 def effect_of(sign: int = 0, flavor: Json | None = None) -> Json:
@@ -62,17 +65,32 @@ class Events:
         index, step = divmod(n, 3)
         node = _node(k)
         if step == 0:
-            args: Json = {
-                "instance": _instance(node, index, vm_state="building", task_state="spawning"),
-                "limits": LIMITS,
-            }
-            return Message(node, _body("instance_claim", node, n, args), effect_of(1, _flavor(index)))
+            return _claim(node, index, n)
         if step == 1:
-            args = {"instance": _instance(node, index)}
+            args: Json = {"instance": _instance(node, index)}
             return Message(node, _body("update_usage", node, n, args), effect_of())
         oldest = index - self.held
         args = {"instance": _instance(node, oldest, vm_state="deleted")}
         return Message(node, _body("update_usage", node, n, args), effect_of(-1, _flavor(oldest)))
+
+
+@dataclass(frozen=True)
+class Claims:
+    """Claims, one after the other, `called` or cast; each node holds `held` instances at the beginning."""
+
+    nodes: int
+    held: int
+    called: bool = False
+
+    @property
+    def first(self) -> list[Message]:
+        """The reports of the nodes, with the instances that they hold at the beginning."""
+        return Events(self.nodes, self.held).first
+
+    def message(self, number: int) -> Message:
+        """The message of this number, from 0."""
+        n, k = divmod(number, self.nodes)
+        return _claim(_node(k), n, n, self.called)
 
 
 @dataclass(frozen=True)
@@ -131,6 +149,15 @@ def _first(k: int, instances: range) -> Message:
     return Message(_node(k), _audit(k, instances, -1), {"sequence": 1})
 
 
+def _claim(node: str, index: int, n: int, called: bool = False) -> Message:
+    args = {
+        "instance": _instance(node, index, vm_state="building", task_state="spawning"),
+        "limits": LIMITS,
+    }
+    body = _body("instance_claim", node, n, args, REPLY_QUEUE if called else None)
+    return Message(node, body, effect_of(1, _flavor(index)), called)
+
+
 def _audit(k: int, instances: range, n: int) -> bytes:
     node = _node(k)
     args = {
@@ -143,7 +170,7 @@ def _audit(k: int, instances: range, n: int) -> bytes:
     return _body("update_available_resource", node, n, args)
 
 
-def _body(method: str, node: str, n: int, args: Json) -> bytes:
+def _body(method: str, node: str, n: int, args: Json, reply_queue: str | None = None) -> bytes:
     """A body; a node's first message has the number -1, and the origin's sequence 1."""
     stamp = {
         "event_id": _uuid(node, f"event {n}"),
@@ -151,7 +178,11 @@ def _body(method: str, node: str, n: int, args: Json) -> bytes:
     }
     request_id = f"req-{_uuid(node, f'request {n}')}"
     return encode(
-        method, {**stamp, **args, "node": node}, unique_id=_uuid(node, f"message {n}"), request_id=request_id
+        method,
+        {**stamp, **args, "node": node},
+        unique_id=_uuid(node, f"message {n}"),
+        request_id=request_id,
+        reply_queue=reply_queue,
     )
 
 

@@ -18,7 +18,7 @@ from kombu.entity import Exchange, Queue
 from tests.benchmarks.throughput import contestants, exactness
 from tests.benchmarks.throughput.contestants import Running
 from tests.benchmarks.throughput.figures import Measurement, Run
-from tests.benchmarks.throughput.messages import Message, expected
+from tests.benchmarks.throughput.messages import REPLY_QUEUE, Message, expected
 from tests.benchmarks.throughput.payloads import EXCHANGE
 from tests.benchmarks.throughput.scenarios import Plan
 from tests.benchmarks.throughput.servers import Servers
@@ -39,6 +39,7 @@ class Workspace:
     def __init__(self, broker: Broker, database: str, partitions: int) -> None:
         self._broker = broker
         self._partitions = partitions
+        self._calls = 0
         self._engine = engine_of(database)
         with self._engine.connect() as connection:
             self._due = exactness.read_accounts(connection)
@@ -50,6 +51,7 @@ class Workspace:
     def publish(self, messages: Sequence[Message], pace: int | None = None) -> None:
         """Send messages, `pace` of them a second; return once the broker has all."""
         self._due = expected(self._due, messages)
+        self._calls += sum(message.called for message in messages)
         with connected(self._broker.url) as connection:
             publisher = Publisher(connection, self._broker.exchange)
             began = time.monotonic()
@@ -76,8 +78,11 @@ class Workspace:
             found[node]["notified"] = events
         with connected(self._broker.url) as bus:
             left = {queue: _depth(bus, queue) for queue in self._queues()}
-        return exactness.differences(self._due, found) + [
-            f"{queue} still has {count} messages" for queue, count in left.items() if count
+            replies = _depth(bus, REPLY_QUEUE)
+        return [
+            *exactness.differences(self._due, found),
+            *(f"{queue} still has {count} messages" for queue, count in left.items() if count),
+            *([f"{self._calls} calls have {replies} replies"] if replies != self._calls else []),
         ]
 
     def _queues(self) -> list[str]:
@@ -132,7 +137,7 @@ def measure(servers: Servers, template: str, run: Run, plan: Plan) -> Measuremen
 @contextmanager
 def open_workspace(vhost: str, database: str, contestant: str) -> Iterator[Workspace]:
     """Yield a contestant's workspace, in which no notification is lost."""
-    _declare_notifications(vhost)
+    _declare_queues(vhost)
     workspace = Workspace(Broker(vhost), database, contestants.PARTITIONS[contestant])
     try:
         yield workspace
@@ -156,11 +161,15 @@ def _feed(
     return before, began
 
 
-def _declare_notifications(vhost: str) -> None:
-    """Declare the queue as oslo.messaging's notifier does, for no message may be lost before the check."""
+def _declare_queues(vhost: str) -> None:
+    """Declare what receives notifications and replies, for no message may be lost before the check.
+
+    The notifications' is as oslo.messaging's notifier declares it.
+    """
     exchange = Exchange(EXCHANGE, type="topic", durable=True)
     with connected(vhost) as connection:
-        Queue(QUEUE, exchange, routing_key=QUEUE)(connection.default_channel).declare()
+        for queue in (Queue(QUEUE, exchange, routing_key=QUEUE), Queue(REPLY_QUEUE)):
+            queue(connection.default_channel).declare()
 
 
 def _depth(connection: Connection, queue: str) -> int:

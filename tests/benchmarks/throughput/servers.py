@@ -84,7 +84,11 @@ class Servers:
 
     def new_database(self, kind: str) -> str:
         """The URL of a new database with the schema."""
-        return migrated(self._databases[kind].new_database())
+        return migrated(self.empty_database(kind))
+
+    def empty_database(self, kind: str) -> str:
+        """The URL of a new database without tables."""
+        return self._databases[kind].new_database()
 
     @contextmanager
     def copy(self, kind: str, template: str) -> Iterator[str]:
