@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A process that sends audits until its second line of input. The first is {"url", "exchange", ...}.
 
-`fill` sends the first audit of each node and ends. `spread` sends each node's audit once a minute, at a time
+`fill` sends the first audit of each node. `spread` sends each node's audit once a minute, at a time
 of its own, as casts. `flood` sends calls, a node's next one once its last is answered.
 """
 
@@ -107,7 +107,9 @@ def main() -> None:
         else:
             assert reply_queue is not None
             storm.flood(stopping, reply_queue)
-        print(json.dumps({"sent": storm.sent, "seconds": time.monotonic() - began}), flush=True)
+        seconds = time.monotonic() - began
+        stopping.wait()  # Whoever has started it reads the line before this one first.
+        print(json.dumps({"sent": storm.sent, "seconds": seconds}), flush=True)
 
 
 if __name__ == "__main__":
