@@ -96,7 +96,7 @@ def a_node(
         **more,
     )
     filled = evolve(empty, [ClaimPut(claim) for claim in claims])
-    return replace(filled, sequence=empty.sequence, until_proof=0)
+    return replace(filled, sequence=empty.sequence)
 
 
 def command(method: str, *, node: str = NODE, **arguments: Any) -> AnyCommand:

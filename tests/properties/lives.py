@@ -102,7 +102,10 @@ def unnumbered(node: Node) -> Node:
 
 def bytes_of(node: Node) -> tuple[bytes, bytes]:
     """The whole node, and its view."""
-    return msgspec.json.encode(unnumbered(node)), msgspec.json.encode({**node_view(node), "sequence": 0})
+    whole = msgspec.json.encode(
+        unnumbered(node), enc_hook=lambda held: {uuid: held[uuid] for uuid in sorted(held)}
+    )
+    return whole, msgspec.json.encode({**node_view(node), "sequence": 0})
 
 
 def emptied(node: Node, uuids: Iterable[str], how: TrackerSettings) -> Node:

@@ -56,7 +56,7 @@ class NodeProgress(Struct):
         It is proved from the claims that have changed; from all claims after a correction, and now and then.
         """
         before, after = self.change.before, self.change.after
-        if self.corrected or after.until_proof <= 0:
+        if self.corrected or after.claims.until_proof <= 0:
             self.change.after = proved(after)
         else:
             assert_sum_follows(before, after, self.change.claims)

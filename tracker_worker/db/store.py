@@ -19,7 +19,7 @@ from tracker_worker.db.bulk import as_ids
 from tracker_worker.db.tables import CLAIMS, NODES, TOUCHED
 from tracker_worker.domain.flavors import Amounts
 from tracker_worker.domain.held_claims import Claim, HeldClaims, Role, numbers_of
-from tracker_worker.domain.node import Node, Ratios, events_until_proof
+from tracker_worker.domain.node import Node, Ratios
 from tracker_worker.domain.objects import GuestTopology, Origin, PciRequest, Resources
 from tracker_worker.domain.origins import (
     Source,
@@ -294,7 +294,6 @@ def _node(row: Any, claims: Iterable[Claim]) -> Node:
     reserve = Amounts(row.reserved_vcpus, row.reserved_memory_mb, row.reserved_disk_mb)
     used = Amounts(row.vcpus_used, row.memory_mb_used, row.disk_mb_used)
     report = None if row.resources is None else read_known(row.resources, Resources)
-    held = HeldClaims.of(claims)
     return Node(
         name=row.name,
         sequence=row.sequence,
@@ -307,7 +306,6 @@ def _node(row: Any, claims: Iterable[Claim]) -> Node:
         failed_builds=row.failed_builds,
         conflicts=tuple(row.conflicts),
         claimed=used.minus(reserve),
-        claims=held,
-        until_proof=events_until_proof(held),  # Whoever loads a node proves its sum.
+        claims=HeldClaims.of(claims),
         sources=read_known(row.sources or {}, dict[str, Source]),
     )

@@ -145,21 +145,28 @@ def count_claims(claims: Iterable[Claim]) -> Counts:
 
 _NO_CLAIMS: Map[str, tuple[Claim, ...]] = Map()
 _NO_COUNTS = Counts()
+_LEAST_UNTIL_PROOF = 16
 
 
 class HeldClaims(Mapping[str, tuple[Claim, ...]]):
     """The claims of a node by instance, and their counts. Immutable, in no order.
 
     `put` and `drop` return what is held after a change. Their cost does not depend on how much is held.
+    `until_proof` is the number of changes until sum and counts are to be proved from all claims again: as
+    many as there were instances at the last proof, so that a change's share of the proofs does not grow.
     """
 
-    __slots__ = ("_by_instance", "counts")
+    __slots__ = ("_by_instance", "counts", "until_proof")
 
     def __init__(
-        self, by_instance: Map[str, tuple[Claim, ...]] = _NO_CLAIMS, counts: Counts = _NO_COUNTS
+        self,
+        by_instance: Map[str, tuple[Claim, ...]] = _NO_CLAIMS,
+        counts: Counts = _NO_COUNTS,
+        until_proof: int = _LEAST_UNTIL_PROOF,
     ) -> None:
         self._by_instance = by_instance
         self.counts = counts
+        self.until_proof = until_proof
 
     @classmethod
     def of(cls, claims: Iterable[Claim]) -> "HeldClaims":
@@ -167,7 +174,7 @@ class HeldClaims(Mapping[str, tuple[Claim, ...]]):
         held: dict[str, tuple[Claim, ...]] = {}
         for claim in claims:
             held[claim.instance_uuid] = (*held.get(claim.instance_uuid, ()), claim)
-        return cls(Map(held), count_claims(chain.from_iterable(held.values())))
+        return cls(Map(held), count_claims(chain.from_iterable(held.values()))).proved()
 
     def __getitem__(self, instance_uuid: str) -> tuple[Claim, ...]:
         return self._by_instance[instance_uuid]
@@ -191,7 +198,7 @@ class HeldClaims(Mapping[str, tuple[Claim, ...]]):
         kept = tuple(other for other in held if other.role is not claim.role)
         by_instance = self._by_instance.set(claim.instance_uuid, (*kept, claim))
         old = self.find(claim.instance_uuid, claim.role)
-        return HeldClaims(by_instance, _exchanged(self.counts, old, claim))
+        return HeldClaims(by_instance, _exchanged(self.counts, old, claim), self.until_proof - 1)
 
     def drop(self, instance_uuid: str, role: Role) -> "HeldClaims":
         """Return the claims without that of an instance in a role, which may be missing."""
@@ -202,7 +209,11 @@ class HeldClaims(Mapping[str, tuple[Claim, ...]]):
         by_instance = self._by_instance.delete(instance_uuid)
         if kept:
             by_instance = by_instance.set(instance_uuid, kept)
-        return HeldClaims(by_instance, _exchanged(self.counts, old, None))
+        return HeldClaims(by_instance, _exchanged(self.counts, old, None), self.until_proof - 1)
+
+    def proved(self) -> "HeldClaims":
+        """Return the same claims after a proof of their sum and counts."""
+        return HeldClaims(self._by_instance, self.counts, max(len(self), _LEAST_UNTIL_PROOF))
 
 
 def _exchanged(counts: Counts, old: Claim | None, new: Claim | None) -> Counts:

@@ -27,7 +27,6 @@ from tracker_worker.domain.origins import (
 )
 
 MOST_CONFLICTS = 32
-LEAST_EVENTS_UNTIL_PROOF = 16
 
 
 class Ratios(Struct, frozen=True):
@@ -47,8 +46,7 @@ class Node(Struct, frozen=True):
     usage notification; `conflicts` has the uuids whose reports under this name were refused, the newest last.
     `commit_id` is the id of the commit that wrote the row: a restored database does not repeat it.
     `last_audit` is a digest of the last audit, if it changed nothing and nothing was recorded since. It has
-    no column: a node that is loaded has none. `until_proof` is the number of events until the whole sum is
-    proved again; it has no column either.
+    no column: a node that is loaded has none.
     """
 
     name: str
@@ -66,7 +64,6 @@ class Node(Struct, frozen=True):
     last_origins: Mapping[str, Origin] = {}
     sources: Mapping[str, Source] = {}
     last_audit: bytes = b""
-    until_proof: int = 0
 
     @property
     def tracked(self) -> bool:
@@ -152,12 +149,7 @@ Change = LedgerChange | Mark
 
 def evolve(node: Node, changes: Iterable[Change]) -> Node:
     """Return the node with the changes of one event, its sequence incremented by one. Cannot fail."""
-    return replace(
-        _changed(node, changes),
-        sequence=node.sequence + 1,
-        last_audit=b"",
-        until_proof=node.until_proof - 1,
-    )
+    return replace(_changed(node, changes), sequence=node.sequence + 1, last_audit=b"")
 
 
 def remember(node: Node, marks: Iterable[Mark]) -> Node:
@@ -277,13 +269,6 @@ def assert_sum_follows(before: Node, after: Node, changed: Iterable[tuple[str, R
 
 
 def proved(node: Node) -> Node:
-    """Return a node after a proof of its whole sum: the next is due after as many events as it has instances,
-    so that an event's share of the proofs does not grow with them. Raises LedgerBroken.
-    """
+    """Return a node after a proof of its whole sum. Raises LedgerBroken."""
     assert_sum(node)
-    return replace(node, until_proof=events_until_proof(node.claims))
-
-
-def events_until_proof(held: HeldClaims) -> int:
-    """Return after how many events the whole sum of a node that holds these claims is proved again."""
-    return max(len(held), LEAST_EVENTS_UNTIL_PROOF)
+    return replace(node, claims=node.claims.proved())
