@@ -13,6 +13,8 @@ HELD = (0, 100, 1_000, 10_000)
 HELD_IN_BATCHES = (10, *HELD[1:])
 """A node that holds none would have less to do: a claim and its delete in one batch leave no row to write."""
 HOLDERS = 16
+WARM = 5_120
+"""So many events are handled before the measured ones: what follows a load is not their cost."""
 NODES = (10, 1_000, 10_000)
 QUIET: Options = {"oslo_messaging_notifications": {"driver": "noop"}}
 
@@ -54,13 +56,13 @@ def unwrapped(scenario: Scenario) -> Scenario:
 
 
 def _holding(held: int, events: int, pace: int | None = None) -> Plan:
-    return Plan(f"{held:,} instances", Events(HOLDERS, held), {OURS: events}, pace)
+    return Plan(f"{held:,} instances", Events(HOLDERS, held), {OURS: events}, pace, warm=WARM)
 
 
 def _spread(nodes: int, notified: bool) -> Plan:
     events: Scenario = Events(nodes, held=4)
     scenario, options = (events, None) if notified else (Unnotified(events), QUIET)
-    return Plan(f"{nodes:,} nodes", scenario, {OURS: 20_000}, options=options)
+    return Plan(f"{nodes:,} nodes", scenario, {OURS: 20_000}, options=options, warm=WARM)
 
 
 SERIES = {

@@ -111,7 +111,7 @@ def fill(servers: Servers, kind: str, first: Sequence[Message]) -> str:
 
 def measure(servers: Servers, template: str, run: Run, plan: Plan) -> Measurement:
     """Measure a run of a plan on a copy of a database that was filled for its scenario."""
-    warm = plan.scenario.nodes
+    warm = max(plan.scenario.nodes, plan.warm)
     messages = [plan.scenario.message(number) for number in range(warm + run.events)]
     with (
         servers.vhost() as vhost,

@@ -15,7 +15,8 @@ class Plan:
     """A scenario and its contestants' numbers of messages, all from the beginning of the same series.
 
     `pace`: so many messages a second arrive, one at a time; otherwise all of them wait in the queues.
-    `options` are in tracker-worker's configuration file.
+    `options` are in tracker-worker's configuration file. So many of the messages are handled before, at least
+    one of each node: `warm`.
     """
 
     title: str
@@ -23,6 +24,7 @@ class Plan:
     counts: Mapping[str, int]
     pace: int | None = None
     options: Options | None = None
+    warm: int = 0
 
 
 PLANS = {
