@@ -6,12 +6,14 @@ All over SQLite: these tests are not about the database.
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+from amqp.exceptions import NotFound
+from kombu.connection import Connection
 from oslo_config import cfg
 
 from tests import samples
@@ -35,6 +37,13 @@ def tls_url(rabbitmq: RabbitMQ, vhost_url: str) -> str:
     return vhost_url.replace(f":{rabbitmq.port}/", f":{rabbitmq.tls_port}/")
 
 
+def _published(connection: Connection) -> int:
+    """How many notifications wait in their queue, which the first of them makes."""
+    with suppress(NotFound):
+        return depth(connection, "versioned_notifications.info")
+    return 0
+
+
 def test_over_tls_a_wrong_authority_is_one_line_until_it_is_the_right_one(
     certificates: Certificates, tls_url: str, vhost_url: str, tmp_path: Path
 ) -> None:
@@ -52,7 +61,7 @@ def test_over_tls_a_wrong_authority_is_one_line_until_it_is_the_right_one(
             assert client.result("instance_claim", "n", instance=INSTANCE)["outcome"] == "granted"
         with connected(vhost_url) as connection:
             # Of a new node, of its report, and of a claim.
-            until(lambda: depth(connection, "versioned_notifications.info") == 3)
+            until(lambda: _published(connection) == 3)
 
 
 @contextmanager
