@@ -119,8 +119,9 @@ class Watching:
         """Wait until something holds while it runs, and return it."""
 
         def look() -> Any:
+            ended = self.process.poll() is not None  # Before the look, which then sees all that it wrote.
             found = holds()
-            assert found or self.process.poll() is None, f"it ended: {self.errors}\n{self.text[-2000:]}"
+            assert found or not ended, f"it ended: {self.errors}\n{self.text[-2000:]}"
             return found
 
         try:
