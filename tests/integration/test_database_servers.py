@@ -32,7 +32,8 @@ from tracker_worker.core.records import NodeChange
 from tracker_worker.db import outbox, receipts, sessions, store
 from tracker_worker.db.engine import create_engine, engine_options
 from tracker_worker.db.errors import DATABASE_ERRORS
-from tracker_worker.db.tables import NODES
+from tracker_worker.db.store import NodesBroken
+from tracker_worker.db.tables import CLAIMS, NODES
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.worker.relay import WINDOW_BYTES
 
@@ -441,6 +442,22 @@ def test_a_receipt_is_looked_up_in_a_table_that_was_empty_a_moment_ago(
         before = operator.rows_read(connection, "receipts")
         assert len(receipts.find(connection, [f"event-{number}" for number in range(256)])) == 256
         assert operator.rows_read(connection, "receipts") - before < 2_000
+
+
+def test_a_node_is_loaded_without_reading_the_claims_of_others(engine: sa.Engine, operator: Operator) -> None:
+    held = {"node": "n-0", "instance_uuid": "i-0", "role": "current", "project_id": "p", "vm_state": "active"}
+    amounts = ("vcpus", "memory_mb", "disk_mb", "root_gb", "ephemeral_gb", "swap_mb")
+    rows = [
+        held | {"node": f"n-{n % 400}", "instance_uuid": f"i-{n}", "volume_backed": False, "assigned": False}
+        for n in range(20_000)
+    ]
+    with engine.begin() as connection:
+        connection.execute(CLAIMS.insert().values(dict.fromkeys(amounts, 1)), rows)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        before = operator.rows_read(connection, "claims")
+        with pytest.raises(NodesBroken):  # Their rows were not made.
+            store.load(connection, ["n-7"])
+        assert operator.rows_read(connection, "claims") - before < 500
 
 
 # Settings.
