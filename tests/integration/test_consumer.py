@@ -17,6 +17,7 @@ from kombu.connection import Connection
 from tests.integration.consumers import ALL, DONE, Start, declared, ids_of, settle, starting
 from tests.integration.rabbit import (
     SECONDS,
+    alarm,
     commands,
     connected,
     depth,
@@ -285,6 +286,35 @@ def test_a_broker_short_of_memory_still_gets_acknowledgements(
     finally:
         rabbitmq.limit_memory(0.4)
     until(lambda: "takes messages again" in caplog.text)
+
+
+def test_reply_is_sent_after_a_connection_was_lost_in_an_alarm(
+    start: Start,
+    declared_client: Connection,
+    vhost_url: str,
+    rabbitmq: RabbitMQ,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A new connection is not blocked because the lost one was."""
+    one = start()
+    publish(declared_client, [a_call(0, "reply_gone"), a_call(1, "reply_gone")])
+    taken = one.lanes.take(2)
+    settle(taken[:1])
+    until(lambda: one.stats.lost_replies == 1)
+    with alarm(rabbitmq):
+        settle(taken[1:])
+        until(lambda: "has an alarm and takes no messages" in caplog.text)
+        rabbitmq.close_connections(vhost_url.rpartition("/")[2])
+        until(lambda: one.stats.connections == 2)
+    with connected(vhost_url) as client, client.channel() as channel:
+        channel.queue_declare("reply_here", durable=False, auto_delete=False)
+
+        def is_answered() -> bool:
+            publish(client, [a_call(2, "reply_here")])
+            settle(one.lanes.take(1))
+            return channel.basic_get("reply_here", no_ack=True) is not None
+
+        until(is_answered)
 
 
 def test_a_command_without_a_partition_is_taken_from_the_bare_topic(

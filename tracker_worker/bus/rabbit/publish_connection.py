@@ -24,21 +24,14 @@ def json_message(body: bytes) -> amqp.Message:
 
 
 class PublishConnection:
-    """Belongs to one thread, which calls `keep_alive` often. `prepare` is called with each new channel,
-    `blocked` with True when the broker blocks publishers and with False when it unblocks them.
-    """
+    """Belongs to one thread, which calls `keep_alive` often. `prepare` is called with each new channel."""
 
-    def __init__(
-        self,
-        settings: BrokerSettings,
-        purpose: str,
-        prepare: Callable[[Any], None],
-        blocked: Callable[[bool], None] = lambda _blocked: None,
-    ) -> None:
+    def __init__(self, settings: BrokerSettings, purpose: str, prepare: Callable[[Any], None]) -> None:
+        self.alarm: str | None = None
+        """Why the broker takes no messages, in its own words; None while it takes them, or is away."""
         self._settings = settings
         self._purpose = purpose
         self._prepare = prepare
-        self._blocked = blocked
         self._connection: amqp.Connection | None = None
         self._channel: Any = None
 
@@ -81,7 +74,7 @@ class PublishConnection:
 
     def close(self) -> None:
         """Close the connection, if there is one."""
-        connection, self._connection = self._connection, None
+        connection, self._connection, self.alarm = self._connection, None, None
         if connection is not None:
             close_connection(connection)
 
@@ -90,7 +83,7 @@ class PublishConnection:
             LOG.info("RabbitMQ at %s takes messages again", self._settings.name)
         else:
             LOG.warning("RabbitMQ at %s has an alarm and takes no messages: %s", self._settings.name, reason)
-        self._blocked(reason is not None)
+        self.alarm = reason
 
     def _read(self, connection: amqp.Connection) -> None:
         read_waiting(connection)

@@ -124,8 +124,7 @@ class Replies:
 
     def __init__(self, settings: BrokerSettings, monotonic: Callable[[], float], stats: Stats) -> None:
         self._settings = settings
-        self._connection = PublishConnection(settings, "replies", self._prepare, self._block)
-        self._blocked = False
+        self._connection = PublishConnection(settings, "replies", self._prepare)
         self._pause = settings.retry_initial
         self._open_again_at = 0.0
         self._monotonic = monotonic
@@ -140,9 +139,14 @@ class Replies:
         """Send a heartbeat. A lost one is not counted: the next one, or the reply, follows."""
         self._publish(heartbeat, mandatory=False)
 
+    @property
+    def alarm(self) -> str | None:
+        """Why the broker takes no messages, in its own words; None while it takes them."""
+        return self._connection.alarm
+
     def _publish(self, reply: Reply, *, mandatory: bool) -> str | None:
         """Publish a reply; return the reason if it cannot be published, else None."""
-        if self._blocked or self._monotonic() < self._open_again_at:
+        if self.alarm is not None or self._monotonic() < self._open_again_at:
             return "the broker does not take it"
         message = json_message(reply.body)
         try:
@@ -164,12 +168,8 @@ class Replies:
         self._connection.close()
 
     def _prepare(self, channel: Any) -> None:
-        self._blocked = False
         self._pause = self._settings.retry_initial
         channel.events["basic_return"].add(self._returned)
-
-    def _block(self, blocked: bool) -> None:
-        self._blocked = blocked
 
     def _returned(self, _error: object, _exchange: str, _queue: str, _message: object) -> None:
         self._lose("its caller is gone")
