@@ -46,8 +46,8 @@ def test_a_broker_that_is_never_heard_of_again_is_given_up(
             for number in range(1, times + 1):
                 put_to_work(chance, BURST * number, trial)
                 assert trial.unsettled()
-                trial.wait_for(lambda: proxy.connections() >= 2, "connections to consume and to publish")
-                assert lose_connections(trial, proxy, NOTICES) >= 2
+                trial.wait_for(lambda: proxy.connections() >= 3, "connections to consume, reply and publish")
+                assert lose_connections(trial, proxy, NOTICES) >= 3
                 trial.wait_settled(trial.allowed)
             row = trial.finish("broker half open", times)
     report(row)

@@ -288,6 +288,17 @@ def test_a_broker_short_of_memory_still_gets_acknowledgements(
     until(lambda: "takes messages again" in caplog.text)
 
 
+def test_alarm_is_known_to_a_worker_that_publishes_nothing(
+    start: Start, rabbitmq: RabbitMQ, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Found by a newcomer: RabbitMQ names its alarm only to connections that publish."""
+    one = start(check_seconds=0.2)
+    with alarm(rabbitmq):
+        until(lambda: one.consumer.state.alarm == "low on memory")
+        assert "has an alarm and takes no messages: low on memory" in caplog.text
+    until(lambda: one.consumer.state.connected and one.consumer.state.alarm is None)
+
+
 def test_reply_is_sent_after_a_connection_was_lost_in_an_alarm(
     start: Start,
     declared_client: Connection,

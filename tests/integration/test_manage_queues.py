@@ -18,6 +18,7 @@ from tests.functional.conftest import a_bench, bench, engine  # noqa: F401
 from tests.functional.lanes import PARTITIONS, LaneBench, rows
 from tests.functional.manage import Manage
 from tests.integration.daemon import Daemon
+from tests.integration.rabbit import alarm
 from tests.servers import forkserver
 from tests.servers.rabbitmq import RabbitMQ
 from tests.servers.server import wait_until
@@ -355,6 +356,34 @@ def test_queue_of_notifications_that_nobody_consumes_is_named(programs: Programs
     assert f"the queue {name} has 1 notifications, no consumer and no limit" in line
     queue.purge()
     assert lines_of(programs) == []
+
+
+def test_alarm_of_the_broker_is_a_problem_of_status(programs: Programs, rabbitmq: RabbitMQ) -> None:
+    """Found by a newcomer: only the upgrade check named it."""
+    programs.json("queues", "declare")
+    where = f"{rabbitmq.host}:{rabbitmq.port} (virtual host {programs.url.rpartition('/')[2]})"
+    text = (
+        f"RabbitMQ at {where} has an alarm and takes no messages, of clients and of workers: "
+        "low on memory; see 'rabbitmq-diagnostics alarms'"
+    )
+
+    def problems() -> list[str]:
+        assert programs.run("status", "--format", "json") == 1
+        found: list[str] = json.loads(programs.out)["problems"]
+        return found
+
+    with alarm(rabbitmq):
+        wait_until(lambda: text in problems(), "the alarm")
+        assert len(programs.json("queues", "list")) == len(QUEUES)
+        assert text in programs.err
+    wait_until(lambda: text not in problems(), "the end of the alarm")
+
+
+def test_status_of_a_user_who_may_not_publish_has_no_alarm(programs: Programs, rabbitmq: RabbitMQ) -> None:
+    programs.json("queues", "declare")
+    path = f"permissions/{programs.url.rpartition('/')[2]}/{rabbitmq.username}"
+    rabbitmq.api("PUT", path, {"configure": ".*", "write": "^tracker", "read": ".*"})
+    assert len(programs.json("queues", "list")) == len(QUEUES)
 
 
 def lines_of(programs: Programs) -> list[str]:

@@ -22,3 +22,5 @@ class IngressState(Struct, frozen=True):
     """When the oldest of them was received."""
     ready: Mapping[int, int] = {}
     """Messages that wait in the broker's queues, as the broker has last said, by partition or OtherQueue."""
+    alarm: str | None = None
+    """Why the broker takes no messages, in its own words, while it has a memory or disk alarm; else None."""

@@ -107,6 +107,7 @@ def _broker(state: WorkerState, exchange: str) -> dict[str, Any]:
         ("connected_seconds" if ingress.connected else "disconnected_seconds"): round(
             state.now - ingress.since, 1
         ),
+        "alarm": ingress.alarm or "none",
         "partitions": " ".join(map(str, sorted(ingress.partitions))) or "none",
         "unacknowledged_messages": _by_queue(ingress.unacknowledged, exchange),
         "oldest_unacknowledged_seconds": round(state.now - oldest_at, 1),

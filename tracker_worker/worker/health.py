@@ -129,6 +129,8 @@ def _consumes(worker: WorkerState) -> Check:
     seconds = worker.now - ingress.since
     consumed = f"{len(ingress.partitions)} partitions are consumed, or stood by for"
     text = consumed if ingress.connected else f"not connected to the broker for {seconds:.0f} s"
+    if ingress.alarm is not None:  # What waits in the queues is applied all the same.
+        text += f"; the broker has an alarm and takes no messages: {ingress.alarm}"
     return Check(
         name=CONSUMER,
         ok=ingress.connected and bool(ingress.partitions),

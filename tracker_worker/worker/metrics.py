@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from tracker_worker.bus.state import IngressState
 from tracker_worker.core.event_counts import EventCounts
 from tracker_worker.core.stats import Histogram, LaneStats, Stats
 from tracker_worker.domain.audit import Reason
@@ -184,8 +185,11 @@ FAMILIES: tuple[Counter | Gauge | Buckets, ...] = (
     Gauge("ready", "Whether /readyz answers 200: 1 or 0.", lambda s: float(s.ready)),
     Gauge(
         "connected",
-        "Whether the worker is connected to the broker of commands: 1 or 0.",
-        lambda s: float(s.worker.ingress.connected),
+        "Whether the broker of commands serves the worker, by use: 1 or 0. `consume`: the worker is "
+        "connected. `publish`: the broker also takes messages, which it does not while it has a memory or "
+        "disk alarm.",
+        lambda s: _connected(s.worker.ingress),
+        ("use",),
     ),
     Gauge(
         "partitions",
@@ -256,6 +260,13 @@ def _each(labels: Iterable[str], counts: Mapping[str, float]) -> dict[str, float
 
 def _faulty_nodes(lanes: Iterable[LaneState]) -> dict[str, float]:
     return {code.value: sum(lane.faulty_nodes.get(code, 0) for lane in lanes) for code in NODE_FAULTS}
+
+
+def _connected(ingress: IngressState) -> dict[str, float]:
+    return {
+        "consume": float(ingress.connected),
+        "publish": float(ingress.connected and ingress.alarm is None),
+    }
 
 
 def _age(at: float | None, now: float) -> float:

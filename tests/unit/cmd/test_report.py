@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The report on USR2 calls figures as the metrics do, and queues as the broker does."""
 
+from msgspec.structs import replace
+
 from tracker_worker.bus.state import IngressState
 from tracker_worker.cmd.report import worker_section
 from tracker_worker.core.delivery import OtherQueue
@@ -29,6 +31,7 @@ def test_queues_have_their_names_and_figures_the_units_of_metrics() -> None:
     assert section["broker"] == {
         "connected": True,
         "connected_seconds": 90.0,
+        "alarm": "none",
         "partitions": "0 1",
         "unacknowledged_messages": '{"tracker.dead":1,"tracker.p0":3}',
         "oldest_unacknowledged_seconds": 30.0,
@@ -48,6 +51,12 @@ def test_counters_are_those_of_the_metrics() -> None:
     section = worker_section(WorkerState(100.0, (), INGRESS), Stats().snapshot(), "tracker")
     counters = {f"{family.name}_total" for family in FAMILIES if isinstance(family, Counter)}
     assert {name for name in section if name.endswith("_total")} <= counters
+
+
+def test_alarm_of_the_broker_is_shown_in_its_words() -> None:
+    blocked = replace(INGRESS, alarm="low on disk")
+    broker = worker_section(WorkerState(100.0, (), blocked), Stats().snapshot(), "tracker")["broker"]
+    assert (broker["connected"], broker["alarm"]) == (True, "low on disk")
 
 
 def test_lost_connection_says_since_when() -> None:

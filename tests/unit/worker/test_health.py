@@ -91,6 +91,15 @@ def test_worker_without_a_broker_is_live_and_not_ready() -> None:
     assert unready(state) == {"consumer": "not connected to the broker for 500 s"}
 
 
+def test_worker_is_ready_in_an_alarm_of_the_broker_and_names_it() -> None:
+    """What waits in the queues is applied all the same."""
+    blocked = replace(CONNECTED, alarm="low on memory")
+    checks = readiness(worker(ingress=blocked), DATABASE, HEAD, LIMITS, UTC)
+    assert all_ok(checks)
+    (text,) = (check.text for check in checks if check.name == "consumer")
+    assert text.endswith("; the broker has an alarm and takes no messages: low on memory")
+
+
 def test_worker_that_consumes_no_partition_is_not_ready() -> None:
     assert list(unready(worker(ingress=replace(CONNECTED, partitions=frozenset())))) == ["consumer"]
 

@@ -93,7 +93,8 @@ def value(scrape: Scrape, name: str, **labels: str) -> Any:
         ("faulty_nodes", {"code": "reserve_too_large"}, 1),
         ("live", {}, 1),
         ("ready", {}, 0),
-        ("connected", {}, 1),
+        ("connected", {"use": "consume"}, 1),
+        ("connected", {"use": "publish"}, 1),
         ("partitions", {}, 2),
         ("unacknowledged_messages", {}, 4),
         ("oldest_unacknowledged_seconds", {}, 30),
@@ -129,6 +130,21 @@ def test_idle_worker_has_waited_for_nothing(scrape: Scrape) -> None:
     assert value(idle, "uncommitted_seconds") == 0
 
 
+@pytest.mark.parametrize(
+    ("ingress", "consume", "publish"),
+    [
+        (IngressState(at=99.0, since=10.0, connected=True, alarm="low on memory"), 1, 0),
+        (IngressState(at=99.0, since=10.0, connected=False), 0, 0),
+    ],
+)
+def test_broker_in_alarm_is_told_from_one_that_is_away(
+    scrape: Scrape, ingress: IngressState, consume: int, publish: int
+) -> None:
+    found = replace(scrape, worker=WorkerState(100.0, (), ingress))
+    assert value(found, "connected", use="consume") == consume
+    assert value(found, "connected", use="publish") == publish
+
+
 def test_families_are_few_and_each_is_served_once(scrape: Scrape) -> None:
     served = [family.name for family in text_string_to_metric_families(text_of(scrape))]
     assert served == [PREFIX + family.name for family in FAMILIES]
@@ -141,6 +157,7 @@ def test_no_label_names_a_node_an_instance_or_a_worker(scrape: Scrape) -> None:
         "outcome",
         "code",
         "reason",
+        "use",
     }
     text = text_of(scrape)
     assert NODE not in text

@@ -115,7 +115,7 @@ def _caller_of(body: bytes | BodyDigest, compression: str | None) -> Caller | No
 
 
 class Replies:
-    """Sends replies on its own connection, opened with the first reply. A broker with a memory alarm stops
+    """Sends replies on its own connection, opened with the first probe. A broker with a memory alarm stops
     reading from connections that publish; acknowledgements, on the consumer's connection, must get through.
 
     Belongs to the consumer's thread, which must not wait here for long: after an error it reconnects with
@@ -138,6 +138,13 @@ class Replies:
     def send_heartbeat(self, heartbeat: Reply) -> None:
         """Send a heartbeat. A lost one is not counted: the next one, or the reply, follows."""
         self._publish(heartbeat, mandatory=False)
+
+    def probe(self) -> None:
+        """Publish a message that no queue takes: the broker tells a connection of an alarm once it publishes.
+
+        `alarm` has the answer soon after, once `keep_alive` has read it.
+        """
+        self._publish(Reply(REPLY_QUEUE_PREFIX, b""), mandatory=False)
 
     @property
     def alarm(self) -> str | None:

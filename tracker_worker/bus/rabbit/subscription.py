@@ -43,7 +43,8 @@ class SubscriptionSettings(Struct, frozen=True):
     """What to consume: the partitions in `first` at once, the others `standby_delay` seconds later.
 
     `prefetch` limits the unacknowledged messages of a partition, `memory_budget` the bytes of all their
-    bodies. Consumer tags begin with `name`. The broker is asked about each consumer every `check_seconds`.
+    bodies. Consumer tags begin with `name`. The broker is asked about each consumer, and whether it takes
+    messages, every `check_seconds`.
     """
 
     name: str
@@ -101,6 +102,7 @@ class Subscription:
         now = self._monotonic()
         self._standby_at: float | None = now + settings.standby_delay
         answers = QUORUM_ANSWERS if topology.quorum else CLASSIC_ANSWERS
+        self._probe_at = now
         self._check = ConsumerCheck(settings.check_seconds, now, answers)
         self.state = IngressState(at=now, since=now, connected=True)
         """What this subscription is doing: replaced once a second. Any thread may read it."""
@@ -164,6 +166,9 @@ class Subscription:
                 self._replies.send_heartbeat(heartbeat)
         if now >= self._check.next_at:
             self._check.check(self._channels.values(), now)
+        if now >= self._probe_at:
+            self._probe_at = now + self._settings.check_seconds
+            self._replies.probe()
         self.observe(now)
         if self._tight and not self._stopping.is_set():
             self._fit_windows()
@@ -189,6 +194,7 @@ class Subscription:
             unacknowledged={channel.partition: n for channel in channels if (n := len(channel.unacked))},
             oldest_at=min(oldest, default=None),
             ready=self._check.ready_in(channels),
+            alarm=self._replies.alarm,
         )
 
     def _seconds_to_wait(self) -> float:

@@ -8,7 +8,7 @@ import amqp
 from msgspec import Struct
 from oslo_config import cfg
 
-from tracker_worker.bus.rabbit import inspection
+from tracker_worker.bus.rabbit import inspection, permissions
 from tracker_worker.bus.rabbit.connection import BrokerSettings
 from tracker_worker.bus.rabbit.inspection import (
     Activities,
@@ -17,9 +17,11 @@ from tracker_worker.bus.rabbit.inspection import (
     ManagementUnavailable,
     QueueDepth,
 )
+from tracker_worker.bus.rabbit.permissions import BrokerAlarm
 from tracker_worker.bus.rabbit.queues import Topology, notification_queue
 from tracker_worker.cmd.broker import connected
 from tracker_worker.cmd.urls import url_of
+from tracker_worker.core.envelope import REPLY_QUEUE_PREFIX
 from tracker_worker.core.urls import URLRefused, check_url
 from tracker_worker.worker.settings import WorkerSettings
 
@@ -46,7 +48,8 @@ class QueueState(Struct, frozen=True):
 class BrokerState(Struct, frozen=True):
     """The queues of commands and of notifications, and the workers, or why they are unknown.
 
-    `growing` are the queues of notifications that have messages, no consumer and no limit.
+    `growing` are the queues of notifications that have messages, no consumer and no limit. `alarm` is why the
+    broker takes no messages, with where to look, None while it takes them.
     """
 
     queues: list[QueueState]
@@ -54,6 +57,7 @@ class BrokerState(Struct, frozen=True):
     growing: list[QueueState]
     workers: list[ConsumingWorker] | None
     unknown: str | None
+    alarm: str | None = None
 
     @property
     def missing(self) -> list[str]:
@@ -71,6 +75,7 @@ def broker_state(conf: cfg.ConfigOpts, settings: WorkerSettings, broker: BrokerS
     with connected(broker) as connection:
         commands = inspection.depths(connection, topology_of(settings, broker).queues())
         notifications = _notification_depths(settings, broker, connection)
+        alarm = _alarm(connection)
     known, unknown = _activities(conf, broker)
     activities = known.queues if known is not None else None
     states = [_state(depth, activities) for depth in notifications]
@@ -80,7 +85,22 @@ def broker_state(conf: cfg.ConfigOpts, settings: WorkerSettings, broker: BrokerS
         growing=[state for state in states if _grows(state, activities or {})],
         workers=known.workers if known is not None else None,
         unknown=unknown,
+        alarm=alarm,
     )
+
+
+def _alarm(connection: amqp.Connection) -> str | None:
+    """Return why the broker takes no messages, None if it does; the connection can only be closed then.
+
+    A user who may not publish learns of no alarm: the upgrade check names the missing right.
+    """
+    try:
+        permissions.try_publishing(connection, "", [REPLY_QUEUE_PREFIX])
+    except amqp.AccessRefused:
+        return None
+    except BrokerAlarm as alarm:
+        return str(alarm)
+    return None
 
 
 def _activities(conf: cfg.ConfigOpts, broker: BrokerSettings) -> tuple[Activities | None, str | None]:

@@ -55,6 +55,8 @@ def show_list(conf: cfg.ConfigOpts, args: Any) -> int:
     state = broker_state(conf, settings, broker)
     if state.unknown is not None:
         print_diagnostic(f"the active workers are unknown: {state.unknown}")
+    if state.alarm is not None:
+        print_diagnostic(state.alarm)
     if state.missing:
         print_diagnostic(
             f"missing: {', '.join(state.missing)}; a worker declares them when it starts, and so does "

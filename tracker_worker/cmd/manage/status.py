@@ -187,6 +187,8 @@ def _problems_of_ledger(ledger: LedgerState, limits: Limits) -> Iterator[Problem
 
 
 def _problems_of_broker(broker: BrokerState, ledger: LedgerState | None, limits: Limits) -> Iterator[Problem]:
+    if broker.alarm is not None:
+        yield Severity.WORK_STOPS, broker.alarm
     if broker.missing:
         text = f"queues are missing: {_names(broker.missing)}; start a worker, or see 'queues declare'"
         yield Severity.WORK_STOPS, text

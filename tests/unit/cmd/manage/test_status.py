@@ -102,6 +102,7 @@ def test_partition_without_a_commit_is_stuck_beside_one_that_commits() -> None:
         ({}, {"queues": [a_queue(consumers=0)]}, "no worker consumes tracker.p0"),
         ({}, {"queues": [a_queue(ready=None, consumers=None)]}, "queues are missing: tracker.p0"),
         ({}, {"unknown": "http://x does not answer"}, "the workers are unknown: http://x does not answer"),
+        ({}, {"alarm": "RabbitMQ at x has an alarm"}, "RabbitMQ at x has an alarm"),
         ({}, {"growing": [a_queue(queue="info", ready=7)]}, "the queue info has 7 notifications"),
     ],
 )
