@@ -89,6 +89,50 @@ def test_node_whose_reserve_exceeds_it_is_ranked_last(bench: LaneBench, manage: 
     ]
 
 
+def test_disabled_node_is_refused_as_the_scheduler_passes_it_over(nodes: LaneBench, manage: Manage) -> None:
+    """Found by a newcomer: the emptiest of all nodes was granted, and Nova chose others."""
+    nodes.send(command("set_service_status", node=OTHER_NODE, disabled=True))
+    assert manage.run("node", "fit", OTHER_NODE, "--flavor", FLAVOR) == 1
+    assert "The compute service is disabled: Nova's scheduler does not choose the node" in manage.out
+    assert manage.run("node", "fit", "--all", "--flavor", FLAVOR, "--format", "json") == 1
+    found = {each["node"]: each for each in json.loads(manage.out)}
+    assert [(found[name]["disabled"], found[name]["outcome"]) for name in (NODE, OTHER_NODE)] == [
+        (False, "refused"),
+        (True, "refused"),
+    ]
+    assert found[OTHER_NODE]["memory_mb_left"] == 16384 - 512
+    assert "0 of 2 nodes would grant the claim" in manage.err
+
+
+def test_reason_of_a_disabled_node_has_what_it_lacks_too(nodes: LaneBench, manage: Manage) -> None:
+    nodes.send(command("set_service_status", disabled=True))
+    assert manage.run("node", "fit", NODE, "--flavor", FLAVOR, "--format", "json") == 1
+    reason = json.loads(manage.out)["reason"]
+    assert reason.startswith("The compute service is disabled") and "Free memory 3584.00 MB" in reason
+
+
+def test_disabled_node_is_flagged_where_the_scheduler_has_chosen_it(nodes: LaneBench, manage: Manage) -> None:
+    """With limits the answer is the worker's own, which grants the claim."""
+    nodes.send(command("set_service_status", node=OTHER_NODE, disabled=True))
+    arguments = ["--flavor", FLAVOR, "--limits", "{}"]
+    assert manage.run("node", "fit", OTHER_NODE, *arguments) == 0
+    assert "flags           disabled" in manage.out
+    ranked = manage.json("node", "fit", "--all", *arguments)
+    assert [each["node"] for each in ranked] == [NODE, OTHER_NODE]
+    assert manage.run("node", "fit", "--all", *arguments) == 0
+    assert [line.split()[5] for line in manage.out.splitlines() if line.startswith(OTHER_NODE)] == [
+        "disabled"
+    ]
+
+
+def test_node_in_conflict_is_flagged_with_the_way_out(nodes: LaneBench, manage: Manage) -> None:
+    nodes.send(a_report(node=OTHER_NODE, resources=some_resources(uuid="another-uuid")))
+    assert manage.run("node", "fit", OTHER_NODE, "--flavor", FLAVOR) == 0
+    assert "flags           conflict" in manage.out
+    assert f"node '{OTHER_NODE}' is in conflict: reports with uuid another-uuid were refused" in manage.err
+    assert manage.json("node", "fit", OTHER_NODE, "--flavor", FLAVOR)["conflicts"] == ["another-uuid"]
+
+
 def test_ranking_without_limits_says_what_it_tested(nodes: LaneBench, manage: Manage) -> None:
     assert manage.run("node", "fit", "--all", "--flavor", FLAVOR) == 0
     assert "no limits were given: Nova's scheduler decides" in manage.out

@@ -19,11 +19,11 @@ from tracker_worker.cmd.manage.formatting import (
     print_fields,
     print_rows,
 )
-from tracker_worker.cmd.manage.loading import untracked
+from tracker_worker.cmd.manage.loading import print_faults, untracked
 from tracker_worker.cmd.manage.session import settings_of
 from tracker_worker.domain.commands import InstanceClaim
 from tracker_worker.domain.decide import decide
-from tracker_worker.domain.decision import Outcome
+from tracker_worker.domain.decision import Decision, Outcome
 from tracker_worker.domain.fit import ClaimTest, claim_tests
 from tracker_worker.domain.flavors import MB_PER_GB, Amounts, Flavor
 from tracker_worker.domain.node import Node, evolve, sum_fault
@@ -32,7 +32,8 @@ from tracker_worker.domain.settings import CapacityCheck, TrackerSettings
 from tracker_worker.worker.service import new_id
 
 T = TypeVar("T")
-_COLUMNS = ("node", "outcome", "vcpus_left", "memory_mb_left", "disk_mb_left", "reason")
+_COLUMNS = ("node", "outcome", "vcpus_left", "memory_mb_left", "disk_mb_left", "flags", "reason")
+_DISABLED = "The compute service is disabled: Nova's scheduler does not choose the node"
 _AS_SCHEDULER = "capacity; no limits were given: Nova's scheduler decides, by (total - reserved) * ratio"
 _AS_WORKER: dict[CapacityCheck, str] = {
     "limits": "limits",
@@ -44,6 +45,7 @@ _AS_WORKER: dict[CapacityCheck, str] = {
 class Fit(Struct, frozen=True):
     """Whether a node would grant a claim, and what would be left of (total - reserved) * ratio, disk in MB.
 
+    `disabled` is its compute service; `conflicts` are the uuids whose reports under its name were refused.
     `limits` are those that were given. `tested_against` says what memory, disk and vcpus are tested against.
     """
 
@@ -53,20 +55,36 @@ class Fit(Struct, frozen=True):
     memory_mb_left: int
     disk_mb_left: int
     reason: str | None
+    disabled: bool
+    conflicts: list[str]
     limits: Limits | None
     tested_against: str
+
+    @property
+    def flags(self) -> list[str]:
+        """What is wrong with the node, in the words of `node list`."""
+        return ["disabled"] * self.disabled + ["conflict"] * bool(self.conflicts)
 
 
 class Request(Struct, frozen=True):
     """The claim that is asked about, and the settings that decide it: those of the worker.
 
     Nova asks no worker before its scheduler has chosen the node. So a request without limits is tested
-    against the capacity, as Placement computes it, whatever the worker would test.
+    against the capacity, as Placement computes it, whatever the worker would test, and a node whose compute
+    service is disabled refuses it.
     """
 
     instance: Instance
     limits: Limits | None
     settings: TrackerSettings
+
+    def decide(self, node: Node) -> Decision:
+        """Return the decision on a node."""
+        decision = decide(node, self.claim(node), self.settings, {})
+        if self.limits is not None or not node.disabled:
+            return decision
+        reason = "; ".join(filter(None, (_DISABLED, decision.reason)))
+        return Decision(Outcome.REFUSED, reason=reason)
 
     def claim(self, node: Node) -> InstanceClaim:
         """Return the claim on a node."""
@@ -118,10 +136,11 @@ def _explain(args: Any, request: Request, node: Node) -> int:
         print_document({**asdict(fit), "tests": tests}, args.format)
     else:
         left = f"{fit.vcpus_left} vcpus, {fit.memory_mb_left} MB, {fit.disk_mb_left} MB disk"
-        decision = {"outcome": fit.outcome, "reason": fit.reason, "left": left}
+        decision = {"outcome": fit.outcome, "reason": fit.reason, "flags": fit.flags, "left": left}
         decision["tested against"] = request.tested_against_text
         print_fields(decision, f"Claim on node {node.name}")
         print_rows(ClaimTest.__struct_fields__, map(_row, tests), "Tests")
+    print_faults(node)
     return _exit_code(fit)
 
 
@@ -131,7 +150,7 @@ def _row(test: ClaimTest) -> list[Any]:
 
 
 def _rank(args: Any, request: Request, nodes: Iterator[Node]) -> int:
-    ranked = sorted((_fit(request, node) for node in nodes), key=lambda each: (_exit_code(each[1]), -each[0]))
+    ranked = sorted((_fit(request, node) for node in nodes), key=_rank_of)
     found = [fit for _, fit in ranked[: args.limit]]
     if args.format != TABLE:
         print_document(found, args.format)
@@ -144,9 +163,15 @@ def _rank(args: Any, request: Request, nodes: Iterator[Node]) -> int:
     return 0 if granting else 1
 
 
+def _rank_of(found: tuple[float, Fit]) -> tuple[int, bool, float]:
+    """Return the key that sorts nodes that would grant the claim first, and of these the ones without flags."""
+    share, fit = found
+    return _exit_code(fit), bool(fit.flags), -share
+
+
 def _fit(request: Request, node: Node) -> tuple[float, Fit]:
     """Return the decision on a node, and the smallest share of a resource that would be left."""
-    decision = decide(node, request.claim(node), request.settings, {})
+    decision = request.decide(node)
     after = evolve(node, decision.changes)
     capacity = _capacity(after)
     left = capacity.minus(after.claimed)
@@ -159,6 +184,8 @@ def _fit(request: Request, node: Node) -> tuple[float, Fit]:
         memory_mb_left=left.memory_mb,
         disk_mb_left=left.disk_mb,
         reason=decision.reason,
+        disabled=node.disabled,
+        conflicts=list(node.conflicts),
         limits=request.limits,
         tested_against=request.tested_against,
     )

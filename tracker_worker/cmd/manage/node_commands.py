@@ -36,6 +36,8 @@ NODE_COMMANDS = (
             "memory_mb_left": "what it would leave of (memory - reserved) * ratio",
             "disk_mb_left": "what it would leave of (disk - reserved) * ratio",
             "reason": "why the claim would be refused",
+            "disabled": "whether its compute service is disabled; without --limits the claim is refused then",
+            "conflicts": "uuids whose reports under its name were refused",
             "limits": "the limits that were given; null if none were",
             "tested_against": "what memory, disk and vcpus are tested against: capacity (without --limits), "
             "limits, 'limits and capacity', or nothing",
