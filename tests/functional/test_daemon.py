@@ -224,11 +224,31 @@ def test_logging_sample_works_as_it_is_and_with_json_after_a_reload(
     os.utime(file, (0, 0))  # oslo.log reads a file again whose time has changed.
     daemon.log = b""
     daemon.process.send_signal(signal.SIGHUP)
-    daemon.wait_for(b"Options changed")
+    daemon.wait_for(b"Logging was read again")
     assert daemon.end(signal.SIGTERM) == 0
     records = [json.loads(line) for line in daemon.log.splitlines() if line.startswith(b"{")]
-    assert "Options changed: none" in [record["message"] for record in records]
+    messages = [record["message"] for record in records]
+    assert {"Options changed: none", f"Logging was read again from {file}"} <= set(messages)
     assert {record["message"]: record["levelname"] for record in records}["Stopped"] == "INFO"
+
+
+def test_reload_of_a_logging_file_with_an_unknown_level_names_the_file(
+    a_daemon: Callable[[str], Daemon], tmp_path: Path
+) -> None:
+    """Found by a newcomer: the file has fifteen levels, and the error named none of its sections, nor it."""
+    file = tmp_path / "logging.conf"
+    file.write_text(LOGGING_SAMPLE.read_text())
+    daemon = a_daemon(f"state_path = {tmp_path}/state\nlog_config_append = {file}\n")
+    daemon.wait_for(b"Started")
+    file.write_text(file.read_text().replace("level = INFO", "level = INFOO", 1))
+    os.utime(file, (0, 0))  # oslo.log reads a file again whose time has changed.
+    daemon.process.send_signal(signal.SIGHUP)
+    daemon.wait_for(f"[DEFAULT] log_config_append = {file}: Unknown level: 'INFOO'".encode())
+    file.write_text(LOGGING_SAMPLE.read_text())
+    daemon.process.send_signal(signal.SIGHUP)
+    daemon.wait_for(f"Logging was read again from {file}".encode())
+    assert daemon.end(signal.SIGTERM) == 0
+    assert b"stays as it was" in daemon.log
 
 
 def test_reload_of_debug_under_log_config_append_says_that_it_is_overruled(

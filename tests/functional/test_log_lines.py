@@ -118,6 +118,7 @@ def report_of(instances: list[Instance] | None = None, **more: Any) -> AnyComman
 LARGE = an_instance(flavor=a_flavor(memory_mb=99999))
 CONFLICT = a_report()
 """Of the node's name with another uuid."""
+REFUSAL = "Free memory 15872.00 MB < requested 99999 MB"
 LINES = [
     pytest.param(
         boot(),
@@ -128,7 +129,7 @@ LINES = [
     pytest.param(
         command("instance_claim", instance=LARGE, limits=Limits(memory_mb=16384)),
         f"INFO tracker_worker.worker.event_log [{REQUEST}] Node {NODE} refused instance_claim of instance "
-        f"{INSTANCE}: Free memory 15872.00 MB < requested 99999 MB",
+        f"{INSTANCE}: {REFUSAL}",
         id="refused",
     ),
     pytest.param(
@@ -201,6 +202,30 @@ def test_warning_is_the_least_that_is_logged_above_info(
         assert written.getvalue() == ""
         bench.send(CONFLICT)
         assert "WARNING" in written.getvalue()
+
+
+def test_debug_has_one_line_for_each_settled_event(bench: LaneBench, formatter: logging.Formatter) -> None:
+    """Found by a newcomer: DEBUG had lines of the libraries, and none of an event."""
+    bench.track()
+    with logged(formatter, logging.DEBUG) as written:
+        send(bench, boot())
+        send(bench, boot())
+        send(bench, command("abort_instance_claim", instance_uuid="another"))
+        bench.send(command("instance_claim", instance=LARGE, limits=Limits(memory_mb=16384)), "event-2")
+        bench.deliver_body(encode("get_node", {"node": NODE}, unique_id="event-3"))
+        bench.deliver_body(encode("build_failed", {"node": NODE, "x": 1}, unique_id="event-4"))
+        bench.run()
+    lines = [line.partition(" DEBUG ")[2] for line in written.getvalue().splitlines() if " DEBUG " in line]
+    texts = [line.partition("] ")[2].partition(" log_settled ")[0] for line in lines]
+    assert texts == [
+        f"Event event-1 (instance_claim) of node {NODE}: granted",
+        f"Event event-1 (instance_claim) of node {NODE}: duplicate",
+        f"Event event-1 (abort_instance_claim) of node {NODE}: parked, event_id_reused",
+        f"Event event-2 (instance_claim) of node {NODE}: refused, {REFUSAL}",
+        f"Event event-3 (get_node) of node {NODE}: answered",
+        f"Event event-4 (build_failed) of node {NODE}: parked, unknown_argument",
+    ]
+    assert lines[0].startswith(f"tracker_worker.worker.event_log [{REQUEST}] ")
 
 
 def test_line_in_json_has_the_context_of_its_event(bench: LaneBench) -> None:

@@ -130,7 +130,7 @@ def test_logging_file_that_python_cannot_use_is_a_line(
     file = programs.directory / "logging.conf"
     file.write_text(LOGGING.format(kind=kind, level=level, args=args))
     code, line = programs.mistake("worker", "--log-config-append", file)
-    assert (code, "; see [DEFAULT] log_file" in line) == (1, True)
+    assert (code, f"; see {file}, the file of [DEFAULT] log_config_append" in line) == (1, True)
 
 
 @pytest.mark.parametrize(

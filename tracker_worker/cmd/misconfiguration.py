@@ -75,19 +75,9 @@ def unwritable_log(conf: cfg.ConfigOpts, program: str) -> list[str]:
 
     Nothing is written: a log file that the upgrade check created would belong to the wrong user.
     """
-    found = []
-    if name := conf.log_config_append:
-        parser = ConfigParser(interpolation=None)
-        try:
-            with open(name) as lines:
-                parser.read_file(lines)
-        except OSError as error:
-            found.append(f"[DEFAULT] log_config_append: {error}; name a file that the worker's user can read")
-        except (ValueError, ParsingFailed) as error:
-            found.append(f"[DEFAULT] log_config_append: {' '.join(str(error).split())}")
-        else:
-            if missing := sorted(_needed_sections(parser) - set(parser.sections())):
-                found.append(f"[DEFAULT] log_config_append = {name}: it lacks [{'], ['.join(missing)}]")
+    found: list[str] = []
+    if conf.log_config_append:
+        found += _faults_of_logging(conf.log_config_append)
     elif conf.log_file or conf.log_dir:
         file = Path(conf.log_dir or "", conf.log_file or f"{program}.log")
         if not file.parent.is_dir():
@@ -97,6 +87,32 @@ def unwritable_log(conf: cfg.ConfigOpts, program: str) -> list[str]:
     if not conf.log_config_append and conf.use_journal and find_spec("systemd") is None:
         found.append("[DEFAULT] use_journal: the Python package systemd-python is not installed")
     return [*found, *endless_rotation(conf), *_bad_levels(conf)]
+
+
+def _faults_of_logging(name: str) -> Iterator[str]:
+    """Yield a line for each reason why logging cannot be configured by this file."""
+    parser = ConfigParser(interpolation=None)
+    try:
+        with open(name) as lines:
+            parser.read_file(lines)
+    except OSError as error:
+        yield f"[DEFAULT] log_config_append: {error}; name a file that the worker's user can read"
+    except ParsingFailed as error:
+        yield f"[DEFAULT] log_config_append: {' '.join(str(error).split())}"
+    except ValueError as error:
+        yield f"[DEFAULT] log_config_append = {name}: {error}"
+    else:
+        if missing := sorted(_needed_sections(parser) - set(parser.sections())):
+            yield f"[DEFAULT] log_config_append = {name}: it lacks [{'], ['.join(missing)}]"
+        for section in parser.sections():
+            level = parser.get(section, "level", fallback=None)
+            if section.startswith(("logger_", "handler_")) and level and not _is_level(level):
+                text = f"[{section}] level: unknown level {level!r}; write one as in level = WARNING"
+                yield f"[DEFAULT] log_config_append = {name}: {text}"
+
+
+def _is_level(name: str) -> bool:
+    return name in logging.getLevelNamesMapping()
 
 
 def _needed_sections(parser: ConfigParser) -> set[str]:
@@ -120,7 +136,7 @@ def endless_rotation(conf: cfg.ConfigOpts) -> list[str]:
 def _bad_levels(conf: cfg.ConfigOpts) -> Iterator[str]:
     for pair in conf.default_log_levels:
         logger, _, level = pair.partition("=")
-        if level.upper() not in logging.getLevelNamesMapping() and not level.isdecimal():
+        if not _is_level(level.upper()) and not level.isdecimal():
             yield f"[DEFAULT] default_log_levels: {logger!r} needs a level, as in {logger}=WARNING"
 
 

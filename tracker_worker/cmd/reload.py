@@ -5,8 +5,10 @@ import io
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
+from typing import Any
 
 from oslo_config import cfg
+from oslo_log.log import LogConfigError
 
 from tracker_worker.cmd.bootstrap import register_without_log, settings_of, transports
 from tracker_worker.cmd.failures import configuration_text
@@ -24,6 +26,7 @@ def reload_options(conf: cfg.ConfigOpts) -> None:
     one line, and all options and loggers keep their state. Never raises.
     """
     printed = io.StringIO()
+    handlers = _handlers()
     try:
         # oslo.config prints the error of an option that the command line has too, and exits. Only this call
         # is redirected: a new logging configuration may create a handler on sys.stderr.
@@ -31,11 +34,13 @@ def reload_options(conf: cfg.ConfigOpts) -> None:
             check_files(conf)
         unknown = unknown_options(conf)
         with _all_or_nothing(conf):
-            changed = conf.mutate_config_files()
+            changed = _mutate(conf)
     except (Exception, SystemExit) as error:
         text = printed.getvalue().strip() or configuration_text(error)
     else:
         LOG.info("Options changed: %s", ", ".join(name for _, name in changed) or "none")
+        if conf.log_config_append and _handlers() != handlers:
+            LOG.info("Logging was read again from %s", conf.log_config_append)
         if (None, "debug") in changed and conf.log_config_append:
             LOG.warning(
                 "[DEFAULT] debug: overruled by log_config_append; set levels in %s", conf.log_config_append
@@ -47,6 +52,27 @@ def reload_options(conf: cfg.ConfigOpts) -> None:
         return
     # Outside of the except clause: oslo.log appends an exception that is being handled to the line.
     LOG.error("The configuration was not read again, everything stays as it was: %s", text)
+
+
+def _mutate(conf: cfg.ConfigOpts) -> dict[tuple[str | None, str], tuple[Any, Any]]:
+    """Apply the mutable options, and read the file of log_config_append again if it has changed.
+
+    Raises ValueError, which names that file, for what oslo.log raises no error of its own for.
+    """
+    try:
+        changed: dict[tuple[str | None, str], tuple[Any, Any]] = conf.mutate_config_files()
+        return changed
+    except (cfg.Error, LogConfigError):
+        raise
+    except Exception as error:
+        if not conf.log_config_append:
+            raise
+        raise ValueError(f"[DEFAULT] log_config_append = {conf.log_config_append}: {error}") from error
+
+
+def _handlers() -> list[logging.Handler]:
+    """Return the handlers of all loggers: a logging configuration that is read again makes new ones."""
+    return [handler for logger in _loggers() for handler in logger.handlers]
 
 
 def _fault_of_next_start(conf: cfg.ConfigOpts) -> str | None:

@@ -125,9 +125,18 @@ def _set_up_log(conf: cfg.ConfigOpts) -> None:
         _try_formats()
     except Exception as error:  # logging evaluates expressions in its configuration: they may raise anything.
         raise CommandFailed(
-            f"the log cannot be written: {error_text(error)}; see [DEFAULT] log_file, log_dir, "
-            "log_config_append, default_log_levels, logging_*_format_string, use_journal and use_syslog"
+            f"the log cannot be written: {error_text(error)}; see {_options_of_log(conf)}"
         ) from error
+
+
+def _options_of_log(conf: cfg.ConfigOpts) -> str:
+    """Return where the logging comes from."""
+    if conf.log_config_append:
+        return f"{conf.log_config_append}, the file of [DEFAULT] log_config_append"
+    return (
+        "[DEFAULT] log_file, log_dir, log_config_append, default_log_levels, logging_*_format_string, "
+        "use_journal and use_syslog"
+    )
 
 
 def _try_formats() -> None:

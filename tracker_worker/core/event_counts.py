@@ -2,7 +2,7 @@
 """Counts of what became of events, by labels from closed sets: never by a node, an instance or a text."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from msgspec import Struct, field
@@ -54,34 +54,47 @@ def _add(own: Counter[K], others: Counter[K]) -> None:
         own[key] += count
 
 
-def counts_of(
+class SettledEvent(Struct, frozen=True):
+    """An event and its outcome. `reason` is why it was refused or ignored, or the code of its dead letter."""
+
+    event: Event
+    method: str | None
+    outcome: str
+    reason: str | None = None
+
+
+def settled(
     events: Iterable[Event], decisions: Iterable[tuple[Event, Decision]], letters: Iterable[DeadLetter]
-) -> EventCounts:
-    """Return what became of the events of a batch: decided, parked, answered, or duplicates."""
-    counts = EventCounts()
-    decided = set()
-    for event, decision in decisions:
-        decided.add(id(event.delivery))
-        counts.count(event.method, decision.outcome.value)
-        _count_decision(counts, decision)
-    parked = set()
-    for letter in letters:
-        parked.add(letter.event_id)
-        counts.count(letter.method, PARKED)
-        counts.dead_letters[letter.code] += 1
+) -> Iterator[SettledEvent]:
+    """Yield what became of each event of a batch: decided, parked, answered, or a duplicate."""
+    decided = {id(event.delivery): decision for event, decision in decisions}
+    parked = {letter.event_id: letter.code for letter in letters}
     for event in events:
-        if id(event.delivery) in decided:
-            continue
         # An event whose id was used before is parked under its digest.
         key = event.event_id if event.event_id in parked else event.digest
-        if key in parked:
-            parked.remove(key)
+        if (decision := decided.get(id(event.delivery))) is not None:
+            yield SettledEvent(event, event.method, decision.outcome.value, decision.reason)
+        elif (code := parked.pop(key, None)) is not None:
+            yield SettledEvent(event, event.method, PARKED, code)
         elif event.is_ping:
-            counts.count(PING, ANSWERED)
+            yield SettledEvent(event, PING, ANSWERED)
         elif event.is_question or isinstance(event.command, GetNode):
-            counts.count(event.method, ANSWERED)
+            yield SettledEvent(event, event.method, ANSWERED)
         else:
-            counts.count(event.method, DUPLICATE)
+            yield SettledEvent(event, event.method, DUPLICATE)
+
+
+def counts_of(
+    events: Iterable[Event], decisions: Sequence[tuple[Event, Decision]], letters: Sequence[DeadLetter]
+) -> EventCounts:
+    """Return what became of the events of a batch, counted."""
+    counts = EventCounts()
+    for each in settled(events, decisions, letters):
+        counts.count(each.method, each.outcome)
+    for _, decision in decisions:
+        _count_decision(counts, decision)
+    for letter in letters:
+        counts.dead_letters[letter.code] += 1
     return counts
 
 

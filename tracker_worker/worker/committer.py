@@ -26,7 +26,7 @@ from tracker_worker.domain.node import Node
 from tracker_worker.worker.activity import Activity, named
 from tracker_worker.worker.answers import send_answer
 from tracker_worker.worker.broken_nodes import BrokenNodes
-from tracker_worker.worker.event_log import extra_of, log_dead_letters, log_decisions
+from tracker_worker.worker.event_log import extra_of, log_dead_letters, log_decisions, log_settled
 from tracker_worker.worker.node_cache import NodeCache
 from tracker_worker.worker.retries import Retries
 
@@ -147,6 +147,7 @@ class Committer:
         changed = advanced(transaction)
         if changed or transaction.notifications:
             self._committed(changed)
+        log_settled(events, batch.decisions(), transaction.dead_letters)
         log_decisions(batch.decisions())
         log_dead_letters(transaction.dead_letters)
         for event in events:

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The log lines of committed events: one at info for each outcome of a claim and for each correction, one
-warning for each new fault of a report, one error for each dead letter.
+warning for each new fault of a report, one error for each dead letter; and one at debug for every event.
 
 A line has texts of the worker and checked names only, never the value of another field of the message.
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tracker_worker.core.decode import Event
+from tracker_worker.core.event_counts import settled
 from tracker_worker.core.records import DeadLetter
 from tracker_worker.domain.audit import Correction
 from tracker_worker.domain.decision import Audited, ClaimRefused, Decision, ReportRefused, ReserveExceeded
@@ -50,6 +51,22 @@ def log_decisions(decisions: Iterable[tuple[Event, Decision]]) -> None:
     for event, decision in decisions:
         if decision.claim is not None or decision.effects:
             _log_decision(event, decision)
+
+
+def log_settled(
+    events: Sequence[Event], decisions: Sequence[tuple[Event, Decision]], letters: Sequence[DeadLetter]
+) -> None:
+    """Log, at debug, what became of each event of a batch that was committed."""
+    if not LOG.isEnabledFor(logging.DEBUG):
+        return
+    for each in settled(events, decisions, letters):
+        event = each.event
+        LOG.debug(
+            "Event %s (%s) of node %s: %s",
+            event.event_id, each.method or "unknown", event.node or "unknown",
+            f"{each.outcome}, {each.reason}" if each.reason else each.outcome,
+            extra=extra_of(event),
+        )  # fmt: skip
 
 
 def log_dead_letters(letters: Iterable[DeadLetter]) -> None:

@@ -243,3 +243,25 @@ def test_logging_configuration_without_a_named_section_is_a_fault(tmp_path: Path
     assert misconfiguration.unwritable_log(conf, "tracker-worker") == [
         f"[DEFAULT] log_config_append = {file}: it lacks [handler_err]"
     ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "fault"),
+    [
+        ("level = INFOO", "[logger_root] level: unknown level 'INFOO'; write one as in level = WARNING"),
+        ("level = info", "[logger_root] level: unknown level 'info'; write one as in level = WARNING"),
+        ("level = WARNING", None),
+        ("level =", None),
+        ("#\xff", "'utf-8' codec can't decode byte 0xff"),
+    ],
+)
+def test_logging_configuration_that_logging_cannot_read_is_named(
+    tmp_path: Path, lines: str, fault: str | None
+) -> None:
+    """Found by a newcomer: the worker did not start, and the check was green."""
+    file = tmp_path / "logging.conf"
+    empty = "[loggers]\nkeys = root\n[handlers]\nkeys =\n[formatters]\nkeys =\n"
+    file.write_bytes(f"{empty}[logger_root]\nhandlers =\n{lines}\n".encode("latin-1"))
+    found = misconfiguration.unwritable_log(a_configuration(["--log-config-append", str(file)]), "x")
+    expected = [] if fault is None else [f"[DEFAULT] log_config_append = {file}: {fault}"]
+    assert [line[: len(text)] for line, text in zip(found, expected, strict=True)] == expected

@@ -19,7 +19,8 @@ PARTS = ("not read again, everything stays as it was", "Options changed: level")
 def conf(tmp_path: Path) -> cfg.ConfigOpts:
     """A configuration with one option that may change."""
     conf = cfg.ConfigOpts()
-    conf.register_opts([cfg.StrOpt("level", mutable=True), cfg.StrOpt("fixed")])
+    options = [cfg.StrOpt("level", mutable=True), cfg.StrOpt("fixed"), cfg.StrOpt("log_config_append")]
+    conf.register_opts(options)
     file = tmp_path / "conf"
     file.write_text("[DEFAULT]\nlevel = old\n")
     conf(["--config-file", str(file)])
@@ -66,6 +67,7 @@ def test_reload_of_a_wrong_value_of_the_command_line_s_option_names_it(
 ) -> None:
     conf = cfg.ConfigOpts()
     conf.register_cli_opt(cfg.BoolOpt("debug", mutable=True))
+    conf.register_opt(cfg.StrOpt("log_config_append"))
     file = tmp_path / "conf"
     file.write_text("")
     conf(["--config-file", str(file)])

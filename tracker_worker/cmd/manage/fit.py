@@ -164,7 +164,7 @@ def _rank(args: Any, request: Request, nodes: Iterator[Node]) -> int:
 
 
 def _rank_of(found: tuple[float, Fit]) -> tuple[int, bool, float]:
-    """Return the key that sorts nodes that would grant the claim first, and of these the ones without flags."""
+    """Return the key that sorts nodes that would grant the claim first, of these those without flags."""
     share, fit = found
     return _exit_code(fit), bool(fit.flags), -share
 
