@@ -154,8 +154,37 @@ def test_a_replay_applies_the_command_and_settles_the_letter_in_one_transaction(
         "sequence": 2,
         "method": "instance_claim",
         "outcome": "granted",
+        "reason": None,
     }
     assert f"dead letter {letter} was replayed" in manage.complaint("dead-letter", "discard", letter)
+
+
+@pytest.mark.parametrize(
+    ("tracked", "outcome", "reason"),
+    [(False, "ignored", f"Node {NODE} is not tracked"), (True, "ignored", "nothing had to change")],
+)
+def test_settled_replay_has_the_reason_of_its_outcome(
+    bench: LaneBench, manage: Manage, tracked: bool, outcome: str, reason: str
+) -> None:
+    if tracked:
+        bench.track()
+    letter = park(bench, STOPPED, "stopped")
+    assert replayed(bench, letter).outcome == outcome
+    assert manage.run("dead-letter", "show", letter) == 0
+    assert reason in manage.out
+    (settled,) = manage.json("dead-letter", "show", letter)["replays"]
+    assert (settled["outcome"], settled["reason"]) == (outcome, reason)
+
+
+def test_damaged_receipt_of_a_replay_has_no_reason(
+    bench: LaneBench, manage: Manage, engine: sa.Engine
+) -> None:
+    letter = park(bench, STOPPED, "stopped")
+    replayed(bench, letter)
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE receipts SET reply = '{' WHERE event_id LIKE '%.1'"))
+    (settled,) = manage.json("dead-letter", "show", letter)["replays"]
+    assert (settled["outcome"], settled["reason"]) == ("ignored", None)
 
 
 def test_a_replay_is_the_same_event_until_it_is_settled(bench: LaneBench) -> None:

@@ -130,6 +130,20 @@ def test_filters_select_events(
     assert ("--limit shows more" in manage.err) == ("--limit" in arguments)
 
 
+def test_ignored_event_has_its_reason(bench: LaneBench, manage: Manage) -> None:
+    """Found by a newcomer: of a repeated command and of one that came too early it said only `ignored`."""
+    bench.track()
+    bench.send(command("abort_instance_claim", instance_uuid=INSTANCE), "again")
+    bench.send(command("remove_node", host="another"), "removed")
+    found = manage.json("node", "history", NODE, "--outcome", "ignored")
+    assert {event["event_id"]: event["reason"] for event in found} == {
+        "again": "nothing had to change",
+        "removed": f"Node {NODE} belongs to host host-of-{NODE}",
+    }
+    assert manage.run("instance", "show", INSTANCE) == 0
+    assert "nothing had to change" in manage.out
+
+
 def test_node_is_shown_as_it_was(history: LaneBench, manage: Manage) -> None:
     then = manage.json("node", "history", NODE, "--at", "4")
     assert then == manage.json("node", "history", NODE, "--at", "2026-11-22T15:59")

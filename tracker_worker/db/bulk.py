@@ -89,7 +89,7 @@ def as_ids(ids: Iterable[str]) -> dict[str, str | int]:
     return {"ids": json.encode(listed).decode(), _COUNT.key: len(listed)}
 
 
-def select(key: sa.Column[str], *columns: sa.Column[Any]) -> sa.Select[Any]:
+def select(key: sa.Column[str], *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
     """Return the query for the given columns, or all columns, of the rows whose key is among `ids`.
 
     An id that is given twice returns its row twice.

@@ -5,9 +5,11 @@ Reads only. Lists that may be long are read in pages of a fixed size.
 """
 
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 from msgspec import Struct
 from msgspec.structs import replace
@@ -16,6 +18,7 @@ from tracker_worker.core.records import DeadLetter, replay_id, replayed_letter
 from tracker_worker.db import bulk, store
 from tracker_worker.db.bulk import as_ids
 from tracker_worker.db.clock import UtcNow
+from tracker_worker.db.receipt_queries import StoredReply, reason_of
 from tracker_worker.db.tables import DEAD_LETTERS, RECEIPTS
 from tracker_worker.domain.decision import Outcome
 
@@ -79,6 +82,12 @@ class AppliedEvent(Struct, frozen=True):
     outcome: str
 
 
+class SettledReplay(AppliedEvent, frozen=True):
+    """A replay of a dead letter. `reason` is why it was refused, ignored or parked again."""
+
+    reason: str | None
+
+
 class LetterHistory(Struct, frozen=True):
     """What has happened to the events and nodes of some letters since.
 
@@ -86,7 +95,7 @@ class LetterHistory(Struct, frozen=True):
     `sequences`: the current sequence of each node; `lowest`: the sequence of each node's oldest receipt.
     """
 
-    replays: dict[str, list[AppliedEvent]]
+    replays: dict[str, list[SettledReplay]]
     receipts: set[str]
     sequences: dict[str, int]
     lowest: dict[str, int]
@@ -119,7 +128,9 @@ _PLACE = (
     DEAD_LETTERS.c.id,
 )  # fmt: skip
 _SETTLED = (RECEIPTS.c.event_id, RECEIPTS.c.sequence, RECEIPTS.c.method, RECEIPTS.c.outcome)
-_REPLAYS = bulk.select(RECEIPTS.c.event_id, *_SETTLED)
+_REPLAYS = bulk.select(
+    RECEIPTS.c.event_id, *_SETTLED, sa.type_coerce(RECEIPTS.c.reply, StoredReply).label("reply")
+)
 _RECEIPTS = bulk.select(RECEIPTS.c.event_id, RECEIPTS.c.event_id)
 _LOWEST = sa.select(
     bulk.IDS.c.value,
@@ -215,9 +226,9 @@ def _pages(
 def letter_history(connection: sa.Connection, letters: Collection[StoredLetter]) -> LetterHistory:
     """Return what has happened to the events and nodes of some letters: four statements."""
     ids = [replay_id(letter.id, n) for letter in letters for n in range(1, _MOST_REPLAYS + 1)]
-    replays: dict[str, list[AppliedEvent]] = {letter.id: [] for letter in letters}
+    replays: dict[str, list[SettledReplay]] = {letter.id: [] for letter in letters}
     for row in connection.execute(_REPLAYS, as_ids(ids)):
-        replays[replayed_letter(row.event_id) or ""].append(AppliedEvent(**row._mapping))
+        replays[replayed_letter(row.event_id) or ""].append(_settled_replay(row))
     names = {letter.node for letter in letters if letter.node is not None}
     return LetterHistory(
         replays={
@@ -228,6 +239,13 @@ def letter_history(connection: sa.Connection, letters: Collection[StoredLetter])
         sequences={name: sequence for name, (sequence, _) in store.tokens(connection, names).items()},
         lowest={row[0]: row[1] for row in connection.execute(_LOWEST, as_ids(names)) if row[1] is not None},
     )
+
+
+def _settled_replay(row: Any) -> SettledReplay:
+    reason = None
+    with suppress(msgspec.ValidationError):  # The receipt is damaged, and 'node history' says so.
+        reason = reason_of(row.reply)
+    return SettledReplay(row.event_id, row.sequence, row.method, row.outcome, reason)
 
 
 def later_events(

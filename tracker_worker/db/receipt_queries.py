@@ -20,6 +20,8 @@ from tracker_worker.domain.deltas import Delta
 
 ROWS_AT_ONCE = 1000
 RECEIPTS_AT_ONCE = 10_000
+_UNCHANGED = "nothing had to change"
+"""The reason of an ignored event whose receipt has none, as of a repeated command."""
 _MAY_CHANGE = (Outcome.APPLIED, Outcome.GRANTED)
 
 
@@ -47,7 +49,9 @@ class _Time(_NoneIfDamaged):
     cache_ok = True
 
 
-class _ReplyColumn(_NoneIfDamaged):
+class StoredReply(_NoneIfDamaged):
+    """The reply of a receipt; None if it is damaged."""
+
     impl = Json
     cache_ok = True
 
@@ -71,7 +75,7 @@ _COLUMNS = (
     RECEIPTS.c.event_id,
     RECEIPTS.c.request_id,
     RECEIPTS.c.outcome,
-    sa.type_coerce(RECEIPTS.c.reply, _ReplyColumn).label("reply"),
+    sa.type_coerce(RECEIPTS.c.reply, StoredReply).label("reply"),
     RECEIPTS.c.instance_uuid,
     RECEIPTS.c.delta,
 )
@@ -129,7 +133,7 @@ def _event(row: Any) -> StoredEvent:
     if recorded_at is None:
         damaged.append("recorded_at")
     try:
-        reason = _reason(row.reply)
+        reason = reason_of(row.reply)
     except msgspec.ValidationError:
         damaged.append("reply")
     fault = f"its receipt cannot be read: {' and '.join(damaged)}" if damaged else None
@@ -148,9 +152,14 @@ def _event(row: Any) -> StoredEvent:
     )
 
 
-def _reason(reply: object) -> str | None:
-    """Return why an event was refused, ignored or parked. Raises msgspec.ValidationError."""
+def reason_of(reply: object) -> str | None:
+    """Return why an event was refused, ignored or parked, from the reply of its receipt.
+
+    Raises msgspec.ValidationError.
+    """
     read = msgspec.convert(reply, _Reply)
+    if read.outcome == Outcome.IGNORED:
+        return read.reason or _UNCHANGED
     if read.outcome != PARKED:
         return read.reason
     parked = msgspec.convert(reply, _ParkedReply)

@@ -291,7 +291,7 @@ COMMANDS = (
             "sequence": "the node's sequence when it was parked",
             "settled_at": "the time when it was replayed or discarded",
             "body": "the stored body",
-            "replays": "event_id, sequence, method and outcome of each replay",
+            "replays": "event_id, sequence, method, outcome and reason of each replay",
         },
         {"dead-letter show 0b6ac3a6-5d2c-4c3e-8a55-4a1b4f2f6c11": "why was it parked?"},
     ),

@@ -23,7 +23,7 @@ from tracker_worker.cmd.manage.selection import as_of_now, bulk_summary, filters
 from tracker_worker.cmd.manage.session import engine_at_head, snapshot
 from tracker_worker.core.records import DISCARDED, PARKED, REPLAYED
 from tracker_worker.db import dead_letter_queries, dead_letters
-from tracker_worker.db.dead_letter_queries import AppliedEvent, LetterGroup, Wanted
+from tracker_worker.db.dead_letter_queries import LetterGroup, SettledReplay, Wanted
 
 _LISTED = (
     "id", "recorded_at", "state", "code", "path", "node", "method", "event_id", "message",
@@ -73,7 +73,7 @@ def show(conf: cfg.ConfigOpts, args: Any) -> int:
     body = fields.pop("body")
     print_fields(fields, "Dead letter")
     if replays:
-        print_rows(AppliedEvent.__struct_fields__, map(msgspec.structs.astuple, replays), "Replays")
+        print_rows(SettledReplay.__struct_fields__, map(msgspec.structs.astuple, replays), "Replays")
     print_fields({"body": json_cell(body)})
     return 0
 

@@ -55,11 +55,9 @@ def print_summary(
     commands = sum(len(one.results) for one in replayed)
     console.print(_outcomes(replayed))
     console.print(_fullest(replayed))
-    refusals = Counter(
-        result.reason or "" for one in replayed for result in one.results if result.outcome == Outcome.REFUSED
-    )
-    if refusals:
-        console.print(_counted("Refusals", ("reason",), {(r,): n for r, n in refusals.items()}))
+    for outcome, title in ((Outcome.REFUSED, "Refusals"), (Outcome.IGNORED, "Ignored, with a reason")):
+        if reasons := _reasons(replayed, outcome):
+            console.print(_counted(title, ("reason",), reasons))
     if received.corrections:
         title = "Corrections by audits"
         console.print(_counted(title, ("action", "reason"), received.corrections))
@@ -70,6 +68,12 @@ def print_summary(
         f" ({commands / seconds:.0f} a second, start and stop included);"
         f" {received.types.total()} of {published} notifications received"
     )
+
+
+def _reasons(replayed: Sequence[TraceReport], outcome: Outcome) -> dict[tuple[str], int]:
+    """Return the number of results with an outcome, by their reason; those without one are left out."""
+    results = (result for one in replayed for result in one.results if result.outcome == outcome)
+    return dict(Counter((result.reason,) for result in results if result.reason))
 
 
 def _outcomes(replayed: Sequence[TraceReport]) -> Table:
