@@ -85,6 +85,9 @@ def test_corrections_of_audits_have_reasons(full: LaneBench, manage: Manage) -> 
     assert corrected["event_id"] == "audited"
     assert corrected["change"]["reason"] == "instance_here"
     assert corrected["change"]["vcpus"] == 4
+    assert manage.run("node", "explain", NODE) == 0
+    table = manage.out.partition("Last corrections of audits:\n")[2].splitlines()
+    assert table[0].split()[4] == "change"
 
 
 def test_tables_show_texts_without_control_characters(

@@ -31,7 +31,7 @@ MOST_EVENTS = 10_000
 _CLAIM = ("instance_uuid", "role", "project_id", "vcpus", "memory_mb", "disk_mb")
 _CAUSE = ("since", "method", "request_id", "event_id")
 _CELL = ("instance_uuid", "role", "cell", "memory_mb", "shared cpus", "pinned cpus", "pages")
-_CORRECTION = ("recorded_at", "action", "instance_uuid", "role", "by", "reason", "event_id")
+_CORRECTION = ("recorded_at", "action", "instance_uuid", "role", "change", "reason", "event_id")
 
 
 class Line(Struct, frozen=True):
