@@ -20,12 +20,16 @@ NARROWEST_BAR = 4
 WIDEST_BAR = 16
 _NODE_SHARE = 4
 """In the list of events, a node's name takes at most this part of a line, as a divisor."""
-_CONTINUED = " " * len("12:00:00 ")
+_INDENT = len("12:00:00 ")
+"""The indentation of the further lines of an event; a narrow terminal has less, so that an id fits."""
+_WIDEST_ID = len("bbbbbbbb-bbbb-4bbb-8bbb-bbbbbbbbbbbb)")
 _WIDEST_KIND = max(map(len, Kind))
 _COLUMNS = ("node", "vcpus", "memory_GB", "disk_GB", "inst", "age", "marks")
 _HEADINGS = ("node", "", "vcpus", "", "memory GB", "", "disk GB", "inst", "age", "")
 _BAR_COLUMNS = (1, 3, 5)
 _BARS = len(_BAR_COLUMNS)
+_LEAST_NEEDED = (_BAR_COLUMNS, (8,), (7,), (6,))
+"""The columns that are left out where the names of the nodes do not fit, the first ones first."""
 _FRAME_LINES = 7
 """Lines besides nodes and events: status, counts (two), selection, heading, hidden nodes, a blank."""
 _NEARLY_FULL, _FULL = 0.75, 0.9
@@ -109,12 +113,15 @@ def _nodes(nodes: list[NodeState], columns: int, now: float) -> Table:
         max([len(heading), *(len(cell) for cell in (row[index] for row in rows) if isinstance(cell, Text))])
         for index, heading in enumerate(_HEADINGS)
     ]
+    shown = _fitting(widths, columns)
     # What the figures leave is for names and bars, names first.
-    room = columns - sum(widths[1:]) - len(widths)
+    room = columns - sum(widths[index] for index in shown[1:]) - len(shown)
+    bars = sum(index in _BAR_COLUMNS for index in shown)
     bar = min(max((room - widths[0]) // _BARS, NARROWEST_BAR), WIDEST_BAR)
-    name = max(room - _BARS * bar, NARROWEST_BAR)
+    name = max(room - bars * bar, NARROWEST_BAR)
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold", pad_edge=False)
-    for index, heading in enumerate(_HEADINGS):
+    for index in shown:
+        heading = _HEADINGS[index]
         table.add_column(
             heading,
             no_wrap=True,
@@ -124,8 +131,19 @@ def _nodes(nodes: list[NodeState], columns: int, now: float) -> Table:
             width=bar if index in _BAR_COLUMNS else None,
         )
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(row[index] for index in shown))
     return table
+
+
+def _fitting(widths: list[int], columns: int) -> list[int]:
+    """Return the columns of the table that leave room for the names; all, if no choice of them does."""
+    least = [NARROWEST_BAR if index in _BAR_COLUMNS else width for index, width in enumerate(widths)]
+    everything = shown = list(range(len(widths)))
+    for left_out in ((), *_LEAST_NEEDED):
+        shown = [index for index in shown if index not in left_out]
+        if sum(least[index] + 1 for index in shown) <= columns:
+            return shown
+    return everything
 
 
 def _cells(node: NodeState, now: float) -> list[Text | ProgressBar]:
@@ -213,17 +231,35 @@ def _lines_of(entry: Entry, node_width: int, columns: int) -> list[Text]:
         node,
         " ",
     )
-    first, *others = wrap(
-        escaped(entry.text),
-        columns,
-        initial_indent=" " * len(head),
-        subsequent_indent=_CONTINUED,
-        break_on_hyphens=False,
-    ) or [""]
-    lines = [Text.assemble(head, first[len(head) :]), *map(Text, others)]
+    first, *others = _wrapped(escaped(entry.text), columns - len(head), columns)
+    lines = [Text.assemble(head, first), *map(Text, others)]
     for line in lines:
         line.no_wrap, line.overflow = True, "ellipsis"
     return lines
+
+
+def _wrapped(text: str, first: int, columns: int) -> list[str]:
+    """Return a text as lines: the first has `first` columns, the others are indented.
+
+    A word that does not fit into what the first line has left comes on the next one: only a word that is
+    longer than a whole line is divided.
+    """
+    indent = " " * max(min(_INDENT, columns - _WIDEST_ID), 0)
+    words = [
+        part for word in text.split() for part in wrap(word, columns - len(indent), break_on_hyphens=False)
+    ]
+    if not words:
+        return [""]
+    begin = "" if len(words[0]) > first else " " * (columns - first)
+    lines = wrap(
+        " ".join(words),
+        columns,
+        initial_indent=begin or indent,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return [lines[0][len(begin) :], *lines[1:]] if begin else ["", *lines]
 
 
 def _time_of_day(time: str) -> str:

@@ -71,6 +71,52 @@ def test_reason_and_uuid_of_an_event_are_wrapped_and_not_cut(columns: int) -> No
     )
 
 
+UUID = "bbbbbbbb-bbbb-4bbb-8bbb-bbbbbbbbbbbb"
+
+
+@pytest.mark.parametrize("columns", [120, 80, 60, 50, 40, 37])
+@pytest.mark.parametrize("reason", [REASON, "x", UUID, f"{'long ' * 3}{UUID}"])
+def test_uuid_of_an_event_is_on_one_line(columns: int, reason: str) -> None:
+    """Found by a newcomer at 60 columns: it could not be searched for, nor be copied."""
+    node = "compute-0042.rack-07.zone-east.example.org"
+    shown = lines(picture_of(sent("claim.error", node=node, reason=reason)), columns)
+    event = shown[shown.index("") + 1 :]
+    assert max(map(len, event)) <= columns
+    text = f"{reason} (instance_claim {UUID})"
+    assert sum(line.count(UUID) for line in event) == text.count(UUID)
+    assert text in " ".join(" ".join(event).split())
+
+
+@pytest.mark.parametrize(
+    ("columns", "headings"),
+    [
+        (90, "node vcpus memory GB disk GB inst age"),
+        (72, "node vcpus memory GB disk GB inst age"),
+        (68, "node vcpus memory GB disk GB inst"),
+        (60, "node vcpus memory GB"),
+    ],
+)
+def test_narrow_terminal_leaves_out_columns_before_it_cuts_a_name(columns: int, headings: str) -> None:
+    """Nodes of Ironic are named by their uuids."""
+    shown = lines(picture_of(sent_usage(UUID, 5, 3)), columns)
+    assert " ".join(shown[2].split()) == headings
+    assert shown[3].startswith(UUID)
+    assert ("━" in shown[3]) is (columns > 80)
+
+
+def test_name_that_does_not_fit_at_all_is_cut_and_costs_no_column() -> None:
+    shown = lines(picture_of(sent_usage("long" * 40, 5, 3)), 80)
+    assert shown[2].split() == ["node", "vcpus", "memory", "GB", "disk", "GB", "inst", "age"]
+    assert "…" in shown[3]
+
+
+def test_word_longer_than_a_line_is_divided() -> None:
+    shown = lines(picture_of(sent("claim.error", reason="x" * 200)), 60)
+    event = shown[shown.index("") + 1 :]
+    assert max(map(len, event)) <= 60
+    assert "".join(event).count("x") == 200
+
+
 def test_wrapped_events_share_the_lines_of_the_screen() -> None:
     shown = lines(picture_of(*(sent("claim.error", reason=REASON) for _ in range(9))), 60, 12)
     assert len(shown) <= 12
