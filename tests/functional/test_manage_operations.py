@@ -200,6 +200,13 @@ def test_status_names_what_needs_a_person_and_fails(a_quiet_node: LaneBench, pro
     assert [line.strip() for line in problems.splitlines() if line.strip()] == listed
 
 
+def test_status_leaves_out_a_node_in_maintenance(a_quiet_node: LaneBench, program: Program) -> None:
+    set_broken(a_quiet_node, NODE)
+    options = ["--quiet-nodes", "60", "--except-node", NODE, "--format", "json"]
+    listed = json.loads(program("status", *options).stdout)["problems"]
+    assert [problem for problem in listed if NODE in problem] == []
+
+
 def test_status_names_a_database_that_cannot_be_used(manage: Manage, tmp_path: Path) -> None:
     done = Program(manage.file)("status", "--format", "json")
     found = json.loads(done.stdout)

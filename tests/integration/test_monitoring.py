@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 import tracker_worker
 from tests.integration.daemon import PARTITIONS, Daemon
@@ -25,6 +26,7 @@ from tracker_worker.worker.metrics import FAMILIES, PREFIX
 ROOT = Path(tracker_worker.__file__).parents[1]
 ETC = ROOT / "etc" / "tracker-worker"
 RULES = ETC / "prometheus-rules.yaml"
+MONITORING = ROOT / "doc" / "source" / "admin" / "monitoring.rst"
 DASHBOARD = json.loads((ETC / "grafana-dashboard.json").read_text())
 QUERIES = {
     f"{panel['title']}: {target['refId']}": target["expr"]
@@ -76,6 +78,15 @@ def test_alerts_are_valid() -> None:
 
 def test_alerts_are_raised_when_they_should_be_and_not_before() -> None:
     assert "SUCCESS" in promtool("test", "rules", ROOT / "tests" / "integration" / "alerts.yaml")
+
+
+def test_page_says_which_alerts_can_be_silenced_by_worker() -> None:
+    rules = yaml.safe_load(RULES.read_text())["groups"][0]["rules"]
+    of_a_worker = {rule["alert"] for rule in rules if not re.search(r"\b(sum|max|absent)\b", rule["expr"])}
+    silences = MONITORING.read_text().partition("\nSilences\n")[2].partition("No alert names a node")[0]
+    named = silences.partition("is\nsilenced by")[2].partition("``code``")[0]
+    assert set(re.findall(r"TrackerWorker\w+", named)) - {"TrackerWorkerDeadLetters"} == of_a_worker
+    assert not any("node" in rule.get("labels", {}) for rule in rules)
 
 
 @pytest.mark.parametrize("text", [RULES.read_text(), *QUERIES.values()], ids=["alerts", *QUERIES])

@@ -106,6 +106,13 @@ def add_status(parser: Any) -> None:
         metavar="MINUTES",
         help="name the nodes that have had no event for longer; audits without a change are no events",
     )
+    parser.add_argument(
+        "--except-node",
+        action="append",
+        default=[],
+        metavar="NODE",
+        help="leave a node out of what needs a person, such as one in maintenance; may be repeated",
+    )
 
 
 def add_revision(parser: Any) -> None:

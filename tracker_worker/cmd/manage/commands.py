@@ -52,6 +52,7 @@ COMMANDS = (
             "status": "what is the state of everything?",
             "status --watch 5": "draw it again every five seconds",
             "status --quiet-nodes 180 --format json": "name nodes without an event for three hours",
+            "status --except-node compute-7": "what is wrong besides the node in maintenance?",
         },
         failure="something needs a person: the last lines say what and why",
     ),

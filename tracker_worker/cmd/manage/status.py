@@ -45,10 +45,14 @@ T = TypeVar("T")
 
 
 class Limits(Struct, frozen=True):
-    """How long something may wait, and how long a node may have no event, until a person is needed."""
+    """How long something may wait, and how long a node may have no event, until a person is needed.
+
+    What is wrong with the nodes in `except_nodes` needs none.
+    """
 
     waiting: timedelta
     quiet: timedelta | None
+    except_nodes: frozenset[str] = frozenset()
 
 
 class LedgerState(Struct, frozen=True):
@@ -71,6 +75,7 @@ def show(conf: cfg.ConfigOpts, args: Any) -> int:
     limits = Limits(
         timedelta(seconds=args.max_wait),
         None if args.quiet_nodes is None else timedelta(minutes=args.quiet_nodes),
+        frozenset(args.except_node),
     )
     if args.watch is None:
         return _show_once(conf, args, limits, lambda: None)
@@ -171,19 +176,25 @@ def _problems_of_ledger(ledger: LedgerState, limits: Limits) -> Iterator[Problem
     if letters := sum(group.letters for group in ledger.parked):
         codes = ", ".join(sorted({group.code for group in ledger.parked}))
         yield Severity.COMMANDS_FAIL, f"{letters} events are parked ({codes}): see 'dead-letter summary'"
-    if broken := [node.name for node in ledger.nodes if node.broken]:
+    nodes = [node for node in ledger.nodes if node.name not in limits.except_nodes]
+    yield from _problems_of_nodes(nodes, ledger.now, limits.quiet)
+
+
+def _problems_of_nodes(
+    nodes: list[NodeSummary], now: datetime, quiet_for: timedelta | None
+) -> Iterator[Problem]:
+    if broken := [node.name for node in nodes if node.broken]:
         text = f"the events of broken nodes are held: {_names(broken)}; see 'node rebuild'"
         yield Severity.NODES_STOP, text
-    if conflicts := [node.name for node in ledger.nodes if node.conflicts]:
+    if conflicts := [node.name for node in nodes if node.conflicts]:
         advice = "see 'node history NODE --outcome refused' for both uuids and hosts"
         yield Severity.COMMANDS_FAIL, f"reports of nodes conflict: {_names(conflicts)}; {advice}"
-    if oversized := [node.name for node in ledger.nodes if node.reserve_too_large]:
+    if oversized := [node.name for node in nodes if node.reserve_too_large]:
         text = f"the reserve exceeds the size of nodes: {_names(oversized)}; see 'node show'"
         yield Severity.COMMANDS_FAIL, text
-    if limits.quiet is not None and (quiet := quiet_nodes(ledger.nodes, ledger.now, limits.quiet)):
+    if quiet_for is not None and (quiet := quiet_nodes(nodes, now, quiet_for)):
         names = _names([node.name for node in quiet])
-        text = f"nodes without an event for {limits.quiet}: {names}; check their hosts"
-        yield Severity.UNKNOWN, text
+        yield Severity.UNKNOWN, f"nodes without an event for {quiet_for}: {names}; check their hosts"
 
 
 def _problems_of_broker(broker: BrokerState, ledger: LedgerState | None, limits: Limits) -> Iterator[Problem]:

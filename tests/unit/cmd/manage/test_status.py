@@ -162,6 +162,20 @@ def test_quiet_node_needs_a_person_only_if_asked_for() -> None:
     assert problem == "nodes without an event for 1:00:00: node-1; check their hosts"
 
 
+def test_node_in_maintenance_needs_no_person_and_hides_no_other() -> None:
+    """Found by a newcomer: one node that was known to be broken failed each check by a cron job."""
+    known = a_node(broken=True, conflicts=["uuid-2"], reserve_too_large=["x"], last_event=minutes_ago(120))
+    limits = replace(LIMITS, quiet=timedelta(hours=1), except_nodes=frozenset(["node-1", "unknown"]))
+    assert (
+        len(problems_of(a_ledger(nodes=[known]), a_broker(), replace(limits, except_nodes=frozenset()))) == 4
+    )
+    assert problems_of(a_ledger(nodes=[known]), a_broker(), limits) == []
+    both = a_ledger(nodes=[known, a_node(name="node-2", broken=True)])
+    assert problems_of(both, a_broker(), limits) == [
+        "the events of broken nodes are held: node-2; see 'node rebuild'"
+    ]
+
+
 def test_consumers_of_workers_are_told_from_those_of_others() -> None:
     def consumer(tag: str, queue: str, connection: str, *, active: bool) -> dict[str, Any]:
         channel = {"connection_name": connection}
