@@ -387,7 +387,7 @@ def test_a_stop_that_cannot_finish_says_so_in_time(
         unanswered = "it was not answered: OperationalError: database or disk is full"
         wait_until(lambda: unanswered in caplog.text, "the lane to give up")
     assert rows(engine, RECEIPTS) == []
-    assert "Not everything taken was finished in 1 s" in caplog.text
+    assert "Not everything received was processed in 1 s" in caplog.text
 
 
 def test_stop_that_leaves_notifications_behind_says_so(

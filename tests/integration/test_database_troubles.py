@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Servers that have trouble of their own, and rows that somebody has changed: nothing is parked for it."""
 
+import signal
+
 import pytest
 import sqlalchemy as sa
 
 from tests.builders import NODE, a_flavor, an_instance, command
 from tests.functional.conftest import a_bench, bench  # noqa: F401
 from tests.functional.lanes import LaneBench
+from tests.integration.daemon import PARTITIONS, Daemon
 from tests.integration.operators import OPERATORS, Operator
+from tests.integration.rabbit import connected, depth, publish
 from tests.integration.test_database import SECONDS, URLS, a_unit_of_work  # noqa: F401
 from tests.integration.test_database_servers import (  # noqa: F401
     applied_once,
@@ -20,10 +24,12 @@ from tests.integration.test_database_servers import (  # noqa: F401
 )
 from tests.servers.server import wait_until
 from tracker_worker.core.batch import Batch, Snapshot
+from tracker_worker.core.envelope import encode
 from tracker_worker.core.records import Transaction
 from tracker_worker.db import queries
 from tracker_worker.db.engine import create_engine
 from tracker_worker.db.tables import CLAIMS, NODES
+from tracker_worker.domain.partitions import partition_of
 from tracker_worker.worker.watchdog import STALL_SECONDS, Watchdog
 
 TRIES = 6
@@ -75,6 +81,28 @@ def test_lane_that_waits_for_a_lock_is_named_with_what_it_waits_for(
         wait_until(lambda: bool(delivery.answers), "the lock is free again", SECONDS)
     (line,) = [r.getMessage() for r in caplog.records if "no progress" in r.getMessage()]
     assert line == "lane-0 has made no progress for 10 s: a batch of 1, at: committing node-1"
+
+
+def test_stop_during_an_outage_says_so_at_once_and_what_is_redelivered(
+    vhost_url: str,
+    url: str,  # noqa: F811
+    operator: Operator,  # noqa: F811
+) -> None:
+    body = encode("build_failed", {"node": NODE, "event_id": "event-a"})
+    with Daemon(vhost_url, url, worker={"graceful_shutdown_timeout": 1}) as daemon:
+        daemon.wait_until_it_consumes()
+        operator.allow(False)
+        try:
+            with connected(vhost_url) as client:
+                publish(client, [body], partition=partition_of(NODE, PARTITIONS))
+                daemon.wait_for_line("Batch is tried again")
+                daemon.process.send_signal(signal.SIGTERM)
+                daemon.wait_for_line("Stopping: what was received is processed for at most 1 s")
+                assert daemon.wait() == 1
+                daemon.wait_for_line("the broker redelivers what was not acknowledged")
+                assert depth(client, f"tracker.p{partition_of(NODE, PARTITIONS)}") == 1
+        finally:
+            operator.allow(True)
 
 
 @pytest.fixture(params=URLS)

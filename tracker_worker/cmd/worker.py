@@ -86,7 +86,7 @@ def _run(conf: cfg.ConfigOpts, arguments: list[str], signals: Signals, systemd: 
         # A signal abandons it: it may retry the connection to a server for ever.
         engine = signals.run("database", lambda: _database(conf, settings), abandon=True)
         if engine is None:
-            LOG.info("Stopped before the database was reached")
+            LOG.info("Stopped before the database was reached: nothing was received")
             return 0
         failed = partial(signals.post, FAILED)
         worker = Worker(settings, engine, rpc, notifications, failed, systemd.alive)

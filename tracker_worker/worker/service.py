@@ -168,6 +168,11 @@ class Worker:
         Tells whether all was finished. Not from a lane's thread.
         """
         self._stopping.set()
+        LOG.info(
+            "Stopping: what was received is processed for at most %d s ([worker] graceful_shutdown_timeout); "
+            "the broker redelivers what is not acknowledged then",
+            self._timeout,
+        )
         deadline = time.monotonic() + self._timeout
         stopping = threading.Thread(target=self._ingress.stop, name="ingress-stop", daemon=True)
         stopping.start()
@@ -183,8 +188,8 @@ class Worker:
         drained = drained and taken and closed
         if not drained:
             LOG.error(
-                "Not everything taken was finished in %d s ([worker] graceful_shutdown_timeout): the "
-                "rest is taken again",
+                "Not everything received was processed in %d s ([worker] graceful_shutdown_timeout): the "
+                "broker redelivers what was not acknowledged",
                 self._timeout,
             )
         if not published:
