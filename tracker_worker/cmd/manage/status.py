@@ -204,7 +204,8 @@ def _problems_of_broker(broker: BrokerState, ledger: LedgerState | None, limits:
         text = f"queues are missing: {_names(broker.missing)}; start a worker, or see 'queues declare'"
         yield Severity.WORK_STOPS, text
     if idle := [state.queue for state in broker.queues if state.consumers == 0]:
-        yield Severity.WORK_STOPS, f"no worker consumes {_names(idle)}: start one"
+        text = f"no worker consumes {_names(idle)}: start one, or see the log of one that runs"
+        yield Severity.WORK_STOPS, text
     if ledger is not None and (stuck := _stuck(broker, ledger, limits)):
         names = _names([state.queue for state in stuck])
         workers = _names(sorted({state.active for state in stuck if state.active})) or "the active workers"
