@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+from tracker_worker.core.times import TIME_FORMS, parse_time
+
 STATES = ("parked", "replayed", "discarded", "all")
 """The states of dead letters that `dead-letter list` knows; the last stands for any."""
 SORT_KEYS = ("name", "fullness", "vcpus", "memory_mb", "local_gb", "vms", "last_event")
@@ -62,7 +64,7 @@ def add_filters(parser: Any) -> None:
         "--since",
         type=time,
         metavar="TIME",
-        help="letters parked since this time, such as 2026-11-22T12:00 (UTC)",
+        help=f"letters parked since {TIME_FORMS}",
     )
 
 
@@ -237,10 +239,9 @@ def _columns(text: str) -> list[str]:
 def time(text: str) -> datetime:
     """Convert a time of the command line to UTC."""
     try:
-        moment = datetime.fromisoformat(text)
-        return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
+        return parse_time(text, datetime.now(UTC).replace(tzinfo=None))
     except (ValueError, OverflowError):
-        raise ArgumentTypeError(f"a time like 2026-11-22T12:00 is needed, not {text!r}") from None
+        raise ArgumentTypeError(f"{TIME_FORMS} is needed, not {text!r}") from None
 
 
 def last_time(text: str) -> datetime:

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from tracker_worker.cmd.manage.arguments import MAX_ROWS, last_time, number, time
+from tracker_worker.core.times import TIME_FORMS
 
 _OUTCOMES = ("applied", "granted", "refused", "ignored", "parked")
 _MOST_SEQUENCE = 2**63 - 1
@@ -13,8 +14,8 @@ _MOST_SEQUENCE = 2**63 - 1
 
 def add_history(parser: Any) -> None:
     """Add the filters of `node history`, and --at and --diff."""
-    parser.add_argument("--since", type=time, metavar="TIME", help="events since this time (UTC)")
-    parser.add_argument("--until", type=last_time, metavar="TIME", help="events until this time")
+    parser.add_argument("--since", type=time, metavar="TIME", help=f"events since {TIME_FORMS}")
+    parser.add_argument("--until", type=last_time, metavar="TIME", help="events until such a time")
     parser.add_argument("--instance", metavar="UUID", help="events that concern this instance")
     parser.add_argument("--method", metavar="METHOD", help="events of this method")
     parser.add_argument(
@@ -23,7 +24,10 @@ def add_history(parser: Any) -> None:
     parser.add_argument("--request-id", metavar="ID", help="events of this request of OpenStack")
     points = parser.add_mutually_exclusive_group()
     points.add_argument(
-        "--at", type=_point, metavar="WHEN", help="show the node as it was at a time, or after a sequence"
+        "--at",
+        type=_point,
+        metavar="WHEN",
+        help="show the node as it was at such a time, or after a sequence",
     )
     points.add_argument(
         "--diff", type=_point, nargs=2, metavar="WHEN", help="show what changed between two of them"

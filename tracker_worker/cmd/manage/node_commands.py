@@ -72,7 +72,7 @@ NODE_COMMANDS = (
         },
         {
             "node history compute-1 --limit 20": "what happened last on the node?",
-            "node history compute-1 --outcome refused --since 2026-11-22": "which claims were refused?",
+            "node history compute-1 --outcome refused --since 2h": "which claims were refused lately?",
             "node history compute-1 --at 2026-11-22T12:00": "what was on the node then?",
             "node history compute-1 --diff 2026-11-22 2026-11-23": "what changed on that day?",
         },
