@@ -266,20 +266,31 @@ def test_current_directory_that_was_removed_is_named(programs: Programs, program
     assert (code, "the current directory was removed: change to another one" in line) == (1, True), line
 
 
-@pytest.mark.parametrize("program", ["worker", "manage", "status"])
-def test_shell_completion_that_is_not_installed_is_a_line(programs: Programs, program: str) -> None:
+OSLO_PROGRAMS = pytest.mark.parametrize("program", ["worker", "manage", "status", "watch"])
+
+
+@OSLO_PROGRAMS
+def test_help_has_an_example_and_no_option_that_does_not_work(programs: Programs, program: str) -> None:
+    code, out, _ = programs.run(program, "--help")
+    assert code == 0
+    assert "xample" in out
+    assert "--shell_completion" not in out
+
+
+@OSLO_PROGRAMS
+def test_shell_completion_of_oslo_config_leads_to_the_command(programs: Programs, program: str) -> None:
     gone = "from oslo_config import cfg; cfg.__file__ = '/nowhere/cfg.py'; "
     code, line = programs.mistake(program, "--shell_completion", "bash", before=gone)
     assert code == (2 if program == "status" else 1)
-    assert "bash-completion.template" in line
+    assert "see 'tracker-worker-manage completion --help'" in line
 
 
 @pytest.mark.parametrize(("program", "arguments"), [("worker", []), ("manage", ["db", "version"])])
 def test_shell_completion_behind_another_option_starts_nothing(
     programs: Programs, program: str, arguments: list[str]
 ) -> None:
-    code, line = programs.mistake(program, "--debug", "--shell_completion", "bash", *arguments)
-    assert (code, "--shell_completion must be the first option" in line) == (1, True)
+    code, _, err = programs.run(program, "--debug", "--shell_completion", "bash", *arguments)
+    assert (code, "error: " in err) == (2, True)
     assert not programs.state.exists()
 
 

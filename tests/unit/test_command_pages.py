@@ -24,6 +24,21 @@ def test_page_has_the_usage_of_all_commands() -> None:
     assert all(f"tracker-worker-manage {command.name}" in synopsis() for command in COMMANDS)
 
 
+@pytest.mark.parametrize(
+    ("name", "usage"),
+    [
+        ("node history", "NODE [--limit N]"),
+        ("node history", "[--at WHEN | --diff WHEN WHEN]"),
+        ("node fit", "{NODE | --all} {--flavor FLAVOR | --instance INSTANCE} [--limits LIMITS]"),
+        ("node verify", "{NODE | --all} [--format FORMAT]"),
+        ("dead-letter replay", "[ID ...] [--code CODE]"),
+        ("completion", "bash|zsh"),
+    ],
+)
+def test_usage_has_alternatives_and_all_values(name: str, usage: str) -> None:
+    assert usage in " ".join(section(COMMAND_OF[name]).split())
+
+
 @EACH
 def test_section_of_a_command_has_the_texts_of_its_help(
     command: Command, capsys: pytest.CaptureFixture[str]

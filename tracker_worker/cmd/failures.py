@@ -86,17 +86,21 @@ def _fail_output(program: str, error: OSError) -> None:
 
 @contextmanager
 def reading_options(conf: cfg.ConfigOpts) -> Iterator[None]:
-    """Refuse what oslo.config raises no error of its own for. Raises CommandFailed."""
+    """Refuse what oslo.config raises no error of its own for. Raises CommandFailed.
+
+    Its option --shell_completion is no option of the programs: oslo.config's wheels lack the template of that
+    script.
+    """
+    if "shell_completion" in conf:
+        conf.unregister_opt(cfg.StrOpt("shell_completion"))
     try:
         yield
     except FileNotFoundError as error:
         if error.filename is None:  # os.getcwd() names no file.
             raise CommandFailed("the current directory was removed: change to another one") from error
         raise CommandFailed(
-            f"--shell_completion: oslo.config was installed without its template {error.filename}"
+            "--shell_completion is not supported: see 'tracker-worker-manage completion --help'"
         ) from error
-    if conf.shell_completion:
-        raise CommandFailed("--shell_completion must be the first option")
 
 
 def configuration_text(error: BaseException) -> str:

@@ -7,6 +7,7 @@ It changes nothing.
 import sys
 from collections.abc import Callable
 from functools import wraps
+from importlib.metadata import version
 from typing import Any
 
 from oslo_config import cfg
@@ -238,8 +239,20 @@ def run(conf: cfg.ConfigOpts, arguments: list[str]) -> int:
 
     def check() -> int:
         with reading_options(conf):
-            first = configuration_first(PROGRAM, arguments)
-            code: Any = upgradecheck.main(conf, "tracker-worker", Checks(conf), first)
+            upgradecheck.register_cli_options(conf, Checks(conf))
+            conf(
+                configuration_first(PROGRAM, arguments),
+                project="tracker-worker",
+                prog=PROGRAM,
+                version=version("tracker-worker"),
+                description="Check whether this version can run with the current database, broker and "
+                "configuration. It changes nothing.",
+                epilog="Examples: tracker-worker-status upgrade check; tracker-worker-status upgrade check "
+                "--json (one JSON document). Exit status: 0 success, 1 a warning, 2 a failure or a wrong "
+                "command line, 130 interrupted, 255 unexpected error.",
+            )
+        upgradecheck.CONF = conf  # As its main() does, which takes no description. It is read for --json.
+        code: Any = upgradecheck.run(conf)
         return int(code)
 
     return exit_code_of(PROGRAM, check, failed=2)

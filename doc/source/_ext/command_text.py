@@ -18,24 +18,49 @@ class _Recorder:
 
     def __init__(self) -> None:
         self.arguments: list[tuple[str, str]] = []
-        self.usage: list[str] = []
+        self._usage: list[str | _Group] = []
+
+    @property
+    def usage(self) -> list[str]:
+        """The usage of each argument, and of each group of which one excludes another."""
+        return [part if isinstance(part, str) else part.text for part in self._usage]
 
     def add_argument(self, *names: str, **options: Any) -> None:
         """Record an argument, as its usage shows it, with its help."""
         value = "" if options.get("action") == "store_true" else options.get("metavar") or names[0]
         if "choices" in options and "metavar" not in options:
             value = "|".join(options["choices"])
+        if isinstance(count := options.get("nargs"), int):
+            value = " ".join([value] * count)
         if not names[0].startswith("-"):
-            self.usage.append(f"[{value} ...]" if options.get("nargs") == "*" else value)
-            self.arguments.append((value, options["help"]))
+            self._record(f"[{value} ...]" if count == "*" else value, value, options["help"])
         else:
             text = f"{names[0]} {value}".rstrip()
-            self.usage.append(f"[{text}]")
-            self.arguments.append((text, options["help"]))
+            self._record(f"[{text}]", text, options["help"])
 
-    def add_mutually_exclusive_group(self, **_options: Any) -> "_Recorder":
-        """Record the arguments of a group like others."""
-        return self
+    def add_mutually_exclusive_group(self, *, required: bool = False) -> "_Group":
+        """Record the arguments of a group as alternatives of one another."""
+        group = _Group(self.arguments, required=required)
+        self._usage.append(group)
+        return group
+
+    def _record(self, usage: str, text: str, help_text: str) -> None:
+        self._usage.append(usage)
+        self.arguments.append((text, help_text))
+
+
+class _Group(_Recorder):
+    """Records arguments of which one at most may be given, or one has to be."""
+
+    def __init__(self, arguments: list[tuple[str, str]], *, required: bool) -> None:
+        super().__init__()
+        self.arguments = arguments
+        self._form = "{{{}}}" if required else "[{}]"
+
+    @property
+    def text(self) -> str:
+        """The usage of the group."""
+        return self._form.format(" | ".join(part.strip("[]") for part in self.usage))
 
 
 def _recorded(command: Command) -> _Recorder:

@@ -78,7 +78,17 @@ def run(conf: cfg.ConfigOpts, arguments: list[str]) -> int:
 
 def _run(conf: cfg.ConfigOpts, arguments: list[str]) -> int:
     with reading_options(conf):
-        conf(arguments, project="tracker-worker", prog=PROGRAM, version=version("tracker-worker"))
+        conf(
+            arguments,
+            project="tracker-worker",
+            prog=PROGRAM,
+            version=version("tracker-worker"),
+            description="Show the notifications of the workers as they come, until Ctrl-C.",
+            epilog="Examples: tracker-worker-watch --node 'rack7-*' (nodes of a rack); tracker-worker-watch "
+            "--event '*.error' (errors and refused claims); tracker-worker-watch --once --seconds 10 > "
+            "picture.txt (one picture). Exit status: 0 --once is done, 1 failure, 2 wrong command line, 130 "
+            "interrupted, 143 terminated.",
+        )
     log_to_stderr(debug=conf.debug)
     # The default action would leave the terminal as it is, without a cursor.
     signal.signal(signal.SIGTERM, _terminate)
