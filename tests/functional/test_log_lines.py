@@ -139,6 +139,11 @@ LINES = [
         id="corrected",
     ),
     pytest.param(
+        command("remove_node"),
+        f"INFO tracker_worker.worker.event_log [{REQUEST}] Node {NODE} of host host-of-{NODE} is removed",
+        id="removed",
+    ),
+    pytest.param(
         CONFLICT,
         f"WARNING tracker_worker.worker.event_log [{REQUEST}] Report of node {NODE}: host host-1 reports",
         id="conflict",

@@ -237,6 +237,7 @@ def test_rebuild_shows_what_it_corrected_and_ends_what_is_known(
     assert manage.run("node", "rebuild", NODE) == 0
     *earlier, rebuilt = manage.json("node", "history", NODE)
     assert (rebuilt["method"], rebuilt["changes"], rebuilt["used"]["vcpus"]) == ("rebuild_node", [], 2)
+    assert rebuilt["request_id"].startswith("manage:")
     assert "its row says that 5 vcpus" in rebuilt["reason"]
     assert "its claims add up to 2 vcpus" in rebuilt["reason"]
     assert {entry["used"] is None for entry in earlier} == {True}

@@ -29,6 +29,7 @@ from tracker_worker.domain.partitions import partition_of
 
 QUEUES = ["tracker.dead", "tracker", *(f"tracker.p{number}" for number in range(PARTITIONS))]
 PARTITION = partition_of(NODE, PARTITIONS)
+REQUEST = "req-8f0a1c52-7d0e-4a51-9a0b-1f6c4f3b8d21"
 SUCCESS, WARNING, FAILURE = range(3)
 
 
@@ -225,7 +226,8 @@ def test_the_check_declares_nothing(programs: Programs) -> None:
 def park(bench: LaneBench) -> str:  # noqa: F811
     """Send a boot where it does not belong; the id of its letter."""
     args = args_of(command("instance_claim", instance=an_instance(), event_id="boot"))
-    bench.deliver_body(encode("instance_claim", args), partition=(PARTITION + 1) % PARTITIONS)
+    body = encode("instance_claim", args, request_id=REQUEST)
+    bench.deliver_body(body, partition=(PARTITION + 1) % PARTITIONS)
     bench.run()
     return str(rows(bench.engine, DEAD_LETTERS)[0]["id"])
 
@@ -253,6 +255,9 @@ def test_a_letter_is_applied_once_however_often_it_is_replayed(
     assert programs.replay(letter) == [expected | {"result": "replayed before"}]
     assert channel.basic_get(f"tracker.p{PARTITION}", no_ack=True) is None
     assert programs.json("dead-letter", "list") == []
+    assert {event["request_id"] for event in programs.json("instance", "show", INSTANCE)["events"]} == {
+        REQUEST
+    }
 
 
 def test_node_remove_of_a_host_that_was_installed_anew_lets_its_report_in(
@@ -276,7 +281,9 @@ def test_node_remove_of_a_host_that_was_installed_anew_lets_its_report_in(
     removal = bench.deliver_body(message.body.encode(), NODE)
     bench.run()
     assert (removal.outcome, bench.claimed()) == ("applied", {})
-    assert programs.json("node", "history", NODE)[-1]["event_id"] == shown["event_id"]
+    removed = programs.json("node", "history", NODE)[-1]
+    assert (removed["event_id"], removed["request_id"]) == (shown["event_id"], shown["request_id"])
+    assert removed["request_id"].startswith("manage:")
     assert bench.send(anew).outcome == "applied"
     (listed,) = programs.json("node", "list")
     assert (listed["uuid"], listed["conflicts"]) == ("another-uuid", [])

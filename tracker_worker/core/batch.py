@@ -144,10 +144,10 @@ class Batch:
             unchanged={name: token for name, token in self._unchanged.items() if name not in names},
         )
 
-    def rebuild(self, name: str, event_id: str) -> None:
+    def rebuild(self, name: str, event_id: str, request_id: str | None = None) -> None:
         """Set a node's running sum to the sum of its claims, as an event with its own id and receipt.
 
-        The reason in its reply says what was corrected.
+        The reason in its reply says what was corrected, `request_id` who has asked for it.
         """
         before = self._node(name)
         after = evolve(rebuilt(before), ())
@@ -155,7 +155,7 @@ class Batch:
         progress.events += 1
         progress.visible += 1
         progress.corrected = True
-        progress.cause = CausePayload(REBUILD, event_id, None, None)
+        progress.cause = CausePayload(REBUILD, event_id, request_id, None)
         outcome = Outcome.APPLIED.value
         self._receipts[event_id] = Receipt(
             event_id=event_id,
@@ -165,6 +165,7 @@ class Batch:
             method=REBUILD,
             outcome=outcome,
             reply={"outcome": outcome, "sequence": after.sequence, "reason": sum_fault(before)},
+            request_id=request_id,
         )
 
     def report_broken(self, event: Event, reason: str) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The log lines of committed events: one at info for each outcome of a claim and for each correction, one
-warning for each new fault of a report, one error for each dead letter; and one at debug for every event.
+"""The log lines of committed events: one at info for each outcome of a claim, for each correction and for a
+removed node, one warning for each new fault of a report, one error for each dead letter; and one at debug for
+every event.
 
 A line has texts of the worker and checked names only, never the value of another field of the message.
 """
@@ -13,7 +14,14 @@ from tracker_worker.core.decode import Event
 from tracker_worker.core.event_counts import settled
 from tracker_worker.core.records import DeadLetter
 from tracker_worker.domain.audit import Correction
-from tracker_worker.domain.decision import Audited, ClaimRefused, Decision, ReportRefused, ReserveExceeded
+from tracker_worker.domain.decision import (
+    Audited,
+    ClaimRefused,
+    Decision,
+    NodeDeleted,
+    ReportRefused,
+    ReserveExceeded,
+)
 from tracker_worker.domain.flavors import Amounts
 from tracker_worker.domain.node import amounts_text
 from tracker_worker.domain.views import ClaimView
@@ -97,6 +105,8 @@ def _log_decision(event: Event, decision: Decision) -> None:
             case Audited(corrections):
                 for correction in corrections:
                     _log_correction(event, correction, extra)
+            case NodeDeleted(_, host):
+                LOG.info("Node %s of host %s is removed", event.node, host, extra=extra)
             case ReportRefused(_, text) | ReserveExceeded(text):
                 LOG.warning("Report of node %s: %s", event.node, text, extra=extra)
             case _:

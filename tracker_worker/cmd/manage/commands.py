@@ -179,6 +179,7 @@ COMMANDS = (
             "uuid": "its uuid",
             "claims": "its claims, as in the node view",
             "event_id": "the id of the event that was sent; null if none was",
+            "request_id": "its request id, manage:USER@HOST: who has asked for it, and where",
         },
         {
             "node remove compute-1": "its host was installed anew under the old name, and holds nothing",

@@ -14,6 +14,7 @@ from oslo_config import cfg
 
 from tracker_worker.cmd.manage.client import client_of
 from tracker_worker.cmd.manage.dead_letters import absent, print_problems, print_results
+from tracker_worker.cmd.manage.operator_request import request_of_operator
 from tracker_worker.cmd.manage.selection import as_of_now, bulk_summary, selection_of
 from tracker_worker.cmd.manage.session import engine_at_head, snapshot_of
 from tracker_worker.core.records import DISCARDED, REPLAYED, replay_id
@@ -56,6 +57,7 @@ class Replay(Struct, frozen=True):
     """The command of a dead letter, to be published again unless `is_replayed`.
 
     `args` include the sender's `origin`, because the `as_of` of an audit counts the events of that origin.
+    `request_id` is the sender's, or the operator's if the sender had none.
     """
 
     letter_id: str
@@ -64,6 +66,7 @@ class Replay(Struct, frozen=True):
     method: str
     node: str
     args: dict[str, Any]
+    request_id: str
 
 
 Publish = Callable[[Replay], None]
@@ -96,7 +99,9 @@ def _publisher(conf: cfg.ConfigOpts, *, dry_run: bool) -> Publish:
     api = client_of(conf)
     if dry_run:
         return lambda _replay: None
-    return lambda one: api.cast({}, one.method, one.node, **one.args, event_id=one.event_id)
+    return lambda one: api.cast(
+        {"request_id": one.request_id}, one.method, one.node, **one.args, event_id=one.event_id
+    )
 
 
 def _replay_by_id(args: Any, replays: list[Replay], publish: Publish) -> int:
@@ -227,6 +232,7 @@ def _replay_of(
         method=METHOD_OF[type(command)],
         node=command.node,
         args=args,
+        request_id=letter.request_id or request_of_operator(),
     )
 
 

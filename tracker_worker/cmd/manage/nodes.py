@@ -14,6 +14,7 @@ from tracker_worker.cmd.manage.formatting import (
 )
 from tracker_worker.cmd.manage.hardware import print_devices, print_topology
 from tracker_worker.cmd.manage.loading import loaded, print_faults, unreadable, untracked
+from tracker_worker.cmd.manage.operator_request import request_of_operator
 from tracker_worker.cmd.manage.session import engine_at_head, settings_of, snapshot
 from tracker_worker.core.batch import Batch, Snapshot
 from tracker_worker.db.store import NodesBroken, StaleNode
@@ -52,7 +53,7 @@ def rebuild(conf: cfg.ConfigOpts, args: Any) -> int:
                 raise untracked(node)
             if sum_fault(node):
                 batch = Batch(Snapshot({}, {node.name: node}, {}), batch_context_of(settings))
-                batch.rebuild(node.name, event_id)
+                batch.rebuild(node.name, event_id, request_of_operator())
                 unit_of_work.commit(batch.transaction())
         except (NodesBroken, ValueError) as error:
             raise unreadable(args.name_of_node, error) from error
