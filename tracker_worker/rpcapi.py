@@ -146,8 +146,9 @@ class TrackerAPI:
     ) -> Self:
         """Return a client with its own transport to `url`, by default to [DEFAULT] transport_url.
 
-        `conf` must be cfg.CONF, where oslo.messaging registers options. `settings` are the constructor's
-        keyword arguments. Raises URLRefused, a ValueError, for a URL that cannot be used.
+        `conf` is cfg.CONF or a ConfigOpts of the caller's own; the client registers oslo.messaging's options
+        there. `settings` are the constructor's keyword arguments. Raises URLRefused, a ValueError, for a URL
+        that cannot be used.
         """
         transport = transport_of(conf, url, url_option, EXMODS)
         return cls(transport, url_option=url_option, **settings)

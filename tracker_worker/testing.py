@@ -67,8 +67,8 @@ _numbers = itertools.count(1)
 class TrackerWorkerFixture(fixtures.Fixture):
     """Runs a worker on fake:// and a new SQLite database from setUp to cleanUp, on its own exchange.
 
-    `conf` is cfg.CONF. Only oslo.messaging's options are read, none is changed, and `conf` need not have been
-    called. `settings` are the options of [tracker].
+    `conf` is cfg.CONF or a ConfigOpts of the test's own. Only oslo.messaging's options are read, none is
+    changed, and `conf` need not have been called. `settings` are the options of [tracker].
 
     Attributes after setUp: `api`, the client; `transport`, `exchange` and `partitions`, for other clients.
     cleanUp waits until the worker has processed all casts. It raises RuntimeError if the worker did not, and

@@ -303,3 +303,11 @@ def test_arguments_that_only_oslo_serializes_arrive_as_on_rabbitmq(tracker: Trac
     report = ComputeManager.report | {"uuid": uuid.UUID(str(ComputeManager.report["uuid"]))}
     tracker.api.update_available_resource({}, "compute1", report)
     assert tracker.api.get_node({}, "compute1")["uuid"] == ComputeManager.report["uuid"]
+
+
+def test_configuration_of_ones_own_will_do() -> None:
+    with TrackerWorkerFixture(cfg.ConfigOpts()) as worker:
+        manager = ComputeManager(worker.api)
+        manager.tracker.update_available_resource({}, manager.node, manager.report)
+        worker.drain()
+        assert worker.api.get_node({}, manager.node)["vcpus"] == 8

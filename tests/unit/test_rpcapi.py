@@ -21,7 +21,7 @@ from tracker_worker.client.transport import is_for_rabbitmq
 from tracker_worker.core.urls import URLRefused
 from tracker_worker.domain.compressions import ALIASES, Compression
 from tracker_worker.exceptions import QueuesNotDurable, TrackerUnavailable, UnsupportedCompression
-from tracker_worker.rpcapi import Claim, TrackerAPI
+from tracker_worker.rpcapi import EXMODS, Claim, TrackerAPI
 
 
 @pytest.fixture
@@ -208,6 +208,23 @@ def test_broker_that_is_away_names_the_clients_own_url_option(closed_port: int) 
     url = f"rabbit://127.0.0.1:{closed_port}/?amqp_durable_queues=true"
     api = TrackerAPI.from_conf(cfg.CONF, url, url_option=OWN, retry=0)
     with pytest.raises(TrackerUnavailable, match=re.escape(f"that {OWN} names it")):
+        api.build_failed({}, "compute1")
+
+
+@pytest.mark.parametrize("arguments", [None, []], ids=["not called", "called"])
+@pytest.mark.parametrize("own_transport", [False, True])
+def test_client_of_an_own_configuration_sends(
+    closed_port: int, arguments: list[str] | None, own_transport: bool
+) -> None:
+    conf = cfg.ConfigOpts()
+    if arguments is not None:
+        conf(arguments, default_config_files=[])
+    url = f"rabbit://127.0.0.1:{closed_port}/?amqp_durable_queues=true"
+    if own_transport:
+        api = TrackerAPI(oslo_messaging.get_rpc_transport(conf, url, allowed_remote_exmods=EXMODS), retry=0)
+    else:
+        api = TrackerAPI.from_conf(conf, url, retry=0)
+    with pytest.raises(TrackerUnavailable):
         api.build_failed({}, "compute1")
 
 

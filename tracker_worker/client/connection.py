@@ -23,7 +23,12 @@ from tracker_worker.exceptions import (
     UnsupportedCompression,
     WrongPartition,
 )
-from tracker_worker.private_apis.oslo_messaging import CallReplies, open_connection, rabbit_driver_of
+from tracker_worker.private_apis.oslo_messaging import (
+    CallReplies,
+    open_connection,
+    rabbit_driver_of,
+    register_instrumentation,
+)
 
 Json = dict[str, Any]
 
@@ -54,6 +59,7 @@ class Link:
         self._partitions = partitions
         self._timeout = timeout
         self._retry = retry
+        register_instrumentation(transport.conf)
         self._rabbit = rabbit_driver_of(transport)
         self._bounded: BoundedTransport | None = None
         self._partitions_agree = False

@@ -6,6 +6,8 @@ drivers that begin with an underscore.
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 import oslo_messaging
@@ -28,6 +30,19 @@ def set_option_defaults(*, transport_url: str, notification_drivers: list[str]) 
     """
     cfg.set_defaults(transports._transport_opts, transport_url=transport_url)
     cfg.set_defaults(notifier._notifier_opts, driver=notification_drivers)
+
+
+def register_instrumentation(conf: Any) -> None:
+    """Register in `conf` the options of metrics and tracing, which every RPC client and server reads there.
+
+    Private: the modules with these lists, which oslo.messaging registers in cfg.CONF alone. Older releases
+    lack one.
+    """
+    for name in ("metrics", "tracing"):
+        group = f"oslo_messaging_{name}"
+        with suppress(ImportError):
+            module = import_module(f"oslo_messaging._{name}.client")
+            conf.register_opts(getattr(module, group), group=group)
 
 
 def rabbit_options(conf: Any, url: oslo_messaging.TransportURL) -> Any:
