@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
     page
-    for directory in ("admin", "cli", "configuration", "install")
+    for directory in ("admin", "cli", "configuration", "install", "user")
     for page in sorted((ROOT / "doc" / "source" / directory).glob("*.rst"))
 ]
 LITERAL = r"``([^`]+)``"
