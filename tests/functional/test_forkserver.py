@@ -16,6 +16,19 @@ from tests.servers.server import wait_until
 
 LISTS_THREADS = "import os, sys; print(os.listdir('/proc/self/task'), os.getpid()); sys.exit(3)"
 WAITS = "import signal; signal.pause()"
+LEAVES_WORK = """
+import atexit, threading
+atexit.register(print, "handler")
+threading.Thread(target=lambda: print(threading.main_thread().join() or "thread")).start()
+"""
+IS_FREED = """
+import os, sys, threading
+class Freed:
+    def __del__(self, write=os.write):
+        write(1, b"freed")
+sys.freed = Freed()
+"""
+GOES_ON = IS_FREED + "threading.Thread(target=threading.Event().wait, daemon=True).start()"
 STARTS_ONE = "from tests.servers import forkserver; print(forkserver.fork_server().pid)"
 
 
@@ -40,6 +53,18 @@ def test_fork_that_was_killed_ends_with_minus_the_signal(tmp_path: Path) -> None
         process.wait(0.01)
     process.kill()
     assert process.wait() == process.poll() == -signal.SIGKILL
+
+
+def test_fork_exits_after_its_threads_and_then_its_exit_handlers() -> None:
+    done = forkserver.run("manage", "--version", before=LEAVES_WORK)
+    assert (done.returncode, done.stdout.splitlines()[1:]) == (0, ["thread", "handler"])
+
+
+@pytest.mark.parametrize(("before", "freed"), [(IS_FREED, False), (GOES_ON, True)])
+def test_fork_frees_its_objects_only_while_threads_run(before: str, freed: bool) -> None:
+    """Only the interpreter's last step can disturb them, and it is dear."""
+    done = forkserver.run("manage", "--version", before=before)
+    assert (done.returncode, done.stdout.endswith("freed")) == (0, freed)
 
 
 def test_fork_server_ends_with_the_process_that_started_it() -> None:
