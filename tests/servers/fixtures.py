@@ -14,7 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
+from tests.compiled_statements import CompiledStatements
 from tests.functional.conftest import empty_database  # noqa: F401
 from tests.servers import forkserver
 from tests.servers.certificates import Certificates, make_certificates
@@ -32,6 +34,19 @@ def programs_forked() -> Iterator[None]:
     """Ends what forks the programs of the tests; the first that wants one starts it."""
     yield
     forkserver.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def statements_compiled_once() -> Iterator[None]:
+    """The engines of all tests share what they have compiled."""
+    statements = CompiledStatements()
+
+    def use(conn: sa.Connection) -> None:
+        conn.execution_options(compiled_cache=statements)
+
+    sa.event.listen(sa.Engine, "engine_connect", use)
+    yield
+    sa.event.remove(sa.Engine, "engine_connect", use)
 
 
 @pytest.fixture(scope="session", autouse=True)
