@@ -28,11 +28,11 @@ def at(value: Json, path: Path) -> Json:
 
 
 def with_value(value: Json, path: Path, new: Json) -> Json:
-    """A copy with something else at a path."""
+    """A copy with something else at a path; it shares with the value what is not on the path."""
     if not path:
         return new
-    changed = copy.deepcopy(value)
-    at(changed, path[:-1])[path[-1]] = new
+    changed = copy.copy(value)
+    changed[path[0]] = with_value(value[path[0]], path[1:], new) if path[1:] else new
     return changed
 
 

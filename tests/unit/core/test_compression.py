@@ -44,11 +44,17 @@ def test_every_compression_of_kombu_has_its_names_here() -> None:
     assert {name: Compression(kind) for name, kind in kombu.compression._aliases.items()} == ALIASES
 
 
-@pytest.mark.parametrize("name", [*Compression, *ALIASES])
+@pytest.mark.parametrize("name", Compression)
 @given(body=st.one_of(st.binary(), st.just(BODY), st.binary(min_size=1, max_size=64).map(lambda b: b * 5000)))
-def test_what_kombu_compressed_comes_out_as_it_was(name: Compression | str, body: bytes) -> None:
+def test_what_kombu_compressed_comes_out_as_it_was(name: Compression, body: bytes) -> None:
     compressed, header = kombu.compression.compress(body, name)
     assert decompress(compressed, header) == decompress(compressed, name) == body
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+def test_what_kombu_compressed_under_an_alias_comes_out_under_its_header_and_the_alias(alias: str) -> None:
+    compressed, header = kombu.compression.compress(BODY, alias)
+    assert decompress(compressed, header) == decompress(compressed, alias) == BODY
 
 
 @pytest.mark.parametrize("name", Compression)
@@ -128,8 +134,8 @@ def test_a_stream_that_wants_much_memory_for_its_dictionary_is_refused() -> None
 
 
 def bomb_of(name: Compression) -> bytes:
-    """A stream of at most a mebibyte that inflates to 256: 32 times the largest message."""
-    zeros = bytes(1 << 24)
+    """A stream of at most a mebibyte that inflates to 64: 8 times the largest message."""
+    zeros = bytes(1 << 22)
     streams: dict[Compression, tuple[Callable[[bytes], bytes], Callable[[], bytes]]] = {}
     deflate, squeeze, pack = zlib.compressobj(), bz2.BZ2Compressor(), lzma.LZMACompressor(preset=0)
     shrink, press = zstd.ZstdCompressor(), brotli.Compressor(quality=5)
@@ -143,13 +149,18 @@ def bomb_of(name: Compression) -> bytes:
 
 
 MEASURE = """
-import resource, sys
+import sys
 from tracker_worker.core.compression import decompress
+def most_memory():
+    with open("/proc/self/status") as status:
+        (line,) = (line for line in status if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
 body = sys.stdin.buffer.read()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = most_memory()
 print(len(decompress(body, sys.argv[1])))
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+print(most_memory() - before)
 """
+"""Not getrusage's ru_maxrss: it begins with what the process had that started this one, which hides a growth."""
 
 
 @pytest.mark.parametrize("name", Compression)
