@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes a client's transport, and refuses a URL with an error that names its option and no secret of it."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -63,6 +64,7 @@ def _scheme(url: str) -> str:
     return url.partition(":")[0].lower()
 
 
+@functools.cache  # oslo.messaging copies all its options in depth: milliseconds.
 def _rabbit_parameters() -> dict[str, Any]:
     """Return the type of each option that may stand behind the ? of a URL, by its name."""
     return {
