@@ -27,6 +27,7 @@ from tests.functional.lanes import OTHER_NODE, LaneBench
 from tests.functional.manage import Manage
 from tests.functional.terminal import on_terminal
 from tests.servers import forkserver
+from tests.servers.forkserver import HEEDS_SIGINT
 from tracker_worker.cmd.manage.commands import COMMANDS
 from tracker_worker.cmd.manage.terminal import LEAST_NEEDED
 from tracker_worker.db import leases
@@ -215,7 +216,7 @@ def test_status_names_a_database_that_cannot_be_used(manage: Manage, tmp_path: P
 
 
 def test_status_watch_draws_again_until_it_is_interrupted(two_nodes: LaneBench, program: Program) -> None:
-    with on_terminal("manage", *program.options, "status", "--watch", "1") as terminal:
+    with on_terminal("manage", *program.options, "status", "--watch", "1", before=HEEDS_SIGINT) as terminal:
         terminal.read_until("needs a person", 2)
         assert terminal.raw.count("\x1b[2J") >= 2
         terminal.process.send_signal(signal.SIGINT)
@@ -301,6 +302,19 @@ def test_table_in_a_pipe_has_no_styles_and_no_lines(two_nodes: LaneBench, progra
     assert out.isascii()
     assert "\x1b" not in out
     assert not set(out) & set("|+=")
+
+
+def test_table_in_a_pipe_is_the_same_whatever_the_width_of_a_terminal(
+    two_nodes: LaneBench, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A terminal leaves out columns that it has no room for."""
+    tables = []
+    for columns in ("20", "1000"):
+        monkeypatch.setenv("COLUMNS", columns)
+        tables.append(program("node", "list").stdout)
+    narrow, wide = tables
+    assert narrow == wide
+    assert max(map(len, narrow.splitlines())) > 20
 
 
 @pytest.mark.parametrize("output_format", ["table", "json", "yaml"])

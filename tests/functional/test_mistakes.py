@@ -13,6 +13,7 @@ import pytest
 
 import tracker_worker
 from tests.servers import forkserver
+from tests.servers.forkserver import HEEDS_SIGINT
 from tracker_worker.cmd.bootstrap import embedded_engine
 from tracker_worker.cmd.database import database_file
 from tracker_worker.db import revisions
@@ -21,8 +22,6 @@ ROOT = Path(tracker_worker.__file__).parents[1]
 TRACE = next((ROOT / "tracker_worker" / "traces").glob("*boot-abort-delete*"))
 WITHOUT = "import sys; sys.modules[{!r}] = None; "
 NEWER = "9999"
-HEEDS_SIGINT = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-"""Who runs the tests in the background lets their processes ignore it."""
 
 
 class Programs:

@@ -22,11 +22,10 @@ from tests.integration.daemon import Options, write_options
 from tests.integration.rabbit import EXCHANGE, SECONDS, TOPIC, until
 from tests.sent_notifications import Json, body_of
 from tests.servers import forkserver
+from tests.servers.forkserver import HEEDS_SIGINT
 from tests.servers.reaper import Reaper
 
 LINES, COLUMNS = 30, 120
-HEEDS_SIGINT = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-"""Who runs the tests in the background lets their processes ignore it."""
 OWNS_TERMINAL = "import fcntl, os, termios; os.setsid(); fcntl.ioctl(1, termios.TIOCSCTTY, 0); "
 _SEQUENCES = re.compile(r"\x1b(\[[0-9;?]*[ -/]*[@-~]|[78=>])")
 _HOME = "\x1b[H"

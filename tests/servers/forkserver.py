@@ -27,6 +27,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = tuple(f"tracker_worker.cmd.{name}" for name in ("worker", "manage", "status", "replay", "watch"))
 CLIENTS = ("oslo_messaging", "oslo_messaging._drivers.impl_rabbit")
 """What programs import that know nothing of the project."""
+HEEDS_SIGINT = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+"""To be run before a program: who runs the tests in the background lets their processes ignore SIGINT."""
 SECONDS = 60
 _MOST_BYTES = 1 << 20
 """Of a request: the environment takes most of it."""
