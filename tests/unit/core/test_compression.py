@@ -160,7 +160,7 @@ before = most_memory()
 print(len(decompress(body, sys.argv[1])))
 print(most_memory() - before)
 """
-"""Not getrusage's ru_maxrss: it begins with what the process had that started this one, which hides a growth."""
+"""Not ru_maxrss: it begins with what the process had that started this one, and so hides a growth."""
 
 
 @pytest.mark.parametrize("name", Compression)
