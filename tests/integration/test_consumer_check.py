@@ -8,9 +8,10 @@ import pytest
 from kombu.connection import Connection
 
 from tests.integration.consumers import Start, declared, ids_of, settle, starting
-from tests.integration.rabbit import commands, connected, publish, until
+from tests.integration.rabbit import commands, connected, publish, settings_of, until
 from tests.servers.proxy import Proxy
 from tests.servers.rabbitmq import RabbitMQ
+from tracker_worker.bus.rabbit.connection import close_connection, connect
 
 CHECK_SECONDS = 0.5
 CALM_SECONDS = 4.0
@@ -106,3 +107,18 @@ def test_connection_that_is_silent_is_given_up_and_replaced(rabbitmq: RabbitMQ, 
         publish(client, commands(1))
         assert ids_of(one.lanes.take(1)) == ["0"]
         assert one.stats.connections >= 2
+
+
+@pytest.mark.timeout(60)
+def test_read_from_a_silent_broker_ends_in_the_time_of_a_heartbeat(
+    rabbitmq: RabbitMQ, vhost_url: str
+) -> None:
+    """Without the checks of a consumer, which give up a silent connection too."""
+    with Proxy(rabbitmq.port) as proxy:
+        settings = settings_of(proxy.through(vhost_url), heartbeat_timeout_threshold=HEARTBEAT)
+        connection = connect(settings, "test")
+        assert proxy.black_hole()
+        with pytest.raises(TimeoutError):
+            while True:
+                connection.drain_events()  # What came before counts as read.
+        close_connection(connection)
