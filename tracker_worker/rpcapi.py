@@ -105,8 +105,8 @@ class TrackerAPI:
     `context` is the request's context (a dict or an oslo.context object with to_dict); only its request id
     leaves the process. `exchange` and `partitions` must equal the workers'; the first command compares
     partitions with the broker's queues. `timeout`, in seconds, covers connecting, publishing, the broker's
-    confirm, and the reply of a call. While the broker is down a command is retried `retry` times, by default
-    for some 20 seconds, with oslo.messaging's own intervals.
+    confirm, and the reply of a call, which is sent again while it has none. While the broker is down a
+    command is retried `retry` times, by default for some 20 seconds, with oslo.messaging's own intervals.
 
     Commands raise tracker_worker.exceptions; calls also oslo_messaging.MessagingTimeout, and NoSuchMethod or
     UnsupportedVersion if a worker is older. A command that raised TrackerUnavailable may be applied later. No

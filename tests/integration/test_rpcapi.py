@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The client and a real broker: queues that nobody has declared, a broker that goes away and comes back."""
 
+import json
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,10 +12,13 @@ from kombu.connection import Connection
 from kombu.entity import Exchange, Queue
 from oslo_config import cfg
 
-from tests.integration.rabbit import settings_of
+from tests.integration.rabbit import SECONDS, connected, settings_of, until
 from tests.servers.rabbitmq import RabbitMQ
 from tracker_worker.bus.rabbit.connection import close_connection, connect
+from tracker_worker.bus.rabbit.publish_connection import json_message
 from tracker_worker.bus.rabbit.queues import Topology, TopologyMismatch, declare
+from tracker_worker.client import sending
+from tracker_worker.core.envelope import caller_of, encode_reply
 from tracker_worker.exceptions import NoWorker, TrackerUnavailable, WrongPartition
 from tracker_worker.rpcapi import EXMODS, TrackerAPI
 
@@ -142,6 +147,38 @@ def test_a_claim_that_timed_out_is_followed_by_its_abort(
         api.instance_claim({}, "compute1", INSTANCE)
     # The call expires with its caller; what is left is its abort, which finds nothing and harms nothing.
     assert waiting(vhost_url, queue)[-1] == "abort_instance_claim"
+
+
+def test_a_call_whose_reply_is_lost_gets_the_reply_to_its_repetition(
+    a_client: Callable[..., TrackerAPI], vhost_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a worker does that is back after a restart of the broker, when the queue of replies is not."""
+    monkeypatch.setattr(sending, "RESEND_SECONDS", 0.2)
+    api = a_client()
+    queue = declare_queue(vhost_url)
+    granted: list[Any] = []
+    claiming = threading.Thread(
+        target=lambda: granted.append(api.instance_claim({}, "compute1", INSTANCE)), daemon=True
+    )
+    claiming.start()
+    with connected(vhost_url) as connection:
+        channel: Any = connection.default_channel
+        taken: list[Any] = []
+
+        def are_two() -> bool:
+            message = queue(channel).get(no_ack=True)
+            taken.extend([] if message is None else [message.body])
+            return len(taken) == 2
+
+        until(are_two, "the call is not sent again")
+        first, second = (oslo_messaging._drivers.common.deserialize_msg(json.loads(body)) for body in taken)
+        assert first["args"] == second["args"]
+        caller = caller_of(taken[1].encode())
+        assert caller is not None
+        reply = json_message(encode_reply(caller.call_id, {"outcome": "granted"}, None))
+        channel.basic_publish(reply, exchange="", routing_key=caller.queue)
+        claiming.join(SECONDS)
+    assert granted == [{"outcome": "granted"}]
 
 
 def test_a_broker_that_goes_away_is_an_error_in_time_and_no_error_once_it_is_back(

@@ -7,15 +7,22 @@ sender thread, and its caller waits until the deadline at most.
 
 An overdue send continues, because bytes written to a socket cannot be withdrawn. Until it has ended, nothing
 else is sent to its server: a later command never overtakes an earlier one of the same caller.
+
+A broker that restarts loses the queues of replies. A worker that is back before the caller has declared its
+queue again cannot reply. A call is therefore sent again while it has no reply: the worker knows the event,
+and returns the first reply.
 """
 
 import copy
 import logging
+import math
 import queue
 import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Self
+
+from oslo_messaging import MessagingTimeout
 
 from tracker_worker.core.envelope import call_fields
 from tracker_worker.private_apis.oslo_messaging import CallReplies, InterposedTransport
@@ -23,6 +30,9 @@ from tracker_worker.private_apis.oslo_messaging import CallReplies, InterposedTr
 LOG = logging.getLogger(__name__)
 
 IDLE_SECONDS = 60.0
+
+RESEND_SECONDS = 10.0
+"""How long a call waits for its reply before it is sent again; after that twice as long each time."""
 
 
 class DeadlineExceeded(Exception):
@@ -156,35 +166,72 @@ class BoundedTransport(InterposedTransport):
             return None
         waiter_id = self._new_id()
         publish = partial(self._publish_call, send, message, waiter_id, deadline)
-        reply_queue = self._in_time(target.server, deadline, publish, waiter_id)
+        first = partial(self._publish_first, publish, waiter_id)
+        reply_queue = self._in_time(target.server, deadline, first, waiter_id)
+        wait = partial(self._replies.wait, waiter_id, monitor_seconds=call_monitor_timeout, queue=reply_queue)
+        # The heartbeats of a monitored call say that it was received.
+        resend_seconds = math.inf if call_monitor_timeout else RESEND_SECONDS
         try:
-            left = max(deadline - self._monotonic(), 0.0)
-            reply = self._replies.wait(waiter_id, left, call_monitor_timeout, reply_queue)
+            reply = self._reply(target.server, deadline, resend_seconds, wait, publish)
         finally:
             self._replies.forget(waiter_id)
         if isinstance(reply, Exception):
             raise reply
         return reply
 
+    def _reply(
+        self,
+        server: str,
+        deadline: float,
+        seconds: float,
+        wait: Callable[..., Any],
+        publish: Callable[[], Any],
+    ) -> Any:
+        """Return the reply to a call, which is published again after `seconds`. Raises MessagingTimeout.
+
+        Raises DeadlineExceeded if what was published again is overdue.
+        """
+        while True:
+            left = max(deadline - self._monotonic(), 0.0)
+            try:
+                return wait(seconds=min(left, seconds))
+            except MessagingTimeout:
+                if left <= seconds:
+                    raise
+            LOG.info("A call to server %s has no reply after %g s and is sent again", server, seconds)
+            try:
+                self._in_time(server, deadline, publish)
+            except DeadlineExceeded as overdue:
+                if overdue.sent:
+                    raise
+            except Exception as error:
+                LOG.info("A call to server %s could not be sent again: %s", server, error)
+            seconds *= 2
+
     def _publish_cast(self, send: Callable[..., Any], message: dict[str, Any]) -> None:
         self._prepare(False)
         send(message)
 
-    def _publish_call(
-        self, send: Callable[..., Any], message: dict[str, Any], waiter_id: str, deadline: float
-    ) -> str:
-        """Publish a call as the driver's own `send` does; return the reply queue."""
+    def _publish_first(self, publish: Callable[[], str], waiter_id: str) -> str:
+        """Publish a call as the driver's own `send` does, and keep its reply; return the reply queue."""
         self._prepare(True)
-        reply_queue = self._replies.queue()
+        self._replies.queue()
         self._replies.expect(waiter_id)
-        # The driver uses the timeout for the socket too. Below the heartbeat's it would abandon connections
-        # to a broker with an alarm. Each would contain a copy of the command, to arrive in any order.
-        expiration = max(deadline - self._monotonic(), self._heartbeat)
         try:
-            send(message | call_fields(waiter_id, reply_queue), timeout=expiration)
+            return publish()
         except BaseException:
             self._replies.forget(waiter_id)
             raise
+
+    def _publish_call(
+        self, send: Callable[..., Any], message: dict[str, Any], waiter_id: str, deadline: float
+    ) -> str:
+        """Publish a call whose reply is expected; return the reply queue."""
+        reply_queue = self._replies.queue()
+        # The driver uses the timeout for the socket too. Below the heartbeat's it would abandon connections
+        # to a broker with an alarm. Each would contain a copy of the command, to arrive in any order.
+        expiration = max(deadline - self._monotonic(), self._heartbeat)
+        send(message | call_fields(waiter_id, reply_queue), timeout=expiration)
         return reply_queue
 
     def _in_time(

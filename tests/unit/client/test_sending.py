@@ -38,6 +38,9 @@ class Clock:
         self._now += self._step
         return self._now
 
+    def advance(self, seconds: float) -> None:
+        self._now += seconds
+
     @contextmanager
     def racing(self) -> Iterator[None]:
         self._step = 2.0 * SECONDS
@@ -65,6 +68,33 @@ class Driver:
             raise self.failure
 
 
+class RepliesOf:
+    """The reply to a driver's call, which comes to the wait of this number: those before time out."""
+
+    def __init__(self, driver: Any, number: int = 0, failure: Exception | None = None) -> None:
+        self._driver = driver
+        self._number = number
+        self._failure = failure
+        self.waits: list[float] = []
+        self.expected: list[str] = []
+        driver._reply_q, driver._waiter = "reply_1", self
+        driver._get_reply_q = lambda: driver._reply_q
+
+    def listen(self, call_id: str) -> None:
+        self.expected.append(call_id)
+
+    def unlisten(self, call_id: str) -> None:
+        self.expected.remove(call_id)
+
+    def wait(self, _call_id: str, seconds: float, _monitor: float | None, _queue: str) -> str:
+        self.waits.append(seconds)
+        if len(self.waits) == self._number:
+            return "a reply"
+        self._driver.clock.advance(seconds)
+        self._driver.failure = self._failure
+        raise oslo_messaging.MessagingTimeout
+
+
 @pytest.fixture
 def driver() -> Iterator[Driver]:
     driver = Driver()
@@ -81,6 +111,12 @@ def a_transport(driver: Driver, monotonic: Callable[[], float] | None = None) ->
 def cast(transport: BoundedTransport, message: Any, server: str = "p0", seconds: float = SECONDS) -> None:
     target = oslo_messaging.Target(topic="tracker", server=server)
     transport.send(target, {}, message, timeout=seconds)
+
+
+def call(driver: Driver, **how: Any) -> Any:
+    driver.gates["p0"].set()
+    target = oslo_messaging.Target(topic="tracker", server="p0")
+    return a_transport(driver).send(target, {}, {"args": 1}, wait_for_reply=True, timeout=60, **how)
 
 
 def cast_overdue(driver: Driver, transport: BoundedTransport, message: str, server: str = "p0") -> bool:
@@ -203,3 +239,69 @@ def test_threads_end_when_they_have_nothing_to_do(driver: Driver, monkeypatch: p
             thread.join(SECONDS)
             assert not thread.is_alive()
     assert driver.published == ["one"] * 3
+
+
+def test_a_call_without_a_reply_is_sent_again_as_it_was(driver: Driver) -> None:
+    """A broker that restarts loses replies. The worker gives a repeated event its first reply."""
+    replies = RepliesOf(driver, number=2)
+    assert call(driver) == "a reply"
+    first, second = driver.published
+    assert first == second and not replies.expected
+
+
+def test_a_call_is_sent_again_after_twice_as_long_each_time_until_its_deadline(driver: Driver) -> None:
+    replies = RepliesOf(driver)
+    with pytest.raises(oslo_messaging.MessagingTimeout):
+        call(driver)
+    assert (replies.waits, len(driver.published)) == ([10, 20, 30], 3)
+    assert not replies.expected
+
+
+def test_a_call_with_heartbeats_is_sent_once(driver: Driver) -> None:
+    replies = RepliesOf(driver)
+    with pytest.raises(oslo_messaging.MessagingTimeout):
+        call(driver, call_monitor_timeout=5)
+    assert (replies.waits, len(driver.published)) == ([60], 1)
+
+
+def test_a_call_that_cannot_be_sent_again_still_gets_its_reply(driver: Driver) -> None:
+    replies = RepliesOf(driver, number=2, failure=oslo_messaging.MessageDeliveryFailure())
+    assert call(driver) == "a reply"
+    assert not replies.expected
+
+
+def test_a_call_that_cannot_be_sent_again_before_its_deadline_times_out(driver: Driver) -> None:
+    """So that the client aborts a claim: the first copy may have been granted."""
+    replies, transport = RepliesOf(driver), a_transport(driver)
+
+    def wait(_call_id: str, _seconds: float, _monitor: float | None, _queue: str) -> None:
+        transport._overdue.add(sending._Send("p0", lambda: None, lambda _published: None))
+        driver.clock.advance(SECONDS - SOON)
+        raise oslo_messaging.MessagingTimeout
+
+    replies.wait = wait  # type: ignore[method-assign,assignment]
+    driver.gates["p0"].set()
+    target = oslo_messaging.Target(topic="tracker", server="p0")
+    with pytest.raises(oslo_messaging.MessagingTimeout):
+        transport.send(target, {}, {"args": 1}, wait_for_reply=True, timeout=SECONDS)
+    assert len(driver.published) == 1 and not replies.expected
+
+
+def test_a_call_whose_repetition_is_overdue_is_undone(driver: Driver) -> None:
+    replies = RepliesOf(driver)
+    undone = threading.Event()
+    transport = a_transport(driver).undone_by(undone.set)
+
+    def wait(_call_id: str, _seconds: float, _monitor: float | None, _queue: str) -> None:
+        driver.gates["p0"].clear()
+        driver.clock.advance(SECONDS - SOON)
+        raise oslo_messaging.MessagingTimeout
+
+    replies.wait = wait  # type: ignore[method-assign,assignment]
+    driver.gates["p0"].set()
+    target = oslo_messaging.Target(topic="tracker", server="p0")
+    with pytest.raises(DeadlineExceeded) as overdue:
+        transport.send(target, {}, {"args": 1}, wait_for_reply=True, timeout=SECONDS)
+    assert overdue.value.sent and not replies.expected
+    driver.gates["p0"].set()
+    assert undone.wait(SECONDS)
