@@ -197,6 +197,8 @@ def _claim(node: Node, command: ClaimCommand, settings: TrackerSettings) -> Deci
     if result.claim is None:
         return _refused(result.reason or "")
     claim = with_known_devices(node, result.claim)
+    if claim.devices_only and not claim.pci_devices:
+        action = Action.UNCLAIM_PCI_DEVICES  # Another tracker has taken none: no claim is left of it.
     changes = moves.changes_of(moves.held_by(node, claim.instance_uuid), action, moves.Given(claimed=claim))
     effects: tuple[Effect, ...] = ()
     if result.conflict and changes:

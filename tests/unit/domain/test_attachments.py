@@ -357,3 +357,20 @@ def test_device_taken_elsewhere_that_is_not_free_here_is_recorded_with_a_conflic
 def test_devices_taken_elsewhere_may_be_fewer_or_more_than_were_requested(addresses: tuple[str, ...]) -> None:
     node = granted(a_numa_node(HERE, devices=CARD), taken(*addresses))
     assert [device.address for device in the_claim(node).pci_devices] == list(addresses)
+
+
+@pytest.mark.parametrize("granted_before", [True, False])
+def test_devices_alone_of_which_none_was_taken_elsewhere_leave_no_claim(granted_before: bool) -> None:
+    """After a call for devices without an answer, which may have been granted, or not have been received."""
+    node = a_numa_node(devices=CARD)
+    if granted_before:
+        node = granted(node, attach(a_port()))
+    node, decision = decided(node, taken())
+    assert decision.outcome == "granted"
+    assert not node.claims
+    assert set(statuses_of(node).values()) == {"available"}
+
+
+def test_claim_keeps_what_it_has_where_no_device_was_taken_elsewhere() -> None:
+    node = granted(a_numa_node(COMING, devices=CARD), attach(a_port()))
+    assert devices_by_role(granted(node, taken())) == {"incoming": []}
