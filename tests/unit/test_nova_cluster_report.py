@@ -13,6 +13,7 @@ BOOTED = {"operation": "boot", "server": "a", "outcome": "done"}
 AGREED: dict[str, Any] = {
     "event": "agreement",
     "dropped": 0,
+    "kept": [],
     "compared": {"compute_nodes and ledger": 44},
     "differences": [],
 }
@@ -51,6 +52,13 @@ def test_run_with_a_difference_is_not_clean_and_shows_it() -> None:
     result = report([BOOTED, AGREED | {"differences": [DIFFERENCE]}])
     assert not result.clean
     assert ": ".join(DIFFERENCE) in shown(result)
+
+
+def test_device_that_nova_kept_is_shown_and_no_difference() -> None:
+    """A fault of Nova alone: tests/nova/inside/check_nova_alone.py."""
+    result = report([BOOTED, AGREED | {"kept": ["numa 0000:81:00.4 of a"]}])
+    assert result.clean
+    assert "Nova had kept a device of an evacuated server: numa 0000:81:00.4 of a" in shown(result)
 
 
 def test_run_without_a_comparison_is_not_clean() -> None:

@@ -81,6 +81,8 @@ def _show_agreement(result: Report, console: Console) -> None:
     console.print(table)
     if result.agreement["dropped"]:
         console.print(f"{result.agreement['dropped']} casts were dropped")
+    for each in result.agreement["kept"]:
+        console.print(f"Nova had kept a device of an evacuated server: {each}", markup=False)
     for what, line in result.agreement["differences"]:
         console.print(f"{what}: {line}", markup=False)
 
