@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a request to Placement may raise. Each text names the provider and what Placement said."""
+
+
+class PlacementError(Exception):
+    """A request that failed. `code` is stable."""
+
+    code = "placement_error"
+
+
+class PlacementUnavailable(PlacementError):
+    """No answer, or one that says to try again (connection, timeout, 5xx, 429, 401): try again later."""
+
+    code = "placement_unavailable"
+
+
+class PlacementRefused(PlacementError):
+    """400 or 403: the request will not succeed before something is changed."""
+
+    code = "placement_refused"
+
+
+class ProviderNotFound(PlacementError):
+    """404: the provider does not exist, or not any more."""
+
+    code = "provider_not_found"
+
+
+class GenerationConflict(PlacementError):
+    """409: somebody has changed the provider, or the consumer, since its generation was read."""
+
+    code = "generation_conflict"
+
+
+class InventoryInUse(PlacementError):
+    """409: a resource class that was to go has allocations."""
+
+    code = "inventory_in_use"
+
+
+class ProviderInUse(PlacementError):
+    """409: a provider that was to go has allocations, or children."""
+
+    code = "provider_in_use"
+
+
+class DuplicateProvider(PlacementError):
+    """409: a provider with this name or with this uuid exists."""
+
+    code = "duplicate_provider"
