@@ -29,6 +29,7 @@ from tracker_worker.db import leases, outbox
 from tracker_worker.db.back_off import retrying_with_back_off
 from tracker_worker.db.connection import LazyConnection
 from tracker_worker.db.errors import DATABASE_ERRORS
+from tracker_worker.worker.lease import Lease
 from tracker_worker.worker.loop import Loop
 from tracker_worker.worker.settings import RelaySettings
 
@@ -84,11 +85,8 @@ class Relay:
         self._database = LazyConnection(engine)
         self._publisher = publisher
         self._settings = settings
-        self._owner = owner
         self._clock = clock
-        self._monotonic = monotonic
-        self._owned_until = 0.0
-        self._ask_again_at = 0.0
+        self._lease = Lease(leases.RELAY, owner, settings.lease_seconds, self._transaction, monotonic)
         self._unremoved: dict[str, int] = {}
         self._substitute: bytes | None = None
         self._abandoned = threading.Event()
@@ -187,25 +185,11 @@ class Relay:
 
     def _owns_lease(self) -> bool:
         """Tell whether this relay may publish; renews the lease before it runs out."""
-        now = self._monotonic()
-        if self._owned_until - now > self._settings.lease_seconds / 2:
-            return True
-        if now < self._ask_again_at:
-            return False
-        with self._transaction() as connection:
-            owned: bool = leases.acquire(connection, leases.RELAY, self._owner, self._settings.lease_seconds)
-        # Counted from before the statement: here it ends no later than there.
-        self._owned_until = now + self._settings.lease_seconds if owned else 0.0
-        if not owned and not self._ask_again_at:
+        refused = self._lease.was_refused
+        owned = self._lease.owned()
+        if not owned and not refused:
             LOG.info("Another worker publishes the notifications of this database")
-        self._ask_again_at = 0.0 if owned else now + self._settings.lease_seconds / 4
         return owned
-
-    def _give_lease_back(self) -> None:
-        if self._owned_until:
-            with self._transaction() as connection:
-                leases.release(connection, leases.RELAY, self._owner)
-            self._owned_until = 0.0
 
     def _step(self, woken: bool) -> None:
         # Time for the answers of the commit that woke the relay, and for the next commits to join the window.
@@ -219,7 +203,7 @@ class Relay:
         """Publish what is left, then give back the lease and close the connections."""
         self._publish_all()
         self._until_it_works(self.remove_published)
-        self._until_it_works(self._give_lease_back)
+        self._until_it_works(self._lease.release)
         self._publisher.close()
         self._database.close()
 
