@@ -51,6 +51,7 @@ from tracker_worker.domain.notifications import (
     effect_notification,
     event_error_notification,
 )
+from tracker_worker.domain.provider_facts import providers_differ
 from tracker_worker.domain.report import Owner
 from tracker_worker.domain.settings import TrackerSettings
 from tracker_worker.domain.views import node_view
@@ -58,7 +59,10 @@ from tracker_worker.exceptions import NodeNotFound
 
 
 class BatchContext(Struct, frozen=True):
-    """What a batch needs besides its events: settings, partition count, clock and ids from outside."""
+    """What a batch needs besides its events: settings, partition count, clock and ids from outside.
+
+    `tell_placement`: nodes are marked whose resource providers change.
+    """
 
     tracker: TrackerSettings
     partitions: int
@@ -66,6 +70,7 @@ class BatchContext(Struct, frozen=True):
     notify: bool
     clock: Callable[[], datetime]
     new_id: Callable[[], str]
+    tell_placement: bool = False
 
 
 class Snapshot(Struct, frozen=True):
@@ -142,7 +147,17 @@ class Batch:
             notifications=self._outbox_rows() if self._context.notify else [],
             finished_attempts=self._finished,
             unchanged={name: token for name, token in self._unchanged.items() if name not in names},
+            told=self._told(changed) if self._context.tell_placement else (),
         )
+
+    @staticmethod
+    def _told(changed: Iterable[NodeChange]) -> list[str]:
+        """Return the nodes whose providers change; new ones are told without a mark."""
+        return [
+            each.after.name
+            for each in changed
+            if each.before.sequence and providers_differ(each.before, each.after)
+        ]
 
     def rebuild(self, name: str, event_id: str, request_id: str | None = None) -> None:
         """Set a node's running sum to the sum of its claims, as an event with its own id and receipt.

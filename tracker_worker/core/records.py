@@ -4,7 +4,7 @@ the statements.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct, json
@@ -107,6 +107,7 @@ class Transaction(Struct, frozen=True):
     """Everything that a batch commits.
 
     `unchanged`: tokens of the nodes that were only read. Unless they are still current, the commit fails.
+    `told`: names of the nodes whose resource providers change, which Placement is to be told of.
     """
 
     nodes: list[NodeChange]
@@ -115,6 +116,7 @@ class Transaction(Struct, frozen=True):
     notifications: list[OutboxRow]
     finished_attempts: list[str]
     unchanged: Mapping[str, Token]
+    told: Sequence[str] = ()
 
 
 def advanced(transaction: Transaction) -> list[str]:

@@ -112,6 +112,23 @@ def load_ledgers(connection: sa.Connection, names: Iterable[str]) -> dict[str, N
     return nodes
 
 
+def load_reports(connection: sa.Connection, names: Iterable[str]) -> dict[str, Node]:
+    """Return nodes without their claims and last origins: their reports, reserves and ratios. One statement.
+
+    A name without a row is an untracked node. Raises NodesBroken.
+    """
+    nodes = {name: Node(name) for name in names}
+    unreadable: dict[str, str] = {}
+    for row in connection.execute(_LOAD_NODES, as_ids(nodes)):
+        try:
+            nodes[row.name] = _node(row, ())
+        except _UNREADABLE as error:
+            unreadable[row.name] = f"its row cannot be read ({error}); {UNTIL_READABLE}"
+    if unreadable:
+        raise NodesBroken(unreadable)
+    return nodes
+
+
 def tokens(connection: sa.Connection, names: Iterable[str]) -> dict[str, Token]:
     """Return the token of each node that has a row."""
     return {row.name: (row.sequence, row.commit_id) for row in connection.execute(_TOKENS, as_ids(names))}

@@ -180,6 +180,24 @@ LEASES = sa.Table(
     **MARIADB,
 )
 
+PROVIDERS = sa.Table(
+    "providers",
+    METADATA,
+    sa.Column("node", NAME, primary_key=True),
+    sa.Column("changes", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("changed_at", TIME),
+    sa.Column("due_at", TIME),
+    sa.Column("synced_at", TIME),
+    sa.Column("digest", sa.String(64)),
+    sa.Column("known", Json(none_as_null=True)),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("error_code", sa.String(64)),
+    sa.Column("error", TEXT),
+    sa.Column("foreign_provider", NAME),
+    sa.Index(None, "due_at"),
+    **MARIADB,
+)
+
 SHARED_SETTINGS = sa.Table(
     "shared_settings",
     METADATA,

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from tracker_worker.core.quarantine import Attempts
 from tracker_worker.core.records import NO_ROW, Receipt, Transaction, marks_one_node
-from tracker_worker.db import attempts, dead_letters, outbox, receipts, store
+from tracker_worker.db import attempts, dead_letters, outbox, providers, receipts, store
 from tracker_worker.db.connection import LazyConnection
 from tracker_worker.db.store import StaleNode
 from tracker_worker.domain.node import Node
@@ -92,6 +92,8 @@ class UnitOfWork:
                 receipts.add(connection, transaction.receipts)
                 dead_letters.mark_replayed(connection, transaction.receipts)
             store.save(connection, transaction.nodes)
+            if transaction.told:
+                providers.mark(connection, transaction.told)
             if transaction.finished_attempts:
                 attempts.forget(connection, transaction.finished_attempts)
             if transaction.dead_letters:

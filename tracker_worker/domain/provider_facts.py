@@ -18,6 +18,20 @@ class ProviderFacts(Struct, frozen=True):
     disabled: bool
 
 
+_TOLD = ("uuid", "vcpus", "memory_mb", "local_gb", "numa_topology", "inventories", "traits", "providers")
+"""The fields of a report that its providers depend on. All others change with each guest."""
+
+
+def providers_differ(before: Node, after: Node) -> bool:
+    """Tell whether the providers of a node may have changed: whether Placement has to be told."""
+    if (before.reserve, before.ratios, before.disabled) != (after.reserve, after.ratios, after.disabled):
+        return True
+    old, new = before.resources, after.resources
+    if old is None or new is None:
+        return old is not new
+    return old is not new and any(getattr(old, field) != getattr(new, field) for field in _TOLD)
+
+
 def provider_facts(node: Node) -> ProviderFacts | None:
     """Return the facts of a node, None if it is not tracked."""
     if node.resources is None:

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The resource providers of the nodes: what Placement was told last, and which nodes have changed since.
+
+An event's transaction marks the nodes that it changes, nothing more. Who syncs a node reads its row, tells
+Placement, and writes down what Placement has; a mark that was set meanwhile stays, and the node is synced again.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from msgspec import Struct
+
+from tracker_worker.db import bulk, store
+from tracker_worker.db.bulk import as_ids
+from tracker_worker.db.clock import UtcNow
+from tracker_worker.db.tables import NODES, PROVIDERS
+from tracker_worker.domain.provider_facts import ProviderFacts, provider_facts
+
+_MARK = bulk.update_ids(
+    PROVIDERS.c.node,
+    changes=PROVIDERS.c.changes + 1,
+    changed_at=sa.func.coalesce(PROVIDERS.c.changed_at, UtcNow()),
+    due_at=UtcNow(),
+)
+_ADD = sa.insert(PROVIDERS).from_select(
+    ["node", "changed_at", "due_at"],
+    sa.select(NODES.c.name, UtcNow(), UtcNow())
+    .outerjoin(PROVIDERS, PROVIDERS.c.node == NODES.c.name)
+    .where(NODES.c.uuid.is_not(None), PROVIDERS.c.node.is_(None)),
+)
+_DUE = (
+    sa.select(PROVIDERS, UtcNow().label("now"))
+    .where(PROVIDERS.c.due_at <= UtcNow())
+    .order_by(PROVIDERS.c.due_at)
+    .limit(sa.bindparam("most"))
+    .with_hint(PROVIDERS, "FORCE INDEX (ix_providers_due_at)", "mysql")
+)
+_RECORD = bulk.update(
+    PROVIDERS,
+    ("node",),
+    ("digest", "known", "synced_at", "attempts", "error_code", "error", "foreign_provider"),
+)
+_SETTLE = bulk.update(PROVIDERS, ("node", "changes"), ("changed_at", "due_at"))
+_FORGET = bulk.delete(PROVIDERS, ("node", "changes"))
+_STATES = sa.select(PROVIDERS).order_by(PROVIDERS.c.node)
+_STATES_OF = bulk.select(PROVIDERS.c.node)
+
+
+class DueProviders(Struct, frozen=True):
+    """The row of a node that is to be synced now. `changes` counts its marks.
+
+    `known` is what Placement was told last, in JSON values, and `digest` that of what it was to be then; None
+    before the first sync. `changed_at` is when the first of the changes was marked that Placement does not
+    have; None: it has all, and is asked whether it still has. `now` is the time by the database's clock, UTC.
+    """
+
+    node: str
+    changes: int
+    changed_at: datetime | None
+    synced_at: datetime | None
+    digest: str | None
+    known: Any
+    attempts: int
+    error_code: str | None
+    error: str | None
+    now: datetime
+
+
+class SyncRecord(Struct, frozen=True):
+    """What to write down of an attempt to sync a node, for the row that was read as `due`.
+
+    `due_in` is in seconds from `due.now`; None: not before the node is marked again. `complete`: Placement
+    has all changes that the row had. `removed`: the node is gone there and here.
+    """
+
+    due: DueProviders
+    known: Any
+    digest: str | None
+    due_in: float | None
+    complete: bool
+    removed: bool = False
+    error_code: str | None = None
+    error: str | None = None
+    foreign_provider: str | None = None
+
+
+class ProviderState(Struct, frozen=True):
+    """How far a node is synced. Times are UTC. `retry_at` is when it is synced next, None: not by itself."""
+
+    node: str
+    changed_at: datetime | None
+    synced_at: datetime | None
+    attempts: int
+    retry_at: datetime | None
+    error_code: str | None
+    error: str | None
+    foreign_provider: str | None
+
+
+def mark(connection: sa.Connection, names: Iterable[str]) -> None:
+    """Mark nodes as changed. A node without a row gets one from `add_missing`: it is not synced yet."""
+    _MARK.execute(connection, names)
+
+
+def add_missing(connection: sa.Connection) -> None:
+    """Add the rows of tracked nodes without one. Raises DBDuplicateEntry if another process does so too."""
+    connection.execute(_ADD)
+
+
+def due(connection: sa.Connection, most: int) -> list[DueProviders]:
+    """Return at most so many rows of nodes that are to be synced now, those that wait longest first."""
+    rows = connection.execute(_DUE, {"most": most})
+    return [DueProviders(**{name: row._mapping[name] for name in _DUE_FIELDS}) for row in rows]
+
+
+def facts(connection: sa.Connection, names: Iterable[str]) -> dict[str, ProviderFacts | None]:
+    """Return what the providers of these nodes are computed from; None for a node that is not tracked.
+
+    Raises `store.NodesBroken`.
+    """
+    return {name: provider_facts(node) for name, node in store.load_reports(connection, names).items()}
+
+
+def record(connection: sa.Connection, records: Sequence[SyncRecord]) -> None:
+    """Write down attempts. A node that was marked meanwhile stays marked, and due."""
+    written = [_row(each) for each in records if not each.removed]
+    settled = [
+        {
+            "b_node": each.due.node,
+            "b_changes": each.due.changes,
+            "changed_at": None if each.complete else each.due.changed_at,
+            "due_at": None if each.due_in is None else each.due.now + timedelta(seconds=each.due_in),
+        }
+        for each in records
+        if not each.removed
+    ]
+    gone = [{"b_node": each.due.node, "b_changes": each.due.changes} for each in records if each.removed]
+    for statement, rows in ((_RECORD, written), (_SETTLE, settled), (_FORGET, gone)):
+        if rows:
+            statement.execute(connection, rows)
+
+
+def states(connection: sa.Connection, names: Iterable[str] | None = None) -> list[ProviderState]:
+    """Return how far these nodes are synced, or all nodes; those without a row are left out."""
+    found = connection.execute(_STATES) if names is None else connection.execute(_STATES_OF, as_ids(names))
+    return sorted(
+        (
+            ProviderState(
+                row.node, row.changed_at, row.synced_at, row.attempts, row.due_at, row.error_code, row.error,
+                row.foreign_provider,
+            )
+            for row in found
+        ),
+        key=lambda state: state.node,
+    )  # fmt: skip
+
+
+_DUE_FIELDS = DueProviders.__struct_fields__
+
+
+def _row(each: SyncRecord) -> dict[str, Any]:
+    failed = each.error_code is not None and not each.complete
+    return {
+        "b_node": each.due.node,
+        "digest": each.digest,
+        "known": each.known,
+        "synced_at": each.due.now if each.complete else each.due.synced_at,
+        "attempts": each.due.attempts + 1 if failed else 0,
+        "error_code": each.error_code,
+        "error": each.error,
+        "foreign_provider": each.foreign_provider,
+    }
