@@ -44,6 +44,11 @@ from tracker_worker.domain.audit import Reason
 from tracker_worker.domain.commands import AnyCommand
 from tracker_worker.domain.errors import ErrorCode
 from tracker_worker.domain.node import Node
+from tracker_worker.domain.notifications import (
+    Notification,
+    sync_end_notification,
+    sync_error_notification,
+)
 from tracker_worker.domain.objects import Limits
 from tracker_worker.domain.partitions import partition_of
 
@@ -149,6 +154,23 @@ def event_error() -> list[Json]:
     return outbox(a_known_node(a_claim()), (method, args))
 
 
+def sync(notification: Notification) -> list[Json]:
+    """What a sync puts into the outbox: no event is its cause."""
+    header = Header(fixed_ids()(), f"tracker-worker:{HOST}", NOW)
+    return [json.loads(header.encode(notification))]
+
+
+def sync_error() -> list[Json]:
+    text = "class VGPU has allocations and is reserved as a whole: move its instances away"
+    return sync(sync_error_notification(a_known_node(), "inventory_in_use", text))
+
+
+def sync_end() -> list[Json]:
+    return sync(
+        sync_end_notification(a_known_node(), "inventory_in_use", "all providers are as they shall be")
+    )
+
+
 STORIES: dict[str, Callable[[], list[Json]]] = {
     "compute_node.usage": usage,
     "compute_node.claim.error": claim_error,
@@ -156,6 +178,8 @@ STORIES: dict[str, Callable[[], list[Json]]] = {
     "compute_node.delete": delete,
     "compute_node.audit": audit,
     "compute_node.event.error": event_error,
+    "compute_node.sync.error": sync_error,
+    "compute_node.sync.end": sync_end,
 }
 
 

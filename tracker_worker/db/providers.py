@@ -2,7 +2,7 @@
 """The resource providers of the nodes: what Placement was told last, and which nodes have changed since.
 
 An event's transaction marks the nodes that it changes, nothing more. Who syncs a node reads its row, tells
-Placement, and writes down what Placement has; a mark that was set meanwhile stays, and the node is synced again.
+Placement, and writes down what Placement has. A mark that was set meanwhile stays: the node is synced again.
 """
 
 from collections.abc import Iterable, Sequence

@@ -112,6 +112,16 @@ def event_error_notification(
     )  # fmt: skip
 
 
+def sync_error_notification(node: Node, code: str, message: str) -> Notification:
+    """Return `compute_node.sync.error` for a node whose providers in Placement are not as they shall be."""
+    return _about_sync(node, "sync.error", "ERROR", code, message)
+
+
+def sync_end_notification(node: Node, code: str, message: str) -> Notification:
+    """Return `compute_node.sync.end` for providers that are as they shall be; `code` is the error's."""
+    return _about_sync(node, "sync.end", "INFO", code, message)
+
+
 def substitute_notification(data: Mapping[str, Any], code: ErrorCode, message: str) -> Notification:
     """Return the `compute_node.event.error` that replaces a notification that cannot be sent.
 
@@ -132,16 +142,27 @@ def _about(
     cause: CausePayload,
     **fields: Any,
 ) -> Notification:
+    data = {**_identity(node), **fields}
+    return Notification(f"compute_node.{action}", priority, _wrap(name, data, cause))
+
+
+def _about_sync(
+    node: Node, action: str, priority: Literal["INFO", "ERROR"], code: str, message: str
+) -> Notification:
+    """No event is the cause: a sync comes after any number of them, or after none."""
+    data = {**_identity(node), "code": code, "message": message, "cause": None}
+    return Notification(f"compute_node.{action}", priority, _object("ComputeNodeSyncPayload", data))
+
+
+def _identity(node: Node) -> dict[str, Any]:
     report = node.resources
-    data = {
+    return {
         "node": node.name or None,
         "host": report and report.host,
         "uuid": report and report.uuid,
         "sequence": node.sequence,
         "since": node.usage_sequence,
-        **fields,
     }
-    return Notification(f"compute_node.{action}", priority, _wrap(name, data, cause))
 
 
 def _wrap(name: str, data: dict[str, Any], cause: CausePayload) -> dict[str, Any]:

@@ -64,13 +64,14 @@ def entry_of(notification: ReceivedNotification) -> Entry:
             text = f"{data.reason} ({data.cause.method} {data.cause.instance_uuid})"
         case Kind.CORRECTED:
             text = _corrections(data)
-        case Kind.ERROR if data.code:
+        case Kind.ERROR if data.code and data.path:
             text = f"{data.code} at {data.path}: {data.message}"
             text += f" (dead letter {data.dead_letter_id})" if data.dead_letter_id else ""
         case Kind.CREATED | Kind.DELETED:
             text = f"host {data.host}"
         case _:
             text = f"{notification.event_type} {data.reason or data.message}"
+            text += f" ({data.code})" if data.code else ""
     return Entry(notification.timestamp, kind, data.node or "-", text[:MAX_TEXT])
 
 
