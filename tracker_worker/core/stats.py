@@ -81,6 +81,10 @@ class Stats(Struct):
     """Notifications that were replaced because the bus refused them. The relay's thread."""
     unrouted_notifications: int = 0
     """Notifications that were routed to no queue. The relay's thread."""
+    placement_requests: dict[str, int] = field(default_factory=dict)
+    """Requests to Placement, by outcome. The thread of the sync."""
+    placement_seconds: Histogram = field(default_factory=lambda: Histogram.of(SECONDS))
+    """Seconds of a request to Placement. The thread of the sync."""
     lanes: list[LaneStats] = field(default_factory=list)
 
     def new_lane(self) -> LaneStats:

@@ -10,6 +10,8 @@ from msgspec import Struct
 from tracker_worker.db.clock import Seconds
 from tracker_worker.db.tables import LEASES
 
+PLACEMENT = "placement"
+"""The lease of the process that syncs nodes with Placement."""
 RELAY = "relay"
 """The lease of the process that publishes the outbox."""
 

@@ -5,18 +5,17 @@ An event's transaction marks the nodes that it changes, nothing more. Who syncs 
 Placement, and writes down what Placement has. A mark that was set meanwhile stays: the node is synced again.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 from msgspec import Struct
 
-from tracker_worker.db import bulk, store
+from tracker_worker.db import bulk
 from tracker_worker.db.bulk import as_ids
 from tracker_worker.db.clock import UtcNow
 from tracker_worker.db.tables import NODES, PROVIDERS
-from tracker_worker.domain.provider_facts import ProviderFacts, provider_facts
 
 _MARK = bulk.update_ids(
     PROVIDERS.c.node,
@@ -42,8 +41,12 @@ _RECORD = bulk.update(
     ("node",),
     ("digest", "known", "synced_at", "attempts", "error_code", "error", "foreign_provider"),
 )
+_BEGIN = bulk.update(PROVIDERS, ("node",), ("digest", "known"))
 _SETTLE = bulk.update(PROVIDERS, ("node", "changes"), ("changed_at", "due_at"))
 _FORGET = bulk.delete(PROVIDERS, ("node", "changes"))
+_BACKLOG = sa.select(sa.func.count(), sa.func.min(PROVIDERS.c.changed_at)).where(
+    PROVIDERS.c.changed_at.is_not(None)
+)
 _STATES = sa.select(PROVIDERS).order_by(PROVIDERS.c.node)
 _STATES_OF = bulk.select(PROVIDERS.c.node)
 
@@ -86,6 +89,13 @@ class SyncRecord(Struct, frozen=True):
     foreign_provider: str | None = None
 
 
+class Untold(Struct, frozen=True):
+    """How many nodes have changes that Placement does not have, and when the first was marked, UTC."""
+
+    nodes: int
+    oldest: datetime | None
+
+
 class ProviderState(Struct, frozen=True):
     """How far a node is synced. Times are UTC. `retry_at` is when it is synced next, None: not by itself."""
 
@@ -115,12 +125,10 @@ def due(connection: sa.Connection, most: int) -> list[DueProviders]:
     return [DueProviders(**{name: row._mapping[name] for name in _DUE_FIELDS}) for row in rows]
 
 
-def facts(connection: sa.Connection, names: Iterable[str]) -> dict[str, ProviderFacts | None]:
-    """Return what the providers of these nodes are computed from; None for a node that is not tracked.
-
-    Raises `store.NodesBroken`.
-    """
-    return {name: provider_facts(node) for name, node in store.load_reports(connection, names).items()}
+def begin(connection: sa.Connection, known: Mapping[str, Any]) -> None:
+    """Write down, before a push, what each node's providers may become. Until its end no digest holds."""
+    rows = [{"b_node": node, "digest": None, "known": providers} for node, providers in known.items()]
+    _BEGIN.execute(connection, rows)
 
 
 def record(connection: sa.Connection, records: Sequence[SyncRecord]) -> None:
@@ -140,6 +148,12 @@ def record(connection: sa.Connection, records: Sequence[SyncRecord]) -> None:
     for statement, rows in ((_RECORD, written), (_SETTLE, settled), (_FORGET, gone)):
         if rows:
             statement.execute(connection, rows)
+
+
+def untold(connection: sa.Connection) -> Untold:
+    """Return how many nodes Placement is to be told of."""
+    nodes, oldest = connection.execute(_BACKLOG).one()
+    return Untold(nodes, oldest)
 
 
 def states(connection: sa.Connection, names: Iterable[str] | None = None) -> list[ProviderState]:

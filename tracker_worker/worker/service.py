@@ -3,12 +3,14 @@
 
 import logging
 import os
+import random
 import threading
 import time
 import uuid
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from functools import partial
+from queue import SimpleQueue
 from typing import Any, Protocol
 
 import sqlalchemy as sa
@@ -27,9 +29,12 @@ from tracker_worker.core.delivery import OtherQueue
 from tracker_worker.core.stats import Stats
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.partitions import TOPIC
+from tracker_worker.placement.api import PlacementApi
+from tracker_worker.placement.sync import Sync
 from tracker_worker.worker.dispatcher import Dispatcher
 from tracker_worker.worker.health import WorkerState, all_ok, liveness
 from tracker_worker.worker.lane import Lane
+from tracker_worker.worker.provider_sync import Observation, ProviderSync, Publication
 from tracker_worker.worker.purge import Purge
 from tracker_worker.worker.relay import Relay
 from tracker_worker.worker.settings import WorkerSettings
@@ -58,7 +63,12 @@ def batch_context_of(settings: WorkerSettings) -> BatchContext:
         notify=settings.notify,
         clock=utc_now,
         new_id=new_id,
+        tell_placement=settings.placement is not None,
     )
+
+
+Observe = Callable[[str, float], None]
+"""Is told of a request to Placement: its outcome and its seconds. Any thread."""
 
 
 class Ingress(Protocol):
@@ -83,11 +93,11 @@ class Ingress(Protocol):
 
 
 class Worker:
-    """One worker: ingress, lanes, relay, purge and watchdog on one engine. The caller closes the transports
-    and the engine.
+    """One worker: ingress, lanes, relay, purge and watchdog on one engine, and the sync with Placement where
+    there is one. The caller closes the transports and the engine.
 
     `failed` is called when an unhandled exception ends one of the worker's threads, `alive` once a second
-    while the worker is live.
+    while the worker is live. `placement` makes the way to Placement, which tells of each of its requests.
     """
 
     def __init__(
@@ -98,6 +108,7 @@ class Worker:
         notification_transport: Any,
         failed: Callable[[], None],
         alive: Callable[[], None] = lambda: None,
+        placement: Callable[[Observe], PlacementApi] | None = None,
     ) -> None:
         self._timeout = settings.graceful_shutdown_timeout
         self._stall_limit = settings.health.stall_limit
@@ -120,6 +131,7 @@ class Worker:
         owner = f"{settings.host}:{os.getpid()}:{new_id()}"
         self._relay = Relay(engine, publisher, relay, owner, utc_now, time.monotonic, fail, self._stats)
         self._purge = Purge(engine, settings.retention, fail)
+        self._provider_sync = _provider_sync(settings, engine, placement, owner, context, fail, self._stats)
         queues = [OtherQueue.BARE_TOPIC, OtherQueue.DEAD_LETTERS, *range(settings.partitions)]
         self._lanes = [
             Lane(
@@ -158,6 +170,8 @@ class Worker:
         """Start: the relay publishes what an earlier process left first, commands are taken last."""
         self._relay.start()
         self._purge.start()
+        if self._provider_sync is not None:
+            self._provider_sync.start()
         self._watchdog.start()
         self._dispatcher.start()
         self._ingress.start()
@@ -181,6 +195,8 @@ class Worker:
         if not taken:
             self._dispatcher.abandon()
         self._purge.stop()
+        if self._provider_sync is not None:
+            self._provider_sync.stop()
         drained = self._dispatcher.drain(max(deadline - time.monotonic(), 0.1))
         closed = self._ingress.close(max(deadline - time.monotonic(), 0.1))
         published = self._relay.drain(max(deadline - time.monotonic(), 0.1))
@@ -195,6 +211,32 @@ class Worker:
         if not published:
             LOG.error("Not all notifications were published in time: they wait in the database for a relay")
         return drained and published and not self._failed.is_set()
+
+
+def _provider_sync(
+    settings: WorkerSettings,
+    engine: sa.Engine,
+    placement: Callable[[Observe], PlacementApi] | None,
+    owner: str,
+    context: BatchContext,
+    failed: Callable[[], None],
+    stats: Stats,
+) -> ProviderSync | None:
+    if placement is None or settings.placement is None:
+        return None
+    observed: SimpleQueue[Observation] = SimpleQueue()
+    return ProviderSync(
+        engine,
+        Sync(placement(lambda outcome, seconds: observed.put((outcome, seconds)))),
+        settings.placement,
+        owner,
+        Publication(settings.notify, context.publisher_id, utc_now, new_id),
+        time.monotonic,
+        partial(random.uniform, 0.9, 1.1),
+        failed,
+        observed,
+        stats,
+    )
 
 
 def _ingress(

@@ -53,6 +53,19 @@ class RelaySettings(Struct, frozen=True):
     publisher_id: str = "tracker-worker"
 
 
+class PlacementSettings(Struct, frozen=True):
+    """Settings of the sync with Placement: seconds between two refreshes of a node, requests at once, seconds
+    between polls, longest pause while Placement is away, seconds that the lease lasts, and Nova's provider.yaml.
+    """
+
+    refresh_interval: float = 300.0
+    concurrency: int = 4
+    poll_interval: float = 2.0
+    retry_max: float = 30.0
+    lease_seconds: float = 30.0
+    provider_configs: ProviderConfigs = ProviderConfigs()
+
+
 class Retention(Struct, frozen=True):
     """Days that rows are kept, and how many of a node's newest receipts are kept whatever their age.
 
@@ -70,7 +83,7 @@ class WorkerSettings(Struct, frozen=True):
     """Everything about one worker that is configured.
 
     No `preferred_partitions` means all. `memory_budget` is in bytes. `broker` and `notification_broker` are
-    None on transports other than RabbitMQ.
+    None on transports other than RabbitMQ. `placement` is None where no node is synced with Placement.
     """
 
     host: str
@@ -89,5 +102,6 @@ class WorkerSettings(Struct, frozen=True):
     notification_exchange: str = "nova"
     notification_topic: str = "versioned_notifications"
     retention: Retention = Retention()
+    placement: PlacementSettings | None = None
     graceful_shutdown_timeout: int = 60
     health: HealthSettings = HealthSettings()

@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tells Placement of the nodes that have changed, beside the lanes: no event waits for a request.
+
+One process at a time syncs the nodes of a database: the one that holds the lease. Its thread reads which nodes
+are due, and writes down what became of them; threads of an executor make the requests. What is lost with the
+process is asked for again.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from datetime import datetime
+from queue import Empty, SimpleQueue
+
+import sqlalchemy as sa
+from msgspec import Struct
+
+from tracker_worker.core.error_text import error_text
+from tracker_worker.core.notification_body import Header, encode_bounded
+from tracker_worker.core.records import OutboxRow
+from tracker_worker.core.stats import Stats
+from tracker_worker.db import leases, outbox, providers, store
+from tracker_worker.db.connection import LazyConnection
+from tracker_worker.db.errors import DATABASE_ERRORS
+from tracker_worker.db.providers import DueProviders, SyncRecord
+from tracker_worker.db.store import NodesBroken
+from tracker_worker.domain.errors import ErrorCode
+from tracker_worker.domain.node import Node
+from tracker_worker.domain.provider_facts import provider_facts
+from tracker_worker.placement.errors import DesiredStateInvalid, PlacementUnavailable
+from tracker_worker.placement.provider import desired, digest
+from tracker_worker.placement.provider_config import ProviderConfig
+from tracker_worker.placement.sync import Sync, SyncInterrupted, Synced, prepared
+from tracker_worker.worker.lease import Lease
+from tracker_worker.worker.loop import Loop
+from tracker_worker.worker.provider_task import (
+    ProviderTask,
+    Request,
+    failed_record,
+    interrupted_record,
+    known_of,
+    notification_of,
+    pause,
+    stored,
+    synced_record,
+)
+from tracker_worker.worker.settings import PlacementSettings
+
+LOG = logging.getLogger(__name__)
+
+COALESCE_SECONDS = 0.05
+"""How long the thread waits for more results before it writes them down: some statements for all of them."""
+UNEXPECTED = ErrorCode.INTERNAL_ERROR.value
+"""The code of an exception that is a fault of this program."""
+
+Observation = tuple[str, float]
+"""The outcome of a request to Placement, and its seconds."""
+
+
+class Publication(Struct, frozen=True):
+    """What notifications need: a publisher id, the clock (UTC), and new ids. `enabled`: there are any."""
+
+    enabled: bool
+    publisher_id: str
+    clock: Callable[[], datetime]
+    new_id: Callable[[], str]
+
+
+class ProviderSync:
+    """Owns one thread, one connection, and the threads of `settings.concurrency` requests at once.
+
+    `owner` is an id that no other holder of the lease has; `monotonic` is in seconds and never set back;
+    `jitter` returns factors around 1 for the times of refreshes. The threads of the requests put into
+    `observed` what became of each.
+    """
+
+    def __init__(
+        self,
+        engine: sa.Engine,
+        sync: Sync,
+        settings: PlacementSettings,
+        owner: str,
+        publication: Publication,
+        monotonic: Callable[[], float],
+        jitter: Callable[[], float],
+        failed: Callable[[], None],
+        observed: SimpleQueue[Observation],
+        stats: Stats,
+    ) -> None:
+        self._database = LazyConnection(engine)
+        self._sync = sync
+        self._settings = settings
+        self._publication = publication
+        self._monotonic = monotonic
+        self._jitter = jitter
+        self._observed = observed
+        self._stats = stats
+        self._lease = Lease(
+            leases.PLACEMENT, owner, settings.lease_seconds, self._database.transaction, monotonic
+        )
+        self._executor = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="placement")
+        self._running: dict[str, tuple[ProviderTask, Future[Synced]]] = {}
+        self._unwritten: list[tuple[Node, SyncRecord]] = []
+        self._failures = 0
+        self._paused_until = 0.0
+        self.loop = Loop("placement-sync", self._step, settings.poll_interval, failed, self._finish)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self.loop.wake()
+        self.loop.start()
+
+    def stop(self) -> None:
+        """Begin no more requests. The caller need not wait: what is not written down is asked for again."""
+        self.loop.stop()
+
+    def run_once(self) -> None:
+        """Write down what has ended, and begin what is due. On the loop's thread; raises database errors."""
+        self._collect()
+        self._count()
+        self._write_down()
+        if self._lease.owned() and self._monotonic() >= self._paused_until:
+            self._begin()
+
+    def _step(self, woken: bool) -> None:
+        if woken:
+            self.loop.stopping.wait(COALESCE_SECONDS)
+        failure = None
+        try:
+            self.run_once()
+        except DATABASE_ERRORS as error:
+            failure = error_text(error)
+        if failure is not None:
+            LOG.warning("Placement is told of no changes while the database fails: %s", failure)
+
+    def _finish(self) -> None:
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        try:
+            self._collect()
+            self._write_down()
+            self._lease.release()
+        except DATABASE_ERRORS as error:
+            LOG.warning("What Placement was told last is not written down: %s", error_text(error))
+        self._database.close()
+
+    def _begin(self) -> None:
+        """Begin the requests of nodes that are due, as many as there is room for."""
+        room = self._room() - len(self._running)
+        if room <= 0:
+            return
+        with self._database.transaction() as connection:
+            providers.add_missing(connection)
+            found = providers.due(connection, room + len(self._running))
+        due = [each for each in found if each.node not in self._running][:room]
+        if not due:
+            return
+        tasks = self._tasks(due)
+        pushes = {t.due.node: stored(prepared(t.desired, t.known)) for t in tasks if t.request is Request.PUSH}
+        if pushes:
+            with self._database.transaction() as connection:
+                providers.begin(connection, pushes)
+        for task in tasks:
+            self._submit(task)
+        self._write_down()
+
+    def _room(self) -> int:
+        """Return how many nodes may be under way: one where Placement was away, to see whether it is back."""
+        return 1 if self._failures else self._settings.concurrency * 4
+
+    def _tasks(self, due: Sequence[DueProviders]) -> list[ProviderTask]:
+        """Return the tasks of nodes. Those whose providers cannot be computed are written down as failed."""
+        tasks = []
+        nodes = self._load(due)
+        for each in due:
+            if (node := nodes.get(each.node)) is None:
+                continue
+            try:
+                tasks.append(self._task(each, node))
+            except DesiredStateInvalid as error:
+                self._unwritten.append((node, failed_record(each, error.code, str(error))))
+            except Exception as error:
+                self._unwritten.append((node, self._unexpected(each, error)))
+        return tasks
+
+    def _task(self, due: DueProviders, node: Node) -> ProviderTask:
+        facts = provider_facts(node)
+        wanted = desired(facts, self._settings.provider_configs) if facts is not None else ()
+        return ProviderTask(due, node, wanted, digest(wanted) if wanted else None, known_of(due))
+
+    def _load(self, due: Iterable[DueProviders]) -> Mapping[str, Node]:
+        """Return the nodes without their claims; those that cannot be read are written down as failed."""
+        rows = {each.node: each for each in due}
+        try:
+            with self._database.transaction() as connection:
+                return store.load_reports(connection, rows)
+        except NodesBroken as error:
+            broken = error.reasons
+        for name, reason in broken.items():
+            code, seconds = ErrorCode.LEDGER_BROKEN.value, self._settings.refresh_interval
+            self._unwritten.append((Node(name), failed_record(rows[name], code, reason, seconds)))
+        return {}
+
+    def _submit(self, task: ProviderTask) -> None:
+        if task.request is Request.NOTHING or (task.digest is None and not task.known):
+            synced = Synced(task.known)
+            self._unwritten.append((task.node, synced_record(task, synced, self._refresh_in())))
+            return
+        run = self._sync.push if task.request is Request.PUSH else self._sync.refresh
+        known = prepared(task.desired, task.known) if task.request is Request.PUSH else task.known
+        future = self._executor.submit(run, task.desired, known)
+        self._running[task.due.node] = task, future
+        future.add_done_callback(lambda _: self.loop.wake())
+
+    def _collect(self) -> None:
+        """Take the results of the requests that have ended."""
+        for name, (task, future) in list(self._running.items()):
+            if future.done() and not future.cancelled():
+                del self._running[name]
+                self._unwritten.append((task.node, self._record(task, future)))
+
+    def _count(self) -> None:
+        """Add the requests that have ended to the counters, which this thread alone does."""
+        with suppress(Empty):
+            while True:
+                outcome, seconds = self._observed.get_nowait()
+                counts = self._stats.placement_requests
+                counts[outcome] = counts.get(outcome, 0) + 1
+                self._stats.placement_seconds.observe(seconds)
+
+    def _record(self, task: ProviderTask, future: Future[Synced]) -> SyncRecord:
+        error = future.exception()
+        if error is None:
+            self._is_back()
+            return synced_record(task, future.result(), self._refresh_in())
+        if isinstance(error, SyncInterrupted):
+            if isinstance(error.cause, PlacementUnavailable):
+                self._is_away(error)
+            else:
+                self._is_back()
+            return interrupted_record(task, error)
+        return self._unexpected(task.due, error)
+
+    def _unexpected(self, due: DueProviders, error: BaseException) -> SyncRecord:
+        """A fault of this program concerns one node; the others are synced."""
+        LOG.error("Node %s was not synced with Placement", due.node, exc_info=error)
+        text = f"{type(error).__name__}: see the worker's log"
+        return failed_record(due, UNEXPECTED, text, self._settings.refresh_interval)
+
+    def _is_away(self, error: Exception) -> None:
+        """Pause, each time for longer: other nodes would wait for the same answer."""
+        if not self._failures:
+            LOG.warning("Placement is away, changes wait in the database: %s", error)
+        seconds = min(pause(self._failures), self._settings.retry_max)
+        self._paused_until = self._monotonic() + seconds
+        self._failures += 1
+
+    def _is_back(self) -> None:
+        if self._failures:
+            LOG.info("Placement answers again")
+        self._failures = 0
+        self._paused_until = 0.0
+
+    def _refresh_in(self) -> float:
+        return self._settings.refresh_interval * self._jitter()
+
+    def _write_down(self) -> None:
+        """Write down results, and their notifications, in one transaction; they are kept where it fails."""
+        if not self._unwritten:
+            return
+        with self._database.transaction() as connection:
+            providers.record(connection, [record for _, record in self._unwritten])
+            if rows := self._outbox_rows():
+                outbox.add(connection, rows)
+        self._unwritten.clear()
+
+    def _outbox_rows(self) -> list[OutboxRow]:
+        publication, rows = self._publication, []
+        for node, record in self._unwritten if publication.enabled else ():
+            if (notification := notification_of(node, record)) is None:
+                continue
+            header = Header(publication.new_id(), publication.publisher_id, publication.clock())
+            sent, body = encode_bounded(header, notification)
+            rows.append(OutboxRow(node.name, sent.event_type, sent.priority, header.message_id, body))
+        return rows

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One node's sync with Placement, but for its requests: what to ask, and what to write down after. Pure."""
+
+from enum import Enum
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from tracker_worker.db.providers import DueProviders, SyncRecord
+from tracker_worker.domain.node import Node
+from tracker_worker.domain.notifications import Notification, sync_end_notification, sync_error_notification
+from tracker_worker.placement.errors import (
+    GenerationConflict,
+    PlacementUnavailable,
+    ProviderNotFound,
+)
+from tracker_worker.placement.records import KnownProvider, Provider
+from tracker_worker.placement.sync import Synced, SyncInterrupted
+
+FOREIGN = 2
+"""So many refreshes in a row have to find a provider changed before another writer is named."""
+SOON, MOST_SECONDS = 1.0, 300.0
+"""Pauses after the first failed attempt, and at most, in seconds; each is twice as long as the one before."""
+_AGAIN = (GenerationConflict, PlacementUnavailable, ProviderNotFound)
+_KEPT = "inventory_in_use"
+_UNDELETED = "provider_in_use"
+_FINE = "the providers are as they shall be"
+
+
+class Request(Enum):
+    """What a task asks of Placement."""
+
+    NOTHING = 0
+    PUSH = 1
+    REFRESH = 2
+
+
+class ProviderTask(Struct, frozen=True):
+    """A node that is due: its row, its report, and its providers as they shall be and as they are known.
+
+    `digest` is that of `desired`, None for a node that was removed.
+    """
+
+    due: DueProviders
+    node: Node
+    desired: tuple[Provider, ...]
+    digest: str | None
+    known: tuple[KnownProvider, ...]
+
+    @property
+    def request(self) -> Request:
+        """What is to be asked: nothing where a change was marked that makes no difference."""
+        due = self.due
+        if due.digest is None or due.digest != self.digest:
+            return Request.PUSH
+        return Request.REFRESH if due.changed_at is None or due.error_code is not None else Request.NOTHING
+
+
+def known_of(due: DueProviders) -> tuple[KnownProvider, ...]:
+    """Return the known providers of a row. One that this version cannot read is asked for again."""
+    try:
+        return msgspec.convert(due.known or (), tuple[KnownProvider, ...])
+    except msgspec.ValidationError:
+        return ()
+
+
+def stored(known: tuple[KnownProvider, ...]) -> Any:
+    """Return known providers as JSON values, the same for the same providers."""
+    return msgspec.to_builtins(known, order="deterministic")
+
+
+def synced_record(task: ProviderTask, synced: Synced, refresh_in: float) -> SyncRecord:
+    """Return what to write down of a sync that ended. `refresh_in` is in seconds."""
+    kept = ", ".join(f"{name}: {', '.join(sorted(classes))}" for name, classes in sorted(synced.kept.items()))
+    code = error = None
+    if synced.undeleted:
+        code = _UNDELETED
+        error = f"has allocations and is not deleted: {', '.join(synced.undeleted)}; all of it is reserved"
+    elif kept:
+        code = _KEPT
+        error = f"has allocations, is not taken away, and is reserved as a whole: {kept}"
+    foreign = [each.name for each in synced.known if each.foreign >= FOREIGN]
+    return SyncRecord(
+        due=task.due,
+        known=stored(synced.known),
+        digest=task.digest,
+        due_in=refresh_in,
+        complete=True,
+        removed=task.digest is None and not synced.known,
+        error_code=code,
+        error=error,
+        foreign_provider=min(foreign, default=None),
+    )
+
+
+def interrupted_record(task: ProviderTask, failure: SyncInterrupted) -> SyncRecord:
+    """Return what to write down of a sync that failed.
+
+    What Placement refuses is not tried again before the node, or its place in Placement, is changed.
+    """
+    cause = failure.cause
+    due_in = pause(task.due.attempts) if isinstance(cause, _AGAIN) else None
+    digest = None if task.request is Request.PUSH else task.due.digest
+    known, text = stored(failure.known), str(cause)
+    return SyncRecord(task.due, known, digest, due_in, complete=False, error_code=cause.code, error=text)
+
+
+def failed_record(due: DueProviders, code: str, error: str, due_in: float | None = None) -> SyncRecord:
+    """Return what to write down of a node that Placement was not asked about.
+
+    It is tried again `due_in` seconds later; None: not before it is marked.
+    """
+    return SyncRecord(due, due.known, due.digest, due_in, complete=False, error_code=code, error=error)
+
+
+def pause(attempts: int) -> float:
+    """Return the seconds until the next attempt after so many that failed before."""
+    return min(SOON * 2.0 ** min(attempts, 16), MOST_SECONDS)
+
+
+def notification_of(node: Node, record: SyncRecord) -> Notification | None:
+    """Return what to publish of an attempt: an error once, however often it is met, and its end."""
+    before, after = record.due.error_code, record.error_code
+    if before == after:
+        return None
+    if after is not None:
+        return sync_error_notification(node, after, record.error or after)
+    return sync_end_notification(node, before or "", _FINE)
+
+
