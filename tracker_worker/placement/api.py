@@ -22,8 +22,8 @@ class ProviderRow(Struct, frozen=True):
     parent: str | None = None
 
 
-class PlacementApi(Protocol):
-    """What a sync and the audit ask of Placement. Any thread."""
+class ProviderApi(Protocol):
+    """What a sync asks of Placement. Any thread."""
 
     def tree(self, root: str) -> list[ProviderRow]:
         """Return the providers of the tree in which a provider is; none if it does not exist."""
@@ -79,6 +79,10 @@ class PlacementApi(Protocol):
         """Create a custom trait unless it exists."""
         ...
 
+
+class AllocationApi(Protocol):
+    """What the audit asks of Placement besides. Any thread."""
+
     def allocations_of(self, provider: str) -> list[Allocation]:
         """Return what consumers hold of a provider. Raises ProviderNotFound."""
         ...
@@ -90,3 +94,7 @@ class PlacementApi(Protocol):
     def put_allocations(self, allocations: ConsumerAllocations) -> None:
         """Replace all that a consumer holds, which may be nothing. Raises GenerationConflict."""
         ...
+
+
+class PlacementApi(ProviderApi, AllocationApi, Protocol):
+    """All requests to Placement. Any thread."""
