@@ -39,8 +39,10 @@ class ProviderApi(Protocol):
         """
         ...
 
-    def rename(self, uuid: str, name: str) -> int:
-        """Give a provider another name; return its generation. Raises ProviderNotFound, DuplicateProvider."""
+    def rename(self, uuid: str, name: str, parent: str | None) -> int:
+        """Give a provider its name and its parent; return its generation, which stays. Raises
+        ProviderNotFound, DuplicateProvider, PlacementRefused for a parent that does not exist.
+        """
         ...
 
     def delete(self, uuid: str) -> None:

@@ -9,6 +9,10 @@ MAX_UNIT = 2**31 - 1
 """Placement's largest integer, and its default for `max_unit`."""
 
 
+UNREAD = -1
+"""The generation of a provider of which nothing was read yet: it may exist or not."""
+
+
 class Inventory(Struct, frozen=True, omit_defaults=True):
     """The inventory of one resource class, with Placement's defaults; `total` is at least 1."""
 
@@ -40,6 +44,9 @@ class KnownProvider(Struct, frozen=True, omit_defaults=True):
     `traits` are all that it has; `own_traits` those of them that this service has set, the only ones that it
     may take away. `kept` are the resource classes that were to go and have allocations: they stay, all of
     them reserved. `foreign` counts the refreshes in a row that found other contents than were last written.
+    `undeleted`: the provider was to go and has allocations, or children of others: it stays, all reserved.
+    The contents are those at `generation`, or newer: a write that this generation allows overwrites nothing
+    that was not read.
     """
 
     uuid: str
@@ -52,6 +59,7 @@ class KnownProvider(Struct, frozen=True, omit_defaults=True):
     aggregates: frozenset[str] | None = None
     kept: frozenset[str] = frozenset()
     foreign: int = 0
+    undeleted: bool = False
 
 
 class Allocation(Struct, frozen=True):
