@@ -45,8 +45,9 @@ class KnownProvider(Struct, frozen=True, omit_defaults=True):
     may take away. `kept` are the resource classes that were to go and have allocations: they stay, all of
     them reserved. `foreign` counts the refreshes in a row that found other contents than were last written.
     `undeleted`: the provider was to go and has allocations, or children of others: it stays, all reserved.
-    The contents are those at `generation`, or newer: a write that this generation allows overwrites nothing
-    that was not read.
+    `in_doubt`: a request was about to be sent whose result is not known here, so that the contents are read
+    before the next. The contents are those at `generation` or newer ones: a write that this generation allows
+    overwrites nothing that was not read.
     """
 
     uuid: str
@@ -60,6 +61,7 @@ class KnownProvider(Struct, frozen=True, omit_defaults=True):
     kept: frozenset[str] = frozenset()
     foreign: int = 0
     undeleted: bool = False
+    in_doubt: bool = False
 
 
 class Allocation(Struct, frozen=True):
