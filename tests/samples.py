@@ -209,6 +209,22 @@ RESOURCES: Json = {
     "stats": {"uptime": "1 day", "load": 0.5, "count": 3, "ok": True, "none": None},
     "inventories": {"CUSTOM_BAREMETAL": {"total": 1, "allocation_ratio": 1.5, "reserved": None}},
     "traits": ["CUSTOM_A"],
+    "providers": [
+        {
+            "name": f"{NODE}_pci_0000_81_00_0",
+            "inventories": {"VGPU": {"total": 16, "max_unit": 1, "reserved": None}},
+            "traits": ["CUSTOM_NVIDIA_35"],
+            "parent": f"{NODE}_NUMA_0",
+            "aggregates": ["99999999-9999-4999-8999-999999999999"],
+        },
+        {
+            "name": f"{NODE}_NUMA_0",
+            "inventories": {},
+            "traits": ["CUSTOM_NUMA"],
+            "parent": None,
+            "aggregates": ["88888888-8888-4888-8888-888888888888"],
+        },
+    ],
     "cpu_allocation_ratio": 4,
     "ram_allocation_ratio": 1.5,
     "disk_allocation_ratio": 0.0,

@@ -17,7 +17,7 @@ from msgspec import Raw, Struct
 
 from tracker_worker.core.delivery import BodyDigest
 from tracker_worker.domain.commands import METHODS, VERSION, AnyCommand, GetNode
-from tracker_worker.domain.errors import BadMessage, ErrorCode
+from tracker_worker.domain.errors import BadMessage, ErrorCode, InvalidValue
 from tracker_worker.domain.fields import HOST_NAME, NAME, PATTERN_TEXTS
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
@@ -332,12 +332,16 @@ def _refuse(error: Exception, *, envelope: bool) -> NoReturn:
         raise BadMessage(ErrorCode.MALFORMED_JSON, "$", "not valid JSON in UTF-8") from None
     text, _, path = str(error).rpartition(" - at `")
     text = text or str(error)
+    path = path.rstrip("`")
+    where = path if _PATH.fullmatch(path) else "$"
+    if isinstance(error.__cause__, InvalidValue):
+        found = error.__cause__
+        raise BadMessage(ErrorCode.INVALID_VALUE, f"{where}.{found.field}"[:255], found.message) from None
     code = next((code for pattern, code in _CODES if pattern.match(text)), ErrorCode.INVALID_VALUE)
     if code is ErrorCode.INVALID_VALUE:
         text = _MISMATCHES.get(text, "not one of the values allowed here")
     field = re.search(r"field `(\w{1,64})`$", text)
-    path = path.rstrip("`")
-    where = (path if _PATH.fullmatch(path) else "$") + (f".{field[1]}" if field else "")
+    where += f".{field[1]}" if field else ""
     if code is ErrorCode.UNKNOWN_ARGUMENT:
         text = "no such field"
     if envelope:

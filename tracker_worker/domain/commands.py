@@ -11,6 +11,7 @@ from typing import Annotated, get_args
 from msgspec import Meta, Struct
 from msgspec.structs import force_setattr
 
+from tracker_worker.domain.errors import InvalidValue
 from tracker_worker.domain.extra_specs import read_keys
 from tracker_worker.domain.fields import EventId, HostName, Label, Sequence, Text, Uuid
 from tracker_worker.domain.flavors import Flavor
@@ -55,9 +56,13 @@ class UpdateAvailableResource(Command, frozen=True):
     disabled: bool | None = None
 
     def __post_init__(self) -> None:
-        """Refuse `as_of` without `origin`: it counts the events of that source."""
+        """Refuse `as_of` without `origin`, whose events it counts, and a provider with the node's name."""
         if self.as_of is not None and self.origin is None:
             raise ValueError("Object missing required field `origin`")
+        for number, provider in enumerate(self.resources.providers or ()):
+            if provider.name == self.node:
+                field = f"resources.providers[{number}].name"
+                raise InvalidValue(field, "it is the name of the node, whose own provider is not listed")
 
 
 class RepeatedAudit(Command, frozen=True):

@@ -79,8 +79,8 @@ class ErrorCode(StrEnum):
     Way out: correct the sender. The bounds are far above what real hosts have.
     """
     INVALID_VALUE = "invalid_value"
-    """A text is not one of those allowed, or a name has invisible characters, blanks at its ends, or, for a
-    node or a host, anything but visible ASCII characters.
+    """A text is not one of those allowed, or contradicts another field of the message, or a name has
+    invisible characters, blanks at its ends, or, for a node or a host, anything but visible ASCII characters.
 
     Way out: correct the sender: states and types are Nova's, the names of nodes are hostnames.
     """
@@ -207,6 +207,17 @@ class BadMessage(Exception):
         super().__init__(f"{code} at {path}: {message}")
         self.code = code
         self.path = path
+        self.message = message
+
+
+class InvalidValue(ValueError):
+    """A value that contradicts another one of the same object. `field` is its path below the object; the text
+    contains no value of the payload. Raised while the object is decoded, it becomes a BadMessage.
+    """
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"Invalid {field}: {message}")
+        self.field = field
         self.message = message
 
 

@@ -12,6 +12,8 @@ from typing import Annotated
 from msgspec import Meta, Struct
 from msgspec.structs import force_setattr
 
+from tracker_worker.domain.child_providers import ChildProviders, Inventories, Traits, check_tree
+from tracker_worker.domain.errors import InvalidValue
 from tracker_worker.domain.extra_specs import is_secret_name, read_keys
 from tracker_worker.domain.fields import (
     Count,
@@ -191,7 +193,7 @@ class Migration(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
     def __post_init__(self) -> None:
         """Refuse a migration whose `instance` has another uuid than `instance_uuid`."""
         if self.instance is not None and self.instance.uuid != self.instance_uuid:
-            raise ValueError("Invalid instance: not the migration's")
+            raise InvalidValue("instance.uuid", "it is not the instance_uuid of the migration")
 
 
 _OLDEST = datetime.min.replace(tzinfo=UTC)
@@ -314,10 +316,11 @@ class Resources(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
     pci_devices: Annotated[list[PciDevice], Meta(max_length=65535)] | None = None  #: PCI devices of the host
     #: further figures of the driver, shown in the node's `stats`; those named as a secret are dropped
     stats: dict[Label, Scalar] | None = None
-    #: Placement inventories of the driver by resource class, stored [Placement's units]
-    inventories: dict[Name, dict[Name, int | float | None]] | None = None
-    #: Placement traits of the driver, stored
-    traits: Annotated[list[Name], Meta(max_length=4096)] | None = None
+    #: all inventories of the node's resource provider by resource class; null fields: Placement's defaults;
+    #: absent: VCPU, PCPU, MEMORY_MB and DISK_GB from the other fields [Placement's units]
+    inventories: Inventories | None = None
+    traits: Traits | None = None  #: traits of the node's resource provider, from the driver
+    providers: ChildProviders | None = None  #: resource providers below the node's
     #: overcommit ratio of CPUs; absent or 0: the option of the same name [ratio]
     cpu_allocation_ratio: Ratio | None = None
     #: overcommit ratio of memory; absent or 0: the option of the same name [ratio]
@@ -334,8 +337,12 @@ class Resources(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
     reserved_huge_pages: Annotated[list[ReservedPages], Meta(max_length=4096)] | None = None
 
     def __post_init__(self) -> None:
-        """Cut fractions, and drop the figures that are secrets by their names."""
+        """Cut fractions, drop the figures that are secrets by their names, and refuse providers that are no
+        tree.
+        """
         _cut(self, *_WHOLE_FIELDS)
+        if self.providers:
+            check_tree(self.providers)
         if self.stats and any(map(is_secret_name, self.stats)):
             shown = {key: value for key, value in self.stats.items() if not is_secret_name(key)}
             force_setattr(self, "stats", shown)

@@ -148,6 +148,9 @@ REPORT = "update_available_resource"
         (REPORT, ("resources", "pci_devices", 0, "numa_node"), -2),
         (REPORT, ("resources", "stats", "uptime"), "x" * 2**20),
         (REPORT, ("resources", "traits"), ["CUSTOM"] * 4097),
+        (REPORT, ("resources", "providers", 1, "name"), "x" * 201),
+        (REPORT, ("resources", "providers", 1, "traits"), ["CUSTOM"] * 4097),
+        (REPORT, ("resources", "providers", 1, "aggregates"), ["x"] * 4097),
         (REPORT, ("resources", "numa_topology", "cells", 0, "cpuset"), [1] * 4097),
     ],
 )
@@ -177,6 +180,41 @@ def test_a_value_that_is_none_of_the_allowed_is_named(
 ) -> None:
     bad = refused(method, path, new)
     assert (bad.code, bad.path) == (ErrorCode.INVALID_VALUE, field_path(path))
+
+
+PROVIDERS = ("resources", "providers")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "new", "message"),
+    [
+        (
+            "resize_claim",
+            ("migration", "instance", "uuid"),
+            "x",
+            "it is not the instance_uuid of the migration",
+        ),
+        (REPORT, (*PROVIDERS, 1, "name"), "node-1_pci_0000_81_00_0", "providers[0] has the same name"),
+        (REPORT, (*PROVIDERS, 1, "parent"), "node-1_NUMA_0", "it is below the provider itself"),
+        (
+            REPORT,
+            (*PROVIDERS, 0, "parent"),
+            "node-1_NUMA_7",
+            "no provider of the report has this name; a child of the node has no parent",
+        ),
+    ],
+)
+def test_a_value_that_contradicts_another_is_named_with_the_reason(
+    method: str, path: tuple[str | int, ...], new: str, message: str
+) -> None:
+    bad = refused(method, path, new)
+    assert (bad.code, bad.path, bad.message) == (ErrorCode.INVALID_VALUE, field_path(path), message)
+
+
+def test_a_provider_with_the_name_of_the_node_is_refused() -> None:
+    bad = refused(REPORT, ("node",), "node-1_NUMA_0")
+    assert (bad.code, bad.path) == (ErrorCode.INVALID_VALUE, "$.resources.providers[1].name")
+    assert bad.message.startswith("it is the name of the node")
 
 
 NAMES = [

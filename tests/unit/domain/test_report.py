@@ -19,6 +19,7 @@ from tests.builders import (
     decided,
     some_resources,
 )
+from tracker_worker.domain.child_providers import ChildProvider
 from tracker_worker.domain.decision import Decision, NodeCreated, ReportRefused, ReserveExceeded
 from tracker_worker.domain.flavors import Amounts
 from tracker_worker.domain.node import Node, Ratios, ServiceStatusSet
@@ -90,6 +91,7 @@ def test_uptime_and_the_hypervisors_own_usage_alone_are_no_change(more: dict[str
         {"stats": {"uptime": "2 days", "cpu_arch": "x86_64"}},
         {"traits": ["HW_CPU_X86_AVX2"]},
         {"inventories": {"VCPU": {"total": 8}}},
+        {"providers": [ChildProvider("gpu", inventories={"VGPU": {"total": 8}}, traits=[])]},
         {"numa_topology": HostTopology([HostCell(id=0, cpuset=[0], pcpuset=[], memory=1)])},
         {"cpu_allocation_ratio": 2.0},
         {"reserved_host_cpus": 1},
