@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tells Placement of the nodes that have changed, beside the lanes: no event waits for a request.
 
-One process at a time syncs the nodes of a database: the one that holds the lease. Its thread reads which nodes
-are due, and writes down what became of them; threads of an executor make the requests. What is lost with the
-process is asked for again.
+One process at a time syncs the nodes of a database: the one that holds the lease. Its thread reads which
+nodes are due, and writes down what became of them; threads of an executor make the requests. What is lost
+with the process is asked for again.
 """
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from contextlib import suppress
 from datetime import datetime
 from queue import Empty, SimpleQueue
@@ -30,8 +30,7 @@ from tracker_worker.domain.node import Node
 from tracker_worker.domain.provider_facts import provider_facts
 from tracker_worker.placement.errors import DesiredStateInvalid, PlacementUnavailable
 from tracker_worker.placement.provider import desired, digest
-from tracker_worker.placement.provider_config import ProviderConfig
-from tracker_worker.placement.sync import Sync, SyncInterrupted, Synced, prepared
+from tracker_worker.placement.sync import Sync, Synced, SyncInterrupted, in_flight
 from tracker_worker.worker.lease import Lease
 from tracker_worker.worker.loop import Loop
 from tracker_worker.worker.provider_task import (
@@ -68,7 +67,7 @@ class Publication(Struct, frozen=True):
 
 
 class ProviderSync:
-    """Owns one thread, one connection, and the threads of `settings.concurrency` requests at once.
+    """Owns one thread, one connection and the executor that it is given, whose threads make the requests.
 
     `owner` is an id that no other holder of the lease has; `monotonic` is in seconds and never set back;
     `jitter` returns factors around 1 for the times of refreshes. The threads of the requests put into
@@ -79,6 +78,7 @@ class ProviderSync:
         self,
         engine: sa.Engine,
         sync: Sync,
+        executor: Executor,
         settings: PlacementSettings,
         owner: str,
         publication: Publication,
@@ -99,7 +99,7 @@ class ProviderSync:
         self._lease = Lease(
             leases.PLACEMENT, owner, settings.lease_seconds, self._database.transaction, monotonic
         )
-        self._executor = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="placement")
+        self._executor = executor
         self._running: dict[str, tuple[ProviderTask, Future[Synced]]] = {}
         self._unwritten: list[tuple[Node, SyncRecord]] = []
         self._failures = 0
@@ -156,7 +156,9 @@ class ProviderSync:
         if not due:
             return
         tasks = self._tasks(due)
-        pushes = {t.due.node: stored(prepared(t.desired, t.known)) for t in tasks if t.request is Request.PUSH}
+        pushes = {
+            t.due.node: stored(in_flight(t.desired, t.known)) for t in tasks if t.request is Request.PUSH
+        }
         if pushes:
             with self._database.transaction() as connection:
                 providers.begin(connection, pushes)
@@ -207,8 +209,7 @@ class ProviderSync:
             self._unwritten.append((task.node, synced_record(task, synced, self._refresh_in())))
             return
         run = self._sync.push if task.request is Request.PUSH else self._sync.refresh
-        known = prepared(task.desired, task.known) if task.request is Request.PUSH else task.known
-        future = self._executor.submit(run, task.desired, known)
+        future = self._executor.submit(run, task.desired, task.known)
         self._running[task.due.node] = task, future
         future.add_done_callback(lambda _: self.loop.wake())
 
@@ -249,10 +250,12 @@ class ProviderSync:
 
     def _is_away(self, error: Exception) -> None:
         """Pause, each time for longer: other nodes would wait for the same answer."""
+        now = self._monotonic()
+        if now < self._paused_until:  # This request began before the pause.
+            return
         if not self._failures:
             LOG.warning("Placement is away, changes wait in the database: %s", error)
-        seconds = min(pause(self._failures), self._settings.retry_max)
-        self._paused_until = self._monotonic() + seconds
+        self._paused_until = now + min(pause(self._failures), self._settings.retry_max)
         self._failures += 1
 
     def _is_back(self) -> None:

@@ -127,5 +127,3 @@ def notification_of(node: Node, record: SyncRecord) -> Notification | None:
     if after is not None:
         return sync_error_notification(node, after, record.error or after)
     return sync_end_notification(node, before or "", _FINE)
-
-

@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 from queue import SimpleQueue
@@ -228,6 +229,7 @@ def _provider_sync(
     return ProviderSync(
         engine,
         Sync(placement(lambda outcome, seconds: observed.put((outcome, seconds)))),
+        ThreadPoolExecutor(settings.placement.concurrency, thread_name_prefix="placement"),
         settings.placement,
         owner,
         Publication(settings.notify, context.publisher_id, utc_now, new_id),

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from tracker_worker.bus.rabbit.connection import BrokerSettings
 from tracker_worker.domain.partitions import DEFAULT_EXCHANGE, DEFAULT_PARTITIONS
 from tracker_worker.domain.settings import TrackerSettings
+from tracker_worker.placement.provider_config import NO_CONFIGS, ProviderConfigs
 from tracker_worker.worker.health import HealthSettings
 
 MEBIBYTE = 1024 * 1024
@@ -55,7 +56,7 @@ class RelaySettings(Struct, frozen=True):
 
 class PlacementSettings(Struct, frozen=True):
     """Settings of the sync with Placement: seconds between two refreshes of a node, requests at once, seconds
-    between polls, longest pause while Placement is away, seconds that the lease lasts, and Nova's provider.yaml.
+    between polls, longest pause while Placement is away, seconds of a lease, and Nova's provider.yaml.
     """
 
     refresh_interval: float = 300.0
@@ -63,7 +64,7 @@ class PlacementSettings(Struct, frozen=True):
     poll_interval: float = 2.0
     retry_max: float = 30.0
     lease_seconds: float = 30.0
-    provider_configs: ProviderConfigs = ProviderConfigs()
+    provider_configs: ProviderConfigs = NO_CONFIGS
 
 
 class Retention(Struct, frozen=True):

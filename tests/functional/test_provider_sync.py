@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Placement is told of the nodes that have changed: a real database, and Placement's rules in memory."""
+
+import random
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
+from queue import SimpleQueue
+from typing import Any
+from uuid import NAMESPACE_DNS, uuid5
+
+import pytest
+import sqlalchemy as sa
+
+from tests.builders import HOST, NODE, NODE_UUID, a_report, command, some_resources
+from tests.fake_placement import FailingAt, FakePlacement
+from tests.functional.lanes import NOW, LaneBench
+from tracker_worker.core.stats import Stats
+from tracker_worker.db import providers
+from tracker_worker.db.providers import ProviderState
+from tracker_worker.domain.commands import AnyCommand
+from tracker_worker.placement.errors import PlacementRefused, PlacementUnavailable
+from tracker_worker.placement.sync import Sync
+from tracker_worker.worker.provider_sync import Observation, ProviderSync, Publication
+from tracker_worker.worker.settings import PlacementSettings
+
+SETTINGS = PlacementSettings(refresh_interval=300.0, retry_max=30.0, lease_seconds=10.0)
+
+
+class AtOnce(Executor):
+    """Runs what is submitted before `submit` returns."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+class SyncBench:
+    """A lane that marks nodes, a Placement, and the syncs of as many processes as are asked for."""
+
+    def __init__(self, engine: sa.Engine, lane: LaneBench) -> None:
+        self.engine = engine
+        self.lane = lane
+        self.placement = FakePlacement()
+        self.seconds = 0.0
+        self.stats = Stats()
+        self.observed: SimpleQueue[Observation] = SimpleQueue()
+        self.syncs: list[ProviderSync] = []
+
+    def new_sync(self, owner: str = "one", settings: PlacementSettings = SETTINGS) -> ProviderSync:
+        chance = random.Random(17)
+        made = ProviderSync(
+            self.engine,
+            Sync(self.placement),
+            AtOnce(),
+            settings,
+            owner,
+            Publication(True, "tracker-worker:test", lambda: NOW, lambda: f"id-{chance.random()}"),
+            lambda: self.seconds,
+            lambda: 1.0,
+            lambda: None,
+            self.observed,
+            self.stats,
+        )
+        self.syncs.append(made)
+        return made
+
+    def run(self, sync: ProviderSync) -> list[str]:
+        """Begin what is due and write it down; return what Placement was asked."""
+        asked = len(self.placement.requests)
+        for _ in range(3):
+            sync.run_once()
+        return self.placement.requests[asked:]
+
+    def make_due(self, node: str = NODE) -> None:
+        """The time of the node's next refresh, or attempt, has come."""
+        with self.engine.begin() as connection:
+            connection.execute(sa.text("UPDATE providers SET due_at = '2026-01-01 00:00:00.000000'"))
+
+    def state(self, node: str = NODE) -> ProviderState:
+        with self.engine.connect() as connection:
+            (found,) = providers.states(connection, [node])
+        return found
+
+    def told(self) -> list[tuple[str, Any]]:
+        """The notifications of syncs: event type and code."""
+        return [
+            (each["event_type"], each["payload"]["nova_object.data"]["code"])
+            for each in self.lane.notifications()
+            if ".sync." in each["event_type"]
+        ]
+
+
+@pytest.fixture
+def bench(engine: sa.Engine, a_bench: Callable[..., LaneBench]) -> Iterator[SyncBench]:
+    made = SyncBench(engine, a_bench(tell_placement=True))
+    yield made
+    for sync in made.syncs:
+        sync._database.close()
+
+
+def report(node: str = NODE, **more: Any) -> AnyCommand:
+    uuid = NODE_UUID if node == NODE else str(uuid5(NAMESPACE_DNS, node))
+    return a_report(node=node, resources=some_resources(uuid=uuid, **more))
+
+
+def track(bench: SyncBench, *nodes: str) -> None:
+    for node in nodes:
+        bench.lane.deliver(report(node))
+    bench.lane.run()
+
+
+def test_a_new_node_is_created_and_then_nothing_is_asked(bench: SyncBench) -> None:
+    sync = bench.new_sync()
+    assert bench.run(sync) == []
+    bench.lane.send(report())
+    assert len(bench.run(sync)) == 3
+    assert bench.placement.providers[NODE_UUID].inventories["VCPU"].total == 8
+    assert bench.run(sync) == []
+    state = bench.state()
+    assert (state.changed_at, state.attempts, state.error_code) == (None, 0, None)
+    assert bench.told() == []
+
+
+def test_a_change_is_one_request_in_another_process_too(bench: SyncBench) -> None:
+    bench.lane.send(report())
+    first = bench.new_sync()
+    bench.run(first)
+    bench.lane.send(report(vcpus=12))
+    assert len(bench.run(first)) == 1
+    first._lease.release()
+    second = bench.new_sync("another")
+    assert bench.run(second) == []
+    bench.lane.send(report(vcpus=16))
+    assert len(bench.run(second)) == 1
+    assert bench.placement.providers[NODE_UUID].inventories["VCPU"].total == 16
+
+
+def test_a_mark_that_changes_nothing_is_no_request(bench: SyncBench) -> None:
+    sync = bench.new_sync()
+    bench.lane.send(report())
+    bench.run(sync)
+    bench.lane.send(report(vcpus=12))
+    bench.lane.send(report())
+    assert bench.run(sync) == []
+    assert bench.state().changed_at is None
+
+
+def test_a_refresh_is_one_request_when_its_time_has_come(bench: SyncBench) -> None:
+    sync = bench.new_sync()
+    bench.lane.send(report())
+    bench.run(sync)
+    bench.make_due()
+    assert len(bench.run(sync)) == 1
+    assert bench.run(sync) == []
+
+
+def test_a_writer_that_changes_a_provider_twice_in_a_row_is_named(bench: SyncBench) -> None:
+    sync = bench.new_sync()
+    bench.lane.send(report())
+    bench.run(sync)
+    for expected in (None, NODE):
+        with bench.placement.others():
+            generation, inventories = bench.placement.inventories(NODE_UUID)
+            del inventories["VCPU"]
+            bench.placement.put_inventories(NODE_UUID, generation, inventories)
+        bench.make_due()
+        bench.run(sync)
+        assert bench.placement.providers[NODE_UUID].inventories["VCPU"].total == 8
+        assert bench.state().foreign_provider == expected
+    bench.make_due()
+    bench.run(sync)
+    assert bench.state().foreign_provider is None
+
+
+def test_one_process_asks_while_its_lease_lasts(bench: SyncBench) -> None:
+    bench.lane.send(report())
+    one, another = bench.new_sync("one"), bench.new_sync("another")
+    one.run_once()
+    asked = len(bench.placement.requests)
+    another.run_once()
+    assert len(bench.placement.requests) == asked == 3
+
+
+def test_a_removed_node_is_deleted_and_forgotten(bench: SyncBench) -> None:
+    sync = bench.new_sync()
+    bench.lane.send(report())
+    bench.run(sync)
+    bench.lane.send(command("remove_node", host=HOST))
+    bench.run(sync)
+    assert bench.placement.providers == {}
+    with bench.engine.connect() as connection:
+        assert providers.states(connection) == []
+    assert bench.run(sync) == []
+
+
+def test_a_refusal_is_told_once_and_not_tried_again_before_a_change(bench: SyncBench) -> None:
+    sync = bench.new_sync()
+    bench.lane.send(report())
+    bench.placement.faults = FailingAt(1, PlacementRefused("403: policy"), carried_out=False)
+    assert len(bench.run(sync)) == 1
+    assert bench.run(sync) == []
+    assert bench.state().error_code == "placement_refused"
+    assert bench.told() == [("compute_node.sync.error", "placement_refused")]
+    bench.lane.send(report(vcpus=12))
+    assert len(bench.run(sync)) == 3
+    assert bench.state().error_code is None
+    assert bench.told()[1:] == [("compute_node.sync.end", "placement_refused")]
+
+
+class Away:
+    """No request gets an answer."""
+
+    def before(self) -> None:
+        raise PlacementUnavailable("no route")
+
+    def after(self) -> None:
+        raise AssertionError
+
+
+def test_an_outage_is_asked_about_by_one_node_and_ends_for_all(bench: SyncBench) -> None:
+    sync = bench.new_sync()
+    nodes = [f"node-{number}" for number in range(40)]
+    track(bench, *nodes)
+    normal, bench.placement.faults = bench.placement.faults, Away()
+    sync.run_once()
+    begun = len(bench.placement.requests)
+    assert begun == SETTINGS.concurrency * 4
+    for _ in range(5):
+        bench.run(sync)
+    assert len(bench.placement.requests) == begun
+    for _ in range(20):  # A minute or more: pauses double up to retry_max.
+        bench.seconds += 10
+        bench.make_due()
+        bench.run(sync)
+    assert 3 <= len(bench.placement.requests) - begun <= 12
+    bench.placement.faults = normal
+    bench.seconds += SETTINGS.retry_max
+    for _ in range(6):
+        bench.make_due()
+        bench.run(sync)
+    assert {stored.name for stored in bench.placement.providers.values()} == set(nodes)
+    assert {code for kind, code in bench.told() if kind.endswith(".error")} == {"placement_unavailable"}
+    kinds = [kind for kind, _ in bench.told()]
+    assert kinds.count("compute_node.sync.error") == kinds.count("compute_node.sync.end")
+
+
+def test_a_node_that_cannot_be_described_does_not_keep_others_waiting(bench: SyncBench) -> None:
+    sync = bench.new_sync()
+    track(bench, "node-1", "node-2")
+    bench.lane.send(report("node-3", inventories={"bad": {}}))
+    bench.run(sync)
+    assert {stored.name for stored in bench.placement.providers.values()} == {"node-1", "node-2"}
+    assert bench.state("node-3").error_code == "desired_state_invalid"
+
+
+def test_requests_are_counted_by_outcome(bench: SyncBench) -> None:
+    sync = bench.new_sync()
+    for observation in (("ok", 0.1), ("conflict", 0.2), ("ok", 0.3)):
+        bench.observed.put(observation)
+    sync.run_once()
+    assert bench.stats.placement_requests == {"ok": 2, "conflict": 1}
+    assert sum(bench.stats.placement_seconds.counts) == 3
