@@ -46,8 +46,7 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Collecting:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    line = skips.summary(terminalreporter.stats.get("skipped", []))
-    if line:
+    for line in skips.summary(terminalreporter.stats.get("skipped", [])):
         terminalreporter.write_line(line, yellow=True)
     rows = chaos.table(
         report for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, [])

@@ -27,6 +27,7 @@ def server():
 def test_a(server): pass
 def test_b(server): pass
 """
+OF_PYPI = TESTS.replace("RabbitMQ", "Placement").replace("rabbitmq", "placement")
 SKIPPED_MODULE = "import pytest\npytest.skip('whole module', allow_module_level=True)\n"
 SKIPPED_BY_MARK = "import pytest\n@pytest.mark.skip(reason='lazy')\ndef test_c(): pass\n"
 XFAIL = "import pytest\n@pytest.mark.xfail(reason='known')\ndef test_d(): assert False\n"
@@ -40,6 +41,11 @@ HOOKS = (
 LINE = (
     "2 integration tests skipped, for Debian packages are missing (rabbitmq-server): "
     "`sudo make test-packages` installs them"
+)
+
+LINE_OF_PYPI = (
+    "2 integration tests skipped, for packages of PyPI cannot be installed (openstack-placement): "
+    "the first test that needs them does, with a network"
 )
 
 
@@ -70,6 +76,12 @@ def test_missing_server_is_named_in_one_line(tmp_path: Path, options: tuple[str,
     assert code == 0, output
     assert output.count("installs them") == 1
     assert LINE in output.splitlines()
+
+
+def test_server_that_cannot_be_installed_from_pypi_is_named_in_one_line(tmp_path: Path) -> None:
+    code, output = run(tmp_path, OF_PYPI)
+    assert code == 0, output
+    assert LINE_OF_PYPI in output.splitlines()
 
 
 @pytest.mark.parametrize("options", [(), ("-p", "xdist", "-n", "2")], ids=["alone", "xdist"])

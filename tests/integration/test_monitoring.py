@@ -18,7 +18,7 @@ from tests.integration.rabbit import connected, publish
 from tests.samples import a_report
 from tests.servers.ports import Port
 from tests.servers.prometheus import JOB, Prometheus
-from tests.servers.skips import NOT_INSTALLED, skip_unless_installed
+from tests.servers.skips import missing, skip_unless_installed
 from tracker_worker.core.envelope import encode
 from tracker_worker.domain.partitions import partition_of
 from tracker_worker.worker.metrics import FAMILIES, PREFIX
@@ -60,7 +60,7 @@ def promtool(*arguments: object) -> str:
     """What promtool prints; fails with it."""
     program = shutil.which("promtool")
     if program is None:
-        pytest.skip(NOT_INSTALLED + Prometheus.package)
+        pytest.skip(missing(Prometheus))
     done = subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

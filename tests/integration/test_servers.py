@@ -23,6 +23,7 @@ from kombu.entity import Queue
 from tests.servers.certificates import Certificates
 from tests.servers.mariadb import MariaDB
 from tests.servers.pgbouncer import PgBouncer
+from tests.servers.placement import Placement
 from tests.servers.ports import LOOPBACK, Port, listens
 from tests.servers.postgresql import PostgreSQL
 from tests.servers.rabbitmq import RabbitMQ
@@ -137,6 +138,11 @@ def test_pgbouncer_listens_on_a_free_loopback_port_only(pgbouncer: PgBouncer) ->
 def test_mariadb_listens_on_a_free_loopback_port_only(mariadb: MariaDB) -> None:
     assert listeners_of(mariadb) == {(LOOPBACK, mariadb.port)}
     assert mariadb.port not in DEFAULT_PORTS
+
+
+def test_placement_listens_on_a_free_loopback_port_only(placement: Placement) -> None:
+    assert listeners_of(placement) == {(LOOPBACK, placement.port)}
+    assert placement.port not in DEFAULT_PORTS
 
 
 def test_virtual_host_of_a_test_takes_messages(vhost_url: str) -> None:
@@ -260,6 +266,31 @@ def test_mariadb_keeps_committed_rows_and_leaves_nothing(mariadb: MariaDB) -> No
     assert mariadb.execute("SELECT @@port") == ((mariadb.port,),)
 
 
+def test_placement_keeps_providers_and_leaves_nothing(placement: Placement) -> None:
+    with Placement() as own:
+        own.start()
+        for end in (own.kill, own.stop):
+            name = f"kept-by-{end.__name__}"
+            own.request("POST", "/resource_providers", {"name": name})
+            before = processes_of(own)
+            end()
+            assert not listens(own.port)
+            _, alive = psutil.wait_procs(before, timeout=10)
+            assert not alive
+            own.start()
+            assert len(own.request("GET", f"/resource_providers?name={name}")["resource_providers"]) == 1
+            assert not placement.request("GET", f"/resource_providers?name={name}")["resource_providers"]
+        processes, ports = processes_of(own), listeners_of(own)
+        assert processes
+    assert_gone(own, processes, ports)
+
+
+def test_placement_on_postgresql_has_the_classes_and_the_traits(placement_on_postgresql: Placement) -> None:
+    classes = placement_on_postgresql.request("GET", "/resource_classes")["resource_classes"]
+    assert {"VCPU", "MEMORY_MB", "DISK_GB"} <= {each["name"] for each in classes}
+    assert "COMPUTE_NODE" in placement_on_postgresql.request("GET", "/traits")["traits"]
+
+
 def test_two_postgresql_run_at_once_and_one_leaves_nothing(postgresql: PostgreSQL) -> None:
     with PostgreSQL() as own:
         own.start()
@@ -287,7 +318,7 @@ time.sleep(100)
 """
 
 
-@pytest.mark.parametrize("server", [PostgreSQL, MariaDB, RabbitMQ])
+@pytest.mark.parametrize("server", [PostgreSQL, MariaDB, RabbitMQ, Placement])
 def test_servers_of_a_killed_test_process_are_gone(server: type[Server], parent: Parent) -> None:
     skip_unless_installed(server)
     module = server.__module__.rpartition(".")[2]

@@ -22,6 +22,7 @@ from tests.servers import forkserver
 from tests.servers.certificates import Certificates, make_certificates
 from tests.servers.mariadb import MariaDB
 from tests.servers.pgbouncer import PgBouncer
+from tests.servers.placement import Placement
 from tests.servers.postgresql import PostgreSQL
 from tests.servers.rabbitmq import RabbitMQ
 from tests.servers.skips import skip_unless_installed
@@ -109,6 +110,24 @@ def mariadb() -> Iterator[MariaDB]:
 def migrated_mariadb(mariadb: MariaDB) -> str:
     """The URL of a MariaDB database that has the schema and no rows, to be copied only."""
     return migrated(mariadb.new_database())
+
+
+@pytest.fixture(scope="session")
+def placement() -> Iterator[Placement]:
+    """A Placement on SQLite. What a test makes there is named by uuids of its own, and stays."""
+    skip_unless_installed(Placement)
+    with Placement() as server:
+        server.start()
+        yield server
+
+
+@pytest.fixture(scope="session")
+def placement_on_postgresql(postgresql: PostgreSQL) -> Iterator[Placement]:
+    """A Placement on PostgreSQL, for tests with several writers at a time."""
+    skip_unless_installed(Placement)
+    with Placement(postgresql.new_database()) as server:
+        server.start()
+        yield server
 
 
 def migrated(url: str) -> str:

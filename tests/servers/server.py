@@ -23,12 +23,13 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = 120) -
 
 
 class Server(ABC):
-    """A server that has been installed as a Debian package; `with` closes it.
+    """A server that has been installed as a package of its source; `with` closes it.
 
     `start`, `stop` and `kill` may be called again and again: ports, passwords and data stay until `close`.
     """
 
     package: str
+    source = "Debian"
     host = LOOPBACK
 
     def __init__(self) -> None:
