@@ -12,7 +12,9 @@ from oslo_config import cfg
 
 from tracker_worker.rpcapi import TrackerAPI
 
-WORKERS_OWN = {"alembic", "psycopg", "rich", "sqlalchemy", "tracker_worker.db", "tracker_worker.worker"}
+WORKERS_OWN = {
+    "alembic", "keystoneauth1", "psycopg", "rich", "sqlalchemy", "tracker_worker.db", "tracker_worker.worker",
+}  # fmt: skip
 
 
 def main() -> None:

@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
-WORKERS_OWN = ("SQLAlchemy", "alembic", "brotli", "oslo.db", "oslo.upgradecheck", "requests", "rich")
+WORKERS_OWN = (
+    "SQLAlchemy", "alembic", "brotli", "keystoneauth1", "oslo.db", "oslo.upgradecheck", "requests", "rich",
+)  # fmt: skip
 SQLALCHEMY = re.compile(r"SQLAlchemy==(\d+\.\d+)\.\*")
 ROOT = Path(__file__).resolve().parents[2]
 SET_UP_AND_ASK_PBR = """
