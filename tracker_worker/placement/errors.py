@@ -48,3 +48,18 @@ class DuplicateProvider(PlacementError):
     """409: a provider with this name or with this uuid exists."""
 
     code = "duplicate_provider"
+
+
+class DesiredStateInvalid(PlacementError):
+    """Placement would refuse what a provider of `node` shall be, and is not asked before the node's report,
+    its reserve or a provider configuration file is corrected. `field` is the path of the wrong value.
+    """
+
+    code = "desired_state_invalid"
+
+    def __init__(self, node: str, provider: str, field: str, reason: str) -> None:
+        below = "" if provider == node else f" provider {provider}:"
+        super().__init__(f"node {node}:{below} {field}: {reason}")
+        self.node = node
+        self.provider = provider
+        self.field = field
