@@ -110,16 +110,16 @@ class _Comparison:
                 places = self._elsewhere(consumer) or self._of_migration.get(consumer, [])
                 yield self._leftover(FindingKind.REMOVED_NODE, consumer, places)
             return
-        without = []
+        without: list[Claim] = []
         claims = sorted(self._node.held(), key=lambda claim: _DEFINITE_FIRST.index(claim.role))
         for claim in claims:
             if claim.devices_only:
                 continue
-            consumer = next((uuid for uuid in self._consumers(claim) if uuid in self._left), None)
-            if consumer is None:
-                without.append(claim)
+            holding = [uuid for uuid in self._consumers(claim) if uuid in self._left]
+            if holding:
+                yield from self._sized(claim, holding[0])
             else:
-                yield from self._sized(claim, consumer)
+                without.append(claim)
         for claim in without:
             if not self._match_unknown(claim):
                 yield self._missing(claim)

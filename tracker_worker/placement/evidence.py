@@ -4,14 +4,12 @@
 from collections.abc import Collection, Iterable, Iterator
 
 from tracker_worker.core.history import StoredEvent
-from tracker_worker.core.times import time_text
 from tracker_worker.domain.deltas import Holding
 from tracker_worker.domain.rewind import changes_of
 from tracker_worker.placement.audit import Finding, FindingKind
 
 REMOVE_NODE = "remove_node"
 """It releases the claims of instances that may be there still."""
-_RELEASABLE = (FindingKind.ORPHANED, FindingKind.REMOVED_NODE)
 
 
 def last_events(events: Iterable[StoredEvent], wanted: Collection[str]) -> dict[str, StoredEvent]:
@@ -45,17 +43,27 @@ def _changed(event: StoredEvent) -> Iterator[tuple[str, Holding | None, Holding 
             yield uuid, old, new
 
 
+def subject_of(finding: Finding) -> str | None:
+    """Return the instance or the migration whose events explain a finding."""
+    return finding.instance_uuid or finding.consumer
+
+
 def why_kept(finding: Finding, event: StoredEvent | None) -> str | None:
     """Return why the ledger does not prove that an allocation is left over; None if it does.
 
     It does if no node claims the instance, and its last event on this node has released it.
     """
-    if finding.kind not in _RELEASABLE:
-        return "the ledger does not prove that it is left over"
+    match finding.kind:
+        case FindingKind.MISSING:
+            return f"the ledger claims it as {finding.role}, and Nova alone allocates"
+        case FindingKind.SIZE:
+            return "the ledger does not have amounts that resources:* of the flavor override"
+        case FindingKind.DOUBLE:
+            return f"{', '.join(finding.nodes)} claims the instance, whose move is finished"
     if finding.nodes:
         return f"{', '.join(finding.nodes)} claims the instance"
     if event is None:
-        return "no receipt of this node that is kept names it: its claim may be on its way"
+        return "no receipt on this node names it: its claim may be on its way"
     if event.method == REMOVE_NODE:
         return "its claim was removed with the node: the instance may be there"
     if not _releases(event, finding.consumer):
@@ -71,9 +79,3 @@ def _releases(event: StoredEvent, consumer: str | None) -> bool:
         if consumer in (uuid, *(each.migration for each in (old, new) if each is not None))
     ]
     return bool(changes) and all(new is None for _, new in changes)
-
-
-def event_text(event: StoredEvent) -> str:
-    """Return the method, outcome and time of an event for people."""
-    at = "" if event.recorded_at is None else f" at {time_text(event.recorded_at)}"
-    return f"{event.method} ({event.outcome}){at}"

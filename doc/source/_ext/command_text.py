@@ -4,12 +4,15 @@
 from collections.abc import Iterable
 from typing import Any
 
-from tracker_worker.cmd.manage import arguments, commands, node_arguments, node_commands, parser
+from tracker_worker.cmd.manage import arguments, commands, node_arguments, node_commands, parser, placement_commands
 from tracker_worker.cmd.manage.commands import COMMANDS, SUBJECTS
 from tracker_worker.cmd.manage.formatting import PROGRAM
 from tracker_worker.cmd.manage.parser import FAILED, Command, add_arguments
 
-SOURCES = tuple(module.__file__ for module in (arguments, commands, node_arguments, node_commands, parser))
+SOURCES = tuple(
+    module.__file__
+    for module in (arguments, commands, node_arguments, node_commands, parser, placement_commands)
+)
 COMMAND_OF = {command.name: command for command in COMMANDS}
 
 

@@ -11,7 +11,7 @@ from tracker_worker.domain.deltas import ClaimDelta, Delta, Holding
 from tracker_worker.domain.flavors import Amounts
 from tracker_worker.domain.held_claims import Role
 from tracker_worker.placement.audit import Finding, FindingKind
-from tracker_worker.placement.evidence import event_text, last_events, why_kept
+from tracker_worker.placement.evidence import last_events, subject_of, why_kept
 
 HELD = Holding(Amounts(2, 2048, 20480))
 MOVED = Holding(Amounts(2, 2048, 20480), MOVE)
@@ -94,6 +94,6 @@ def test_other_findings_are_kept(kind: FindingKind) -> None:
     assert why_kept(Finding(NODE, kind, INSTANCE), RELEASED) is not None
 
 
-def test_event_is_shown_with_its_time() -> None:
-    assert event_text(RELEASED) == "update_usage (applied) at 2026-11-29T12:00:00Z"
-    assert event_text(UNKNOWN) == "update_usage (applied)"
+def test_events_of_the_instance_explain_a_claim_and_those_of_the_consumer_an_orphan() -> None:
+    assert subject_of(ORPHAN) == INSTANCE
+    assert subject_of(Finding(NODE, FindingKind.MISSING, MOVE, INSTANCE)) == INSTANCE

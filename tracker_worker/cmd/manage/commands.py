@@ -8,6 +8,7 @@ are therefore here, not in those modules.
 from tracker_worker.cmd.manage import arguments as a
 from tracker_worker.cmd.manage.node_commands import NODE_COMMANDS
 from tracker_worker.cmd.manage.parser import Command
+from tracker_worker.cmd.manage.placement_commands import PLACEMENT_COMMANDS
 
 SUBJECTS = {
     "db": "the database's schema and old rows",
@@ -15,6 +16,7 @@ SUBJECTS = {
     "node": "the nodes, their usage and the history of their events",
     "instance": "what nodes hold for an instance",
     "device": "the PCI devices of nodes",
+    "placement": "the nodes' resource providers and allocations in Placement",
     "outbox": "notifications that wait to be published",
     "settings": "the settings that all workers of a database share",
     "config": "the configuration of a worker",
@@ -187,6 +189,7 @@ COMMANDS = (
         },
         failure="the node has claims and --force is missing: standard error says so; or the command failed",
     ),
+    *PLACEMENT_COMMANDS,
     Command(
         "outbox list",
         "outbox:show_list",

@@ -1,0 +1,378 @@
+# SPDX-License-Identifier: Apache-2.0
+"""tracker-worker-manage placement audit."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from tests.builders import (
+    BYSTANDER,
+    INSTANCE,
+    MOVE,
+    NODE,
+    a_flavor,
+    a_migration,
+    an_instance,
+    args_of,
+    command,
+)
+from tests.functional.allocations import Allocations, names_of
+from tests.functional.lanes import NOW, OTHER_NODE, LaneBench
+from tests.functional.manage import Manage
+from tracker_worker.cmd.manage import placement_audit
+from tracker_worker.core.envelope import encode
+from tracker_worker.db.tables import CLAIMS, NODES
+from tracker_worker.placement.errors import PlacementUnavailable
+
+REQUEST = "req-11111111-1111-4111-8111-111111111111"
+STRANGER = "eeeeeeee-eeee-4eee-8eee-eeeeeeeeeeee"
+SMALL = {"VCPU": 2, "MEMORY_MB": 2048, "DISK_GB": 20}
+HERE, THERE = f"uuid-of-{NODE}", f"uuid-of-{OTHER_NODE}"
+
+
+@pytest.fixture
+def manage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Manage:
+    return Manage(tmp_path, capsys)
+
+
+@pytest.fixture
+def placement(monkeypatch: pytest.MonkeyPatch) -> Allocations:
+    """The Placement of the command, with providers of two nodes."""
+    made = Allocations()
+    made.add(HERE, NODE)
+    made.add(THERE, OTHER_NODE)
+    monkeypatch.setattr(placement_audit, "placement_client", lambda _: made)
+    return made
+
+
+@pytest.fixture
+def nodes(bench: LaneBench) -> LaneBench:
+    """Two nodes, the first with an instance."""
+    bench.track(NODE, OTHER_NODE)
+    bench.send(command("instance_claim", instance=an_instance()), "boot")
+    return bench
+
+
+def release(bench: LaneBench, uuid: str = INSTANCE, node: str = NODE) -> None:
+    """Boot and delete an instance, the latter by a request of its own."""
+    bench.send(command("instance_claim", node=node, instance=an_instance(uuid)))
+    deleted = args_of(
+        command(
+            "update_usage",
+            node=node,
+            instance=an_instance(uuid, vm_state="deleted"),
+            event_id=f"end-{uuid}-{node}",
+        )
+    )
+    bench.deliver_body(encode("update_usage", deleted, request_id=REQUEST), node)
+    bench.run()
+    bench.date(NOW, f"end-{uuid}-{node}")
+
+
+def findings(manage: Manage, *arguments: str, code: int = 1) -> list[dict[str, Any]]:
+    assert manage.run("placement", "audit", *arguments, "--format", "json") == code, manage.err
+    found: list[dict[str, Any]] = json.loads(manage.out)["findings"]
+    return found
+
+
+def test_allocations_that_agree_are_no_finding(
+    nodes: LaneBench, manage: Manage, placement: Allocations
+) -> None:
+    placement.allocate(INSTANCE, HERE, SMALL)
+    assert manage.json("placement", "audit") == {"nodes": 2, "findings": []}
+    assert "0 findings in 2 nodes" in manage.err
+    assert placement.requests == ["tree", "allocations_of"] * 2
+
+
+def test_each_kind_is_found_with_its_last_event(
+    nodes: LaneBench, manage: Manage, placement: Allocations
+) -> None:
+    nodes.send(command("instance_claim", instance=an_instance(BYSTANDER)))
+    release(nodes, STRANGER)
+    placement.allocate(INSTANCE, HERE, {**SMALL, "VCPU": 4})
+    placement.allocate(INSTANCE, THERE, SMALL)
+    placement.allocate(STRANGER, HERE, SMALL)
+    found = {(each["node"], each["consumer"]): each for each in findings(manage)}
+    assert {key: each["finding"] for key, each in found.items()} == {
+        (NODE, BYSTANDER): "missing",
+        (NODE, INSTANCE): "size",
+        (NODE, STRANGER): "orphaned",
+        (OTHER_NODE, INSTANCE): "double",
+    }
+    assert found[NODE, STRANGER] == {
+        "node": NODE,
+        "finding": "orphaned",
+        "consumer": STRANGER,
+        "instance_uuid": None,
+        "role": None,
+        "ledger": None,
+        "placement": SMALL,
+        "claimed_by": [],
+        "providers": [HERE],
+        "last_event": {
+            "recorded_at": "2026-11-22T12:00:00Z",
+            "sequence": 5,
+            "method": "update_usage",
+            "outcome": "applied",
+            "event_id": f"end-{STRANGER}-{NODE}",
+            "request_id": REQUEST,
+        },
+        "explanation": placement_audit.PROVED,
+        "result": None,
+    }
+    assert found[NODE, INSTANCE]["ledger"] == SMALL
+    assert found[OTHER_NODE, INSTANCE]["claimed_by"] == [NODE]
+    assert found[NODE, BYSTANDER]["last_event"]["method"] == "instance_claim"
+
+
+def test_table_names_what_to_do_about_each_kind(
+    nodes: LaneBench, manage: Manage, placement: Allocations
+) -> None:
+    placement.allocate(STRANGER, HERE, SMALL)
+    assert manage.run("placement", "audit") == 1
+    assert "DISK_GB=20 MEMORY_MB=2048 VCPU=2" in manage.out
+    for way_out in ("heal_allocations --instance", "nova-manage placement audit", "2 findings in 2 nodes"):
+        assert way_out in manage.err
+    assert "--force" not in manage.err
+
+
+def test_only_what_the_ledger_proves_is_removed(
+    nodes: LaneBench, manage: Manage, placement: Allocations
+) -> None:
+    release(nodes, STRANGER)
+    placement.allocate(STRANGER, HERE, SMALL)
+    placement.allocate(STRANGER, "shared-storage", {"DISK_GB": 5})
+    placement.allocate(BYSTANDER, HERE, SMALL)
+    found = findings(manage, "--fix", "--grace", "0")
+    assert {each["consumer"]: each["result"] for each in found} == {
+        STRANGER: "removed",
+        BYSTANDER: "left",
+        INSTANCE: "left",
+    }
+    assert placement.held(STRANGER) == {"shared-storage": {"DISK_GB": 5}}
+    assert placement.held(BYSTANDER) == {HERE: SMALL}
+    assert "3 findings, 1 removed in 2 nodes" in manage.err
+    assert "no receipt on this node names it" in next(
+        each["explanation"] for each in found if each["consumer"] == BYSTANDER
+    )
+
+
+def test_nothing_is_left_when_all_was_removed(
+    nodes: LaneBench, manage: Manage, placement: Allocations
+) -> None:
+    placement.allocate(INSTANCE, HERE, SMALL)
+    release(nodes, STRANGER)
+    release(nodes, STRANGER, OTHER_NODE)
+    placement.allocate(STRANGER, HERE, SMALL)
+    placement.allocate(STRANGER, THERE, SMALL)
+    found = findings(manage, "--fix", "--grace", "0", code=0)
+    assert [each["result"] for each in found] == ["removed", "removed"]
+    assert placement.held(STRANGER) == {}
+    assert findings(manage, "--fix", "--grace", "0", code=0) == []
+
+
+def test_dry_run_changes_nothing_and_does_not_wait(
+    nodes: LaneBench, manage: Manage, placement: Allocations
+) -> None:
+    release(nodes, STRANGER)
+    placement.allocate(STRANGER, HERE, SMALL)
+    for arguments in (["--dry-run"], ["--fix", "--dry-run"]):
+        found = findings(manage, *arguments)
+        assert {each["consumer"]: each["result"] for each in found} == {
+            STRANGER: "would be removed",
+            INSTANCE: "would be left",
+        }
+    assert placement.held(STRANGER) == {HERE: SMALL}
+
+
+@pytest.mark.parametrize("request_name", ["tree", "put_allocations"])
+def test_allocation_that_changes_meanwhile_is_kept(
+    nodes: LaneBench, manage: Manage, placement: Allocations, request_name: str
+) -> None:
+    release(nodes, STRANGER)
+    placement.allocate(STRANGER, HERE, SMALL)
+
+    def allocate_again(request: str) -> None:
+        if request == request_name and "consumer_allocations" in placement.requests:
+            placement.allocate(STRANGER, HERE, SMALL)
+
+    placement.before_request = allocate_again
+    (found,) = (each for each in findings(manage, "--fix", "--grace", "0") if each["consumer"] == STRANGER)
+    assert found["result"] == "left"
+    assert "changed since" in found["explanation"]
+    assert placement.held(STRANGER) == {HERE: SMALL}
+
+
+def test_instance_whose_claim_comes_during_the_grace_period_keeps_its_allocation(
+    nodes: LaneBench, manage: Manage, placement: Allocations
+) -> None:
+    release(nodes, STRANGER)
+    placement.allocate(STRANGER, HERE, SMALL)
+
+    def claim(request: str) -> None:
+        if request == "tree" and placement.requests.count("consumer_allocations") == 1:
+            placement.before_request = lambda _: None
+            nodes.send(command("instance_claim", instance=an_instance(STRANGER)))
+
+    placement.before_request = claim
+    found = findings(manage, "--fix", "--grace", "0")
+    assert {each["consumer"]: each["result"] for each in found} == {STRANGER: "left", INSTANCE: "left"}
+    assert placement.held(STRANGER) == {HERE: SMALL}
+
+
+def test_what_is_found_once_only_is_no_finding(
+    nodes: LaneBench, manage: Manage, placement: Allocations
+) -> None:
+    def allocate(request: str) -> None:
+        if placement.requests.count("tree") == 2:
+            placement.consumers.clear()
+            placement.allocate(INSTANCE, HERE, SMALL)
+
+    placement.before_request = allocate
+    assert findings(manage, code=0) == []
+
+
+def test_move_is_found_by_the_claims_of_the_other_node(
+    nodes: LaneBench, manage: Manage, placement: Allocations
+) -> None:
+    big = a_flavor(4, 4096, 40)
+    placement.allocate(MOVE, HERE, SMALL)
+    placement.allocate(INSTANCE, THERE, {"VCPU": 4, "MEMORY_MB": 4096, "DISK_GB": 40})
+    migration = a_migration(source_node=NODE, dest_node=OTHER_NODE)
+    nodes.send(
+        command("resize_claim", node=OTHER_NODE, instance=an_instance(), flavor=big, migration=migration)
+    )
+    assert findings(manage, code=0) == []
+    nodes.send(command("start_move", instance_uuid=INSTANCE, migration_uuid=MOVE))
+    nodes.send(command("finish_move", node=OTHER_NODE, instance=an_instance(flavor=big), migration_uuid=MOVE))
+    assert findings(manage, code=0) == []
+    nodes.send(command("drop_move_claim_at_source", instance_uuid=INSTANCE, migration_uuid=MOVE))
+    (found,) = findings(manage)
+    assert (found["finding"], found["consumer"], found["claimed_by"]) == ("double", MOVE, [OTHER_NODE])
+    assert found["last_event"]["method"] == "drop_move_claim_at_source"
+
+
+def test_allocations_of_a_removed_node_are_found_by_its_name(
+    nodes: LaneBench, manage: Manage, placement: Allocations
+) -> None:
+    release(nodes, STRANGER, OTHER_NODE)
+    placement.allocate(INSTANCE, HERE, SMALL)
+    placement.allocate(STRANGER, THERE, SMALL)
+    nodes.send(command("instance_claim", node=OTHER_NODE, instance=an_instance(BYSTANDER)))
+    placement.allocate(BYSTANDER, THERE, SMALL)
+    nodes.send(command("remove_node", node=OTHER_NODE, force=True))
+    found = findings(manage, "--fix", "--grace", "0")
+    assert names_of(found) == {STRANGER: "removed_node", BYSTANDER: "removed_node"}
+    assert {each["consumer"]: each["result"] for each in found} == {STRANGER: "removed", BYSTANDER: "left"}
+
+
+def test_provider_of_a_node_that_got_another_name_is_not_that_of_a_removed_node(
+    nodes: LaneBench, manage: Manage, placement: Allocations, engine: sa.Engine
+) -> None:
+    placement.allocate(INSTANCE, HERE, SMALL)
+    nodes.send(command("remove_node", node=OTHER_NODE))
+    placement.add(HERE, OTHER_NODE)
+    assert findings(manage, code=0) == []
+
+
+def test_children_of_a_node_and_shared_storage_are_understood(
+    nodes: LaneBench, manage: Manage, placement: Allocations
+) -> None:
+    placement.has_disk.clear()
+    placement.providers["cell"] = placement.providers[HERE].__class__("cell", "cell", 0, HERE)
+    placement.allocate(INSTANCE, HERE, {"MEMORY_MB": 2048})
+    placement.allocate(INSTANCE, "cell", {"VCPU": 2})
+    assert findings(manage, code=0) == []
+
+
+def test_node_without_a_provider_is_named(nodes: LaneBench, manage: Manage, placement: Allocations) -> None:
+    del placement.providers[HERE]
+    assert names_of(findings(manage, NODE)) == {INSTANCE: "missing"}
+    assert f"'{NODE}': Placement has no provider of it" in manage.err
+
+
+def test_chosen_nodes_and_those_after_one_are_audited(
+    nodes: LaneBench, manage: Manage, placement: Allocations
+) -> None:
+    placement.allocate(INSTANCE, HERE, SMALL)
+    for arguments in ([NODE], ["--after", NODE], [NODE, OTHER_NODE, "--after", NODE]):
+        assert manage.json("placement", "audit", *arguments)["nodes"] == 1
+    assert "'nobody' is not tracked" in manage.complaint("placement", "audit", "nobody")
+
+
+def test_audit_that_placement_ends_says_how_to_go_on(
+    nodes: LaneBench, manage: Manage, placement: Allocations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placement_audit, "NODES_AT_ONCE", 1)
+
+    def fail(request: str) -> None:
+        if request == "tree" and placement.requests.count("tree") == 2:
+            placement.fail = PlacementUnavailable("Placement does not answer")
+
+    placement.before_request = fail
+    assert names_of(findings(manage, "--fix")) == {INSTANCE: "missing"}
+    assert "Placement does not answer; 1 of 2 nodes were audited" in manage.err
+    assert f"--after {NODE}" in manage.err
+    placement.requests.clear()
+    findings(manage)
+    assert "0 of 2 nodes were audited, repeat the command" in manage.err
+
+
+def test_interrupted_audit_says_how_to_go_on(
+    nodes: LaneBench, manage: Manage, placement: Allocations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placement_audit, "NODES_AT_ONCE", 1)
+
+    def interrupt(request: str) -> None:
+        if request == "tree" and placement.requests.count("tree") == 2:
+            raise KeyboardInterrupt
+
+    placement.before_request = interrupt
+    assert names_of(findings(manage, code=130)) == {INSTANCE: "missing"}
+    assert f"interrupted; 1 of 2 nodes were audited, '--after {NODE}' audits the others" in manage.err
+
+
+def test_error_while_fixing_keeps_the_allocation(
+    nodes: LaneBench, manage: Manage, placement: Allocations
+) -> None:
+    placement.allocate(INSTANCE, HERE, SMALL)
+    release(nodes, STRANGER)
+    placement.allocate(STRANGER, HERE, SMALL)
+    for request_name in ("consumer_allocations", "put_allocations"):
+        placement.fail = None
+
+        def fail(request: str, failing: str = request_name) -> None:
+            if request == failing:
+                placement.fail = PlacementUnavailable("Placement does not answer")
+
+        placement.before_request = fail
+        (found,) = findings(manage, "--fix", "--grace", "0")
+        assert (found["result"], found["explanation"]) == ("left", "Placement does not answer")
+
+
+def test_unreadable_nodes_are_named(
+    nodes: LaneBench, manage: Manage, placement: Allocations, engine: sa.Engine
+) -> None:
+    placement.allocate(INSTANCE, HERE, SMALL)
+    with engine.begin() as connection:
+        broken = sa.update(NODES).where(NODES.c.name == OTHER_NODE).values(resources={"vcpus": "many"})
+        connection.execute(broken)
+    assert findings(manage) == []
+    assert f"node '{OTHER_NODE}' is left out" in manage.err
+
+
+def test_texts_of_rows_have_no_control_characters(
+    nodes: LaneBench, manage: Manage, placement: Allocations, engine: sa.Engine
+) -> None:
+    with engine.begin() as connection:
+        connection.execute(sa.update(CLAIMS).values(instance_uuid="a\u202eb"))
+    assert manage.run("placement", "audit") == 1
+    assert "a\\u202eb" in manage.out
+
+
+@pytest.mark.parametrize("grace", ["-1", "a", "86401"])
+def test_wrong_grace_is_refused(manage: Manage, grace: str) -> None:
+    assert manage.run("placement", "audit", "--grace", grace) == 2

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""tracker-worker-manage placement status and placement sync."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from tests.builders import NODE, an_instance, command
+from tests.functional.lanes import NOW, OTHER_NODE, LaneBench
+from tests.functional.manage import Manage
+from tracker_worker.db import providers
+from tracker_worker.db.tables import PROVIDERS
+
+
+@pytest.fixture
+def manage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Manage:
+    return Manage(tmp_path, capsys)
+
+
+@pytest.fixture
+def synced(bench: LaneBench, engine: sa.Engine) -> LaneBench:
+    """Two nodes that Placement has."""
+    bench.track(NODE, OTHER_NODE)
+    with engine.begin() as connection:
+        providers.add_missing(connection)
+    write(engine, NODE, changed_at=None, due_at=None, synced_at=NOW)
+    write(engine, OTHER_NODE, changed_at=None, due_at=None, synced_at=NOW)
+    return bench
+
+
+def write(engine: sa.Engine, node: str, **values: Any) -> None:
+    with engine.begin() as connection:
+        connection.execute(sa.update(PROVIDERS).where(PROVIDERS.c.node == node).values(values))
+
+
+def test_nodes_that_wait_are_shown(synced: LaneBench, manage: Manage, engine: sa.Engine) -> None:
+    assert manage.json("placement", "status") == []
+    assert "0 of 2 nodes wait to be synced" in manage.err
+    write(engine, NODE, changed_at=NOW, due_at=NOW)
+    (shown,) = manage.json("placement", "status")
+    assert (shown["node"], shown["changed_at"]) == (NODE, "2026-11-22T12:00:00Z")
+    assert "1 of 2 nodes wait to be synced, the first since 2026-11-22T12:00:00Z" in manage.err
+
+
+def test_synced_nodes_are_shown_on_request(synced: LaneBench, manage: Manage) -> None:
+    assert [each["node"] for each in manage.json("placement", "status", "--all")] == [NODE, OTHER_NODE]
+    assert [each["node"] for each in manage.json("placement", "status", OTHER_NODE)] == [OTHER_NODE]
+    assert manage.run("placement", "status", "--all") == 0
+    assert "Nodes in Placement" in manage.out
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [{"error_code": "placement_refused", "error": "403: forbidden"}, {"foreign_provider": "somebody-else"}],
+)
+def test_error_or_another_writer_is_exit_code_1(
+    synced: LaneBench, manage: Manage, engine: sa.Engine, fault: dict[str, str]
+) -> None:
+    write(engine, NODE, **fault)
+    assert manage.run("placement", "status") == 1
+    assert all(text in manage.out for text in fault.values())
+
+
+def test_configuration_without_placement_is_named(synced: LaneBench, manage: Manage) -> None:
+    assert manage.run("placement", "status") == 0
+    assert "[placement] enabled is false" in manage.err
+    manage.configure("[placement]\nenabled = true\n")
+    assert manage.run("placement", "status") == 0
+    assert "enabled is false" not in manage.err
+
+
+def test_marked_node_waits(synced: LaneBench, manage: Manage) -> None:
+    assert manage.json("placement", "sync", NODE) == {"node": NODE, "marked": True}
+    assert f"'placement status {NODE}'" in manage.err
+    (shown,) = manage.json("placement", "status")
+    assert shown["node"] == NODE
+    assert shown["changed_at"] is not None
+
+
+def test_removed_node_is_marked_too(synced: LaneBench, manage: Manage) -> None:
+    synced.send(command("remove_node", node=NODE))
+    assert manage.run("placement", "sync", NODE) == 0
+
+
+def test_node_that_no_worker_has_synced_is_not_marked(bench: LaneBench, manage: Manage) -> None:
+    bench.track(NODE)
+    assert "[placement] enabled = true" in manage.complaint("placement", "sync", NODE)
+    assert manage.run("placement", "status", NODE) == 0
+    assert "was never synced" in manage.err
+
+
+def test_unknown_node_is_named(bench: LaneBench, manage: Manage) -> None:
+    bench.send(command("instance_claim", node="nobody", instance=an_instance()))
+    for arguments in (["status", "nobody"], ["sync", "nobody"]):
+        assert "'nobody' is not tracked" in manage.complaint("placement", *arguments)

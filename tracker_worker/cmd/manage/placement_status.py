@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`placement status` and `placement sync`: how far nodes are synced to Placement, and syncing one at once."""
+
+from typing import Any
+
+from msgspec.structs import astuple
+from oslo_config import cfg
+
+from tracker_worker.cmd.failures import CommandFailed
+from tracker_worker.cmd.manage.formatting import TABLE, print_diagnostic, print_document, print_rows
+from tracker_worker.cmd.manage.loading import loaded, untracked
+from tracker_worker.cmd.manage.session import engine_at_head, snapshot
+from tracker_worker.core.times import time_text
+from tracker_worker.db import providers
+from tracker_worker.db.providers import ProviderState
+from tracker_worker.domain.node import Node
+
+
+def show(conf: cfg.ConfigOpts, args: Any) -> int:
+    """Show the nodes whose changes Placement does not have yet; exit code 1 if one has an error."""
+    with snapshot(conf) as connection:
+        for name in args.names:
+            _raise_unless_known(loaded(connection, name))
+        states = providers.states(connection, sorted(set(args.names)) or None)
+    shown = [state for state in states if args.names or args.all_nodes or _is_of_interest(state)]
+    if args.format != TABLE:
+        print_document(shown, args.format)
+    elif shown:
+        print_rows(ProviderState.__struct_fields__, map(astuple, shown), "Nodes in Placement")
+    for name in sorted({*args.names} - {state.node for state in states}):
+        print_diagnostic(_never_synced(name))
+    waiting = [state.changed_at for state in states if state.changed_at is not None]
+    since = f", the first since {time_text(min(waiting))}" if waiting else ""
+    print_diagnostic(f"{len(waiting)} of {len(states)} nodes wait to be synced{since}")
+    if not conf.placement.enabled:
+        print_diagnostic(
+            "[placement] enabled is false in this configuration: workers that have it sync no node"
+        )
+    return 1 if any(map(_has_error, states)) else 0
+
+
+def sync(conf: cfg.ConfigOpts, args: Any) -> int:
+    """Have a worker sync a node at once."""
+    name = args.name_of_node
+    with engine_at_head(conf) as engine, engine.begin() as connection:
+        _raise_unless_known(loaded(connection, name))
+        providers.mark(connection, [name])
+        states = providers.states(connection, [name])
+    if not states:
+        raise CommandFailed(_never_synced(name))
+    if args.format != TABLE:
+        print_document({"node": name, "marked": True}, args.format)
+    print_diagnostic(
+        f"marked: a worker with [placement] enabled = true syncs node '{name}', 'placement status {name}' "
+        "shows the outcome"
+    )
+    return 0
+
+
+def _raise_unless_known(node: Node) -> None:
+    if not node.known:
+        raise untracked(node)
+
+
+def _never_synced(name: str) -> str:
+    return f"node '{name}' was never synced: start a worker with [placement] enabled = true"
+
+
+def _is_of_interest(state: ProviderState) -> bool:
+    return state.changed_at is not None or _has_error(state)
+
+
+def _has_error(state: ProviderState) -> bool:
+    return state.error_code is not None or state.foreign_provider is not None
