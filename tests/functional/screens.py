@@ -59,11 +59,12 @@ def screens(directory: Path) -> Iterator[tuple[str, str]]:
     file = directory / "screens.conf"
     file.write_text(f"[DEFAULT]\nstate_path = {directory}\ntransport_url = fake://\n")
     for name, command in COMMANDS.items():
-        yield name, _screen(file, command)
+        yield name, screen(file, command)
 
 
-def _screen(file: Path, command: tuple[str, ...]) -> str:
-    screen = io.StringIO()
-    with redirect_stdout(screen), redirect_stderr(screen), logging_restored():
+def screen(file: Path, command: tuple[str, ...]) -> str:
+    """What a command prints, after its command line."""
+    shown = io.StringIO()
+    with redirect_stdout(shown), redirect_stderr(shown), logging_restored():
         manage.run(cfg.ConfigOpts(), ["--config-file", str(file), *command])
-    return f"$ tracker-worker-manage {join(command)}\n{screen.getvalue().rstrip()}\n"
+    return f"$ tracker-worker-manage {join(command)}\n{shown.getvalue().rstrip()}\n"

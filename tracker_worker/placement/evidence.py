@@ -55,9 +55,11 @@ def why_kept(finding: Finding, event: StoredEvent | None) -> str | None:
     """
     match finding.kind:
         case FindingKind.MISSING:
-            return f"the ledger claims it as {finding.role}, and Nova alone allocates"
+            return f"the node has a claim of role {finding.role}, and Nova alone allocates"
         case FindingKind.SIZE:
-            return "the ledger does not have amounts that resources:* of the flavor override"
+            return (
+                "only resources:* of the flavor, which the ledger does not keep, may ask for another amount"
+            )
         case FindingKind.DOUBLE:
             return f"{', '.join(finding.nodes)} claims the instance, whose move is finished"
     if finding.nodes:

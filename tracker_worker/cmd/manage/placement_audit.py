@@ -32,7 +32,7 @@ from tracker_worker.placement.errors import PlacementError
 
 PROVED = "its last event on this node has released it, and no node claims it"
 REMOVED, WOULD_BE_REMOVED, LEFT, WOULD_BE_LEFT = "removed", "would be removed", "left", "would be left"
-_COLUMNS = ("node", "finding", "consumer", "role", "ledger", "placement", "explanation", "result")
+_COLUMNS = ("node", "finding", "consumer", "ledger", "placement", "explanation", "result")
 _EVENT = ("recorded_at", "method", "outcome", "request_id")
 _WAYS_OUT = {
     FindingKind.MISSING: "missing: 'nova-manage placement heal_allocations --instance INSTANCE' allocates "
@@ -208,7 +208,6 @@ def _row(line: Line) -> list[Any]:
         line.node,
         line.finding,
         line.consumer,
-        line.role,
         _amounts(line.ledger),
         _amounts(line.placement),
         line.explanation,

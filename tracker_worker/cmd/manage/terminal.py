@@ -16,7 +16,7 @@ LEAST_NEEDED = (
     "device", "disk_mb_used", "memory_mb_used", "vcpus_used", "priority", "bytes", "host", "newest", "oldest",
     "nodes", "unacked", "consumers", "version", "standby", "task_state", "vm_state", "state", "devices",
     "local_gb", "disk_mb", "changes", "instance_uuid", "vms", "vcpus", "reason", "since", "outcome",
-    "memory_mb", "method", "recorded_at",
+    "memory_mb", "method", "recorded_at", "ledger", "placement",
 )  # fmt: skip
 """The columns that a table leaves out on a terminal that is too narrow for it, the first one first."""
 _GAP = 2
