@@ -87,7 +87,7 @@ def test_provider_is_created_renamed_found_and_deleted(client: PlacementClient, 
     row = ProviderRow(uuid, name, 0)
     assert client.tree(uuid) == [row]
     assert client.named(name) == row
-    assert client.rename(uuid, f"{name}-a") == 0
+    assert client.rename(uuid, f"{name}-a", None) == 0
     assert client.named(name) is None
     client.delete(uuid)
     assert client.tree(uuid) == []
@@ -95,11 +95,14 @@ def test_provider_is_created_renamed_found_and_deleted(client: PlacementClient, 
     assert len(observed.seconds) == 9
 
 
-def test_renamed_child_keeps_its_parent(client: PlacementClient, node: str) -> None:
-    child = a_uuid()
+def test_renamed_child_has_the_parent_that_is_given(client: PlacementClient, node: str) -> None:
+    cell, child = a_uuid(), a_uuid()
+    client.create(cell, f"numa-{cell}", node)
     client.create(child, f"pf-{child}", node)
-    client.rename(child, f"pf-{child}-a")
-    assert {each.uuid: each.parent for each in client.tree(child)} == {node: None, child: node}
+    client.rename(child, f"pf-{child}-a", node)
+    assert {each.uuid: each.parent for each in client.tree(child)} == {node: None, cell: node, child: node}
+    client.rename(child, f"pf-{child}", cell)
+    assert {each.uuid: each.parent for each in client.tree(child)} == {node: None, cell: node, child: cell}
 
 
 def test_inventories_come_back_as_they_were_put(client: PlacementClient, node: str) -> None:
@@ -189,7 +192,7 @@ READS: dict[str, Request] = {
     "aggregates": lambda client, uuid, _: client.aggregates(uuid),
     "allocations": lambda client, uuid, _: client.allocations_of(uuid),
     "delete": lambda client, uuid, _: client.delete(uuid),
-    "rename": lambda client, uuid, _: client.rename(uuid, f"node-{uuid}"),
+    "rename": lambda client, uuid, _: client.rename(uuid, f"node-{uuid}", None),
 }
 
 
@@ -264,7 +267,7 @@ def test_second_provider_of_a_name_or_a_uuid_is_a_duplicate(
     other = a_uuid()
     client.create(other, f"node-{other}", None)
     with pytest.raises(DuplicateProvider):
-        client.rename(other, f"node-{node}")
+        client.rename(other, f"node-{node}", None)
     assert observed.outcomes == ["conflict", "conflict", "ok", "conflict"]
 
 

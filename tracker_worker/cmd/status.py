@@ -35,10 +35,11 @@ from tracker_worker.cmd.unknown_options import unknown_options
 from tracker_worker.core.envelope import REPLY_QUEUE_PREFIX
 from tracker_worker.core.records import PARKED
 from tracker_worker.core.terminal import escaped
-from tracker_worker.db import dead_letter_queries, queries
+from tracker_worker.db import dead_letter_queries, providers, queries
 from tracker_worker.db import permissions as write_permissions
 from tracker_worker.db.dead_letter_queries import Wanted
 from tracker_worker.db.errors import DATABASE_ERRORS, is_write_refused
+from tracker_worker.placement.errors import PlacementError, PlacementUnavailable
 from tracker_worker.worker.settings import WorkerSettings
 
 PROGRAM = "tracker-worker-status"
@@ -197,6 +198,38 @@ class Checks(upgradecheck.UpgradeCommands):
             )
         return Result(Code.SUCCESS)
 
+    def placement(self) -> Result:
+        """Placement can be asked, knows all nodes, and nobody else writes to their providers."""
+        try:
+            if self._settings().placement is None:
+                return Result(Code.SUCCESS, "No node is synced: [placement] enabled is false")
+            # keystoneauth, which no other check needs.
+            from tracker_worker.cmd.placement import placement_client
+
+            placement_client(self._conf).check_version()
+            with snapshot(self._conf) as connection:
+                states = providers.states(connection)
+        except (ValueError, cfg.Error) as error:
+            return Result(Code.FAILURE, configuration_text(error))
+        except PlacementUnavailable as error:
+            return Result(Code.WARNING, f"Changes wait in the database: {error}")
+        except PlacementError as error:
+            return Result(Code.FAILURE, str(error))
+        except CommandFailed as error:
+            return Result(Code.WARNING, f"Not checked: {error}")
+        warnings = []
+        if fought := sorted({each.foreign_provider for each in states if each.foreign_provider}):
+            warnings.append(
+                f"Somebody else changes the providers {', '.join(fought[:10])} ({len(fought)} in all): stop "
+                "its writes, or set [placement] enabled = false"
+            )
+        if failing := [each.node for each in states if each.error_code]:
+            warnings.append(
+                f"Not synced: {', '.join(failing[:10])} ({len(failing)} in all): see 'tracker-worker-manage "
+                "placement status'"
+            )
+        return Result(Code.WARNING if warnings else Code.SUCCESS, "; ".join(warnings) or None)
+
     _upgrade_checks = (
         ("Configuration", _escape_details(configuration)),
         ("Database schema", _escape_details(schema)),
@@ -204,6 +237,7 @@ class Checks(upgradecheck.UpgradeCommands):
         ("Exchange and queues", _escape_details(queues)),
         ("Notifications", _escape_details(notifications)),
         ("Nodes", _escape_details(nodes)),
+        ("Placement", _escape_details(placement)),
         ("Dead letters", _escape_details(parked)),
     )
 

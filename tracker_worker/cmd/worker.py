@@ -30,6 +30,7 @@ from tracker_worker.cmd.systemd import Notifier
 from tracker_worker.cmd.urls import without_secrets
 from tracker_worker.core.error_text import error_text
 from tracker_worker.core.urls import printable_url
+from tracker_worker.placement.api import Observe, PlacementApi
 from tracker_worker.worker.health import HealthSettings
 from tracker_worker.worker.monitor import Monitor
 from tracker_worker.worker.service import Worker, utc_now
@@ -89,7 +90,8 @@ def _run(conf: cfg.ConfigOpts, arguments: list[str], signals: Signals, systemd: 
             LOG.info("Stopped before the database was reached: nothing was received")
             return 0
         failed = partial(signals.post, FAILED)
-        worker = Worker(settings, engine, rpc, notifications, failed, systemd.alive)
+        placement = _placement(conf, settings)
+        worker = Worker(settings, engine, rpc, notifications, failed, systemd.alive, placement)
         monitor = _monitor(worker, settings.health, engine, failed)
     except (ValueError, cfg.Error) as error:
         reason = configuration_text(error)
@@ -114,6 +116,21 @@ def _run(conf: cfg.ConfigOpts, arguments: list[str], signals: Signals, systemd: 
         monitor.stop()
     engine.dispose()
     return code
+
+
+def _placement(conf: cfg.ConfigOpts, settings: WorkerSettings) -> Callable[[Observe], PlacementApi] | None:
+    """Return what makes the client of Placement; None where no node is synced, and nothing is imported.
+
+    Raises ValueError for options that cannot be used.
+    """
+    if settings.placement is None:
+        return None
+    for warning in settings.placement.provider_configs.warnings:
+        LOG.warning("%s", warning)
+    from tracker_worker.cmd.placement import placement_client
+
+    placement_client(conf)
+    return partial(placement_client, conf)
 
 
 def _set_up_log(conf: cfg.ConfigOpts) -> None:

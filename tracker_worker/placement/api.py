@@ -5,12 +5,15 @@ Each method is one request. All raise PlacementUnavailable and PlacementRefused;
 says. A generation that a method returns is the provider's after the request.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from msgspec import Struct
 
 from tracker_worker.placement.records import Allocation, ConsumerAllocations, Inventory
+
+Observe = Callable[[str, float], None]
+"""Takes the outcome of a request, one of `failures.OUTCOMES`, and its seconds. Any thread."""
 
 
 class ProviderRow(Struct, frozen=True):

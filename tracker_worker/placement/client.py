@@ -94,9 +94,10 @@ class _ProviderRequests:
         body = {"uuid": uuid, "name": name, "parent_provider_uuid": parent}
         return self._http.send("POST", path(_PROVIDERS), _Provider, json=body).generation
 
-    def rename(self, uuid: str, name: str) -> int:
-        """Give a provider another name; return its generation. Its parent stays."""
-        return self._of_provider("PUT", _Provider, uuid, json={"name": name}).generation
+    def rename(self, uuid: str, name: str, parent: str | None) -> int:
+        """Give a provider its name and its parent; return its generation."""
+        body = {"name": name, "parent_provider_uuid": parent}
+        return self._of_provider("PUT", _Provider, uuid, json=body).generation
 
     def delete(self, uuid: str) -> None:
         """Delete a provider."""

@@ -12,6 +12,7 @@ from keystoneauth1.adapter import Adapter
 from keystoneauth1.exceptions import ClientException
 
 from tracker_worker.placement import failures
+from tracker_worker.placement.api import Observe
 from tracker_worker.placement.errors import PlacementError
 
 T = TypeVar("T")
@@ -21,9 +22,6 @@ MICROVERSION = "1.39"
 SERVICE_TYPE = "placement"
 _REQUEST_ID = re.compile(r"req-[0-9a-f-]{36}")
 """What other services take for a global request id."""
-
-Observe = Callable[[str, float], None]
-"""Takes the outcome of a request, one of `failures.OUTCOMES`, and its seconds."""
 
 
 def ignore(_outcome: str, _seconds: float) -> None:

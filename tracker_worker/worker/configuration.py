@@ -3,7 +3,8 @@
 
 import random
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import oslo_messaging
@@ -12,9 +13,18 @@ from tracker_worker.bus.rabbit.connection import BrokerSettings, broker_settings
 from tracker_worker.domain.numa.pages import parse_reserved_pages
 from tracker_worker.domain.pci.specs import parse_aliases, parse_device_specs
 from tracker_worker.domain.settings import TrackerSettings
+from tracker_worker.placement.provider_config import NO_CONFIGS
+from tracker_worker.placement.provider_config_files import read_provider_configs
 from tracker_worker.private_apis.oslo_messaging import rabbit_options
 from tracker_worker.worker.health import HealthSettings
-from tracker_worker.worker.settings import MEBIBYTE, LaneSettings, RelaySettings, Retention, WorkerSettings
+from tracker_worker.worker.settings import (
+    MEBIBYTE,
+    LaneSettings,
+    PlacementSettings,
+    RelaySettings,
+    Retention,
+    WorkerSettings,
+)
 
 RABBIT = "rabbit"
 CONNECTIONS_OF_A_LANE = 2
@@ -59,12 +69,28 @@ def settings_from(conf: Any) -> WorkerSettings:
         notification_topic=notifications.topic,
         retention=retention_of(conf.tracker),
         graceful_shutdown_timeout=worker.graceful_shutdown_timeout,
+        placement=placement_of(conf.placement),
         health=HealthSettings(
             port=conf.health.port,
             host=conf.health.host,
             stall_limit=conf.health.stall_limit,
             outbox_age_limit=conf.health.outbox_age_limit,
         ),
+    )
+
+
+def placement_of(placement: Any) -> PlacementSettings | None:
+    """Return how nodes are synced with Placement by the options of [placement], None if they are not.
+
+    Reads the files of `provider_config_location`. Raises ValueError for one that cannot be used.
+    """
+    if not placement.enabled:
+        return None
+    directory = placement.provider_config_location
+    return PlacementSettings(
+        refresh_interval=placement.refresh_interval,
+        concurrency=placement.concurrency,
+        provider_configs=NO_CONFIGS if directory is None else read_provider_configs(Path(directory)),
     )
 
 
@@ -76,7 +102,8 @@ def preferred_partitions(worker: Any) -> frozenset[int]:
 def _faults(conf: Any) -> Iterator[str]:
     """Yield the combinations of options, and values of oslo's, with which no worker can work."""
     worker, bus, notifications = conf.worker, conf.bus, conf.notifications
-    yield from _database_faults(conf.database, worker.lanes, with_health=conf.health.port is not None)
+    users = {"[health] port": conf.health.port is not None, "[placement] enabled": conf.placement.enabled}
+    yield from _database_faults(conf.database, worker.lanes, [user for user, is_on in users.items() if is_on])
     if worker.lanes > bus.partitions:
         yield (
             f"[worker] lanes ({worker.lanes}) is above [bus] partitions ({bus.partitions}), so that some "
@@ -94,7 +121,8 @@ def _faults(conf: Any) -> Iterator[str]:
         )
 
 
-def _database_faults(database: Any, lanes: int, *, with_health: bool) -> Iterator[str]:
+def _database_faults(database: Any, lanes: int, more: Sequence[str]) -> Iterator[str]:
+    """`more` are the options that take one more connection each."""
     for option in ("retry_interval", "pool_timeout", "max_pool_size"):
         if (value := getattr(database, option) or 0) < 0:
             yield f"[database] {option} ({value}) must not be negative"
@@ -107,13 +135,13 @@ def _database_faults(database: Any, lanes: int, *, with_health: bool) -> Iterato
         return
     # With fewer connections a lane could wait for one for ever. SQLite's pool has no bound.
     size, overflow = database.max_pool_size or 0, database.max_overflow
-    needed = CONNECTIONS_OF_A_LANE * lanes + OTHER_CONNECTIONS + with_health
+    needed = CONNECTIONS_OF_A_LANE * lanes + OTHER_CONNECTIONS + len(more)
     unlimited = size == 0 or overflow == -1
     if not unlimited and size + overflow < needed:
         yield (
             f"[database] max_pool_size ({size}) + max_overflow ({overflow}) allow {size + overflow} "
             f"connections, [worker] lanes ({lanes}) need {needed}: two for each lane, one for the relay and "
-            f"one for the purge{', and one for [health] port' if with_health else ''}"
+            f"one for the purge{''.join(f', and one for {user}' for user in more)}"
         )
 
 

@@ -30,7 +30,7 @@ from tracker_worker.core.delivery import OtherQueue
 from tracker_worker.core.stats import Stats
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.partitions import TOPIC
-from tracker_worker.placement.api import PlacementApi
+from tracker_worker.placement.api import Observe, PlacementApi
 from tracker_worker.placement.sync import Sync
 from tracker_worker.worker.dispatcher import Dispatcher
 from tracker_worker.worker.health import WorkerState, all_ok, liveness
@@ -66,10 +66,6 @@ def batch_context_of(settings: WorkerSettings) -> BatchContext:
         new_id=new_id,
         tell_placement=settings.placement is not None,
     )
-
-
-Observe = Callable[[str, float], None]
-"""Is told of a request to Placement: its outcome and its seconds. Any thread."""
 
 
 class Ingress(Protocol):
