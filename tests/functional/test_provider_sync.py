@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from tests.builders import HOST, NODE, NODE_UUID, a_report, command, some_resources
 from tests.fake_placement import FailingAt, FakePlacement
 from tests.functional.lanes import NOW, LaneBench
-from tracker_worker.core.stats import Stats
+from tracker_worker.core.stats import PlacementStats
 from tracker_worker.db import providers
 from tracker_worker.db.providers import ProviderState
 from tracker_worker.domain.commands import AnyCommand
@@ -46,7 +46,7 @@ class SyncBench:
         self.lane = lane
         self.placement = FakePlacement()
         self.seconds = 0.0
-        self.stats = Stats()
+        self.stats = PlacementStats()
         self.observed: SimpleQueue[Observation] = SimpleQueue()
         self.syncs: list[ProviderSync] = []
 
@@ -262,5 +262,5 @@ def test_requests_are_counted_by_outcome(bench: SyncBench) -> None:
     for observation in (("ok", 0.1), ("conflict", 0.2), ("ok", 0.3)):
         bench.observed.put(observation)
     sync.run_once()
-    assert bench.stats.placement_requests == {"ok": 2, "conflict": 1}
-    assert sum(bench.stats.placement_seconds.counts) == 3
+    assert bench.stats.requests == {"ok": 2, "conflict": 1}
+    assert sum(bench.stats.seconds.counts) == 3

@@ -66,6 +66,15 @@ class LaneStats(Struct):
         self.retries += other.retries
 
 
+class PlacementStats(Struct):
+    """Counters of the requests to Placement, to which the thread of the sync adds."""
+
+    requests: dict[str, int] = field(default_factory=dict)
+    """Requests by outcome."""
+    seconds: Histogram = field(default_factory=lambda: Histogram.of(SECONDS))
+    """Seconds of a request."""
+
+
 class Stats(Struct):
     """Counters since the start of the worker. The lanes' are added up in a snapshot."""
 
@@ -81,10 +90,8 @@ class Stats(Struct):
     """Notifications that were replaced because the bus refused them. The relay's thread."""
     unrouted_notifications: int = 0
     """Notifications that were routed to no queue. The relay's thread."""
-    placement_requests: dict[str, int] = field(default_factory=dict)
-    """Requests to Placement, by outcome. The thread of the sync."""
-    placement_seconds: Histogram = field(default_factory=lambda: Histogram.of(SECONDS))
-    """Seconds of a request to Placement. The thread of the sync."""
+    placement: PlacementStats | None = None
+    """Counters of the sync with Placement; None where no node is synced."""
     lanes: list[LaneStats] = field(default_factory=list)
 
     def new_lane(self) -> LaneStats:

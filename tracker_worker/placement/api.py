@@ -12,8 +12,16 @@ from msgspec import Struct
 
 from tracker_worker.placement.records import Allocation, ConsumerAllocations, Inventory
 
+OK = "ok"
+CONFLICT = "conflict"
+REFUSED = "refused"
+NOT_FOUND = "not_found"
+UNAVAILABLE = "unavailable"
+OUTCOMES = (OK, CONFLICT, REFUSED, NOT_FOUND, UNAVAILABLE)
+"""Of a request, for metrics."""
+
 Observe = Callable[[str, float], None]
-"""Takes the outcome of a request, one of `failures.OUTCOMES`, and its seconds. Any thread."""
+"""Takes the outcome of a request, one of OUTCOMES, and its seconds. Any thread."""
 
 
 class ProviderRow(Struct, frozen=True):

@@ -12,6 +12,7 @@ from keystoneauth1.exceptions import ClientException
 from msgspec import Struct
 
 from tracker_worker.core.urls import redacted
+from tracker_worker.placement.api import CONFLICT, NOT_FOUND, REFUSED, UNAVAILABLE
 from tracker_worker.placement.errors import (
     DuplicateProvider,
     GenerationConflict,
@@ -22,14 +23,6 @@ from tracker_worker.placement.errors import (
     ProviderInUse,
     ProviderNotFound,
 )
-
-OK = "ok"
-CONFLICT = "conflict"
-REFUSED = "refused"
-NOT_FOUND = "not_found"
-UNAVAILABLE = "unavailable"
-OUTCOMES = (OK, CONFLICT, REFUSED, NOT_FOUND, UNAVAILABLE)
-"""Of a request, for metrics."""
 
 Meanings = Mapping[int, type[PlacementError]]
 """What the statuses 404 and 409 mean for a request, where the code does not say more."""

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asks the database every few seconds, for the health checks and metrics: whether it answers, its schema, and
-its outbox. Whoever reads the state never waits for the database.
+"""Asks the database every few seconds, for the health checks and metrics: whether it answers, its schema, its
+outbox, and what Placement is to be told. Whoever reads the state never waits for the database.
 """
 
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from msgspec.structs import replace
 
 from tracker_worker.core.error_text import error_text
-from tracker_worker.db import outbox, revisions
+from tracker_worker.db import outbox, providers, revisions
 from tracker_worker.db.connection import LazyConnection
 from tracker_worker.db.errors import DATABASE_ERRORS
 from tracker_worker.worker.health import DatabaseState
@@ -47,9 +47,15 @@ class DatabaseProbe:
             with self._database.transaction() as connection:
                 revision = revisions.current(connection)
                 backlog = outbox.backlog(connection)
+                untold = providers.untold(connection)
         except DATABASE_ERRORS as error:
             self.state = replace(self.state, error=error_text(error))
             return
         self.state = DatabaseState(
-            at=self._monotonic(), revision=revision, outbox=backlog.rows, oldest=backlog.oldest
+            at=self._monotonic(),
+            revision=revision,
+            outbox=backlog.rows,
+            oldest=backlog.oldest,
+            untold=untold.nodes,
+            untold_since=untold.oldest,
         )

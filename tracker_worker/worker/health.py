@@ -54,7 +54,7 @@ class DatabaseState(Struct, frozen=True):
 
     `error` is why it does not answer, None if it does. `outbox` are the notifications that wait, counted up
     to a limit, `oldest` the time of the first of them, UTC. `untold` are the nodes that Placement is to be
-    told of, `untold_since` the time of the first change of them, UTC; None where no node is synced.
+    told of, `untold_since` the time of the first change of them, UTC.
     """
 
     at: float | None = None

@@ -17,10 +17,11 @@ from prometheus_client.registry import Collector
 
 from tracker_worker.bus.state import IngressState
 from tracker_worker.core.event_counts import EventCounts
-from tracker_worker.core.stats import Histogram, LaneStats, Stats
+from tracker_worker.core.stats import Histogram, LaneStats, PlacementStats, Stats
 from tracker_worker.domain.audit import Reason
 from tracker_worker.domain.errors import ErrorCode
 from tracker_worker.domain.refusal_reasons import RefusalReason
+from tracker_worker.placement.api import OUTCOMES
 from tracker_worker.worker.health import DatabaseState, LaneState, WorkerState, outbox_age
 
 PREFIX = "tracker_worker_"
@@ -42,6 +43,11 @@ class Scrape(Struct, frozen=True):
     def lane(self) -> LaneStats:
         """The counters of all lanes."""
         return self.stats.lanes[0]
+
+    @property
+    def placement(self) -> PlacementStats | None:
+        """The counters of the sync with Placement, if there is one."""
+        return self.stats.placement
 
     @property
     def counts(self) -> EventCounts:
@@ -87,11 +93,11 @@ class Gauge(Struct, frozen=True):
 
 
 class Buckets(Struct, frozen=True):
-    """A histogram."""
+    """A histogram. Absent while there is none."""
 
     name: str
     text: str
-    read: Callable[[Scrape], Histogram]
+    read: Callable[[Scrape], Histogram | None]
     labels: Labels = ()
     kind = "histogram"
 
@@ -99,8 +105,9 @@ class Buckets(Struct, frozen=True):
         """Return the family with its samples."""
         family = HistogramMetricFamily(PREFIX + self.name, self.text)
         found = self.read(scrape)
-        bounds = [*map(str, found.bounds), "+Inf"]
-        family.add_metric((), list(zip(bounds, accumulate(found.counts), strict=True)), found.total)
+        if found is not None:
+            bounds = [*map(str, found.bounds), "+Inf"]
+            family.add_metric((), list(zip(bounds, accumulate(found.counts), strict=True)), found.total)
         return family
 
 
@@ -226,6 +233,28 @@ FAMILIES: tuple[Counter | Gauge | Buckets, ...] = (
         "Seconds since the commit of the first notification that waits, 0 if none does.",
         lambda s: (outbox_age(s.database, s.utc) or 0.0) if s.database.error is None else None,
     ),
+    Gauge(
+        "placement_untold_nodes",
+        "Nodes with changes that Placement does not have. Absent without [placement] enabled, as are the "
+        "other metrics of Placement.",
+        lambda s: s.database.untold if s.placement and s.database.error is None else None,
+    ),
+    Gauge(
+        "placement_untold_seconds",
+        "Seconds since the first of these changes, 0 if there is none.",
+        lambda s: _untold_age(s.database, s.utc) if s.placement and s.database.error is None else None,
+    ),
+    Counter(
+        "placement_requests",
+        "Requests to Placement, by outcome. A `conflict` is answered by another request.",
+        lambda s: _each(OUTCOMES, s.placement.requests) if s.placement else None,
+        ("outcome",),
+    ),
+    Buckets(
+        "placement_request_seconds",
+        "Seconds of a request to Placement.",
+        lambda s: s.placement.seconds if s.placement else None,
+    ),
 )
 
 
@@ -271,6 +300,12 @@ def _connected(ingress: IngressState) -> dict[str, float]:
 
 def _age(at: float | None, now: float) -> float:
     return 0.0 if at is None else max(now - at, 0.0)
+
+
+def _untold_age(database: DatabaseState, utc: datetime) -> float:
+    """The clocks of hosts differ a little: an age is never negative."""
+    since = database.untold_since
+    return 0.0 if since is None else max((utc - since).total_seconds(), 0.0)
 
 
 def _with_samples(family: CounterMetricFamily | GaugeMetricFamily, values: Values) -> Metric:

@@ -19,7 +19,7 @@ from msgspec import Struct
 from tracker_worker.core.error_text import error_text
 from tracker_worker.core.notification_body import Header, encode_bounded
 from tracker_worker.core.records import OutboxRow
-from tracker_worker.core.stats import Stats
+from tracker_worker.core.stats import PlacementStats
 from tracker_worker.db import leases, outbox, providers, store
 from tracker_worker.db.connection import LazyConnection
 from tracker_worker.db.errors import DATABASE_ERRORS
@@ -86,7 +86,7 @@ class ProviderSync:
         jitter: Callable[[], float],
         failed: Callable[[], None],
         observed: SimpleQueue[Observation],
-        stats: Stats,
+        stats: PlacementStats,
     ) -> None:
         self._database = LazyConnection(engine)
         self._sync = sync
@@ -225,9 +225,9 @@ class ProviderSync:
         with suppress(Empty):
             while True:
                 outcome, seconds = self._observed.get_nowait()
-                counts = self._stats.placement_requests
+                counts = self._stats.requests
                 counts[outcome] = counts.get(outcome, 0) + 1
-                self._stats.placement_seconds.observe(seconds)
+                self._stats.seconds.observe(seconds)
 
     def _record(self, task: ProviderTask, future: Future[Synced]) -> SyncRecord:
         error = future.exception()

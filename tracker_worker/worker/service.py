@@ -27,7 +27,7 @@ from tracker_worker.bus.rabbit.subscription import SubscriptionSettings
 from tracker_worker.bus.state import IngressState
 from tracker_worker.core.batch import BatchContext
 from tracker_worker.core.delivery import OtherQueue
-from tracker_worker.core.stats import Stats
+from tracker_worker.core.stats import PlacementStats, Stats
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.partitions import TOPIC
 from tracker_worker.placement.api import Observe, PlacementApi
@@ -222,6 +222,7 @@ def _provider_sync(
     if placement is None or settings.placement is None:
         return None
     observed: SimpleQueue[Observation] = SimpleQueue()
+    stats.placement = PlacementStats()
     return ProviderSync(
         engine,
         Sync(placement(lambda outcome, seconds: observed.put((outcome, seconds)))),
@@ -233,7 +234,7 @@ def _provider_sync(
         partial(random.uniform, 0.9, 1.1),
         failed,
         observed,
-        stats,
+        stats.placement,
     )
 
 

@@ -11,20 +11,22 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.builders import INSTANCE, NODE
 from tracker_worker.bus.state import IngressState
-from tracker_worker.core.stats import Stats
+from tracker_worker.core.stats import PlacementStats, Stats
 from tracker_worker.domain.errors import ErrorCode
 from tracker_worker.worker.activity import Progress
 from tracker_worker.worker.health import DatabaseState, LaneState, WorkerState
 from tracker_worker.worker.metrics import FAMILIES, PREFIX, Counter, Scrape, registry_of
 
-MOST_FAMILIES = 25
+MOST_FAMILIES = 29
 UTC = datetime(2026, 11, 29, 12)
 Labels = frozenset[tuple[str, str]]
 
 
 @pytest.fixture
 def stats() -> Stats:
-    stats = Stats(lost_replies=4)
+    stats = Stats(lost_replies=4, placement=PlacementStats({"conflict": 2}))
+    assert stats.placement is not None
+    stats.placement.seconds.observe(0.2)
     lane = stats.new_lane()
     lane.counts.count("instance_claim", "granted")
     lane.counts.count("instance_claim", "granted")
@@ -53,7 +55,14 @@ def scrape(stats: Stats) -> Scrape:
     return Scrape(
         stats=stats.snapshot(),
         worker=WorkerState(100.0, lanes, ingress),
-        database=DatabaseState(at=98.0, revision="0008", outbox=7, oldest=UTC - timedelta(seconds=33)),
+        database=DatabaseState(
+            at=98.0,
+            revision="0008",
+            outbox=7,
+            oldest=UTC - timedelta(seconds=33),
+            untold=3,
+            untold_since=UTC - timedelta(seconds=5),
+        ),
         live=True,
         ready=False,
         utc=UTC,
@@ -102,6 +111,11 @@ def value(scrape: Scrape, name: str, **labels: str) -> Any:
         ("uncommitted_seconds", {}, 12.5),
         ("outbox_notifications", {}, 7),
         ("outbox_age_seconds", {}, 33),
+        ("placement_untold_nodes", {}, 3),
+        ("placement_untold_seconds", {}, 5),
+        ("placement_requests_total", {"outcome": "conflict"}, 2),
+        ("placement_requests_total", {"outcome": "ok"}, 0),
+        ("placement_request_seconds_count", {}, 1),
     ],
 )
 def test_sample_has_the_value_of_its_counter_or_state(
@@ -121,6 +135,11 @@ def test_outbox_is_absent_while_the_database_does_not_answer(scrape: Scrape) -> 
     away = replace(scrape, database=replace(scrape.database, error="no route"))
     assert value(away, "outbox_notifications") is None
     assert value(away, "outbox_age_seconds") is None
+
+
+def test_worker_that_syncs_no_node_has_no_figures_of_placement(scrape: Scrape) -> None:
+    off = replace(scrape, stats=replace(scrape.stats, placement=None))
+    assert not [name for name, _ in samples(off) if name.startswith("placement_")]
 
 
 def test_idle_worker_has_waited_for_nothing(scrape: Scrape) -> None:
