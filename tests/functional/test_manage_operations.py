@@ -171,6 +171,40 @@ def test_config_show_has_values_with_their_files_and_no_secret(manage: Manage, p
     ]
 
 
+@pytest.mark.parametrize(
+    ("login", "shown"),
+    [
+        ("auth_type = password\npassword = planted\n", "[placement] password"),
+        ("auth_type = admin_token\ntoken = planted\n", "[placement] token"),
+        (
+            "auth_type = v3applicationcredential\napplication_credential_secret = planted\n",
+            "[placement] application_credential_secret",
+        ),
+        ("auth_section = login\n[login]\nauth_type = password\npassword = planted\n", "[login] password"),
+    ],
+)
+def test_config_show_has_the_login_to_placement_without_its_secret(
+    manage: Manage, program: Program, login: str, shown: str
+) -> None:
+    manage.configure(f"[placement]\n{login}")
+    done = program("config", "show", "--format", "json")
+    assert "planted" not in done.stdout + done.stderr
+    assert "unknown" not in done.stderr
+    found = {row["option"]: row for row in json.loads(done.stdout)}
+    assert found[shown] == {"option": shown, "value": "***", "source": str(manage.file)}
+
+
+def test_config_show_has_urls_of_placement_without_their_secrets(manage: Manage, program: Program) -> None:
+    manage.configure(
+        "[placement]\nauth_url = http://user:planted@keystone/v3\n"
+        "endpoint_override = http://user:planted@placement\n"
+    )
+    done = program("config", "show", "--format", "json")
+    assert "planted" not in done.stdout + done.stderr
+    assert "http://keystone/v3" in done.stdout
+    assert "http://placement" in done.stdout
+
+
 def test_config_show_with_an_invalid_value_names_it_and_fails(manage: Manage, program: Program) -> None:
     manage.configure("[worker]\nlanes = many\n")
     done = program("config", "show")

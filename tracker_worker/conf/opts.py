@@ -13,10 +13,10 @@ from types import ModuleType
 
 from oslo_config import cfg
 
-from tracker_worker.conf import bus, health, notifications, pci, tracker, worker
+from tracker_worker.conf import bus, health, notifications, pci, placement, tracker, worker
 from tracker_worker.domain.partitions import DEFAULT_EXCHANGE
 
-_GROUPS: tuple[ModuleType, ...] = (bus, health, notifications, pci, tracker, worker)
+_GROUPS: tuple[ModuleType, ...] = (bus, health, notifications, pci, placement, tracker, worker)
 
 TRANSPORT_URL = "fake://"
 """The in-memory transport: a worker can be started without a broker, to try it."""
@@ -24,8 +24,8 @@ _LEVELS = {
     **dict.fromkeys(
         ("alembic", "amqp", "kombu", "oslo_db", "oslo_messaging", "sqlalchemy", "urllib3"), "WARNING"
     ),
-    # These also log a traceback of each error that they raise; the caller logs that error in one line.
-    **dict.fromkeys(("oslo_db.sqlalchemy.exc_filters", "stevedore"), "CRITICAL"),
+    # These also log the errors that they raise, some with a traceback; the caller logs each in one line.
+    **dict.fromkeys(("keystoneauth", "oslo_db.sqlalchemy.exc_filters", "stevedore"), "CRITICAL"),
 }
 """Minimum levels of libraries' loggers."""
 _CONTEXT_FORMAT = (
@@ -51,8 +51,8 @@ def register_opts(conf: cfg.ConfigOpts) -> None:
     """Register every option of this project."""
     conf.register_opt(STATE_PATH)
     for module in _GROUPS:
-        conf.register_group(module.GROUP)
-        conf.register_opts(module.OPTS, group=module.GROUP)
+        # By name: configurations that register the same group share what is added to it, as plugins do.
+        conf.register_opts(module.OPTS, group=module.GROUP.name)
 
 
 def set_defaults() -> None:
@@ -80,6 +80,14 @@ def options_of_workers() -> list[tuple[str, list[cfg.Opt]]]:
     return found
 
 
+def options_of_plugins(conf: cfg.ConfigOpts) -> list[tuple[str, list[cfg.Opt]]]:
+    """Return the options that a plugin of a configuration adds, by group; they are not registered."""
+    try:
+        return placement.plugin_options(conf)
+    except (cfg.Error, ValueError):  # A wrong value is reported where it is used.
+        return []
+
+
 def known_options(conf: cfg.ConfigOpts) -> dict[str, set[str]]:
     """Return the names that configuration files may have, by group, former names included.
 
@@ -87,6 +95,7 @@ def known_options(conf: cfg.ConfigOpts) -> dict[str, set[str]]:
     """
     known = registered_options(conf)
     _add_options_of(_LIBRARIES, known)
+    _add(options_of_plugins(conf), known)
     return known
 
 
@@ -99,7 +108,7 @@ def options_of_commands(conf: cfg.ConfigOpts) -> dict[str, set[str]]:
 
 
 def registered_options(conf: cfg.ConfigOpts) -> defaultdict[str, set[str]]:
-    """Return the names of the registered options, by group."""
+    """Return the names of the registered options, by group, and the former names of this project's."""
     known = defaultdict(set, {"DEFAULT": set(conf)})
     for name in conf:
         try:
@@ -108,16 +117,21 @@ def registered_options(conf: cfg.ConfigOpts) -> defaultdict[str, set[str]]:
             continue
         if isinstance(value, cfg.ConfigOpts.GroupAttr):
             known[name] |= set(value)
+    _add(((_name(group), options) for group, options in list_opts()), known)
     return known
 
 
 def _add_options_of(libraries: Iterable[str], known: defaultdict[str, set[str]]) -> None:
     for library in libraries:
-        for section, options in _options_of(library):
-            for option in options:
-                known[section].add(option.dest)
-                for former in option.deprecated_opts:
-                    known[former.group or section].add(former.name or option.name)
+        _add(_options_of(library), known)
+
+
+def _add(options_by_group: Iterable[tuple[str, list[cfg.Opt]]], known: defaultdict[str, set[str]]) -> None:
+    for section, options in options_by_group:
+        for option in options:
+            known[section].add(option.dest)
+            for former in option.deprecated_opts:
+                known[former.group or section].add(former.name or option.name)
 
 
 @cache

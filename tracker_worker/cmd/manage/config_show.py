@@ -38,7 +38,7 @@ def show(conf: cfg.ConfigOpts, args: Any) -> int:
     invalid: list[str] = []
     found = [
         setting
-        for group, options in opts.options_of_workers()
+        for group, options in (*opts.options_of_workers(), *opts.options_of_plugins(worker))
         for setting in _settings(worker, group, options, invalid)
         if args.all_options or setting.source != _DEFAULT
     ]
@@ -59,6 +59,8 @@ def _configuration_of_worker(conf: cfg.ConfigOpts) -> cfg.ConfigOpts:
         worker.register_opts(options, group=None if group == "DEFAULT" else group)
     files = {"default_config_files": conf.config_file, "default_config_dirs": conf.config_dir}
     worker([], project="tracker-worker", **files)
+    for group, options in opts.options_of_plugins(worker):
+        worker.register_opts(options, group=group)
     return worker
 
 
