@@ -19,8 +19,9 @@ from tracker_worker.cmd.urls import hide_secrets, url_of
 from tracker_worker.conf import placement
 from tracker_worker.core.urls import MIN_SECRET, check_url, secrets_of
 from tracker_worker.option_errors import wrong_values
+from tracker_worker.placement.api import Observe
 from tracker_worker.placement.client import PlacementClient
-from tracker_worker.placement.http import Observe, PlacementHTTP, ignore
+from tracker_worker.placement.http import PlacementHTTP, ignore
 
 GROUP = placement.GROUP.name
 

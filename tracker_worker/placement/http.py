@@ -12,7 +12,7 @@ from keystoneauth1.adapter import Adapter
 from keystoneauth1.exceptions import ClientException
 
 from tracker_worker.placement import failures
-from tracker_worker.placement.api import Observe
+from tracker_worker.placement.api import OK, Observe
 from tracker_worker.placement.errors import PlacementError
 
 T = TypeVar("T")
@@ -71,7 +71,7 @@ class PlacementHTTP:
         """
         request = f"{method} {where}"
         begun = self._clock()
-        outcome = failures.OK
+        outcome = OK
         try:
             response = self._answer(method, where, request, options)
             if not 200 <= response.status_code < 300:
