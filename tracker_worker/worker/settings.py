@@ -61,9 +61,9 @@ class PlacementSettings(Struct, frozen=True):
 
     refresh_interval: float = 300.0
     concurrency: int = 4
-    poll_interval: float = 2.0
+    poll_interval: float = 1.0
     retry_max: float = 30.0
-    lease_seconds: float = 30.0
+    lease_seconds: float = 10.0
     provider_configs: ProviderConfigs = NO_CONFIGS
 
 
