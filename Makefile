@@ -121,6 +121,10 @@ NOVA := .tox/nova-34.0.0
 compare-nova: .venv/installed-test $(NOVA)/installed ## ask Nova 34.0.0 and tracker-worker the same 100,000 questions
 	@$(BIN)/python tools/compare_nova $(NOVA)/bin/python $(COMPAREFLAGS)
 
+.PHONY: nova-providers
+nova-providers: $(NOVA)/installed ## write down the resource providers that Nova 34.0.0 makes of two dozen hosts
+	@$(NOVA)/bin/python -W ignore tools/record_nova_providers tests/unit/placement/nova-34.0.0-providers.json
+
 $(NOVA)/installed:
 	@echo "==> installing Nova into $(NOVA) (two minutes, once)"
 	@$(PYTHON) -m venv $(NOVA)
