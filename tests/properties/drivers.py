@@ -112,6 +112,20 @@ def devices(draw: st.DrawFn) -> list[Json]:
     return draw(st.sampled_from([[], [card], [card, *children], children]))
 
 
+def pgpu(name: str) -> Json:
+    """A physical GPU, as libvirt's update_provider_tree leaves it; the second has no free type of vGPU."""
+    total = 0 if name.endswith("_1") else 16
+    sizes = {
+        "total": total,
+        "min_unit": 1,
+        "max_unit": 1,
+        "step_size": 1,
+        "reserved": 0,
+        "allocation_ratio": 1.0,
+    }
+    return {"name": name, "inventories": {"VGPU": sizes}, "traits": ["OWNER_NOVA"]}
+
+
 @st.composite
 def libvirt(draw: st.DrawFn) -> Json:
     """A host of virtual machines; disk_available_least has a fraction, and may be below zero."""
@@ -130,6 +144,7 @@ def libvirt(draw: st.DrawFn) -> Json:
         "numa_topology": draw(st.sampled_from([{"cells": host}, {"cells": host}, {"cells": []}, None])),
         "pci_devices": draw(devices()),
         "stats": {"uptime": draw(st.none() | st.just(" 10:01:16 up 1:00,  0 users"))},
+        "providers": draw(st.sampled_from([None, [], [pgpu(f"host_pci_0000_84_00_{n}") for n in (0, 1)]])),
     }
     huge = draw(st.none() | st.just([{"node": 7, "size_kb": HUGE, "count": 64}]))
     return report if huge is None else {**report, "reserved_huge_pages": huge}
