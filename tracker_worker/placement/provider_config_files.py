@@ -7,11 +7,15 @@ from tracker_worker.placement.provider_config import ProviderConfigs, parse
 
 
 def read_provider_configs(directory: Path) -> ProviderConfigs:
-    """Return the contents of all `*.yaml` in a directory; without the directory, or a file there, none.
+    """Return the contents of all `*.yaml` in a directory, but of hidden files.
 
-    Raises ValueError, which names the file, for one that cannot be read, or is wrong. Any thread.
+    Raises ValueError, which names the directory or the file, for what cannot be read or is wrong. Any thread.
     """
-    return parse({str(file): _read(file) for file in sorted(directory.glob("*.yaml"))})
+    try:
+        files = [each for each in directory.iterdir() if each.suffix == ".yaml" and each.name[0] != "."]
+    except OSError as error:
+        raise ValueError(f"{directory}: {error.strerror}") from None
+    return parse({str(file): _read(file) for file in sorted(files)})
 
 
 def _read(file: Path) -> str:

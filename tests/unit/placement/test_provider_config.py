@@ -241,6 +241,7 @@ def test_files_of_a_directory_are_read(tmp_path: Path) -> None:
     (tmp_path / "b.yaml").write_text(a_file(entry("name: node-2")))
     (tmp_path / "a.yaml").write_text(a_file(entry("name: node-1")))
     (tmp_path / "c.yml").write_text("not read")
+    (tmp_path / ".a.yaml").write_text("not read")
     configs = read_provider_configs(tmp_path)
     assert {key: each.source for key, each in configs.additions.items()} == {
         "node-1": f"{tmp_path}/a.yaml",
@@ -248,8 +249,14 @@ def test_files_of_a_directory_are_read(tmp_path: Path) -> None:
     }
 
 
-def test_directory_that_does_not_exist_has_no_files(tmp_path: Path) -> None:
-    assert read_provider_configs(tmp_path / "absent") == NO_CONFIGS
+def test_directory_without_a_file_adds_nothing(tmp_path: Path) -> None:
+    assert read_provider_configs(tmp_path) == NO_CONFIGS
+
+
+def test_directory_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
+    """A mistyped path would take custom inventories away from all nodes."""
+    with pytest.raises(ValueError, match="absent: No such file or directory"):
+        read_provider_configs(tmp_path / "absent")
 
 
 def test_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
