@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Placement in memory, by its rules of generations, names and use, as read and measured of Placement 16."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -129,7 +130,7 @@ class FakePlacement(PlacementApi):
         self.providers: dict[str, Stored] = {}
         self.consumers: dict[str, ConsumerAllocations] = {}
         self.custom_names: set[tuple[str, str]] = set()
-        self.creations = 0
+        self.creations: Counter[str] = Counter()
         self._names: dict[str, str] = {}
 
     @contextmanager
@@ -175,7 +176,7 @@ class FakePlacement(PlacementApi):
             raise DuplicateProvider(f"409: {name} or {uuid} exists already")
         self.providers[uuid] = Stored(name, parent)
         self._names[uuid] = name
-        self.creations += 1
+        self.creations[uuid] += 1
         return 0
 
     @request

@@ -38,8 +38,8 @@ Patch = Callable[[pytest.MonkeyPatch], None]
 MUTANTS: dict[str, Callable[[], AbstractContextManager[None]]] = {}
 
 
-def mutant(patch: Patch) -> Patch:
-    """Register a mutant under the name of its function."""
+def planted(patch: Patch) -> Callable[[], AbstractContextManager[None]]:
+    """Make a patch a context."""
 
     @contextmanager
     def patched() -> Iterator[None]:
@@ -47,7 +47,12 @@ def mutant(patch: Patch) -> Patch:
             patch(monkeypatch)
             yield
 
-    MUTANTS[patch.__name__] = patched
+    return patched
+
+
+def mutant(patch: Patch) -> Patch:
+    """Register a mutant under the name of its function."""
+    MUTANTS[patch.__name__] = planted(patch)
     return patch
 
 

@@ -65,9 +65,9 @@ class TreeSync:
         roots = dict.fromkeys(root_of(each, self._known) for each in self._known.values())
         for root in roots if self._root is None else {self._root: None} | roots:
             rows = {row.uuid: row for row in self._tree(root)}
-            written = [each for each in self._known.values() if each.generation != UNREAD]
-            for known in [each for each in written if root_of(each, self._known) == root]:
-                self._compare(known, rows.get(known.uuid))
+            for known in [each for each in self._known.values() if root_of(each, self._known) == root]:
+                if known.generation != UNREAD or known.uuid in rows:
+                    self._compare(known, rows.get(known.uuid))
         self.push()
 
     # What is known.
@@ -272,7 +272,9 @@ class TreeSync:
         try:
             if known.in_doubt or row.generation != known.generation:
                 found = self._contents.read(found)
-            return replace(found, undeleted=False) if known.undeleted else self._contents.still_kept(found)
+            if known.undeleted and known.uuid not in self._uuids.values():
+                return replace(found, undeleted=False)
+            return self._contents.still_kept(found)
         except ProviderNotFound:
             return None
 
@@ -281,7 +283,7 @@ class TreeSync:
         result is not known is nobody else's.
         """
         by_uuid: Mapping[str, Provider] = {self._uuids[uuid]: each for uuid, each in self._desired.items()}
-        if known.in_doubt or is_as_written(known, found):
+        if known.in_doubt or known.generation == UNREAD or is_as_written(known, found):
             return False
         provider = by_uuid.get(known.uuid)
         if provider is None:
