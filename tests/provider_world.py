@@ -4,6 +4,7 @@
 All by chance. After it, one sync without faults must bring exactly what is desired.
 """
 
+from collections.abc import Callable
 from contextlib import suppress
 from random import Random
 from uuid import UUID
@@ -15,7 +16,7 @@ from tracker_worker.placement.contents import same_inventories
 from tracker_worker.placement.errors import DuplicateProvider, PlacementError
 from tracker_worker.placement.known_tree import child_uuid
 from tracker_worker.placement.records import Inventory, KnownProvider, Provider
-from tracker_worker.placement.sync import Sync, SyncInterrupted, in_flight
+from tracker_worker.placement.sync import Sync, Synced, SyncInterrupted, in_flight
 
 NODES = (
     ("00000000-0000-0000-0000-00000000000a", "node"),
@@ -51,7 +52,8 @@ class ProviderWorld:
         self.desired: Providers = ()
         self.stored: list[tuple[KnownProviders, dict[str, int]]] = [((), {})]
         self.was_restored = False
-        self.may_restore = chance.random() < 0.5
+        self.is_alone = chance.random() < 0.3
+        self.may_restore = not self.is_alone and chance.random() < 0.5
         self._traits_of_others: dict[str, tuple[Stored, set[str]]] = {}
         self.providers_of_others: set[str] = set()
         self.others_made = 0
@@ -73,6 +75,8 @@ class ProviderWorld:
             if self.may_restore and self.chance.random() < 0.2:
                 self.restore()
             self.check_traits_of_others()
+            if self.is_alone:
+                expect(not any(each.foreign for each in self.known), f"nobody else changed {self.known}")
         if not self.desired and self.chance.random() < 0.8:
             self.change()
         self.converge()
@@ -129,7 +133,7 @@ class ProviderWorld:
             self.sync = Sync(self.placement)
             self.placement.faults = NoFaults()
             if not self._is_of_now(*self.stored[-1]):
-                self._refresh()
+                self._finish(self.sync.refresh)
         finally:
             self.placement.faults = NoFaults()
 
@@ -139,9 +143,10 @@ class ProviderWorld:
         """
         return all(creations.get(each.uuid) == self.placement.creations.get(each.uuid) for each in known)
 
-    def _refresh(self) -> bool:
+    def _finish(self, run: Callable[[Providers, KnownProviders], Synced]) -> bool:
+        """Sync without faults. Whether it came to an end: a name may be that of a node that cannot go."""
         try:
-            self.store(self.sync.refresh(self.desired, self.known).known)
+            self.store(run(self.desired, self.known).known)
         except SyncInterrupted as interrupted:
             expect(isinstance(interrupted.cause, DuplicateProvider), interrupted.cause)
             self.store(interrupted.known)
@@ -161,6 +166,8 @@ class ProviderWorld:
 
     def others(self) -> None:
         """Somebody else does something that Placement allows."""
+        if self.is_alone:
+            return
         with self.placement.others():
             action = self.chance.choice(
                 (self._trait, self._trait, self._inventories, self._allocate, self._allocate, self._release,
@@ -231,13 +238,16 @@ class ProviderWorld:
 
     def converge(self) -> None:
         """Without faults one refresh brings what is desired, as far as allocations and others' children let
-        it; all of it when these are gone.
+        it; all of it when these are gone. If nobody else is there, a push does.
         """
-        if self._refresh():
+        if self.is_alone:
+            expect(self._finish(self.sync.push), "a name is not ours")
+            self.check()
+        if self._finish(self.sync.refresh):
             self.check()
         with self.placement.others():
             self._release_all()
-        expect(self._refresh(), "a name is not ours")
+        expect(self._finish(self.sync.refresh), "a name is not ours")
         self.check()
         expect(not any(each.undeleted or each.kept for each in self.known), self.known)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sync of resource providers converges from seeds, and the planted faults are found within 200 of them."""
+"""The sync of resource providers converges from seeds; planted faults are found within 200 of them."""
 
 from random import Random
 

@@ -46,7 +46,8 @@ class TreeSync:
         self._uuids = {each.uuid: each.uuid for each in desired}
         self._uuids |= {uuid: each.uuid for uuid, each in matched(desired, known).items()}
         self._root = desired[0].uuid if desired else None
-        self._looked_at: set[str] = set()
+        self._rows: dict[str, ProviderRow] = {}
+        self._placed: set[str] = set()
 
     def known(self) -> tuple[KnownProvider, ...]:
         """Return the providers as they are known now: the desired ones first."""
@@ -62,12 +63,16 @@ class TreeSync:
 
     def refresh(self) -> None:
         """Compare with Placement, then push."""
-        roots = dict.fromkeys(root_of(each, self._known) for each in self._known.values())
-        for root in roots if self._root is None else {self._root: None} | roots:
-            rows = {row.uuid: row for row in self._tree(root)}
-            for known in [each for each in self._known.values() if root_of(each, self._known) == root]:
-                if known.generation != UNREAD or known.uuid in rows:
-                    self._compare(known, rows.get(known.uuid))
+        read = [each for each in self._known.values() if each.generation != UNREAD]
+        for uuid in dict.fromkeys(
+            (*([] if self._root is None else [self._root]), *(each.uuid for each in read))
+        ):
+            if uuid not in self._rows:
+                self._tree(uuid)
+        ours = set(self._uuids.values())
+        found = [each for each in self._known.values() if each.uuid in ours & self._rows.keys()]
+        for known in {each.uuid: each for each in (*read, *found)}.values():
+            self._compare(known, self._rows.get(known.uuid))
         self.push()
 
     # What is known.
@@ -81,10 +86,15 @@ class TreeSync:
         return [each for uuid, each in self._known.items() if uuid not in ours]
 
     def _forget(self, uuid: str) -> None:
-        """Take a provider for deleted by somebody else; a provider with children cannot be deleted."""
-        for child in [each.uuid for each in self._known.values() if each.parent == uuid]:
-            self._forget(child)
+        """Take a provider for deleted by others, and its children for not read: it could not be deleted
+        with them.
+        """
         known = self._known.pop(uuid, None)
+        undesired = self._undesired()
+        for child in [each for each in self._known.values() if each.parent == uuid]:
+            self._forget(child.uuid)
+            if child in undesired:
+                self._store(replace(child, generation=UNREAD, undeleted=False))
         for desired, ours in self._uuids.items():
             if ours == uuid and known is not None:
                 self._uuids[desired] = desired
@@ -94,7 +104,7 @@ class TreeSync:
         """Read a tree. What an earlier sync created there and did not live to store is known from now on."""
         rows = self._api.tree(uuid)
         root = next((row.uuid for row in rows if row.parent is None), uuid)
-        self._looked_at.add(root)
+        self._rows |= {row.uuid: row for row in rows}
         for row in rows:
             if row.uuid not in self._known and row.uuid == child_uuid(root, row.name):
                 self._store(KnownProvider(row.uuid, row.name, UNREAD, row.parent))
@@ -126,13 +136,27 @@ class TreeSync:
         if known is None or known.generation == UNREAD:
             known = self._create(provider, self._store(about_to_write(provider, known, parent)))
         elif known.in_doubt:
-            known = self._store(self._contents.read(known))
+            known = self._store(self._contents.read(self._named(known)))
         known = self._store(about_to_write(provider, known, parent))
         known = self._store(self._place(provider, known))
+        self._placed.add(known.uuid)
         known = self._store(self._contents.put_inventories(provider, known))
         known = self._store(self._contents.put_traits(provider, known))
         known = self._store(self._contents.put_aggregates(provider, known))
         self._store(replace(known, in_doubt=False))
+
+    def _named(self, known: KnownProvider) -> KnownProvider:
+        """Read name and parent of a provider: a request that changes them leaves no generation behind. After
+        one of this sync they are known.
+        """
+        if known.uuid in self._placed:
+            return known
+        if known.uuid not in self._rows:
+            self._tree(known.uuid)
+        row = self._rows.get(known.uuid)
+        if row is None:
+            raise ProviderNotFound(f"Provider {known.name} ({known.uuid}) does not exist")
+        return replace(known, name=row.name, parent=row.parent)
 
     def _parent_of(self, provider: Provider) -> str | None:
         return None if provider.parent is None else self._uuids[provider.parent]
@@ -233,7 +257,7 @@ class TreeSync:
         """Return the unknown children of ours that may be what keeps a provider from being deleted."""
         before = set(self._known)
         for known in in_use:
-            if root_of(known, self._known) not in self._looked_at:
+            if known.uuid not in self._rows:
                 self._tree(known.uuid)
         return [each for each in self._undesired() if each.uuid not in before]
 
@@ -243,7 +267,7 @@ class TreeSync:
         for _ in range(TRIES):
             try:
                 if known.generation == UNREAD or known.in_doubt:
-                    known = self._contents.read(known)
+                    known = self._contents.read(self._named(known))
                 self._store(replace(known, in_doubt=True))
                 self._store(self._contents.reserve_all(known))
                 return

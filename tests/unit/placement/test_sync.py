@@ -475,7 +475,7 @@ def test_change_whose_answer_was_lost_is_known_when_it_is_taken_back(synced: Clo
         synced.push(node(inventories={"VCPU": VCPU}), child())
     synced.sent()
     synced.push(node(), child())
-    assert synced.sent() == ["inventories node", "traits node", "put_inventories node 3"]
+    assert synced.sent() == ["tree node", "inventories node", "traits node", "put_inventories node 3"]
     assert synced.inventories() == node().inventories
 
 
