@@ -95,14 +95,18 @@ def test_provider_is_created_renamed_found_and_deleted(client: PlacementClient, 
     assert len(observed.seconds) == 9
 
 
-def test_renamed_child_has_the_parent_that_is_given(client: PlacementClient, node: str) -> None:
-    cell, child = a_uuid(), a_uuid()
-    client.create(cell, f"numa-{cell}", node)
-    client.create(child, f"pf-{child}", node)
-    client.rename(child, f"pf-{child}-a", node)
-    assert {each.uuid: each.parent for each in client.tree(child)} == {node: None, cell: node, child: node}
-    client.rename(child, f"pf-{child}", cell)
-    assert {each.uuid: each.parent for each in client.tree(child)} == {node: None, cell: node, child: cell}
+def test_child_is_renamed_and_moved(client: PlacementClient, node: str) -> None:
+    first, second = a_uuid(), a_uuid()
+    client.create(first, f"pf-{first}", node)
+    client.create(second, f"pf-{second}", node)
+    client.rename(second, f"vf-{second}", first)
+    assert {each.uuid: (each.name, each.parent) for each in client.tree(second)} == {
+        node: (f"node-{node}", None),
+        first: (f"pf-{first}", node),
+        second: (f"vf-{second}", first),
+    }
+    client.rename(second, f"vf-{second}", None)
+    assert [each.uuid for each in client.tree(second)] == [second]
 
 
 def test_inventories_come_back_as_they_were_put(client: PlacementClient, node: str) -> None:
@@ -280,9 +284,11 @@ def test_second_provider_of_a_name_or_a_uuid_is_a_duplicate(
         lambda client, node: client.ensure_class("VCPU_OF_OURS"),
         lambda client, node: client.ensure_trait("lower-case"),
         lambda client, node: client.create(a_uuid(), "child", a_uuid()),
+        lambda client, node: client.rename(node, "child", a_uuid()),
+        lambda client, node: client.rename(node, "loop", node),
         lambda client, node: client.tree("no uuid"),
     ],
-    ids=["class", "total", "trait", "ensure-class", "ensure-trait", "parent", "uuid"],
+    ids=["class", "total", "trait", "ensure-class", "ensure-trait", "parent", "new-parent", "loop", "uuid"],
 )
 def test_request_that_can_never_succeed_is_refused(
     client: PlacementClient, observed: Observed, node: str, request_: Callable[[PlacementClient, str], object]

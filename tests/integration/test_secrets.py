@@ -185,6 +185,7 @@ def commands(file: Path) -> Iterator[str]:
         yield run("manage", "node", "show", NODE, "--format", form)
         yield run("manage", "node", "history", NODE, "--format", form)
     yield run("manage", "settings", "show")
+    yield run("manage", "config", "show", "--all")
     yield run("manage", "queues", "list")
     yield run("status", "upgrade", "check")
 
@@ -264,6 +265,16 @@ def test_no_secret_is_in_anything_that_a_whole_run_leaves(
         "management_url": f"http://tracker:{PLANTED}-management@127.0.0.1:1",
         "partitions": PARTITIONS,
     }
+    login = {
+        "enabled": True,
+        "auth_type": "v3password",  # The other one logs tracebacks, which this test takes for failures.
+        "auth_url": f"http://user:{PLANTED}-keystone@127.0.0.1:1/v3",
+        "username": "tracker",
+        "password": f"{PLANTED}-placement",
+        "user_domain_name": "Default",
+        "project_name": "service",
+        "project_domain_name": "Default",
+    }
     foreign = {"password": f"{PLANTED}-foreign-group"}
     with (
         Daemon(
@@ -273,6 +284,7 @@ def test_no_secret_is_in_anything_that_a_whole_run_leaves(
             DEFAULT=EVERYTHING,
             bus=management,
             health={"port": port},
+            placement=login,
             keystone_authtoken=foreign,
         ) as daemon,
         connected(vhost_url) as connection,

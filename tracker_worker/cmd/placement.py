@@ -73,14 +73,18 @@ def _login(conf: cfg.ConfigOpts) -> tuple[BaseAuthPlugin, frozenset[str]]:
     for section, options in placement.plugin_options(conf):
         conf.register_opts(options, group=section)
     with _named(where):
-        secrets = frozenset(
-            value
-            for option in loader.get_options()
-            if option.secret and (value := str(values[option.dest] or "")) and len(value) >= MIN_SECRET
-        )
+        secrets = frozenset[str]().union(*(_secrets_of(values, each) for each in loader.get_options()))
         if "auth_url" in values:
-            secrets |= secrets_of(url_of(conf, group, "auth_url", check_url))
+            url_of(conf, group, "auth_url", check_url)
         return loader.load_from_options_getter(lambda option: values[option.dest]), secrets
+
+
+def _secrets_of(values: Any, option: Any) -> frozenset[str]:
+    """Return what of the value of a plugin's option must not be printed."""
+    value = str(values[option.dest] or "")
+    if "://" in value:
+        return secrets_of(value)
+    return frozenset([value] if option.secret and len(value) >= MIN_SECRET else [])
 
 
 def _loader(where: str, name: str) -> Any:

@@ -82,6 +82,7 @@ Set it to share the credentials of another group.
     ),
     cfg.StrOpt(
         "auth_url",
+        secret=True,  # It may have a password.
         help="""
 URL of Keystone, as in https://keystone.example.org/v3.
 
@@ -196,6 +197,7 @@ Set it where the catalog has several regions.
     ),
     cfg.StrOpt(
         "endpoint_override",
+        secret=True,  # It may have a password.
         help="""
 URL of Placement, as in https://placement.example.org. By default it is that of Keystone's catalog.
 

@@ -125,8 +125,9 @@ def test_certificates_that_can_be_read_are_taken(configured: Configured, tmp_pat
         (f"auth_type = admin_token\nendpoint = {URL}\ntoken = {SECRET}", SECRET),
         (PASSWORD.replace("://", f"://user:{SECRET}2@"), f"{SECRET}2"),
         (f"{PASSWORD}endpoint_override = http://user:{SECRET}3@127.0.0.1:1", f"{SECRET}3"),
+        (f"auth_type = none\nendpoint = http://user:{SECRET}4@127.0.0.1:1", f"{SECRET}4"),
     ],
-    ids=["password", "token", "auth-url", "endpoint"],
+    ids=["password", "token", "auth-url", "endpoint-override", "endpoint"],
 )
 def test_log_has_no_secret_of_the_login(
     configured: Configured, caplog: pytest.LogCaptureFixture, text: str, secret: str

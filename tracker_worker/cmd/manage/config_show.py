@@ -17,7 +17,7 @@ _DEFAULT = "default"
 _SECRET_WORDS = ("password", "secret", "token")
 """Words in names of options that libraries do not declare as secret."""
 
-_URLS = ("url", "connection")
+_URLS = ("url", "connection", "endpoint_override")
 """Ends of the names of the options whose values are URLs: libraries declare the whole URL as secret."""
 
 
