@@ -8,7 +8,6 @@ from collections.abc import Collection, Mapping
 
 import msgspec
 import requests
-from keystoneauth1.exceptions import ClientException
 from msgspec import Struct
 
 from tracker_worker.core.urls import redacted
@@ -78,7 +77,7 @@ def error_of(
     return _kind_of(response.status_code, error, meanings)(_text(request, text, secrets))
 
 
-def unanswered(request: str, error: ClientException, secrets: Collection[str]) -> PlacementUnavailable:
+def unanswered(request: str, error: Exception, secrets: Collection[str]) -> PlacementUnavailable:
     """Return what keystoneauth's error means: there is no token, no endpoint, or no answer."""
     cause = error.__context__
     reason: object = error

@@ -94,7 +94,7 @@ class PlacementHTTP:
                 global_request_id=self._request_id,
                 **(defaults | options),
             )
-        except ClientException as error:
+        except (ClientException, OSError) as error:  # The latter for a file of certificates that is missing.
             raise failures.unanswered(request, error, self._secrets) from None
 
     def _read(self, request: str, response: requests.Response, kind: type[T]) -> T:
