@@ -8,7 +8,8 @@ from unittest.mock import patch
 from uuid import NAMESPACE_OID, uuid5
 
 from tests.builders import a_flavor, a_migration, a_report, an_instance, args_of, command, some_resources
-from tests.functional.allocations import Allocations
+from tests.fake_placement import FakePlacement
+from tests.functional.allocations import add_provider, allocate
 from tests.functional.lanes import LaneBench
 from tests.functional.screens import START, screen
 from tracker_worker.cmd.bootstrap import embedded_engine
@@ -74,13 +75,13 @@ def _events() -> Iterator[AnyCommand]:
     yield command("instance_claim", node=TWO, instance=an_instance(an_id("booted")))
 
 
-def _allocations() -> Allocations:
-    placement = Allocations()
+def _allocations() -> FakePlacement:
+    placement = FakePlacement()
     for node in (ONE, TWO):
-        placement.add(an_id(node), node)
-    placement.allocate(an_id("deleted"), an_id(ONE), SMALL)
-    placement.allocate(an_id("resized"), an_id(ONE), BIG)
-    placement.allocate(an_id("move"), an_id(ONE), SMALL)
-    placement.allocate(an_id("moved"), an_id(TWO), BIG)
-    placement.allocate(an_id("unknown"), an_id(ONE), SMALL)
+        add_provider(placement, an_id(node), node)
+    allocate(placement, an_id("deleted"), an_id(ONE), SMALL)
+    allocate(placement, an_id("resized"), an_id(ONE), BIG)
+    allocate(placement, an_id("move"), an_id(ONE), SMALL)
+    allocate(placement, an_id("moved"), an_id(TWO), BIG)
+    allocate(placement, an_id("unknown"), an_id(ONE), SMALL)
     return placement

@@ -19,7 +19,8 @@ from tests.builders import (
     args_of,
     command,
 )
-from tests.functional.allocations import Allocations, names_of
+from tests.fake_placement import FailingAt, FakePlacement, NoFaults
+from tests.functional.allocations import Before, add_provider, allocate, held, kinds_of, methods_of
 from tests.functional.lanes import NOW, OTHER_NODE, LaneBench
 from tests.functional.manage import Manage
 from tracker_worker.cmd.manage import placement_audit
@@ -39,11 +40,11 @@ def manage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Manage:
 
 
 @pytest.fixture
-def placement(monkeypatch: pytest.MonkeyPatch) -> Allocations:
+def placement(monkeypatch: pytest.MonkeyPatch) -> FakePlacement:
     """The Placement of the command, with providers of two nodes."""
-    made = Allocations()
-    made.add(HERE, NODE)
-    made.add(THERE, OTHER_NODE)
+    made = FakePlacement()
+    add_provider(made, HERE, NODE)
+    add_provider(made, THERE, OTHER_NODE)
     monkeypatch.setattr(placement_audit, "placement_client", lambda _: made)
     return made
 
@@ -79,22 +80,22 @@ def findings(manage: Manage, *arguments: str, code: int = 1) -> list[dict[str, A
 
 
 def test_allocations_that_agree_are_no_finding(
-    nodes: LaneBench, manage: Manage, placement: Allocations
+    nodes: LaneBench, manage: Manage, placement: FakePlacement
 ) -> None:
-    placement.allocate(INSTANCE, HERE, SMALL)
+    allocate(placement, INSTANCE, HERE, SMALL)
     assert manage.json("placement", "audit") == {"nodes": 2, "findings": []}
     assert "0 findings in 2 nodes" in manage.err
-    assert placement.requests == ["tree", "allocations_of"] * 2
+    assert methods_of(placement) == ["tree", "allocations_of"] * 2
 
 
 def test_each_kind_is_found_with_its_last_event(
-    nodes: LaneBench, manage: Manage, placement: Allocations
+    nodes: LaneBench, manage: Manage, placement: FakePlacement
 ) -> None:
     nodes.send(command("instance_claim", instance=an_instance(BYSTANDER)))
     release(nodes, STRANGER)
-    placement.allocate(INSTANCE, HERE, {**SMALL, "VCPU": 4})
-    placement.allocate(INSTANCE, THERE, SMALL)
-    placement.allocate(STRANGER, HERE, SMALL)
+    allocate(placement, INSTANCE, HERE, {**SMALL, "VCPU": 4})
+    allocate(placement, INSTANCE, THERE, SMALL)
+    allocate(placement, STRANGER, HERE, SMALL)
     found = {(each["node"], each["consumer"]): each for each in findings(manage)}
     assert {key: each["finding"] for key, each in found.items()} == {
         (NODE, BYSTANDER): "missing",
@@ -129,9 +130,9 @@ def test_each_kind_is_found_with_its_last_event(
 
 
 def test_table_names_what_to_do_about_each_kind(
-    nodes: LaneBench, manage: Manage, placement: Allocations
+    nodes: LaneBench, manage: Manage, placement: FakePlacement
 ) -> None:
-    placement.allocate(STRANGER, HERE, SMALL)
+    allocate(placement, STRANGER, HERE, SMALL)
     assert manage.run("placement", "audit") == 1
     assert "DISK_GB=20 MEMORY_MB=2048 VCPU=2" in manage.out
     for way_out in ("heal_allocations --instance", "nova-manage placement audit", "2 findings in 2 nodes"):
@@ -140,20 +141,21 @@ def test_table_names_what_to_do_about_each_kind(
 
 
 def test_only_what_the_ledger_proves_is_removed(
-    nodes: LaneBench, manage: Manage, placement: Allocations
+    nodes: LaneBench, manage: Manage, placement: FakePlacement
 ) -> None:
     release(nodes, STRANGER)
-    placement.allocate(STRANGER, HERE, SMALL)
-    placement.allocate(STRANGER, "shared-storage", {"DISK_GB": 5})
-    placement.allocate(BYSTANDER, HERE, SMALL)
+    allocate(placement, STRANGER, HERE, SMALL)
+    add_provider(placement, "shared-storage", "shared-storage")
+    allocate(placement, STRANGER, "shared-storage", {"DISK_GB": 5})
+    allocate(placement, BYSTANDER, HERE, SMALL)
     found = findings(manage, "--fix", "--grace", "0")
     assert {each["consumer"]: each["result"] for each in found} == {
         STRANGER: "removed",
         BYSTANDER: "left",
         INSTANCE: "left",
     }
-    assert placement.held(STRANGER) == {"shared-storage": {"DISK_GB": 5}}
-    assert placement.held(BYSTANDER) == {HERE: SMALL}
+    assert held(placement, STRANGER) == {"shared-storage": {"DISK_GB": 5}}
+    assert held(placement, BYSTANDER) == {HERE: SMALL}
     assert "3 findings, 1 removed in 2 nodes" in manage.err
     assert "no receipt on this node names it" in next(
         each["explanation"] for each in found if each["consumer"] == BYSTANDER
@@ -161,86 +163,85 @@ def test_only_what_the_ledger_proves_is_removed(
 
 
 def test_nothing_is_left_when_all_was_removed(
-    nodes: LaneBench, manage: Manage, placement: Allocations
+    nodes: LaneBench, manage: Manage, placement: FakePlacement
 ) -> None:
-    placement.allocate(INSTANCE, HERE, SMALL)
+    allocate(placement, INSTANCE, HERE, SMALL)
     release(nodes, STRANGER)
     release(nodes, STRANGER, OTHER_NODE)
-    placement.allocate(STRANGER, HERE, SMALL)
-    placement.allocate(STRANGER, THERE, SMALL)
+    allocate(placement, STRANGER, HERE, SMALL)
+    allocate(placement, STRANGER, THERE, SMALL)
     found = findings(manage, "--fix", "--grace", "0", code=0)
     assert [each["result"] for each in found] == ["removed", "removed"]
-    assert placement.held(STRANGER) == {}
+    assert held(placement, STRANGER) == {}
     assert findings(manage, "--fix", "--grace", "0", code=0) == []
 
 
 def test_dry_run_changes_nothing_and_does_not_wait(
-    nodes: LaneBench, manage: Manage, placement: Allocations
+    nodes: LaneBench, manage: Manage, placement: FakePlacement
 ) -> None:
     release(nodes, STRANGER)
-    placement.allocate(STRANGER, HERE, SMALL)
+    allocate(placement, STRANGER, HERE, SMALL)
     for arguments in (["--dry-run"], ["--fix", "--dry-run"]):
         found = findings(manage, *arguments)
         assert {each["consumer"]: each["result"] for each in found} == {
             STRANGER: "would be removed",
             INSTANCE: "would be left",
         }
-    assert placement.held(STRANGER) == {HERE: SMALL}
+    assert held(placement, STRANGER) == {HERE: SMALL}
 
 
 @pytest.mark.parametrize("request_name", ["tree", "put_allocations"])
 def test_allocation_that_changes_meanwhile_is_kept(
-    nodes: LaneBench, manage: Manage, placement: Allocations, request_name: str
+    nodes: LaneBench, manage: Manage, placement: FakePlacement, request_name: str
 ) -> None:
     release(nodes, STRANGER)
-    placement.allocate(STRANGER, HERE, SMALL)
+    allocate(placement, STRANGER, HERE, SMALL)
 
     def allocate_again(request: str) -> None:
-        if request == request_name and "consumer_allocations" in placement.requests:
-            placement.allocate(STRANGER, HERE, SMALL)
+        if request == request_name and "consumer_allocations" in methods_of(placement):
+            allocate(placement, STRANGER, HERE, SMALL)
 
-    placement.before_request = allocate_again
+    placement.faults = Before(placement, allocate_again)
     (found,) = (each for each in findings(manage, "--fix", "--grace", "0") if each["consumer"] == STRANGER)
     assert found["result"] == "left"
     assert "changed since" in found["explanation"]
-    assert placement.held(STRANGER) == {HERE: SMALL}
+    assert held(placement, STRANGER) == {HERE: SMALL}
 
 
 def test_instance_whose_claim_comes_during_the_grace_period_keeps_its_allocation(
-    nodes: LaneBench, manage: Manage, placement: Allocations
+    nodes: LaneBench, manage: Manage, placement: FakePlacement
 ) -> None:
     release(nodes, STRANGER)
-    placement.allocate(STRANGER, HERE, SMALL)
+    allocate(placement, STRANGER, HERE, SMALL)
 
     def claim(request: str) -> None:
-        if request == "tree" and placement.requests.count("consumer_allocations") == 1:
-            placement.before_request = lambda _: None
+        if request == "tree" and methods_of(placement).count("consumer_allocations") == 1:
+            placement.faults = NoFaults()
             nodes.send(command("instance_claim", instance=an_instance(STRANGER)))
 
-    placement.before_request = claim
+    placement.faults = Before(placement, claim)
     found = findings(manage, "--fix", "--grace", "0")
     assert {each["consumer"]: each["result"] for each in found} == {STRANGER: "left", INSTANCE: "left"}
-    assert placement.held(STRANGER) == {HERE: SMALL}
+    assert held(placement, STRANGER) == {HERE: SMALL}
 
 
 def test_what_is_found_once_only_is_no_finding(
-    nodes: LaneBench, manage: Manage, placement: Allocations
+    nodes: LaneBench, manage: Manage, placement: FakePlacement
 ) -> None:
-    def allocate(request: str) -> None:
-        if placement.requests.count("tree") == 2:
-            placement.consumers.clear()
-            placement.allocate(INSTANCE, HERE, SMALL)
+    def allocate_late(_: str) -> None:
+        if methods_of(placement).count("tree") == 3:
+            allocate(placement, INSTANCE, HERE, SMALL)
 
-    placement.before_request = allocate
+    placement.faults = Before(placement, allocate_late)
     assert findings(manage, code=0) == []
 
 
 def test_move_is_found_by_the_claims_of_the_other_node(
-    nodes: LaneBench, manage: Manage, placement: Allocations
+    nodes: LaneBench, manage: Manage, placement: FakePlacement
 ) -> None:
     big = a_flavor(4, 4096, 40)
-    placement.allocate(MOVE, HERE, SMALL)
-    placement.allocate(INSTANCE, THERE, {"VCPU": 4, "MEMORY_MB": 4096, "DISK_GB": 40})
+    allocate(placement, MOVE, HERE, SMALL)
+    allocate(placement, INSTANCE, THERE, {"VCPU": 4, "MEMORY_MB": 4096, "DISK_GB": 40})
     migration = a_migration(source_node=NODE, dest_node=OTHER_NODE)
     nodes.send(
         command("resize_claim", node=OTHER_NODE, instance=an_instance(), flavor=big, migration=migration)
@@ -256,107 +257,114 @@ def test_move_is_found_by_the_claims_of_the_other_node(
 
 
 def test_allocations_of_a_removed_node_are_found_by_its_name(
-    nodes: LaneBench, manage: Manage, placement: Allocations
+    nodes: LaneBench, manage: Manage, placement: FakePlacement
 ) -> None:
     release(nodes, STRANGER, OTHER_NODE)
-    placement.allocate(INSTANCE, HERE, SMALL)
-    placement.allocate(STRANGER, THERE, SMALL)
+    allocate(placement, INSTANCE, HERE, SMALL)
+    allocate(placement, STRANGER, THERE, SMALL)
     nodes.send(command("instance_claim", node=OTHER_NODE, instance=an_instance(BYSTANDER)))
-    placement.allocate(BYSTANDER, THERE, SMALL)
+    allocate(placement, BYSTANDER, THERE, SMALL)
     nodes.send(command("remove_node", node=OTHER_NODE, force=True))
     found = findings(manage, "--fix", "--grace", "0")
-    assert names_of(found) == {STRANGER: "removed_node", BYSTANDER: "removed_node"}
+    assert kinds_of(found) == {STRANGER: "removed_node", BYSTANDER: "removed_node"}
     assert {each["consumer"]: each["result"] for each in found} == {STRANGER: "removed", BYSTANDER: "left"}
 
 
 def test_provider_of_a_node_that_got_another_name_is_not_that_of_a_removed_node(
-    nodes: LaneBench, manage: Manage, placement: Allocations, engine: sa.Engine
+    nodes: LaneBench, manage: Manage, placement: FakePlacement, engine: sa.Engine
 ) -> None:
-    placement.allocate(INSTANCE, HERE, SMALL)
+    allocate(placement, INSTANCE, HERE, SMALL)
     nodes.send(command("remove_node", node=OTHER_NODE))
-    placement.add(HERE, OTHER_NODE)
+    with placement.others():
+        placement.delete(THERE)
+        placement.rename(HERE, OTHER_NODE, None)
     assert findings(manage, code=0) == []
 
 
 def test_children_of_a_node_and_shared_storage_are_understood(
-    nodes: LaneBench, manage: Manage, placement: Allocations
+    nodes: LaneBench, manage: Manage, placement: FakePlacement
 ) -> None:
-    placement.has_disk.clear()
-    placement.providers["cell"] = placement.providers[HERE].__class__("cell", "cell", 0, HERE)
-    placement.allocate(INSTANCE, HERE, {"MEMORY_MB": 2048})
-    placement.allocate(INSTANCE, "cell", {"VCPU": 2})
+    for uuid in (HERE, THERE):
+        del placement.providers[uuid].inventories["DISK_GB"]
+    add_provider(placement, "cell", "cell", HERE, ["VCPU"])
+    allocate(placement, INSTANCE, HERE, {"MEMORY_MB": 2048})
+    allocate(placement, INSTANCE, "cell", {"VCPU": 2})
     assert findings(manage, code=0) == []
 
 
-def test_node_without_a_provider_is_named(nodes: LaneBench, manage: Manage, placement: Allocations) -> None:
+def test_node_without_a_provider_is_named(nodes: LaneBench, manage: Manage, placement: FakePlacement) -> None:
     del placement.providers[HERE]
-    assert names_of(findings(manage, NODE)) == {INSTANCE: "missing"}
+    assert kinds_of(findings(manage, NODE)) == {INSTANCE: "missing"}
     assert f"'{NODE}': Placement has no provider of it" in manage.err
 
 
 def test_chosen_nodes_and_those_after_one_are_audited(
-    nodes: LaneBench, manage: Manage, placement: Allocations
+    nodes: LaneBench, manage: Manage, placement: FakePlacement
 ) -> None:
-    placement.allocate(INSTANCE, HERE, SMALL)
+    allocate(placement, INSTANCE, HERE, SMALL)
     for arguments in ([NODE], ["--after", NODE], [NODE, OTHER_NODE, "--after", NODE]):
         assert manage.json("placement", "audit", *arguments)["nodes"] == 1
     assert "'nobody' is not tracked" in manage.complaint("placement", "audit", "nobody")
 
 
 def test_audit_that_placement_ends_says_how_to_go_on(
-    nodes: LaneBench, manage: Manage, placement: Allocations, monkeypatch: pytest.MonkeyPatch
+    nodes: LaneBench, manage: Manage, placement: FakePlacement, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(placement_audit, "NODES_AT_ONCE", 1)
 
-    def fail(request: str) -> None:
-        if request == "tree" and placement.requests.count("tree") == 2:
-            placement.fail = PlacementUnavailable("Placement does not answer")
+    def fail(_: str) -> None:
+        if methods_of(placement).count("tree") == 3:
+            raise PlacementUnavailable("Placement does not answer")
 
-    placement.before_request = fail
-    assert names_of(findings(manage, "--fix")) == {INSTANCE: "missing"}
+    placement.faults = Before(placement, fail)
+    assert kinds_of(findings(manage, "--fix")) == {INSTANCE: "missing"}
     assert "Placement does not answer; 1 of 2 nodes were audited" in manage.err
     assert f"--after {NODE}" in manage.err
-    placement.requests.clear()
-    findings(manage)
+
+
+def test_audit_without_placement_audits_no_node(
+    nodes: LaneBench, manage: Manage, placement: FakePlacement
+) -> None:
+    placement.faults = FailingAt(1, PlacementUnavailable("Placement does not answer"), carried_out=False)
+    assert findings(manage) == []
     assert "0 of 2 nodes were audited, repeat the command" in manage.err
 
 
 def test_interrupted_audit_says_how_to_go_on(
-    nodes: LaneBench, manage: Manage, placement: Allocations, monkeypatch: pytest.MonkeyPatch
+    nodes: LaneBench, manage: Manage, placement: FakePlacement, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(placement_audit, "NODES_AT_ONCE", 1)
 
-    def interrupt(request: str) -> None:
-        if request == "tree" and placement.requests.count("tree") == 2:
+    def interrupt(_: str) -> None:
+        if methods_of(placement).count("tree") == 3:
             raise KeyboardInterrupt
 
-    placement.before_request = interrupt
-    assert names_of(findings(manage, code=130)) == {INSTANCE: "missing"}
+    placement.faults = Before(placement, interrupt)
+    assert kinds_of(findings(manage, code=130)) == {INSTANCE: "missing"}
     assert f"interrupted; 1 of 2 nodes were audited, '--after {NODE}' audits the others" in manage.err
 
 
 def test_error_while_fixing_keeps_the_allocation(
-    nodes: LaneBench, manage: Manage, placement: Allocations
+    nodes: LaneBench, manage: Manage, placement: FakePlacement
 ) -> None:
-    placement.allocate(INSTANCE, HERE, SMALL)
+    allocate(placement, INSTANCE, HERE, SMALL)
     release(nodes, STRANGER)
-    placement.allocate(STRANGER, HERE, SMALL)
+    allocate(placement, STRANGER, HERE, SMALL)
     for request_name in ("consumer_allocations", "put_allocations"):
-        placement.fail = None
 
         def fail(request: str, failing: str = request_name) -> None:
             if request == failing:
-                placement.fail = PlacementUnavailable("Placement does not answer")
+                raise PlacementUnavailable("Placement does not answer")
 
-        placement.before_request = fail
+        placement.faults = Before(placement, fail)
         (found,) = findings(manage, "--fix", "--grace", "0")
         assert (found["result"], found["explanation"]) == ("left", "Placement does not answer")
 
 
 def test_unreadable_nodes_are_named(
-    nodes: LaneBench, manage: Manage, placement: Allocations, engine: sa.Engine
+    nodes: LaneBench, manage: Manage, placement: FakePlacement, engine: sa.Engine
 ) -> None:
-    placement.allocate(INSTANCE, HERE, SMALL)
+    allocate(placement, INSTANCE, HERE, SMALL)
     with engine.begin() as connection:
         broken = sa.update(NODES).where(NODES.c.name == OTHER_NODE).values(resources={"vcpus": "many"})
         connection.execute(broken)
@@ -365,7 +373,7 @@ def test_unreadable_nodes_are_named(
 
 
 def test_texts_of_rows_have_no_control_characters(
-    nodes: LaneBench, manage: Manage, placement: Allocations, engine: sa.Engine
+    nodes: LaneBench, manage: Manage, placement: FakePlacement, engine: sa.Engine
 ) -> None:
     with engine.begin() as connection:
         connection.execute(sa.update(CLAIMS).values(instance_uuid="a\u202eb"))

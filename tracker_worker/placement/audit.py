@@ -188,7 +188,7 @@ class _Comparison:
         elif places := self._of_migration.get(consumer, []):
             if not any(map(_is_moving, places)):
                 yield self._leftover(FindingKind.DOUBLE, consumer, places)
-        elif consumer not in self._node.claims:
+        else:
             yield self._leftover(FindingKind.ORPHANED, consumer, places)
 
     def _elsewhere(self, consumer: str) -> list[ClaimPlace]:

@@ -13,6 +13,7 @@ from tracker_worker.cmd.manage.every_node import load_readable
 from tracker_worker.cmd.manage.session import snapshot_of
 from tracker_worker.core.history import StoredEvent
 from tracker_worker.db import claim_queries, receipt_queries, store
+from tracker_worker.domain.claim_places import ClaimPlace
 from tracker_worker.domain.node import Node
 from tracker_worker.placement.api import PlacementApi
 from tracker_worker.placement.audit import Finding, Held, compare, questions
@@ -78,12 +79,22 @@ def _look(
         advance(1)
     asked = {name: questions(nodes[name], each) for name, each in held.items()}
     with snapshot_of(engine) as connection:
-        places = claim_queries.places(connection, set().union(*asked.values()))
+        places = _by_uuid(claim_queries.places(connection, set().union(*asked.values())))
     looks = {}
     for name, each in held.items():
-        own = [place for place in places if {place.instance_uuid, place.migration_uuid} & asked[name]]
+        own = dict.fromkeys(place for uuid in sorted(asked[name]) for place in places.get(uuid, ()))
         looks[name] = _Look(each, compare(nodes[name], each, own))
     return looks, unreadable
+
+
+def _by_uuid(places: Iterable[ClaimPlace]) -> dict[str, list[ClaimPlace]]:
+    """Return claims by their instances, and by their migrations."""
+    found: dict[str, list[ClaimPlace]] = {}
+    for place in places:
+        for uuid in (place.instance_uuid, place.migration_uuid):
+            if uuid is not None:
+                found.setdefault(uuid, []).append(place)
+    return found
 
 
 def _held(engine: sa.Engine, api: PlacementApi, node: Node) -> Held:
