@@ -9,8 +9,9 @@ from contextlib import contextmanager
 import pytest
 from keystoneauth1.plugin import BaseAuthPlugin
 from keystoneauth1.session import Session
+from msgspec.structs import replace
 
-from tests.integration.placement_clients import Observed, a_uuid, client_of
+from tests.integration.placement_clients import Observed, a_uuid, allocate, client_of
 from tests.servers.http_traffic import HTTPTraffic
 from tests.servers.placement import Placement
 from tests.servers.ports import LOOPBACK, Port
@@ -156,6 +157,21 @@ def test_allocations_are_read_from_both_sides_and_taken_away(
     assert held.providers == {node: {"VCPU": 3}}
     assert (held.consumer, held.generation, held.consumer_type) == (consumer, 1, "INSTANCE")
     client.put_allocations(ConsumerAllocations(consumer, 1, held.project_id, held.user_id, "INSTANCE", {}))
+    assert client.consumer_allocations(consumer) is None
+
+
+def test_allocations_of_a_consumer_without_a_type_are_taken_away(
+    server: Placement, client: PlacementClient, node: str
+) -> None:
+    """Placement shows the consumers of Nova as "unknown", and refuses this type in a request."""
+    stock(client, node)
+    consumer = a_uuid()
+    allocate(server, consumer, {node: {"VCPU": 3}})
+    for providers in ({node: {"VCPU": 1}}, {}):
+        held = client.consumer_allocations(consumer)
+        assert held is not None
+        assert held.consumer_type == "unknown"
+        client.put_allocations(replace(held, providers=providers))
     assert client.consumer_allocations(consumer) is None
 
 

@@ -16,6 +16,10 @@ from tracker_worker.placement.records import Allocation, ConsumerAllocations, In
 T = TypeVar("T")
 
 _PROVIDERS = "resource_providers"
+_NO_TYPE = "unknown"
+"""What Placement shows as the type of a consumer that has none, as those of Nova, and does not take back."""
+_WITHOUT_CONSUMER_TYPES = "1.37"
+"""The last microversion in which the type of a consumer is neither asked for nor changed."""
 
 
 class _Version(Struct):
@@ -187,7 +191,7 @@ class PlacementClient(_ProviderRequests):
 
     def put_allocations(self, allocations: ConsumerAllocations) -> None:
         """Replace all that a consumer holds, which may be nothing."""
-        body = {
+        body: dict[str, Any] = {
             "allocations": {
                 provider: {"resources": dict(resources)}
                 for provider, resources in allocations.providers.items()
@@ -195,9 +199,13 @@ class PlacementClient(_ProviderRequests):
             "consumer_generation": allocations.generation,
             "project_id": allocations.project_id,
             "user_id": allocations.user_id,
-            "consumer_type": allocations.consumer_type,
         }
-        self._http.send("PUT", path("allocations", allocations.consumer), type(None), json=body)
+        options: dict[str, Any] = {"microversion": _WITHOUT_CONSUMER_TYPES}
+        if allocations.consumer_type != _NO_TYPE:
+            body["consumer_type"] = allocations.consumer_type
+            options = {}
+        where = path("allocations", allocations.consumer)
+        self._http.send("PUT", where, type(None), json=body, **options)
 
 
 def _numbers(version: str) -> tuple[int, ...]:
