@@ -2,7 +2,7 @@
 """The audit of allocations on a real Placement, with the ledger on each database server."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,8 @@ import sqlalchemy as sa
 from tests.builders import a_flavor, a_migration, a_report, an_instance, command, some_resources
 from tests.functional.lanes import LaneBench
 from tests.functional.manage import Manage
-from tests.integration.placement_clients import a_uuid, client_of
+from tests.integration.placement_clients import a_uuid, allocate, client_of
 from tests.servers.placement import Placement
-from tracker_worker.cmd.manage import placement_audit
 from tracker_worker.db.engine import create_engine
 from tracker_worker.placement.client import PlacementClient
 from tracker_worker.placement.records import Inventory
@@ -40,16 +39,17 @@ def bench(url: str) -> Iterator[LaneBench]:
 
 
 @pytest.fixture
-def client(placement: Placement, monkeypatch: pytest.MonkeyPatch) -> PlacementClient:
-    client = client_of(placement.url)
-    monkeypatch.setattr(placement_audit, "placement_client", lambda _: client)
-    return client
+def client(placement: Placement) -> PlacementClient:
+    return client_of(placement.url)
 
 
 @pytest.fixture
-def manage(tmp_path: Path, capsys: pytest.CaptureFixture[str], url: str, client: PlacementClient) -> Manage:
+def manage(tmp_path: Path, capsys: pytest.CaptureFixture[str], url: str, placement: Placement) -> Manage:
     manage = Manage(tmp_path, capsys)
-    manage.configure(f"[database]\nconnection = {url}\n")
+    manage.configure(
+        f"[database]\nconnection = {url}\n[placement]\nauth_type = admin_token\n"
+        f"endpoint = {placement.url}\ntoken = {placement.admin}\n"
+    )
     return manage
 
 
@@ -60,18 +60,6 @@ def a_node(bench: LaneBench, client: PlacementClient) -> tuple[str, str]:
     bench.send(a_report(node=name, resources=some_resources(uuid=uuid, host=name, vcpus=64, memory_mb=65536)))
     client.put_inventories(uuid, client.create(uuid, name, None), INVENTORIES)
     return name, uuid
-
-
-def allocate(placement: Placement, consumer: str, held: Mapping[str, Mapping[str, int]]) -> None:
-    """Allocate as the scheduler does."""
-    body = {
-        "allocations": {provider: {"resources": resources} for provider, resources in held.items()},
-        "consumer_generation": None,
-        "consumer_type": "INSTANCE",
-        "project_id": a_uuid(),
-        "user_id": a_uuid(),
-    }
-    placement.request("PUT", f"/allocations/{consumer}", body)
 
 
 def audited(manage: Manage, *arguments: str) -> dict[tuple[str, str], dict[str, Any]]:
@@ -165,7 +153,25 @@ def test_consumer_that_the_scheduler_has_changed_is_kept(
     read = client.consumer_allocations(instance)
     assert read is not None
     client.put_allocations(read)
-    monkeypatch.setattr(client, "consumer_allocations", lambda _: read)
+    monkeypatch.setattr(PlacementClient, "consumer_allocations", lambda *_: read)
     ((_, found),) = audited(manage, name, "--fix", "--grace", "0").items()
     assert found["result"] == "left"
     assert "changed since" in found["explanation"]
+
+
+def test_audit_without_a_login_says_which_option_is_missing(
+    bench: LaneBench, manage: Manage, url: str
+) -> None:
+    manage.configure(f"[database]\nconnection = {url}\n")
+    assert "[placement] auth_type is not set" in manage.complaint("placement", "audit")
+
+
+def test_audit_by_a_user_who_may_not_read_is_ended(
+    bench: LaneBench, manage: Manage, placement: Placement, client: PlacementClient
+) -> None:
+    a_node(bench, client)
+    text = manage.file.read_text()
+    manage.file.write_text(text.replace(f"token = {placement.admin}", "token = nobody"))
+    assert manage.run("placement", "audit") == 1
+    assert "403" in manage.err
+    assert "0 of 1 nodes were audited" in manage.err

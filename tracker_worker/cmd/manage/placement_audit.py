@@ -105,7 +105,7 @@ def audit(conf: cfg.ConfigOpts, args: Any) -> int:
     """Compare claims with allocations, and remove what is left over; exit code 1 if a difference remains."""
     with engine_at_head(conf) as engine:
         names = _names(engine, args)
-        api = placement_client(conf)
+        api = _client(conf)
         progress = _Progress(names)
         _audit(conf, engine, api, progress)
         lines = [_line(each, None, each.kept) for each in progress.found]
@@ -115,6 +115,14 @@ def audit(conf: cfg.ConfigOpts, args: Any) -> int:
         elif args.fix and progress.problem is None:
             lines = _fix(engine, api, progress, args.grace)
     return _print(args, progress, lines)
+
+
+def _client(conf: cfg.ConfigOpts) -> PlacementApi:
+    """Return a client of the configured Placement. Raises CommandFailed."""
+    try:
+        return placement_client(conf)
+    except ValueError as error:
+        raise CommandFailed(str(error)) from None
 
 
 def _names(engine: sa.Engine, args: Any) -> list[str]:
