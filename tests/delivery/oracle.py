@@ -180,7 +180,7 @@ class WorkerDatabase:
                 half.append(f"{node}: its receipts' sequences are not 1 to {rows[node].sequence}")
         attempts = self._count("attempts")
         half += [f"{attempts} attempts are left"] if attempts else []
-        missing = untold(told, self._last(), was)
+        missing = unsynced(told, self._last(), was)
         parked = [f"{event_id} is parked: {code}" for event_id, code in letters.items()]
         wrong = (*half, *missing, *parked)
         return Verdict(
@@ -251,7 +251,7 @@ def notifications(url: str, queue: str = QUEUE) -> list[Json]:
     return taken
 
 
-def untold(
+def unsynced(
     told: Iterable[Json],
     last: Mapping[str, tuple[int, ...]],
     was: Mapping[tuple[str, int], tuple[int, ...]],

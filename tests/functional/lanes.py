@@ -86,7 +86,7 @@ class LaneBench:
         *,
         tracker: TrackerSettings = SETTINGS,
         notify: bool = True,
-        tell_placement: bool = False,
+        mark_providers: bool = False,
         **bounds: Any,
     ) -> None:
         self.engine = engine
@@ -102,7 +102,7 @@ class LaneBench:
             notify=notify,
             clock=lambda: self.now,
             new_id=lambda: str(uuid.uuid4()),
-            tell_placement=tell_placement,
+            mark_providers=mark_providers,
         )
         settings = LaneSettings(**(QUICK | bounds))
         self.max_attempts = settings.max_attempts

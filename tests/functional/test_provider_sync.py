@@ -96,7 +96,7 @@ class SyncBench:
 
 @pytest.fixture
 def bench(engine: sa.Engine, a_bench: Callable[..., LaneBench]) -> Iterator[SyncBench]:
-    made = SyncBench(engine, a_bench(tell_placement=True))
+    made = SyncBench(engine, a_bench(mark_providers=True))
     yield made
     for sync in made.syncs:
         sync._database.close()

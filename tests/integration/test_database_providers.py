@@ -23,7 +23,7 @@ KNOWN = [{"uuid": "u", "name": NODE, "generation": 3}]
 @pytest.fixture
 def bench(a_bench: Callable[..., LaneBench]) -> LaneBench:
     """A lane that marks the nodes that Placement is to be told of."""
-    return a_bench(tell_placement=True)
+    return a_bench(mark_providers=True)
 
 
 def due_now(connection: sa.Connection) -> list[DueProviders]:

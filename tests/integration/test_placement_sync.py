@@ -85,7 +85,7 @@ class Cloud:
         with self.engine.connect() as connection:
             return next(iter(providers.states(connection, [self.node])), None)
 
-    def is_told(self) -> bool:
+    def is_synced(self) -> bool:
         state = self.state()
         return state is not None and state.changed_at is None and state.synced_at is not None
 
@@ -123,16 +123,16 @@ def test_a_node_is_told_at_once_and_a_restart_asks_for_nothing(cloud: Cloud) -> 
     with cloud.worker() as worker:
         worker.wait_until_it_consumes()
         cloud.report(vcpus=8)
-        worker.wait_for(cloud.is_told, "Placement is not told")
+        worker.wait_for(cloud.is_synced, "Placement is not told")
         assert totals(cloud)["VCPU"] == 8
         asked = cloud.proxy.commits
         cloud.report(vcpus=12)
-        worker.wait_for(lambda: cloud.is_told() and totals(cloud)["VCPU"] == 12, "the change is not told")
+        worker.wait_for(lambda: cloud.is_synced() and totals(cloud)["VCPU"] == 12, "the change is not told")
         assert cloud.proxy.commits == asked + 1
     with cloud.worker() as worker:
         worker.wait_until_it_consumes()
         cloud.report(vcpus=16)
-        worker.wait_for(lambda: cloud.is_told() and totals(cloud)["VCPU"] == 16, "the change is not told")
+        worker.wait_for(lambda: cloud.is_synced() and totals(cloud)["VCPU"] == 16, "the change is not told")
         assert cloud.proxy.commits == asked + 2
 
 
@@ -140,7 +140,7 @@ def test_a_removed_node_is_deleted(cloud: Cloud) -> None:
     with cloud.worker() as worker:
         worker.wait_until_it_consumes()
         cloud.report(providers=[cloud.child("pf-1")])
-        worker.wait_for(cloud.is_told, "Placement is not told")
+        worker.wait_for(cloud.is_synced, "Placement is not told")
         assert set(cloud.tree()) == {cloud.node, "pf-1"}
         cloud.remove()
         worker.wait_for(lambda: cloud.state() is None, "its row is not deleted")
@@ -151,12 +151,12 @@ def test_an_outage_loses_no_change(cloud: Cloud) -> None:
     with cloud.worker(timeout=1) as worker:
         worker.wait_until_it_consumes()
         cloud.report(vcpus=8)
-        worker.wait_for(cloud.is_told, "Placement is not told")
+        worker.wait_for(cloud.is_synced, "Placement is not told")
         cloud.proxy.freeze()
         cloud.report(vcpus=12)
         worker.wait_for_line("Placement is away")
         cloud.proxy.thaw()
-        worker.wait_for(lambda: cloud.is_told() and totals(cloud)["VCPU"] == 12, "the change is not told")
+        worker.wait_for(lambda: cloud.is_synced() and totals(cloud)["VCPU"] == 12, "the change is not told")
         worker.wait_for_line("Placement answers again")
 
 
@@ -172,7 +172,7 @@ def test_a_worker_that_is_killed_between_two_requests_leaves_nothing_behind(
     with cloud.worker() as worker:
         worker.wait_until_it_consumes()
         cloud.report(vcpus=8, traits=["CUSTOM_SILVER"], providers=[cloud.child("pf-2")])
-        worker.wait_for(lambda: cloud.is_told() and "pf-2" in cloud.tree(), "Placement is not told")
+        worker.wait_for(lambda: cloud.is_synced() and "pf-2" in cloud.tree(), "Placement is not told")
     tree = cloud.tree()
     assert set(tree) == {cloud.node, "pf-2"}
     assert tree[cloud.node]["totals"]["VCPU"] == 8

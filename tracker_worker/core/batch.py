@@ -61,7 +61,7 @@ from tracker_worker.exceptions import NodeNotFound
 class BatchContext(Struct, frozen=True):
     """What a batch needs besides its events: settings, partition count, clock and ids from outside.
 
-    `tell_placement`: nodes are marked whose resource providers change.
+    `mark_providers`: nodes are marked whose resource providers change.
     """
 
     tracker: TrackerSettings
@@ -70,7 +70,7 @@ class BatchContext(Struct, frozen=True):
     notify: bool
     clock: Callable[[], datetime]
     new_id: Callable[[], str]
-    tell_placement: bool = False
+    mark_providers: bool = False
 
 
 class Snapshot(Struct, frozen=True):
@@ -147,12 +147,12 @@ class Batch:
             notifications=self._outbox_rows() if self._context.notify else [],
             finished_attempts=self._finished,
             unchanged={name: token for name, token in self._unchanged.items() if name not in names},
-            told=self._told(changed) if self._context.tell_placement else (),
+            unsynced=self._unsynced(changed) if self._context.mark_providers else (),
         )
 
     @staticmethod
-    def _told(changed: Iterable[NodeChange]) -> list[str]:
-        """Return the nodes whose providers change; new ones are told without a mark."""
+    def _unsynced(changed: Iterable[NodeChange]) -> list[str]:
+        """Return the nodes whose providers change; a new one is synced without a mark."""
         return [
             each.after.name
             for each in changed

@@ -107,7 +107,7 @@ class Transaction(Struct, frozen=True):
     """Everything that a batch commits.
 
     `unchanged`: tokens of the nodes that were only read. Unless they are still current, the commit fails.
-    `told`: names of the nodes whose resource providers change, which Placement is to be told of.
+    `unsynced`: names of the nodes whose resource providers change: they are to be synced with Placement.
     """
 
     nodes: list[NodeChange]
@@ -116,7 +116,7 @@ class Transaction(Struct, frozen=True):
     notifications: list[OutboxRow]
     finished_attempts: list[str]
     unchanged: Mapping[str, Token]
-    told: Sequence[str] = ()
+    unsynced: Sequence[str] = ()
 
 
 def advanced(transaction: Transaction) -> list[str]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The resource providers of the nodes: what Placement was told last, and which nodes have changed since.
+"""The resource providers of the nodes: as Placement had them last, and which nodes have changed since.
 
 An event's transaction marks the nodes that it changes, nothing more. Who syncs a node reads its row, tells
 Placement, and writes down what Placement has. A mark that was set meanwhile stays: the node is synced again.
@@ -54,7 +54,7 @@ _STATES_OF = bulk.select(PROVIDERS.c.node)
 class DueProviders(Struct, frozen=True):
     """The row of a node that is to be synced now. `changes` counts its marks.
 
-    `known` is what Placement was told last, in JSON values, and `digest` that of what it was to be then; None
+    `known` is what Placement had last, in JSON values, and `digest` that of what it was to be then; None
     before the first sync. `changed_at` is when the first of the changes was marked that Placement does not
     have; None: it has all, and is asked whether it still has. `now` is the time by the database's clock, UTC.
     """
@@ -89,7 +89,7 @@ class SyncRecord(Struct, frozen=True):
     foreign_provider: str | None = None
 
 
-class Untold(Struct, frozen=True):
+class Unsynced(Struct, frozen=True):
     """How many nodes have changes that Placement does not have, and when the first was marked, UTC."""
 
     nodes: int
@@ -150,10 +150,10 @@ def record(connection: sa.Connection, records: Sequence[SyncRecord]) -> None:
             statement.execute(connection, rows)
 
 
-def untold(connection: sa.Connection) -> Untold:
-    """Return how many nodes Placement is to be told of."""
+def unsynced(connection: sa.Connection) -> Unsynced:
+    """Return how many nodes are to be synced because they have changed."""
     nodes, oldest = connection.execute(_BACKLOG).one()
-    return Untold(nodes, oldest)
+    return Unsynced(nodes, oldest)
 
 
 def states(connection: sa.Connection, names: Iterable[str] | None = None) -> list[ProviderState]:

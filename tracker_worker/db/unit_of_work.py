@@ -92,8 +92,8 @@ class UnitOfWork:
                 receipts.add(connection, transaction.receipts)
                 dead_letters.mark_replayed(connection, transaction.receipts)
             store.save(connection, transaction.nodes)
-            if transaction.told:
-                providers.mark(connection, transaction.told)
+            if transaction.unsynced:
+                providers.mark(connection, transaction.unsynced)
             if transaction.finished_attempts:
                 attempts.forget(connection, transaction.finished_attempts)
             if transaction.dead_letters:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a node's resource providers are computed from: the part of a report that Placement is told of."""
+"""What a node's resource providers are computed from."""
 
 from msgspec import Struct
 
@@ -18,18 +18,18 @@ class ProviderFacts(Struct, frozen=True):
     disabled: bool
 
 
-_TOLD = ("uuid", "vcpus", "memory_mb", "local_gb", "numa_topology", "inventories", "traits", "providers")
+_READ = ("uuid", "vcpus", "memory_mb", "local_gb", "numa_topology", "inventories", "traits", "providers")
 """The fields of a report that its providers depend on. All others change with each guest."""
 
 
 def providers_differ(before: Node, after: Node) -> bool:
-    """Tell whether the providers of a node may have changed: whether Placement has to be told."""
+    """Tell whether the providers of a node may have changed."""
     if (before.reserve, before.ratios, before.disabled) != (after.reserve, after.ratios, after.disabled):
         return True
     old, new = before.resources, after.resources
     if old is None or new is None:
         return old is not new
-    return old is not new and any(getattr(old, field) != getattr(new, field) for field in _TOLD)
+    return old is not new and any(getattr(old, field) != getattr(new, field) for field in _READ)
 
 
 def provider_facts(node: Node) -> ProviderFacts | None:

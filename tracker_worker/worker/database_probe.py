@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Asks the database every few seconds, for the health checks and metrics: whether it answers, its schema, its
-outbox, and what Placement is to be told. Whoever reads the state never waits for the database.
+outbox, and the nodes to sync with Placement. Whoever reads the state never waits for the database.
 """
 
 from collections.abc import Callable
@@ -47,7 +47,7 @@ class DatabaseProbe:
             with self._database.transaction() as connection:
                 revision = revisions.current(connection)
                 backlog = outbox.backlog(connection)
-                untold = providers.untold(connection)
+                unsynced = providers.unsynced(connection)
         except DATABASE_ERRORS as error:
             self.state = replace(self.state, error=error_text(error))
             return
@@ -56,6 +56,6 @@ class DatabaseProbe:
             revision=revision,
             outbox=backlog.rows,
             oldest=backlog.oldest,
-            untold=untold.nodes,
-            untold_since=untold.oldest,
+            unsynced=unsynced.nodes,
+            unsynced_since=unsynced.oldest,
         )

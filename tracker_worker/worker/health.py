@@ -53,8 +53,8 @@ class DatabaseState(Struct, frozen=True):
     """What the database has last answered, at `at` of the worker's monotonic clock; None before that.
 
     `error` is why it does not answer, None if it does. `outbox` are the notifications that wait, counted up
-    to a limit, `oldest` the time of the first of them, UTC. `untold` are the nodes that Placement is to be
-    told of, `untold_since` the time of the first change of them, UTC.
+    to a limit, `oldest` the time of the first of them, UTC. `unsynced` are the nodes with changes that
+    Placement does not have, `unsynced_since` is the time of the first of these, UTC.
     """
 
     at: float | None = None
@@ -62,8 +62,8 @@ class DatabaseState(Struct, frozen=True):
     revision: str | None = None
     outbox: int | None = None
     oldest: datetime | None = None
-    untold: int | None = None
-    untold_since: datetime | None = None
+    unsynced: int | None = None
+    unsynced_since: datetime | None = None
 
 
 class Check(Struct, frozen=True, kw_only=True):

@@ -234,15 +234,15 @@ FAMILIES: tuple[Counter | Gauge | Buckets, ...] = (
         lambda s: (outbox_age(s.database, s.utc) or 0.0) if s.database.error is None else None,
     ),
     Gauge(
-        "placement_untold_nodes",
+        "placement_unsynced_nodes",
         "Nodes with changes that Placement does not have. Absent without [placement] enabled, as are the "
         "other metrics of Placement.",
-        lambda s: s.database.untold if s.placement and s.database.error is None else None,
+        lambda s: s.database.unsynced if s.placement and s.database.error is None else None,
     ),
     Gauge(
-        "placement_untold_seconds",
+        "placement_unsynced_seconds",
         "Seconds since the first of these changes, 0 if there is none.",
-        lambda s: _untold_age(s.database, s.utc) if s.placement and s.database.error is None else None,
+        lambda s: _unsynced_age(s.database, s.utc) if s.placement and s.database.error is None else None,
     ),
     Counter(
         "placement_requests",
@@ -302,9 +302,9 @@ def _age(at: float | None, now: float) -> float:
     return 0.0 if at is None else max(now - at, 0.0)
 
 
-def _untold_age(database: DatabaseState, utc: datetime) -> float:
+def _unsynced_age(database: DatabaseState, utc: datetime) -> float:
     """The clocks of hosts differ a little: an age is never negative."""
-    since = database.untold_since
+    since = database.unsynced_since
     return 0.0 if since is None else max((utc - since).total_seconds(), 0.0)
 
 

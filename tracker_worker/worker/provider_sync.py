@@ -132,16 +132,21 @@ class ProviderSync:
         except DATABASE_ERRORS as error:
             failure = error_text(error)
         if failure is not None:
-            LOG.warning("Placement is told of no changes while the database fails: %s", failure)
+            LOG.warning("No node is synced with Placement while the database fails: %s", failure)
 
     def _finish(self) -> None:
         self._executor.shutdown(wait=False, cancel_futures=True)
+        failure = None
         try:
             self._collect()
             self._write_down()
             self._lease.release()
         except DATABASE_ERRORS as error:
-            LOG.warning("What Placement was told last is not written down: %s", error_text(error))
+            failure = error_text(error)
+        if failure is not None:
+            LOG.warning(
+                "The last results of Placement are not recorded, and are asked for again: %s", failure
+            )
         self._database.close()
 
     def _begin(self) -> None:
@@ -180,7 +185,9 @@ class ProviderSync:
             try:
                 tasks.append(self._task(each, node))
             except DesiredStateInvalid as error:
-                self._unwritten.append((node, failed_record(each, error.code, str(error))))
+                # It may be the fault of provider.yaml, which is read again at a start: no event says so.
+                again = self._settings.refresh_interval
+                self._unwritten.append((node, failed_record(each, error.code, str(error), again)))
             except Exception as error:
                 self._unwritten.append((node, self._unexpected(each, error)))
         return tasks

@@ -64,7 +64,7 @@ def batch_context_of(settings: WorkerSettings) -> BatchContext:
         notify=settings.notify,
         clock=utc_now,
         new_id=new_id,
-        tell_placement=settings.placement is not None,
+        mark_providers=settings.placement is not None,
     )
 
 

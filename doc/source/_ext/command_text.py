@@ -4,7 +4,14 @@
 from collections.abc import Iterable
 from typing import Any
 
-from tracker_worker.cmd.manage import arguments, commands, node_arguments, node_commands, parser, placement_commands
+from tracker_worker.cmd.manage import (
+    arguments,
+    commands,
+    node_arguments,
+    node_commands,
+    parser,
+    placement_commands,
+)
 from tracker_worker.cmd.manage.commands import COMMANDS, SUBJECTS
 from tracker_worker.cmd.manage.formatting import PROGRAM
 from tracker_worker.cmd.manage.parser import FAILED, Command, add_arguments
