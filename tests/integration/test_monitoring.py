@@ -38,7 +38,7 @@ VARIABLES = {"$job": JOB, "$__rate_interval": "1m"}
 METRIC = re.compile(rf"\b{PREFIX}[a-z_]+")
 SUFFIXES = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
 SERVED = {f"{PREFIX}{family.name}{suffix}" for family in FAMILIES for suffix in SUFFIXES[family.kind]}
-NODE = "node-1"
+NODE, NODE_UUID = "node-1", "11111111-1111-4111-8111-111111111111"
 
 
 @pytest.fixture(scope="module")
@@ -105,9 +105,10 @@ def test_every_family_is_on_the_dashboard() -> None:
 def test_every_query_has_a_result_from_a_worker_at_work(
     prometheus: Prometheus, vhost_url: str, port: int
 ) -> None:
-    with Daemon(vhost_url, health={"port": port}) as daemon:
+    nowhere = {"enabled": True, "auth_type": "admin_token", "token": "x", "endpoint": "http://127.0.0.1:1"}
+    with Daemon(vhost_url, health={"port": port}, placement=nowhere) as daemon:
         daemon.wait_until_it_consumes()
-        cast(vhost_url, "update_available_resource", resources=a_report("uuid-1", NODE))
+        cast(vhost_url, "update_available_resource", resources=a_report(NODE_UUID, NODE))
         prometheus.scrape(port, 2)
         for number in range(3):
             cast(vhost_url, "build_failed", event_id=f"event-{number}")
