@@ -133,7 +133,7 @@ class Placement(Server):
 def _is_installed() -> bool:
     """Tell whether the environment is there, after making it: one process does, the others wait."""
     ENVIRONMENT.parent.mkdir(exist_ok=True)
-    with ENVIRONMENT.with_suffix(".lock").open("w") as lock:
+    with ENVIRONMENT.with_name(f"{ENVIRONMENT.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not EMPTY.exists():
             try:
