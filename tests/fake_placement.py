@@ -286,7 +286,7 @@ class FakePlacement(PlacementApi):
                 self.consumers[consumer] = before
             raise
         if held:
-            generation = 0 if before is None else before.generation + 1
+            generation = 1 if before is None else before.generation + 1
             self.consumers[consumer] = ConsumerAllocations(
                 consumer,
                 generation,

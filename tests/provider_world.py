@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from tests.fake_placement import FakePlacement, Killed, NoFaults, SeededFaults, Stored
 from tracker_worker.placement.contents import same_inventories
 from tracker_worker.placement.errors import DuplicateProvider, PlacementError
-from tracker_worker.placement.known_tree import child_uuid
+from tracker_worker.placement.provider import child_uuid
 from tracker_worker.placement.records import Inventory, KnownProvider, Provider
 from tracker_worker.placement.sync import Sync, Synced, SyncInterrupted, in_flight
 

@@ -2,14 +2,8 @@
 """Which known provider is which desired one, and how the known ones hang together. Pure."""
 
 from collections.abc import Iterable, Mapping
-from uuid import UUID, uuid5
 
 from tracker_worker.placement.records import KnownProvider, Provider
-
-
-def child_uuid(root: str, name: str) -> str:
-    """Return the uuid that this service gives to a provider below a node's own: always the same."""
-    return str(uuid5(UUID(root), name))
 
 
 def matched(desired: Iterable[Provider], known: Iterable[KnownProvider]) -> dict[str, KnownProvider]:

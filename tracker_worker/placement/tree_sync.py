@@ -21,7 +21,8 @@ from tracker_worker.placement.errors import (
     ProviderInUse,
     ProviderNotFound,
 )
-from tracker_worker.placement.known_tree import child_uuid, deepest_first, matched, root_of
+from tracker_worker.placement.known_tree import deepest_first, matched, root_of
+from tracker_worker.placement.provider import child_uuid
 from tracker_worker.placement.records import UNREAD, KnownProvider, Provider
 
 

@@ -14,7 +14,7 @@ from tracker_worker.placement.errors import (
     PlacementRefused,
     PlacementUnavailable,
 )
-from tracker_worker.placement.known_tree import child_uuid
+from tracker_worker.placement.provider import child_uuid
 from tracker_worker.placement.records import UNREAD, Inventory, KnownProvider, Provider
 from tracker_worker.placement.sync import Sync, Synced, SyncInterrupted, in_flight
 
