@@ -57,9 +57,7 @@ def why_kept(finding: Finding, event: StoredEvent | None) -> str | None:
         case FindingKind.MISSING:
             return f"the node has a claim of role {finding.role}, and Nova alone allocates"
         case FindingKind.SIZE:
-            return (
-                "only resources:* of the flavor, which the ledger does not keep, may ask for another amount"
-            )
+            return "the amounts differ; the ledger does not keep resources:* of the flavor that override them"
         case FindingKind.DOUBLE:
             return f"{', '.join(finding.nodes)} claims the instance, whose move is finished"
     if finding.nodes:

@@ -63,7 +63,9 @@ def _raise_unless_known(node: Node) -> None:
 
 
 def _never_synced(name: str) -> str:
-    return f"node '{name}' was never synced: start a worker with [placement] enabled = true"
+    return (
+        f"node '{name}' was never synced: a worker with [placement] enabled = true does it at its next poll"
+    )
 
 
 def _is_of_interest(state: ProviderState) -> bool:
