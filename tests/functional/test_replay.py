@@ -15,7 +15,7 @@ from tests.servers import forkserver
 from tracker_worker.cmd.database import database_file
 from tracker_worker.cmd.replay import settings_of
 from tracker_worker.cmd.replay.trace import read_trace
-from tracker_worker.db import leases
+from tracker_worker.db import leases, revisions
 from tracker_worker.db.tables import RECEIPTS
 from tracker_worker.domain.objects import ReservedPages
 
@@ -140,7 +140,7 @@ def test_database_of_a_running_worker_is_refused_until_its_lease_has_ended(
     with engine.begin() as connection:
         version = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one()
         assert version == "0008", "it migrates no database that is in use"
-        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0009'")
+        connection.exec_driver_sql(f"UPDATE alembic_version SET version_num = '{revisions.head()}'")
         assert connection.execute(sa.select(sa.func.count()).select_from(RECEIPTS)).scalar_one() == 0
         leases.release(connection, leases.RELAY, "host-1:4711:worker")
         assert leases.acquire(connection, leases.RELAY, "host-1:4711:killed", -1)

@@ -47,6 +47,7 @@ def test_all_but_the_missing_broker_is_well_on_a_database_of_this_version(
         "Exchange and queues",
         "Notifications",
         "Nodes",
+        "Placement",
         "Dead letters",
     ]
     assert checks.pop("Configuration")[0] == WARNING
