@@ -57,7 +57,8 @@ class TreeSync:
 
     def push(self) -> None:
         """Delete what is left of another tree, write the desired providers, delete those that are not."""
-        self._delete(each for each in self._undesired() if root_of(each, self._known) != self._root)
+        others = self._known.keys() - {self._root}
+        self._delete(each for each in self._undesired() if root_of(each, self._known) in others)
         for provider in self._desired.values():
             self._settle(provider)
         self._delete(self._undesired())
@@ -228,10 +229,13 @@ class TreeSync:
     # What is not desired.
 
     def _delete(self, undesired: Iterable[KnownProvider]) -> None:
-        """Delete providers; what has allocations stays, all of it reserved."""
+        """Delete providers; what has allocations stays, all of it reserved. Those in doubt may have another
+        parent than is known, which then was tried too early.
+        """
         candidates = [each for each in undesired if not each.undeleted]
         in_use = self._deleted_but(candidates)
-        if leftovers := self._leftovers(in_use):
+        leftovers = self._leftovers(in_use)
+        if leftovers or any(each.in_doubt or each.generation == UNREAD for each in candidates):
             in_use = self._deleted_but([*in_use, *leftovers])
         for known in in_use:
             self._retain(known)
