@@ -30,6 +30,8 @@ _BAR_COLUMNS = (1, 3, 5)
 _BARS = len(_BAR_COLUMNS)
 _LEAST_NEEDED = (_BAR_COLUMNS, (8,), (7,), (6,))
 """The columns that are left out where the names of the nodes do not fit, the first ones first."""
+_LONGEST_NAME = len("bbbbbbbb-bbbb-4bbb-8bbb-bbbbbbbbbbbb")
+"""No column is left out for the rest of a longer name."""
 _FRAME_LINES = 7
 """Lines besides nodes and events: status, counts (two), selection, heading, hidden nodes, a blank."""
 _NEARLY_FULL, _FULL = 0.75, 0.9
@@ -136,14 +138,15 @@ def _nodes(nodes: list[NodeState], columns: int, now: float) -> Table:
 
 
 def _fitting(widths: list[int], columns: int) -> list[int]:
-    """Return the columns of the table that leave room for the names; all, if no choice of them does."""
+    """Return the columns of the table that leave room for the names, the fewest if no choice of them does."""
     least = [NARROWEST_BAR if index in _BAR_COLUMNS else width for index, width in enumerate(widths)]
-    everything = shown = list(range(len(widths)))
-    for left_out in ((), *_LEAST_NEEDED):
-        shown = [index for index in shown if index not in left_out]
+    least[0] = min(least[0], _LONGEST_NAME)
+    shown = list(range(len(widths)))
+    for left_out in _LEAST_NEEDED:
         if sum(least[index] + 1 for index in shown) <= columns:
-            return shown
-    return everything
+            break
+        shown = [index for index in shown if index not in left_out]
+    return shown
 
 
 def _cells(node: NodeState, now: float) -> list[Text | ProgressBar]:

@@ -104,6 +104,26 @@ def test_narrow_terminal_leaves_out_columns_before_it_cuts_a_name(columns: int, 
     assert ("━" in shown[3]) is (columns > 80)
 
 
+@pytest.mark.parametrize(
+    ("node", "columns", "shown_of_name"),
+    [
+        (UUID, 60, 24),
+        (UUID, 50, 14),
+        ("compute-0042.rack-07.zone-east.example.org", 72, 36),
+        ("compute-1", 40, 4),
+    ],
+)
+def test_name_without_room_beside_marks_is_cut_after_all_columns_that_can_be_left_out(
+    node: str, columns: int, shown_of_name: int
+) -> None:
+    """The first mark of a node brought back all columns, bars too, and left two characters of the names."""
+    marked = picture_of(sent_usage(node, 5, 3), sent_usage(node, 9, 7, disabled=True))
+    headings, row = lines(marked, columns)[2:4]
+    assert headings.split() == ["node", "vcpus", "memory", "GB"]
+    assert row.startswith(node[: shown_of_name - 1])
+    assert "━" not in row
+
+
 def test_name_that_does_not_fit_at_all_is_cut_and_costs_no_column() -> None:
     shown = lines(picture_of(sent_usage("long" * 40, 5, 3)), 80)
     assert shown[2].split() == ["node", "vcpus", "memory", "GB", "disk", "GB", "inst", "age"]
