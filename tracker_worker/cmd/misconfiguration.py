@@ -6,7 +6,7 @@ A worker logs them as warnings at start and at a reload. The upgrade check repor
 
 import logging
 from collections.abc import Iterator
-from configparser import ConfigParser
+from configparser import ConfigParser, InterpolationError
 from configparser import Error as ParsingFailed
 from importlib.util import find_spec
 from pathlib import Path
@@ -91,24 +91,31 @@ def unwritable_log(conf: cfg.ConfigOpts, program: str) -> list[str]:
 
 def _faults_of_logging(name: str) -> Iterator[str]:
     """Yield a line for each reason why logging cannot be configured by this file."""
-    parser = ConfigParser(interpolation=None)
+    parser = ConfigParser()  # With interpolation, as logging reads it.
     try:
         with open(name) as lines:
             parser.read_file(lines)
+        needed = _needed_sections(parser)
+        levels = {section: _level_of(parser, section) for section in sorted(needed)}
     except OSError as error:
         yield f"[DEFAULT] log_config_append: {error}; name a file that the worker's user can read"
+    except (InterpolationError, ValueError) as error:  # Their texts do not name the file.
+        yield f"[DEFAULT] log_config_append = {name}: {error}"
     except ParsingFailed as error:
         yield f"[DEFAULT] log_config_append: {' '.join(str(error).split())}"
-    except ValueError as error:
-        yield f"[DEFAULT] log_config_append = {name}: {error}"
     else:
-        if missing := sorted(_needed_sections(parser) - set(parser.sections())):
+        if missing := sorted(needed - set(parser.sections())):
             yield f"[DEFAULT] log_config_append = {name}: it lacks [{'], ['.join(missing)}]"
-        for section in parser.sections():
-            level = parser.get(section, "level", fallback=None)
-            if section.startswith(("logger_", "handler_")) and level and not _is_level(level):
+        for section, level in levels.items():
+            if level is not None and not _is_level(level):
                 text = f"[{section}] level: unknown level {level!r}; write one as in level = WARNING"
                 yield f"[DEFAULT] log_config_append = {name}: {text}"
+
+
+def _level_of(parser: ConfigParser, section: str) -> str | None:
+    """Return the level of a logger or a handler; None without one. Raises ParsingFailed."""
+    is_leveled = section.startswith(("logger_", "handler_"))
+    return parser.get(section, "level", fallback=None) if is_leveled else None
 
 
 def _is_level(name: str) -> bool:

@@ -251,7 +251,10 @@ def test_logging_configuration_without_a_named_section_is_a_fault(tmp_path: Path
         ("level = INFOO", "[logger_root] level: unknown level 'INFOO'; write one as in level = WARNING"),
         ("level = info", "[logger_root] level: unknown level 'info'; write one as in level = WARNING"),
         ("level = WARNING", None),
-        ("level =", None),
+        ("level =", "[logger_root] level: unknown level ''; write one as in level = WARNING"),
+        ("level = %(usual)s\n[DEFAULT]\nusual = INFO", None),
+        ("level = %(usual)s", "Bad value substitution: option 'level' in section 'logger_root'"),
+        ("[formatter_unused]\nformat = %(message)s\n[logger_unused]\nlevel = INFOO", None),
         ("#\xff", "'utf-8' codec can't decode byte 0xff"),
     ],
 )
