@@ -133,6 +133,21 @@ def test_node_in_conflict_is_flagged_with_the_way_out(nodes: LaneBench, manage: 
     assert manage.json("node", "fit", OTHER_NODE, "--flavor", FLAVOR)["conflicts"] == ["another-uuid"]
 
 
+def test_node_smaller_than_its_reserve_is_flagged(nodes: LaneBench, manage: Manage) -> None:
+    """`node list` had the flag. A reserve of vcpus leaves all of the memory, by which nodes are ranked."""
+    resources = some_resources(
+        uuid=f"uuid-of-{OTHER_NODE}", host=f"host-of-{OTHER_NODE}", reserved_host_cpus=9
+    )
+    nodes.send(a_report(node=OTHER_NODE, resources=resources))
+    arguments = ["--flavor", FLAVOR, "--limits", "{}"]
+    assert manage.run("node", "fit", OTHER_NODE, *arguments) == 0
+    assert "flags           reserve" in manage.out
+    found = manage.json("node", "fit", OTHER_NODE, *arguments)["reserve_too_large"]
+    (listed,) = (each for each in manage.json("node", "list") if each["name"] == OTHER_NODE)
+    assert found == listed["reserve_too_large"] == ["reserved_host_cpus 9 > vcpus 8"]
+    assert [each["node"] for each in manage.json("node", "fit", "--all", *arguments)] == [NODE, OTHER_NODE]
+
+
 def test_ranking_without_limits_says_what_it_tested(nodes: LaneBench, manage: Manage) -> None:
     assert manage.run("node", "fit", "--all", "--flavor", FLAVOR) == 0
     assert "no limits were given: Nova's scheduler decides" in manage.out

@@ -28,6 +28,7 @@ from tracker_worker.domain.fit import ClaimTest, claim_tests
 from tracker_worker.domain.flavors import MB_PER_GB, Amounts, Flavor
 from tracker_worker.domain.node import Node, evolve, sum_fault
 from tracker_worker.domain.objects import Instance, Limits
+from tracker_worker.domain.report import excess_reserves
 from tracker_worker.domain.settings import CapacityCheck, TrackerSettings
 from tracker_worker.worker.service import new_id
 
@@ -45,8 +46,9 @@ _AS_WORKER: dict[CapacityCheck, str] = {
 class Fit(Struct, frozen=True):
     """Whether a node would grant a claim, and what would be left of (total - reserved) * ratio, disk in MB.
 
-    `disabled` is its compute service; `conflicts` are the uuids whose reports under its name were refused.
-    `limits` are those that were given. `tested_against` says what memory, disk and vcpus are tested against.
+    `disabled` is its compute service; `conflicts` are the uuids whose reports under its name were refused;
+    `reserve_too_large` has each part of its reserve that exceeds it. `limits` are those that were given.
+    `tested_against` says what memory, disk and vcpus are tested against.
     """
 
     node: str
@@ -57,13 +59,19 @@ class Fit(Struct, frozen=True):
     reason: str | None
     disabled: bool
     conflicts: list[str]
+    reserve_too_large: list[str]
     limits: Limits | None
     tested_against: str
 
     @property
     def flags(self) -> list[str]:
         """What is wrong with the node, in the words of `node list`."""
-        return ["disabled"] * self.disabled + ["conflict"] * bool(self.conflicts)
+        flags = {
+            "disabled": self.disabled,
+            "conflict": bool(self.conflicts),
+            "reserve": bool(self.reserve_too_large),
+        }
+        return [name for name, is_set in flags.items() if is_set]
 
 
 class Request(Struct, frozen=True):
@@ -186,6 +194,7 @@ def _fit(request: Request, node: Node) -> tuple[float, Fit]:
         reason=decision.reason,
         disabled=node.disabled,
         conflicts=list(node.conflicts),
+        reserve_too_large=list(excess_reserves(node.resources, node.reserve).values()),
         limits=request.limits,
         tested_against=request.tested_against,
     )

@@ -38,6 +38,7 @@ NODE_COMMANDS = (
             "reason": "why the claim would be refused",
             "disabled": "whether its compute service is disabled; without --limits the claim is refused then",
             "conflicts": "uuids whose reports under its name were refused",
+            "reserve_too_large": "each part of the reserve that exceeds the node",
             "limits": "the limits that were given; null if none were",
             "tested_against": "what memory, disk and vcpus are tested against: capacity (without --limits), "
             "limits, 'limits and capacity', or nothing",
