@@ -386,6 +386,38 @@ def test_alarm_of_the_broker_is_a_problem_of_status(programs: Programs, rabbitmq
     wait_until(lambda: text not in problems(), "the end of the alarm")
 
 
+def test_status_in_an_alarm_leaves_no_connection_on_the_broker(
+    programs: Programs, rabbitmq: RabbitMQ
+) -> None:
+    """`status --watch 1` left one a second: the broker sees the end of a blocked one only after the alarm."""
+    programs.json("queues", "declare")
+    with alarm(rabbitmq):
+        wait_until(lambda: "low on memory" in alarms_of_status(programs), "the alarm")
+        before = connections_of(rabbitmq)
+        assert "low on memory" in alarms_of_status(programs)
+        assert connections_of(rabbitmq) <= before
+
+
+def test_alarm_is_found_without_the_management_api(programs: Programs, rabbitmq: RabbitMQ) -> None:
+    programs.json("queues", "declare")
+    programs.management_url = "http://127.0.0.1:1"
+    programs.configure()
+    with alarm(rabbitmq):
+        assert "low on memory" in alarms_of_status(programs)
+    assert alarms_of_status(programs) == ""
+
+
+def alarms_of_status(programs: Programs) -> str:
+    """The problem that is an alarm; "" without one."""
+    programs.run("status", "--format", "json")
+    return "".join(text for text in json.loads(programs.out)["problems"] if " has an alarm " in text)
+
+
+def connections_of(rabbitmq: RabbitMQ) -> int:
+    """The connections that the broker has, those of other tests included."""
+    return int(rabbitmq.evaluate("length(rabbit_networking:connections())"))
+
+
 def test_status_of_a_user_who_may_not_publish_has_no_alarm(programs: Programs, rabbitmq: RabbitMQ) -> None:
     programs.json("queues", "declare")
     path = f"permissions/{programs.url.rpartition('/')[2]}/{rabbitmq.username}"

@@ -23,6 +23,8 @@ _COLUMNS = (
 )
 _LIMITS = frozenset(["max-length", "max-length-bytes", "message-ttl", "expires"])
 """What bounds a queue, as arguments (with the prefix x-) or in a policy."""
+_ALARMS = {"mem_alarm": "memory", "disk_free_alarm": "disk"}
+"""What a node is low on, by the field of the management API."""
 
 
 class ManagementUnavailable(Exception):
@@ -69,10 +71,14 @@ class ConsumingWorker(Struct):
 
 
 class Activities(Struct, frozen=True):
-    """What the management API says of a virtual host: the queues by name, and the workers by name."""
+    """What the management API says of a virtual host: the queues by name, and the workers by name.
+
+    `low_on` is what the broker has alarms for, memory or disk or both; None if the API does not say.
+    """
 
     queues: dict[str, Activity]
     workers: list[ConsumingWorker]
+    low_on: list[str] | None = None
 
 
 class _Standing(Topology, frozen=True):
@@ -158,11 +164,24 @@ def activities(url: str, virtual_host: str, ca_file: str | None = None) -> Activ
         queues = _get(session, where, f"{api}/queues/{vhost}?columns={_COLUMNS}")
         consumers = _get(session, where, f"{api}/consumers/{vhost}")
         connections = _get(session, where, f"{api}/vhosts/{vhost}/connections")
+        # Without any of its columns a node would be an empty list.
+        nodes = _get(session, where, f"{api}/nodes?columns={','.join(['name', *_ALARMS])}")
     found = {queue["name"]: activity_of(queue) for queue in queues}
     for consumer in consumers:
         if consumer.get("active"):
             found.setdefault(consumer["queue"]["name"], Activity()).active = consumer["consumer_tag"]
-    return Activities(found, consuming_workers(consumers, connections))
+    return Activities(found, consuming_workers(consumers, connections), low_on(nodes))
+
+
+def low_on(nodes: Iterable[dict[str, Any]]) -> list[str] | None:
+    """Return what any node of a cluster has an alarm for: all of them block publishers then.
+
+    None if the management API collects no statistics. A node that is down has none.
+    """
+    known = [node for node in nodes if not node.keys().isdisjoint(_ALARMS)]
+    return (
+        [what for field, what in _ALARMS.items() if any(node.get(field) for node in known)] if known else None
+    )
 
 
 def activity_of(queue: dict[str, Any]) -> Activity:

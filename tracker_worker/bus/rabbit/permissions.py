@@ -16,15 +16,20 @@ class BrokerAlarm(Exception):
     """The broker has a memory or disk alarm and accepts no messages; the text names broker and reason."""
 
 
+def alarm_text(broker: str, reason: str) -> str:
+    """Return that a broker has an alarm, what follows, and where to look."""
+    return (
+        f"RabbitMQ at {broker} has an alarm and takes no messages, of clients and of workers: {reason}; see "
+        "'rabbitmq-diagnostics alarms'"
+    )
+
+
 def alarm_of(broker: str) -> Callable[[str | None], None]:
     """Return a `blocked` callback that raises BrokerAlarm when the broker blocks the connection."""
 
     def blocked(reason: str | None) -> None:
         if reason is not None:
-            raise BrokerAlarm(
-                f"RabbitMQ at {broker} has an alarm and takes no messages, of clients and of workers: "
-                f"{reason}; see 'rabbitmq-diagnostics alarms'"
-            )
+            raise BrokerAlarm(alarm_text(broker, reason))
 
     return blocked
 

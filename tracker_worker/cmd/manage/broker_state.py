@@ -75,8 +75,8 @@ def broker_state(conf: cfg.ConfigOpts, settings: WorkerSettings, broker: BrokerS
     with connected(broker) as connection:
         commands = inspection.depths(connection, topology_of(settings, broker).queues())
         notifications = _notification_depths(settings, broker, connection)
-        alarm = _alarm(connection)
-    known, unknown = _activities(conf, broker)
+        known, unknown = _activities(conf, broker)
+        alarm = _alarm(broker, known, connection)
     activities = known.queues if known is not None else None
     states = [_state(depth, activities) for depth in notifications]
     return BrokerState(
@@ -89,11 +89,19 @@ def broker_state(conf: cfg.ConfigOpts, settings: WorkerSettings, broker: BrokerS
     )
 
 
-def _alarm(connection: amqp.Connection) -> str | None:
+def _alarm(broker: BrokerSettings, known: Activities | None, connection: amqp.Connection) -> str | None:
     """Return why the broker takes no messages, None if it does; the connection can only be closed then.
 
-    A user who may not publish learns of no alarm: the upgrade check names the missing right.
+    It publishes only if the management API does not say: in an alarm the broker reads nothing more from a
+    connection that publishes, and keeps it, though it is closed here, until the alarm ends. A user who may
+    not publish learns of no alarm: the upgrade check names the missing right.
     """
+    if known is not None and known.low_on is not None:
+        return (
+            permissions.alarm_text(broker.name, f"low on {' & '.join(known.low_on)}")
+            if known.low_on
+            else None
+        )
     try:
         permissions.try_publishing(connection, "", [REPLY_QUEUE_PREFIX])
     except amqp.AccessRefused:

@@ -12,6 +12,7 @@ from tracker_worker.bus.rabbit.inspection import (
     activities,
     activity_of,
     ca_file,
+    low_on,
     management_url,
     virtual_host,
 )
@@ -74,3 +75,20 @@ def test_time_of_a_message_that_is_no_time_is_unknown(stamp: Any, oldest: dateti
 def test_rate_of_a_queue_without_acknowledgements_is_unknown() -> None:
     assert activity_of({"message_stats": []}).acknowledged_per_second is None
     assert activity_of({"message_stats": {"ack_details": {"rate": 0.0}}}).acknowledged_per_second == 0.0
+
+
+@pytest.mark.parametrize(
+    ("nodes", "found"),
+    [
+        ([{"mem_alarm": False, "disk_free_alarm": False}], []),
+        ([{"mem_alarm": False, "disk_free_alarm": False}, {"mem_alarm": True}], ["memory"]),
+        (
+            [{"mem_alarm": True, "disk_free_alarm": False}, {"disk_free_alarm": True}, {"name": "n"}],
+            ["memory", "disk"],
+        ),
+        ([{"name": "n"}], None),
+        ([], None),
+    ],
+)
+def test_alarm_of_any_node_is_the_broker_s(nodes: list[dict[str, Any]], found: list[str] | None) -> None:
+    assert low_on(nodes) == found
