@@ -299,6 +299,19 @@ def test_alarm_is_known_to_a_worker_that_publishes_nothing(
     until(lambda: one.consumer.state.connected and one.consumer.state.alarm is None)
 
 
+def test_search_for_an_alarm_is_not_counted_as_unroutable_messages(start: Start, rabbitmq: RabbitMQ) -> None:
+    """RabbitMQ's own rules have an alert for one in five minutes: it never ended."""
+
+    def count(what: str) -> int:
+        counters = "maps:get([{protocol, amqp091}], rabbit_global_counters:overview())"
+        return int(rabbitmq.evaluate(f"maps:get(messages_{what}_total, {counters})"))
+
+    dropped, received = count("unroutable_dropped"), count("received")
+    start(check_seconds=0.01)
+    until(lambda: count("received") > received + 10)
+    assert count("unroutable_dropped") == dropped
+
+
 def test_reply_is_sent_after_a_connection_was_lost_in_an_alarm(
     start: Start,
     declared_client: Connection,

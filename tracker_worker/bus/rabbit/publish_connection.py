@@ -68,7 +68,7 @@ class PublishConnection:
             LOG.warning("The connection 'tracker-worker %s' to %s is lost: %s", self._purpose, name, lost)
 
     def another_channel(self) -> Any:
-        """Return a new channel for a declaration: the broker closes the channel if it refuses that."""
+        """Return a new channel, as for a declaration: the broker closes the channel if it refuses that."""
         assert self._connection is not None
         return self._connection.channel()
 

@@ -5,7 +5,9 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+import amqp
 import msgspec
+from amqp import spec
 from msgspec import Struct
 
 from tracker_worker.bus.rabbit.connection import CONNECTION_ERRORS, BrokerSettings
@@ -125,6 +127,7 @@ class Replies:
     def __init__(self, settings: BrokerSettings, monotonic: Callable[[], float], stats: Stats) -> None:
         self._settings = settings
         self._connection = PublishConnection(settings, "replies", self._prepare)
+        self._probes: Any = None
         self._pause = settings.retry_initial
         self._open_again_at = 0.0
         self._monotonic = monotonic
@@ -140,11 +143,12 @@ class Replies:
         self._publish(heartbeat, mandatory=False)
 
     def probe(self) -> None:
-        """Publish a message that no queue takes: the broker tells a connection of an alarm once it publishes.
+        """Publish, and roll that back: the broker tells a connection of an alarm once it publishes.
 
-        `alarm` has the answer soon after, once `keep_alive` has read it.
+        `alarm` has the answer soon after, once `keep_alive` has read it. Without the rollback the broker
+        would count a message that was dropped as unroutable, for which operators have alerts.
         """
-        self._publish(Reply(REPLY_QUEUE_PREFIX, b""), mandatory=False)
+        self._attempt(self._publish_in_vain)
 
     @property
     def alarm(self) -> str | None:
@@ -153,12 +157,22 @@ class Replies:
 
     def _publish(self, reply: Reply, *, mandatory: bool) -> str | None:
         """Publish a reply; return the reason if it cannot be published, else None."""
+        message, to = json_message(reply.body), reply.queue
+        return self._attempt(
+            lambda channel: channel.basic_publish(message, exchange="", routing_key=to, mandatory=mandatory)
+        )
+
+    def _publish_in_vain(self, _replies: Any) -> None:
+        self._probes.basic_publish(amqp.Message(b""), exchange="", routing_key=REPLY_QUEUE_PREFIX)
+        # Not its tx_rollback, which waits for the answer: a broker with an alarm sends none.
+        self._probes.send_method(spec.Tx.Rollback)
+
+    def _attempt(self, publish: Callable[[Any], None]) -> str | None:
+        """Publish on the channel of replies; return the reason if that is not possible, else None."""
         if self.alarm is not None or self._monotonic() < self._open_again_at:
             return "the broker does not take it"
-        message = json_message(reply.body)
         try:
-            channel = self._connection.channel()
-            channel.basic_publish(message, exchange="", routing_key=reply.queue, mandatory=mandatory)
+            publish(self._connection.channel())
         except CONNECTION_ERRORS as error:
             self._connection.close()
             self._open_again_at = self._monotonic() + self._pause
@@ -175,6 +189,8 @@ class Replies:
         self._connection.close()
 
     def _prepare(self, channel: Any) -> None:
+        self._probes = self._connection.another_channel()
+        self._probes.tx_select()
         self._pause = self._settings.retry_initial
         channel.events["basic_return"].add(self._returned)
 
