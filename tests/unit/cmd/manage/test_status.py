@@ -176,6 +176,14 @@ def test_node_in_maintenance_needs_no_person_and_hides_no_other() -> None:
     ]
 
 
+def test_held_events_of_a_node_in_maintenance_are_commands_that_wait() -> None:
+    """They cannot be told from those of another node."""
+    ledger = a_ledger(nodes=[a_node(broken=True, last_event=minutes_ago(6))], last_commit=minutes_ago(6))
+    limits = replace(LIMITS, except_nodes=frozenset(["node-1"]))
+    (problem,) = problems_of(ledger, a_broker(queues=[a_queue(unacknowledged=1)]), limits)
+    assert problem.startswith("commands wait on tracker.p0")
+
+
 def test_consumers_of_workers_are_told_from_those_of_others() -> None:
     def consumer(tag: str, queue: str, connection: str, *, active: bool) -> dict[str, Any]:
         channel = {"connection_name": connection}
