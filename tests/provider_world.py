@@ -133,15 +133,22 @@ class ProviderWorld:
             self.sync = Sync(self.placement)
             self.placement.faults = NoFaults()
             if not self._is_of_now(*self.stored[-1]):
+                self._move_on()
                 self._finish(self.sync.refresh)
         finally:
             self.placement.faults = NoFaults()
 
     def _is_of_now(self, known: KnownProviders, creations: dict[str, int]) -> bool:
         """Whether no provider was created again since. One that was may have the old generation with other
-        contents, some writes later: nothing can tell that.
+        contents, some writes later: nothing can tell that before the generation moves on.
         """
         return all(creations.get(each.uuid) == self.placement.creations.get(each.uuid) for each in known)
+
+    def _move_on(self) -> None:
+        """The generations of all providers move on, as they do with the next allocation."""
+        with self.placement.others():
+            for uuid, provider in self.placement.providers.items():
+                self.placement.put_traits(uuid, provider.generation, provider.traits)
 
     def _finish(self, run: Callable[[Providers, KnownProviders], Synced]) -> bool:
         """Sync without faults. Whether it came to an end: a name may be that of a node that cannot go."""
