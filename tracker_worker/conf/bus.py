@@ -37,8 +37,9 @@ Raise it to share the load between more workers than this, with everything stopp
         help="""
 URL of RabbitMQ's management API with user and password, as in http://user:password@host:15672.
 
-Only ``tracker-worker-manage queues list`` uses it, to tell which worker is active. By default the API is
-expected on the first host of ``transport_url``, with its user, on port 15672 (with TLS 15671).
+Only ``status`` and ``queues list`` of tracker-worker-manage use it, to tell which worker is active. By
+default the API is expected on the first host of ``transport_url``, with its user, on port 15672 (with TLS
+15671).
 """,
     ),
 ]
