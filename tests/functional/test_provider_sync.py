@@ -23,6 +23,7 @@ from tracker_worker.placement.sync import Sync
 from tracker_worker.worker.provider_sync import Observation, ProviderSync, Publication
 from tracker_worker.worker.settings import PlacementSettings
 
+OTHER_UUID = str(uuid5(NAMESPACE_DNS, "another"))
 SETTINGS = PlacementSettings(refresh_interval=300.0, retry_max=30.0, lease_seconds=10.0)
 
 
@@ -109,6 +110,15 @@ def report(node: str = NODE, **more: Any) -> AnyCommand:
 
 def track(bench: SyncBench, *nodes: str) -> None:
     for node in nodes:
+    def make_waiting_due(self) -> None:
+        """The times of all refreshes and attempts have come; what waits for a change goes on waiting."""
+        with self.engine.begin() as connection:
+            connection.execute(
+                sa.text(
+                    "UPDATE providers SET due_at = '2026-01-01 00:00:00.000000' WHERE due_at IS NOT NULL"
+                )
+            )
+
         bench.lane.deliver(report(node))
     bench.lane.run()
 
@@ -264,3 +274,26 @@ def test_requests_are_counted_by_outcome(bench: SyncBench) -> None:
     sync.run_once()
     assert bench.stats.requests == {"ok": 2, "conflict": 1}
     assert sum(bench.stats.seconds.counts) == 3
+
+
+def reinstalled(vcpus: int = 8) -> AnyCommand:
+    return a_report(resources=some_resources(uuid=OTHER_UUID, vcpus=vcpus))
+
+
+def test_a_reinstalled_node_is_synced_once_the_provider_of_its_former_uuid_may_go(bench: SyncBench) -> None:
+    sync = bench.new_sync()
+    bench.lane.send(report())
+    bench.run(sync)
+    bench.placement.allocate("server", {NODE_UUID: {"VCPU": 1}})
+    bench.lane.send(command("remove_node", host=HOST))
+    bench.run(sync)
+    assert bench.state().error_code == "provider_in_use"
+    bench.lane.send(reinstalled())
+    bench.run(sync)
+    assert bench.state().error_code == "duplicate_provider"
+    bench.placement.allocate("server", {})
+    for _ in range(3):
+        bench.make_waiting_due()
+        bench.run(sync)
+    assert {uuid: each.name for uuid, each in bench.placement.providers.items()} == {OTHER_UUID: NODE}
+    assert bench.state().error_code is None

@@ -57,8 +57,7 @@ class TreeSync:
 
     def push(self) -> None:
         """Delete what is left of another tree, write the desired providers, delete those that are not."""
-        others = self._known.keys() - {self._root}
-        self._delete(each for each in self._undesired() if root_of(each, self._known) in others)
+        self._delete(self._of_other_trees())
         for provider in self._desired.values():
             self._settle(provider)
         self._delete(self._undesired())
@@ -227,6 +226,15 @@ class TreeSync:
         return True
 
     # What is not desired.
+
+    def _of_other_trees(self) -> list[KnownProvider]:
+        """Return what is left of other trees. If a name is needed, what was in use is tried again."""
+        roots = self._known.keys() - {self._root}
+        others = [each for each in self._undesired() if root_of(each, self._known) in roots]
+        names = {each.name for each in self._desired.values()}
+        if any(each.name in names for each in others):
+            others = [replace(each, undeleted=False) for each in others]
+        return others
 
     def _delete(self, undesired: Iterable[KnownProvider]) -> None:
         """Delete providers; what has allocations stays, all of it reserved. Those in doubt may have another

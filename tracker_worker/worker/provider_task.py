@@ -12,6 +12,7 @@ from tracker_worker.domain.node import Node
 from tracker_worker.domain.notifications import Notification, sync_end_notification, sync_error_notification
 from tracker_worker.placement.errors import (
     GenerationConflict,
+    DuplicateProvider,
     PlacementUnavailable,
     ProviderNotFound,
 )
@@ -94,13 +95,16 @@ def synced_record(task: ProviderTask, synced: Synced, refresh_in: float) -> Sync
     )
 
 
-def interrupted_record(task: ProviderTask, failure: SyncInterrupted) -> SyncRecord:
-    """Return what to write down of a sync that failed.
+def interrupted_record(task: ProviderTask, failure: SyncInterrupted, refresh_in: float) -> SyncRecord:
+    """Return what to write down of a sync that failed. `refresh_in` is in seconds.
 
-    What Placement refuses is not tried again before the node, or its place in Placement, is changed.
+    What Placement refuses is not tried again before the node is marked. A name that another provider has
+    may be free at the next refresh: no event says so.
     """
     cause = failure.cause
-    due_in = pause(task.due.attempts) if isinstance(cause, _AGAIN) else None
+    due_in = refresh_in if isinstance(cause, DuplicateProvider) else None
+    if isinstance(cause, _AGAIN):
+        due_in = pause(task.due.attempts)
     digest = None if task.request is Request.PUSH else task.due.digest
     known, text = stored(failure.known), str(cause)
     return SyncRecord(task.due, known, digest, due_in, complete=False, error_code=cause.code, error=text)
