@@ -297,3 +297,22 @@ def test_a_reinstalled_node_is_synced_once_the_provider_of_its_former_uuid_may_g
         bench.run(sync)
     assert {uuid: each.name for uuid, each in bench.placement.providers.items()} == {OTHER_UUID: NODE}
     assert bench.state().error_code is None
+
+
+def test_a_provider_that_another_node_has_now_is_left_to_it(bench: SyncBench) -> None:
+    sync = bench.new_sync()
+    bench.lane.send(report())
+    bench.run(sync)
+    bench.placement.allocate("server", {NODE_UUID: {"VCPU": 1}})
+    bench.lane.send(command("remove_node", host=HOST))
+    bench.run(sync)
+    bench.lane.send(a_report(node="renamed", resources=some_resources(uuid=NODE_UUID)))
+    bench.run(sync)
+    assert bench.placement.providers[NODE_UUID].inventories["VCPU"].reserved == 0
+    bench.make_waiting_due()
+    bench.run(sync)
+    stored = bench.placement.providers[NODE_UUID]
+    assert (stored.name, stored.inventories["VCPU"].reserved) == ("renamed", 0)
+    with bench.engine.connect() as connection:
+        assert [each.node for each in providers.states(connection)] == ["renamed"]
+    assert bench.told()[-1] == ("compute_node.sync.end", "provider_in_use")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which known provider is which desired one, and how the known ones hang together. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from tracker_worker.placement.records import KnownProvider, Provider
 
@@ -24,6 +24,19 @@ def matched(desired: Iterable[Provider], known: Iterable[KnownProvider]) -> dict
     }
     below = (each for each in providers if each.uuid not in found and each.parent is not None)
     return found | {each.uuid: others[each.name] for each in below if each.name in others}
+
+
+def roots_of(known: Iterable[KnownProvider]) -> set[str]:
+    """Return the uuids of the highest providers above all of these, known or not."""
+    by_uuid = {each.uuid: each for each in known}
+    above = {uuid if each.parent is None else each.parent for uuid, each in by_uuid.items()}
+    return {uuid for uuid in above if uuid not in by_uuid or by_uuid[uuid].parent is None}
+
+
+def without_trees(known: Iterable[KnownProvider], roots: Collection[str]) -> tuple[KnownProvider, ...]:
+    """Return the providers that are in none of these trees."""
+    by_uuid = {each.uuid: each for each in known}
+    return tuple(each for each in by_uuid.values() if root_of(each, by_uuid) not in roots)
 
 
 def root_of(known: KnownProvider, by_uuid: Mapping[str, KnownProvider]) -> str:

@@ -28,7 +28,9 @@ from tracker_worker.db.store import NodesBroken
 from tracker_worker.domain.errors import ErrorCode
 from tracker_worker.domain.node import Node
 from tracker_worker.domain.provider_facts import provider_facts
+from tracker_worker.domain.report import Owner
 from tracker_worker.placement.errors import DesiredStateInvalid, PlacementUnavailable
+from tracker_worker.placement.known_tree import without_trees
 from tracker_worker.placement.provider import desired, digest
 from tracker_worker.placement.sync import Sync, Synced, SyncInterrupted, in_flight
 from tracker_worker.worker.lease import Lease
@@ -37,6 +39,7 @@ from tracker_worker.worker.provider_task import (
     ProviderTask,
     Request,
     failed_record,
+    former_roots,
     interrupted_record,
     known_of,
     notification_of,
@@ -178,12 +181,12 @@ class ProviderSync:
     def _tasks(self, due: Sequence[DueProviders]) -> list[ProviderTask]:
         """Return the tasks of nodes. Those whose providers cannot be computed are written down as failed."""
         tasks = []
-        nodes = self._load(due)
+        nodes, owners = self._load(due)
         for each in due:
             if (node := nodes.get(each.node)) is None:
                 continue
             try:
-                tasks.append(self._task(each, node))
+                tasks.append(self._task(each, node, owners))
             except DesiredStateInvalid as error:
                 # It may be the fault of provider.yaml, which is read again at a start: no event says so.
                 again = self._settings.refresh_interval
@@ -192,23 +195,31 @@ class ProviderSync:
                 self._unwritten.append((node, self._unexpected(each, error)))
         return tasks
 
-    def _task(self, due: DueProviders, node: Node) -> ProviderTask:
+    def _task(self, due: DueProviders, node: Node, owners: Mapping[str, Owner]) -> ProviderTask:
         facts = provider_facts(node)
         wanted = desired(facts, self._settings.provider_configs) if facts is not None else ()
-        return ProviderTask(due, node, wanted, digest(wanted) if wanted else None, known_of(due))
+        theirs = {uuid for uuid, owner in owners.items() if owner.name != due.node}
+        known = known_of(due)
+        if theirs:
+            known = without_trees(known, theirs)
+        return ProviderTask(due, node, wanted, digest(wanted) if wanted else None, known)
 
-    def _load(self, due: Iterable[DueProviders]) -> Mapping[str, Node]:
-        """Return the nodes without their claims; those that cannot be read are written down as failed."""
+    def _load(self, due: Iterable[DueProviders]) -> tuple[Mapping[str, Node], Mapping[str, Owner]]:
+        """Return the nodes without their claims, and which nodes own the trees that they had before. Nodes
+        that cannot be read are written down as failed.
+        """
         rows = {each.node: each for each in due}
         try:
             with self._database.transaction() as connection:
-                return store.load_reports(connection, rows)
+                nodes = store.load_reports(connection, rows)
+                former = former_roots(due, nodes)
+                return nodes, store.uuid_owners(connection, former) if former else {}
         except NodesBroken as error:
             broken = error.reasons
         for name, reason in broken.items():
             code, seconds = ErrorCode.LEDGER_BROKEN.value, self._settings.refresh_interval
             self._unwritten.append((Node(name), failed_record(rows[name], code, reason, seconds)))
-        return {}
+        return {}, {}
 
     def _submit(self, task: ProviderTask) -> None:
         if task.request is Request.NOTHING or (task.digest is None and not task.known):

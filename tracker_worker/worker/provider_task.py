@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One node's sync with Placement, but for its requests: what to ask, and what to write down after. Pure."""
 
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Any
 
@@ -11,11 +12,12 @@ from tracker_worker.db.providers import DueProviders, SyncRecord
 from tracker_worker.domain.node import Node
 from tracker_worker.domain.notifications import Notification, sync_end_notification, sync_error_notification
 from tracker_worker.placement.errors import (
-    GenerationConflict,
     DuplicateProvider,
+    GenerationConflict,
     PlacementUnavailable,
     ProviderNotFound,
 )
+from tracker_worker.placement.known_tree import roots_of
 from tracker_worker.placement.records import KnownProvider, Provider
 from tracker_worker.placement.sync import Synced, SyncInterrupted
 
@@ -64,6 +66,15 @@ def known_of(due: DueProviders) -> tuple[KnownProvider, ...]:
         return msgspec.convert(due.known or (), tuple[KnownProvider, ...])
     except msgspec.ValidationError:
         return ()
+
+
+def former_roots(due: Iterable[DueProviders], nodes: Mapping[str, Node]) -> set[str]:
+    """Return the uuids of the trees that nodes still have in Placement, but do not report any more."""
+    found = set[str]()
+    for each in due:
+        resources = nodes[each.node].resources
+        found |= roots_of(known_of(each)) - ({resources.uuid} if resources else set())
+    return found
 
 
 def stored(known: tuple[KnownProvider, ...]) -> Any:
