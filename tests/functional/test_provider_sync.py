@@ -39,6 +39,30 @@ class AtOnce(Executor):
         return future
 
 
+class Late(Executor):
+    """Runs what was submitted when it is told to."""
+
+    def __init__(self) -> None:
+        self.submitted: list[Callable[[], Future[Any]]] = []
+        self.results: list[Future[Any]] = []
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+
+        def run() -> Future[Any]:
+            try:
+                future.set_result(fn(*args, **kwargs))
+            except Exception as error:
+                future.set_exception(error)
+            return future
+
+        self.submitted.append(run)
+        return future
+
+    def run(self) -> None:
+        self.results = [run() for run in self.submitted]
+
+
 class SyncBench:
     """A lane that marks nodes, a Placement, and the syncs of as many processes as are asked for."""
 
@@ -51,12 +75,17 @@ class SyncBench:
         self.observed: SimpleQueue[Observation] = SimpleQueue()
         self.syncs: list[ProviderSync] = []
 
-    def new_sync(self, owner: str = "one", settings: PlacementSettings = SETTINGS) -> ProviderSync:
+    def new_sync(
+        self,
+        owner: str = "one",
+        settings: PlacementSettings = SETTINGS,
+        executor: Executor | None = None,
+    ) -> ProviderSync:
         chance = random.Random(17)
         made = ProviderSync(
             self.engine,
             Sync(self.placement),
-            AtOnce(),
+            executor or AtOnce(),
             settings,
             owner,
             Publication(True, "tracker-worker:test", lambda: NOW, lambda: f"id-{chance.random()}"),
@@ -81,10 +110,21 @@ class SyncBench:
         with self.engine.begin() as connection:
             connection.execute(sa.text("UPDATE providers SET due_at = '2026-01-01 00:00:00.000000'"))
 
+    def make_waiting_due(self) -> None:
+        """The times of all refreshes and attempts have come; what waits for a change goes on waiting."""
+        with self.engine.begin() as connection:
+            connection.execute(
+                sa.text("UPDATE providers SET due_at = '2026-01-01 00:00:00.000000' WHERE due_at IS NOT NULL")
+            )
+
     def state(self, node: str = NODE) -> ProviderState:
         with self.engine.connect() as connection:
             (found,) = providers.states(connection, [node])
         return found
+
+    def row(self) -> Any:
+        with self.engine.connect() as connection:
+            return connection.execute(sa.text("SELECT * FROM providers")).one()
 
     def told(self) -> list[tuple[str, Any]]:
         """The notifications of syncs: event type and code."""
@@ -110,15 +150,6 @@ def report(node: str = NODE, **more: Any) -> AnyCommand:
 
 def track(bench: SyncBench, *nodes: str) -> None:
     for node in nodes:
-    def make_waiting_due(self) -> None:
-        """The times of all refreshes and attempts have come; what waits for a change goes on waiting."""
-        with self.engine.begin() as connection:
-            connection.execute(
-                sa.text(
-                    "UPDATE providers SET due_at = '2026-01-01 00:00:00.000000' WHERE due_at IS NOT NULL"
-                )
-            )
-
         bench.lane.deliver(report(node))
     bench.lane.run()
 
@@ -316,3 +347,20 @@ def test_a_provider_that_another_node_has_now_is_left_to_it(bench: SyncBench) ->
     with bench.engine.connect() as connection:
         assert [each.node for each in providers.states(connection)] == ["renamed"]
     assert bench.told()[-1] == ("compute_node.sync.end", "provider_in_use")
+
+
+def test_what_ends_after_the_lease_was_lost_is_not_recorded(bench: SyncBench) -> None:
+    bench.lane.send(report())
+    late = Late()
+    slow, another = bench.new_sync("slow", executor=late), bench.new_sync("another")
+    slow.run_once()
+    bench.lane.send(report(vcpus=12, traits=["HW_CPU_X86_AVX"]))
+    bench.seconds += SETTINGS.lease_seconds
+    with bench.engine.begin() as connection:
+        connection.execute(sa.text("DELETE FROM leases"))
+    bench.run(another)
+    row = bench.row()
+    late.run()
+    slow.run_once()
+    assert bench.row() == row
+    assert late.results

@@ -120,11 +120,17 @@ class ProviderSync:
 
     def run_once(self) -> None:
         """Write down what has ended, and begin what is due. On the loop's thread; raises database errors."""
-        self._collect()
-        self._count()
-        self._write_down()
+        self._end()
         if self._lease.owned() and self._monotonic() >= self._paused_until:
             self._begin()
+
+    def _end(self) -> None:
+        """Write down what has ended, unless another process has the lease: it has begun all of it again."""
+        self._collect()
+        self._count()
+        if self._unwritten and not self._lease.owned():
+            self._unwritten.clear()
+        self._write_down()
 
     def _step(self, woken: bool) -> None:
         if woken:
@@ -141,8 +147,7 @@ class ProviderSync:
         self._executor.shutdown(wait=False, cancel_futures=True)
         failure = None
         try:
-            self._collect()
-            self._write_down()
+            self._end()
             self._lease.release()
         except DATABASE_ERRORS as error:
             failure = error_text(error)
