@@ -8,7 +8,6 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Collection
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 from queue import SimpleQueue
@@ -38,6 +37,7 @@ from tracker_worker.worker.lane import Lane
 from tracker_worker.worker.provider_sync import Observation, ProviderSync, Publication
 from tracker_worker.worker.purge import Purge
 from tracker_worker.worker.relay import Relay
+from tracker_worker.worker.request_threads import RequestThreads
 from tracker_worker.worker.settings import WorkerSettings
 from tracker_worker.worker.threads import worker_thread
 from tracker_worker.worker.watchdog import Watchdog
@@ -226,7 +226,7 @@ def _provider_sync(
     return ProviderSync(
         engine,
         Sync(placement(lambda outcome, seconds: observed.put((outcome, seconds)))),
-        ThreadPoolExecutor(settings.placement.concurrency, thread_name_prefix="placement"),
+        RequestThreads(settings.placement.concurrency, "placement"),
         settings.placement,
         owner,
         Publication(settings.notify, context.publisher_id, utc_now, new_id),
