@@ -262,7 +262,7 @@ class ProviderSync:
                 self._is_away(error)
             else:
                 self._is_back()
-            return interrupted_record(task, error, self._refresh_in())
+            return interrupted_record(task, error, self._refresh_in(), self._settings.retry_max)
         return self._unexpected(task.due, error)
 
     def _unexpected(self, due: DueProviders, error: BaseException) -> SyncRecord:

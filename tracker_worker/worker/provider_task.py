@@ -25,7 +25,7 @@ FOREIGN = 2
 """So many refreshes in a row have to find a provider changed before another writer is named."""
 SOON, MOST_SECONDS = 1.0, 300.0
 """Pauses after the first failed attempt, and at most, in seconds; each is twice as long as the one before."""
-_AGAIN = (GenerationConflict, PlacementUnavailable, ProviderNotFound)
+_AGAIN = (GenerationConflict, ProviderNotFound)
 _KEPT = "inventory_in_use"
 _UNDELETED = "provider_in_use"
 _FINE = "the providers are as they shall be"
@@ -106,16 +106,23 @@ def synced_record(task: ProviderTask, synced: Synced, refresh_in: float) -> Sync
     )
 
 
-def interrupted_record(task: ProviderTask, failure: SyncInterrupted, refresh_in: float) -> SyncRecord:
-    """Return what to write down of a sync that failed. `refresh_in` is in seconds.
+def interrupted_record(
+    task: ProviderTask, failure: SyncInterrupted, refresh_in: float, retry_max: float
+) -> SyncRecord:
+    """Return what to write down of a sync that failed. `refresh_in` and `retry_max` are in seconds.
 
-    What Placement refuses is not tried again before the node is marked. A name that another provider has
-    may be free at the next refresh: no event says so.
+    What Placement refuses is not tried again before the node is marked, but a refresh goes on. A name that
+    another provider has may be free at the next refresh: no event says so.
     """
     cause = failure.cause
-    due_in = refresh_in if isinstance(cause, DuplicateProvider) else None
-    if isinstance(cause, _AGAIN):
+    due_in = None
+    if isinstance(cause, PlacementUnavailable):
+        # An outage is no fault of the node, which has to be synced soon after its end.
+        due_in = min(pause(task.due.attempts), retry_max)
+    elif isinstance(cause, _AGAIN):
         due_in = pause(task.due.attempts)
+    elif isinstance(cause, DuplicateProvider) or task.request is Request.REFRESH:
+        due_in = refresh_in
     digest = None if task.request is Request.PUSH else task.due.digest
     known, text = stored(failure.known), str(cause)
     return SyncRecord(task.due, known, digest, due_in, complete=False, error_code=cause.code, error=text)
