@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """tracker-worker-manage placement status and placement sync."""
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -71,12 +72,16 @@ def test_configuration_without_placement_is_named(synced: LaneBench, manage: Man
     assert "enabled is false" not in manage.err
 
 
-def test_marked_node_waits(synced: LaneBench, manage: Manage) -> None:
+@pytest.mark.parametrize("changed_at", [None, NOW])
+def test_marked_node_is_due_and_compared_where_nothing_has_changed(
+    synced: LaneBench, manage: Manage, engine: sa.Engine, changed_at: datetime | None
+) -> None:
+    write(engine, NODE, changed_at=changed_at)
     assert manage.json("placement", "sync", NODE) == {"node": NODE, "marked": True}
     assert f"'placement status {NODE}'" in manage.err
-    (shown,) = manage.json("placement", "status")
-    assert shown["node"] == NODE
-    assert shown["changed_at"] is not None
+    with engine.connect() as connection:
+        (due,) = providers.due(connection, 10)
+    assert (due.node, due.changed_at) == (NODE, changed_at)
 
 
 def test_removed_node_is_marked_too(synced: LaneBench, manage: Manage) -> None:

@@ -199,6 +199,18 @@ def test_a_refresh_is_one_request_when_its_time_has_come(bench: SyncBench) -> No
     assert bench.run(sync) == []
 
 
+def test_a_node_that_is_to_be_synced_by_hand_is_compared(bench: SyncBench) -> None:
+    sync = bench.new_sync()
+    bench.lane.send(report())
+    bench.run(sync)
+    with bench.placement.others():
+        bench.placement.put_inventories(NODE_UUID, 2, {})
+    with bench.engine.begin() as connection:
+        providers.ask(connection, [NODE])
+    bench.run(sync)
+    assert bench.placement.providers[NODE_UUID].inventories["VCPU"].total == 8
+
+
 def test_a_writer_that_changes_a_provider_twice_in_a_row_is_named(bench: SyncBench) -> None:
     sync = bench.new_sync()
     bench.lane.send(report())

@@ -23,6 +23,7 @@ _MARK = bulk.update_ids(
     changed_at=sa.func.coalesce(PROVIDERS.c.changed_at, UtcNow()),
     due_at=UtcNow(),
 )
+_ASK = bulk.update_ids(PROVIDERS.c.node, changes=PROVIDERS.c.changes + 1, due_at=UtcNow())
 _ADD = sa.insert(PROVIDERS).from_select(
     ["node", "changed_at", "due_at"],
     sa.select(NODES.c.name, UtcNow(), UtcNow())
@@ -112,6 +113,11 @@ class ProviderState(Struct, frozen=True):
 def mark(connection: sa.Connection, names: Iterable[str]) -> None:
     """Mark nodes as changed. A node without a row gets one from `add_missing`: it is not synced yet."""
     _MARK.execute(connection, names)
+
+
+def ask(connection: sa.Connection, names: Iterable[str]) -> None:
+    """Have nodes synced at once: what was marked is told, what Placement has is compared."""
+    _ASK.execute(connection, names)
 
 
 def add_missing(connection: sa.Connection) -> None:

@@ -44,7 +44,7 @@ def sync(conf: cfg.ConfigOpts, args: Any) -> int:
     name = args.name_of_node
     with engine_at_head(conf) as engine, engine.begin() as connection:
         _raise_unless_known(loaded(connection, name))
-        providers.mark(connection, [name])
+        providers.ask(connection, [name])
         states = providers.states(connection, [name])
     if not states:
         raise CommandFailed(_never_synced(name))
