@@ -145,10 +145,12 @@ class ProviderWorld:
         return all(creations.get(each.uuid) == self.placement.creations.get(each.uuid) for each in known)
 
     def _move_on(self) -> None:
-        """The generations of all providers move on, as they do with the next allocation."""
+        """The generations of all providers move on, beyond those that were known, as allocations move them."""
+        known = max((each.generation for each in self.known), default=0)
         with self.placement.others():
             for uuid, provider in self.placement.providers.items():
-                self.placement.put_traits(uuid, provider.generation, provider.traits)
+                while provider.generation <= known:
+                    self.placement.put_inventories(uuid, provider.generation, provider.inventories)
 
     def _finish(self, run: Callable[[Providers, KnownProviders], Synced]) -> bool:
         """Sync without faults. Whether it came to an end: a name may be that of a node that cannot go."""

@@ -55,6 +55,8 @@ class ProviderTask(Struct, frozen=True):
     def request(self) -> Request:
         """What is to be asked: nothing where a change was marked that makes no difference."""
         due = self.due
+        if self.digest is None and due.error_code == _UNDELETED:
+            return Request.REFRESH  # It tries again what had allocations.
         if due.digest is None or due.digest != self.digest:
             return Request.PUSH
         return Request.REFRESH if due.changed_at is None or due.error_code is not None else Request.NOTHING
