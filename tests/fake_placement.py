@@ -130,6 +130,7 @@ class FakePlacement(PlacementApi):
         self.providers: dict[str, Stored] = {}
         self.consumers: dict[str, ConsumerAllocations] = {}
         self.custom_names: set[tuple[str, str]] = set()
+        self.unknown_names: set[str] = set()
         self.creations: Counter[str] = Counter()
         self._names: dict[str, str] = {}
 
@@ -338,6 +339,8 @@ class FakePlacement(PlacementApi):
 
     def _check_names(self, kind: str, names: Iterable[str]) -> None:
         for name in names:
+            if name in self.unknown_names:
+                raise PlacementRefused(f"400: no {kind} {name}")
             if name.startswith("CUSTOM_") and (kind, name) not in self.custom_names:
                 raise PlacementRefused(f"400: no {kind} {name}")
 

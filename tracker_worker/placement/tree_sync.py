@@ -56,11 +56,15 @@ class TreeSync:
         return (*ours, *self._undesired())
 
     def push(self) -> None:
-        """Delete what is left of another tree, write the desired providers, delete those that are not."""
+        """Delete what is left of another tree, write the desired providers, delete those that are not.
+
+        A provider that is refused keeps only those below it from their state; its error is raised at the end.
+        """
         self._delete(self._of_other_trees())
-        for provider in self._desired.values():
-            self._settle(provider)
+        refused = self._settle_all()
         self._delete(self._undesired())
+        if refused is not None:
+            raise refused
 
     def refresh(self) -> None:
         """Compare with Placement, then push."""
@@ -112,6 +116,21 @@ class TreeSync:
         return rows
 
     # What is desired.
+
+    def _settle_all(self) -> PlacementError | None:
+        """Bring all providers to their desired state; return why the first of them could not be."""
+        refused: dict[str, PlacementError] = {}
+        for provider in self._desired.values():
+            if provider.parent in refused:
+                refused[provider.uuid] = refused[provider.parent]
+                continue
+            try:
+                self._settle(provider)
+            except (PlacementRefused, DuplicateProvider) as error:
+                if provider.parent is None:
+                    raise
+                refused[provider.uuid] = error
+        return next(iter(refused.values()), None)
 
     def _settle(self, provider: Provider) -> None:
         """Bring one provider to its desired state, while others may change or delete it."""

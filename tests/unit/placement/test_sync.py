@@ -598,3 +598,34 @@ def test_write_of_ours_whose_answer_was_lost_is_no_foreign_change(synced: Cloud)
 def test_node_that_was_never_synced_is_created_by_a_refresh(cloud: Cloud) -> None:
     cloud.refresh(node())
     assert cloud.sent() == ["tree " + ROOT, "create node", "put_inventories node 0", "put_traits node 1"]
+
+
+def test_a_refused_child_keeps_no_other_provider_from_its_state(synced: Cloud) -> None:
+    gone = synced.known[1].name
+    bad = child("a-bad", traits=frozenset({"HW_UNKNOWN"}))
+    below = child("a-bad-1", parent=bad.uuid)
+    synced.placement.unknown_names.add("HW_UNKNOWN")
+    with pytest.raises(SyncInterrupted) as interrupted:
+        synced.push(node(), bad, below, child("good"))
+    assert isinstance(interrupted.value.cause, PlacementRefused)
+    names = {each.name for each in synced.placement.providers.values()}
+    assert "good" in names
+    assert gone not in names
+    assert synced.inventories(child("good").uuid)
+
+
+def test_below_a_provider_that_cannot_be_created_nothing_is_asked(cloud: Cloud) -> None:
+    with cloud.placement.others():
+        cloud.placement.create(OTHER, "bad", None)
+    with pytest.raises(SyncInterrupted) as interrupted:
+        cloud.push(node(), child("bad"), child("below", parent=child("bad").uuid), child("good"))
+    assert isinstance(interrupted.value.cause, DuplicateProvider)
+    assert not [each for each in cloud.sent() if "below" in each]
+    assert child("good").uuid in cloud.placement.providers
+
+
+def test_a_node_whose_own_provider_is_refused_is_not_asked_about_further(cloud: Cloud) -> None:
+    cloud.placement.faults = FailingAt(1, PlacementRefused("403: policy"), carried_out=False)
+    with pytest.raises(SyncInterrupted):
+        cloud.push(node(), child())
+    assert len(cloud.sent()) == 1
