@@ -62,6 +62,11 @@ def _values(provider: Provider) -> tuple[object, ...]:
     return (*astuple(replace(provider, inventories={})), inventories)
 
 
+def uuid_of(report: Resources) -> str:
+    """Return the uuid of a node's own provider. Placement stores it in lower case, and finds it thus only."""
+    return report.uuid.lower()
+
+
 def child_uuid(root: str, name: str) -> str:
     """Return the uuid of a new provider below a node. A request that is repeated makes no second one."""
     return str(uuid5(UUID(root), name))
@@ -77,7 +82,7 @@ def _root(facts: ProviderFacts) -> Provider:
         inventories = _inventories(facts.node, facts.node, report.inventories)
     traits = _traits(facts.node, facts.node, report.traits or ()) | _OF_EVERY_NODE
     traits = traits | {DISABLED} if facts.disabled else traits - {DISABLED}
-    return Provider(report.uuid, facts.node, None, inventories, traits)
+    return Provider(uuid_of(report), facts.node, None, inventories, traits)
 
 
 def _computed(facts: ProviderFacts) -> dict[str, Inventory]:
@@ -136,7 +141,7 @@ def _child(node: str, uuid: str, parent: str, child: ChildProvider) -> Provider:
         parent,
         _inventories(node, child.name, child.inventories),
         _traits(node, child.name, child.traits),
-        None if child.aggregates is None else frozenset(child.aggregates),
+        None if child.aggregates is None else frozenset(each.lower() for each in child.aggregates),
     )
 
 

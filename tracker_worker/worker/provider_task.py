@@ -18,6 +18,7 @@ from tracker_worker.placement.errors import (
     ProviderNotFound,
 )
 from tracker_worker.placement.known_tree import roots_of
+from tracker_worker.placement.provider import uuid_of
 from tracker_worker.placement.records import KnownProvider, Provider
 from tracker_worker.placement.sync import Synced, SyncInterrupted
 
@@ -75,7 +76,7 @@ def former_roots(due: Iterable[DueProviders], nodes: Mapping[str, Node]) -> set[
     found = set[str]()
     for each in due:
         resources = nodes[each.node].resources
-        found |= roots_of(known_of(each)) - ({resources.uuid} if resources else set())
+        found |= roots_of(known_of(each)) - ({uuid_of(resources)} if resources else set())
     return found
 
 

@@ -165,6 +165,15 @@ def test_child_has_its_inventories_traits_and_aggregates() -> None:
     assert grouped.aggregates == frozenset({AGGREGATE})
 
 
+def test_uuids_are_in_lower_case_as_placement_stores_them() -> None:
+    """It would not find what it has created: the provider would be left, with the name of the node."""
+    group = child("gpu", aggregates=[AGGREGATE.upper()])
+    report = {"uuid": "AAAAAAAA-0000-4000-8000-00000000000A", "providers": [group]}
+    own, below = desired(facts(**report))
+    assert own.uuid == below.parent == "aaaaaaaa-0000-4000-8000-00000000000a"
+    assert below.aggregates == frozenset({AGGREGATE.lower()})
+
+
 def test_childs_uuid_depends_on_the_uuid_of_the_node_and_its_own_name() -> None:
     def uuid(name: str, **more: Any) -> str:
         return desired(facts(providers=[child(name)], **more))[1].uuid

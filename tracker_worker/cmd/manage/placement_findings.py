@@ -19,6 +19,7 @@ from tracker_worker.placement.api import PlacementApi
 from tracker_worker.placement.audit import Finding, Held, compare, questions
 from tracker_worker.placement.errors import ProviderNotFound
 from tracker_worker.placement.evidence import last_events, subject_of, why_kept
+from tracker_worker.placement.provider import uuid_of
 from tracker_worker.placement.sizes import CLASSES, DISK
 
 MOST_EVENTS = 10_000
@@ -100,7 +101,7 @@ def _by_uuid(places: Iterable[ClaimPlace]) -> dict[str, list[ClaimPlace]]:
 def _held(engine: sa.Engine, api: PlacementApi, node: Node) -> Held:
     """Return what consumers hold of the tree of a node, that of a removed node being found by its name."""
     if node.resources is not None:
-        root = node.resources.uuid
+        root = uuid_of(node.resources)
     elif (row := api.named(node.name)) is None or _is_tracked(engine, row.uuid):
         return Held((), {})
     else:
