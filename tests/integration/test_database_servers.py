@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -29,11 +30,11 @@ from tests.integration.test_database import (  # noqa: F401
     work,
 )
 from tracker_worker.core.records import NodeChange
-from tracker_worker.db import outbox, receipts, sessions, store
+from tracker_worker.db import outbox, providers, receipts, sessions, store
 from tracker_worker.db.engine import create_engine, engine_options
 from tracker_worker.db.errors import DATABASE_ERRORS
 from tracker_worker.db.store import NodesBroken
-from tracker_worker.db.tables import CLAIMS, NODES
+from tracker_worker.db.tables import CLAIMS, NODES, PROVIDERS
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.worker.relay import WINDOW_BYTES
 
@@ -526,3 +527,13 @@ def test_window_of_a_large_outbox_reads_its_own_rows(engine: sa.Engine, operator
         before = operator.rows_read(connection, "outbox")
         assert len(outbox.window(connection, published, 200, 50_000)) == 50
         assert operator.rows_read(connection, "outbox") - before < 5_000
+
+
+def test_nodes_that_are_not_due_are_not_read(engine: sa.Engine, operator: Operator) -> None:
+    rows = [{"node": f"n-{number}", "due_at": datetime(2126, 1, 1)} for number in range(5_000)]
+    with engine.begin() as connection:
+        connection.execute(PROVIDERS.insert(), rows)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        before = operator.rows_read(connection, "providers")
+        assert providers.due(connection, 16) == []
+        assert operator.rows_read(connection, "providers") - before < 500

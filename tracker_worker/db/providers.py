@@ -32,7 +32,8 @@ _ADD = sa.insert(PROVIDERS).from_select(
 )
 _DUE = (
     sa.select(PROVIDERS, UtcNow().label("now"))
-    .where(PROVIDERS.c.due_at <= UtcNow())
+    # Evaluated once: PostgreSQL compares each row with a function that is not stable, and skips none.
+    .where(PROVIDERS.c.due_at <= sa.select(UtcNow()).scalar_subquery())
     .order_by(PROVIDERS.c.due_at)
     .limit(sa.bindparam("most"))
     .with_hint(PROVIDERS, "FORCE INDEX (ix_providers_due_at)", "mysql")
