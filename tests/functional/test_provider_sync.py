@@ -376,3 +376,32 @@ def test_what_ends_after_the_lease_was_lost_is_not_recorded(bench: SyncBench) ->
     slow.run_once()
     assert bench.row() == row
     assert late.results
+
+
+FAILURES = {
+    "a missing table": ("ALTER TABLE leases RENAME TO hidden", "ALTER TABLE hidden RENAME TO leases"),
+    "a row that is not JSON": ("UPDATE providers SET known = '{'", "UPDATE providers SET known = NULL"),
+    "a report that is not JSON": ("UPDATE nodes SET resources = '{'", "UPDATE nodes SET resources = NULL"),
+}
+
+
+@pytest.mark.parametrize(("trouble", "cure"), FAILURES.values(), ids=FAILURES)
+def test_the_loop_outlives_a_database_that_fails_and_says_so_once(
+    bench: SyncBench, caplog: pytest.LogCaptureFixture, trouble: str, cure: str
+) -> None:
+    sync = bench.new_sync()
+    bench.lane.send(report())
+    bench.run(sync)
+    bench.make_due()
+    with bench.engine.begin() as connection:
+        connection.execute(sa.text(trouble))
+    bench.seconds += SETTINGS.lease_seconds
+    caplog.set_level("INFO", "tracker_worker.worker.provider_sync")
+    for _ in range(5):
+        sync._step(woken=False)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    with bench.engine.begin() as connection:
+        connection.execute(sa.text(cure))
+    for _ in range(2):
+        sync._step(woken=False)
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]

@@ -53,6 +53,8 @@ LOG = logging.getLogger(__name__)
 
 COALESCE_SECONDS = 0.05
 """How long the thread waits for more results before it writes them down: some statements for all of them."""
+_UNUSABLE = (*DATABASE_ERRORS, ValueError)
+"""What using the rows raises. ValueError: one has a text that is not JSON, which must not end the worker."""
 UNEXPECTED = ErrorCode.INTERNAL_ERROR.value
 """The code of an exception that is a fault of this program."""
 
@@ -107,6 +109,7 @@ class ProviderSync:
         self._unwritten: list[tuple[Node, SyncRecord]] = []
         self._failures = 0
         self._paused_until = 0.0
+        self._database_failure: str | None = None
         self.loop = Loop("placement-sync", self._step, settings.poll_interval, failed, self._finish)
 
     def start(self) -> None:
@@ -138,10 +141,14 @@ class ProviderSync:
         failure = None
         try:
             self.run_once()
-        except DATABASE_ERRORS as error:
+        except _UNUSABLE as error:
             failure = error_text(error)
-        if failure is not None:
-            LOG.warning("No node is synced with Placement while the database fails: %s", failure)
+        if (failure is None) != (self._database_failure is None):
+            if failure is None:
+                LOG.info("Nodes are synced with Placement again")
+            else:
+                LOG.warning("No node is synced with Placement while the database fails: %s", failure)
+        self._database_failure = failure
 
     def _finish(self) -> None:
         self._executor.shutdown(wait=False, cancel_futures=True)
