@@ -190,6 +190,22 @@ def test_a_mark_that_changes_nothing_is_no_request(bench: SyncBench) -> None:
     assert bench.state().changed_at is None
 
 
+def test_marks_that_change_nothing_do_not_put_off_the_refresh(bench: SyncBench) -> None:
+    """A driver may send the same traits in another order each minute."""
+    sync = bench.new_sync()
+    bench.lane.send(report(traits=["HW_CPU_X86_AVX", "HW_CPU_X86_SSE"]))
+    bench.run(sync)
+    refreshed_at = bench.state().retry_at
+    for traits in (["HW_CPU_X86_SSE", "HW_CPU_X86_AVX"], ["HW_CPU_X86_AVX", "HW_CPU_X86_SSE"]):
+        bench.lane.send(report(traits=traits))
+        assert bench.run(sync) == []
+        assert bench.state().retry_at == refreshed_at
+    with bench.engine.begin() as connection:
+        connection.execute(sa.text("UPDATE providers SET synced_at = '2026-01-01 00:00:00.000000'"))
+    bench.lane.send(report(traits=["HW_CPU_X86_SSE", "HW_CPU_X86_AVX"]))
+    assert len(bench.run(sync)) == 1
+
+
 def test_a_refresh_is_one_request_when_its_time_has_come(bench: SyncBench) -> None:
     sync = bench.new_sync()
     bench.lane.send(report())

@@ -77,7 +77,8 @@ class SyncRecord(Struct, frozen=True):
     """What to write down of an attempt to sync a node, for the row that was read as `due`.
 
     `due_in` is in seconds from `due.now`; None: not before the node is marked again. `complete`: Placement
-    has all changes that the row had. `removed`: the node is gone there and here.
+    has all changes that the row had. `removed`: the node is gone there and here. `asked`: Placement was
+    asked what it has.
     """
 
     due: DueProviders
@@ -89,6 +90,7 @@ class SyncRecord(Struct, frozen=True):
     error_code: str | None = None
     error: str | None = None
     foreign_provider: str | None = None
+    asked: bool = True
 
 
 class Unsynced(Struct, frozen=True):
@@ -187,7 +189,7 @@ def _row(each: SyncRecord) -> dict[str, Any]:
         "b_node": each.due.node,
         "digest": each.digest,
         "known": each.known,
-        "synced_at": each.due.now if each.complete else each.due.synced_at,
+        "synced_at": each.due.now if each.complete and each.asked else each.due.synced_at,
         "attempts": each.due.attempts + 1 if failed else 0,
         "error_code": each.error_code,
         "error": each.error,

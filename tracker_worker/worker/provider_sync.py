@@ -46,6 +46,7 @@ from tracker_worker.worker.provider_task import (
     pause,
     stored,
     synced_record,
+    unchanged_record,
 )
 from tracker_worker.worker.settings import PlacementSettings
 
@@ -234,9 +235,11 @@ class ProviderSync:
         return {}, {}
 
     def _submit(self, task: ProviderTask) -> None:
-        if task.request is Request.NOTHING or (task.digest is None and not task.known):
-            synced = Synced(task.known)
-            self._unwritten.append((task.node, synced_record(task, synced, self._refresh_in())))
+        if task.digest is None and not task.known:
+            self._unwritten.append((task.node, synced_record(task, Synced(()), self._refresh_in())))
+            return
+        if task.request is Request.NOTHING:
+            self._unwritten.append((task.node, unchanged_record(task, self._refresh_in())))
             return
         run = self._sync.push if task.request is Request.PUSH else self._sync.refresh
         future = self._executor.submit(run, task.desired, task.known)

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from tracker_worker.db.providers import DueProviders, SyncRecord
 from tracker_worker.domain.node import Node
@@ -107,6 +108,17 @@ def synced_record(task: ProviderTask, synced: Synced, refresh_in: float) -> Sync
         error=error,
         foreign_provider=min(foreign, default=None),
     )
+
+
+def unchanged_record(task: ProviderTask, refresh_in: float) -> SyncRecord:
+    """Return what to write down of a mark that makes no difference. The next refresh is not put off.
+
+    `refresh_in` is the time in seconds from the last sync to the next.
+    """
+    due = task.due
+    passed = refresh_in if due.synced_at is None else (due.now - due.synced_at).total_seconds()
+    record = synced_record(task, Synced(task.known), max(refresh_in - passed, 0.0))
+    return replace(record, asked=False)
 
 
 def interrupted_record(
