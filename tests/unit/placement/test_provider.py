@@ -168,8 +168,7 @@ def test_child_has_its_inventories_traits_and_aggregates() -> None:
 def test_uuids_are_in_lower_case_as_placement_stores_them() -> None:
     """It would not find what it has created: the provider would be left, with the name of the node."""
     group = child("gpu", aggregates=[AGGREGATE.upper()])
-    report = {"uuid": "AAAAAAAA-0000-4000-8000-00000000000A", "providers": [group]}
-    own, below = desired(facts(**report))
+    own, below = desired(facts(uuid="AAAAAAAA-0000-4000-8000-00000000000A", providers=[group]))
     assert own.uuid == below.parent == "aaaaaaaa-0000-4000-8000-00000000000a"
     assert below.aggregates == frozenset({AGGREGATE.lower()})
 
