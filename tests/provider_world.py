@@ -145,7 +145,7 @@ class ProviderWorld:
         return all(creations.get(each.uuid) == self.placement.creations.get(each.uuid) for each in known)
 
     def _move_on(self) -> None:
-        """The generations of all providers move on, beyond those that were known, as allocations move them."""
+        """The generations of all providers move on beyond those that were known, as with allocations."""
         known = max((each.generation for each in self.known), default=0)
         with self.placement.others():
             for uuid, provider in self.placement.providers.items():
