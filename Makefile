@@ -189,6 +189,13 @@ benchmark-nova-tracker: .venv/installed-test ## compare the worker's CPU with th
 	@mkdir -p build
 	@$(BIN)/python -m tests.benchmarks.nova_tracker --json build/nova-tracker.json $(BENCHFLAGS)
 
+# Installs Placement from PyPI, the first time.
+.PHONY: benchmark-placement
+benchmark-placement: .venv/installed-test ## count requests to Placement, and time claims while it is away: 20 minutes
+	@$(TEST_PACKAGES)
+	@mkdir -p build
+	@$(BIN)/python -m tests.benchmarks.placement --json build/placement.json $(BENCHMARKFLAGS)
+
 .PHONY: benchmark-purge
 benchmark-purge: .venv/installed-test ## time the purge at 5 million receipts on each database: some minutes, some GB
 	@$(TEST_PACKAGES)

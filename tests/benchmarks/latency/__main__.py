@@ -49,7 +49,7 @@ def measurements(args: argparse.Namespace) -> list[Measurement]:
 def line(one: Measurement) -> str:
     """A measurement in a line."""
     medians = ", ".join(
-        f"{each.kind} {each.p50 * 1000:.1f} / {each.p99 * 1000:.1f}" for each in summarise([one])
+        f"{each.kind} {each.p50 * 1000:.1f} / {each.p99 * 1000:.1f}" for each in summarise([one], [one.phase])
     )
     return (
         f"round {one.round}, {one.phase}: {one.audits:.0f} audits/s, the worker takes {one.busy:.2f} of a "

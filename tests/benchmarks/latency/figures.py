@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from tests.benchmarks.latency.phases import BASE, IDLE, KINDS, PHASES
+from tests.benchmarks.latency.phases import BASE, KINDS, PHASES
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Measurement:
 class Summary:
     """The medians of the rounds of a kind of call in a phase, in seconds, and its ratios by percentile.
 
-    `to_base` is the ratio to the empty call in the same phase, `to_idle` that to the same kind in the idle
+    `to_base` is the ratio to the empty call in the same phase, `to_first` that to the same kind in the first
     phase; None without one.
     """
 
@@ -44,7 +44,7 @@ class Summary:
     p50: float
     p99: float
     to_base: Mapping[str, float | None]
-    to_idle: Mapping[str, float | None]
+    to_first: Mapping[str, float | None]
 
 
 PERCENTS = {"p50": 50, "p99": 99}
@@ -55,20 +55,20 @@ def percentile(values: Sequence[float], percent: int) -> float:
     return sorted(values)[math.ceil(len(values) * percent / 100) - 1]
 
 
-def summarise(measurements: Iterable[Measurement]) -> list[Summary]:
+def summarise(measurements: Iterable[Measurement], phases: Sequence[str] = tuple(PHASES)) -> list[Summary]:
     """The summaries in the order of the phases and the kinds."""
     rounds: dict[str, dict[int, Measurement]] = {}
     for each in measurements:
         rounds.setdefault(each.phase, {})[each.round] = each
     return [
-        _summary(kind, rounds[phase], rounds.get(IDLE, {}))
-        for phase in PHASES
+        _summary(kind, rounds[phase], rounds.get(phases[0], {}))
+        for phase in phases
         if phase in rounds
         for kind in KINDS
     ]
 
 
-def _summary(kind: str, rounds: Mapping[int, Measurement], idle: Mapping[int, Measurement]) -> Summary:
+def _summary(kind: str, rounds: Mapping[int, Measurement], first: Mapping[int, Measurement]) -> Summary:
     each = list(rounds.values())
     p50, p99 = (median(_figure(kind, percent)(one) for one in each) for percent in PERCENTS.values())
     return Summary(
@@ -80,7 +80,7 @@ def _summary(kind: str, rounds: Mapping[int, Measurement], idle: Mapping[int, Me
         p50=p50,
         p99=p99,
         to_base=_ratios(rounds, kind, rounds, BASE),
-        to_idle=_ratios(rounds, kind, idle, kind),
+        to_first=_ratios(rounds, kind, first, kind),
     )
 
 

@@ -27,7 +27,7 @@ def table_of(title: str, summaries: Iterable[Summary]) -> Table:
             KINDS[each.kind],
             f"{each.calls:,}",
             *(f"{seconds * 1000:,.1f}" for seconds in (each.p50, each.p99)),
-            *(shown(ratios.values()) for ratios in (each.to_base, each.to_idle)),
+            *(shown(ratios.values()) for ratios in (each.to_base, each.to_first)),
         )
     return table
 

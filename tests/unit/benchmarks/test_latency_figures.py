@@ -39,8 +39,8 @@ def test_ratio_compares_the_phases_of_a_round() -> None:
     ]  # fmt: skip
     storm = next(each for each in summarise(runs) if each.phase == "storm" and each.kind == AUDITED)
     assert storm.to_base == {"p50": 3, "p99": 12}
-    assert storm.to_idle == {"p50": 3, "p99": 3}
+    assert storm.to_first == {"p50": 3, "p99": 3}
 
 
 def test_ratio_without_an_idle_phase_is_none() -> None:
-    assert summarise([a_run("flood", 1, 1, 1)])[0].to_idle == {"p50": None, "p99": None}
+    assert summarise([a_run("flood", 1, 1, 1)])[0].to_first == {"p50": None, "p99": None}
