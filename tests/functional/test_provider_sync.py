@@ -280,6 +280,33 @@ def test_a_refusal_is_told_once_and_not_tried_again_before_a_change(bench: SyncB
     assert bench.told()[1:] == [("compute_node.sync.end", "placement_refused")]
 
 
+def test_what_was_refused_is_tried_again_by_a_worker_that_starts(bench: SyncBench) -> None:
+    sync = bench.new_sync()
+    bench.lane.send(report())
+    bench.placement.faults = FailingAt(1, PlacementRefused("403: policy"), carried_out=False)
+    bench.run(sync)
+    assert bench.state().error_code == "placement_refused"
+    sync._lease.release()
+    assert len(bench.run(bench.new_sync("another"))) >= 3
+    assert bench.state().error_code is None
+
+
+def test_a_removed_node_is_deleted_once_its_allocations_are_gone(bench: SyncBench) -> None:
+    sync = bench.new_sync()
+    bench.lane.send(report())
+    bench.run(sync)
+    bench.placement.allocate("consumer", {NODE_UUID: {"VCPU": 1}})
+    bench.lane.send(command("remove_node", host=HOST))
+    bench.run(sync)
+    assert bench.state().error_code == "provider_in_use"
+    bench.placement.delete_allocations("consumer")
+    bench.make_due()
+    bench.run(sync)
+    assert bench.placement.providers == {}
+    with bench.engine.connect() as connection:
+        assert providers.states(connection) == []
+
+
 class Away:
     """No request gets an answer."""
 

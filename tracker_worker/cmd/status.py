@@ -206,13 +206,15 @@ class Checks(upgradecheck.UpgradeCommands):
             # keystoneauth, which no other check needs.
             from tracker_worker.cmd.placement import placement_client
 
-            placement_client(self._conf).check_version()
+            client = placement_client(self._conf)
+            client.check_version()
+            client.named(PROGRAM)  # Unlike the version, providers are shown to those with a role only.
             with snapshot(self._conf) as connection:
                 states = providers.states(connection)
         except (ValueError, cfg.Error) as error:
             return Result(Code.FAILURE, configuration_text(error))
         except PlacementUnavailable as error:
-            return Result(Code.WARNING, f"Changes wait in the database: {error}")
+            return Result(Code.WARNING, f"No node can be synced: {error}")
         except PlacementError as error:
             return Result(Code.FAILURE, str(error))
         except CommandFailed as error:

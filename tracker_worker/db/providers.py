@@ -43,6 +43,11 @@ _RECORD = bulk.update(
     ("node",),
     ("digest", "known", "synced_at", "attempts", "error_code", "error", "foreign_provider"),
 )
+_RETRY = (
+    sa.update(PROVIDERS)
+    .where(PROVIDERS.c.due_at.is_(None), PROVIDERS.c.error_code.is_not(None))
+    .values(due_at=UtcNow())
+)
 _BEGIN = bulk.update(PROVIDERS, ("node",), ("digest", "known"))
 _SETTLE = bulk.update(PROVIDERS, ("node", "changes"), ("changed_at", "due_at"))
 _FORGET = bulk.delete(PROVIDERS, ("node", "changes"))
@@ -121,6 +126,11 @@ def mark(connection: sa.Connection, names: Iterable[str]) -> None:
 def ask(connection: sa.Connection, names: Iterable[str]) -> None:
     """Have nodes synced at once: what was marked is told, what Placement has is compared."""
     _ASK.execute(connection, names)
+
+
+def retry_refused(connection: sa.Connection) -> None:
+    """Make the nodes due that wait for their next mark, because Placement has refused what they ask."""
+    connection.execute(_RETRY)
 
 
 def add_missing(connection: sa.Connection) -> None:

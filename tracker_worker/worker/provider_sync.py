@@ -108,6 +108,7 @@ class ProviderSync:
         self._executor = executor
         self._running: dict[str, tuple[ProviderTask, Future[Synced]]] = {}
         self._unwritten: list[tuple[Node, SyncRecord]] = []
+        self._has_begun = False
         self._failures = 0
         self._paused_until = 0.0
         self._database_failure: str | None = None
@@ -171,8 +172,14 @@ class ProviderSync:
         if room <= 0:
             return
         with self._database.transaction() as connection:
+            if not self._has_begun:
+                # What was refused may be allowed now: a right, or an option, that somebody has corrected.
+                providers.retry_refused(connection)
             providers.add_missing(connection)
             found = providers.due(connection, room + len(self._running))
+        if not self._has_begun:
+            self._has_begun = True
+            LOG.info("This worker syncs the nodes with Placement")
         due = [each for each in found if each.node not in self._running][:room]
         if not due:
             return
@@ -308,6 +315,8 @@ class ProviderSync:
             providers.record(connection, [record for _, record in self._unwritten])
             if rows := self._outbox_rows():
                 outbox.add(connection, rows)
+        for node, record in self._unwritten:
+            _log(node, record)
         self._unwritten.clear()
 
     def _outbox_rows(self) -> list[OutboxRow]:
@@ -319,3 +328,12 @@ class ProviderSync:
             sent, body = encode_bounded(header, notification)
             rows.append(OutboxRow(node.name, sent.event_type, sent.priority, header.message_id, body))
         return rows
+
+
+def _log(node: Node, record: SyncRecord) -> None:
+    """Log an error once, however often it is met, and its end, as the notifications say them."""
+    before, after = record.due.error_code, record.error_code
+    if after is not None and after != before:
+        LOG.warning("Node %s is not synced with Placement, %s: %s", node.name, after, record.error)
+    elif after is None and before is not None:
+        LOG.info("Node %s is synced with Placement again", node.name)
