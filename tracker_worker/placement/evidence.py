@@ -58,6 +58,8 @@ def why_kept(finding: Finding, event: StoredEvent | None) -> str | None:
             return f"the node has a claim of role {finding.role}, and Nova alone allocates"
         case FindingKind.SIZE:
             return "the amounts differ; the ledger does not keep resources:* of the flavor that override them"
+        case FindingKind.DOUBLE if event is None:
+            return f"{', '.join(finding.nodes)} claims the instance, which may be on its way here"
         case FindingKind.DOUBLE:
             return f"{', '.join(finding.nodes)} claims the instance, whose move is finished"
     if finding.nodes:

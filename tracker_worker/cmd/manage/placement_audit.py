@@ -41,8 +41,8 @@ _WAYS_OUT = {
     "it, unless resources:* of the flavor override the amount",
     FindingKind.ORPHANED: "orphaned: --fix removes what the ledger proves; 'nova-manage placement audit "
     "--resource_provider PROVIDER' asks Nova's database about the rest",
-    FindingKind.DOUBLE: "double: 'openstack resource provider allocation unset --provider PROVIDER CONSUMER' "
-    "removes the end that the instance has left",
+    FindingKind.DOUBLE: "double: if 'openstack server migration list' shows no move in progress, 'openstack "
+    "resource provider allocation unset --provider PROVIDER CONSUMER' removes the end that was left",
     FindingKind.REMOVED_NODE: "removed_node: report the node again if its host is alive, or evacuate its "
     "instances; --fix removes what the ledger proves",
 }
