@@ -338,9 +338,9 @@ class TreeSync:
         """Tell whether a provider is neither as it was written nor as it is desired: a write of ours whose
         result is not known is nobody else's.
         """
-        by_uuid: Mapping[str, Provider] = {self._uuids[uuid]: each for uuid, each in self._desired.items()}
         if known.in_doubt or known.generation == UNREAD or is_as_written(known, found):
             return False
+        by_uuid: Mapping[str, Provider] = {self._uuids[uuid]: each for uuid, each in self._desired.items()}
         provider = by_uuid.get(known.uuid)
         if provider is None:
             return True
