@@ -260,7 +260,10 @@ class TreeSync:
         parent than is known, which then was tried too early.
         """
         candidates = [each for each in undesired if not each.undeleted]
-        in_use = self._deleted_but(candidates)
+        in_use, left = self._deleted_but(candidates), len(candidates)
+        while any(each.in_doubt for each in candidates) and 0 < len(in_use) < left:
+            # What was deleted may have been below these: a move whose answer was lost.
+            in_use, left = self._deleted_but(in_use), len(in_use)
         leftovers = self._leftovers(in_use)
         if leftovers or any(each.in_doubt or each.generation == UNREAD for each in candidates):
             in_use = self._deleted_but([*in_use, *leftovers])

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from tests.fake_placement import FailingAt, FakePlacement, Killed
+from tests.fake_placement import FailingAt, FakePlacement, Killed, NoFaults
 from tracker_worker.placement.errors import (
     DuplicateProvider,
     GenerationConflict,
@@ -629,3 +629,15 @@ def test_a_node_whose_own_provider_is_refused_is_not_asked_about_further(cloud: 
     with pytest.raises(SyncInterrupted):
         cloud.push(node(), child())
     assert len(cloud.sent()) == 1
+
+
+def test_a_provider_whose_child_was_moved_there_by_a_lost_request_is_deleted_too(cloud: Cloud) -> None:
+    above, moved = child("above"), child("moved")
+    cloud.push(node(), above, moved)
+    cloud.placement.faults = FailingAt(1, PlacementUnavailable("lost"), carried_out=True)
+    with pytest.raises(SyncInterrupted):
+        cloud.push(node(), above, replace(moved, parent=above.uuid))
+    cloud.placement.faults = NoFaults()
+    assert cloud.placement.providers[moved.uuid].parent == above.uuid
+    assert cloud.push(node()).undeleted == ()
+    assert cloud.placement.providers.keys() == {ROOT}
