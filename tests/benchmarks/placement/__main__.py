@@ -25,6 +25,8 @@ from tests.servers.postgresql import PostgreSQL
 from tests.servers.rabbitmq import RabbitMQ
 from tracker_worker.db.engine import create_engine, sync_schema
 
+PARTS = ("requests", "recovery", "claims")
+
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
@@ -32,6 +34,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         prog="python -m tests.benchmarks.placement", description=benchmark.__doc__
     )
     add = parser.add_argument
+    add("--part", nargs="+", choices=PARTS, default=list(PARTS), help="all of them by default")
     add("--nodes", type=int, default=1000, help="1000 by default")
     add("--some", type=int, default=100, help="nodes that change or are refreshed at a time, 100 by default")
     add("--audits", type=float, default=30, help="seconds of audits that change nothing, 30 by default")
@@ -68,14 +71,18 @@ def main() -> None:
     report: dict[str, Any] = {}
     settings = Settings(**{each.name: getattr(args, each.name) for each in fields(Settings)})
     with servers(settings) as cloud:
-        requests = list(count_requests(cloud))
-        console.print(requests_table(requests))
-        report["requests"] = [asdict(each) | {"each": each.each} for each in requests]
+        if "requests" in args.part:
+            requests = list(count_requests(cloud))
+            console.print(requests_table(requests))
+            report["requests"] = [asdict(each) | {"each": each.each} for each in requests]
         with cloud.worker(cloud.placement.url) as worker:
-            recoveries = list(measure_recovery(cloud))
-            console.print(recovery_table(recoveries))
-            report["recovery"] = [asdict(each) for each in recoveries]
-            report |= _claims(measure_claims(cloud, worker), console)
+            cloud.fill()
+            if "recovery" in args.part:
+                recoveries = list(measure_recovery(cloud))
+                console.print(recovery_table(recoveries))
+                report["recovery"] = [asdict(each) for each in recoveries]
+            if "claims" in args.part:
+                report |= _claims(measure_claims(cloud, worker), console)
     if args.json:
         args.json.write_text(json.dumps(report, indent=2, default=asdict) + "\n")
 

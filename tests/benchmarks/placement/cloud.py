@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from oslo_config import cfg
 
 from tests.benchmarks.latency.audits import audited_nodes, server
-from tests.benchmarks.placement.audits import one_of_each_partition
+from tests.benchmarks.placement.audits import change, one_of_each_partition
 from tests.chaos.backlog import Publisher
 from tests.delivery.oracle import connected, engine_of
 from tests.delivery.processes import Broker, Processes, TrackerWorker
@@ -105,6 +105,11 @@ class Cloud:
         for node in one_of_each_partition(node for node, _ in sent):
             self._api.get_node({}, node)
         return len(sent)
+
+    def fill(self) -> None:
+        """Have all nodes synced."""
+        self.known = self.report((node, change(node, 0)) for node in self.nodes)
+        self.wait_until_synced()
 
     def wait_until_synced(self) -> None:
         """Return once Placement has all that was reported."""

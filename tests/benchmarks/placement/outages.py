@@ -17,9 +17,9 @@ BACKLOG = 128
 
 
 class _Unavailable(BaseHTTPRequestHandler):
-    """Answers every request with 503, as a load balancer does."""
-
-    protocol_version = "HTTP/1.1"
+    """Answers every request with 503, as a load balancer does, and ends the connection: one that was kept
+    would be answered so after the outage.
+    """
 
     def _answer(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", 0)))

@@ -66,7 +66,7 @@ def _situations(cloud: Cloud, log: RequestLog) -> Iterator[Requests]:
             cloud.placement.allocate(report_of(node)["uuid"], ALLOCATED)
 
     with counted(FIRST, len(nodes)) as found:
-        cloud.known = cloud.report((node, change(node, 0)) for node in nodes)
+        cloud.fill()
     yield found[0]
     audits = EACH_AUDITED * len(nodes)
     with counted(NO_CHANGE, audits) as found:
