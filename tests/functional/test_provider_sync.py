@@ -4,6 +4,7 @@
 import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
+from datetime import timedelta
 from queue import SimpleQueue
 from typing import Any
 from uuid import NAMESPACE_DNS, uuid5
@@ -21,6 +22,7 @@ from tracker_worker.domain.commands import AnyCommand
 from tracker_worker.placement.errors import PlacementRefused, PlacementUnavailable
 from tracker_worker.placement.sync import Sync
 from tracker_worker.worker.provider_sync import Observation, ProviderSync, Publication
+from tracker_worker.worker.provider_task import FIRST_REFRESH_SECONDS
 from tracker_worker.worker.settings import PlacementSettings
 
 OTHER_UUID = str(uuid5(NAMESPACE_DNS, "another"))
@@ -195,6 +197,8 @@ def test_marks_that_change_nothing_do_not_put_off_the_refresh(bench: SyncBench) 
     sync = bench.new_sync()
     bench.lane.send(report(traits=["HW_CPU_X86_AVX", "HW_CPU_X86_SSE"]))
     bench.run(sync)
+    bench.make_due()
+    bench.run(sync)
     refreshed_at = bench.state().retry_at
     for traits in (["HW_CPU_X86_SSE", "HW_CPU_X86_AVX"], ["HW_CPU_X86_AVX", "HW_CPU_X86_SSE"]):
         bench.lane.send(report(traits=traits))
@@ -204,6 +208,19 @@ def test_marks_that_change_nothing_do_not_put_off_the_refresh(bench: SyncBench) 
         connection.execute(sa.text("UPDATE providers SET synced_at = '2026-01-01 00:00:00.000000'"))
     bench.lane.send(report(traits=["HW_CPU_X86_SSE", "HW_CPU_X86_AVX"]))
     assert len(bench.run(sync)) == 1
+
+
+def test_the_first_refresh_of_a_node_comes_soon(bench: SyncBench) -> None:
+    """An event that begins before the node has a row, and ends after its report was read, cannot mark it."""
+    sync = bench.new_sync()
+    bench.lane.send(report())
+    bench.run(sync)
+    for expected in (FIRST_REFRESH_SECONDS, SETTINGS.refresh_interval):
+        state = bench.state()
+        assert state.synced_at is not None
+        assert state.retry_at == state.synced_at + timedelta(seconds=expected)
+        bench.make_due()
+        bench.run(sync)
 
 
 def test_a_refresh_is_one_request_when_its_time_has_come(bench: SyncBench) -> None:

@@ -179,6 +179,11 @@ class Process:
     def send(self, reply: Any) -> None:
         self.hooks.replied(reply)
 
+    alarm: str | None = None
+
+    def probe(self) -> None:
+        """This broker has no alarms."""
+
     def keep_alive(self) -> None:
         """Nothing to keep alive: replies and notifications have no connection here."""
 

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from tracker_worker.placement.api import PlacementApi
 from tracker_worker.placement.errors import InventoryInUse, PlacementRefused
+from tracker_worker.placement.provider import DISABLED
 from tracker_worker.placement.records import UNREAD, Inventory, KnownProvider, Provider
 
 TRIES = 5
@@ -34,8 +35,12 @@ def wanted_inventories(provider: Provider, known: KnownProvider) -> dict[str, In
 
 
 def wanted_traits(provider: Provider, known: KnownProvider) -> frozenset[str]:
-    """Return the traits that a provider shall have: the desired ones, and those of others."""
-    return (known.traits - known.own_traits) | provider.traits
+    """Return the traits that a provider shall have: the desired ones, and those of others.
+
+    Whether the service is disabled is ours to say: a trait that nova-compute has left would keep the
+    scheduler from the node for ever.
+    """
+    return (known.traits - known.own_traits - {DISABLED}) | provider.traits
 
 
 def is_as_desired(provider: Provider, known: KnownProvider) -> bool:

@@ -25,6 +25,8 @@ from tracker_worker.placement.sync import Synced, SyncInterrupted
 
 FOREIGN = 2
 """So many refreshes in a row have to find a provider changed before another writer is named."""
+FIRST_REFRESH_SECONDS = 10.0
+"""From the first sync of a node to its first refresh, at most."""
 SOON, MOST_SECONDS = 1.0, 300.0
 """Pauses after the first failed attempt, and at most, in seconds; each is twice as long as the one before."""
 _AGAIN = (GenerationConflict, ProviderNotFound)
@@ -96,6 +98,9 @@ def synced_record(task: ProviderTask, synced: Synced, refresh_in: float) -> Sync
     elif kept:
         code = _KEPT
         error = f"has allocations, is not taken away, and is reserved as a whole: {kept}"
+    if task.due.synced_at is None:
+        # An event that began before the node had a row could not mark it: its change is found soon.
+        refresh_in = min(refresh_in, FIRST_REFRESH_SECONDS)
     foreign = [each.name for each in synced.known if each.foreign >= FOREIGN]
     return SyncRecord(
         due=task.due,

@@ -177,6 +177,15 @@ def test_traits_of_others_survive_a_change_of_ours(synced: Cloud) -> None:
     assert synced.traits() == {"CUSTOM_OPERATOR"}
 
 
+def test_disabled_trait_that_somebody_else_has_left_goes(cloud: Cloud) -> None:
+    """With it the scheduler would pass the node over for ever: nova-compute took it away, and is gone."""
+    with cloud.placement.others():
+        cloud.placement.create(ROOT, "node", None)
+        cloud.placement.put_traits(ROOT, 0, {"COMPUTE_STATUS_DISABLED"})
+    cloud.push(node(traits=frozenset({"COMPUTE_NODE"})))
+    assert cloud.traits() == {"COMPUTE_NODE"}
+
+
 def test_traits_of_others_that_a_conflict_of_inventories_passed_by_survive_the_next_change(
     synced: Cloud,
 ) -> None:
