@@ -365,6 +365,21 @@ def test_queue_of_notifications_that_nobody_consumes_is_named(programs: Programs
     assert lines_of(programs) == []
 
 
+def test_nothing_is_said_of_a_limit_that_is_unknown(programs: Programs, channel: Any) -> None:
+    """Found by a newcomer: without the management API a queue that a policy bounds was said to grow."""
+    programs.json("queues", "declare")
+    name = "versioned_notifications.info"
+    Queue(name, Exchange("nova", type="topic", durable=True), routing_key=name, durable=True)(
+        channel
+    ).declare()
+    channel.basic_publish(amqp.Message(b"x"), "", name)
+    programs.management_url = "http://127.0.0.1:1"
+    programs.configure()
+    programs.run("queues", "list")
+    assert "versioned_notifications.info" in programs.out
+    assert "no limit" not in programs.err
+
+
 def test_alarm_of_the_broker_is_a_problem_of_status(programs: Programs, rabbitmq: RabbitMQ) -> None:
     """Found by a newcomer: only the upgrade check named it."""
     programs.json("queues", "declare")

@@ -231,4 +231,4 @@ class Relay:
 
 def _log_retry(retry_state: RetryCallState) -> None:
     error = retry_state.outcome.exception() if retry_state.outcome else None
-    LOG.warning("Notifications wait (%d): %s", retry_state.attempt_number, error_text(error))
+    LOG.warning("Notifications wait, attempt %d: %s", retry_state.attempt_number, error_text(error))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The state of the broker: its queues, those of notifications included, and the workers that consume them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 import amqp
@@ -146,7 +146,9 @@ def _state(depth: QueueDepth, activities: dict[str, Activity] | None) -> QueueSt
     )
 
 
-def _grows(state: QueueState, activities: dict[str, Activity]) -> bool:
+def _grows(state: QueueState, activities: Mapping[str, Activity]) -> bool:
+    """Without the management API a limit is unknown: then nothing is said of it."""
     if not state.ready or state.consumers:
         return False
-    return not activities.get(state.queue, Activity()).is_bounded
+    activity = activities.get(state.queue)
+    return activity is not None and not activity.is_bounded
