@@ -4,13 +4,15 @@
 import signal
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests import samples
-from tests.integration.daemon import PARTITIONS, Daemon
+from tests.integration.daemon import PARTITIONS, Daemon, write_options
 from tests.integration.rabbit import connected, publish
+from tests.servers import forkserver
 from tests.servers.http_traffic import HTTPTraffic
 from tests.servers.placement import Placement
 from tests.servers.proxy import Proxy
@@ -18,7 +20,7 @@ from tracker_worker.core.envelope import encode
 from tracker_worker.db import providers
 from tracker_worker.db.engine import create_engine
 from tracker_worker.db.providers import ProviderState
-from tracker_worker.db.tables import LEASES
+from tracker_worker.db.tables import LEASES, PROVIDERS
 from tracker_worker.domain.partitions import partition_of
 
 KILL_AFTER = """
@@ -48,7 +50,8 @@ class Cloud:
         self.node = f"node-{self.uuid}"
         self.engine = create_engine(database)
 
-    def worker(self, before: str = "", **more: Any) -> Daemon:
+    def options(self, **more: Any) -> dict[str, Any]:
+        """Those of [placement]."""
         options = {
             "enabled": True,
             "auth_type": "admin_token",
@@ -57,7 +60,18 @@ class Cloud:
             "connect_retries": 0,
             "timeout": 5,
         }
-        return Daemon(self.url, self.database, before=before, placement=options | more)
+        return options | more
+
+    def worker(self, before: str = "", **more: Any) -> Daemon:
+        return Daemon(self.url, self.database, before=before, placement=self.options(**more))
+
+    def upgrade_check(self, directory: Path, **more: Any) -> str:
+        """What `upgrade check` says of Placement."""
+        groups = {"DEFAULT": {"transport_url": self.url}, "database": {"connection": self.database}}
+        file = write_options(directory / "check.conf", groups | {"placement": self.options(**more)})
+        printed = forkserver.run("status", "--config-file", file, "upgrade", "check").stdout
+        _, _, rest = printed.partition("| Check: Placement")
+        return " ".join(rest.partition("| Check:")[0].replace("|", " ").split())
 
     def report(self, **more: Any) -> None:
         """Publish a report of the node; it need not be taken yet."""
@@ -145,6 +159,21 @@ def test_a_removed_node_is_deleted(cloud: Cloud) -> None:
         cloud.remove()
         worker.wait_for(lambda: cloud.state() is None, "its row is not deleted")
     assert cloud.tree() == {}
+
+
+def test_the_upgrade_check_names_who_writes_besides_and_who_may_not_write(
+    cloud: Cloud, tmp_path: Path
+) -> None:
+    assert cloud.upgrade_check(tmp_path).startswith("Result: Success")
+    with cloud.engine.begin() as connection:
+        row = {"node": cloud.node, "foreign_provider": cloud.node}
+        connection.execute(PROVIDERS.insert(), [row])
+    said = cloud.upgrade_check(tmp_path)
+    assert said.startswith("Result: Warning")
+    assert "Somebody else changes the providers node-" in said
+    assert "Result: Failure" in cloud.upgrade_check(tmp_path, token="nobody")
+    assert "No node can be synced" in cloud.upgrade_check(tmp_path, endpoint="http://127.0.0.1:1")
+    assert "enabled is false" in cloud.upgrade_check(tmp_path, enabled=False)
 
 
 def test_an_outage_loses_no_change(cloud: Cloud) -> None:

@@ -54,8 +54,9 @@ _FORGET = bulk.delete(PROVIDERS, ("node", "changes"))
 _BACKLOG = sa.select(sa.func.count(), sa.func.min(PROVIDERS.c.changed_at)).where(
     PROVIDERS.c.changed_at.is_not(None)
 )
-_STATES = sa.select(PROVIDERS).order_by(PROVIDERS.c.node)
-_STATES_OF = bulk.select(PROVIDERS.c.node)
+_STATE_COLUMNS = tuple(column for column in PROVIDERS.c if column.name not in ("known", "digest"))
+_STATES = sa.select(*_STATE_COLUMNS).order_by(PROVIDERS.c.node)
+_STATES_OF = bulk.select(PROVIDERS.c.node, *_STATE_COLUMNS)
 
 
 class DueProviders(Struct, frozen=True):
@@ -75,6 +76,7 @@ class DueProviders(Struct, frozen=True):
     attempts: int
     error_code: str | None
     error: str | None
+    foreign_provider: str | None
     now: datetime
 
 

@@ -337,3 +337,6 @@ def _log(node: Node, record: SyncRecord) -> None:
         LOG.warning("Node %s is not synced with Placement, %s: %s", node.name, after, record.error)
     elif after is None and before is not None:
         LOG.info("Node %s is synced with Placement again", node.name)
+    if record.foreign_provider is not None and record.due.foreign_provider is None:
+        text = "Somebody else changes provider %s of node %s: two writers undo each other's changes"
+        LOG.warning(text, record.foreign_provider, node.name)

@@ -24,7 +24,7 @@ PUSHED, REFRESHED = None, "d" * 64
 
 def due_in(cause: PlacementError, before: str | None, attempts: int = 20) -> float | None:
     changed_at = NOW if before is None else None
-    due = DueProviders("node-1", 1, changed_at, NOW, before, None, attempts, None, None, NOW)
+    due = DueProviders("node-1", 1, changed_at, NOW, before, None, attempts, None, None, None, NOW)
     task = ProviderTask(due, Node("node-1"), (), REFRESHED, ())
     return interrupted_record(task, SyncInterrupted((), cause), REFRESH_IN, RETRY_MAX).due_in
 

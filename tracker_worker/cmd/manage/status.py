@@ -29,7 +29,7 @@ from tracker_worker.cmd.manage.queues import growth_of, print_queues
 from tracker_worker.cmd.manage.session import settings_of, snapshot
 from tracker_worker.core.records import PARKED
 from tracker_worker.core.times import time_text
-from tracker_worker.db import dead_letter_queries, leases, outbox_queries, queries
+from tracker_worker.db import dead_letter_queries, leases, outbox_queries, providers, queries
 from tracker_worker.db.clock import UtcNow
 from tracker_worker.db.dead_letter_queries import LetterGroup, Wanted
 from tracker_worker.db.queries import NodeSummary
@@ -68,6 +68,8 @@ class LedgerState(Struct, frozen=True):
     publisher: str | None
     parked: list[LetterGroup]
     nodes: list[NodeSummary]
+    unsynced: list[str] = []
+    """The nodes that cannot be synced with Placement, or whose providers somebody else changes."""
 
 
 def show(conf: cfg.ConfigOpts, args: Any) -> int:
@@ -131,6 +133,11 @@ def _ledger_state(conf: cfg.ConfigOpts) -> LedgerState:
             publisher=lease.owner if lease is not None and lease.seconds_left > 0 else None,
             parked=dead_letter_queries.summary(connection, Wanted(PARKED)),
             nodes=nodes,
+            unsynced=[
+                state.node
+                for state in providers.states(connection)
+                if state.error_code is not None or state.foreign_provider is not None
+            ],
         )
 
 
@@ -145,7 +152,7 @@ class Severity(IntEnum):
     WORK_STOPS = auto()  #: commands are not applied
     NODES_STOP = auto()  #: commands of some nodes are not applied
     COMMANDS_FAIL = auto()  #: commands of some nodes are refused or were parked
-    NOTIFICATIONS_STOP = auto()  #: consumers learn nothing, or the broker fills up
+    NOTIFICATIONS_STOP = auto()  #: consumers, or Placement, learn nothing, or the broker fills up
     UNKNOWN = auto()  #: something may be wrong
 
 
@@ -178,6 +185,9 @@ def _problems_of_ledger(ledger: LedgerState, limits: Limits) -> Iterator[Problem
         yield Severity.COMMANDS_FAIL, f"{letters} events are parked ({codes}): see 'dead-letter summary'"
     nodes = [node for node in ledger.nodes if node.name not in limits.except_nodes]
     yield from _problems_of_nodes(nodes, ledger.now, limits.quiet)
+    if unsynced := [name for name in ledger.unsynced if name not in limits.except_nodes]:
+        text = f"nodes are not in sync with Placement: {_names(unsynced)}; see 'placement status'"
+        yield Severity.NOTIFICATIONS_STOP, text
 
 
 def _problems_of_nodes(

@@ -98,6 +98,7 @@ def test_partition_without_a_commit_is_stuck_beside_one_that_commits() -> None:
         ({"nodes": [a_node(broken=True)]}, {}, "broken nodes are held: node-1"),
         ({"nodes": [a_node(conflicts=["uuid-2"])]}, {}, "reports of nodes conflict: node-1"),
         ({"nodes": [a_node(reserve_too_large=["x"])]}, {}, "the reserve exceeds the size of nodes: node-1"),
+        ({"unsynced": ["node-1"]}, {}, "nodes are not in sync with Placement: node-1"),
         ({"parked": [LetterGroup("parked", "invalid", None, 2, 1, NOW, NOW)]}, {}, "2 events are parked"),
         ({}, {"queues": [a_queue(consumers=0)]}, "no worker consumes tracker.p0"),
         ({}, {"queues": [a_queue(ready=None, consumers=None)]}, "queues are missing: tracker.p0"),
