@@ -324,6 +324,23 @@ def test_a_removed_node_is_deleted_once_its_allocations_are_gone(bench: SyncBenc
         assert providers.states(connection) == []
 
 
+def test_an_error_that_another_one_follows_has_ended(bench: SyncBench) -> None:
+    sync = bench.new_sync()
+    bench.lane.send(report())
+    bench.placement.faults = FailingAt(1, PlacementRefused("403: policy"), carried_out=False)
+    bench.run(sync)
+    bench.lane.send(report(inventories={"bad": {}}))
+    bench.run(sync)
+    bench.lane.send(report())
+    bench.run(sync)
+    assert bench.told() == [
+        ("compute_node.sync.error", "placement_refused"),
+        ("compute_node.sync.end", "placement_refused"),
+        ("compute_node.sync.error", "desired_state_invalid"),
+        ("compute_node.sync.end", "desired_state_invalid"),
+    ]
+
+
 class Away:
     """No request gets an answer."""
 

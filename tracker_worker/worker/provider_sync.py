@@ -42,7 +42,7 @@ from tracker_worker.worker.provider_task import (
     former_roots,
     interrupted_record,
     known_of,
-    notification_of,
+    notifications_of,
     pause,
     stored,
     synced_record,
@@ -322,11 +322,10 @@ class ProviderSync:
     def _outbox_rows(self) -> list[OutboxRow]:
         publication, rows = self._publication, []
         for node, record in self._unwritten if publication.enabled else ():
-            if (notification := notification_of(node, record)) is None:
-                continue
-            header = Header(publication.new_id(), publication.publisher_id, publication.clock())
-            sent, body = encode_bounded(header, notification)
-            rows.append(OutboxRow(node.name, sent.event_type, sent.priority, header.message_id, body))
+            for notification in notifications_of(node, record):
+                header = Header(publication.new_id(), publication.publisher_id, publication.clock())
+                sent, body = encode_bounded(header, notification)
+                rows.append(OutboxRow(node.name, sent.event_type, sent.priority, header.message_id, body))
         return rows
 
 

@@ -161,11 +161,17 @@ def pause(attempts: int) -> float:
     return min(SOON * 2.0 ** min(attempts, 16), MOST_SECONDS)
 
 
-def notification_of(node: Node, record: SyncRecord) -> Notification | None:
-    """Return what to publish of an attempt: an error once, however often it is met, and its end."""
+def notifications_of(node: Node, record: SyncRecord) -> list[Notification]:
+    """Return what to publish of an attempt: an error once, however often it is met, and its end.
+
+    An error that another one follows has ended, too.
+    """
     before, after = record.due.error_code, record.error_code
     if before == after:
-        return None
+        return []
+    found = []
+    if before is not None:
+        found.append(sync_end_notification(node, before, _FINE if after is None else f"now it is {after}"))
     if after is not None:
-        return sync_error_notification(node, after, record.error or after)
-    return sync_end_notification(node, before or "", _FINE)
+        found.append(sync_error_notification(node, after, record.error or after))
+    return found
