@@ -131,8 +131,10 @@ def a_daemon(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[.
 def test_it_starts_and_ends_with_0_when_it_is_told_to(
     a_daemon: Callable[..., Daemon], tmp_path: Path, number: signal.Signals
 ) -> None:
-    daemon = a_daemon(f"state_path = {tmp_path}/state\n[bus]\npartitions = 2\n", executed)
+    options = f"state_path = {tmp_path}/state\n[bus]\npartitions = 2\n[worker]\npartitions = 1\n"
+    daemon = a_daemon(options, executed)
     daemon.wait_for(b"Started, partitions: 2")
+    daemon.wait_for(b"Partitions 1 are consumed at once")
     assert daemon.end(number) == 0, daemon.log.decode()
     assert b"Stopped" in daemon.log
     assert b"Traceback" not in daemon.log

@@ -198,6 +198,9 @@ def _serve(settings: WorkerSettings, signals: Signals, worker: Worker, systemd: 
     worker.start()
     systemd.ready()
     LOG.info("Started, partitions: %d, lanes: %d", settings.partitions, settings.lanes)
+    if settings.preferred_partitions:
+        first = ", ".join(map(str, sorted(settings.preferred_partitions)))
+        LOG.info("Partitions %s are consumed at once, the others as a standby", first)
     ended_by = signals.wait_for_end()
     systemd.stopping()
     drained = signals.run("stop", worker.stop, abandon=False)

@@ -4,7 +4,7 @@
 import re
 from datetime import UTC, datetime, time, timedelta
 
-TIME_FORMS = "a time like 2026-11-22T12:00, the time of day 15:30 (UTC), or an age: 90s, 15m, 1h, 2d"
+TIME_FORMS = "a time like 2026-11-22T12:00, the time of day 15:30 (UTC), an age (90s, 15m, 1h, 2d) or now"
 _AGE = re.compile("([0-9]{1,9})([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _DAY = timedelta(days=1)
@@ -21,6 +21,8 @@ def parse_time(text: str, now: datetime) -> datetime:
     A time of day is the last one before `now`, an age is subtracted from it. Raises ValueError or
     OverflowError for a text that is none of TIME_FORMS.
     """
+    if text == "now":
+        return now
     if age := _AGE.fullmatch(text):
         return now - timedelta(**{_UNITS[age[2]]: int(age[1])})
     try:
