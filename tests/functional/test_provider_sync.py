@@ -107,12 +107,7 @@ class SyncBench:
             sync.run_once()
         return self.placement.requests[asked:]
 
-    def make_due(self, node: str = NODE) -> None:
-        """The time of the node's next refresh, or attempt, has come."""
-        with self.engine.begin() as connection:
-            connection.execute(sa.text("UPDATE providers SET due_at = '2026-01-01 00:00:00.000000'"))
-
-    def make_waiting_due(self) -> None:
+    def make_due(self) -> None:
         """The times of all refreshes and attempts have come; what waits for a change goes on waiting."""
         with self.engine.begin() as connection:
             connection.execute(
@@ -413,7 +408,7 @@ def test_a_reinstalled_node_is_synced_once_the_provider_of_its_former_uuid_may_g
     assert bench.state().error_code == "duplicate_provider"
     bench.placement.allocate("server", {})
     for _ in range(3):
-        bench.make_waiting_due()
+        bench.make_due()
         bench.run(sync)
     assert {uuid: each.name for uuid, each in bench.placement.providers.items()} == {OTHER_UUID: NODE}
     assert bench.state().error_code is None
@@ -429,7 +424,7 @@ def test_a_provider_that_another_node_has_now_is_left_to_it(bench: SyncBench) ->
     bench.lane.send(a_report(node="renamed", resources=some_resources(uuid=NODE_UUID)))
     bench.run(sync)
     assert bench.placement.providers[NODE_UUID].inventories["VCPU"].reserved == 0
-    bench.make_waiting_due()
+    bench.make_due()
     bench.run(sync)
     stored = bench.placement.providers[NODE_UUID]
     assert (stored.name, stored.inventories["VCPU"].reserved) == ("renamed", 0)

@@ -84,7 +84,7 @@ def former_roots(due: Iterable[DueProviders], nodes: Mapping[str, Node]) -> set[
 
 
 def stored(known: tuple[KnownProvider, ...]) -> Any:
-    """Return known providers as JSON values, the same for the same providers."""
+    """Return known providers as JSON values."""
     return msgspec.to_builtins(known, order="deterministic")
 
 
