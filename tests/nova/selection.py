@@ -43,7 +43,6 @@ SLICE = {
         "test_restart_compute_while_instance_waiting_for_resource_claim",
     ),
     "compute.test_resource_tracker.IronicResourceTrackerTest": ("test_node_stats_isolation",),
-    "libvirt.test_evacuate.LibvirtQcowEvacuateTest": ("test_evacuate_failure_nonshared_instancedir",),
     "libvirt.test_numa_live_migration.NUMALiveMigrationPositiveTests": ("test_numa_live_migration",),
     "libvirt.test_numa_live_migration.NUMALiveMigrationRollbackTests": ("test_rollback",),
     "libvirt.test_numa_servers.NUMAServersTest": (
@@ -64,7 +63,6 @@ SLICE = {
     ),
     "libvirt.test_pci_sriov_servers.SRIOVAttachDetachTest": ("test_detach_attach_direct",),
     "libvirt.test_pci_sriov_servers.SRIOVServersTest": ("test_live_migrate_server_with_neutron",),
-    "libvirt.test_pci_sriov_servers.VDPAServersTest": ("test_resize_revert",),
     "libvirt.test_vpmem.VPMEMResizeTests": ("test_resize",),
     "regressions.test_bug_1896463.TestEvacuateResourceTrackerRace": (
         "test_evacuate_races_with_update_available_resource",

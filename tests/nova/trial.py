@@ -7,8 +7,10 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -97,37 +99,30 @@ def run(
     return sorted(outcomes, key=lambda outcome: outcome.test)
 
 
-def run_inside(environment: Environment) -> int:
-    """Run the tests of tests/nova/inside, which are the adapter's own; return unittest's exit status.
+def run_inside(environment: Environment, concurrency: int) -> int:
+    """Run the tests of tests/nova/inside, the adapter's own, in so many processes; return the worst status.
 
     Nova logs past unittest's buffer: what was printed is shown only when a test has failed.
     """
-    order = [
-        "-W",
-        "ignore",
-        "-m",
-        "unittest",
-        "discover",
-        "--buffer",
-        "-t",
-        str(ROOT),
-        "-s",
-        str(INSIDE),
-        "-p",
-        "check_*.py",
-    ]
-    variables = os.environ | {"PYTHONPATH": str(ROOT)}
-    ended = subprocess.run(
-        [environment.python, *order],
+    modules = sorted(f"tests.nova.inside.{path.stem}" for path in INSIDE.glob("check_*.py"))
+    shares = [modules[first::concurrency] for first in range(min(concurrency, len(modules)))]
+    with ThreadPoolExecutor(len(shares)) as processes:
+        ended = list(processes.map(partial(_unittest, environment), shares))
+    for process in ended:
+        lines = process.stdout.splitlines()
+        print("\n".join(lines if process.returncode else lines[-3:]), flush=True)
+    return max(process.returncode for process in ended)
+
+
+def _unittest(environment: Environment, modules: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [environment.python, "-W", "ignore", "-m", "unittest", "--buffer", *modules],
         cwd=environment.source,
-        env=variables,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
-    lines = ended.stdout.splitlines()
-    print("\n".join(lines if ended.returncode else lines[-3:]), flush=True)
-    return ended.returncode
 
 
 def _lines(
