@@ -43,7 +43,7 @@ from tracker_worker.worker.configuration import settings_from
 from tracker_worker.worker.service import Worker
 
 PROGRAM = "tracker-worker-replay"
-MAX_CONCURRENT_TRACES = 8
+MAX_CONCURRENT_TRACES = 4
 PARTITIONS = 4
 LAST_NOTIFICATION_SECONDS = 10.0
 RESERVED = "reserved_huge_pages"
