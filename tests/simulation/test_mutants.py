@@ -9,6 +9,17 @@ from tests.simulation.mutants import MUTANTS
 
 SEEDS = 200
 FOUND_AT = {
+    "acknowledges_with_a_tag_of_a_closed_channel": 14,
+    "drops_what_waits_with_a_refused_notification": 21,
+    "sends_a_refused_notification_again": 6,
+    "stops_without_draining": 13,
+    "applies_late_audits": 35,
+    "removes_notifications_by_id_alone": 46,
+    "purges_receipts_by_wall_time": 11,
+    "forgets_the_events_of_a_broken_node": 12,
+    "forgets_the_attempts_of_events_that_are_held": 11,
+    "counts_no_attempts_of_events_that_were_held": 37,
+    "takes_an_audit_for_a_repetition_although_events_came_between": 21,
     "swaps_without_comparing": 18,
     "takes_sent_notifications_for_confirmed": 25,
     "purges_the_newest_of_a_node": 25,
