@@ -54,8 +54,8 @@ test: .venv/installed-test ## run all tests but the faults: about 5 minutes
 	@$(PYTEST) $(SHARES) --ignore tests/chaos
 
 .PHONY: quick
-quick: .venv/installed-test ## run the tests that need no server
-	@$(PYTEST) $(SHARES) tests/unit tests/properties tests/functional
+quick: .venv/installed-test ## run the tests that need no server, with fewer random examples
+	@$(PYTEST) $(SHARES) --quick tests/unit tests/properties tests/functional
 
 .PHONY: faults
 faults: .venv/installed-test ## run faults under load on real servers, in CI's sizes

@@ -27,6 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--chaos", action="store_true", help="what is drawn by lot, and the faults, in full sizes"
     )
+    parser.addoption("--quick", action="store_true", help="what is drawn by lot in small sizes")
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -14,6 +14,7 @@ import logging
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -80,13 +81,23 @@ def passwords() -> Iterator[str]:
 PASSWORDS = list(passwords())
 
 
-def urls(template: str) -> list[str]:
-    """A template with a fifth of the passwords, each template with another."""
-    return [template.replace("{}", password) for password in PASSWORDS[len(template) % 5 :: 5]]
+Urls = Callable[[str], list[str]]
+
+
+def share_of_urls(template: str, share: int) -> list[str]:
+    """A template with one in so many of the passwords, each template with others."""
+    return [template.replace("{}", password) for password in PASSWORDS[len(template) % 5 :: share]]
+
+
+@pytest.fixture
+def urls(request: pytest.FixtureRequest) -> Urls:
+    """A template with a fifth of the passwords, with --quick one in 17, plain and encoded ones."""
+    return partial(share_of_urls, share=17 if request.config.getoption("--quick") else 5)
 
 
 def test_there_are_more_than_300_urls() -> None:
-    assert len({url for each in (*TRANSPORTS, *DATABASES, *MANAGEMENT) for url in urls(each)}) > 300
+    urls = (share_of_urls(each, 5) for each in (*TRANSPORTS, *DATABASES, *MANAGEMENT))
+    assert len(set(itertools.chain.from_iterable(urls))) > 300
 
 
 COMMON = "[DEFAULT]\nuse_stderr = true\ndebug = true\ndefault_log_levels =\n"
@@ -142,7 +153,7 @@ def shown(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Callable[[str], 
 @pytest.mark.parametrize("template", TRANSPORTS)
 @pytest.mark.parametrize("group", ["DEFAULT", bootstrap.NOTIFICATIONS])
 def test_transport_url_is_shown_without_its_password(
-    shown: Callable[[str], str], template: str, group: str
+    shown: Callable[[str], str], urls: Urls, template: str, group: str
 ) -> None:
     for url in urls(template):
         said = shown(f"{COMMON}{DATABASE}[{group}]\ntransport_url = {url}\n")
@@ -151,7 +162,9 @@ def test_transport_url_is_shown_without_its_password(
 
 
 @pytest.mark.parametrize("template", DATABASES)
-def test_database_url_is_shown_without_its_password(shown: Callable[[str], str], template: str) -> None:
+def test_database_url_is_shown_without_its_password(
+    shown: Callable[[str], str], urls: Urls, template: str
+) -> None:
     for url in urls(template):
         said = shown(f"{COMMON}[database]\nmax_retries = 1\nconnection = {url}\n")
         assert not [planted for planted in PLANTED if planted in said], f"{url}:\n{said}"
@@ -160,7 +173,7 @@ def test_database_url_is_shown_without_its_password(shown: Callable[[str], str],
 
 @pytest.mark.parametrize("template", FILES)
 def test_file_that_cannot_be_parsed_is_named_without_its_line(
-    shown: Callable[[str], str], template: str
+    shown: Callable[[str], str], urls: Urls, template: str
 ) -> None:
     for url in urls(template):
         said = shown(url)
@@ -169,7 +182,7 @@ def test_file_that_cannot_be_parsed_is_named_without_its_line(
 
 
 @pytest.mark.parametrize("template", TRANSPORTS)
-def test_transport_url_of_replay_is_refused_without_its_password(template: str) -> None:
+def test_transport_url_of_replay_is_refused_without_its_password(urls: Urls, template: str) -> None:
     for url in urls(template):
         conf = cfg.ConfigOpts()
         bootstrap.register(conf)
@@ -182,7 +195,7 @@ def test_transport_url_of_replay_is_refused_without_its_password(template: str) 
 
 
 @pytest.mark.parametrize("template", DATABASES)
-def test_database_of_replay_is_refused_without_its_password(template: str) -> None:
+def test_database_of_replay_is_refused_without_its_password(urls: Urls, template: str) -> None:
     for url in urls(template):
         with pytest.raises(ValueError, match="^--database") as error:
             bootstrap.empty_engine(url)
@@ -190,7 +203,7 @@ def test_database_of_replay_is_refused_without_its_password(template: str) -> No
 
 
 @pytest.mark.parametrize("template", MANAGEMENT)
-def test_management_url_is_shown_without_its_password(template: str) -> None:
+def test_management_url_is_shown_without_its_password(urls: Urls, template: str) -> None:
     for url in urls(template):
         with pytest.raises((ManagementUnavailable, URLRefused)) as error:
             activities(checked_url("[bus] management_url", url, check_url), "/")
