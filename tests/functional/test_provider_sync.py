@@ -19,7 +19,12 @@ from tracker_worker.core.stats import PlacementStats
 from tracker_worker.db import providers
 from tracker_worker.db.providers import ProviderState
 from tracker_worker.domain.commands import AnyCommand
-from tracker_worker.placement.errors import PlacementRefused, PlacementUnavailable
+from tracker_worker.placement.errors import (
+    PlacementRefused,
+    PlacementUnauthorized,
+    PlacementUnavailable,
+    WrongEndpoint,
+)
 from tracker_worker.placement.sync import Sync
 from tracker_worker.worker.provider_sync import Observation, ProviderSync, Publication
 from tracker_worker.worker.provider_task import FIRST_REFRESH_SECONDS
@@ -337,10 +342,13 @@ def test_an_error_that_another_one_follows_has_ended(bench: SyncBench) -> None:
 
 
 class Away:
-    """No request gets an answer."""
+    """No request gets an answer, or the same one."""
+
+    def __init__(self, error: PlacementUnavailable | None = None) -> None:
+        self._error = error or PlacementUnavailable("no route")
 
     def before(self) -> None:
-        raise PlacementUnavailable("no route")
+        raise self._error
 
     def after(self) -> None:
         raise AssertionError
@@ -371,6 +379,37 @@ def test_an_outage_is_asked_about_by_one_node_and_ends_for_all(bench: SyncBench)
     assert {code for kind, code in bench.told() if kind.endswith(".error")} == {"placement_unavailable"}
     kinds = [kind for kind, _ in bench.told()]
     assert kinds.count("compute_node.sync.error") == kinds.count("compute_node.sync.end")
+
+
+def test_an_outage_is_logged_by_its_code_and_again_when_that_changes(
+    bench: SyncBench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An operator who takes a wrong password for an outage waits for its end."""
+    sync = bench.new_sync()
+    track(bench, *(f"node-{number}" for number in range(20)))
+    normal = bench.placement.faults
+    caplog.set_level("INFO", "tracker_worker.worker.provider_sync")
+    failures = (
+        PlacementUnavailable("503"),
+        PlacementUnauthorized("401"),
+        WrongEndpoint("404"),
+        PlacementUnavailable("503"),
+    )
+    for error in failures:
+        bench.placement.faults = Away(error)
+        for _ in range(3):
+            bench.seconds += SETTINGS.retry_max
+            bench.make_due()
+            bench.run(sync)
+    bench.placement.faults = normal
+    bench.seconds += SETTINGS.retry_max
+    bench.make_due()
+    bench.run(sync)
+    logged = [(each.levelname, each.getMessage()) for each in caplog.records]
+    outages = [each for each in logged if "Placement cannot be used" in each[1]]
+    assert [level for level, _ in outages] == ["WARNING", "ERROR", "ERROR", "WARNING"]
+    assert [error.code in text for error, (_, text) in zip(failures, outages, strict=True)] == [True] * 4
+    assert ("INFO", "Placement answers again") in logged
 
 
 def test_a_node_that_cannot_be_described_does_not_keep_others_waiting(bench: SyncBench) -> None:

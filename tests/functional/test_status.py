@@ -4,6 +4,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import create_autospec
 
 import pytest
 import sqlalchemy as sa
@@ -11,10 +12,13 @@ import sqlalchemy as sa
 import tracker_worker
 from tests.functional.lanes import PARTITIONS, LaneBench, rows
 from tests.functional.manage import Manage
+from tracker_worker.cmd import placement
 from tracker_worker.cmd.database import database_file
 from tracker_worker.core.envelope import encode
-from tracker_worker.db.tables import METADATA
+from tracker_worker.db.tables import METADATA, PROVIDERS
 from tracker_worker.domain.partitions import partition_of
+from tracker_worker.placement.client import PlacementClient
+from tracker_worker.placement.errors import PlacementUnauthorized, PlacementUnavailable, WrongEndpoint
 
 SUCCESS, WARNING, FAILURE = range(3)
 ROOT = Path(tracker_worker.__file__).parents[1]
@@ -142,3 +146,45 @@ def test_a_broker_that_does_not_answer_is_named_without_its_password(
     assert "planted-secret" not in details
     assert checks["Configuration"][0] == WARNING
     assert "amqp_durable_queues" in str(checks["Configuration"][1])
+
+
+class Unusable:
+    """A client of a Placement that cannot be used."""
+
+    def __init__(self, error: PlacementUnavailable) -> None:
+        self._error = error
+
+    def check_version(self) -> None:
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (PlacementUnavailable("503"), WARNING),
+        (PlacementUnauthorized("401: correct the password"), FAILURE),
+        (WrongEndpoint("404: correct the endpoint"), FAILURE),
+    ],
+)
+def test_login_or_endpoint_of_placement_that_is_wrong_is_a_failure_and_an_outage_a_warning(
+    engine: sa.Engine,
+    manage: Manage,
+    monkeypatch: pytest.MonkeyPatch,
+    error: PlacementUnavailable,
+    expected: int,
+) -> None:
+    monkeypatch.setattr(placement, "placement_client", lambda _: Unusable(error))
+    manage.configure("[placement]\nenabled = true\n")
+    assert manage.check()[1]["Placement"] == (expected, f"No node can be synced, {error.code}: {error}")
+
+
+def test_nodes_that_are_not_synced_are_named_with_their_codes(
+    engine: sa.Engine, manage: Manage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placement, "placement_client", lambda _: create_autospec(PlacementClient))
+    with engine.begin() as connection:
+        row = {"node": "node-1", "error_code": "placement_unauthorized"}
+        connection.execute(sa.insert(PROVIDERS).values(row))
+    manage.configure("[placement]\nenabled = true\n")
+    result, details = manage.check()[1]["Placement"]
+    assert (result, "node-1 (placement_unauthorized)" in str(details)) == (WARNING, True)

@@ -24,9 +24,11 @@ from tracker_worker.placement.errors import (
     InventoryInUse,
     PlacementError,
     PlacementRefused,
+    PlacementUnauthorized,
     PlacementUnavailable,
     ProviderInUse,
     ProviderNotFound,
+    WrongEndpoint,
 )
 from tracker_worker.placement.records import Allocation, ConsumerAllocations, Inventory
 
@@ -316,7 +318,7 @@ def test_request_that_can_never_succeed_is_refused(
 
 
 def test_name_with_a_slash_is_no_other_path(client: PlacementClient) -> None:
-    with pytest.raises(PlacementRefused, match="PUT /traits/lower%2Fcase%3F: 404"):
+    with pytest.raises(WrongEndpoint, match="PUT /traits/lower%2Fcase%3F: 404"):
         client.ensure_trait("lower/case?")
 
 
@@ -342,7 +344,7 @@ class Tokens(BaseAuthPlugin):
 
 
 def test_user_without_a_token_may_try_again(placement: Placement, observed: Observed) -> None:
-    with pytest.raises(PlacementUnavailable) as caught:
+    with pytest.raises(PlacementUnauthorized) as caught:
         client_of(placement.url, observed, auth=Tokens("", "", "")).tree(a_uuid())
     assert "GET /resource_providers: 401 " in text_of(caught)
     assert observed.outcomes == ["unavailable"]
@@ -377,7 +379,7 @@ def answering(status: int, body: str) -> Iterator[str]:
 HTML = "<html><h1>something\nelse</h1></html>"
 
 
-@pytest.mark.parametrize("status", [401, 404, 409, 408, 429, 500, 502, 503, 504])
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 406, 409, 408, 413, 429, 500, 502, 503, 504])
 def test_answer_that_does_not_tell_of_the_request_may_be_tried_again(status: int, observed: Observed) -> None:
     with answering(status, HTML) as url, pytest.raises(PlacementUnavailable) as caught:
         client_of(url, observed).inventories(a_uuid())
@@ -385,15 +387,9 @@ def test_answer_that_does_not_tell_of_the_request_may_be_tried_again(status: int
     assert observed.outcomes == ["unavailable"]
 
 
-@pytest.mark.parametrize("status", [400, 403, 406, 413])
-def test_refusal_of_a_proxy_is_one(status: int, observed: Observed) -> None:
-    with answering(status, HTML) as url, pytest.raises(PlacementRefused):
-        client_of(url, observed).inventories(a_uuid())
-
-
 @pytest.mark.parametrize("body", [HTML, "{}", "[]", "", '{"inventories": {}}', "\x80"])
 def test_answer_of_another_service_may_be_tried_again(body: str, observed: Observed) -> None:
-    with answering(200, body) as url, pytest.raises(PlacementUnavailable, match="not Placement's") as caught:
+    with answering(200, body) as url, pytest.raises(WrongEndpoint, match="not Placement's") as caught:
         client_of(url, observed).inventories(a_uuid())
     text_of(caught)
     assert observed.outcomes == ["unavailable"]
@@ -418,8 +414,18 @@ def test_placement_without_the_microversion_is_refused_in_words(versions: str, k
 
 
 def test_server_of_something_else_is_no_placement() -> None:
-    with answering(200, HTML) as url, pytest.raises(PlacementUnavailable, match="GET /: the answer is not"):
+    with answering(200, HTML) as url, pytest.raises(WrongEndpoint, match="GET /: the answer is not"):
         client_of(url).check_version()
+
+
+def test_path_that_placement_does_not_have_is_a_wrong_endpoint(placement: Placement) -> None:
+    client = client_of(f"{placement.url}/elsewhere")
+    with pytest.raises(WrongEndpoint, match="GET /: 401"):
+        client.check_version()
+    with pytest.raises(WrongEndpoint, match=": 404"):
+        client.tree(a_uuid())
+    with pytest.raises(WrongEndpoint, match=": 404"):
+        client.create(a_uuid(), "name", None)
 
 
 def test_refused_connection_may_be_tried_again(observed: Observed) -> None:

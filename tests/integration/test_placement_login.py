@@ -20,7 +20,12 @@ from tests.servers.ports import LOOPBACK
 from tracker_worker.cmd.placement import placement_client
 from tracker_worker.conf import opts
 from tracker_worker.placement.client import PlacementClient
-from tracker_worker.placement.errors import PlacementRefused, PlacementUnavailable
+from tracker_worker.placement.errors import (
+    PlacementRefused,
+    PlacementUnauthorized,
+    PlacementUnavailable,
+    WrongEndpoint,
+)
 
 PASSWORD = "a-password-of-the-test"
 NOWHERE = "http://127.0.0.1:1"
@@ -133,7 +138,7 @@ def test_password_leads_to_the_internal_endpoint_of_the_region(
 def test_wrong_password_may_be_tried_again(keystone: Keystone, tmp_path: Path) -> None:
     client = with_password(keystone, tmp_path, password="another-password")
     for _ in range(2):
-        with pytest.raises(PlacementUnavailable, match="GET /resource_providers: Unauthorized: ") as caught:
+        with pytest.raises(PlacementUnauthorized, match="GET /resource_providers: Unauthorized: ") as caught:
             client.tree(a_uuid())
         assert "another-password" not in str(caught.value)
     assert len(keystone.logins) == 2
@@ -141,7 +146,7 @@ def test_wrong_password_may_be_tried_again(keystone: Keystone, tmp_path: Path) -
 
 def test_region_without_placement_is_named(keystone: Keystone, tmp_path: Path) -> None:
     client = with_password(keystone, tmp_path, region_name="RegionThree")
-    with pytest.raises(PlacementUnavailable, match="EndpointNotFound: .*RegionThree"):
+    with pytest.raises(WrongEndpoint, match="EndpointNotFound: .*RegionThree"):
         client.tree(a_uuid())
 
 

@@ -172,7 +172,12 @@ def test_the_upgrade_check_names_who_writes_besides_and_who_may_not_write(
     assert said.startswith("Result: Warning")
     assert "Somebody else changes the providers node-" in said
     assert "Result: Failure" in cloud.upgrade_check(tmp_path, token="nobody")
-    assert "No node can be synced" in cloud.upgrade_check(tmp_path, endpoint="http://127.0.0.1:1")
+    said = cloud.upgrade_check(tmp_path, endpoint="http://127.0.0.1:1")
+    assert said.startswith("Result: Warning")
+    assert "No node can be synced, placement_unavailable" in said
+    said = cloud.upgrade_check(tmp_path, endpoint=f"{cloud.placement.url}/elsewhere")
+    assert said.startswith("Result: Failure")
+    assert "placement_wrong_endpoint" in said
     assert "enabled is false" in cloud.upgrade_check(tmp_path, enabled=False)
 
 
@@ -183,7 +188,7 @@ def test_an_outage_loses_no_change(cloud: Cloud) -> None:
         worker.wait_for(cloud.is_synced, "Placement is not told")
         cloud.proxy.freeze()
         cloud.report(vcpus=12)
-        worker.wait_for_line("Placement is away")
+        worker.wait_for_line("Placement cannot be used")
         cloud.proxy.thaw()
         worker.wait_for(lambda: cloud.is_synced() and totals(cloud)["VCPU"] == 12, "the change is not told")
         worker.wait_for_line("Placement answers again")

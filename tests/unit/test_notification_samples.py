@@ -51,6 +51,8 @@ from tracker_worker.domain.notifications import (
 )
 from tracker_worker.domain.objects import Limits
 from tracker_worker.domain.partitions import partition_of
+from tracker_worker.placement.errors import PlacementError
+from tracker_worker.worker.provider_sync import UNEXPECTED
 
 DOC = Path(__file__).resolve().parents[2] / "doc"
 SAMPLES = DOC / "notification_samples"
@@ -315,6 +317,14 @@ def data_schema(name: str) -> Json:
 def test_schemas_list_the_codes_and_reasons_that_there_are() -> None:
     assert data_schema("ComputeNodeEventErrorPayload")["code"]["enum"] == [c.value for c in ErrorCode]
     assert data_schema("CorrectionPayload")["reason"]["enum"] == list(get_args(Reason))
+    of_a_sync = {kind.code for kind in kinds_of(PlacementError)} | {ErrorCode.LEDGER_BROKEN, UNEXPECTED}
+    assert set(data_schema("ComputeNodeSyncPayload")["code"]["enum"]) == of_a_sync
+
+
+def kinds_of(kind: type[PlacementError]) -> Iterator[type[PlacementError]]:
+    for each in kind.__subclasses__():
+        yield each
+        yield from kinds_of(each)
 
 
 def write_samples() -> None:

@@ -214,7 +214,9 @@ class Checks(upgradecheck.UpgradeCommands):
         except (ValueError, cfg.Error) as error:
             return Result(Code.FAILURE, configuration_text(error))
         except PlacementUnavailable as error:
-            return Result(Code.WARNING, f"No node can be synced: {error}")
+            # What has a way out does not end by itself.
+            code = Code.FAILURE if error.way_out else Code.WARNING
+            return Result(code, f"No node can be synced, {error.code}: {error}")
         except PlacementError as error:
             return Result(Code.FAILURE, str(error))
         except CommandFailed as error:
@@ -225,7 +227,7 @@ class Checks(upgradecheck.UpgradeCommands):
                 f"Somebody else changes the providers {', '.join(fought[:10])} ({len(fought)} in all): stop "
                 "its writes, or set [placement] enabled = false"
             )
-        if failing := [each.node for each in states if each.error_code]:
+        if failing := [f"{each.node} ({each.error_code})" for each in states if each.error_code]:
             warnings.append(
                 f"Not synced: {', '.join(failing[:10])} ({len(failing)} in all): see 'tracker-worker-manage "
                 "placement status'"

@@ -9,7 +9,7 @@ from msgspec import Struct, field
 
 from tracker_worker.placement.api import ProviderRow
 from tracker_worker.placement.errors import PlacementRefused
-from tracker_worker.placement.failures import OF_A_PROVIDER
+from tracker_worker.placement.failures import OF_A_PROVIDER, OF_THE_ROOT
 from tracker_worker.placement.http import MICROVERSION, PlacementHTTP, path
 from tracker_worker.placement.records import Allocation, ConsumerAllocations, Inventory
 
@@ -161,7 +161,8 @@ class PlacementClient(_ProviderRequests):
 
     def check_version(self) -> None:
         """Raise PlacementRefused if this Placement does not know the requests, PlacementUnavailable."""
-        found = self._http.send("GET", "/", _Versions, microversion=None, authenticated=False)
+        options = {"microversion": None, "authenticated": False}
+        found = self._http.send("GET", "/", _Versions, meanings=OF_THE_ROOT, **options)
         offered = [(each.min_version, each.max_version) for each in found.versions]
         if not any(_numbers(low) <= _numbers(MICROVERSION) <= _numbers(high) for low, high in offered):
             known = ", ".join(f"{low} to {high}" for low, high in offered) or "none"

@@ -3,19 +3,42 @@
 
 
 class PlacementError(Exception):
-    """A request that failed. `code` is stable."""
+    """A request that failed. `code` is stable. `way_out` is the end of the text, if the class knows one."""
 
     code = "placement_error"
+    way_out = ""
 
 
 class PlacementUnavailable(PlacementError):
-    """No answer, or one that says to try again (connection, timeout, 5xx, 429, 401): try again later."""
+    """No answer, or one that says nothing of the request (connection, timeout, 5xx, 429, a proxy's error
+    page): try again later.
+    """
 
     code = "placement_unavailable"
 
 
+class PlacementUnauthorized(PlacementUnavailable):
+    """401, or Keystone gave no token: no request succeeds before the login is corrected here or there."""
+
+    code = "placement_unauthorized"
+    way_out = (
+        "correct [placement] username, password and the other options of the login, and restart the workers; "
+        "or correct the user in Keystone"
+    )
+
+
+class WrongEndpoint(PlacementUnavailable):
+    """There is no endpoint, or what answers is no Placement: its URL is wrong, or a proxy has lost it."""
+
+    code = "placement_wrong_endpoint"
+    way_out = (
+        "correct [placement] endpoint_override, region_name, valid_interfaces or auth_url, and restart the "
+        "workers; or correct Keystone's catalog, or the proxy in front of Placement"
+    )
+
+
 class PlacementRefused(PlacementError):
-    """400 or 403: the request will not succeed before something is changed."""
+    """Placement itself says 400 or 403: the request will not succeed before something is changed."""
 
     code = "placement_refused"
 

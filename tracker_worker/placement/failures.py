@@ -5,9 +5,11 @@ Answers are told apart by status and code, never by their text.
 """
 
 from collections.abc import Collection, Mapping
+from typing import TypeVar
 
 import msgspec
 import requests
+from keystoneauth1 import exceptions
 from msgspec import Struct
 
 from tracker_worker.core.urls import redacted
@@ -18,19 +20,26 @@ from tracker_worker.placement.errors import (
     InventoryInUse,
     PlacementError,
     PlacementRefused,
+    PlacementUnauthorized,
     PlacementUnavailable,
     ProviderInUse,
     ProviderNotFound,
+    WrongEndpoint,
 )
 
+E = TypeVar("E", bound=PlacementError)
+
 Meanings = Mapping[int, type[PlacementError]]
-"""What the statuses 404 and 409 mean for a request, where the code does not say more."""
+"""What the statuses 401, 404 and 409 mean for a request, where the code does not say more."""
 OF_NOTHING: Meanings = {}
 OF_A_PROVIDER: Meanings = {404: ProviderNotFound, 409: GenerationConflict}
 """For a request whose path names a provider. (Races within Placement are conflicts without a code.)"""
+OF_THE_ROOT: Meanings = {401: WrongEndpoint}
+"""For the versions, which Placement shows without a login, but under its own URL only."""
 
 MAX_TEXT = 500
 """Characters of an error's text."""
+_NOT_PLACEMENTS = "(this answer is not Placement's, but of a proxy or another service)"
 _CONFLICTS: dict[str, type[PlacementError]] = {
     "placement.concurrent_update": GenerationConflict,
     "placement.inventory.inuse": InventoryInUse,
@@ -39,13 +48,25 @@ _CONFLICTS: dict[str, type[PlacementError]] = {
     "placement.resource_provider.cannot_delete_parent": ProviderInUse,
 }
 """Codes of answers with the status 409."""
-_TRY_AGAIN = frozenset([401, 408, 429])
-"""Statuses below 500 that say nothing of the request. keystoneauth has tried a new token after a 401."""
+_UNAUTHORIZED = 401
+"""keystoneauth has tried a new token after it."""
+_TRY_AGAIN = frozenset([408, 429])
+"""Statuses below 500 that say nothing of the request."""
+_ELSEWHERE = frozenset([404, 405])
+"""Statuses of a server that does not know Placement's paths, if its errors are not Placement's."""
+_LOGIN_ERRORS = (
+    exceptions.Unauthorized,
+    exceptions.Forbidden,
+    exceptions.BadRequest,
+    exceptions.AuthorizationFailure,
+)
+_ENDPOINT_ERRORS = (exceptions.CatalogException, exceptions.NotFound)
+"""What keystoneauth raises for a login that Keystone rejects, and for a URL that leads nowhere."""
 _OUTCOMES: dict[type[PlacementError], str] = {
     **dict.fromkeys(_CONFLICTS.values(), CONFLICT),
     PlacementRefused: REFUSED,
     ProviderNotFound: NOT_FOUND,
-    PlacementUnavailable: UNAVAILABLE,
+    **dict.fromkeys((PlacementUnavailable, PlacementUnauthorized, WrongEndpoint), UNAVAILABLE),
 }
 
 
@@ -72,9 +93,9 @@ def error_of(
 ) -> PlacementError:
     """Return what an answer above 299 means; `request` is its method and path."""
     error = _error_in(response)
-    said = (error.code, error.detail) if error else ("", response.reason or "")
+    said = (error.code, error.detail) if error else (response.reason or "", _NOT_PLACEMENTS)
     text = " ".join(each for each in (str(response.status_code), *said) if each)
-    return _kind_of(response.status_code, error, meanings)(_text(request, text, secrets))
+    return _made(_kind_of(response.status_code, error, meanings), request, text, secrets)
 
 
 def unanswered(request: str, error: Exception, secrets: Collection[str]) -> PlacementUnavailable:
@@ -84,12 +105,17 @@ def unanswered(request: str, error: Exception, secrets: Collection[str]) -> Plac
     if isinstance(cause, requests.RequestException) and cause.args:
         # Without the URL, which keystoneauth and urllib3 put around it.
         reason = getattr(cause.args[0], "reason", None) or cause.args[0]
-    return PlacementUnavailable(_text(request, f"{type(error).__name__}: {reason}", secrets))
+    kind = PlacementUnavailable
+    if isinstance(error, _LOGIN_ERRORS):
+        kind = PlacementUnauthorized
+    elif isinstance(error, _ENDPOINT_ERRORS):
+        kind = WrongEndpoint
+    return _made(kind, request, f"{type(error).__name__}: {reason}", secrets)
 
 
-def unreadable(request: str, error: Exception, secrets: Collection[str]) -> PlacementUnavailable:
-    """Return what an answer means whose body is not Placement's: a proxy's, or of another service."""
-    return PlacementUnavailable(_text(request, f"the answer is not Placement's: {error}", secrets))
+def unreadable(request: str, error: Exception, secrets: Collection[str]) -> WrongEndpoint:
+    """Return what an answer of success means whose body is not Placement's: it is of another service."""
+    return _made(WrongEndpoint, request, f"the answer is not Placement's: {error}", secrets)
 
 
 def _error_in(response: requests.Response) -> _Error | None:
@@ -101,14 +127,20 @@ def _error_in(response: requests.Response) -> _Error | None:
 
 
 def _kind_of(status: int, error: _Error | None, meanings: Meanings) -> type[PlacementError]:
+    if status == _UNAUTHORIZED:
+        return meanings.get(status, PlacementUnauthorized)
     if status in _TRY_AGAIN or status >= 500:
         return PlacementUnavailable
-    if status in (404, 409) and error is None:  # A proxy's does not tell of a provider.
-        return PlacementUnavailable
-    code = error.code if error is not None and status == 409 else ""
-    return _CONFLICTS.get(code) or meanings.get(status, PlacementRefused)
+    if error is None:  # A proxy says nothing of the request, nor of a provider.
+        return WrongEndpoint if status < 400 or status in _ELSEWHERE else PlacementUnavailable
+    if status == 409 and error.code in _CONFLICTS:
+        return _CONFLICTS[error.code]
+    return meanings.get(status, WrongEndpoint if status == 404 else PlacementRefused)
 
 
-def _text(request: str, text: str, secrets: Collection[str]) -> str:
+def _made(kind: type[E], request: str, text: str, secrets: Collection[str]) -> E:
+    """Return an error of a kind. Its text is one line, which ends with the way out if there is one."""
+    way_out = kind.way_out and f"; {kind.way_out}"
     line = redacted(f"{request}: {' '.join(text.split())}", secrets)
-    return line if len(line) <= MAX_TEXT else f"{line[: MAX_TEXT - 3]}..."
+    most = MAX_TEXT - len(way_out)
+    return kind(f"{line if len(line) <= most else f'{line[: most - 3]}...'}{way_out}")

@@ -109,6 +109,7 @@ class ProviderSync:
         self._running: dict[str, tuple[ProviderTask, Future[Synced]]] = {}
         self._unwritten: list[tuple[Node, SyncRecord]] = []
         self._has_begun = False
+        self._outage: str | None = None
         self._failures = 0
         self._paused_until = 0.0
         self._database_failure: str | None = None
@@ -276,7 +277,7 @@ class ProviderSync:
             return synced_record(task, future.result(), self._refresh_in())
         if isinstance(error, SyncInterrupted):
             if isinstance(error.cause, PlacementUnavailable):
-                self._is_away(error)
+                self._is_away(error.cause)
             else:
                 self._is_back()
             return interrupted_record(task, error, self._refresh_in(), self._settings.retry_max)
@@ -288,19 +289,25 @@ class ProviderSync:
         text = f"{type(error).__name__}: see the worker's log"
         return failed_record(due, UNEXPECTED, text, self._settings.refresh_interval)
 
-    def _is_away(self, error: Exception) -> None:
+    def _is_away(self, error: PlacementUnavailable) -> None:
         """Pause, each time for longer: other nodes would wait for the same answer."""
         now = self._monotonic()
         if now < self._paused_until:  # This request began before the pause.
             return
-        if not self._failures:
-            LOG.warning("Placement is away, changes wait in the database: %s", error)
+        if error.code != self._outage:
+            # One that has a way out does not end by itself.
+            level = logging.ERROR if error.way_out else logging.WARNING
+            LOG.log(
+                level, "Placement cannot be used, changes wait in the database: %s: %s", error.code, error
+            )
+        self._outage = error.code
         self._paused_until = now + min(pause(self._failures), self._settings.retry_max)
         self._failures += 1
 
     def _is_back(self) -> None:
         if self._failures:
             LOG.info("Placement answers again")
+        self._outage = None
         self._failures = 0
         self._paused_until = 0.0
 

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an answer, or none, says: a refusal, an outage, a login or an endpoint that is wrong."""
+
+import json
+
+import pytest
+import requests
+from keystoneauth1 import exceptions
+
+from tracker_worker.placement import failures
+from tracker_worker.placement.errors import (
+    PlacementError,
+    PlacementRefused,
+    PlacementUnauthorized,
+    PlacementUnavailable,
+    ProviderNotFound,
+    WrongEndpoint,
+)
+from tracker_worker.placement.failures import MAX_TEXT, OF_A_PROVIDER, OF_NOTHING, OF_THE_ROOT, Meanings
+
+HTML = b"<html><h1>something\nelse</h1></html>"
+PLACEMENTS = json.dumps({"errors": [{"code": "placement.undefined_code", "detail": "no"}]}).encode()
+KEYSTONES = json.dumps({"error": {"code": 400, "message": "no", "title": "Bad Request"}}).encode()
+
+
+def error_of(status: int, body: bytes, meanings: Meanings = OF_A_PROVIDER) -> PlacementError:
+    response = requests.Response()
+    response.status_code, response.reason, response._content = status, "Reason", body
+    return failures.error_of("GET /resource_providers", response, meanings, ())
+
+
+@pytest.mark.parametrize("status", [400, 403, 406, 413])
+def test_only_placements_own_error_is_a_refusal(status: int) -> None:
+    assert type(error_of(status, PLACEMENTS)) is PlacementRefused
+    for body in (HTML, KEYSTONES, b"", b"{}", b'{"errors": []}'):
+        error = error_of(status, body)
+        assert type(error) is PlacementUnavailable
+        assert "not Placement's" in str(error)
+
+
+@pytest.mark.parametrize("status", [408, 409, 429, 500, 502, 503, 504])
+def test_answer_of_an_overloaded_service_or_a_proxy_is_an_outage(status: int) -> None:
+    assert type(error_of(status, HTML)) is PlacementUnavailable
+
+
+@pytest.mark.parametrize("body", [HTML, PLACEMENTS, b""])
+def test_rejected_login_is_named_with_its_options(body: bytes) -> None:
+    error = error_of(401, body)
+    assert type(error) is PlacementUnauthorized
+    assert error.code == "placement_unauthorized"
+    assert "[placement] username, password" in str(error)
+
+
+def test_root_that_wants_a_login_is_not_placements() -> None:
+    assert type(error_of(401, HTML, OF_THE_ROOT)) is WrongEndpoint
+
+
+@pytest.mark.parametrize("status", [300, 404, 405])
+@pytest.mark.parametrize("body", [HTML, KEYSTONES, b""])
+def test_answer_of_another_service_is_a_wrong_endpoint(status: int, body: bytes) -> None:
+    error = error_of(status, body)
+    assert type(error) is WrongEndpoint
+    assert error.code == "placement_wrong_endpoint"
+    assert "[placement] endpoint_override" in str(error)
+
+
+def test_placements_own_404_is_about_the_provider_if_the_path_has_one_and_else_a_wrong_path() -> None:
+    """Whatever is asked below a URL that is too long, Placement knows no such path."""
+    assert type(error_of(404, PLACEMENTS)) is ProviderNotFound
+    assert type(error_of(404, PLACEMENTS, OF_NOTHING)) is WrongEndpoint
+
+
+def test_body_of_another_service_is_a_wrong_endpoint() -> None:
+    assert type(failures.unreadable("GET /", ValueError("no JSON"), ())) is WrongEndpoint
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [
+        (exceptions.Unauthorized("no"), PlacementUnauthorized),
+        (exceptions.Forbidden("locked"), PlacementUnauthorized),
+        (exceptions.BadRequest("no such domain"), PlacementUnauthorized),
+        (exceptions.AuthorizationFailure("no"), PlacementUnauthorized),
+        (exceptions.EndpointNotFound("no region"), WrongEndpoint),
+        (exceptions.EmptyCatalog("nothing"), WrongEndpoint),
+        (exceptions.NotFound("auth_url"), WrongEndpoint),
+        (exceptions.ServiceUnavailable("503"), PlacementUnavailable),
+        (exceptions.ConnectFailure("no route"), PlacementUnavailable),
+        (exceptions.DiscoveryFailure("no versions"), PlacementUnavailable),
+        (OSError("ca.pem"), PlacementUnavailable),
+    ],
+    ids=lambda each: getattr(each, "__name__", type(each).__name__),
+)
+def test_error_of_keystoneauth_is_told_by_its_class(
+    raised: Exception, expected: type[PlacementError]
+) -> None:
+    assert type(failures.unanswered("GET /", raised, ())) is expected
+
+
+def test_way_out_stays_where_the_text_is_cut() -> None:
+    error = failures.unanswered("GET /", exceptions.Unauthorized("x" * 2000), ())
+    assert len(str(error)) <= MAX_TEXT
+    assert str(error).endswith(PlacementUnauthorized.way_out)
