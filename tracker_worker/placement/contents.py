@@ -2,7 +2,7 @@
 """The contents of one provider: what differs from the desired state is written, and nothing else."""
 
 import math
-from collections.abc import Callable, Collection, Mapping, Set
+from collections.abc import Callable, Collection, Mapping
 
 from msgspec.structs import replace
 
@@ -80,16 +80,14 @@ def _without_room(inventories: Mapping[str, Inventory]) -> dict[str, Inventory]:
 class ProviderContents:
     """Reads and writes inventories, traits and aggregates of providers, each of which exists.
 
-    A method returns the provider as it is known after its requests. It remembers which custom names exist.
-    Any thread: two threads at once may ask for one name twice, which changes nothing.
+    A method returns the provider as it is known after its requests. Any thread: two threads at once may create
+    one custom name twice, which changes nothing.
 
     All raise PlacementError; GenerationConflict and ProviderNotFound are the caller's to answer.
     """
 
     def __init__(self, api: PlacementApi) -> None:
         self._api = api
-        self._classes: set[str] = set()
-        self._traits: set[str] = set()
 
     def read(self, known: KnownProvider) -> KnownProvider:
         """Read the contents: 2 requests, 3 where the aggregates are ours.
@@ -133,7 +131,6 @@ class ProviderContents:
         if wanted != known.traits:
             generation = _put_with_names(
                 wanted - known.traits,
-                self._traits,
                 self._api.ensure_trait,
                 lambda: self._api.put_traits(known.uuid, known.generation, sorted(wanted)),
             )
@@ -165,7 +162,6 @@ class ProviderContents:
     def _put_inventories(self, known: KnownProvider, wanted: Mapping[str, Inventory]) -> int:
         return _put_with_names(
             wanted.keys() - known.inventories.keys(),
-            self._classes,
             self._api.ensure_class,
             lambda: self._api.put_inventories(known.uuid, known.generation, wanted),
         )
@@ -175,25 +171,17 @@ class ProviderContents:
         return frozenset(name for held in self._api.allocations_of(uuid) for name in held.resources)
 
 
-def _put_with_names(
-    added: Collection[str] | Set[str],
-    existing: set[str],
-    ensure: Callable[[str], None],
-    put: Callable[[], int],
-) -> int:
+def _put_with_names(added: Collection[str], ensure: Callable[[str], None], put: Callable[[], int]) -> int:
     """Write; where that is refused, which an unknown name is, create the custom names and write again.
 
-    A write that is refused although its names existed forgets them: somebody may have deleted one.
+    All of them are created, whoever may have done so before: somebody else may have deleted one since.
     """
+    custom = sorted(name for name in added if name.startswith("CUSTOM_"))
     try:
         return put()
     except PlacementRefused:
-        custom = {name for name in added if name.startswith("CUSTOM_")}
-        missing = sorted(custom - existing)
-        existing -= custom
-        if not missing:
+        if not custom:
             raise
-    for name in missing:
+    for name in custom:
         ensure(name)
-        existing.add(name)
     return put()

@@ -67,7 +67,7 @@ def in_flight(desired: Providers, known: KnownProviders) -> KnownProviders:
 
 
 class Sync:
-    """Syncs providers over an API. It remembers the custom names that exist, for all nodes. Any thread."""
+    """Syncs providers over an API. Any thread."""
 
     def __init__(self, api: PlacementApi) -> None:
         self._api = api

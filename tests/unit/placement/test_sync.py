@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which requests bring a node's providers to the desired state, in which order, with which generations."""
 
+from collections.abc import Iterable
 from dataclasses import replace as replaced
 from typing import Any
 
@@ -342,15 +343,39 @@ def test_refused_contents_are_not_tried_again_where_no_name_is_missing(cloud: Cl
     assert cloud.sent() == ["create node", "put_inventories node 0"]
 
 
-def test_custom_name_that_somebody_deleted_is_created_again_at_the_second_try(synced: Cloud) -> None:
+def test_custom_name_that_somebody_deleted_is_created_again(synced: Cloud) -> None:
     gold = node(inventories={"CUSTOM_GOLD": Inventory(1)})
     synced.push(gold, child())
     synced.push(node(), child())
     synced.placement.custom_names.clear()
-    with pytest.raises(SyncInterrupted):
-        synced.push(gold, child())
     synced.push(gold, child())
     assert synced.inventories().keys() == {"CUSTOM_GOLD"}
+
+
+class _Meanwhile(FakePlacement):
+    """Another node is synced after the first write of traits was refused, and before that is answered."""
+
+    def __init__(self, another: Provider) -> None:
+        super().__init__()
+        self.sync = Sync(self)
+        self._another: Provider | None = another
+
+    def put_traits(self, uuid: str, generation: int, traits: Iterable[str]) -> int:
+        try:
+            return super().put_traits(uuid, generation, traits)
+        finally:
+            if another := self._another:
+                self._another = None
+                self.sync.push((another,), ())
+
+
+def test_nodes_that_need_the_same_missing_trait_at_once_all_get_it() -> None:
+    """A refusal would park the change of one for good."""
+    traits = frozenset({"CUSTOM_RAID"})
+    one, another = node(traits=traits), node(uuid=OTHER, name="another", traits=traits)
+    placement = _Meanwhile(another)
+    placement.sync.push((one,), ())
+    assert [each.traits for each in placement.providers.values()] == [traits, traits]
 
 
 # What has allocations.
