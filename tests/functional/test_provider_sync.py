@@ -472,6 +472,30 @@ def test_a_provider_that_another_node_has_now_is_left_to_it(bench: SyncBench) ->
     assert bench.told()[-1] == ("compute_node.sync.end", "provider_in_use")
 
 
+def test_nodes_that_swap_their_names_get_them_in_placement(bench: SyncBench) -> None:
+    sync = bench.new_sync()
+    uuids = {NODE: NODE_UUID, "another": OTHER_UUID}
+    for node, uuid in uuids.items():
+        bench.lane.send(a_report(node=node, resources=some_resources(uuid=uuid)))
+    bench.run(sync)
+    for uuid in uuids.values():
+        bench.placement.allocate(f"server-{uuid}", {uuid: {"VCPU": 1}})
+    for node in uuids:
+        bench.lane.send(command("remove_node", node=node, host=HOST, force=True))
+    bench.run(sync)
+    for node, uuid in zip(uuids, reversed(uuids.values()), strict=True):
+        bench.lane.send(a_report(node=node, resources=some_resources(uuid=uuid)))
+    for _ in range(4):
+        bench.run(sync)
+        bench.make_due()
+    assert {uuid: each.name for uuid, each in bench.placement.providers.items()} == {
+        NODE_UUID: "another",
+        OTHER_UUID: NODE,
+    }
+    assert [bench.state(node).error_code for node in uuids] == [None, None]
+    assert {each.inventories["VCPU"].reserved for each in bench.placement.providers.values()} == {0}
+
+
 def test_what_ends_after_the_lease_was_lost_is_not_recorded(bench: SyncBench) -> None:
     bench.lane.send(report())
     late = Late()

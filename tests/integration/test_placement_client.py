@@ -92,10 +92,11 @@ def test_provider_is_created_renamed_found_and_deleted(client: PlacementClient, 
     assert client.named(name) == row
     assert client.rename(uuid, f"{name}-a", None) == 0
     assert client.named(name) is None
+    assert client.rename(uuid, uuid, None) == 0
     client.delete(uuid)
     assert client.tree(uuid) == []
     assert set(observed.outcomes) == {"ok"}
-    assert len(observed.seconds) == 9
+    assert len(observed.seconds) == 10
 
 
 def test_child_is_renamed_and_moved(client: PlacementClient, node: str) -> None:

@@ -80,8 +80,8 @@ def _without_room(inventories: Mapping[str, Inventory]) -> dict[str, Inventory]:
 class ProviderContents:
     """Reads and writes inventories, traits and aggregates of providers, each of which exists.
 
-    A method returns the provider as it is known after its requests. Any thread: two threads at once may create
-    one custom name twice, which changes nothing.
+    A method returns the provider as it is known after its requests. Any thread: two threads at once may
+    create one custom name twice, which changes nothing.
 
     All raise PlacementError; GenerationConflict and ProviderNotFound are the caller's to answer.
     """

@@ -212,12 +212,16 @@ class TreeSync:
         for row in rows.values():
             if row.name == provider.name and row.uuid not in taken:
                 return row
+        raise self._named_by_owner(provider, duplicate) from duplicate
+
+    def _named_by_owner(self, provider: Provider, duplicate: DuplicateProvider) -> DuplicateProvider:
+        """Return the error of a provider whose name is another's, with the uuid of that one."""
         owner = self._api.named(provider.name)
         if owner is None:
-            raise duplicate
-        raise DuplicateProvider(
-            f"Provider {provider.name} ({provider.uuid}) is not created: provider {owner.uuid} has its name"
-        ) from duplicate
+            return duplicate
+        return DuplicateProvider(
+            f"Provider {provider.uuid} is not named {provider.name}: provider {owner.uuid} has its name"
+        )
 
     def _take_over(self, provider: Provider, known: KnownProvider, row: ProviderRow) -> KnownProvider:
         found = self._contents.read(replace(known, uuid=row.uuid, name=row.name, parent=row.parent))
@@ -231,8 +235,22 @@ class TreeSync:
         """Give a provider its name and its parent. Its generation stays."""
         parent = self._parent_of(provider)
         if (known.name, known.parent) != (provider.name, parent):
-            self._api.rename(known.uuid, provider.name, parent)
+            try:
+                self._api.rename(known.uuid, provider.name, parent)
+            except DuplicateProvider as duplicate:
+                if provider.parent is None:
+                    self._give_up_name(known)
+                raise self._named_by_owner(provider, duplicate) from duplicate
         return replace(known, name=provider.name, parent=parent, undeleted=False)
+
+    def _give_up_name(self, known: KnownProvider) -> None:
+        """Name a node's provider by its uuid, which no other has, until the name that it needs is free.
+
+        Two nodes that swap their names would otherwise wait for each other for ever.
+        """
+        if known.name != known.uuid:
+            self._api.rename(known.uuid, known.uuid, known.parent)
+            self._store(replace(known, name=known.uuid))
 
     def _restored_parent(self, provider: Provider) -> bool:
         """Create the parent of a provider again if somebody deleted it, which a refusal may be about."""

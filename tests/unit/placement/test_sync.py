@@ -303,6 +303,52 @@ def test_renamed_node_is_renamed(synced: Cloud) -> None:
     assert synced.sent() == ["rename node node.example"]
 
 
+def swapping() -> tuple[FakePlacement, dict[str, KnownProviders]]:
+    """Two synced nodes, each with a child named after it."""
+    placement, known = FakePlacement(), dict[str, KnownProviders]()
+    for root, name in ((ROOT, "one"), (OTHER, "two")):
+        known[root] = Sync(placement).push(named(root, name), ()).known
+    return placement, known
+
+
+def named(root: str, name: str) -> tuple[Provider, Provider]:
+    below = f"{name}_pf"
+    return node(uuid=root, name=name), child(below, root, uuid=child_uuid(root, below))
+
+
+@pytest.mark.parametrize("forgotten", [False, True])
+@pytest.mark.parametrize("turns", [(ROOT, OTHER, ROOT, OTHER), (OTHER, OTHER, ROOT, OTHER, ROOT)])
+def test_nodes_that_swap_their_names_both_get_them(turns: tuple[str, ...], forgotten: bool) -> None:
+    """Each refuses the other its name until one of them has given up its own."""
+    placement, known = swapping()
+    if forgotten:  # Their rows have the names: what is known is the other's provider, which is left out.
+        known = dict.fromkeys(known, ())
+    desired = {ROOT: named(ROOT, "two"), OTHER: named(OTHER, "one")}
+    for root in turns:
+        try:
+            known[root] = Sync(placement).refresh(desired[root], known[root]).known
+        except SyncInterrupted as interrupted:
+            assert isinstance(interrupted.cause, DuplicateProvider)
+            known[root] = interrupted.known
+    for root in (ROOT, OTHER):
+        known[root] = Sync(placement).refresh(desired[root], known[root]).known
+    assert {uuid: each.name for uuid, each in placement.providers.items()} == {
+        each.uuid: each.name for providers in desired.values() for each in providers
+    }
+    assert not any(each.foreign for providers in known.values() for each in providers)
+
+
+def test_node_gives_up_its_former_name_once_and_says_for_whom(synced: Cloud) -> None:
+    with synced.placement.others():
+        synced.placement.create(OTHER, "node.example", None)
+    for requests in (["rename node node.example", "rename node node"], [f"rename {ROOT} node.example"]):
+        with pytest.raises(SyncInterrupted, match=f"provider {OTHER} has its name") as caught:
+            synced.push(node(name="node.example"), child())
+        assert isinstance(caught.value.cause, DuplicateProvider)
+        assert [each for each in synced.sent() if each.startswith("rename")] == requests
+        assert synced.placement.providers[ROOT].name == ROOT
+
+
 def test_child_that_moves_gets_its_new_parent(synced: Cloud) -> None:
     cell = child("numa", inventories={})
     synced.push(node(), cell, child(parent=cell.uuid))
