@@ -223,6 +223,17 @@ def test_the_first_refresh_of_a_node_comes_soon(bench: SyncBench) -> None:
         bench.run(sync)
 
 
+def test_a_clock_that_is_set_back_does_not_put_off_the_refresh(bench: SyncBench) -> None:
+    """The times in the database are then as far ahead as the clock was set back."""
+    sync = bench.new_sync()
+    bench.lane.send(report())
+    bench.run(sync)
+    with bench.engine.begin() as connection:
+        connection.execute(sa.text("UPDATE providers SET due_at = '2099-01-01 00:00:00.000000'"))
+    assert len(bench.run(sync)) == 1
+    assert bench.run(sync) == []
+
+
 def test_a_refresh_is_one_request_when_its_time_has_come(bench: SyncBench) -> None:
     sync = bench.new_sync()
     bench.lane.send(report())

@@ -203,3 +203,21 @@ def test_a_report_is_loaded_without_claims(bench: LaneBench, connection: sa.Conn
     node = store.load_reports(connection, [NODE])[NODE]
     assert node.resources is not None
     assert (node.resources.vcpus, node.ratios.cpu, len(node.claims)) == (16, 2.0, 0)
+
+
+def test_node_whose_time_a_clock_wrote_that_was_set_back_is_due_now(
+    bench: LaneBench, connection: sa.Connection
+) -> None:
+    bench.send(report())
+    (due,) = due_now(connection)
+    for seconds, expected in ((300.0, []), (3600.0, [NODE])):
+        with connection.begin():
+            providers.record(connection, [SyncRecord(due, KNOWN, DIGEST, due_in=seconds, complete=True)])
+            providers.bring_forward(connection, 310.0)
+        assert [each.node for each in due_now(connection)] == expected
+
+
+def test_no_node_is_brought_forward_where_none_waits(connection: sa.Connection) -> None:
+    with connection.begin():
+        providers.bring_forward(connection, 310.0)
+    assert due_now(connection) == []

@@ -38,6 +38,16 @@ _DUE = (
     .limit(sa.bindparam("most"))
     .with_hint(PROVIDERS, "FORCE INDEX (ix_providers_due_at)", "mysql")
 )
+_LAST = (
+    sa.select(PROVIDERS.c.due_at, UtcNow().label("now"))
+    .where(PROVIDERS.c.due_at.is_not(None))
+    .order_by(PROVIDERS.c.due_at.desc())
+    .limit(1)
+    .with_hint(PROVIDERS, "FORCE INDEX (ix_providers_due_at)", "mysql")
+)
+_BRING_FORWARD = (
+    sa.update(PROVIDERS).where(PROVIDERS.c.due_at > sa.bindparam("latest")).values(due_at=UtcNow())
+)
 _RECORD = bulk.update(
     PROVIDERS,
     ("node",),
@@ -133,6 +143,16 @@ def ask(connection: sa.Connection, names: Iterable[str]) -> None:
 def retry_refused(connection: sa.Connection) -> None:
     """Make the nodes due that wait for their next mark, because Placement has refused what they ask."""
     connection.execute(_RETRY)
+
+
+def bring_forward(connection: sa.Connection, most: float) -> None:
+    """Make the nodes due that would be due in more than so many seconds: the clock was set back since."""
+    last = connection.execute(_LAST).first()
+    if last is None:
+        return
+    latest = last.now + timedelta(seconds=most)
+    if last.due_at > latest:
+        connection.execute(_BRING_FORWARD, {"latest": latest})
 
 
 def add_missing(connection: sa.Connection) -> None:

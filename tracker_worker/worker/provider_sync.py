@@ -42,6 +42,7 @@ from tracker_worker.worker.provider_task import (
     former_roots,
     interrupted_record,
     known_of,
+    longest_wait,
     notifications_of,
     pause,
     stored,
@@ -97,6 +98,7 @@ class ProviderSync:
         self._database = LazyConnection(engine)
         self._sync = sync
         self._settings = settings
+        self._longest_wait = longest_wait(settings.refresh_interval, settings.retry_max)
         self._publication = publication
         self._monotonic = monotonic
         self._jitter = jitter
@@ -176,6 +178,7 @@ class ProviderSync:
             if not self._has_begun:
                 # What was refused may be allowed now: a right, or an option, that somebody has corrected.
                 providers.retry_refused(connection)
+            providers.bring_forward(connection, self._longest_wait)
             providers.add_missing(connection)
             found = providers.due(connection, room + len(self._running))
         if not self._has_begun:

@@ -29,6 +29,8 @@ FIRST_REFRESH_SECONDS = 10.0
 """From the first sync of a node to its first refresh, at most."""
 SOON, MOST_SECONDS = 1.0, 300.0
 """Pauses after the first failed attempt, and at most, in seconds; each is twice as long as the one before."""
+JITTER = (0.9, 1.1)
+"""The time from one refresh to the next is that of the option, multiplied by a factor between these."""
 _AGAIN = (GenerationConflict, ProviderNotFound)
 _KEPT = "inventory_in_use"
 _UNDELETED = "provider_in_use"
@@ -154,6 +156,15 @@ def failed_record(due: DueProviders, code: str, error: str, due_in: float | None
     It is tried again `due_in` seconds later; None: not before it is marked.
     """
     return SyncRecord(due, due.known, due.digest, due_in, complete=False, error_code=code, error=error)
+
+
+def longest_wait(refresh_interval: float, retry_max: float) -> float:
+    """Return the most seconds after which a node may be due, from the seconds of the settings.
+
+    A time that is further away is not one: the database's clock was set back after it was written, or an
+    interval was made shorter.
+    """
+    return max(refresh_interval * max(JITTER), retry_max, MOST_SECONDS)
 
 
 def pause(attempts: int) -> float:

@@ -35,6 +35,7 @@ from tracker_worker.worker.dispatcher import Dispatcher
 from tracker_worker.worker.health import WorkerState, all_ok, liveness
 from tracker_worker.worker.lane import Lane
 from tracker_worker.worker.provider_sync import Observation, ProviderSync, Publication
+from tracker_worker.worker.provider_task import JITTER
 from tracker_worker.worker.purge import Purge
 from tracker_worker.worker.relay import Relay
 from tracker_worker.worker.request_threads import RequestThreads
@@ -231,7 +232,7 @@ def _provider_sync(
         owner,
         Publication(settings.notify, context.publisher_id, utc_now, new_id),
         time.monotonic,
-        partial(random.uniform, 0.9, 1.1),
+        partial(random.uniform, *JITTER),
         failed,
         observed,
         stats.placement,

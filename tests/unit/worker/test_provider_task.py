@@ -15,18 +15,30 @@ from tracker_worker.placement.errors import (
     PlacementUnavailable,
 )
 from tracker_worker.placement.sync import SyncInterrupted
-from tracker_worker.worker.provider_task import MOST_SECONDS, ProviderTask, interrupted_record
+from tracker_worker.worker.provider_task import (
+    JITTER,
+    MOST_SECONDS,
+    ProviderTask,
+    interrupted_record,
+    longest_wait,
+)
 
 NOW = datetime(2026, 11, 22, 12)
 REFRESH_IN, RETRY_MAX = 310.0, 30.0
 PUSHED, REFRESHED = None, "d" * 64
 
 
-def due_in(cause: PlacementError, before: str | None, attempts: int = 20) -> float | None:
+def due_in(
+    cause: PlacementError,
+    before: str | None,
+    attempts: int = 20,
+    refresh_in: float = REFRESH_IN,
+    retry_max: float = RETRY_MAX,
+) -> float | None:
     changed_at = NOW if before is None else None
     due = DueProviders("node-1", 1, changed_at, NOW, before, None, attempts, None, None, None, NOW)
     task = ProviderTask(due, Node("node-1"), (), REFRESHED, ())
-    return interrupted_record(task, SyncInterrupted((), cause), REFRESH_IN, RETRY_MAX).due_in
+    return interrupted_record(task, SyncInterrupted((), cause), refresh_in, retry_max).due_in
 
 
 @pytest.mark.parametrize("before", [PUSHED, REFRESHED])
@@ -51,3 +63,19 @@ def test_a_refresh_that_is_refused_comes_again() -> None:
 @pytest.mark.parametrize("before", [PUSHED, REFRESHED])
 def test_a_name_that_another_provider_has_is_asked_for_again_at_the_next_refresh(before: str | None) -> None:
     assert due_in(DuplicateProvider("409"), before) == REFRESH_IN
+
+
+@pytest.mark.parametrize(
+    "cause", [PlacementUnavailable, GenerationConflict, DuplicateProvider, PlacementRefused]
+)
+@pytest.mark.parametrize("before", [PUSHED, REFRESHED])
+@pytest.mark.parametrize(("refresh", "retry_max"), [(1.0, 30.0), (300.0, 30.0), (86400.0, 1.0), (1.0, 900.0)])
+def test_no_node_waits_longer_than_the_longest_wait(
+    cause: type[PlacementError], before: str | None, refresh: float, retry_max: float
+) -> None:
+    """What is due later was written by a clock that has been set back."""
+    longest = longest_wait(refresh, retry_max)
+    for attempts in (0, 20):
+        found = due_in(cause("no"), before, attempts, refresh * max(JITTER), retry_max)
+        assert found is None or found <= longest
+    assert longest <= 1.1 * max(refresh, retry_max, MOST_SECONDS)
