@@ -12,7 +12,6 @@ from oslo_config import cfg
 from tests.servers.certificates import make_certificates
 from tracker_worker.cmd.placement import placement_client
 from tracker_worker.cmd.unknown_options import unknown_options_of_commands
-from tracker_worker.conf import opts
 from tracker_worker.placement.client import PlacementClient
 
 SECRET = "PLANTED-secret"
@@ -40,21 +39,6 @@ def kept_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     logging.setLogRecordFactory(factory)
 
 
-@pytest.fixture
-def configured(tmp_path: Path) -> Configured:
-    """A configuration with these lines in [placement]."""
-
-    def make(text: str) -> cfg.ConfigOpts:
-        conf = cfg.ConfigOpts()
-        opts.register_opts(conf)
-        file = tmp_path / "test.conf"
-        file.write_text(f"[placement]\n{text}\n")
-        conf([], default_config_files=[str(file)], project="test")
-        return conf
-
-    return make
-
-
 @pytest.mark.parametrize(
     "text",
     [
@@ -67,8 +51,8 @@ def configured(tmp_path: Path) -> Configured:
     ],
     ids=["password", "application-credential", "admin-token", "none", "section"],
 )
-def test_login_of_nova_conf_makes_a_client(configured: Configured, text: str) -> None:
-    conf = configured(text)
+def test_login_of_nova_conf_makes_a_client(placement_options: Configured, text: str) -> None:
+    conf = placement_options(text)
     assert isinstance(placement_client(conf), PlacementClient)
     assert isinstance(placement_client(conf), PlacementClient), "a second time"
     assert [line for line in unknown_options_of_commands(conf) if "DEFAULT" not in line] == []
@@ -101,18 +85,20 @@ def test_login_of_nova_conf_makes_a_client(configured: Configured, text: str) ->
         (f"{PASSWORD}keyfile = /no/file", "[placement] keyfile needs the certificate of its key in certfile"),
     ],
 )
-def test_login_that_cannot_work_is_refused_in_one_line(configured: Configured, text: str, said: str) -> None:
+def test_login_that_cannot_work_is_refused_in_one_line(
+    placement_options: Configured, text: str, said: str
+) -> None:
     with pytest.raises(ValueError) as caught:
-        placement_client(configured(text))
+        placement_client(placement_options(text))
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
     assert SECRET not in str(caught.value)
 
 
-def test_certificates_that_can_be_read_are_taken(configured: Configured, tmp_path: Path) -> None:
+def test_certificates_that_can_be_read_are_taken(placement_options: Configured, tmp_path: Path) -> None:
     files = make_certificates(tmp_path)
     placement_client(
-        configured(
+        placement_options(
             f"{PASSWORD}cafile = {files.authority}\ncertfile = {files.certificate}\nkeyfile = {files.key}"
         )
     )
@@ -130,9 +116,9 @@ def test_certificates_that_can_be_read_are_taken(configured: Configured, tmp_pat
     ids=["password", "token", "auth-url", "endpoint-override", "endpoint"],
 )
 def test_log_has_no_secret_of_the_login(
-    configured: Configured, caplog: pytest.LogCaptureFixture, text: str, secret: str
+    placement_options: Configured, caplog: pytest.LogCaptureFixture, text: str, secret: str
 ) -> None:
-    placement_client(configured(text))
+    placement_client(placement_options(text))
     logging.getLogger("any").error("it is %s", secret)
     assert secret not in caplog.text
     assert "it is ***" in caplog.text

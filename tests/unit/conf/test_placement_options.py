@@ -4,7 +4,6 @@
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from keystoneauth1 import loading
@@ -37,21 +36,6 @@ VERSIONS = {"version", "min_version", "max_version"}
 Configured = Callable[[str], cfg.ConfigOpts]
 
 
-@pytest.fixture
-def configured(tmp_path: Path) -> Configured:
-    """A configuration with a group of these lines."""
-
-    def make(text: str) -> cfg.ConfigOpts:
-        conf = cfg.ConfigOpts()
-        opts.register_opts(conf)
-        file = tmp_path / "test.conf"
-        file.write_text(f"[placement]\n{text}")
-        conf([], default_config_files=[str(file)], project="test")
-        return conf
-
-    return make
-
-
 def test_every_option_of_keystoneauth_is_declared_or_the_plugins() -> None:
     assert OURS.keys() - OF_KEYSTONEAUTH.keys() == OF_THE_SYNC
     assert OF_KEYSTONEAUTH.keys() - OURS.keys() == OF_THE_PLUGIN | VERSIONS
@@ -78,16 +62,16 @@ def test_declared_option_is_as_secret_as_keystoneauths_and_has_its_former_names(
     ],
 )
 def test_lines_of_a_nova_conf_are_read(
-    configured: Configured, text: str, expected: tuple[str, object]
+    placement_options: Configured, text: str, expected: tuple[str, object]
 ) -> None:
     name, value = expected
-    conf = configured(f"{text}\n")
+    conf = placement_options(text)
     assert conf.placement[name] == value
     assert text.partition(" ")[0] in opts.known_options(conf)["placement"]
 
 
-def test_defaults_are_those_of_nova_but_nothing_waits_for_ever(configured: Configured) -> None:
-    options = configured("").placement
+def test_defaults_are_those_of_nova_but_nothing_waits_for_ever(placement_options: Configured) -> None:
+    options = placement_options("").placement
     assert options.enabled is False
     assert (options.timeout, options.connect_retries) == (10.0, 1)
     assert (options.service_type, options.valid_interfaces) == ("placement", ["internal", "public"])
@@ -104,21 +88,21 @@ def test_defaults_are_those_of_nova_but_nothing_waits_for_ever(configured: Confi
         ("timeout = nan", "timeout"),
     ],
 )
-def test_value_that_cannot_work_is_refused(configured: Configured, text: str, name: str) -> None:
+def test_value_that_cannot_work_is_refused(placement_options: Configured, text: str, name: str) -> None:
     with pytest.raises(cfg.ConfigFileValueError, match=name):
-        configured(f"{text}\n").placement[name]
+        placement_options(text).placement[name]
 
 
-def test_plugin_adds_the_options_that_are_not_declared(configured: Configured) -> None:
-    assert opts.options_of_plugins(configured("")) == []
-    assert opts.options_of_plugins(configured("auth_type = no-such-plugin\n")) == [("placement", [])]
-    ((group, found),) = opts.options_of_plugins(configured(f"auth_type = {PLUGIN}\n"))
+def test_plugin_adds_the_options_that_are_not_declared(placement_options: Configured) -> None:
+    assert opts.options_of_plugins(placement_options("")) == []
+    assert opts.options_of_plugins(placement_options("auth_type = no-such-plugin\n")) == [("placement", [])]
+    ((group, found),) = opts.options_of_plugins(placement_options(f"auth_type = {PLUGIN}\n"))
     assert group == "placement"
     assert {option.dest for option in found} == OF_THE_PLUGIN
 
 
-def test_options_of_another_group_are_known_when_the_login_is_there(configured: Configured) -> None:
-    conf = configured("auth_section = login\n[login]\nauth_type = v3applicationcredential\n")
+def test_options_of_another_group_are_known_when_the_login_is_there(placement_options: Configured) -> None:
+    conf = placement_options("auth_section = login\n[login]\nauth_type = v3applicationcredential\n")
     known = opts.known_options(conf)
     assert {"auth_type", "auth_url", "application_credential_secret"} <= known["login"]
     assert "application_credential_secret" not in known["placement"]
