@@ -26,7 +26,8 @@ from tracker_worker.placement.errors import (
     WrongEndpoint,
 )
 from tracker_worker.placement.sync import Sync
-from tracker_worker.worker.provider_sync import Observation, ProviderSync, Publication
+from tracker_worker.worker.provider_results import Publication
+from tracker_worker.worker.provider_sync import Observation, ProviderSync
 from tracker_worker.worker.provider_task import FIRST_REFRESH_SECONDS
 from tracker_worker.worker.settings import PlacementSettings
 
@@ -335,7 +336,10 @@ def test_a_removed_node_is_deleted_once_its_allocations_are_gone(bench: SyncBenc
         assert providers.states(connection) == []
 
 
-def test_an_error_that_another_one_follows_has_ended(bench: SyncBench) -> None:
+def test_an_error_that_another_one_follows_has_ended(
+    bench: SyncBench, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "tracker_worker.worker.provider_results")
     sync = bench.new_sync()
     bench.lane.send(report())
     bench.placement.faults = FailingAt(1, PlacementRefused("403: policy"), carried_out=False)
@@ -349,6 +353,12 @@ def test_an_error_that_another_one_follows_has_ended(bench: SyncBench) -> None:
         ("compute_node.sync.end", "placement_refused"),
         ("compute_node.sync.error", "desired_state_invalid"),
         ("compute_node.sync.end", "desired_state_invalid"),
+    ]
+    not_synced, again = f"Node {NODE} is not synced with Placement, ", f"Node {NODE} is synced with Placement"
+    assert [each.getMessage().partition(":")[0] for each in caplog.records] == [
+        f"{not_synced}placement_refused",
+        f"{not_synced}desired_state_invalid",
+        f"{again} again",
     ]
 
 
@@ -399,7 +409,7 @@ def test_an_outage_is_logged_by_its_code_and_again_when_that_changes(
     sync = bench.new_sync()
     track(bench, *(f"node-{number}" for number in range(20)))
     normal = bench.placement.faults
-    caplog.set_level("INFO", "tracker_worker.worker.provider_sync")
+    caplog.set_level("INFO", "tracker_worker.worker")
     failures = (
         PlacementUnavailable("503"),
         PlacementUnauthorized("401"),
@@ -542,7 +552,7 @@ def test_the_loop_outlives_a_database_that_fails_and_says_so_once(
     with bench.engine.begin() as connection:
         connection.execute(sa.text(trouble))
     bench.seconds += SETTINGS.lease_seconds
-    caplog.set_level("INFO", "tracker_worker.worker.provider_sync")
+    caplog.set_level("INFO", "tracker_worker.worker")
     for _ in range(5):
         sync._step(woken=False)
     assert [record.levelname for record in caplog.records] == ["WARNING"]

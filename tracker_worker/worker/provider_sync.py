@@ -10,17 +10,13 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import suppress
-from datetime import datetime
 from queue import Empty, SimpleQueue
 
 import sqlalchemy as sa
-from msgspec import Struct
 
 from tracker_worker.core.error_text import error_text
-from tracker_worker.core.notification_body import Header, encode_bounded
-from tracker_worker.core.records import OutboxRow
 from tracker_worker.core.stats import PlacementStats
-from tracker_worker.db import leases, outbox, providers, store
+from tracker_worker.db import leases, providers, store
 from tracker_worker.db.connection import LazyConnection
 from tracker_worker.db.errors import DATABASE_ERRORS
 from tracker_worker.db.providers import DueProviders, SyncRecord
@@ -35,6 +31,7 @@ from tracker_worker.placement.provider import desired, digest
 from tracker_worker.placement.sync import Sync, Synced, SyncInterrupted, in_flight
 from tracker_worker.worker.lease import Lease
 from tracker_worker.worker.loop import Loop
+from tracker_worker.worker.provider_results import ProviderResults, Publication
 from tracker_worker.worker.provider_task import (
     ProviderTask,
     Request,
@@ -43,7 +40,6 @@ from tracker_worker.worker.provider_task import (
     interrupted_record,
     known_of,
     longest_wait,
-    notifications_of,
     pause,
     stored,
     synced_record,
@@ -62,15 +58,6 @@ UNEXPECTED = ErrorCode.INTERNAL_ERROR.value
 
 Observation = tuple[str, float]
 """The outcome of a request to Placement, and its seconds."""
-
-
-class Publication(Struct, frozen=True):
-    """What notifications need: a publisher id, the clock (UTC), and new ids. `enabled`: there are any."""
-
-    enabled: bool
-    publisher_id: str
-    clock: Callable[[], datetime]
-    new_id: Callable[[], str]
 
 
 class ProviderSync:
@@ -99,7 +86,6 @@ class ProviderSync:
         self._sync = sync
         self._settings = settings
         self._longest_wait = longest_wait(settings.refresh_interval, settings.retry_max)
-        self._publication = publication
         self._monotonic = monotonic
         self._jitter = jitter
         self._observed = observed
@@ -109,7 +95,7 @@ class ProviderSync:
         )
         self._executor = executor
         self._running: dict[str, tuple[ProviderTask, Future[Synced]]] = {}
-        self._unwritten: list[tuple[Node, SyncRecord]] = []
+        self._results = ProviderResults(self._database.transaction, publication)
         self._has_begun = False
         self._outage: str | None = None
         self._failures = 0
@@ -136,9 +122,9 @@ class ProviderSync:
         """Write down what has ended, unless another process has the lease: it has begun all of it again."""
         self._collect()
         self._count()
-        if self._unwritten and not self._lease.owned():
-            self._unwritten.clear()
-        self._write_down()
+        if self._results.pending and not self._lease.owned():
+            self._results.drop()
+        self._results.write()
 
     def _step(self, woken: bool) -> None:
         if woken:
@@ -196,7 +182,7 @@ class ProviderSync:
                 providers.begin(connection, pushes)
         for task in tasks:
             self._submit(task)
-        self._write_down()
+        self._results.write()
 
     def _room(self) -> int:
         """Return how many nodes may be under way: one where Placement was away, to see whether it is back."""
@@ -214,9 +200,9 @@ class ProviderSync:
             except DesiredStateInvalid as error:
                 # It may be the fault of provider.yaml, which is read again at a start: no event says so.
                 again = self._settings.refresh_interval
-                self._unwritten.append((node, failed_record(each, error.code, str(error), again)))
+                self._results.add(node, failed_record(each, error.code, str(error), again))
             except Exception as error:
-                self._unwritten.append((node, self._unexpected(each, error)))
+                self._results.add(node, self._unexpected(each, error))
         return tasks
 
     def _task(self, due: DueProviders, node: Node, owners: Mapping[str, Owner]) -> ProviderTask:
@@ -242,15 +228,15 @@ class ProviderSync:
             broken = error.reasons
         for name, reason in broken.items():
             code, seconds = ErrorCode.LEDGER_BROKEN.value, self._settings.refresh_interval
-            self._unwritten.append((Node(name), failed_record(rows[name], code, reason, seconds)))
+            self._results.add(Node(name), failed_record(rows[name], code, reason, seconds))
         return {}, {}
 
     def _submit(self, task: ProviderTask) -> None:
         if task.digest is None and not task.known:
-            self._unwritten.append((task.node, synced_record(task, Synced(()), self._refresh_in())))
+            self._results.add(task.node, synced_record(task, Synced(()), self._refresh_in()))
             return
         if task.request is Request.NOTHING:
-            self._unwritten.append((task.node, unchanged_record(task, self._refresh_in())))
+            self._results.add(task.node, unchanged_record(task, self._refresh_in()))
             return
         run = self._sync.push if task.request is Request.PUSH else self._sync.refresh
         future = self._executor.submit(run, task.desired, task.known)
@@ -262,7 +248,7 @@ class ProviderSync:
         for name, (task, future) in list(self._running.items()):
             if future.done() and not future.cancelled():
                 del self._running[name]
-                self._unwritten.append((task.node, self._record(task, future)))
+                self._results.add(task.node, self._record(task, future))
 
     def _count(self) -> None:
         """Add the requests that have ended to the counters, which this thread alone does."""
@@ -316,36 +302,3 @@ class ProviderSync:
 
     def _refresh_in(self) -> float:
         return self._settings.refresh_interval * self._jitter()
-
-    def _write_down(self) -> None:
-        """Write down results, and their notifications, in one transaction; they are kept where it fails."""
-        if not self._unwritten:
-            return
-        with self._database.transaction() as connection:
-            providers.record(connection, [record for _, record in self._unwritten])
-            if rows := self._outbox_rows():
-                outbox.add(connection, rows)
-        for node, record in self._unwritten:
-            _log(node, record)
-        self._unwritten.clear()
-
-    def _outbox_rows(self) -> list[OutboxRow]:
-        publication, rows = self._publication, []
-        for node, record in self._unwritten if publication.enabled else ():
-            for notification in notifications_of(node, record):
-                header = Header(publication.new_id(), publication.publisher_id, publication.clock())
-                sent, body = encode_bounded(header, notification)
-                rows.append(OutboxRow(node.name, sent.event_type, sent.priority, header.message_id, body))
-        return rows
-
-
-def _log(node: Node, record: SyncRecord) -> None:
-    """Log an error once, however often it is met, and its end, as the notifications say them."""
-    before, after = record.due.error_code, record.error_code
-    if after is not None and after != before:
-        LOG.warning("Node %s is not synced with Placement, %s: %s", node.name, after, record.error)
-    elif after is None and before is not None:
-        LOG.info("Node %s is synced with Placement again", node.name)
-    if record.foreign_provider is not None and record.due.foreign_provider is None:
-        text = "Somebody else changes provider %s of node %s: two writers undo each other's changes"
-        LOG.warning(text, record.foreign_provider, node.name)

@@ -11,7 +11,6 @@ from msgspec.structs import replace
 
 from tracker_worker.db.providers import DueProviders, SyncRecord
 from tracker_worker.domain.node import Node
-from tracker_worker.domain.notifications import Notification, sync_end_notification, sync_error_notification
 from tracker_worker.placement.errors import (
     DuplicateProvider,
     GenerationConflict,
@@ -34,7 +33,6 @@ JITTER = (0.9, 1.1)
 _AGAIN = (GenerationConflict, ProviderNotFound)
 _KEPT = "inventory_in_use"
 _UNDELETED = "provider_in_use"
-_FINE = "the providers are as they shall be"
 
 
 class Request(Enum):
@@ -170,19 +168,3 @@ def longest_wait(refresh_interval: float, retry_max: float) -> float:
 def pause(attempts: int) -> float:
     """Return the seconds until the next attempt after so many that failed before."""
     return min(SOON * 2.0 ** min(attempts, 16), MOST_SECONDS)
-
-
-def notifications_of(node: Node, record: SyncRecord) -> list[Notification]:
-    """Return what to publish of an attempt: an error once, however often it is met, and its end.
-
-    An error that another one follows has ended, too.
-    """
-    before, after = record.due.error_code, record.error_code
-    if before == after:
-        return []
-    found = []
-    if before is not None:
-        found.append(sync_end_notification(node, before, _FINE if after is None else f"now it is {after}"))
-    if after is not None:
-        found.append(sync_error_notification(node, after, record.error or after))
-    return found

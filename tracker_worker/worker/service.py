@@ -34,7 +34,8 @@ from tracker_worker.placement.sync import Sync
 from tracker_worker.worker.dispatcher import Dispatcher
 from tracker_worker.worker.health import WorkerState, all_ok, liveness
 from tracker_worker.worker.lane import Lane
-from tracker_worker.worker.provider_sync import Observation, ProviderSync, Publication
+from tracker_worker.worker.provider_results import Publication
+from tracker_worker.worker.provider_sync import Observation, ProviderSync
 from tracker_worker.worker.provider_task import JITTER
 from tracker_worker.worker.purge import Purge
 from tracker_worker.worker.relay import Relay
