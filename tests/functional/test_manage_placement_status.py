@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """tracker-worker-manage placement status and placement sync."""
 
+import json
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -77,11 +78,53 @@ def test_marked_node_is_due_and_compared_where_nothing_has_changed(
     synced: LaneBench, manage: Manage, engine: sa.Engine, changed_at: datetime | None
 ) -> None:
     write(engine, NODE, changed_at=changed_at)
-    assert manage.json("placement", "sync", NODE) == {"node": NODE, "marked": True}
+    assert manage.json("placement", "sync", NODE) == [{"node": NODE, "marked": True}]
     assert f"'placement status {NODE}'" in manage.err
     with engine.connect() as connection:
         (due,) = providers.due(connection, 10)
     assert (due.node, due.changed_at) == (NODE, changed_at)
+
+
+def due_nodes(engine: sa.Engine) -> list[str]:
+    with engine.connect() as connection:
+        return sorted(each.node for each in providers.due(connection, 10))
+
+
+@pytest.mark.parametrize("arguments", [[NODE, OTHER_NODE, NODE], ["--all"]])
+def test_several_nodes_are_marked_at_once(
+    synced: LaneBench, manage: Manage, engine: sa.Engine, arguments: list[str]
+) -> None:
+    assert manage.json("placement", "sync", *arguments) == [
+        {"node": NODE, "marked": True},
+        {"node": OTHER_NODE, "marked": True},
+    ]
+    assert "syncs 2 nodes" in manage.err
+    assert due_nodes(engine) == [NODE, OTHER_NODE]
+
+
+def test_no_node_is_marked_if_one_is_unknown(synced: LaneBench, manage: Manage, engine: sa.Engine) -> None:
+    assert "'nobody' is not tracked" in manage.complaint("placement", "sync", NODE, "nobody")
+    assert due_nodes(engine) == []
+
+
+def test_node_among_others_that_no_worker_has_synced_is_named(
+    synced: LaneBench, manage: Manage, engine: sa.Engine
+) -> None:
+    synced.track("new")
+    assert manage.run("placement", "sync", "new", NODE, "--format", "json") == 1
+    assert json.loads(manage.out) == [{"node": "new", "marked": False}, {"node": NODE, "marked": True}]
+    assert "'new' was never synced" in manage.err
+    assert due_nodes(engine) == [NODE]
+
+
+@pytest.mark.parametrize("arguments", [[], [NODE, "--all"]])
+def test_either_nodes_or_all_are_marked(synced: LaneBench, manage: Manage, arguments: list[str]) -> None:
+    assert manage.run("placement", "sync", *arguments) == 2
+
+
+def test_all_nodes_cannot_be_marked_where_none_was_synced(bench: LaneBench, manage: Manage) -> None:
+    bench.track(NODE)
+    assert "no node was ever synced" in manage.complaint("placement", "sync", "--all")
 
 
 def test_removed_node_is_marked_too(synced: LaneBench, manage: Manage) -> None:

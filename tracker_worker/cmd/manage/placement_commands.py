@@ -4,7 +4,6 @@
 from argparse import ArgumentTypeError
 from typing import Any
 
-from tracker_worker.cmd.manage import arguments as a
 from tracker_worker.cmd.manage.parser import Command
 
 GRACE_SECONDS = 60
@@ -36,6 +35,15 @@ def add_audit(parser: Any) -> None:
 def add_all(parser: Any) -> None:
     """Add --all of `placement status`."""
     parser.add_argument("--all", action="store_true", dest="all_nodes", help="show the synced nodes, too")
+
+
+def add_nodes_to_sync(parser: Any) -> None:
+    """Add the names of nodes, or --all."""
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("names", nargs="*", default=[], metavar="NODE", help="the name of a node")
+    which.add_argument(
+        "--all", action="store_true", dest="all_nodes", help="all nodes that a worker has synced before"
+    )
 
 
 def _grace(text: str) -> int:
@@ -90,11 +98,14 @@ PLACEMENT_COMMANDS = (
     Command(
         "placement sync",
         "placement_status:sync",
-        "Have a worker sync a node to Placement at once, although nothing has changed or an error holds it.",
-        (a.add_node,),
-        {"node": "the node", "marked": "true: a worker syncs it"},
-        {"placement sync compute-1": "after the cause of an error was removed"},
-        failure="no worker has ever synced nodes, or the command failed: standard error says why",
+        "Have a worker sync nodes to Placement at once, although nothing has changed or an error holds them.",
+        (add_nodes_to_sync,),
+        {"node": "the node", "marked": "true: a worker syncs it; false: none has ever synced it"},
+        {
+            "placement sync compute-1 compute-2": "after the cause of their errors was removed",
+            "placement sync --all": "after Placement's database was restored",
+        },
+        failure="no worker has ever synced one of the nodes, or the command failed: standard error says why",
     ),
 )
 """The commands on Placement."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`placement status` and `placement sync`: how far nodes are synced to Placement, and syncing one at once."""
+"""`placement status` and `placement sync`: how far nodes are synced to Placement, and syncing at once."""
 
 from typing import Any
 
@@ -7,13 +7,16 @@ from msgspec.structs import astuple
 from oslo_config import cfg
 
 from tracker_worker.cmd.failures import CommandFailed
+from tracker_worker.cmd.manage.every_node import NODES_AT_ONCE
 from tracker_worker.cmd.manage.formatting import TABLE, print_diagnostic, print_document, print_rows
 from tracker_worker.cmd.manage.loading import loaded, untracked
-from tracker_worker.cmd.manage.session import engine_at_head, snapshot
+from tracker_worker.cmd.manage.session import engine_at_head, snapshot, snapshot_of
 from tracker_worker.core.times import time_text
 from tracker_worker.db import providers
 from tracker_worker.db.providers import ProviderState
 from tracker_worker.domain.node import Node
+
+_A_WORKER_DOES = "a worker with [placement] enabled = true does it at its next poll"
 
 
 def show(conf: cfg.ConfigOpts, args: Any) -> int:
@@ -40,21 +43,31 @@ def show(conf: cfg.ConfigOpts, args: Any) -> int:
 
 
 def sync(conf: cfg.ConfigOpts, args: Any) -> int:
-    """Have a worker sync a node at once."""
-    name = args.name_of_node
-    with engine_at_head(conf) as engine, engine.begin() as connection:
-        _raise_unless_known(loaded(connection, name))
-        providers.ask(connection, [name])
-        states = providers.states(connection, [name])
-    if not states:
-        raise CommandFailed(_never_synced(name))
+    """Have a worker sync nodes at once; exit code 1 if no worker has ever synced one of them."""
+    with engine_at_head(conf) as engine:
+        with snapshot_of(engine) as connection:
+            for name in args.names:
+                _raise_unless_known(loaded(connection, name))
+            synced = [each.node for each in providers.states(connection, args.names or None)]
+        if not synced:
+            never = map(_never_synced, args.names)
+            raise CommandFailed("; ".join(never) or f"no node was ever synced: {_A_WORKER_DOES}")
+        marked = sorted(set(synced))
+        for start in range(0, len(marked), NODES_AT_ONCE):
+            with engine.begin() as connection:
+                providers.ask(connection, marked[start : start + NODES_AT_ONCE])
+    never_synced = sorted({*args.names} - {*marked})
     if args.format != TABLE:
-        print_document({"node": name, "marked": True}, args.format)
+        asked = {**dict.fromkeys(never_synced, False), **dict.fromkeys(marked, True)}
+        print_document([{"node": name, "marked": asked[name]} for name in sorted(asked)], args.format)
+    for name in never_synced:
+        print_diagnostic(_never_synced(name))
+    which = f"node '{marked[0]}'" if len(marked) == 1 else f"{len(marked)} nodes"
+    shows = f"placement status {marked[0]}" if len(marked) == 1 else "placement status"
     print_diagnostic(
-        f"marked: a worker with [placement] enabled = true syncs node '{name}', 'placement status {name}' "
-        "shows the outcome"
+        f"marked: a worker with [placement] enabled = true syncs {which}, '{shows}' shows the outcome"
     )
-    return 0
+    return 1 if never_synced else 0
 
 
 def _raise_unless_known(node: Node) -> None:
@@ -63,9 +76,7 @@ def _raise_unless_known(node: Node) -> None:
 
 
 def _never_synced(name: str) -> str:
-    return (
-        f"node '{name}' was never synced: a worker with [placement] enabled = true does it at its next poll"
-    )
+    return f"node '{name}' was never synced: {_A_WORKER_DOES}"
 
 
 def _is_of_interest(state: ProviderState) -> bool:
