@@ -23,10 +23,17 @@ from tests.fake_placement import FailingAt, FakePlacement, NoFaults
 from tests.functional.allocations import Before, add_provider, allocate, held, kinds_of, methods_of
 from tests.functional.lanes import NOW, OTHER_NODE, LaneBench
 from tests.functional.manage import Manage
+from tracker_worker.cmd.failures import INTERRUPTED
 from tracker_worker.cmd.manage import placement_audit
+from tracker_worker.cmd.manage.placement_commands import INCOMPLETE
 from tracker_worker.core.envelope import encode
 from tracker_worker.db.tables import CLAIMS, NODES
-from tracker_worker.placement.errors import PlacementUnavailable
+from tracker_worker.placement.errors import (
+    PlacementError,
+    PlacementRefused,
+    PlacementUnauthorized,
+    PlacementUnavailable,
+)
 
 REQUEST = "req-11111111-1111-4111-8111-111111111111"
 STRANGER = "eeeeeeee-eeee-4eee-8eee-eeeeeeeeeeee"
@@ -83,7 +90,13 @@ def test_allocations_that_agree_are_no_finding(
     nodes: LaneBench, manage: Manage, placement: FakePlacement
 ) -> None:
     allocate(placement, INSTANCE, HERE, SMALL)
-    assert manage.json("placement", "audit") == {"nodes": 2, "findings": []}
+    assert manage.json("placement", "audit") == {
+        "complete": True,
+        "nodes": 2,
+        "findings": [],
+        "left_out": [],
+        "resume_after": None,
+    }
     assert "0 findings in 2 nodes" in manage.err
     assert methods_of(placement) == ["tree", "allocations_of"] * 2
 
@@ -156,7 +169,7 @@ def test_only_what_the_ledger_proves_is_removed(
     }
     assert held(placement, STRANGER) == {"shared-storage": {"DISK_GB": 5}}
     assert held(placement, BYSTANDER) == {HERE: SMALL}
-    assert "3 findings, 1 removed in 2 nodes" in manage.err
+    assert "3 findings in 2 nodes: 1 removed, 2 left" in manage.err
     assert "no receipt on this node names it" in next(
         each["explanation"] for each in found if each["consumer"] == BYSTANDER
     )
@@ -307,41 +320,80 @@ def test_chosen_nodes_and_those_after_one_are_audited(
     assert "'nobody' is not tracked" in manage.complaint("placement", "audit", "nobody")
 
 
-def test_audit_that_placement_ends_says_how_to_go_on(
-    nodes: LaneBench, manage: Manage, placement: FakePlacement, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class Ending(NoFaults):
+    """The request for a number of a provider's tree does not end well."""
+
+    def __init__(self, placement: FakePlacement, number: int, error: BaseException) -> None:
+        self._placement = placement
+        self._number = number
+        self._error = error
+
+    def before(self) -> None:
+        if methods_of(self._placement).count("tree") == self._number:
+            raise self._error
+
+
+@pytest.fixture
+def one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch is one node."""
     monkeypatch.setattr(placement_audit, "NODES_AT_ONCE", 1)
 
-    def fail(_: str) -> None:
-        if methods_of(placement).count("tree") == 3:
-            raise PlacementUnavailable("Placement does not answer")
 
-    placement.faults = Before(placement, fail)
-    assert kinds_of(findings(manage, "--fix")) == {INSTANCE: "missing"}
-    assert "Placement does not answer; 1 of 2 nodes were audited" in manage.err
-    assert f"--after {NODE}" in manage.err
-
-
-def test_audit_without_placement_audits_no_node(
-    nodes: LaneBench, manage: Manage, placement: FakePlacement
+@pytest.mark.parametrize("output", ["json", "yaml", "table"])
+@pytest.mark.parametrize(
+    "error", [PlacementUnavailable("no answer"), PlacementUnauthorized("401"), PlacementRefused("403")]
+)
+@pytest.mark.parametrize("fix", [[], ["--fix"], ["--dry-run"]])
+def test_audit_that_placement_prevents_is_not_taken_for_agreement(
+    nodes: LaneBench,
+    manage: Manage,
+    placement: FakePlacement,
+    output: str,
+    error: PlacementError,
+    fix: list[str],
 ) -> None:
-    placement.faults = FailingAt(1, PlacementUnavailable("Placement does not answer"), carried_out=False)
-    assert findings(manage) == []
-    assert "0 of 2 nodes were audited, repeat the command" in manage.err
+    placement.faults = FailingAt(1, error, carried_out=False)
+    assert manage.run("placement", "audit", *fix, "--format", output) == INCOMPLETE
+    assert manage.out == ""
+    assert f"{error.code}: {error}; 0 of 2 nodes were audited, repeat the command" in manage.err
+    assert "findings" not in manage.err
 
 
-def test_interrupted_audit_says_how_to_go_on(
-    nodes: LaneBench, manage: Manage, placement: FakePlacement, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("output", ["json", "yaml"])
+def test_audit_that_ends_before_it_finds_anything_prints_no_document(
+    nodes: LaneBench, manage: Manage, placement: FakePlacement, one_at_a_time: None, output: str
 ) -> None:
-    monkeypatch.setattr(placement_audit, "NODES_AT_ONCE", 1)
+    allocate(placement, INSTANCE, HERE, SMALL)
+    placement.faults = Ending(placement, 2, PlacementUnavailable("no answer"))
+    assert manage.run("placement", "audit", "--format", output) == INCOMPLETE
+    assert manage.out == ""
+    assert "0 findings in 1 nodes so far" in manage.err
+    assert f"1 of 2 nodes were audited, '--after {NODE}' audits the others" in manage.err
 
-    def interrupt(_: str) -> None:
-        if methods_of(placement).count("tree") == 3:
-            raise KeyboardInterrupt
 
-    placement.faults = Before(placement, interrupt)
-    assert kinds_of(findings(manage, code=130)) == {INSTANCE: "missing"}
-    assert f"interrupted; 1 of 2 nodes were audited, '--after {NODE}' audits the others" in manage.err
+@pytest.mark.parametrize(
+    ("error", "code"), [(PlacementUnavailable("no answer"), INCOMPLETE), (KeyboardInterrupt(), INTERRUPTED)]
+)
+def test_audit_that_ends_early_says_in_its_document_where_it_goes_on(
+    nodes: LaneBench,
+    manage: Manage,
+    placement: FakePlacement,
+    one_at_a_time: None,
+    error: BaseException,
+    code: int,
+) -> None:
+    placement.faults = Ending(placement, 3, error)
+    assert manage.run("placement", "audit", "--fix", "--format", "json") == code
+    document = json.loads(manage.out)
+    assert {key: document[key] for key in ("complete", "nodes", "resume_after", "left_out")} == {
+        "complete": False,
+        "nodes": 1,
+        "resume_after": NODE,
+        "left_out": [],
+    }
+    (found,) = document["findings"]
+    assert (found["finding"], found["result"]) == ("missing", "left")
+    assert f"1 of 2 nodes were audited, '--after {NODE}' audits the others" in manage.err
 
 
 def test_error_while_fixing_keeps_the_allocation(
@@ -358,18 +410,92 @@ def test_error_while_fixing_keeps_the_allocation(
 
         placement.faults = Before(placement, fail)
         (found,) = findings(manage, "--fix", "--grace", "0")
-        assert (found["result"], found["explanation"]) == ("left", "Placement does not answer")
+        assert (found["result"], found["explanation"]) == (
+            "left",
+            "placement_unavailable: Placement does not answer",
+        )
 
 
-def test_unreadable_nodes_are_named(
+def test_nodes_that_cannot_be_read_are_named_and_not_taken_for_agreement(
     nodes: LaneBench, manage: Manage, placement: FakePlacement, engine: sa.Engine
 ) -> None:
     allocate(placement, INSTANCE, HERE, SMALL)
     with engine.begin() as connection:
         broken = sa.update(NODES).where(NODES.c.name == OTHER_NODE).values(resources={"vcpus": "many"})
         connection.execute(broken)
-    assert findings(manage) == []
+    assert manage.run("placement", "audit", "--format", "json") == INCOMPLETE
+    assert manage.out == ""
     assert f"node '{OTHER_NODE}' is left out" in manage.err
+    assert "0 findings in 1 nodes" in manage.err
+    allocate(placement, STRANGER, HERE, SMALL)
+    assert manage.run("placement", "audit", "--format", "json") == INCOMPLETE
+    document = json.loads(manage.out)
+    assert (document["complete"], document["nodes"], document["resume_after"]) == (False, 1, None)
+    assert [each["node"] for each in document["left_out"]] == [OTHER_NODE]
+
+
+def counted(manage: Manage, *arguments: str) -> tuple[int, int, str]:
+    """The number of nodes and of findings of a document, and the line about them."""
+    manage.run("placement", "audit", *arguments, "--format", "json")
+    document = json.loads(manage.out)
+    (line,) = (line for line in manage.err.splitlines() if " findings in " in line)
+    assert f"{len(document['findings'])} findings in {document['nodes']} nodes" in line
+    return document["nodes"], len(document["findings"]), line.partition(" nodes")[2]
+
+
+def test_nodes_are_counted_whose_claims_were_compared(
+    nodes: LaneBench, manage: Manage, placement: FakePlacement
+) -> None:
+    """Not one that was removed and has no provider: of it there is nothing to compare."""
+    allocate(placement, INSTANCE, HERE, SMALL)
+    assert counted(manage) == (2, 0, "")
+    assert counted(manage, NODE) == (1, 0, "")
+    assert counted(manage, NODE, OTHER_NODE, NODE) == (2, 0, "")
+    nodes.send(command("remove_node", node=OTHER_NODE))
+    assert counted(manage) == (2, 0, "")
+    with placement.others():
+        placement.delete(THERE)
+    assert counted(manage) == (1, 0, "")
+    assert counted(manage, OTHER_NODE) == (0, 0, "")
+    assert f"node '{OTHER_NODE}' was removed, and Placement has no provider of it" in manage.err
+    del placement.providers[HERE]
+    assert counted(manage) == (1, 1, "")
+
+
+def test_no_node_at_all_is_agreement(engine: sa.Engine, manage: Manage, placement: FakePlacement) -> None:
+    assert counted(manage) == (0, 0, "")
+    assert manage.run("placement", "audit") == 0
+
+
+def test_findings_are_counted_by_what_became_of_them(
+    nodes: LaneBench, manage: Manage, placement: FakePlacement
+) -> None:
+    release(nodes, STRANGER)
+    allocate(placement, STRANGER, HERE, SMALL)
+    assert counted(manage, NODE) == (1, 2, "")
+    assert counted(manage, NODE, "--dry-run") == (1, 2, ": 1 would be removed, 1 would be left")
+    assert counted(manage, NODE, "--fix", "--grace", "0") == (1, 2, ": 1 removed, 1 left")
+    assert counted(manage, NODE, "--fix", "--grace", "0") == (1, 1, ": 1 left")
+
+
+def test_what_was_removed_before_an_interruption_is_counted_as_removed(
+    nodes: LaneBench, manage: Manage, placement: FakePlacement
+) -> None:
+    for uuid in (STRANGER, BYSTANDER):
+        release(nodes, uuid)
+        allocate(placement, uuid, HERE, SMALL)
+    allocate(placement, INSTANCE, HERE, SMALL)
+
+    def interrupt(_: str) -> None:
+        if methods_of(placement).count("put_allocations") == 2:
+            raise KeyboardInterrupt
+
+    placement.faults = Before(placement, interrupt)
+    assert manage.run("placement", "audit", "--fix", "--grace", "0", "--format", "json") == INTERRUPTED
+    results = {each["consumer"]: each["result"] for each in json.loads(manage.out)["findings"]}
+    assert results == {uuid: "left" if held(placement, uuid) else "removed" for uuid in results}
+    assert "2 findings in 2 nodes: 1 removed, 1 left" in manage.err
+    assert "interrupted: repeat the command" in manage.err
 
 
 def test_texts_of_rows_have_no_control_characters(

@@ -172,6 +172,6 @@ def test_audit_by_a_user_who_may_not_read_is_ended(
     a_node(bench, client)
     text = manage.file.read_text()
     manage.file.write_text(text.replace(f"token = {placement.admin}", "token = nobody"))
-    assert manage.run("placement", "audit") == 1
+    assert manage.run("placement", "audit") == 3
     assert "403" in manage.err
     assert "0 of 1 nodes were audited" in manage.err

@@ -128,6 +128,8 @@ def end(command: Command) -> str:
         parts.append(_literal(f"# {what}\n{PROGRAM} {call}" for call, what in command.examples.items()))
     if command.failure != FAILED:
         parts += [f"Exit code 1: {command.failure}.", ""]
+    for code, meaning in command.more_exit_codes.items():
+        parts += [f"Exit code {code}: {meaning}.", ""]
     return "\n".join(parts)
 
 

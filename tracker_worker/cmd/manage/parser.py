@@ -20,7 +20,8 @@ class Command(Struct, frozen=True):
     `run` is "module:function", relative to this package. The function gets the configuration and the
     arguments, and returns the exit code. `columns` are the keys of its JSON and YAML documents, with their
     meanings; they do not change within a major version. `examples` are the arguments of calls, with what each
-    call does. `failure` is the meaning of exit code 1.
+    call does. `failure` is the meaning of exit code 1, `more_exit_codes` have those that only this command
+    has.
     """
 
     name: str
@@ -30,11 +31,13 @@ class Command(Struct, frozen=True):
     columns: Mapping[str, str] = {}
     examples: Mapping[str, str] = {}
     failure: str = FAILED
+    more_exit_codes: Mapping[int, str] = {}
     has_format: bool = True
 
     def exit_codes(self) -> dict[int, str]:
         """Return the meaning of each exit code."""
-        return {0: "success", 1: self.failure, 2: "the command line is wrong", 130: "interrupted"}
+        failures = {1: self.failure, 2: "the command line is wrong", **self.more_exit_codes}
+        return {0: "success", **failures, 130: "interrupted"}
 
     def epilog(self) -> str:
         """Return the end of --help: examples, columns and exit codes."""

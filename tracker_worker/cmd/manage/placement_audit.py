@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`placement audit`: the claims of nodes against their allocations in Placement."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -19,8 +20,9 @@ from tracker_worker.cmd.manage.formatting import (
     print_rows,
 )
 from tracker_worker.cmd.manage.loading import loaded, untracked
+from tracker_worker.cmd.manage.placement_commands import INCOMPLETE
 from tracker_worker.cmd.manage.placement_findings import Audited, Evidence, audit_nodes
-from tracker_worker.cmd.manage.placement_fix import Fixed, remove_left_over
+from tracker_worker.cmd.manage.placement_fix import remove_left_over
 from tracker_worker.cmd.manage.session import engine_at_head, reporting_database_errors, snapshot_of
 from tracker_worker.cmd.placement import placement_client
 from tracker_worker.cmd.progress import progress_bar
@@ -31,7 +33,13 @@ from tracker_worker.placement.audit import FindingKind
 from tracker_worker.placement.errors import PlacementError
 
 PROVED = "its last event on this node has released it, and no node claims it"
-REMOVED, WOULD_BE_REMOVED, LEFT, WOULD_BE_LEFT = "removed", "would be removed", "left", "would be left"
+NOT_FIXED = "the audit has not ended: --fix removes nothing"
+_RESULTS = REMOVED, WOULD_BE_REMOVED, LEFT, WOULD_BE_LEFT = (
+    "removed",
+    "would be removed",
+    "left",
+    "would be left",
+)
 _COLUMNS = ("node", "finding", "consumer", "ledger", "placement", "explanation", "result")
 _EVENT = ("recorded_at", "method", "outcome", "request_id")
 _WAYS_OUT = {
@@ -76,12 +84,30 @@ class Line(Struct, frozen=True):
     result: str | None
 
 
+class LeftOut(Struct, frozen=True):
+    """A node that was not audited, and why."""
+
+    node: str
+    reason: str
+
+
+class Document(Struct, frozen=True):
+    """What an audit prints. `complete`: all nodes were audited, so that no finding means agreement."""
+
+    complete: bool
+    nodes: int
+    findings: Sequence[Line]
+    left_out: Sequence[LeftOut]
+    resume_after: str | None
+
+
 class _Progress:
     """What an audit has found so far, and why it ended early, if it did."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = names
         self.done = 0
+        self.compared: set[str] = set()
         self.found: list[Evidence] = []
         self.unreadable: dict[str, str] = {}
         self.problem: str | None = None
@@ -89,32 +115,55 @@ class _Progress:
 
     def add(self, audited: Audited, nodes: int) -> None:
         self.done += nodes
+        self.compared |= audited.compared
         self.found += audited.found
         self.unreadable |= audited.unreadable
+        if self.unreadable:
+            self.exit_code = INCOMPLETE
+
+    @property
+    def resume_after(self) -> str | None:
+        """The last node that was audited, if others were not."""
+        return self.names[self.done - 1] if 0 < self.done < len(self.names) else None
 
     def end(self, problem: str, exit_code: int) -> None:
         """End early. The text says how to go on."""
         go_on = "repeat the command"
-        if self.done:
-            go_on = f"'--after {self.names[self.done - 1]}' audits the others"
+        if self.resume_after is not None:
+            go_on = f"'--after {self.resume_after}' audits the others"
         self.problem = f"{problem}; {self.done} of {len(self.names)} nodes were audited, {go_on}"
         self.exit_code = exit_code
 
 
 def audit(conf: cfg.ConfigOpts, args: Any) -> int:
-    """Compare claims with allocations, and remove what is left over; exit code 1 if a difference remains."""
+    """Compare claims with allocations, and remove what is left over.
+
+    The exit code is 1 if a difference remains, INCOMPLETE if a node was not audited.
+    """
     with engine_at_head(conf) as engine:
         names = _names(engine, args)
         api = _client(conf)
         progress = _Progress(names)
         _audit(conf, engine, api, progress)
-        lines = [_line(each, None, each.kept) for each in progress.found]
-        if args.dry_run:
-            results = {True: WOULD_BE_REMOVED, False: WOULD_BE_LEFT}
-            lines = [_line(each, results[each.kept is None], each.kept) for each in progress.found]
-        elif args.fix and progress.problem is None:
-            lines = _fix(engine, api, progress, args.grace)
+        lines = _lines(engine, api, progress, args)
     return _print(args, progress, lines)
+
+
+def _lines(engine: sa.Engine, api: PlacementApi, progress: _Progress, args: Any) -> list[Line]:
+    """Return the findings with what has become of them, or would."""
+    found = progress.found
+    if args.dry_run:
+        results = {True: WOULD_BE_REMOVED, False: WOULD_BE_LEFT}
+        return [_line(each, results[each.kept is None], each.kept) for each in found]
+    if not args.fix:
+        return [_line(each, None, each.kept) for each in found]
+    if progress.problem is not None:
+        return [_line(each, LEFT, each.kept or NOT_FIXED) for each in found]
+    removal = remove_left_over(engine, api, found, args.grace)
+    if removal.interrupted:
+        progress.problem = "interrupted: repeat the command, it removes what it has not removed yet"
+        progress.exit_code = INTERRUPTED
+    return [_line(each.evidence, REMOVED if each.kept is None else LEFT, each.kept) for each in removal.fixed]
 
 
 def _client(conf: cfg.ConfigOpts) -> PlacementApi:
@@ -146,20 +195,12 @@ def _audit(conf: cfg.ConfigOpts, engine: sa.Engine, api: PlacementApi, progress:
                 for start in range(0, len(names), NODES_AT_ONCE):
                     some = names[start : start + NODES_AT_ONCE]
                     progress.add(audit_nodes(engine, api, some, show), len(some))
-        except (PlacementError, CommandFailed) as error:
-            progress.end(str(error), 1)
+        except PlacementError as error:
+            progress.end(f"{error.code}: {error}", INCOMPLETE)
+        except CommandFailed as error:
+            progress.end(str(error), INCOMPLETE)
         except KeyboardInterrupt:
             progress.end("interrupted", INTERRUPTED)
-
-
-def _fix(engine: sa.Engine, api: PlacementApi, progress: _Progress, grace: int) -> list[Line]:
-    try:
-        fixed = remove_left_over(engine, api, progress.found, grace)
-    except KeyboardInterrupt:
-        progress.problem = "interrupted: repeat the command, it removes what it has not removed yet"
-        progress.exit_code = INTERRUPTED
-        fixed = [Fixed(each, each.kept or progress.problem) for each in progress.found]
-    return [_line(each.evidence, REMOVED if each.kept is None else LEFT, each.kept) for each in fixed]
 
 
 def _line(evidence: Evidence, result: str | None, kept: str | None) -> Line:
@@ -188,26 +229,43 @@ def _last_event(event: StoredEvent | None) -> LastEvent | None:
 
 def _print(args: Any, progress: _Progress, lines: Sequence[Line]) -> int:
     left = [line for line in lines if line.result != REMOVED]
-    if args.format != TABLE:
-        print_document({"nodes": progress.done, "findings": lines}, args.format)
-    elif lines:
-        print_rows((*_COLUMNS, *_EVENT), map(_row, lines), "Findings", keep=_COLUMNS[:3])
-    for text in _diagnostics(progress, lines, left):
+    is_complete = progress.exit_code == 0
+    if args.format == TABLE:
+        if lines:
+            print_rows((*_COLUMNS, *_EVENT), map(_row, lines), "Findings", keep=_COLUMNS[:3])
+    elif lines or is_complete:  # Otherwise a document without a finding could be taken for agreement.
+        left_out = [LeftOut(name, why) for name, why in progress.unreadable.items()]
+        document = Document(is_complete, len(progress.compared), lines, left_out, progress.resume_after)
+        print_document(document, args.format)
+    for text in _diagnostics(args, progress, lines, left):
         print_diagnostic(text)
-    return progress.exit_code or (1 if left or progress.unreadable else 0)
+    return progress.exit_code or (1 if left else 0)
 
 
-def _diagnostics(progress: _Progress, lines: Sequence[Line], left: Sequence[Line]) -> Iterator[str]:
+def _diagnostics(
+    args: Any, progress: _Progress, lines: Sequence[Line], left: Sequence[Line]
+) -> Iterator[str]:
     kinds = {line.finding for line in left}
     yield from (text for kind, text in _WAYS_OUT.items() if kind.value in kinds)
     for name in sorted({line.node for line in left if not line.providers}):
         yield f"node '{name}': Placement has no provider of it: see 'placement status {name}'"
     for name, why in progress.unreadable.items():
         yield f"node '{name}' is left out: {why}"
-    removed = f", {len(lines) - len(left)} removed" if len(left) < len(lines) else ""
-    yield f"{len(lines)} findings{removed} in {progress.done} nodes"
+    if progress.done == len(progress.names):
+        for name in sorted({*args.names} - progress.compared - progress.unreadable.keys()):
+            yield f"node '{name}' was removed, and Placement has no provider of it"
+    if progress.done or progress.problem is None:
+        yield _counts(progress, lines)
     if progress.problem is not None:
         yield progress.problem
+
+
+def _counts(progress: _Progress, lines: Sequence[Line]) -> str:
+    results = Counter(line.result for line in lines if line.result is not None)
+    parts = ", ".join(f"{results[each]} {each}" for each in _RESULTS if each in results)
+    so_far = "" if progress.done == len(progress.names) else " so far"
+    text = f"{len(lines)} findings in {len(progress.compared)} nodes{so_far}"
+    return f"{text}: {parts}" if parts else text
 
 
 def _row(line: Line) -> list[Any]:

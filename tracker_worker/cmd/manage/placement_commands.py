@@ -6,6 +6,8 @@ from typing import Any
 
 from tracker_worker.cmd.manage.parser import Command
 
+INCOMPLETE = 3
+"""Exit code of an audit that has not audited all nodes."""
 GRACE_SECONDS = 60
 _MAX_GRACE = 24 * 60 * 60
 
@@ -59,12 +61,16 @@ PLACEMENT_COMMANDS = (
         "Compare the claims of nodes with their allocations in Placement, consumer by consumer.",
         (add_names, add_audit),
         {
-            "nodes": "the number of audited nodes",
+            "complete": "true: all nodes were audited, so that no finding means agreement",
+            "nodes": "the number of nodes that were compared: the tracked ones, and the removed ones that "
+            "have a provider still",
             "findings": "node, finding (missing, size, orphaned, double, removed_node), consumer, "
             "instance_uuid, role of the claim, ledger and placement (amounts by resource class; null for "
             "nothing), claimed_by (other nodes), providers of the node, last_event (recorded_at, sequence, "
             "method, outcome, event_id, request_id; null if not kept), explanation, result (removed, left, "
             "would be removed, would be left; null without --fix and --dry-run)",
+            "left_out": "node and reason of those whose rows cannot be read",
+            "resume_after": "the node for --after; null if the audit has not ended early, or has no node",
         },
         {
             "placement audit": "do all allocations agree with the ledger?",
@@ -72,7 +78,11 @@ PLACEMENT_COMMANDS = (
             "placement audit --fix": "remove what is proved to be left over",
             "placement audit --after compute-1": "go on after an interruption",
         },
-        failure="a difference remains, or rows cannot be read; or the command failed",
+        failure="a difference remains, or the command failed before it asked Placement",
+        more_exit_codes={
+            INCOMPLETE: "Placement or the database did not answer, or refused, or the rows of a node cannot "
+            "be read: not all nodes were audited. There is a document only if there is a finding"
+        },
     ),
     Command(
         "placement status",

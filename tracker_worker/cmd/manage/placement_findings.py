@@ -37,13 +37,17 @@ class Evidence(Struct, frozen=True):
 
 
 class Audited(Struct, frozen=True):
-    """What an audit of some nodes has found. `unreadable` are the nodes that were left out, with reasons."""
+    """What an audit of some nodes has found. `compared` are the tracked nodes, and the removed ones that have
+    a provider still; `unreadable` those that were left out, with reasons.
+    """
 
     found: list[Evidence]
+    compared: frozenset[str]
     unreadable: Mapping[str, str]
 
 
 class _Look(Struct, frozen=True):
+    tracked: bool
     held: Held
     findings: list[Finding]
 
@@ -64,7 +68,8 @@ def audit_nodes(
         confirmed = [each for each in look.findings if each in first[name].findings]
         if confirmed:
             found += _explained(engine, name, look.held, confirmed)
-    return Audited(found, unreadable)
+    compared = frozenset(name for name, look in first.items() if look.tracked or look.held.providers)
+    return Audited(found, compared, unreadable)
 
 
 def _look(
@@ -84,7 +89,7 @@ def _look(
     looks = {}
     for name, each in held.items():
         own = dict.fromkeys(place for uuid in sorted(asked[name]) for place in places.get(uuid, ()))
-        looks[name] = _Look(each, compare(nodes[name], each, own))
+        looks[name] = _Look(nodes[name].tracked, each, compare(nodes[name], each, own))
     return looks, unreadable
 
 

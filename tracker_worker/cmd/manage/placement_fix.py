@@ -21,6 +21,7 @@ from tracker_worker.placement.errors import GenerationConflict, PlacementError
 from tracker_worker.placement.records import ConsumerAllocations
 
 CHANGED = "the node or the allocation has changed since: repeat the command"
+NOT_KNOWN = "interrupted before it was known to be removed: repeat the command"
 
 
 class Fixed(Struct, frozen=True):
@@ -30,38 +31,53 @@ class Fixed(Struct, frozen=True):
     kept: str | None
 
 
-def remove_left_over(
-    engine: sa.Engine, api: PlacementApi, found: Sequence[Evidence], grace: int
-) -> list[Fixed]:
-    """Remove the allocations that are proved to be left over, after `grace` seconds; return all findings.
+class Removal(Struct, frozen=True):
+    """What became of all findings, and whether the user has interrupted the removal."""
 
-    An error of Placement keeps what the request was about.
+    fixed: list[Fixed]
+    interrupted: bool
+
+
+def remove_left_over(engine: sa.Engine, api: PlacementApi, found: Sequence[Evidence], grace: int) -> Removal:
+    """Remove the allocations that are proved to be left over, after `grace` seconds.
+
+    An error of Placement keeps what the request was about. Ctrl-C ends the removal.
     """
     proved: dict[str, list[Evidence]] = {}
     for evidence in found:
         if evidence.kept is None and evidence.finding.consumer is not None:
             proved.setdefault(evidence.finding.consumer, []).append(evidence)
-    kept = _remove(engine, api, proved, grace) if proved else {}
-    return [Fixed(each, each.kept or kept.get(each.finding.consumer or "")) for each in found]
+    kept: dict[str, str | None] = dict.fromkeys(proved, NOT_KNOWN)
+    interrupted = False
+    try:
+        _remove(engine, api, proved, grace, kept)
+    except KeyboardInterrupt:
+        interrupted = True
+    fixed = [Fixed(each, each.kept or kept.get(each.finding.consumer or "")) for each in found]
+    return Removal(fixed, interrupted)
 
 
 def _remove(
-    engine: sa.Engine, api: PlacementApi, proved: Mapping[str, list[Evidence]], grace: int
-) -> dict[str, str | None]:
-    """Return for each consumer why its allocations are kept, None if they were removed."""
+    engine: sa.Engine,
+    api: PlacementApi,
+    proved: Mapping[str, list[Evidence]],
+    grace: int,
+    kept: dict[str, str | None],
+) -> None:
+    """Write into `kept`, for each consumer, why its allocations are kept; None once they are removed."""
+    if not proved:
+        return
     try:
         before = {consumer: api.consumer_allocations(consumer) for consumer in proved}
         _wait(grace)
         nodes = {each.finding.node for evidence in proved.values() for each in evidence}
         again = audit_nodes(engine, api, sorted(nodes), lambda _: None).found
     except PlacementError as error:
-        return dict.fromkeys(proved, str(error))
-    return {
-        consumer: _remove_of(api, before[consumer], evidence)
-        if all(each in again for each in evidence)
-        else CHANGED
-        for consumer, evidence in proved.items()
-    }
+        kept.update(dict.fromkeys(proved, f"{error.code}: {error}"))
+        return
+    for consumer, evidence in proved.items():
+        is_left_over = all(each in again for each in evidence)
+        kept[consumer] = _remove_of(api, before[consumer], evidence) if is_left_over else CHANGED
 
 
 def _remove_of(
@@ -77,7 +93,7 @@ def _remove_of(
     except GenerationConflict:
         return CHANGED
     except PlacementError as error:
-        return str(error)
+        return f"{error.code}: {error}"
     return None
 
 
