@@ -508,6 +508,17 @@ def test_debug_of_manage_is_on_standard_error(programs: Programs) -> None:
 
 
 @pytest.mark.parametrize(
+    ("program", "arguments"),
+    [("manage", ["queues", "list"]), ("status", ["upgrade", "check"]), ("watch", ["--once"])],
+)
+def test_debug_of_the_file_is_the_daemon_s(programs: Programs, program: str, arguments: list[str]) -> None:
+    """Found by a newcomer: debug in the file of the workers flooded the terminal."""
+    programs.configure("debug = true\ntransport_url = rabbit://u:p@127.0.0.1:1/\n")
+    assert "DEBUG" not in programs.run(program, *arguments)[2]
+    assert "DEBUG" in programs.run(program, "--debug", *arguments)[2]
+
+
+@pytest.mark.parametrize(
     ("program", "arguments"), [("manage", ["db", "version"]), ("status", ["upgrade", "check"])]
 )
 def test_interrupted_command_ends_with_130_and_a_line(

@@ -20,7 +20,7 @@ from tracker_worker.bus.rabbit.permissions import BrokerAlarm
 from tracker_worker.bus.rabbit.queues import TopologyMismatch, notification_queue
 from tracker_worker.cmd import bootstrap, misconfiguration, sharing
 from tracker_worker.cmd.broker import connected
-from tracker_worker.cmd.command_line import configuration_first
+from tracker_worker.cmd.command_line import configuration_first, is_debug
 from tracker_worker.cmd.database import database_text
 from tracker_worker.cmd.failures import (
     CommandFailed,
@@ -61,11 +61,6 @@ class Checks(upgradecheck.UpgradeCommands):
 
     def __init__(self, conf: cfg.ConfigOpts) -> None:
         self._conf = conf
-
-    def check(self) -> Code:
-        """Run all checks (the command `upgrade check`)."""
-        log_to_stderr(debug=self._conf.debug)
-        return super().check()
 
     def configuration(self) -> Result:
         """All options are known and consistent, and compute managers can reach the worker."""
@@ -289,6 +284,7 @@ def run(conf: cfg.ConfigOpts, arguments: list[str]) -> int:
                 "--json (one JSON document). Exit status: 0 success, 1 a warning, 2 a failure or a wrong "
                 "command line, 130 interrupted, 255 unexpected error.",
             )
+        log_to_stderr(debug=is_debug(arguments))
         upgradecheck.CONF = conf  # As its main() does, which takes no description. It is read for --json.
         code: Any = upgradecheck.run(conf)
         return int(code)

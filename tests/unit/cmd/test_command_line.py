@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The options that name files of configuration may follow the command."""
+"""The options that name files of configuration may follow the command; debug is that of the command line."""
 
 import pytest
 
-from tracker_worker.cmd.command_line import configuration_first
+from tracker_worker.cmd.command_line import configuration_first, is_debug
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,18 @@ def test_option_without_its_file_ends_the_program_as_argparse_does(
         configuration_first("program", ["node", "list", "--config-file"])
     assert end.value.code == 2
     assert "program: error: argument --config-file: expected one argument" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("node list", False),
+        ("--debug node list", True),
+        ("-d node list", True),
+        ("--config-file debug node list --disabled", False),
+        ("--debug --nodebug node list", False),
+        ("--once --debug --node a", True),
+    ],
+)
+def test_debug_is_that_of_the_command_line(given: str, expected: bool) -> None:
+    assert is_debug(given.split()) is expected

@@ -12,7 +12,7 @@ from typing import Any
 from oslo_config import cfg
 from oslo_db import options as db_options
 
-from tracker_worker.cmd.command_line import configuration_first
+from tracker_worker.cmd.command_line import configuration_first, is_debug
 from tracker_worker.cmd.failures import exit_code_of, log_to_stderr, print_diagnostic, reading_options
 from tracker_worker.cmd.manage.commands import COMMANDS, SUBJECTS
 from tracker_worker.cmd.manage.formatting import PROGRAM
@@ -61,7 +61,7 @@ def _prepare(conf: cfg.ConfigOpts, arguments: list[str]) -> Run:
             epilog="'SUBJECT COMMAND --help' has examples, the keys of documents and exit codes: 0 success, "
             "1 failure, 2 wrong command line, 130 interrupted.",
         )
-    log_to_stderr(debug=conf.debug)
+    log_to_stderr(debug=is_debug(arguments))
     for text in unknown_options_of_commands(conf):
         print_diagnostic(PROGRAM, text)
     module, _, name = conf.command.run.partition(":")

@@ -16,6 +16,7 @@ from tracker_worker.bus.rabbit.connection import BrokerSettings
 from tracker_worker.bus.rabbit.notification_listener import NotificationListener
 from tracker_worker.cmd import bootstrap
 from tracker_worker.cmd.broker import reporting_broker_errors
+from tracker_worker.cmd.command_line import is_debug
 from tracker_worker.cmd.failures import CommandFailed, exit_code_of, log_to_stderr, reading_options
 from tracker_worker.cmd.manage.session import settings_of
 from tracker_worker.cmd.watch.loop import Clocks, Watch
@@ -89,7 +90,7 @@ def _run(conf: cfg.ConfigOpts, arguments: list[str]) -> int:
             "picture.txt (one picture). Exit status: 0 --once is done, 1 failure, 2 wrong command line, 130 "
             "interrupted, 143 terminated.",
         )
-    log_to_stderr(debug=conf.debug)
+    log_to_stderr(debug=is_debug(arguments))
     # The default action would leave the terminal as it is, without a cursor.
     signal.signal(signal.SIGTERM, _terminate)
     settings = settings_of(conf)
