@@ -41,7 +41,8 @@ def reload_options(conf: cfg.ConfigOpts) -> None:
         LOG.info("Options changed: %s", ", ".join(name for _, name in changed) or "none")
         if conf.log_config_append and _handlers() != handlers:
             LOG.info("Logging was read again from %s", conf.log_config_append)
-        if (None, "debug") in changed and conf.log_config_append:
+        _, debug = changed.get((None, "debug"), (None, None))
+        if debug is not None and conf.log_config_append:
             LOG.warning(
                 "[DEFAULT] debug: overruled by log_config_append; set levels in %s", conf.log_config_append
             )

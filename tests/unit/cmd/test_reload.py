@@ -78,6 +78,24 @@ def test_reload_of_a_wrong_value_of_the_command_line_s_option_names_it(
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize(("debug", "overruled"), [("debug = true\n", True), ("", False)])
+def test_reload_of_debug_is_overruled_only_where_the_file_has_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, debug: str, overruled: bool
+) -> None:
+    """Found by a newcomer, who had removed it as the start had advised."""
+    conf = cfg.ConfigOpts()
+    conf.register_opts([cfg.BoolOpt("debug", mutable=True), cfg.StrOpt("log_config_append")])
+    file = tmp_path / "conf"
+    logging_file = f"[DEFAULT]\nlog_config_append = {tmp_path}/logging.conf\n"
+    file.write_text(logging_file + ("" if debug else "debug = true\n"))
+    conf(["--config-file", str(file)])
+    file.write_text(logging_file + debug)
+    caplog.set_level(logging.INFO)
+    reload_options(conf)
+    assert "Options changed: debug" in caplog.text
+    assert ("[DEFAULT] debug: overruled by log_config_append" in caplog.text) is overruled
+
+
 def test_reload_whose_hook_fails_changes_no_logger(conf: cfg.ConfigOpts) -> None:
     logger = logging.getLogger("a.logger.of.this.test")
     handler = logging.NullHandler()
