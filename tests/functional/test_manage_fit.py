@@ -227,6 +227,35 @@ def test_wrong_request_is_named(nodes: LaneBench, manage: Manage, request_text: 
     assert said in complaint
 
 
+@pytest.mark.parametrize(
+    ("option", "text", "keys"),
+    [
+        ("--flavor", '{"vcpus": 2, "ram": 4096, "disk": 20}', "vcpus, memory_mb, root_gb, ephemeral_gb"),
+        ("--flavor", '{"vcpus": 2', "vcpus, memory_mb, root_gb, ephemeral_gb"),
+        ("--flavor", "vcpus=2,ram=4096,disk=20", "vcpus, memory_mb, root_gb, ephemeral_gb"),
+        ("--instance", '{"flavor": {"ram": 4096}}', "vcpus, memory_mb, root_gb, ephemeral_gb"),
+        ("--instance", '{"id": 1}', "uuid, project_id, vm_state, flavor"),
+        ("--limits", '{"ram": 4096}', "memory_mb, disk_gb, vcpu"),
+    ],
+)
+def test_wrong_request_leads_to_the_keys(
+    nodes: LaneBench, manage: Manage, option: str, text: str, keys: str
+) -> None:
+    """Found by a newcomer, who tried the words of `openstack flavor create`."""
+    flavor = [] if option != "--limits" else ["--flavor", FLAVOR]
+    complaint = manage.complaint("node", "fit", NODE, *flavor, option, text)
+    assert f"; the keys are {keys}" in complaint
+    assert (FLAVOR in complaint) is ("root_gb" in keys)
+
+
+def test_help_shows_a_flavor_that_is_accepted(
+    nodes: LaneBench, manage: Manage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "500")
+    assert manage.run("node", "fit", "--help") == 0
+    assert f"JSON such as '{FLAVOR}'" in manage.out
+
+
 def test_command_line_needs_one_request(manage: Manage) -> None:
     assert manage.run("node", "fit", NODE) == 2
     assert manage.run("node", "fit", NODE, "--flavor", FLAVOR, "--instance", "{}") == 2

@@ -20,6 +20,7 @@ from tracker_worker.cmd.manage.formatting import (
     print_rows,
 )
 from tracker_worker.cmd.manage.loading import print_faults, untracked
+from tracker_worker.cmd.manage.node_arguments import FLAVOR
 from tracker_worker.cmd.manage.session import settings_of
 from tracker_worker.domain.commands import InstanceClaim
 from tracker_worker.domain.decide import decide
@@ -32,7 +33,7 @@ from tracker_worker.domain.report import excess_reserves
 from tracker_worker.domain.settings import CapacityCheck, TrackerSettings
 from tracker_worker.worker.service import new_id
 
-T = TypeVar("T")
+T = TypeVar("T", bound=Struct)
 _COLUMNS = ("node", "outcome", "vcpus_left", "memory_mb_left", "disk_mb_left", "flags", "reason")
 _DISABLED = "The compute service is disabled: Nova's scheduler does not choose the node"
 _AS_SCHEDULER = "capacity; no limits were given: Nova's scheduler decides, by (total - reserved) * ratio"
@@ -236,4 +237,7 @@ def _read(text: str, wanted: type[T], option: str) -> T:
         what = f"{error.strerror}; name a file with JSON, or write the JSON itself"
     except ValueError as error:
         what = str(error)
-    raise CommandFailed(f"{option} {text[:80]}: {what}")
+    is_flavor = wanted is Flavor or "at `$.flavor" in what
+    keys = ", ".join(Flavor.__struct_fields__ if is_flavor else wanted.__struct_fields__)
+    example = f", as in '{FLAVOR}'" if is_flavor else ""
+    raise CommandFailed(f"{option} {text[:80]}: {what}; the keys are {keys}{example}")

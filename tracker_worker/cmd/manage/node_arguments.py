@@ -10,6 +10,8 @@ from tracker_worker.core.times import TIME_FORMS
 
 _OUTCOMES = ("applied", "granted", "refused", "ignored", "parked")
 _MOST_SEQUENCE = 2**63 - 1
+FLAVOR = '{"vcpus": 2, "memory_mb": 4096, "root_gb": 20}'
+"""A flavor with all keys that it needs."""
 
 
 def add_history(parser: Any) -> None:
@@ -47,7 +49,7 @@ def add_request(parser: Any) -> None:
     request.add_argument(
         "--flavor",
         metavar="FLAVOR",
-        help="the flavor of a new instance, as in instance_claim: a file, or JSON",
+        help=f"the flavor of a new instance, as in instance_claim: a file, or JSON such as '{FLAVOR}'",
     )
     request.add_argument(
         "--instance", metavar="INSTANCE", help="the instance, as in instance_claim: a file, or JSON"
