@@ -159,7 +159,11 @@ def test_config_show_has_values_with_their_files_and_no_secret(manage: Manage, p
     source = str(manage.file)
     assert found["[worker] lanes"] == {"option": "[worker] lanes", "value": 1, "source": source}
     assert found["[DEFAULT] use_json"]["value"] is True
-    assert found["[bus] management_url"]["value"] == "http://broker:15672"
+    assert found["[bus] management_url"]["value"] == "http://user:***@broker:15672"
+    assert (
+        found["[oslo_messaging_notifications] transport_url"]["value"]
+        == "rabbit://user:***@broker:5672/vhost"
+    )
     parameters = found["[database] connection_parameters"]["value"]
     assert parameters == "charset=***&ssl_ca=/ca.pem&password=***"
     assert found["[oslo_messaging_kafka] ssl_client_key_password"]["value"] == "***"
@@ -201,8 +205,8 @@ def test_config_show_has_urls_of_placement_without_their_secrets(manage: Manage,
     )
     done = program("config", "show", "--format", "json")
     assert "planted" not in done.stdout + done.stderr
-    assert "http://keystone/v3" in done.stdout
-    assert "http://placement" in done.stdout
+    assert "http://user:***@keystone/v3" in done.stdout
+    assert "http://user:***@placement" in done.stdout
 
 
 def test_config_show_with_an_invalid_value_names_it_and_fails(manage: Manage, program: Program) -> None:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """URLs with passwords: which ones are refused, which parts are printable, and which are secret.
 
-Scheme, hosts, ports and the path (a database, a virtual host) are printable. User names are left out, but are
-not secret. If a password has an unescaped / ? # @ , or : parsers take a part of it for a host, a port or a
-path. Such a URL is refused before it is passed to a parser or a driver.
+Scheme, hosts, ports and the path (a database, a virtual host) are printable. User names are not secret: logs
+and errors leave them out, what shows the configuration to an operator does not. If a password has an
+unescaped / ? # @ , or : parsers take a part of it for a host, a port or a path. Such a URL is refused before
+it is passed to a parser or a driver.
 """
 
 import re
@@ -150,15 +151,32 @@ def _check_address(option: str, address: str, advice: _Advice = _ANY) -> None:
 
 def printable_url(url: str) -> str:
     """Return the printable parts of a URL: scheme, hosts, ports and path. Accepts any text."""
+    return _printable(url, lambda _credentials: "")
+
+
+def printable_url_with_users(url: str) -> str:
+    """Return what `printable_url` returns, with the users, and a mask for their passwords.
+
+    An operator who looks at a configuration has to see whose login it is.
+    """
+    return _printable(url, _printable_login)
+
+
+def _printable_login(credentials: str) -> str:
+    user, colon, _ = credentials.partition(":")
+    return f"{user}{colon and f':{MASK}'}@" if credentials else ""
+
+
+def _printable(url: str, login: Callable[[str], str]) -> str:
     try:
         parts = _parts("", url)
         for _, address in parts.hosts:
             _check_address("", address)
     except URLRefused:
         return UNREADABLE
-    addresses = [address for _, address in parts.hosts if address]
     elsewhere = [value for key, value in parts.query if key in _ADDRESS_PARAMETERS and "@" not in value]
-    where = ",".join(addresses) or ":".join(elsewhere)
+    hosts = [(credentials, address or ":".join(elsewhere)) for credentials, address in parts.hosts]
+    where = ",".join(login(credentials) + address for credentials, address in hosts)
     return f"{parts.scheme}://{where}{parts.path}"
 
 

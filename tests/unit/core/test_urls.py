@@ -12,6 +12,7 @@ from tracker_worker.core.urls import (
     check_url,
     printable_parameters,
     printable_url,
+    printable_url_with_users,
     redacted,
     secrets_of,
 )
@@ -151,6 +152,25 @@ def test_url_that_is_ambiguous_is_refused_by_its_rule(url: str, rule: str) -> No
 )
 def test_printable_url_has_scheme_host_port_and_path_only(url: str, shown: str) -> None:
     assert printable_url(url) == shown
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("rabbit://user:SECRET@host:5672/v", "rabbit://user:***@host:5672/v"),
+        ("rabbit://a:SECRET@host-1,b:SECRET@host-2:5673/v", "rabbit://a:***@host-1,b:***@host-2:5673/v"),
+        ("rabbit://user:@host/v", "rabbit://user:***@host/v"),
+        ("rabbit://user:12,SECRET,rest@host/v", "rabbit://user:***@host/v"),
+        ("postgresql://user:SEC,RET@host-1,host-2/v", "postgresql://user:***@host-1,host-2/v"),
+        ("postgresql://tracker@/tracker?host=/run/pg", "postgresql://tracker@/run/pg/tracker"),
+        ("postgresql://host/tracker?user=tracker&password=SECRET", "postgresql://host/tracker"),
+        ("http://host:15672", "http://host:15672"),
+        ("rabbit://user:SECRET/rest@host/v", UNREADABLE),
+        ("SECRET", UNREADABLE),
+    ],
+)
+def test_printable_url_with_users_has_a_mask_for_each_password(url: str, shown: str) -> None:
+    assert printable_url_with_users(url) == shown
 
 
 @pytest.mark.parametrize(

@@ -241,7 +241,7 @@ COMMANDS = (
         (a.add_all_options,),
         {
             "option": "the option, as [group] option",
-            "value": "its effective value; of a URL without user and password, of other secrets ***",
+            "value": "its effective value, with *** for a password in a URL and for other secrets",
             "source": "the file or environment variable that it comes from, or 'default'",
         },
         {

@@ -11,7 +11,7 @@ from oslo_config import cfg
 from tracker_worker.cmd.failures import configuration_text
 from tracker_worker.cmd.manage.formatting import TABLE, print_diagnostic, print_document, print_rows
 from tracker_worker.conf import opts
-from tracker_worker.core.urls import MASK, printable_parameters, printable_url
+from tracker_worker.core.urls import MASK, printable_parameters, printable_url_with_users
 
 _DEFAULT = "default"
 _SECRET_WORDS = ("password", "secret", "token")
@@ -86,12 +86,13 @@ def _source(worker: cfg.ConfigOpts, group: str, option: cfg.Opt) -> str:
 
 
 def _printable(option: cfg.Opt, value: Any) -> Any:
-    """Return a value without its secrets: of a URL, the user and the password."""
+    """Return a value without its secrets: of a URL, the password."""
     is_url = isinstance(value, str) and "://" in value
     if is_url and option.dest.endswith(_URLS):
-        return printable_url(value)
+        return printable_url_with_users(value)
     if value and (option.secret or any(word in option.dest for word in _SECRET_WORDS)):
         return MASK
     if isinstance(value, str) and option.dest == "connection_parameters":
         return printable_parameters(value)
-    return printable_url(value) if is_url else value  # A URL in the wrong option has its password, too.
+    # A URL in the wrong option has its password, too.
+    return printable_url_with_users(value) if is_url else value
