@@ -80,6 +80,18 @@ def only_problem(bench: LaneBench, letter_id: str, **how: Any) -> str:
     return problem
 
 
+def test_letter_of_an_unknown_method_has_its_name(bench: LaneBench, manage: Manage) -> None:
+    """Found by a newcomer: neither list nor show nor the text had it."""
+    bench.deliver_body(encode("reboot_node", {"node": NODE}, unique_id="unknown"))
+    bench.run()
+    (letter,) = manage.json("dead-letter", "list")
+    assert (letter["method"], letter["message"]) == ("reboot_node", "no method reboot_node in version 1.0")
+    assert manage.run("dead-letter", "list") == 0
+    assert "reboot_node" in manage.out
+    assert manage.json("dead-letter", "show", letter["id"])["method"] == "reboot_node"
+    assert manage.json("dead-letter", "summary")[0]["method"] == "reboot_node"
+
+
 def test_the_parked_ones_are_listed_oldest_first(bench: LaneBench, manage: Manage) -> None:
     first, second = park(bench, BOOT, "first"), park(bench, DELETED, "second")
     listed = manage.json("dead-letter", "list")

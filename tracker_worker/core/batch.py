@@ -313,7 +313,7 @@ class Batch:
                 path=bad.path,
                 message=bad.message,
                 node=event.node,
-                method=event.method,
+                method=event.printable_method,
                 body=redacted_body(event.delivery.body, event.envelope),
                 sequence=self._sequence_seen(event, sequence),
                 position=len(self._letters),

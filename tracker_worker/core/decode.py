@@ -52,9 +52,14 @@ class Event(Struct, frozen=True):
 
     @property
     def method(self) -> str | None:
-        """The method, None if it does not exist: an unknown name is a text of the sender's choice."""
+        """The method, None if it does not exist: metrics and receipts have the known ones only."""
         method = None if self.envelope is None else self.envelope.method
         return method if method in METHODS else None
+
+    @property
+    def printable_method(self) -> str | None:
+        """The method for people: an unknown one too, if it is an identifier."""
+        return None if self.envelope is None else self.envelope.printable_method
 
     @property
     def is_ping(self) -> bool:

@@ -37,6 +37,8 @@ _NAME_BYTES = 12 * 255 + 2
 """Bytes of the longest name in JSON: a character outside the BMP takes two escapes of six bytes."""
 _NODE = re.compile(HOST_NAME), 255
 _ID = re.compile(NAME), 64
+_METHOD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z"), 64
+"""oslo.messaging's servers find a method by the name of its function."""
 _NOT_DIGESTED = ("event_id", "origin")
 _NULL = Raw(b"null")
 _HOST_OF_REPLIES = re.compile(rf"{REPLY_QUEUE_PREFIX}([^:]+):.+:[0-9]+")
@@ -55,6 +57,11 @@ class Envelope(Struct, frozen=True):
     unique_id: str | None
     request_id: str | None
     reply_queue: str | None = None
+
+    @property
+    def printable_method(self) -> str | None:
+        """The method, known or not, if it can be one: an identifier. Any other text may be a secret."""
+        return _fitting(self.method, *_METHOD)
 
     @property
     def is_question(self) -> bool:
@@ -234,7 +241,9 @@ def open_envelope(body: bytes | BodyDigest) -> Envelope:
 def check_method(envelope: Envelope) -> None:
     """Raise BadMessage unless the method exists in a version that this worker speaks."""
     if envelope.namespace is not None or envelope.method not in METHODS:
-        raise BadMessage(ErrorCode.UNKNOWN_METHOD, "$", "no such method in version " + VERSION)
+        where = f"version {VERSION}" if envelope.namespace is None else "a namespace: commands have none"
+        text = f"no method {envelope.printable_method or 'of this name'} in {where}"
+        raise BadMessage(ErrorCode.UNKNOWN_METHOD, "$", text)
     if not _supported(envelope.version):
         raise BadMessage(ErrorCode.UNSUPPORTED_VERSION, "$", "this worker speaks " + VERSION)
 

@@ -71,7 +71,8 @@ class DeadLetter(Struct, frozen=True, kw_only=True):
     `code` is stable; `path` names the bad field; the body is redacted (at most 64 KiB). `sequence` is the
     node's after the event was parked, 0 if the node had none: events with a higher sequence came later. If it
     is None, `db.dead_letters.add` looks it up. `position` orders the letters of one batch. `request_id` is
-    the sender's; `reply_host` is the caller's host, if the name of the reply queue contains it.
+    the sender's; `reply_host` is the caller's host, if the name of the reply queue contains it. `method`
+    may be unknown to this worker.
     """
 
     id: str

@@ -54,7 +54,8 @@ class ErrorCode(StrEnum):
     Way out: upgrade the workers before the clients.
     """
     UNKNOWN_METHOD = "unknown_method"
-    """No command has this name, or the message names a namespace.
+    """No command has this name, or the message names a namespace. The text has the name if it is an
+    identifier of at most 64 characters.
 
     Way out: correct the name. Upgrade the worker if the command is newer than it.
     """
@@ -200,7 +201,7 @@ class Refusal(StrEnum):
 
 class BadMessage(Exception):
     """A message that is not a valid command: its code, the path of the bad field, and a text that contains no
-    value of the payload.
+    value of the payload but the name of an unknown method.
     """
 
     def __init__(self, code: ErrorCode, path: str, message: str) -> None:

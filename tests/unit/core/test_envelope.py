@@ -132,6 +132,27 @@ def test_a_namespace_is_refused_as_an_unknown_method() -> None:
     assert (bad.code, bad.path) == (ErrorCode.UNKNOWN_METHOD, "$")
 
 
+@pytest.mark.parametrize("method", ["reboot", "_Reboot2", "x" * 64])
+def test_unknown_method_is_named_in_the_error(method: str) -> None:
+    """Found by a newcomer: a dead letter did not say which method it was."""
+    bad = refusal(message(method, {"node": "n"}))
+    assert bad.message == f"no method {method} in version 1.0"
+
+
+@pytest.mark.parametrize(
+    "method",
+    ["a secret", "a-secret", "secret\n", "\x1b[2Jsecret", "\u202esecret", "s\u0435cret", "1secret", "s" * 65],
+)
+def test_method_that_can_be_none_is_not_repeated(method: str) -> None:
+    bad = refusal(message(method, {"node": "n"}))
+    assert bad.message == "no method of this name in version 1.0"
+
+
+def test_method_in_a_namespace_is_named_without_that() -> None:
+    bad = refusal(message("get_node", {"node": "n"}, namespace="secret"))
+    assert bad.message == "no method get_node in a namespace: commands have none"
+
+
 @pytest.mark.parametrize("method", ["reboot", "", "__class__", "GetNode", "get_node\n"])
 def test_a_method_that_is_none_of_ours_is_refused(method: str) -> None:
     bad = refusal(message(method, {"node": "n"}))

@@ -262,7 +262,7 @@ COMMANDS = (
             "code": "the code of the error",
             "path": "the part of the command that the error is about",
             "node": "the node of the command",
-            "method": "the method of the command",
+            "method": "the method of the command, known or not; null if it is no identifier",
             "event_id": "the id of the event",
             "message": "the text of the error",
             "request_id": "the id of the sender's request",
