@@ -18,6 +18,7 @@ from tests.functional.lanes import NOW, LaneBench
 from tracker_worker.core.stats import PlacementStats
 from tracker_worker.db import providers
 from tracker_worker.db.providers import ProviderState
+from tracker_worker.db.tables import OUTBOX
 from tracker_worker.domain.commands import AnyCommand
 from tracker_worker.placement.errors import (
     PlacementRefused,
@@ -81,6 +82,7 @@ class SyncBench:
         self.seconds = 0.0
         self.stats = PlacementStats()
         self.observed: SimpleQueue[Observation] = SimpleQueue()
+        self.published = 0
         self.syncs: list[ProviderSync] = []
 
     def new_sync(
@@ -90,13 +92,17 @@ class SyncBench:
         executor: Executor | None = None,
     ) -> ProviderSync:
         chance = random.Random(17)
+
+        def committed() -> None:
+            self.published = len(self.lane.rows(OUTBOX))
+
         made = ProviderSync(
             self.engine,
             Sync(self.placement),
             executor or AtOnce(),
             settings,
             owner,
-            Publication(True, "tracker-worker:test", lambda: NOW, lambda: f"id-{chance.random()}"),
+            Publication(True, "tracker-worker:test", lambda: NOW, lambda: f"id-{chance.random()}", committed),
             lambda: self.seconds,
             lambda: 1.0,
             lambda: None,
@@ -334,6 +340,17 @@ def test_a_removed_node_is_deleted_once_its_allocations_are_gone(bench: SyncBenc
     assert bench.placement.providers == {}
     with bench.engine.connect() as connection:
         assert providers.states(connection) == []
+
+
+def test_commit_of_a_notification_wakes_the_relay(bench: SyncBench) -> None:
+    sync = bench.new_sync()
+    bench.lane.send(report())
+    bench.run(sync)
+    assert bench.published == 0
+    bench.lane.send(report(inventories={"bad": {}}))
+    bench.run(sync)
+    assert bench.told() == [("compute_node.sync.error", "desired_state_invalid")]
+    assert bench.published == len(bench.lane.rows(OUTBOX))
 
 
 def test_an_error_that_another_one_follows_has_ended(

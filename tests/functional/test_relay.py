@@ -250,7 +250,30 @@ def test_a_relay_that_cannot_drain_in_time_says_so(bench: LaneBench) -> None:
     one = relay(bench, Deaf())
     one.start()
     assert not one.drain(0.05)
-    assert one.drain(SECONDS), "its thread goes on, with a connection that the test closes"
+    assert one.loop.join(SECONDS), "its thread goes on, with a connection that the test closes"
+    assert not one.drain(SECONDS), "it has ended, and published nothing"
+
+
+def test_relay_that_has_nothing_to_publish_drains_without_the_database(bench: LaneBench) -> None:
+    """Found by an operator: a stop while the database was away told of notifications, and none waited."""
+    filled(bench)
+    one = relay(bench, Bus())
+    publish_all(one)
+    with Fault(bench.engine, "", disk_full):
+        one.start()
+        assert one.drain(0.05)
+        assert one.loop.join(SECONDS)
+
+
+def test_relay_that_was_woken_since_it_looked_does_not_drain_without_the_database(bench: LaneBench) -> None:
+    one = relay(bench, Bus())
+    publish_all(one)
+    filled(bench, 1)
+    with Fault(bench.engine, "", disk_full):
+        one.start()
+        one.notify()
+        assert not one.drain(0.05)
+        assert one.loop.join(SECONDS)
 
 
 def test_database_error_about_data_does_not_end_the_relay(bench: LaneBench) -> None:

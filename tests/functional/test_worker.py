@@ -405,6 +405,17 @@ def test_stop_that_leaves_notifications_behind_says_so(
     assert "Not all notifications were published in time" in caplog.text
 
 
+def test_stop_without_a_database_tells_of_no_notifications_where_none_wait(
+    a_worker: Callable[..., Running], engine: sa.Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    running = a_worker(graceful_shutdown_timeout=1)
+    running.api.call({}, "update_available_resource", "node-1", resources=resources("node-1"))
+    wait_until(lambda: rows(engine, OUTBOX) == [], "the relay to publish all")
+    with Fault(engine, "", disk_full):
+        assert running.stop()
+    assert "notifications were published" not in caplog.text
+
+
 def test_the_next_worker_goes_on_where_the_last_one_stopped(a_worker: Callable[..., Running]) -> None:
     first = a_worker()
     track(first.api, "node-1")

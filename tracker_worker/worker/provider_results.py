@@ -25,12 +25,16 @@ _FINE = "the providers are as they shall be"
 
 
 class Publication(Struct, frozen=True):
-    """What notifications need: a publisher id, the clock (UTC), and new ids. `enabled`: there are any."""
+    """What notifications need: a publisher id, the clock (UTC), and new ids. `enabled`: there are any.
+
+    `committed` is called after each commit of notifications.
+    """
 
     enabled: bool
     publisher_id: str
     clock: Callable[[], datetime]
     new_id: Callable[[], str]
+    committed: Callable[[], None]
 
 
 class ProviderResults:
@@ -66,10 +70,13 @@ class ProviderResults:
         """
         if not self._unwritten:
             return
+        rows = self._outbox_rows() if self._publication.enabled else []
         with self._transaction() as connection:
             providers.record(connection, [record for _, record in self._unwritten])
-            if self._publication.enabled and (rows := self._outbox_rows()):
+            if rows:
                 outbox.add(connection, rows)
+        if rows:
+            self._publication.committed()
         for node, record in self._unwritten:
             _log(node, record)
         self._unwritten.clear()

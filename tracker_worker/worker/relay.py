@@ -89,6 +89,8 @@ class Relay:
         self._lease = Lease(leases.RELAY, owner, settings.lease_seconds, self._transaction, monotonic)
         self._unremoved: dict[str, int] = {}
         self._substitute: bytes | None = None
+        self._nothing_left = False
+        self._committed = threading.Event()
         self._abandoned = threading.Event()
         self.loop = Loop("relay", self._step, settings.poll_interval, failed, self._finish)
         self._stats = stats
@@ -100,31 +102,40 @@ class Relay:
 
     def notify(self) -> None:
         """Wake the relay after a commit. Any thread."""
+        self._committed.set()
         self.loop.wake()
 
     def drain(self, timeout: float) -> bool:
-        """Publish what is committed within `timeout` seconds; tells whether all was published."""
+        """Publish what is committed within `timeout` seconds; tells whether all was published.
+
+        It is where the last look at the outbox found nothing to publish and nothing was committed since, also
+        if the database has gone away then.
+        """
         self.loop.stop()
-        drained = self.loop.join(timeout)
+        self.loop.join(timeout)
         self._abandoned.set()
-        return drained
+        return self._nothing_left and not self._committed.is_set()
 
     def publish_window(self) -> bool:
         """Publish at most a window of the outbox; False if it is empty, or another relay holds the lease.
 
         Raises NotConfirmed if the broker confirmed only a part of the window.
         """
+        if self._committed.is_set():
+            self._nothing_left = False
+            self._committed.clear()  # Before the look at what was committed.
         if not self._owns_lease():
+            self._nothing_left = True
             return False
         if len(self._unremoved) >= self._settings.window:
             self.remove_published()
         most = self._settings.window - len(self._unremoved)
         with self._transaction() as connection:
             rows = outbox.window(connection, self._unremoved, most, WINDOW_BYTES)
-        if not rows:
-            return False
-        self._publish(rows)
-        return True
+        self._nothing_left = not rows
+        if rows:
+            self._publish(rows)
+        return bool(rows)
 
     def remove_published(self) -> None:
         """Delete the rows that the broker has confirmed."""

@@ -121,7 +121,8 @@ class Worker:
             failed()
 
         def committed(_nodes: Collection[str]) -> None:
-            self._relay.notify()
+            if settings.notify:
+                self._relay.notify()
 
         publisher = _publisher(settings, notification_transport, self._stats)
         context = batch_context_of(settings)
@@ -130,7 +131,10 @@ class Worker:
         owner = f"{settings.host}:{os.getpid()}:{new_id()}"
         self._relay = Relay(engine, publisher, relay, owner, utc_now, time.monotonic, fail, self._stats)
         self._purge = Purge(engine, settings.retention, fail)
-        self._provider_sync = _provider_sync(settings, engine, placement, owner, context, fail, self._stats)
+        publication = Publication(settings.notify, context.publisher_id, utc_now, new_id, self._relay.notify)
+        self._provider_sync = _provider_sync(
+            settings, engine, placement, owner, publication, fail, self._stats
+        )
         queues = [OtherQueue.BARE_TOPIC, OtherQueue.DEAD_LETTERS, *range(settings.partitions)]
         self._lanes = [
             Lane(
@@ -217,7 +221,7 @@ def _provider_sync(
     engine: sa.Engine,
     placement: Callable[[Observe], PlacementApi] | None,
     owner: str,
-    context: BatchContext,
+    publication: Publication,
     failed: Callable[[], None],
     stats: Stats,
 ) -> ProviderSync | None:
@@ -231,7 +235,7 @@ def _provider_sync(
         RequestThreads(settings.placement.concurrency, "placement"),
         settings.placement,
         owner,
-        Publication(settings.notify, context.publisher_id, utc_now, new_id),
+        publication,
         time.monotonic,
         partial(random.uniform, *JITTER),
         failed,
