@@ -35,11 +35,11 @@ Raise it to share the load between more workers than this, with everything stopp
         "management_url",
         secret=True,
         help="""
-URL of RabbitMQ's management API with user and password, as in http://user:password@host:15672.
+URL of RabbitMQ's management API with user and password: http://USER:PASSWORD@HOST:15672.
 
-Only ``status`` and ``queues list`` of tracker-worker-manage use it, to tell which worker is active. By
-default the API is expected on the first host of ``transport_url``, with its user, on port 15672 (with TLS
-15671).
+Only ``status`` and ``queues list`` of tracker-worker-manage use it, to tell which worker is active, and the
+upgrade check, which tries it. By default the API is expected on the first host of ``transport_url``, with its
+user, on port 15672 (with TLS 15671).
 """,
     ),
 ]

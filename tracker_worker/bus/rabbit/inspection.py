@@ -3,7 +3,9 @@
 
 import ssl
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
@@ -16,6 +18,7 @@ from tracker_worker.bus.rabbit.connection import CONSUMER, PRODUCT, BrokerSettin
 from tracker_worker.bus.rabbit.queues import Topology, declare, declare_notifications
 
 MANAGEMENT_PORTS = {"http": 15672, "https": 15671}
+_URL_FORM = "http://USER:PASSWORD@HOST:15672"
 _SECONDS = 10.0
 _COLUMNS = (
     "name,messages_unacknowledged,message_stats.ack_details.rate,head_message_timestamp,"
@@ -160,12 +163,13 @@ def activities(url: str, virtual_host: str, ca_file: str | None = None) -> Activ
     session.auth = (unquote(parts.username or "guest"), unquote(parts.password or "guest"))
     vhost = quote(virtual_host, safe="")
     api = f"{where}{parts.path.rstrip('/')}/api"
+    get = partial(_get, session, where, _needs_of_login(parts))
     with session:
-        queues = _get(session, where, f"{api}/queues/{vhost}?columns={_COLUMNS}")
-        consumers = _get(session, where, f"{api}/consumers/{vhost}")
-        connections = _get(session, where, f"{api}/vhosts/{vhost}/connections")
+        queues = get(f"{api}/queues/{vhost}?columns={_COLUMNS}")
+        consumers = get(f"{api}/consumers/{vhost}")
+        connections = get(f"{api}/vhosts/{vhost}/connections")
         # Without any of its columns a node would be an empty list.
-        nodes = _get(session, where, f"{api}/nodes?columns={','.join(['name', *_ALARMS])}")
+        nodes = get(f"{api}/nodes?columns={','.join(['name', *_ALARMS])}")
     found = {queue["name"]: activity_of(queue) for queue in queues}
     for consumer in consumers:
         if consumer.get("active"):
@@ -238,9 +242,10 @@ def _split(url: str) -> tuple[SplitResult, str]:
     """Return a URL's parts, and its scheme, host and port without the user and password."""
     parts = urlsplit(url)
     try:
-        port = parts.port or MANAGEMENT_PORTS[parts.scheme]
+        default = MANAGEMENT_PORTS[parts.scheme]
+        port = parts.port or default
     except (KeyError, ValueError):  # The texts of these errors contain parts of the password.
-        raise ManagementUnavailable("the URL must look like http://user:password@host:15672") from None
+        raise ManagementUnavailable(f"the URL must look like {_URL_FORM}") from None
     return parts, f"{parts.scheme}://{_in_url(parts.hostname)}:{port}"
 
 
@@ -248,7 +253,15 @@ def _in_url(hostname: str | None) -> str:
     return f"[{hostname}]" if ":" in (hostname or "") else hostname or "localhost"
 
 
-def _get(session: requests.Session, where: str, url: str) -> list[dict[str, Any]]:
+def _needs_of_login(parts: SplitResult) -> str:
+    """Return what a login that is refused needs. Without a user the API was asked as guest."""
+    missing = "user" if not parts.username else "password" if parts.password is None else None
+    if missing:
+        return f"the URL has no {missing}: write {_URL_FORM}"
+    return "it needs the right password and the tag 'monitoring', and permissions on the virtual host"
+
+
+def _get(session: requests.Session, where: str, needs: str, url: str) -> list[dict[str, Any]]:
     try:
         response = session.get(url, timeout=_SECONDS)
     except requests.Timeout:
@@ -262,14 +275,23 @@ def _get(session: requests.Session, where: str, url: str) -> list[dict[str, Any]
             f"{where} does not answer: the plugin rabbitmq_management listens there once it is enabled"
         ) from None
     if response.status_code in (401, 403):
+        raise ManagementUnavailable(f"{where} refuses the user ({_reason(response)}): {needs}")
+    if response.status_code == 404:
         raise ManagementUnavailable(
-            f"{where} refuses the user ({_reason(response)}): it needs the right password and the tag "
-            "'monitoring'"
+            f"{where} answers with status 404: its broker lacks the virtual host of transport_url, or the "
+            "URL has the wrong path"
         )
     if response.status_code != 200:
         raise ManagementUnavailable(f"{where} answers with status {response.status_code}")
-    answer: list[dict[str, Any]] = response.json()
-    return answer
+    return _rows(response, where)
+
+
+def _rows(response: requests.Response, where: str) -> list[dict[str, Any]]:
+    with suppress(ValueError):
+        rows = response.json()
+        if isinstance(rows, list):
+            return rows
+    raise ManagementUnavailable(f"{where} is no management API of RabbitMQ: it answers with something else")
 
 
 def _reason(response: requests.Response) -> str:

@@ -47,7 +47,13 @@ def test_the_virtual_host_is_the_url_s(path: str, name: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["http://user:planted/secret@host", "user:planted-secret@host:15672", "ftp://user:planted@host", ""],
+    [
+        "http://user:planted/secret@host",
+        "user:planted-secret@host:15672",
+        "ftp://user:planted@host",
+        "amqp://u:planted@host:1",
+        "",
+    ],
 )
 def test_a_wrong_url_is_refused_without_its_password(url: str) -> None:
     with pytest.raises(ManagementUnavailable, match="must look like") as error:
