@@ -50,6 +50,7 @@ def test_all_but_the_missing_broker_is_well_on_a_database_of_this_version(
         "Shared settings",
         "Exchange and queues",
         "Notifications",
+        "Management API",
         "Nodes",
         "Placement",
         "Dead letters",

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the upgrade check finds on a real broker: rights that are missing, alarms, other declarations."""
 
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 from urllib.parse import quote
 
@@ -10,12 +13,19 @@ import sqlalchemy as sa
 from kombu.entity import Exchange, Queue
 
 from tests.functional.conftest import engine  # noqa: F401
-from tests.integration.test_manage_queues import QUEUES, Programs, channel, programs  # noqa: F401
+from tests.integration.rabbit import alarm
+from tests.integration.test_manage_queues import (  # noqa: F401
+    QUEUES,
+    Programs,
+    channel,
+    connections_of,
+    programs,
+)
 from tests.servers.rabbitmq import RabbitMQ
 from tests.servers.server import wait_until
 
 SUCCESS, WARNING, FAILURE = range(3)
-COMMANDS, NOTIFICATIONS = "Exchange and queues", "Notifications"
+COMMANDS, NOTIFICATIONS, MANAGEMENT = "Exchange and queues", "Notifications", "Management API"
 EXCHANGE = "nova"
 KEYS = ("versioned_notifications.info", "versioned_notifications.error")
 EVERYTHING = ".*"
@@ -147,3 +157,113 @@ def test_alarm_of_the_broker_is_a_warning_that_names_it(
     finally:
         rabbitmq.evaluate(f"{setting}({usual})")
     wait_until(lambda: declared.check()[1][COMMANDS] == (SUCCESS, None), "the end of the alarm")
+
+
+def test_check_in_an_alarm_leaves_no_connection_on_the_broker(declared: Programs, rabbitmq: RabbitMQ) -> None:
+    """Found by an operator: each check left one, which the broker kept until the alarm ended."""
+    with alarm(rabbitmq):
+        wait_until(lambda: rabbitmq.api("GET", "nodes")[0]["mem_alarm"], "the alarm")
+        before = connections_of(rabbitmq)
+        checks = declared.check()[1]
+        assert (checks[COMMANDS][0], checks[NOTIFICATIONS][0]) == (WARNING, WARNING)
+        wait_until(lambda: connections_of(rabbitmq) <= before, "the check's connections to be closed", 5)
+
+
+def test_connections_of_checks_in_an_alarm_end_without_the_management_api(
+    declared: Programs, rabbitmq: RabbitMQ
+) -> None:
+    declared.management_url = "http://tracker:x@127.0.0.1:1"
+    declared.configure()
+    before = connections_of(rabbitmq)
+    with alarm(rabbitmq):
+        checks = declared.check()[1]
+        assert "low on memory" in str(checks[COMMANDS][1])
+        assert "low on memory" in str(checks[NOTIFICATIONS][1])
+        declared.run("status")
+        wait_until(lambda: connections_of(rabbitmq) <= before, "the end of the closed ones", 25)
+
+
+def test_management_url_that_works_is_well(declared: Programs) -> None:
+    assert declared.check()[1][MANAGEMENT] == (SUCCESS, None)
+
+
+def test_management_url_that_is_not_set_is_not_checked(declared: Programs, rabbitmq: RabbitMQ) -> None:
+    declared.file.write_text(declared.file.read_text().replace("management_url", "# management_url"))
+    result, details = declared.check()[1][MANAGEMENT]
+    assert details is not None
+    assert (result, details.partition(":")[0]) == (SUCCESS, "Not checked")
+    assert f"http://{rabbitmq.host}:15672" in details
+    assert rabbitmq.password not in details
+
+
+WRONG_URLS = {
+    "unreachable": ("http://tracker:planted@127.0.0.1:1", "does not answer"),
+    "password": ("http://tracker:planted@{address}", "needs the right password and the tag 'monitoring'"),
+    "no user": ("http://{address}", "has no user: write http://USER:PASSWORD@HOST:15672"),
+    "no password": ("http://tracker@{address}", "has no password: write http://USER:PASSWORD@HOST:15672"),
+    "scheme": ("amqp://tracker:planted@{address}", "must look like http://USER:PASSWORD@HOST:15672"),
+    "ambiguous": ("http://tracker:pl@nted@{address}", "write @ as %40"),
+}
+
+
+@pytest.mark.parametrize(("url", "said"), WRONG_URLS.values(), ids=WRONG_URLS)
+def test_wrong_management_url_is_a_warning_with_the_way_out(
+    declared: Programs, rabbitmq: RabbitMQ, url: str, said: str
+) -> None:
+    """Found by an operator: it passed, and `status` then did not know who was active."""
+    declared.management_url = url.format(address=rabbitmq.management_url.rpartition("@")[2])
+    declared.configure()
+    code, checks = declared.check()
+    result, details = checks[MANAGEMENT]
+    assert details is not None
+    assert (code, result) == (WARNING, WARNING)
+    assert said in details
+    assert "[bus] management_url" in details
+    assert "planted" not in details and "pl@nted" not in details
+
+
+def test_management_url_of_a_broker_without_the_virtual_host_is_a_warning(
+    declared: Programs, rabbitmq: RabbitMQ
+) -> None:
+    declared.url = rabbitmq.url("elsewhere")
+    declared.configure()
+    result, details = declared.check()[1][MANAGEMENT]
+    assert details is not None
+    assert result == WARNING
+    assert "answers with status 404: its broker lacks the virtual host of transport_url" in details
+    assert rabbitmq.password not in details
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"{}", b'"text"'])
+def test_management_url_of_another_server_is_a_warning(declared: Programs, body: bytes) -> None:
+    with answering(body) as address:
+        declared.management_url = f"http://tracker:planted@{address}"
+        declared.configure()
+        result, details = declared.check()[1][MANAGEMENT]
+        assert declared.run("queues", "list") == 1
+    assert result == WARNING
+    assert f"http://{address} is no management API of RabbitMQ" in str(details)
+
+
+@contextmanager
+def answering(body: bytes) -> Iterator[str]:
+    """An HTTP server that answers all requests so; its address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()

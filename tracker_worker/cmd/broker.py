@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Connections of the commands to RabbitMQ: one attempt, whose failure is one line on standard error."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import amqp
+from msgspec.structs import replace
 
 from tracker_worker.bus.rabbit.connection import CONNECTION_ERRORS, BrokerSettings, close_connection, connect
-from tracker_worker.bus.rabbit.permissions import alarm_of
+from tracker_worker.bus.rabbit.permissions import alarm_of, try_publishing
 from tracker_worker.cmd.failures import CommandFailed
 from tracker_worker.core.error_text import driver_text
 from tracker_worker.core.urls import secrets_of
+
+SHORT_HEARTBEAT = 10
+"""Seconds, of a connection that may have to be given up: see `try_to_publish`."""
 
 
 @contextmanager
@@ -43,3 +47,18 @@ def reporting_broker_errors(settings: BrokerSettings, option: str) -> Iterator[N
             else f"see {option}"
         )
         raise CommandFailed(f"RabbitMQ at {settings.name} cannot be used: {text}; {hint}") from error
+
+
+def try_to_publish(
+    settings: BrokerSettings,
+    exchange: str,
+    routing_keys: Iterable[str],
+    option: str = "[DEFAULT] transport_url",
+) -> None:
+    """Do on a connection of its own what `permissions.try_publishing` does.
+
+    In an alarm RabbitMQ reads nothing more from a connection that publishes, the close included, and keeps it
+    until the alarm ends or one of its own heartbeats fails: soon, if they are frequent.
+    """
+    with connected(replace(settings, heartbeat=SHORT_HEARTBEAT), option=option) as connection:
+        try_publishing(connection, exchange, routing_keys)

@@ -162,7 +162,8 @@ def _ignored_by_tls(conf: cfg.ConfigOpts) -> Iterator[str]:
         yield f"[{RABBIT_GROUP}] {', '.join(names)}: no effect, the connection is not encrypted without ssl"
 
 
-def _is_set(conf: cfg.ConfigOpts, group: str, name: str) -> bool:
+def is_set(conf: cfg.ConfigOpts, group: str, name: str) -> bool:
+    """Tell whether the user has set an option."""
     try:
         location = conf.get_location(name, None if group == "DEFAULT" else group)
     except cfg.NoSuchGroupError:  # The group of a transport that is not in use.
@@ -173,7 +174,7 @@ def _is_set(conf: cfg.ConfigOpts, group: str, name: str) -> bool:
 def _replaced(conf: cfg.ConfigOpts) -> Iterator[str]:
     """Yield the options of libraries that are set and in whose place a worker has one of its own."""
     for (group, name), way_out in _REPLACED.items():
-        if _is_set(conf, group, name):
+        if is_set(conf, group, name):
             yield f"[{group}] {name}: no effect on a worker; {way_out}"
     for driver in conf.oslo_messaging_notifications.driver:
         if driver not in _DRIVERS:
@@ -185,9 +186,9 @@ def _replaced(conf: cfg.ConfigOpts) -> Iterator[str]:
 
 def _overruled(conf: cfg.ConfigOpts) -> Iterator[str]:
     """Yield the options that are set and that another option makes useless."""
-    if conf.log_config_append and (names := [name for name in _LOG if _is_set(conf, "DEFAULT", name)]):
+    if conf.log_config_append and (names := [name for name in _LOG if is_set(conf, "DEFAULT", name)]):
         yield f"[DEFAULT] {', '.join(names)}: no effect, the file of log_config_append has all of the logging"
-    if not conf.worker.partitions and _is_set(conf, "worker", "standby_delay"):
+    if not conf.worker.partitions and is_set(conf, "worker", "standby_delay"):
         yield "[worker] standby_delay: no effect, without [worker] partitions all are consumed at once"
 
 

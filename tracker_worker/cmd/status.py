@@ -6,7 +6,7 @@ It changes nothing.
 
 import sys
 from collections.abc import Callable
-from functools import wraps
+from functools import cached_property, wraps
 from importlib.metadata import version
 from typing import Any
 
@@ -16,10 +16,11 @@ from oslo_upgradecheck.upgradecheck import Code, Result
 
 from tracker_worker.bus.rabbit import inspection, permissions
 from tracker_worker.bus.rabbit.connection import BrokerSettings
+from tracker_worker.bus.rabbit.inspection import Activities
 from tracker_worker.bus.rabbit.permissions import BrokerAlarm
 from tracker_worker.bus.rabbit.queues import TopologyMismatch, notification_queue
 from tracker_worker.cmd import bootstrap, misconfiguration, sharing
-from tracker_worker.cmd.broker import connected
+from tracker_worker.cmd.broker import connected, try_to_publish
 from tracker_worker.cmd.command_line import configuration_first, is_debug
 from tracker_worker.cmd.database import database_text
 from tracker_worker.cmd.failures import (
@@ -29,12 +30,18 @@ from tracker_worker.cmd.failures import (
     log_to_stderr,
     reading_options,
 )
-from tracker_worker.cmd.manage.broker_state import topology_of
+from tracker_worker.cmd.manage.broker_state import (
+    is_same_broker,
+    known_alarm,
+    management_state,
+    topology_of,
+)
 from tracker_worker.cmd.manage.session import engine_at_head, snapshot
 from tracker_worker.cmd.unknown_options import unknown_options
 from tracker_worker.core.envelope import REPLY_QUEUE_PREFIX
 from tracker_worker.core.records import PARKED
 from tracker_worker.core.terminal import escaped
+from tracker_worker.core.urls import printable_url
 from tracker_worker.db import dead_letter_queries, providers, queries
 from tracker_worker.db import permissions as write_permissions
 from tracker_worker.db.dead_letter_queries import Wanted
@@ -43,6 +50,7 @@ from tracker_worker.placement.errors import PlacementError, PlacementUnavailable
 from tracker_worker.worker.settings import WorkerSettings
 
 PROGRAM = "tracker-worker-status"
+_USERS_OF_MANAGEMENT = "'tracker-worker-manage status' and 'queues list'"
 
 
 def _escape_details(check: Callable[["Checks"], Result]) -> Callable[["Checks"], Result]:
@@ -106,7 +114,7 @@ class Checks(upgradecheck.UpgradeCommands):
             with connected(settings.broker) as connection:
                 missing = inspection.compare(connection, topology)
                 permissions.try_consuming(connection, (queue.name for queue in topology.queues()))
-                permissions.try_publishing(connection, "", [REPLY_QUEUE_PREFIX])
+            self._try_to_publish(settings.broker, "", [REPLY_QUEUE_PREFIX], "[DEFAULT] transport_url")
             if missing:
                 return Result(
                     Code.WARNING,
@@ -130,10 +138,46 @@ class Checks(upgradecheck.UpgradeCommands):
             with connected(broker, option=option) as connection:
                 queues = [notification_queue(broker, exchange, key) for key in keys]
                 inspection.compare_notifications(connection, queues)
-                permissions.try_publishing(connection, exchange, keys)
+            self._try_to_publish(broker, exchange, keys, option)
             return Result(Code.SUCCESS)
 
         return self._on_broker(check)
+
+    def management(self) -> Result:
+        """The management API at [bus] management_url can be used; a worker does without it."""
+
+        def check(settings: WorkerSettings) -> Result:
+            if settings.broker is None:
+                return Result(Code.SUCCESS, "There is no broker: [DEFAULT] transport_url names no RabbitMQ")
+            if not misconfiguration.is_set(self._conf, "bus", "management_url"):
+                where = printable_url(inspection.management_url(settings.broker))
+                return Result(
+                    Code.SUCCESS,
+                    f"Not checked: [bus] management_url is not set; {_USERS_OF_MANAGEMENT} expect the API at "
+                    f"{where}",
+                )
+            _, unknown = self._management
+            if unknown is None:
+                return Result(Code.SUCCESS)
+            return Result(Code.WARNING, f"{unknown}; {_USERS_OF_MANAGEMENT} cannot tell who is active")
+
+        return self._on_broker(check)
+
+    @cached_property
+    def _management(self) -> tuple[Activities | None, str | None]:
+        """What the management API says, or why it says nothing. Asked once: it may not answer."""
+        broker = self._settings().broker
+        return (None, None) if broker is None else management_state(self._conf, broker)
+
+    def _try_to_publish(
+        self, broker: BrokerSettings, exchange: str, routing_keys: list[str], option: str
+    ) -> None:
+        """Raise CommandFailed if the user may not publish, and BrokerAlarm, without a try, in an alarm."""
+        own = self._settings().broker
+        known, _ = self._management
+        if own is not None and is_same_broker(own, broker) and (alarm := known_alarm(broker, known)):
+            raise BrokerAlarm(alarm)
+        try_to_publish(broker, exchange, routing_keys, option)
 
     def _on_broker(self, check: Callable[[WorkerSettings], Result]) -> Result:
         try:
@@ -235,6 +279,7 @@ class Checks(upgradecheck.UpgradeCommands):
         ("Shared settings", _escape_details(shared)),
         ("Exchange and queues", _escape_details(queues)),
         ("Notifications", _escape_details(notifications)),
+        ("Management API", _escape_details(management)),
         ("Nodes", _escape_details(nodes)),
         ("Placement", _escape_details(placement)),
         ("Dead letters", _escape_details(parked)),

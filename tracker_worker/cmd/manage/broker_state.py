@@ -19,7 +19,8 @@ from tracker_worker.bus.rabbit.inspection import (
 )
 from tracker_worker.bus.rabbit.permissions import BrokerAlarm
 from tracker_worker.bus.rabbit.queues import Topology, notification_queue
-from tracker_worker.cmd.broker import connected
+from tracker_worker.cmd.broker import connected, try_to_publish
+from tracker_worker.cmd.failures import CommandFailed
 from tracker_worker.cmd.urls import url_of
 from tracker_worker.core.envelope import REPLY_QUEUE_PREFIX
 from tracker_worker.core.urls import URLRefused, check_url
@@ -75,8 +76,7 @@ def broker_state(conf: cfg.ConfigOpts, settings: WorkerSettings, broker: BrokerS
     with connected(broker) as connection:
         commands = inspection.depths(connection, topology_of(settings, broker).queues())
         notifications = _notification_depths(settings, broker, connection)
-        known, unknown = _activities(conf, broker)
-        alarm = _alarm(broker, known, connection)
+    known, unknown = management_state(conf, broker)
     activities = known.queues if known is not None else None
     states = [_state(depth, activities) for depth in notifications]
     return BrokerState(
@@ -85,34 +85,38 @@ def broker_state(conf: cfg.ConfigOpts, settings: WorkerSettings, broker: BrokerS
         growing=[state for state in states if _grows(state, activities or {})],
         workers=known.workers if known is not None else None,
         unknown=unknown,
-        alarm=alarm,
+        alarm=_alarm(broker, known),
     )
 
 
-def _alarm(broker: BrokerSettings, known: Activities | None, connection: amqp.Connection) -> str | None:
-    """Return why the broker takes no messages, None if it does; the connection can only be closed then.
+def _alarm(broker: BrokerSettings, known: Activities | None) -> str | None:
+    """Return why the broker takes no messages, None if it does.
 
-    It publishes only if the management API does not say: in an alarm the broker reads nothing more from a
-    connection that publishes, and keeps it, though it is closed here, until the alarm ends. A user who may
-    not publish learns of no alarm: the upgrade check names the missing right.
+    It publishes only if the management API does not say. A user who may not publish learns of no alarm: the
+    upgrade check names the missing right.
     """
     if known is not None and known.low_on is not None:
-        return (
-            permissions.alarm_text(broker.name, f"low on {' & '.join(known.low_on)}")
-            if known.low_on
-            else None
-        )
+        return known_alarm(broker, known)
     try:
-        permissions.try_publishing(connection, "", [REPLY_QUEUE_PREFIX])
-    except amqp.AccessRefused:
+        try_to_publish(broker, "", [REPLY_QUEUE_PREFIX])
+    except CommandFailed as error:
+        if not isinstance(error.__cause__, amqp.AccessRefused):
+            raise
         return None
     except BrokerAlarm as alarm:
         return str(alarm)
     return None
 
 
-def _activities(conf: cfg.ConfigOpts, broker: BrokerSettings) -> tuple[Activities | None, str | None]:
-    """Return what the management API says, or why it says nothing."""
+def known_alarm(broker: BrokerSettings, known: Activities | None) -> str | None:
+    """Return the alarm that the management API tells of, None if it tells of none."""
+    if known is None or not known.low_on:
+        return None
+    return permissions.alarm_text(broker.name, f"low on {' & '.join(known.low_on)}")
+
+
+def management_state(conf: cfg.ConfigOpts, broker: BrokerSettings) -> tuple[Activities | None, str | None]:
+    """Return what the management API says of a broker, or why it says nothing."""
     try:
         url = url_of(conf, "bus", "management_url", check_url) or inspection.management_url(broker)
         host, file = inspection.virtual_host(broker), inspection.ca_file(broker)
@@ -121,12 +125,17 @@ def _activities(conf: cfg.ConfigOpts, broker: BrokerSettings) -> tuple[Activitie
         return None, f"{error}; see [bus] management_url"
 
 
+def is_same_broker(one: BrokerSettings, other: BrokerSettings) -> bool:
+    """Tell whether two settings name the same virtual host on the same hosts, in any order."""
+    return set(one.urls) == set(other.urls)
+
+
 def _notification_depths(
     settings: WorkerSettings, broker: BrokerSettings, connection: amqp.Connection
 ) -> Iterable[QueueDepth]:
     """Return the depths of the queues of notifications that exist on the broker of the commands."""
     own = settings.notification_broker
-    if not settings.notify or own is None or set(own.urls) != set(broker.urls):
+    if not settings.notify or own is None or not is_same_broker(own, broker):
         return []
     keys = [f"{settings.notification_topic}.{priority}" for priority in _PRIORITIES]
     queues = [notification_queue(own, settings.notification_exchange, key) for key in keys]
