@@ -16,11 +16,11 @@ else
 SPHINX := $(BIN)/sphinx-build -q
 endif
 
-# Two processes run the tests faster than one, where there are two processors. `make test` has three: a test
-# of a server waits half of its time. `make PROCESSES=4 test` takes four, `make PYTESTFLAGS=... test` adds
+# Two processes run the tests faster than one, where there are two processors. `make test` has four: a test
+# of a server waits half of its time. `make PROCESSES=3 test` takes three, `make PYTESTFLAGS=... test` adds
 # options.
 PROCESSES := 2
-test: PROCESSES := 3
+test: PROCESSES := 4
 PYTESTOPTIONS = $(if $(filter-out 1,$(shell nproc)),-n $(PROCESSES)) $(PYTESTFLAGS)
 # The files of the tests and of their servers are in memory where it has room: a commit does not wait for the
 # disk, and tests kill processes, not machines. `make MEMORY= ...` keeps them on the disk.

@@ -141,7 +141,7 @@ def test_bombs_and_broken_streams_are_parked_beside_good_commands(
     tracker: Tracker, client: RPC, node: str, name: str
 ) -> None:
     header = kombu.compression.get_encoder(name)[1]
-    bomb = encode("build_failed", {"node": node}) + bytes(1 << 27)
+    bomb = encode("build_failed", {"node": node}) + bytes(1 << 26)
     tracker.publish(kombu.compression.compress(bomb, name)[0], {"compression": header}, server_of(node))
     tracker.publish(f"no stream of {name}".encode(), {"compression": header}, server_of(node))
     tracker.publish(encode("build_failed", {"node": node}), {"compression": f"x-{name}"}, server_of(node))

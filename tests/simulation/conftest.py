@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which seeds are run: 150 of 200 steps, with --chaos 2,000 of 300 steps. And an empty database."""
+"""Which seeds are run: 100 of 200 steps, with --chaos 2,000 of 300 steps. And an empty database."""
 
 # The commands choose oslo.service's threading model, before oslo.messaging is imported by anything.
 import tracker_worker.cmd  # noqa: F401  # isort: skip
@@ -15,7 +15,7 @@ from tests.functional.conftest import empty_database  # noqa: F401
 from tests.simulation.world import World, simulate
 
 STEPS, CHAOS_STEPS = 200, 300
-SEEDS, CHAOS_SEEDS = 150, 2_000
+SEEDS, CHAOS_SEEDS = 100, 2_000
 AT_ONCE = 25
 
 Run = Callable[[int], World]
