@@ -17,10 +17,11 @@ SPHINX := $(BIN)/sphinx-build -q
 endif
 
 # Two processes run the tests faster than one, where there are two processors. `make test` has four: a test
-# of a server waits half of its time. `make PROCESSES=3 test` takes three, `make PYTESTFLAGS=... test` adds
-# options.
+# of a server waits half of its time; `make quick` has three. `make PROCESSES=3 test` takes three,
+# `make PYTESTFLAGS=... test` adds options.
 PROCESSES := 2
 test: PROCESSES := 4
+quick: PROCESSES := 3
 PYTESTOPTIONS = $(if $(filter-out 1,$(shell nproc)),-n $(PROCESSES)) $(PYTESTFLAGS)
 # The files of the tests and of their servers are in memory where it has room: a commit does not wait for the
 # disk, and tests kill processes, not machines. `make MEMORY= ...` keeps them on the disk.
