@@ -434,6 +434,26 @@ def test_nodes_that_cannot_be_read_are_named_and_not_taken_for_agreement(
     assert [each["node"] for each in document["left_out"]] == [OTHER_NODE]
 
 
+def test_node_that_breaks_before_it_is_read_again_is_left_out(
+    nodes: LaneBench, manage: Manage, placement: FakePlacement, engine: sa.Engine
+) -> None:
+    """Its findings cannot be confirmed, and must not be taken for agreement."""
+    allocate(placement, INSTANCE, HERE, SMALL)
+    allocate(placement, STRANGER, THERE, SMALL)
+
+    def damage(request: str) -> None:
+        if request == "allocations_of" and methods_of(placement).count(request) == 2:
+            with engine.begin() as connection:
+                connection.execute(
+                    sa.update(NODES).where(NODES.c.name == OTHER_NODE).values(resources={"vcpus": "many"})
+                )
+
+    placement.faults = Before(placement, damage)
+    assert manage.run("placement", "audit", "--format", "json") == INCOMPLETE
+    assert f"node '{OTHER_NODE}' is left out" in manage.err
+    assert "0 findings in 1 nodes" in manage.err
+
+
 def counted(manage: Manage, *arguments: str) -> tuple[int, int, str]:
     """The number of nodes and of findings of a document, and the line about them."""
     manage.run("placement", "audit", *arguments, "--format", "json")

@@ -62,14 +62,14 @@ def audit_nodes(
     """
     first, unreadable = _look(engine, api, names, advance)
     again = [name for name in names if name in first and first[name].findings]
-    second, _ = _look(engine, api, again, lambda _: None)
+    second, broken_since = _look(engine, api, again, lambda _: None)
     found = []
     for name, look in second.items():
         confirmed = [each for each in look.findings if each in first[name].findings]
         if confirmed:
             found += _explained(engine, name, look.held, confirmed)
     compared = frozenset(name for name, look in first.items() if look.tracked or look.held.providers)
-    return Audited(found, compared, unreadable)
+    return Audited(found, compared - broken_since.keys(), {**unreadable, **broken_since})
 
 
 def _look(
