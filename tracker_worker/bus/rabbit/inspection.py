@@ -160,7 +160,9 @@ def activities(url: str, virtual_host: str, ca_file: str | None = None) -> Activ
     session.trust_env = False  # Use neither a proxy nor the credentials in ~/.netrc.
     system = ssl.get_default_verify_paths()  # The AMQP connections do not use certifi's CAs either.
     session.verify = ca_file or system.cafile or system.capath or True
-    session.auth = (unquote(parts.username or "guest"), unquote(parts.password or "guest"))
+    # As bytes, in UTF-8 as over AMQP: requests would send a text in Latin-1, or raise UnicodeEncodeError.
+    login = (unquote(each or "guest").encode() for each in (parts.username, parts.password))
+    session.auth = requests.auth.HTTPBasicAuth(*login)
     vhost = quote(virtual_host, safe="")
     api = f"{where}{parts.path.rstrip('/')}/api"
     get = partial(_get, session, where, _needs_of_login(parts))
@@ -170,6 +172,18 @@ def activities(url: str, virtual_host: str, ca_file: str | None = None) -> Activ
         connections = get(f"{api}/vhosts/{vhost}/connections")
         # Without any of its columns a node would be an empty list.
         nodes = get(f"{api}/nodes?columns={','.join(['name', *_ALARMS])}")
+    try:
+        return _activities_of(queues, consumers, connections, nodes)
+    except (LookupError, TypeError, AttributeError):  # Lists, but of something else.
+        raise _not_management(where) from None
+
+
+def _activities_of(
+    queues: list[dict[str, Any]],
+    consumers: list[dict[str, Any]],
+    connections: list[dict[str, Any]],
+    nodes: list[dict[str, Any]],
+) -> Activities:
     found = {queue["name"]: activity_of(queue) for queue in queues}
     for consumer in consumers:
         if consumer.get("active"):
@@ -270,7 +284,7 @@ def _get(session: requests.Session, where: str, needs: str, url: str) -> list[di
         raise ManagementUnavailable(
             f"{where}: its certificate is not accepted, or it speaks no TLS"
         ) from None
-    except requests.RequestException:
+    except (requests.RequestException, ValueError):  # urllib3's ValueError: the host is no host name.
         raise ManagementUnavailable(
             f"{where} does not answer: the plugin rabbitmq_management listens there once it is enabled"
         ) from None
@@ -287,11 +301,15 @@ def _get(session: requests.Session, where: str, needs: str, url: str) -> list[di
 
 
 def _rows(response: requests.Response, where: str) -> list[dict[str, Any]]:
-    with suppress(ValueError):
+    with suppress(ValueError, RecursionError):
         rows = response.json()
         if isinstance(rows, list):
             return rows
-    raise ManagementUnavailable(f"{where} is no management API of RabbitMQ: it answers with something else")
+    raise _not_management(where)
+
+
+def _not_management(where: str) -> ManagementUnavailable:
+    return ManagementUnavailable(f"{where} is no management API of RabbitMQ: it answers with something else")
 
 
 def _reason(response: requests.Response) -> str:

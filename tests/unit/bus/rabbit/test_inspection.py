@@ -1,8 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the management API of a broker is, and what its errors may say."""
 
+from base64 import b64decode
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -59,6 +65,62 @@ def test_a_wrong_url_is_refused_without_its_password(url: str) -> None:
     with pytest.raises(ManagementUnavailable, match="must look like") as error:
         activities(url, "/")
     assert "planted" not in str(error.value)
+
+
+@contextmanager
+def answering(body: bytes) -> Iterator[tuple[str, list[str]]]:
+    """Serve one answer to every request; yield where, and the credentials of each request."""
+    logins: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            logins.append(b64decode(self.headers["Authorization"].removeprefix("Basic ")).decode())
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"127.0.0.1:{server.server_port}", logins
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html>",
+        b"{}",
+        b'["a"]',
+        b"[null]",
+        b'[{"a": 1}]',
+        b'[{"name": "q", "message_stats": 3}]',
+        b'[{"name": "q", "arguments": 3}]',
+        b"[" * 100_000,
+    ],
+)
+def test_answer_of_another_server_is_told_and_no_traceback(body: bytes) -> None:
+    with answering(body) as (where, _), pytest.raises(ManagementUnavailable, match="no management API"):
+        activities(f"http://user:planted@{where}", "/")
+
+
+@pytest.mark.parametrize("secret", ["p\N{EURO SIGN}", "\N{LATIN SMALL LETTER E WITH ACUTE}"])
+def test_login_is_sent_in_utf_8_as_over_amqp(secret: str) -> None:
+    with answering(b"[]") as (where, logins):
+        activities(f"http://user:{quote(secret)}@{where}", "/")
+    assert set(logins) == {f"user:{secret}"}
+
+
+def test_host_that_no_resolver_takes_is_told() -> None:
+    with pytest.raises(ManagementUnavailable, match="does not answer"):
+        activities(f"http://user:planted@{'a' * 64}", "/")
 
 
 @pytest.mark.parametrize(
