@@ -276,6 +276,43 @@ def test_relay_that_was_woken_since_it_looked_does_not_drain_without_the_databas
         assert one.loop.join(SECONDS)
 
 
+class LookBetween(threading.Event):
+    """Has the relay look at the outbox just before the first caller learns whether it is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.set()
+        self.look: Callable[[], object] | None = None
+
+    def is_set(self) -> bool:
+        look, self.look = self.look, None
+        if look is not None:
+            look()
+        return super().is_set()
+
+
+def test_relay_that_looks_again_while_drain_ends_does_not_hide_what_it_found(
+    bench: LaneBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relay that is abandoned in a pause makes a last attempt, which takes note of the commit."""
+    one = relay(bench, Bus(refuse_after=0))
+    publish_all(one)
+    filled(bench, 1)
+    committed = LookBetween()
+    monkeypatch.setattr(one, "_committed", committed)
+
+    def look() -> None:
+        with pytest.raises(NotConfirmed):
+            one.publish_window()
+
+    one._abandoned.set()
+    one.start()
+    one.loop.stop()
+    assert one.loop.join(SECONDS)
+    committed.look = look
+    assert not one.drain(SECONDS)
+
+
 def test_database_error_about_data_does_not_end_the_relay(bench: LaneBench) -> None:
     """Whatever the database says of a row, the process would only meet that row again."""
     ids, bus = filled(bench), Bus()

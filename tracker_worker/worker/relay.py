@@ -114,7 +114,8 @@ class Relay:
         self.loop.stop()
         self.loop.join(timeout)
         self._abandoned.set()
-        return self._nothing_left and not self._committed.is_set()
+        # In this order: a look that begins meanwhile says that something is left before it clears the event.
+        return not self._committed.is_set() and self._nothing_left
 
     def publish_window(self) -> bool:
         """Publish at most a window of the outbox; False if it is empty, or another relay holds the lease.
