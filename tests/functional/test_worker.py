@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from oslo_config import cfg
 
 from tests.builders import a_flavor, an_instance, some_resources
+from tests.fake_placement import FakePlacement
 from tests.functional.lanes import data_of, names_of_partition, rows
 from tests.functional.statements import Fault, disk_full
 from tests.servers.server import wait_until
@@ -27,7 +28,7 @@ from tracker_worker.db.tables import DEAD_LETTERS, LEASES, NODES, OUTBOX, RECEIP
 from tracker_worker.domain.partitions import partition_of
 from tracker_worker.rpcapi import TrackerAPI
 from tracker_worker.worker.service import Worker
-from tracker_worker.worker.settings import WorkerSettings
+from tracker_worker.worker.settings import PlacementSettings, WorkerSettings
 
 SECONDS = 20
 PARTITIONS = 4
@@ -75,6 +76,7 @@ def a_worker(engine: sa.Engine, transports: tuple[Any, Any]) -> Iterator[Callabl
             engine,
             *transports,
             failed.set,
+            placement=lambda _: FakePlacement(),
         )
         api = TrackerAPI(transports[0], exchange=exchange, partitions=PARTITIONS, timeout=SECONDS)
         started.append(Running(worker, api, exchange, failed))
@@ -414,6 +416,40 @@ def test_stop_without_a_database_tells_of_no_notifications_where_none_wait(
     with Fault(engine, "", disk_full):
         assert running.stop()
     assert "notifications were published" not in caplog.text
+
+
+def test_stop_publishes_what_the_sync_with_placement_writes_down_last(
+    a_worker: Callable[..., Running], engine: sa.Engine
+) -> None:
+    """The sync is held before its notification until a relay that is not kept for it has ended."""
+    loaded, held = threading.Event(), threading.Event()
+    threads: dict[str, threading.Thread] = {}
+
+    def note(_connection: Any, _cursor: Any, sql: str, *_: Any) -> None:
+        is_report = sql.startswith(("SELECT", "WITH")) and "nodes" in sql
+        if threading.current_thread().name == "placement-sync" and is_report:
+            loaded.set()
+
+    def hold(_connection: Any) -> None:
+        if threading.current_thread().name == "placement-sync" and loaded.is_set() and not held.is_set():
+            threads.update((each.name, each) for each in threading.enumerate())
+            held.set()
+            threads["lane-0"].join(SECONDS)
+            threads["relay"].join(0.5)
+
+    sa.event.listen(engine, "before_cursor_execute", note)
+    sa.event.listen(engine, "begin", hold, insert=True)
+    try:
+        running = a_worker(placement=PlacementSettings())
+        bad = resources("node-1")  # Placement takes no such uuid.
+        running.api.call({}, "update_available_resource", "node-1", resources=bad)
+        assert held.wait(SECONDS)
+        assert running.stop()
+        threads["placement-sync"].join(SECONDS)
+    finally:
+        sa.event.remove(engine, "begin", hold)
+        sa.event.remove(engine, "before_cursor_execute", note)
+    assert rows(engine, OUTBOX) == []
 
 
 def test_the_next_worker_goes_on_where_the_last_one_stopped(a_worker: Callable[..., Running]) -> None:

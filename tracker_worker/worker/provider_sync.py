@@ -109,8 +109,12 @@ class ProviderSync:
         self.loop.start()
 
     def stop(self) -> None:
-        """Begin no more requests. The caller need not wait: what is not written down is asked for again."""
+        """Begin no more requests. What is not written down is asked for again."""
         self.loop.stop()
+
+    def join(self, timeout: float) -> None:
+        """Wait up to `timeout` seconds until the results are written down; for no request that is running."""
+        self.loop.join(timeout)
 
     def run_once(self) -> None:
         """Write down what has ended, and begin what is due. On the loop's thread; raises database errors."""

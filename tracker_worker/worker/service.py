@@ -202,6 +202,9 @@ class Worker:
             self._provider_sync.stop()
         drained = self._dispatcher.drain(max(deadline - time.monotonic(), 0.1))
         closed = self._ingress.close(max(deadline - time.monotonic(), 0.1))
+        if self._provider_sync is not None:
+            # What it writes down last may have notifications, which the relay is to publish.
+            self._provider_sync.join(max(deadline - time.monotonic(), 0.1))
         published = self._relay.drain(max(deadline - time.monotonic(), 0.1))
         self._watchdog.stop()
         drained = drained and taken and closed
