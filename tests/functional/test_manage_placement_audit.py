@@ -434,6 +434,25 @@ def test_nodes_that_cannot_be_read_are_named_and_not_taken_for_agreement(
     assert [each["node"] for each in document["left_out"]] == [OTHER_NODE]
 
 
+def test_database_error_while_fixing_shows_the_findings_and_removes_nothing(
+    nodes: LaneBench, manage: Manage, placement: FakePlacement, engine: sa.Engine
+) -> None:
+    allocate(placement, INSTANCE, HERE, SMALL)
+    release(nodes, STRANGER)
+    allocate(placement, STRANGER, HERE, SMALL)
+
+    def damage(request: str) -> None:
+        if request == "consumer_allocations":
+            with engine.begin() as connection:
+                connection.execute(sa.text("ALTER TABLE receipts RENAME TO elsewhere"))
+
+    placement.faults = Before(placement, damage)
+    (found,) = findings(manage, "--fix", "--grace", "0", code=INCOMPLETE)
+    assert (found["consumer"], found["result"]) == (STRANGER, "left")
+    assert "it has removed nothing" in manage.err
+    assert held(placement, STRANGER)
+
+
 def test_node_that_breaks_before_it_is_read_again_is_left_out(
     nodes: LaneBench, manage: Manage, placement: FakePlacement, engine: sa.Engine
 ) -> None:

@@ -145,11 +145,13 @@ def audit(conf: cfg.ConfigOpts, args: Any) -> int:
         api = _client(conf)
         progress = _Progress(names)
         _audit(conf, engine, api, progress)
-        lines = _lines(engine, api, progress, args)
+        lines = _lines(conf, engine, api, progress, args)
     return _print(args, progress, lines)
 
 
-def _lines(engine: sa.Engine, api: PlacementApi, progress: _Progress, args: Any) -> list[Line]:
+def _lines(
+    conf: cfg.ConfigOpts, engine: sa.Engine, api: PlacementApi, progress: _Progress, args: Any
+) -> list[Line]:
     """Return the findings with what has become of them, or would."""
     found = progress.found
     if args.dry_run:
@@ -159,7 +161,13 @@ def _lines(engine: sa.Engine, api: PlacementApi, progress: _Progress, args: Any)
         return [_line(each, None, each.kept) for each in found]
     if progress.problem is not None:
         return [_line(each, LEFT, each.kept or NOT_FIXED) for each in found]
-    removal = remove_left_over(engine, api, found, args.grace)
+    try:
+        with reporting_database_errors(conf):
+            removal = remove_left_over(engine, api, found, args.grace)
+    except CommandFailed as error:  # The database is read before anything is removed.
+        progress.problem = f"{error}; repeat the command, it has removed nothing"
+        progress.exit_code = INCOMPLETE
+        return [_line(each, LEFT, each.kept or NOT_FIXED) for each in found]
     if removal.interrupted:
         progress.problem = "interrupted: repeat the command, it removes what it has not removed yet"
         progress.exit_code = INTERRUPTED
