@@ -32,6 +32,7 @@ FOUND_AT = {
 
 def test_there_are_enough_of_them() -> None:
     assert len(MUTANTS) >= 14
+    assert FOUND_AT.keys() <= MUTANTS.keys()
 
 
 @pytest.mark.timeout(600)
