@@ -4,6 +4,7 @@
 They are here because pytest has to know them before it comes to the directories.
 """
 
+import gc
 from collections.abc import Generator
 
 import pytest
@@ -28,6 +29,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--chaos", action="store_true", help="what is drawn by lot, and the faults, in full sizes"
     )
     parser.addoption("--quick", action="store_true", help="what is drawn by lot in small sizes")
+
+
+def pytest_collection_finish() -> None:
+    """Keep what was imported and collected out of all collections of garbage: it stays to the end."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
