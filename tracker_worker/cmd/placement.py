@@ -3,14 +3,14 @@
 
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
 
 from keystoneauth1 import loading
 from keystoneauth1.adapter import Adapter
-from keystoneauth1.exceptions import ClientException, MissingRequiredOptions, NoMatchingPlugin
+from keystoneauth1.exceptions import ClientException, NoMatchingPlugin
 from keystoneauth1.plugin import BaseAuthPlugin
 from keystoneauth1.session import Session
 from oslo_config import cfg
@@ -24,6 +24,10 @@ from tracker_worker.placement.client import PlacementClient
 from tracker_worker.placement.http import PlacementHTTP, ignore
 
 GROUP = placement.GROUP.name
+_PROMPTED = frozenset(["password"])
+"""Options that plugins do not call required, because command-line clients prompt for them."""
+_USERS = ("username", "user_id")
+"""Options of which a plugin with a password needs one."""
 
 
 def placement_client(conf: cfg.ConfigOpts, observe: Observe = ignore) -> PlacementClient:
@@ -76,7 +80,20 @@ def _login(conf: cfg.ConfigOpts) -> tuple[BaseAuthPlugin, frozenset[str]]:
         secrets = frozenset[str]().union(*(_secrets_of(values, each) for each in loader.get_options()))
         if "auth_url" in values:
             url_of(conf, group, "auth_url", check_url)
+        _check_presence(where, values, loader.get_options())
         return loader.load_from_options_getter(lambda option: values[option.dest]), secrets
+
+
+def _check_presence(where: str, values: Any, options: Iterable[Any]) -> None:
+    """Raise ValueError with the names of all options that the plugin needs and does not have."""
+    known = {option.dest for option in options}
+    needed = [option.dest for option in options if option.required or option.dest in _PROMPTED]
+    missing = [name for name in needed if not values[name]]
+    users = [name for name in _USERS if name in known]
+    if _PROMPTED & known and not any(values[name] for name in users):
+        missing.append(" or ".join(users))
+    if missing:
+        raise ValueError(f"{where}: {', '.join(missing)} must be set too")
 
 
 def _secrets_of(values: Any, option: Any) -> frozenset[str]:
@@ -101,9 +118,6 @@ def _named(where: str) -> Iterator[None]:
     """Convert what a plugin says of its options to ValueError: its texts quote no values."""
     try:
         yield
-    except MissingRequiredOptions as error:
-        names = ", ".join(option.dest for option in error.options)
-        raise ValueError(f"{where}: {names} must be set too") from None
     except ClientException as error:
         raise ValueError(f"{where}: {' '.join(str(error).split())}") from None
 

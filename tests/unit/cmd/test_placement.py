@@ -68,7 +68,26 @@ def test_login_of_nova_conf_makes_a_client(placement_options: Configured, text: 
             "auth_type = passwort: keystoneauth has no such plugin; did you mean password?",
         ),
         ("auth_type = xyz", "keystoneauth has no such plugin; use password or v3applicationcredential"),
-        ("auth_type = password", "[placement] auth_type = password: auth_url must be set too"),
+        (
+            "auth_type = password",
+            "[placement] auth_type = password: auth_url, password, username or user_id must be set too",
+        ),
+        (PASSWORD.replace(f"password = {SECRET}", ""), "auth_type = password: password must be set too"),
+        (PASSWORD.replace(f"= {SECRET}", "="), "auth_type = password: password must be set too"),
+        (
+            PASSWORD.replace("username = nova", ""),
+            "auth_type = password: username or user_id must be set too",
+        ),
+        (PASSWORD.replace("auth_url", "#"), "auth_type = password: auth_url must be set too"),
+        (
+            f"auth_section = login\n[login]{PASSWORD.replace(f'password = {SECRET}', '')}",
+            "[login] auth_type = password: password must be set too",
+        ),
+        (f"auth_type = http_basic\nendpoint = {URL}\nusername = nova", "password must be set too"),
+        (
+            f"auth_type = v3applicationcredential\nauth_url = {URL}\napplication_credential_id = a",
+            "auth_type = v3applicationcredential: application_credential_secret must be set too",
+        ),
         (
             f"auth_type = v3password\nauth_url = {URL}\nusername = nova\npassword = {SECRET}",
             "[placement] auth_type = v3password: You have provided a username",
