@@ -5,12 +5,16 @@ import http.server
 import json
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from keystoneauth1.adapter import Adapter
+from keystoneauth1.identity import Password
+from keystoneauth1.session import Session
 from oslo_config import cfg
 
 from tests.integration.placement_clients import a_uuid
@@ -26,6 +30,7 @@ from tracker_worker.placement.errors import (
     PlacementUnavailable,
     WrongEndpoint,
 )
+from tracker_worker.placement.http import PlacementHTTP
 
 PASSWORD = "a-password-of-the-test"
 NOWHERE = "http://127.0.0.1:1"
@@ -154,6 +159,22 @@ def test_keystone_that_is_away_may_be_tried_again(keystone: Keystone, tmp_path: 
     client = with_password(keystone, tmp_path, auth_url="http://127.0.0.1:1/v3")
     with pytest.raises(PlacementUnavailable, match="Connection refused|Could not find versioned identity"):
         client.tree(a_uuid())
+
+
+@pytest.mark.parametrize("path", ["", "/v3", "/identity"])
+def test_auth_url_of_another_service_is_a_wrong_endpoint(
+    keystone: Keystone, placement: Placement, tmp_path: Path, path: str
+) -> None:
+    client = with_password(keystone, tmp_path, auth_url=f"{placement.url}{path}")
+    with pytest.raises(WrongEndpoint, match=r"correct \[placement\] endpoint_override"):
+        client.tree(a_uuid())
+
+
+def test_login_without_a_password_is_an_error_of_the_login(keystone: Keystone) -> None:
+    plugin = Password(f"{keystone.url}/v3", username="tracker", user_domain_name="Default")
+    adapter = Adapter(Session(plugin), service_type="placement")
+    with pytest.raises(PlacementUnauthorized, match="password is a required attribute"):
+        PlacementClient(PlacementHTTP(adapter, time.monotonic)).tree(a_uuid())
 
 
 def test_endpoint_override_replaces_the_catalog(

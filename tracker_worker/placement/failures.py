@@ -52,16 +52,26 @@ _UNAUTHORIZED = 401
 """keystoneauth has tried a new token after it."""
 _TRY_AGAIN = frozenset([408, 429])
 """Statuses below 500 that say nothing of the request."""
-_ELSEWHERE = frozenset([404, 405])
-"""Statuses of a server that does not know Placement's paths, if its errors are not Placement's."""
+_OF_PROXIES = frozenset([400, 403, 407, 409, 413, 431]) | _TRY_AGAIN
+"""Statuses below 500 by which a proxy in front of the right service says that it passes nothing on.
+
+Others, if the error is not the service's own, are of a server that does not know its paths.
+"""
 _LOGIN_ERRORS = (
     exceptions.Unauthorized,
     exceptions.Forbidden,
     exceptions.BadRequest,
     exceptions.AuthorizationFailure,
+    exceptions.MissingAuthMethods,
+    exceptions.OptionError,
 )
-_ENDPOINT_ERRORS = (exceptions.CatalogException, exceptions.NotFound)
-"""What keystoneauth raises for a login that Keystone rejects, and for a URL that leads nowhere."""
+"""What keystoneauth raises for a login that lacks an option, or that Keystone rejects."""
+_ENDPOINT_ERRORS = (
+    exceptions.CatalogException,
+    exceptions.InvalidResponse,
+    exceptions.MissingAuthPlugin,
+)
+"""What keystoneauth raises for a URL that is missing, or that leads to another service."""
 _OUTCOMES: dict[type[PlacementError], str] = {
     **dict.fromkeys(_CONFLICTS.values(), CONFLICT),
     PlacementRefused: REFUSED,
@@ -99,16 +109,19 @@ def error_of(
 
 
 def unanswered(request: str, error: Exception, secrets: Collection[str]) -> PlacementUnavailable:
-    """Return what keystoneauth's error means: there is no token, no endpoint, or no answer."""
+    """Return what keystoneauth's error means: there is no token, no endpoint, or no answer.
+
+    keystoneauth raises a plain Exception for a login that lacks an option.
+    """
     cause = error.__context__
     reason: object = error
     if isinstance(cause, requests.RequestException) and cause.args:
         # Without the URL, which keystoneauth and urllib3 put around it.
         reason = getattr(cause.args[0], "reason", None) or cause.args[0]
     kind = PlacementUnavailable
-    if isinstance(error, _LOGIN_ERRORS):
+    if isinstance(error, _LOGIN_ERRORS) or type(error) is Exception:
         kind = PlacementUnauthorized
-    elif isinstance(error, _ENDPOINT_ERRORS):
+    elif _leads_nowhere(error):
         kind = WrongEndpoint
     return _made(kind, request, f"{type(error).__name__}: {reason}", secrets)
 
@@ -116,6 +129,20 @@ def unanswered(request: str, error: Exception, secrets: Collection[str]) -> Plac
 def unreadable(request: str, error: Exception, secrets: Collection[str]) -> WrongEndpoint:
     """Return what an answer of success means whose body is not Placement's: it is of another service."""
     return _made(WrongEndpoint, request, f"the answer is not Placement's: {error}", secrets)
+
+
+def _leads_nowhere(error: BaseException | None) -> bool:
+    """Return whether keystoneauth's error is that of a wrong URL."""
+    if isinstance(error, exceptions.DiscoveryFailure):
+        # It was raised while another error was handled, or for a document without usable versions.
+        return error.__context__ is None or _leads_nowhere(error.__context__)
+    if isinstance(error, exceptions.HttpError):
+        return _is_of_another_service(error.http_status)
+    return isinstance(error, _ENDPOINT_ERRORS)
+
+
+def _is_of_another_service(status: int) -> bool:
+    return status < 500 and status not in _OF_PROXIES
 
 
 def _error_in(response: requests.Response) -> _Error | None:
@@ -132,7 +159,7 @@ def _kind_of(status: int, error: _Error | None, meanings: Meanings) -> type[Plac
     if status in _TRY_AGAIN or status >= 500:
         return PlacementUnavailable
     if error is None:  # A proxy says nothing of the request, nor of a provider.
-        return WrongEndpoint if status < 400 or status in _ELSEWHERE else PlacementUnavailable
+        return WrongEndpoint if _is_of_another_service(status) else PlacementUnavailable
     if status == 409 and error.code in _CONFLICTS:
         return _CONFLICTS[error.code]
     return meanings.get(status, WrongEndpoint if status == 404 else PlacementRefused)

@@ -96,6 +96,10 @@ class PlacementHTTP:
             )
         except (ClientException, OSError) as error:  # The latter for a file of certificates that is missing.
             raise failures.unanswered(request, error, self._secrets) from None
+        except Exception as error:
+            if type(error) is not Exception:
+                raise  # A fault of this program or of keystoneauth.
+            raise failures.unanswered(request, error, self._secrets) from None
 
     def _read(self, request: str, response: requests.Response, kind: type[T]) -> T:
         try:

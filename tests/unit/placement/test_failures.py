@@ -29,13 +29,17 @@ def error_of(status: int, body: bytes, meanings: Meanings = OF_A_PROVIDER) -> Pl
     return failures.error_of("GET /resource_providers", response, meanings, ())
 
 
-@pytest.mark.parametrize("status", [400, 403, 406, 413])
+@pytest.mark.parametrize("status", [400, 403, 413])
 def test_only_placements_own_error_is_a_refusal(status: int) -> None:
     assert type(error_of(status, PLACEMENTS)) is PlacementRefused
     for body in (HTML, KEYSTONES, b"", b"{}", b'{"errors": []}'):
         error = error_of(status, body)
         assert type(error) is PlacementUnavailable
         assert "not Placement's" in str(error)
+
+
+def test_placements_own_406_is_a_refusal() -> None:
+    assert type(error_of(406, PLACEMENTS)) is PlacementRefused
 
 
 @pytest.mark.parametrize("status", [408, 409, 429, 500, 502, 503, 504])
@@ -55,7 +59,7 @@ def test_root_that_wants_a_login_is_not_placements() -> None:
     assert type(error_of(401, HTML, OF_THE_ROOT)) is WrongEndpoint
 
 
-@pytest.mark.parametrize("status", [300, 404, 405])
+@pytest.mark.parametrize("status", [300, 404, 405, 406, 410, 415, 422])
 @pytest.mark.parametrize("body", [HTML, KEYSTONES, b""])
 def test_answer_of_another_service_is_a_wrong_endpoint(status: int, body: bytes) -> None:
     error = error_of(status, body)
@@ -86,7 +90,16 @@ def test_body_of_another_service_is_a_wrong_endpoint() -> None:
         (exceptions.NotFound("auth_url"), WrongEndpoint),
         (exceptions.ServiceUnavailable("503"), PlacementUnavailable),
         (exceptions.ConnectFailure("no route"), PlacementUnavailable),
-        (exceptions.DiscoveryFailure("no versions"), PlacementUnavailable),
+        (exceptions.RequestTimeout("408"), PlacementUnavailable),
+        (exceptions.TooManyRequests("429"), PlacementUnavailable),
+        (exceptions.DiscoveryFailure("no versions"), WrongEndpoint),
+        (exceptions.MethodNotAllowed("auth_url"), WrongEndpoint),
+        (exceptions.NotAcceptable("auth_url"), WrongEndpoint),
+        (exceptions.InvalidResponse(requests.Response()), WrongEndpoint),
+        (exceptions.MissingAuthPlugin("no plugin"), WrongEndpoint),
+        (exceptions.MissingRequiredOptions([]), PlacementUnauthorized),
+        (exceptions.OptionError("no username"), PlacementUnauthorized),
+        (Exception("password is a required attribute"), PlacementUnauthorized),
         (OSError("ca.pem"), PlacementUnavailable),
     ],
     ids=lambda each: getattr(each, "__name__", type(each).__name__),
@@ -95,6 +108,28 @@ def test_error_of_keystoneauth_is_told_by_its_class(
     raised: Exception, expected: type[PlacementError]
 ) -> None:
     assert type(failures.unanswered("GET /", raised, ())) is expected
+
+
+@pytest.mark.parametrize(
+    ("cause", "expected"),
+    [
+        (exceptions.NotFound("404"), WrongEndpoint),
+        (exceptions.MethodNotAllowed("405"), WrongEndpoint),
+        (exceptions.DiscoveryFailure("a page, not versions"), WrongEndpoint),
+        (exceptions.ConnectFailure("refused"), PlacementUnavailable),
+        (exceptions.ConnectTimeout("10 s"), PlacementUnavailable),
+        (exceptions.SSLError("expired"), PlacementUnavailable),
+        (exceptions.ServiceUnavailable("503"), PlacementUnavailable),
+        (exceptions.Forbidden("403 of a proxy"), PlacementUnavailable),
+    ],
+    ids=lambda each: getattr(each, "__name__", type(each).__name__),
+)
+def test_discovery_that_fails_is_told_by_its_cause(
+    cause: exceptions.ClientException, expected: type[PlacementError]
+) -> None:
+    error = exceptions.DiscoveryFailure("Could not find versioned identity endpoints")
+    error.__context__ = cause
+    assert type(failures.unanswered("GET /", error, ())) is expected
 
 
 def test_way_out_stays_where_the_text_is_cut() -> None:
