@@ -18,7 +18,14 @@ from tracker_worker.core.envelope import encode
 from tracker_worker.db.tables import METADATA, PROVIDERS
 from tracker_worker.domain.partitions import partition_of
 from tracker_worker.placement.client import PlacementClient
-from tracker_worker.placement.errors import PlacementUnauthorized, PlacementUnavailable, WrongEndpoint
+from tracker_worker.placement.errors import (
+    PlacementError,
+    PlacementForbidden,
+    PlacementRefused,
+    PlacementUnauthorized,
+    PlacementUnavailable,
+    WrongEndpoint,
+)
 
 SUCCESS, WARNING, FAILURE = range(3)
 ROOT = Path(tracker_worker.__file__).parents[1]
@@ -152,7 +159,7 @@ def test_a_broker_that_does_not_answer_is_named_without_its_password(
 class Unusable:
     """A client of a Placement that cannot be used."""
 
-    def __init__(self, error: PlacementUnavailable) -> None:
+    def __init__(self, error: PlacementError) -> None:
         self._error = error
 
     def check_version(self) -> None:
@@ -165,13 +172,15 @@ class Unusable:
         (PlacementUnavailable("503"), WARNING),
         (PlacementUnauthorized("401: correct the password"), FAILURE),
         (WrongEndpoint("404: correct the endpoint"), FAILURE),
+        (PlacementRefused("this Placement knows the microversions 1.0 to 1.30"), FAILURE),
+        (PlacementForbidden("403: the user needs the role service"), FAILURE),
     ],
 )
 def test_login_or_endpoint_of_placement_that_is_wrong_is_a_failure_and_an_outage_a_warning(
     engine: sa.Engine,
     manage: Manage,
     monkeypatch: pytest.MonkeyPatch,
-    error: PlacementUnavailable,
+    error: PlacementError,
     expected: int,
 ) -> None:
     monkeypatch.setattr(placement, "placement_client", lambda _: Unusable(error))

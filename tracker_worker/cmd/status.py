@@ -252,12 +252,11 @@ class Checks(upgradecheck.UpgradeCommands):
                 states = providers.states(connection)
         except (ValueError, cfg.Error) as error:
             return Result(Code.FAILURE, configuration_text(error))
-        except PlacementUnavailable as error:
-            # What has a way out does not end by itself.
-            code = Code.FAILURE if error.way_out else Code.WARNING
-            return Result(code, f"No node can be synced, {error.code}: {error}")
         except PlacementError as error:
-            return Result(Code.FAILURE, str(error))
+            # What has a way out does not end by itself.
+            ends = isinstance(error, PlacementUnavailable) and not error.way_out
+            code = Code.WARNING if ends else Code.FAILURE
+            return Result(code, f"No node can be synced, {error.code}: {error}")
         except CommandFailed as error:
             return Result(Code.WARNING, f"Not checked: {error}")
         warnings = []

@@ -43,6 +43,15 @@ class PlacementRefused(PlacementError):
     code = "placement_refused"
 
 
+class PlacementForbidden(PlacementRefused):
+    """Placement itself says 403: its policy does not let this user do it."""
+
+    way_out = (
+        "the user of [placement] needs the role service, or admin, in its project, or another policy of "
+        "Placement; then run 'tracker-worker-manage placement sync --all'"
+    )
+
+
 class ProviderNotFound(PlacementError):
     """404: the provider does not exist, or not any more."""
 

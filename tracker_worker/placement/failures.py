@@ -19,6 +19,7 @@ from tracker_worker.placement.errors import (
     GenerationConflict,
     InventoryInUse,
     PlacementError,
+    PlacementForbidden,
     PlacementRefused,
     PlacementUnauthorized,
     PlacementUnavailable,
@@ -48,6 +49,9 @@ _CONFLICTS: dict[str, type[PlacementError]] = {
     "placement.resource_provider.cannot_delete_parent": ProviderInUse,
 }
 """Codes of answers with the status 409."""
+_REFUSALS: dict[int, type[PlacementError]] = {403: PlacementForbidden, 404: WrongEndpoint}
+"""What Placement's own statuses mean that a request has no meaning for, unless it is PlacementRefused."""
+_NO_CODE = "placement.undefined_code"
 _UNAUTHORIZED = 401
 """keystoneauth has tried a new token after it."""
 _TRY_AGAIN = frozenset([408, 429])
@@ -74,7 +78,7 @@ _ENDPOINT_ERRORS = (
 """What keystoneauth raises for a URL that is missing, or that leads to another service."""
 _OUTCOMES: dict[type[PlacementError], str] = {
     **dict.fromkeys(_CONFLICTS.values(), CONFLICT),
-    PlacementRefused: REFUSED,
+    **dict.fromkeys((PlacementRefused, PlacementForbidden), REFUSED),
     ProviderNotFound: NOT_FOUND,
     **dict.fromkeys((PlacementUnavailable, PlacementUnauthorized, WrongEndpoint), UNAVAILABLE),
 }
@@ -103,7 +107,11 @@ def error_of(
 ) -> PlacementError:
     """Return what an answer above 299 means; `request` is its method and path."""
     error = _error_in(response)
-    said = (error.code, error.detail) if error else (response.reason or "", _NOT_PLACEMENTS)
+    said = (
+        (error.code.replace(_NO_CODE, ""), error.detail)
+        if error
+        else (response.reason or "", _NOT_PLACEMENTS)
+    )
     text = " ".join(each for each in (str(response.status_code), *said) if each)
     return _made(_kind_of(response.status_code, error, meanings), request, text, secrets)
 
@@ -162,7 +170,7 @@ def _kind_of(status: int, error: _Error | None, meanings: Meanings) -> type[Plac
         return WrongEndpoint if _is_of_another_service(status) else PlacementUnavailable
     if status == 409 and error.code in _CONFLICTS:
         return _CONFLICTS[error.code]
-    return meanings.get(status, WrongEndpoint if status == 404 else PlacementRefused)
+    return meanings.get(status) or _REFUSALS.get(status, PlacementRefused)
 
 
 def _made(kind: type[E], request: str, text: str, secrets: Collection[str]) -> E:

@@ -8,8 +8,10 @@ import requests
 from keystoneauth1 import exceptions
 
 from tracker_worker.placement import failures
+from tracker_worker.placement.api import REFUSED
 from tracker_worker.placement.errors import (
     PlacementError,
+    PlacementForbidden,
     PlacementRefused,
     PlacementUnauthorized,
     PlacementUnavailable,
@@ -31,11 +33,24 @@ def error_of(status: int, body: bytes, meanings: Meanings = OF_A_PROVIDER) -> Pl
 
 @pytest.mark.parametrize("status", [400, 403, 413])
 def test_only_placements_own_error_is_a_refusal(status: int) -> None:
-    assert type(error_of(status, PLACEMENTS)) is PlacementRefused
+    assert isinstance(error_of(status, PLACEMENTS), PlacementRefused)
     for body in (HTML, KEYSTONES, b"", b"{}", b'{"errors": []}'):
         error = error_of(status, body)
         assert type(error) is PlacementUnavailable
         assert "not Placement's" in str(error)
+
+
+def test_placements_403_says_which_role_the_user_needs() -> None:
+    error = error_of(403, PLACEMENTS)
+    assert (type(error), error.code) == (PlacementForbidden, "placement_refused")
+    assert failures.outcome_of(error) == REFUSED
+    assert str(error).startswith("GET /resource_providers: 403 no; the user of [placement] needs the role")
+
+
+def test_code_of_placements_errors_is_named_unless_it_says_nothing() -> None:
+    assert "undefined_code" not in str(error_of(400, PLACEMENTS))
+    other = PLACEMENTS.replace(b"undefined_code", b"query.bad_value")
+    assert "400 placement.query.bad_value no" in str(error_of(400, other))
 
 
 def test_placements_own_406_is_a_refusal() -> None:
