@@ -13,6 +13,7 @@ from tests.builders import NODE, an_instance, command
 from tests.functional.lanes import NOW, OTHER_NODE, LaneBench
 from tests.functional.manage import Manage
 from tracker_worker.db import providers
+from tracker_worker.db.providers import Unsynced
 from tracker_worker.db.tables import PROVIDERS
 
 
@@ -44,6 +45,28 @@ def test_nodes_that_wait_are_shown(synced: LaneBench, manage: Manage, engine: sa
     (shown,) = manage.json("placement", "status")
     assert (shown["node"], shown["changed_at"]) == (NODE, "2026-11-22T12:00:00Z")
     assert "1 of 2 nodes wait to be synced, the first since 2026-11-22T12:00:00Z" in manage.err
+
+
+def test_node_that_cannot_be_synced_waits_although_nothing_has_changed(
+    synced: LaneBench, manage: Manage, engine: sa.Engine
+) -> None:
+    later = datetime(2999, 1, 1)
+    write(engine, NODE, error_code="placement_unauthorized", error="401", attempts=3, due_at=later)
+    assert manage.run("placement", "status") == 1
+    assert (
+        "1 of 2 nodes wait to be synced, the first since 2026-11-22T12:00:00Z; 1 of them with an error"
+        in manage.err
+    )
+    with engine.connect() as connection:
+        assert providers.unsynced(connection) == Unsynced(1, NOW)
+
+
+def test_marked_node_waits_without_a_worker(synced: LaneBench, manage: Manage, engine: sa.Engine) -> None:
+    write(engine, OTHER_NODE, due_at=datetime(2999, 1, 1))
+    manage.json("placement", "sync", NODE)
+    (shown,) = manage.json("placement", "status")
+    assert (shown["node"], shown["changed_at"]) == (NODE, None)
+    assert f"1 of 2 nodes wait to be synced, the first since {shown['retry_at'][:19]}" in manage.err
 
 
 def test_synced_nodes_are_shown_on_request(synced: LaneBench, manage: Manage) -> None:

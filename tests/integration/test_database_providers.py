@@ -13,7 +13,7 @@ from tests.functional.conftest import a_bench  # noqa: F401
 from tests.functional.lanes import LaneBench
 from tests.integration.test_database import connection, engine  # noqa: F401
 from tracker_worker.db import providers, store
-from tracker_worker.db.providers import DueProviders, SyncRecord
+from tracker_worker.db.providers import DueProviders, SyncRecord, Unsynced
 from tracker_worker.domain.commands import AnyCommand
 
 DIGEST = "d" * 64
@@ -159,6 +159,41 @@ def test_a_failed_sync_is_due_when_its_pause_is_over_and_counts_its_attempts(
     (state,) = providers.states(connection, [NODE, "another"])
     assert (state.attempts, state.error_code, state.synced_at) == (4, "x", None)
     assert state.changed_at == due.changed_at
+
+
+def test_a_node_whose_refresh_fails_is_unsynced_since_its_last_sync(
+    bench: LaneBench,
+    connection: sa.Connection,
+) -> None:
+    bench.send(report())
+    sync_all(connection)
+    (state,) = providers.states(connection)
+    assert providers.unsynced(connection) == Unsynced(0, None)
+    assert (state.is_unsynced, state.unsynced_since) == (False, None)
+    connection.rollback()
+    with connection.begin():
+        providers.ask(connection, [NODE])
+    (due,) = due_now(connection)
+    failed = SyncRecord(due, KNOWN, DIGEST, due_in=60.0, complete=False, error_code="placement_unauthorized")
+    with connection.begin():
+        providers.record(connection, [failed])
+    (state,) = providers.states(connection)
+    assert providers.unsynced(connection) == Unsynced(1, state.synced_at)
+    assert (state.is_unsynced, state.unsynced_since) == (True, state.synced_at)
+
+
+def test_a_node_that_keeps_what_has_allocations_is_unsynced_but_does_not_wait(
+    bench: LaneBench,
+    connection: sa.Connection,
+) -> None:
+    bench.send(report())
+    (due,) = due_now(connection)
+    with connection.begin():
+        kept = SyncRecord(due, KNOWN, DIGEST, due_in=300.0, complete=True, error_code="inventory_in_use")
+        providers.record(connection, [kept])
+    (state,) = providers.states(connection)
+    assert providers.unsynced(connection) == Unsynced(1, None)
+    assert (state.is_unsynced, state.unsynced_since) == (True, None)
 
 
 def test_a_node_that_is_not_tried_again_is_due_once_it_is_marked(

@@ -61,9 +61,10 @@ _RETRY = (
 _BEGIN = bulk.update(PROVIDERS, ("node",), ("digest", "known"))
 _SETTLE = bulk.update(PROVIDERS, ("node", "changes"), ("changed_at", "due_at"))
 _FORGET = bulk.delete(PROVIDERS, ("node", "changes"))
-_BACKLOG = sa.select(sa.func.count(), sa.func.min(PROVIDERS.c.changed_at)).where(
-    PROVIDERS.c.changed_at.is_not(None)
-)
+_SYNCED_BEFORE_FAILURES = sa.case((PROVIDERS.c.attempts > 0, PROVIDERS.c.synced_at))
+_BACKLOG = sa.select(
+    sa.func.count(), sa.func.min(sa.func.coalesce(PROVIDERS.c.changed_at, _SYNCED_BEFORE_FAILURES))
+).where(sa.or_(PROVIDERS.c.changed_at.is_not(None), PROVIDERS.c.error_code.is_not(None)))
 _STATE_COLUMNS = tuple(column for column in PROVIDERS.c if column.name not in ("known", "digest"))
 _STATES = sa.select(*_STATE_COLUMNS).order_by(PROVIDERS.c.node)
 _STATES_OF = bulk.select(PROVIDERS.c.node, *_STATE_COLUMNS)
@@ -111,7 +112,7 @@ class SyncRecord(Struct, frozen=True):
 
 
 class Unsynced(Struct, frozen=True):
-    """How many nodes have changes that Placement does not have, and when the first was marked, UTC."""
+    """How many nodes are unsynced, as `ProviderState` says, and since when the first of them is, UTC."""
 
     nodes: int
     oldest: datetime | None
@@ -128,6 +129,23 @@ class ProviderState(Struct, frozen=True):
     error_code: str | None
     error: str | None
     foreign_provider: str | None
+
+    @property
+    def is_unsynced(self) -> bool:
+        """Whether Placement lacks a change, or the last sync has ended with an error."""
+        return self.changed_at is not None or self.error_code is not None
+
+    @property
+    def unsynced_since(self) -> datetime | None:
+        """The first change that Placement lacks; without one, the last sync before those that failed.
+
+        None for a node that is synced, or whose sync has only left what has allocations.
+        """
+        return self.changed_at or (self.synced_at if self.attempts else None)
+
+    def is_due(self, now: datetime) -> bool:
+        """Whether the node is to be synced at once, as one that `ask` has marked is."""
+        return self.retry_at is not None and self.retry_at <= now
 
 
 def mark(connection: sa.Connection, names: Iterable[str]) -> None:
@@ -192,7 +210,7 @@ def record(connection: sa.Connection, records: Sequence[SyncRecord]) -> None:
 
 
 def unsynced(connection: sa.Connection) -> Unsynced:
-    """Return how many nodes are to be synced because they have changed."""
+    """Return how many nodes have changed, or failed, since they were last synced."""
     nodes, oldest = connection.execute(_BACKLOG).one()
     return Unsynced(nodes, oldest)
 

@@ -54,7 +54,7 @@ class DatabaseState(Struct, frozen=True):
 
     `error` is why it does not answer, None if it does. `outbox` are the notifications that wait, counted up
     to a limit, `oldest` the time of the first of them, UTC. `unsynced` are the nodes with changes that
-    Placement does not have, `unsynced_since` is the time of the first of these, UTC.
+    Placement does not have, or whose last sync has failed; `unsynced_since` is the time of the first, UTC.
     """
 
     at: float | None = None

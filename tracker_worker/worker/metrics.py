@@ -235,13 +235,14 @@ FAMILIES: tuple[Counter | Gauge | Buckets, ...] = (
     ),
     Gauge(
         "placement_unsynced_nodes",
-        "Nodes with changes that Placement does not have. Absent without [placement] enabled, as are the "
-        "other metrics of Placement.",
+        "Nodes with changes that Placement does not have, or whose last sync has failed. Absent without "
+        "[placement] enabled, as are the other metrics of Placement.",
         lambda s: s.database.unsynced if s.placement and s.database.error is None else None,
     ),
     Gauge(
         "placement_unsynced_seconds",
-        "Seconds since the first of these changes, 0 if there is none.",
+        "Seconds since the first of these changes, or since the last sync of a node without a change that "
+        "now fails; 0 if there is none.",
         lambda s: _unsynced_age(s.database, s.utc) if s.placement and s.database.error is None else None,
     ),
     Counter(

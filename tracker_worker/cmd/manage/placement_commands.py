@@ -87,14 +87,15 @@ PLACEMENT_COMMANDS = (
     Command(
         "placement status",
         "placement_status:show",
-        "Show the nodes whose last changes Placement does not have, since when, and the last error.",
+        "Show the nodes that wait to be synced to Placement, since when, and the last error.",
         (add_names, add_all),
         {
             "node": "the node",
             "changed_at": "since when Placement does not have a change; null if it has all",
             "synced_at": "when the node was last synced; null if never",
             "attempts": "how often the present change has failed",
-            "retry_at": "when the node is synced next; null: not before its next change",
+            "retry_at": "when the node is synced next; a time that has passed: as soon as a worker can; "
+            "null: not before its next change",
             "error_code": "the code of the last error; null after a success",
             "error": "its text",
             "foreign_provider": "the provider whose inventories somebody else changes; null if nobody does",

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """`placement status` and `placement sync`: how far nodes are synced to Placement, and syncing at once."""
 
+from datetime import datetime
 from typing import Any
 
+import sqlalchemy as sa
 from msgspec.structs import astuple
 from oslo_config import cfg
 
@@ -13,6 +15,7 @@ from tracker_worker.cmd.manage.loading import loaded, untracked
 from tracker_worker.cmd.manage.session import engine_at_head, snapshot, snapshot_of
 from tracker_worker.core.times import time_text
 from tracker_worker.db import providers
+from tracker_worker.db.clock import UtcNow
 from tracker_worker.db.providers import ProviderState
 from tracker_worker.domain.node import Node
 
@@ -20,21 +23,22 @@ _A_WORKER_DOES = "a worker with [placement] enabled = true does it at its next p
 
 
 def show(conf: cfg.ConfigOpts, args: Any) -> int:
-    """Show the nodes whose changes Placement does not have yet; exit code 1 if one has an error."""
+    """Show the nodes that wait to be synced, or have an error; exit code 1 if one has an error."""
     with snapshot(conf) as connection:
         for name in args.names:
             _raise_unless_known(loaded(connection, name))
+        now = connection.execute(sa.select(UtcNow())).scalar_one()
         states = providers.states(connection, sorted(set(args.names)) or None)
-    shown = [state for state in states if args.names or args.all_nodes or _is_of_interest(state)]
+    waiting = [state for state in states if state.is_unsynced or state.is_due(now)]
+    interesting = {state.node for state in waiting} | {state.node for state in states if _has_error(state)}
+    shown = [state for state in states if args.names or args.all_nodes or state.node in interesting]
     if args.format != TABLE:
         print_document(shown, args.format)
     elif shown:
         print_rows(ProviderState.__struct_fields__, map(astuple, shown), "Nodes in Placement")
     for name in sorted({*args.names} - {state.node for state in states}):
         print_diagnostic(_never_synced(name))
-    waiting = [state.changed_at for state in states if state.changed_at is not None]
-    since = f", the first since {time_text(min(waiting))}" if waiting else ""
-    print_diagnostic(f"{len(waiting)} of {len(states)} nodes wait to be synced{since}")
+    print_diagnostic(_summary(waiting, len(states), now))
     if not conf.placement.enabled:
         print_diagnostic(
             "[placement] enabled is false in this configuration: workers that have it sync no node"
@@ -79,8 +83,14 @@ def _never_synced(name: str) -> str:
     return f"node '{name}' was never synced: {_A_WORKER_DOES}"
 
 
-def _is_of_interest(state: ProviderState) -> bool:
-    return state.changed_at is not None or _has_error(state)
+def _summary(waiting: list[ProviderState], nodes: int, now: datetime) -> str:
+    """Return how many nodes wait, since when, and how many of them have an error."""
+    due = [state.retry_at for state in waiting if state.retry_at is not None and state.is_due(now)]
+    times = [state.unsynced_since for state in waiting if state.unsynced_since is not None] or due
+    since = f", the first since {time_text(min(times))}" if times else ""
+    failed = sum(state.error_code is not None for state in waiting)
+    errors = f"; {failed} of them with an error" if failed else ""
+    return f"{len(waiting)} of {nodes} nodes wait to be synced{since}{errors}"
 
 
 def _has_error(state: ProviderState) -> bool:
