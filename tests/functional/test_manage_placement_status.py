@@ -61,6 +61,17 @@ def test_node_that_cannot_be_synced_waits_although_nothing_has_changed(
         assert providers.unsynced(connection) == Unsynced(1, NOW)
 
 
+def test_change_that_no_worker_takes_needs_a_person_where_placement_is_used(
+    synced: LaneBench, manage: Manage, engine: sa.Engine
+) -> None:
+    write(engine, NODE, changed_at=datetime(2000, 1, 1), due_at=datetime(2000, 1, 1))
+    manage.run("status", "--format", "json")
+    assert "in sync with Placement" not in manage.out
+    manage.configure("[placement]\nenabled = true\n")
+    assert manage.run("status", "--format", "json") == 1
+    assert f"nodes are not in sync with Placement: {NODE}; see" in manage.out
+
+
 def test_marked_node_waits_without_a_worker(synced: LaneBench, manage: Manage, engine: sa.Engine) -> None:
     write(engine, OTHER_NODE, due_at=datetime(2999, 1, 1))
     manage.json("placement", "sync", NODE)

@@ -70,6 +70,8 @@ class LedgerState(Struct, frozen=True):
     nodes: list[NodeSummary]
     unsynced: list[str] = []
     """The nodes that cannot be synced with Placement, or whose providers somebody else changes."""
+    untold: dict[str, datetime] = {}
+    """The nodes with changes that Placement does not have, and since when; none where it is not used."""
 
 
 def show(conf: cfg.ConfigOpts, args: Any) -> int:
@@ -125,6 +127,7 @@ def _ledger_state(conf: cfg.ConfigOpts) -> LedgerState:
         oldest = outbox_queries.oldest(connection, 1)
         lease = leases.holder(connection, leases.RELAY)
         nodes = queries.nodes(connection)
+        states = providers.states(connection)
         return LedgerState(
             now=connection.execute(sa.select(UtcNow())).scalar_one(),
             last_commit=max((node.last_event for node in nodes if node.last_event), default=None),
@@ -135,9 +138,14 @@ def _ledger_state(conf: cfg.ConfigOpts) -> LedgerState:
             nodes=nodes,
             unsynced=[
                 state.node
-                for state in providers.states(connection)
+                for state in states
                 if state.error_code is not None or state.foreign_provider is not None
             ],
+            untold={
+                state.node: state.changed_at
+                for state in states
+                if state.changed_at is not None and conf.placement.enabled
+            },
         )
 
 
@@ -185,8 +193,9 @@ def _problems_of_ledger(ledger: LedgerState, limits: Limits) -> Iterator[Problem
         yield Severity.COMMANDS_FAIL, f"{letters} events are parked ({codes}): see 'dead-letter summary'"
     nodes = [node for node in ledger.nodes if node.name not in limits.except_nodes]
     yield from _problems_of_nodes(nodes, ledger.now, limits.quiet)
-    if unsynced := [name for name in ledger.unsynced if name not in limits.except_nodes]:
-        text = f"nodes are not in sync with Placement: {_names(unsynced)}; see 'placement status'"
+    late = [name for name, since in ledger.untold.items() if ledger.now - since > limits.waiting]
+    if unsynced := {*ledger.unsynced, *late} - limits.except_nodes:
+        text = f"nodes are not in sync with Placement: {_names(sorted(unsynced))}; see 'placement status'"
         yield Severity.NOTIFICATIONS_STOP, text
 
 

@@ -99,6 +99,7 @@ def test_partition_without_a_commit_is_stuck_beside_one_that_commits() -> None:
         ({"nodes": [a_node(conflicts=["uuid-2"])]}, {}, "reports of nodes conflict: node-1"),
         ({"nodes": [a_node(reserve_too_large=["x"])]}, {}, "the reserve exceeds the size of nodes: node-1"),
         ({"unsynced": ["node-1"]}, {}, "nodes are not in sync with Placement: node-1"),
+        ({"untold": {"node-1": minutes_ago(6)}}, {}, "nodes are not in sync with Placement: node-1"),
         ({"parked": [LetterGroup("parked", "invalid", None, 2, 1, NOW, NOW)]}, {}, "2 events are parked"),
         ({}, {"queues": [a_queue(consumers=0)]}, "no worker consumes tracker.p0"),
         ({}, {"queues": [a_queue(ready=None, consumers=None)]}, "queues are missing: tracker.p0"),
@@ -112,6 +113,10 @@ def test_fault_of_database_or_broker_needs_a_person(
 ) -> None:
     (problem,) = problems_of(a_ledger(**ledger), a_broker(**broker), LIMITS)
     assert words in problem
+
+
+def test_change_that_placement_will_soon_be_told_of_needs_no_person() -> None:
+    assert problems_of(a_ledger(untold={"node-1": minutes_ago(4)}), a_broker(), LIMITS) == []
 
 
 def test_what_stops_work_comes_before_what_fails_what_is_late_and_what_is_unknown() -> None:
