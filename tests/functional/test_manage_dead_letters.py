@@ -92,6 +92,20 @@ def test_letter_of_an_unknown_method_has_its_name(bench: LaneBench, manage: Mana
     assert manage.json("dead-letter", "summary")[0]["method"] == "reboot_node"
 
 
+def test_letters_of_an_unknown_method_are_selected_by_its_name(bench: LaneBench, manage: Manage) -> None:
+    """Found by a newcomer: the name that list shows was an invalid choice."""
+    bench.deliver_body(encode("reboot_node", {"node": NODE}, unique_id="unknown"))
+    park(bench, BOOT, "known")
+    selected = ("--method", "reboot_node")
+    (letter,) = manage.json("dead-letter", "list", *selected)
+    assert letter["event_id"] == "unknown"
+    assert [group["method"] for group in manage.json("dead-letter", "summary", *selected)] == ["reboot_node"]
+    assert manage.run("dead-letter", "replay", *selected, "--dry-run") == 1
+    assert "invalid choice" not in manage.err
+    assert manage.json("dead-letter", "discard", *selected)
+    assert [each["event_id"] for each in manage.json("dead-letter", "list")] == ["known"]
+
+
 def test_the_parked_ones_are_listed_oldest_first(bench: LaneBench, manage: Manage) -> None:
     first, second = park(bench, BOOT, "first"), park(bench, DELETED, "second")
     listed = manage.json("dead-letter", "list")

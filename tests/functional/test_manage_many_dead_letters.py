@@ -150,7 +150,7 @@ def test_letters_are_chosen_by_code_node_method_and_time(
     assert chosen("--code", WRONG, "--node", NODE) == {f"build_failed-{NODE}-0", f"build_succeeded-{NODE}-1"}
 
 
-@pytest.mark.parametrize("option", [("--code", "no_such"), ("--method", "reboot"), ("--since", "yesterday")])
+@pytest.mark.parametrize("option", [("--code", "no_such"), ("--method", "re-boot"), ("--since", "yesterday")])
 def test_what_no_letter_can_have_is_a_wrong_command_line(
     engine: sa.Engine, manage: Manage, option: tuple[str, str]
 ) -> None:

@@ -61,7 +61,7 @@ class Envelope(Struct, frozen=True):
     @property
     def printable_method(self) -> str | None:
         """The method, known or not, if it can be one: an identifier. Any other text may be a secret."""
-        return _fitting(self.method, *_METHOD)
+        return self.method if is_method_name(self.method) else None
 
     @property
     def is_question(self) -> bool:
@@ -306,6 +306,11 @@ def digest_of(method: str, command: AnyCommand) -> str:
         and value is not False
     }
     return hashlib.sha256(method.encode() + b"\n" + _canonical.encode(given)).hexdigest()
+
+
+def is_method_name(text: str) -> bool:
+    """Tell whether a text can be the name of a method, known or not."""
+    return _fitting(text, *_METHOD) is not None
 
 
 def _fitting(text: str | None, pattern: re.Pattern[str], longest: int) -> str | None:

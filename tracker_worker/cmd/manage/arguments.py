@@ -37,6 +37,15 @@ class Choices:
         return value in self._load()
 
 
+class _Methods(Choices):
+    """The methods that letters have: the known ones, and what a newer client may have sent."""
+
+    def __contains__(self, value: object) -> bool:
+        from tracker_worker.core.envelope import is_method_name
+
+        return isinstance(value, str) and is_method_name(value)
+
+
 def add_node(parser: Any) -> None:
     """Add the name of a node."""
     parser.add_argument("name_of_node", metavar="NODE", help="the name of the node, as 'node list' shows it")
@@ -58,7 +67,7 @@ def add_filters(parser: Any) -> None:
         "--node", dest="name_of_node", type=_name, metavar="NODE", help="letters of this node"
     )
     parser.add_argument(
-        "--method", choices=Choices(_methods), metavar="METHOD", help="letters of this method"
+        "--method", choices=_Methods(_methods), metavar="METHOD", help="letters of this method, known or not"
     )
     parser.add_argument(
         "--since",
