@@ -435,11 +435,12 @@ def test_origin_and_as_of_of_an_audit_go_out_again(bench: LaneBench) -> None:
 def test_what_was_not_kept_verbatim_is_refused(bench: LaneBench) -> None:
     bench.deliver_body(b"not JSON")
     bench.run()
+    bench.deliver_body(encode("reboot_node", {"node": NODE}, unique_id="unknown method"))
     park(bench, BOOT, "unknown field", unheard_of=1)
     large = some_resources(stats={str(number): "x" * 1000 for number in range(100)})
     park(bench, a_report(resources=large), "large")
     found = letters(bench)
-    assert len(found) == 3
+    assert len(found) == 4
     for letter in found.values():
         assert "was not kept verbatim: it cannot be replayed" in only_problem(bench, letter["id"])
 

@@ -55,9 +55,11 @@ class ErrorCode(StrEnum):
     """
     UNKNOWN_METHOD = "unknown_method"
     """No command has this name, or the message names a namespace. The text has the name if it is an
-    identifier of at most 64 characters.
+    identifier of at most 64 characters. The arguments of an unknown command are not kept: its letter
+    cannot be replayed.
 
-    Way out: correct the name. Upgrade the worker if the command is newer than it.
+    Way out: correct the name. Upgrade the worker if the command is newer than it. Then let the sender send
+    the command again with a new `event_id`, and discard the letter.
     """
     MISSING_ARGUMENT = "missing_argument"
     """A required field is absent. The path names it.
@@ -65,9 +67,10 @@ class ErrorCode(StrEnum):
     Way out: correct the sender. `as_of` needs `origin`.
     """
     UNKNOWN_ARGUMENT = "unknown_argument"
-    """A field is unknown. The path names it.
+    """A field is unknown. The path names it. Its value is not kept: the letter cannot be replayed.
 
-    Way out: correct the sender. Upgrade the worker if the field is newer than it.
+    Way out: correct the sender. Upgrade the worker if the field is newer than it. Then let the sender send
+    the command again with a new `event_id`, and discard the letter.
     """
     WRONG_TYPE = "wrong_type"
     """A field has the wrong type.
