@@ -209,6 +209,34 @@ def test_config_show_has_urls_of_placement_without_their_secrets(manage: Manage,
     assert "http://user:***@placement" in done.stdout
 
 
+def test_config_show_has_the_parameters_of_a_url_that_override_options(
+    manage: Manage, program: Program
+) -> None:
+    manage.configure(
+        "[oslo_messaging_notifications]\n"
+        "transport_url = rabbit://user:planted@broker/v?ssl=true&ssl_key_file=planted&pla=nted\n"
+    )
+    found = {row["option"]: row["value"] for row in program.json("config", "show")}
+    assert (
+        found["[oslo_messaging_notifications] transport_url"]
+        == "rabbit://user:***@broker/v?ssl=true&ssl_key_file=***&***"
+    )
+
+
+@pytest.mark.parametrize(
+    ("url", "rule"),
+    [("http://tracker:planted/x:pw@h:1", "write / as %2F"), ("tracker:planted@host:15672", "looks like")],
+)
+def test_config_show_says_why_a_url_cannot_be_read(
+    manage: Manage, program: Program, url: str, rule: str
+) -> None:
+    manage.configure(f"[bus]\nmanagement_url = {url}\n")
+    found = {row["option"]: row["value"] for row in program.json("config", "show")}
+    shown = found["[bus] management_url"]
+    assert shown.startswith("a URL that cannot be read: ") and rule in shown
+    assert "planted" not in shown
+
+
 def test_config_show_with_an_invalid_value_names_it_and_fails(manage: Manage, program: Program) -> None:
     manage.configure("[worker]\nlanes = many\n")
     done = program("config", "show")

@@ -8,7 +8,7 @@ it is passed to a parser or a driver.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote, unquote_plus
@@ -32,6 +32,8 @@ _PLAIN_PARAMETERS = frozenset(
     ["host", "hostaddr", "port", "user", "dbname", "unix_socket", "sslmode", "ssl_ca", "sslrootcert"]
 )
 """Query parameters that are not secret: errors of drivers contain their values."""
+_FLAGS = frozenset(["true", "false"])
+"""Values of query parameters that are never secret."""
 _ADDRESS_PARAMETERS = ("host", "port", "unix_socket")
 
 
@@ -151,15 +153,38 @@ def _check_address(option: str, address: str, advice: _Advice = _ANY) -> None:
 
 def printable_url(url: str) -> str:
     """Return the printable parts of a URL: scheme, hosts, ports and path. Accepts any text."""
-    return _printable(url, lambda _credentials: "")
+    try:
+        parts = _readable(url)
+    except URLRefused:
+        return UNREADABLE
+    elsewhere = [value for key, value in parts.query if key in _ADDRESS_PARAMETERS and "@" not in value]
+    where = ",".join(address or ":".join(elsewhere) for _, address in parts.hosts)
+    return f"{parts.scheme}://{where}{parts.path}"
 
 
-def printable_url_with_users(url: str) -> str:
-    """Return what `printable_url` returns, with the users, and a mask for their passwords.
+def printable_url_with_users(url: str, parameters: Container[str] = ()) -> str:
+    """Return a URL with its users and a mask for their passwords: operators look at a configuration with it.
 
-    An operator who looks at a configuration has to see whose login it is.
+    Of the query, whose options override others, the names in `parameters` are shown: any other may be a part
+    of a password with an &. For a URL that cannot be read the text has the rule that it breaks. Accepts any
+    text.
     """
-    return _printable(url, _printable_login)
+    try:
+        parts = _readable(url, _TRANSPORT if url.startswith("rabbit") else _ANY)
+    except URLRefused as error:
+        return f"{UNREADABLE}{error}"
+    where = ",".join(_printable_login(credentials) + address for credentials, address in parts.hosts)
+    _, _, query = parts.rest.partition("?")
+    shown = "&".join(_known_parameter(*part.partition("="), parameters) for part in query.split("&"))
+    return f"{parts.scheme}://{where}{parts.path}{query and f'?{shown}'}"
+
+
+def _readable(url: str, advice: _Advice = _ANY) -> _Parts:
+    """Return the parts of a URL. Raises URLRefused without the name of an option."""
+    parts = _parts("", url, advice)
+    for _, address in parts.hosts:
+        _check_address("", address, advice)
+    return parts
 
 
 def _printable_login(credentials: str) -> str:
@@ -167,17 +192,13 @@ def _printable_login(credentials: str) -> str:
     return f"{user}{colon and f':{MASK}'}@" if credentials else ""
 
 
-def _printable(url: str, login: Callable[[str], str]) -> str:
-    try:
-        parts = _parts("", url)
-        for _, address in parts.hosts:
-            _check_address("", address)
-    except URLRefused:
-        return UNREADABLE
-    elsewhere = [value for key, value in parts.query if key in _ADDRESS_PARAMETERS and "@" not in value]
-    hosts = [(credentials, address or ":".join(elsewhere)) for credentials, address in parts.hosts]
-    where = ",".join(login(credentials) + address for credentials, address in hosts)
-    return f"{parts.scheme}://{where}{parts.path}"
+def _known_parameter(name: str, equals: str, value: str, known: Container[str]) -> str:
+    if name not in known and name not in _PLAIN_PARAMETERS:
+        return MASK
+    if value in _FLAGS:
+        return f"{name}={value}"
+    # A host with an @ may have the rest of a password.
+    return f"{name}={MASK}" if "%40" in value else _printable_parameter(name, equals, value)
 
 
 def printable_parameters(text: str) -> str:

@@ -162,15 +162,48 @@ def test_printable_url_has_scheme_host_port_and_path_only(url: str, shown: str) 
         ("rabbit://user:@host/v", "rabbit://user:***@host/v"),
         ("rabbit://user:12,SECRET,rest@host/v", "rabbit://user:***@host/v"),
         ("postgresql://user:SEC,RET@host-1,host-2/v", "postgresql://user:***@host-1,host-2/v"),
-        ("postgresql://tracker@/tracker?host=/run/pg", "postgresql://tracker@/run/pg/tracker"),
-        ("postgresql://host/tracker?user=tracker&password=SECRET", "postgresql://host/tracker"),
+        ("postgresql://tracker@/tracker?host=/run/pg", "postgresql://tracker@/tracker?host=/run/pg"),
+        ("mysql://host/v?host=SEC%40RET", "mysql://host/v?host=***"),
         ("http://host:15672", "http://host:15672"),
-        ("rabbit://user:SECRET/rest@host/v", UNREADABLE),
-        ("SECRET", UNREADABLE),
     ],
 )
 def test_printable_url_with_users_has_a_mask_for_each_password(url: str, shown: str) -> None:
     assert printable_url_with_users(url) == shown
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("rabbit://host/v?ssl=true", "?ssl=true"),
+        ("rabbit://host/v?ssl=0&ssl_key_password=SECRET", "?ssl=***&ssl_key_password=***"),
+        ("rabbit://host?ssl_key_password=SEC&RET=true", "?ssl_key_password=***&***"),
+        ("rabbit://host/v?SECRET", "?***"),
+        ("postgresql://host/tracker?user=tracker&password=SECRET", "?user=tracker&***"),
+        ("rabbit://host/v?", ""),
+        ("http://host", ""),
+    ],
+)
+def test_query_of_a_url_is_shown_with_the_names_that_are_known(url: str, shown: str) -> None:
+    """Found by a newcomer: a TLS that the URL turned on was not to be seen."""
+    assert printable_url_with_users(url, PARAMETERS) == url.partition("?")[0] + shown
+
+
+@pytest.mark.parametrize(
+    ("url", "rule"),
+    [
+        ("http://user:SEC/RET:SECRET@host:1", "for a user name or a password write / as %2F"),
+        ("rabbit://user:SEC/RET@host/v", "choose one without /"),
+        ("user:SECRET@host:15672", "a URL looks like scheme://"),
+        ("http://user:SECRET@host:99999", "its port is no number up to 65535"),
+        ("SECRET", "a URL looks like scheme://"),
+    ],
+)
+def test_url_that_cannot_be_read_is_shown_with_the_rule_it_breaks(url: str, rule: str) -> None:
+    """Found by a newcomer: "a URL that cannot be read" did not say why."""
+    shown = printable_url_with_users(url)
+    assert shown.startswith(f"{UNREADABLE}: ")
+    assert rule in shown
+    assert not any(part in shown for part in ("SEC", "RET", "user:SEC"))
 
 
 @pytest.mark.parametrize(

@@ -241,7 +241,8 @@ COMMANDS = (
         (a.add_all_options,),
         {
             "option": "the option, as [group] option",
-            "value": "its effective value, with *** for a password in a URL and for other secrets",
+            "value": "its effective value, with *** for a password in a URL and for other secrets; options "
+            "behind the ? of a transport_url override those of [oslo_messaging_rabbit]",
             "source": "the file or environment variable that it comes from, or 'default'",
         },
         {

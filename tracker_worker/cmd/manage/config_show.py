@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`config show`."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any
 
 from msgspec import Struct
@@ -19,6 +19,9 @@ _SECRET_WORDS = ("password", "secret", "token")
 
 _URLS = ("url", "connection", "endpoint_override")
 """Ends of the names of the options whose values are URLs: libraries declare the whole URL as secret."""
+
+_RABBIT = "oslo_messaging_rabbit"
+"""The group whose options the query of a transport_url may have."""
 
 
 class Setting(Struct, frozen=True):
@@ -67,6 +70,7 @@ def _configuration_of_worker(conf: cfg.ConfigOpts) -> cfg.ConfigOpts:
 def _settings(
     worker: cfg.ConfigOpts, group: str, options: list[cfg.Opt], invalid: list[str]
 ) -> Iterator[Setting]:
+    parameters = frozenset(worker[_RABBIT])
     values = worker if group == "DEFAULT" else worker[group]
     for option in options:
         name = f"[{group}] {option.dest}"
@@ -75,7 +79,7 @@ def _settings(
         except (cfg.Error, ValueError) as error:
             invalid.append(f"{name}: {MASK if option.secret else configuration_text(error)}")
             continue
-        yield Setting(name, _printable(option, value), _source(worker, group, option))
+        yield Setting(name, _printable(option, value, parameters), _source(worker, group, option))
 
 
 def _source(worker: cfg.ConfigOpts, group: str, option: cfg.Opt) -> str:
@@ -85,14 +89,14 @@ def _source(worker: cfg.ConfigOpts, group: str, option: cfg.Opt) -> str:
     return str(place.detail)
 
 
-def _printable(option: cfg.Opt, value: Any) -> Any:
-    """Return a value without its secrets: of a URL, the password."""
-    is_url = isinstance(value, str) and "://" in value
-    if is_url and option.dest.endswith(_URLS):
-        return printable_url_with_users(value)
+def _printable(option: cfg.Opt, value: Any, parameters: Container[str]) -> Any:
+    """Return a value without its secrets: of a URL, the password and most of what is behind the ?."""
+    is_text = isinstance(value, str)
+    if value and is_text and (option.secret and option.dest.endswith(_URLS)):
+        return printable_url_with_users(value, parameters)
     if value and (option.secret or any(word in option.dest for word in _SECRET_WORDS)):
         return MASK
-    if isinstance(value, str) and option.dest == "connection_parameters":
+    if is_text and option.dest == "connection_parameters":
         return printable_parameters(value)
     # A URL in the wrong option has its password, too.
-    return printable_url_with_users(value) if is_url else value
+    return printable_url_with_users(value, parameters) if is_text and "://" in value else value
