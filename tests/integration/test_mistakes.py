@@ -150,7 +150,7 @@ def test_broker_that_refuses_is_said_once_in_its_own_words(
     ("wrong", "said"),
     [
         ("password", "refuses the user (Login failed): it needs the right password and the tag 'monitoring'"),
-        ("port", "does not answer: the plugin rabbitmq_management listens there"),
+        ("port", "does not answer: Connection refused; the plugin rabbitmq_management listens there"),
     ],
 )
 def test_list_of_queues_without_the_management_api_is_incomplete(

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Inspects the queues of a broker over AMQP and over the management API, without changing any."""
 
+import socket
 import ssl
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
+from http.client import HTTPException
 from typing import Any
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
@@ -284,10 +286,10 @@ def _get(session: requests.Session, where: str, needs: str, url: str) -> list[di
         raise ManagementUnavailable(
             f"{where}: its certificate is not accepted, or it speaks no TLS"
         ) from None
-    except (requests.RequestException, ValueError):  # urllib3's ValueError: the host is no host name.
-        raise ManagementUnavailable(
-            f"{where} does not answer: the plugin rabbitmq_management listens there once it is enabled"
-        ) from None
+    except ValueError:  # InvalidURL of requests, LocationParseError of urllib3.
+        raise ManagementUnavailable(f"{where} does not answer: its host is no host name") from None
+    except requests.RequestException as error:
+        raise ManagementUnavailable(f"{where} does not answer{_why_unanswered(error)}") from None
     if response.status_code in (401, 403):
         raise ManagementUnavailable(f"{where} refuses the user ({_reason(response)}): {needs}")
     if response.status_code == 404:
@@ -298,6 +300,22 @@ def _get(session: requests.Session, where: str, needs: str, url: str) -> list[di
     if response.status_code != 200:
         raise ManagementUnavailable(f"{where} answers with status {response.status_code}")
     return _rows(response, where)
+
+
+def _why_unanswered(error: BaseException | None) -> str:
+    """Return what follows "does not answer": the system's reason, which the errors of requests wrap."""
+    while error is not None:
+        match error:
+            case ConnectionRefusedError(strerror=reason):
+                return f": {reason}; the plugin rabbitmq_management listens there once it is enabled"
+            case socket.gaierror(strerror=reason):
+                return f": no address of its host: {reason}"
+            case HTTPException() | ConnectionResetError():
+                return " in HTTP: the port is another server's, such as that of AMQP, or needs https"
+            case OSError(strerror=str() as reason):
+                return f": {reason}"
+        error = error.__context__
+    return ""
 
 
 def _rows(response: requests.Response, where: str) -> list[dict[str, Any]]:
