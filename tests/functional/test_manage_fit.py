@@ -2,6 +2,7 @@
 """tracker-worker-manage node fit: what decide would say, without claiming."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -217,7 +218,14 @@ def test_node_whose_events_are_held_grants_nothing(
     [
         ('{"vcpus": "two"}', "$.vcpus"),
         ('{"vcpus": 2, "memory_mb": 1, "root_gb": 1, "color": 1}', "color"),
-        ("/nowhere", "No such file"),
+        ("/nowhere", "a file with JSON, or JSON itself, is expected: No such file"),
+        ("vcpus=2,ram=2048", "a file with JSON, or JSON itself, is expected: No such file"),
+        (
+            '{"vcpus": 2, "ram": 1, "disk": 1}',
+            "; missing: memory_mb, root_gb; ram is memory_mb, disk is root_gb;",
+        ),
+        (f'{FLAVOR[:-1]}, "swap": 1}}', "unknown field `swap`; swap is swap_mb;"),
+        ('{"vcpus": "two"}', "; missing: memory_mb, root_gb;"),
         ("{", "truncated"),
     ],
 )
@@ -246,6 +254,39 @@ def test_wrong_request_leads_to_the_keys(
     complaint = manage.complaint("node", "fit", NODE, *flavor, option, text)
     assert f"; the keys are {keys}" in complaint
     assert (FLAVOR in complaint) is ("root_gb" in keys)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{}", ": missing: uuid, project_id, vm_state, flavor;"),
+        (
+            '{"uuid": "x", "flavor": {"ram": 4096, "vcpus": 2}}',
+            "; missing: project_id, vm_state, flavor.memory_mb, flavor.root_gb; ram is memory_mb;",
+        ),
+        (f'{{"flavor": {FLAVOR}}}', ": missing: uuid, project_id, vm_state; the keys are uuid, project_id,"),
+        ('{"flavor": []}', "Expected"),
+    ],
+)
+def test_all_missing_keys_of_an_instance_are_named_at_once(
+    nodes: LaneBench, manage: Manage, text: str, said: str
+) -> None:
+    """Found by a newcomer, who added one key after the other."""
+    assert said in manage.complaint("node", "fit", NODE, "--instance", text)
+
+
+def test_file_that_has_no_object_is_named(nodes: LaneBench, manage: Manage, tmp_path: Path) -> None:
+    (file := tmp_path / "flavors.json").write_text(f"[{FLAVOR}]")
+    assert "Expected `object`, got `array`" in manage.complaint("node", "fit", NODE, "--instance", str(file))
+
+
+def test_instance_of_the_help_is_accepted(
+    nodes: LaneBench, manage: Manage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "500")
+    assert manage.run("node", "fit", "--help") == 0
+    (example,) = re.findall(r"JSON such as '(\{\"uuid.*?\}\})'", manage.out)
+    assert manage.run("node", "fit", OTHER_NODE, "--instance", example) == 0
 
 
 def test_help_shows_a_flavor_that_is_accepted(

@@ -43,6 +43,14 @@ _AS_WORKER: dict[CapacityCheck, str] = {
     "none": "nothing",
 }
 
+_WORDS_OF_OPENSTACK = {
+    "ram": "memory_mb",
+    "disk": "root_gb",
+    "ephemeral": "ephemeral_gb",
+    "swap": "swap_mb",
+}
+"""The keys of a flavor by the words of `openstack flavor create`."""
+
 
 class Fit(Struct, frozen=True):
     """Whether a node would grant a claim, and what would be left of (total - reserved) * ratio, disk in MB.
@@ -230,14 +238,42 @@ def _request(args: Any, settings: TrackerSettings) -> Request:
 
 def _read(text: str, wanted: type[T], option: str) -> T:
     """Return an object of a command from JSON, or from a file with JSON. Raises CommandFailed."""
+    document = ""
     try:
         document = text if text.lstrip().startswith("{") else Path(text).read_text()
         return msgspec.json.decode(document, type=wanted)
     except OSError as error:
-        what = f"{error.strerror}; name a file with JSON, or write the JSON itself"
+        what = f"a file with JSON, or JSON itself, is expected: {error.strerror}"
     except ValueError as error:
-        what = str(error)
-    is_flavor = wanted is Flavor or "at `$.flavor" in what
+        what = _faults(str(error), document, wanted)
+    is_flavor = wanted is Flavor or "$.flavor" in what or "flavor." in what
     keys = ", ".join(Flavor.__struct_fields__ if is_flavor else wanted.__struct_fields__)
     example = f", as in '{FLAVOR}'" if is_flavor else ""
     raise CommandFailed(f"{option} {text[:80]}: {what}; the keys are {keys}{example}")
+
+
+def _faults(error: str, document: str, wanted: type[Struct]) -> str:
+    """Return the decoder's error, which names one fault, with all missing keys and the right words."""
+    try:
+        found = msgspec.json.decode(document)
+    except ValueError:
+        return error
+    if not isinstance(found, dict):
+        return error
+    missing = list(_missing(found, wanted, ""))
+    faults = [] if missing and error.startswith("Object missing required field") else [error]
+    if missing:
+        faults.append(f"missing: {', '.join(missing)}")
+    flavor = found if wanted is Flavor else found.get("flavor")
+    if isinstance(flavor, dict) and (words := [word for word in _WORDS_OF_OPENSTACK if word in flavor]):
+        faults.append(", ".join(f"{word} is {_WORDS_OF_OPENSTACK[word]}" for word in words))
+    return "; ".join(faults)
+
+
+def _missing(found: dict[str, Any], wanted: type[Struct], prefix: str) -> Iterator[str]:
+    """Return the keys that an object lacks, those of its flavor included."""
+    for field in msgspec.structs.fields(wanted):
+        if field.required and field.encode_name not in found:
+            yield prefix + field.encode_name
+        elif field.type is Flavor and isinstance(inner := found[field.encode_name], dict):
+            yield from _missing(inner, Flavor, f"{field.encode_name}.")

@@ -12,6 +12,10 @@ _OUTCOMES = ("applied", "granted", "refused", "ignored", "parked")
 _MOST_SEQUENCE = 2**63 - 1
 FLAVOR = '{"vcpus": 2, "memory_mb": 4096, "root_gb": 20}'
 """A flavor with all keys that it needs."""
+_INSTANCE = (
+    '{"uuid": "6f70656e-7374-4163-8b2d-747261636b65", "project_id": "demo", "vm_state": "building", '
+    f'"flavor": {FLAVOR}}}'
+)
 
 
 def add_history(parser: Any) -> None:
@@ -52,7 +56,9 @@ def add_request(parser: Any) -> None:
         help=f"the flavor of a new instance, as in instance_claim: a file, or JSON such as '{FLAVOR}'",
     )
     request.add_argument(
-        "--instance", metavar="INSTANCE", help="the instance, as in instance_claim: a file, or JSON"
+        "--instance",
+        metavar="INSTANCE",
+        help=f"the instance, as in instance_claim: a file, or JSON such as '{_INSTANCE}'",
     )
     parser.add_argument(
         "--limits",
