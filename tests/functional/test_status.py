@@ -66,6 +66,18 @@ def test_all_but_the_missing_broker_is_well_on_a_database_of_this_version(
     assert {result for result, _ in checks.values()} == {SUCCESS}
 
 
+def test_management_api_that_is_not_checked_is_said_with_what_asks_it(
+    engine: sa.Engine, manage: Manage
+) -> None:
+    """Found by a newcomer: the check passed, and `status` failed at the default URL."""
+    manage.configure("transport_url = rabbit://tracker:planted@127.0.0.1:1/\n")
+    result, details = manage.check()[1]["Management API"]
+    assert details is not None
+    assert (result, details.partition(":")[0]) == (SUCCESS, "Not checked")
+    assert "run 'tracker-worker-manage status', which asks the API at http://127.0.0.1:15672" in details
+    assert "planted" not in details
+
+
 def test_transport_that_reaches_nobody_is_a_warning_and_none_at_all_a_failure(
     engine: sa.Engine, manage: Manage
 ) -> None:

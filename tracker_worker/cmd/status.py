@@ -50,7 +50,6 @@ from tracker_worker.placement.errors import PlacementError, PlacementUnavailable
 from tracker_worker.worker.settings import WorkerSettings
 
 PROGRAM = "tracker-worker-status"
-_USERS_OF_MANAGEMENT = "'tracker-worker-manage status' and 'queues list'"
 
 
 def _escape_details(check: Callable[["Checks"], Result]) -> Callable[["Checks"], Result]:
@@ -153,13 +152,14 @@ class Checks(upgradecheck.UpgradeCommands):
                 where = printable_url(inspection.management_url(settings.broker))
                 return Result(
                     Code.SUCCESS,
-                    f"Not checked: [bus] management_url is not set; {_USERS_OF_MANAGEMENT} expect the API at "
-                    f"{where}",
+                    "Not checked: [bus] management_url is not set. To check it, run 'tracker-worker-manage "
+                    f"status', which asks the API at {where} then, as does 'queues list'",
                 )
             _, unknown = self._management
             if unknown is None:
                 return Result(Code.SUCCESS)
-            return Result(Code.WARNING, f"{unknown}; {_USERS_OF_MANAGEMENT} cannot tell who is active")
+            users = "'tracker-worker-manage status' and 'queues list'"
+            return Result(Code.WARNING, f"{unknown}; {users} cannot tell who is active")
 
         return self._on_broker(check)
 
