@@ -92,6 +92,20 @@ def test_letter_of_an_unknown_method_has_its_name(bench: LaneBench, manage: Mana
     assert manage.json("dead-letter", "summary")[0]["method"] == "reboot_node"
 
 
+def test_letter_that_cannot_be_replayed_is_shown_with_the_reason(bench: LaneBench, manage: Manage) -> None:
+    """Found by a newcomer: after the upgrade that the code asked for, the replay was refused."""
+    bench.deliver_body(encode("reboot_node", {"node": NODE}, unique_id="unknown"))
+    bench.run()
+    lost, kept = letters(bench)["unknown"]["id"], park(bench, BOOT, "known")
+    assert manage.run("dead-letter", "show", lost) == 0
+    assert f"dead letter {lost} was not kept verbatim: it cannot be replayed; have its sender" in manage.err
+    assert manage.run("dead-letter", "show", kept) == 0
+    assert manage.err == ""
+    assert manage.run("dead-letter", "discard", lost) == 0
+    assert manage.run("dead-letter", "show", lost) == 0
+    assert manage.err == ""
+
+
 def test_letters_of_an_unknown_method_are_selected_by_its_name(bench: LaneBench, manage: Manage) -> None:
     """Found by a newcomer: the name that list shows was an invalid choice."""
     bench.deliver_body(encode("reboot_node", {"node": NODE}, unique_id="unknown"))

@@ -19,11 +19,12 @@ from tracker_worker.cmd.manage.formatting import (
     print_limit_note,
     print_rows,
 )
+from tracker_worker.cmd.manage.letter_command import NotReplayable, command_of
 from tracker_worker.cmd.manage.selection import as_of_now, bulk_summary, filters_of, selection_of
 from tracker_worker.cmd.manage.session import engine_at_head, snapshot
 from tracker_worker.core.records import DISCARDED, PARKED, REPLAYED
 from tracker_worker.db import dead_letter_queries, dead_letters
-from tracker_worker.db.dead_letter_queries import LetterGroup, SettledReplay, Wanted
+from tracker_worker.db.dead_letter_queries import LetterGroup, SettledReplay, StoredLetter, Wanted
 
 _LISTED = (
     "id", "recorded_at", "state", "code", "path", "node", "method", "event_id", "message",
@@ -69,13 +70,23 @@ def show(conf: cfg.ConfigOpts, args: Any) -> int:
     fields["body"] = msgspec.json.decode(letter.body)
     if args.format != TABLE:
         print_document(fields | {"replays": replays}, args.format)
-        return 0
-    body = fields.pop("body")
-    print_fields(fields, "Dead letter")
-    if replays:
-        print_rows(SettledReplay.__struct_fields__, map(msgspec.structs.astuple, replays), "Replays")
-    print_fields({"body": json_cell(body)})
+    else:
+        body = fields.pop("body")
+        print_fields(fields, "Dead letter")
+        if replays:
+            print_rows(SettledReplay.__struct_fields__, map(msgspec.structs.astuple, replays), "Replays")
+        print_fields({"body": json_cell(body)})
+    _print_why_not_replayable(letter)
     return 0
+
+
+def _print_why_not_replayable(letter: StoredLetter) -> None:
+    if letter.state != PARKED:
+        return
+    try:
+        command_of(letter)
+    except NotReplayable as error:
+        print_diagnostic(str(error))
 
 
 def discard(conf: cfg.ConfigOpts, args: Any) -> int:
