@@ -26,7 +26,7 @@ from tracker_worker.bus.rabbit.inspection import ManagementUnavailable, activiti
 from tracker_worker.cmd import bootstrap, manage, status, worker
 from tracker_worker.cmd.signals import HANDLED
 from tracker_worker.cmd.urls import checked_url
-from tracker_worker.core.urls import URLRefused, check_url
+from tracker_worker.core.urls import URLRefused, check_url, printable_url_with_users
 
 # oslo.upgradecheck draws its first table with it. As an error it would take the place of that table.
 pytestmark = pytest.mark.filterwarnings("ignore:the 'ALL' constant is deprecated:DeprecationWarning")
@@ -200,6 +200,13 @@ def test_database_of_replay_is_refused_without_its_password(urls: Urls, template
         with pytest.raises(ValueError, match="^--database") as error:
             bootstrap.empty_engine(url)
         assert not [planted for planted in PLANTED if planted in str(error.value)], url
+
+
+@pytest.mark.parametrize("template", [*TRANSPORTS, *DATABASES, *MANAGEMENT])
+def test_url_of_the_configuration_is_shown_without_its_password(urls: Urls, template: str) -> None:
+    for url in urls(template):
+        shown = printable_url_with_users(url, {"ssl", "ssl_key_password"})
+        assert not [planted for planted in PLANTED if planted in shown], url
 
 
 @pytest.mark.parametrize("template", MANAGEMENT)
