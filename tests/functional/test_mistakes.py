@@ -210,7 +210,7 @@ MISSING = [
     (
         "manage",
         ["node", "fit", "n1", "--flavor", "/nowhere/f"],
-        "No such file or directory; name a file with",
+        "a file with JSON, or JSON itself, is expected: No such file or directory",
     ),
     ("replay", ["/nowhere/trace.jsonl"], "/nowhere/trace.jsonl: No such file or directory; name a trace"),
     ("replay", ["/"], "/: Is a directory; name a trace"),
