@@ -1,10 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the upgrade check finds on a real broker: rights that are missing, alarms, other declarations."""
 
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 from urllib.parse import quote
 
@@ -21,6 +18,7 @@ from tests.integration.test_manage_queues import (  # noqa: F401
     connections_of,
     programs,
 )
+from tests.servers.http_answers import answering
 from tests.servers.rabbitmq import RabbitMQ
 from tests.servers.server import wait_until
 
@@ -236,34 +234,10 @@ def test_management_url_of_a_broker_without_the_virtual_host_is_a_warning(
 
 @pytest.mark.parametrize("body", [b"<html>", b"{}", b'"text"'])
 def test_management_url_of_another_server_is_a_warning(declared: Programs, body: bytes) -> None:
-    with answering(body) as address:
+    with answering(body) as (address, _):
         declared.management_url = f"http://tracker:planted@{address}"
         declared.configure()
         result, details = declared.check()[1][MANAGEMENT]
         assert declared.run("queues", "list") == 1
     assert result == WARNING
     assert f"http://{address} is no management API of RabbitMQ" in str(details)
-
-
-@contextmanager
-def answering(body: bytes) -> Iterator[str]:
-    """An HTTP server that answers all requests so; its address."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()

@@ -34,12 +34,8 @@ from tracker_worker.placement.errors import PlacementError
 
 PROVED = "its last event on this node has released it, and no node claims it"
 NOT_FIXED = "the audit has not ended: --fix removes nothing"
-_RESULTS = REMOVED, WOULD_BE_REMOVED, LEFT, WOULD_BE_LEFT = (
-    "removed",
-    "would be removed",
-    "left",
-    "would be left",
-)
+REMOVED, WOULD_BE_REMOVED, LEFT, WOULD_BE_LEFT = "removed", "would be removed", "left", "would be left"
+_RESULTS = (REMOVED, WOULD_BE_REMOVED, LEFT, WOULD_BE_LEFT)
 _COLUMNS = ("node", "finding", "consumer", "ledger", "placement", "explanation", "result")
 _EVENT = ("recorded_at", "method", "outcome", "request_id")
 _WAYS_OUT = {

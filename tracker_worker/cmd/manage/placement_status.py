@@ -52,11 +52,10 @@ def sync(conf: cfg.ConfigOpts, args: Any) -> int:
         with snapshot_of(engine) as connection:
             for name in args.names:
                 _raise_unless_known(loaded(connection, name))
-            synced = [each.node for each in providers.states(connection, args.names or None)]
-        if not synced:
+            marked = [each.node for each in providers.states(connection, sorted({*args.names}) or None)]
+        if not marked:
             never = map(_never_synced, args.names)
             raise CommandFailed("; ".join(never) or f"no node was ever synced: {_A_WORKER_DOES}")
-        marked = sorted(set(synced))
         for start in range(0, len(marked), NODES_AT_ONCE):
             with engine.begin() as connection:
                 providers.ask(connection, marked[start : start + NODES_AT_ONCE])
