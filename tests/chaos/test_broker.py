@@ -142,7 +142,7 @@ def test_a_node_of_a_cluster_that_is_killed_under_load_loses_nothing(
 def node_of_worker(cluster: Cluster, vhost: str) -> str | None:
     """The name of the node that the worker is connected to, once the broker lists it."""
     for connection in cluster.api("GET", f"vhosts/{vhost}/connections"):
-        if connection["client_properties"].get("connection_name") == "tracker-worker consumer":
+        if connection.get("client_properties", {}).get("connection_name") == "tracker-worker consumer":
             name: str = connection["node"]
             return name
     return None
@@ -150,7 +150,8 @@ def node_of_worker(cluster: Cluster, vhost: str) -> str | None:
 
 def a_leader(cluster: Cluster, vhost: str) -> str:
     """The name of the node that leads most queues among those where the worker is not connected."""
-    leaders: Counter[str] = Counter(queue["leader"] for queue in cluster.api("GET", f"queues/{vhost}"))
+    queues = cluster.api("GET", f"queues/{vhost}")
+    leaders: Counter[str] = Counter(queue["leader"] for queue in queues if "leader" in queue)
     of_worker = node_of_worker(cluster, vhost)
     return max(leaders, key=lambda name: (name != of_worker, leaders[name]))
 
