@@ -42,14 +42,19 @@ def read_accounts(connection: sa.Connection) -> dict[str, Account]:
     return accounts
 
 
-def done(connection: sa.Connection, accounts: Mapping[str, Account]) -> bool:
-    """Whether every event is committed and every notification published. Cheap."""
+def committed(connection: sa.Connection, accounts: Mapping[str, Account]) -> bool:
+    """Whether every event is committed. Cheap."""
     found = _read_work(connection)
     return all(
         found.get(node, Account())[name] >= account[name]
         for node, account in accounts.items()
         for name in WORK
-    ) and not connection.scalar(_OUTBOX)
+    )
+
+
+def outbox_is_empty(connection: sa.Connection) -> bool:
+    """Whether every notification is published, and its row removed, which may be a second later."""
+    return not connection.scalar(_OUTBOX)
 
 
 def take_notifications(url: str) -> list[Json]:

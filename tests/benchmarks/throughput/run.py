@@ -7,18 +7,19 @@ queues are filled, and continued. The time ends with the last commit and the las
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 
 import psutil
+import sqlalchemy as sa
 from kombu.connection import Connection
 from kombu.entity import Exchange, Queue
 
 from tests.benchmarks.throughput import contestants, exactness
 from tests.benchmarks.throughput.contestants import Running
 from tests.benchmarks.throughput.figures import Measurement, Run
-from tests.benchmarks.throughput.messages import REPLY_QUEUE, Message, expected
+from tests.benchmarks.throughput.messages import REPLY_QUEUE, Account, Message, expected
 from tests.benchmarks.throughput.payloads import EXCHANGE
 from tests.benchmarks.throughput.scenarios import Plan
 from tests.benchmarks.throughput.servers import Servers
@@ -61,14 +62,20 @@ class Workspace:
                 publisher.send(server_of(partition_of(message.node, self._partitions)), message.body)
             publisher.wait()
 
-    def wait(self, running: Running, processes: Processes) -> None:
-        """Wait until everything that was sent is done. Raises AssertionError with the end of the log."""
+    def wait(self, running: Running, processes: Processes) -> float:
+        """Wait until everything that was sent is done; return when the last of it was, as `monotonic` says.
+
+        Raises AssertionError with the end of the log.
+        """
         ended = running.process.poll
-        try:
-            wait_until(lambda: ended() is not None or self._done(), "everything is done", SECONDS)
-        except TimeoutError as error:
-            raise AssertionError(f"{error}:\n{processes.tail(running.log)}") from None
+        with connected(self._broker.url) as bus, self._engine.connect() as connection:
+            end = _End(bus, connection, self._due)
+            try:
+                wait_until(lambda: ended() is not None or end.has_come(), "everything is done", SECONDS)
+            except TimeoutError as error:
+                raise AssertionError(f"{error}:\n{processes.tail(running.log)}") from None
         assert ended() is None, f"it ended:\n{processes.tail(running.log)}"
+        return end.at
 
     def wrong(self) -> list[str]:
         """What is not as it must be, now that the contestant has ended."""
@@ -89,9 +96,35 @@ class Workspace:
         topology = Topology(self._broker.exchange, self._partitions, quorum=False)
         return [topology.partition(number) for number in range(self._partitions)]
 
-    def _done(self) -> bool:
-        with self._engine.connect() as connection:
-            return exactness.done(connection, self._due)
+
+class _End:
+    """The end of what was sent: all is committed, and no more notification arrives in their queue.
+
+    An outbox keeps what is confirmed until its rows are removed, so that the last arrival counts, and not
+    the empty table.
+    """
+
+    def __init__(self, bus: Connection, database: sa.Connection, due: Mapping[str, Account]) -> None:
+        self._bus = bus
+        self._database = database
+        self._due = due
+        self._committed = False
+        self._arrived = -1
+        self.at = 0.0
+        """When the last event was committed or the last notification arrived, whichever came later."""
+
+    def has_come(self) -> bool:
+        """Look; tell whether nothing more can come."""
+        with self._database.begin():
+            self._committed = self._committed or exactness.committed(self._database, self._due)
+            if not self._committed:
+                return False
+            # In this order: what left the outbox has arrived.
+            is_empty = exactness.outbox_is_empty(self._database)
+        arrived = _depth(self._bus, QUEUE)
+        if arrived != self._arrived:
+            self._arrived, self.at = arrived, time.monotonic()
+        return is_empty
 
 
 def fill(servers: Servers, kind: str, first: Sequence[Message]) -> str:
@@ -124,8 +157,8 @@ def measure(servers: Servers, template: str, run: Run, plan: Plan) -> Measuremen
         workspace.wait(running, processes)
         pid = running.process.pid
         before, began = _feed(workspace, pid, messages[warm:], plan.pace)
-        workspace.wait(running, processes)
-        seconds, after = time.monotonic() - began, usage_of(pid)
+        seconds = workspace.wait(running, processes) - began
+        after = usage_of(pid)
         processes.stop(running.process, running.log)
         wrong = workspace.wrong()
     cpu_seconds = after.cpu_seconds - before.cpu_seconds
