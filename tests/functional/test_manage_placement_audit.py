@@ -320,6 +320,14 @@ def test_chosen_nodes_and_those_after_one_are_audited(
     assert "'nobody' is not tracked" in manage.complaint("placement", "audit", "nobody")
 
 
+def test_node_to_go_on_after_has_to_be_known(
+    nodes: LaneBench, manage: Manage, placement: FakePlacement
+) -> None:
+    """A mistyped one would leave nodes out, or all of them, and end as if they agreed."""
+    assert "no node is named 'nobody'" in manage.complaint("placement", "audit", "--after", "nobody")
+    assert manage.json("placement", "audit", "--after", OTHER_NODE)["nodes"] == 0
+
+
 class Ending(NoFaults):
     """The request for a number of a provider's tree does not end well."""
 
@@ -531,7 +539,9 @@ def test_what_was_removed_before_an_interruption_is_counted_as_removed(
 
     placement.faults = Before(placement, interrupt)
     assert manage.run("placement", "audit", "--fix", "--grace", "0", "--format", "json") == INTERRUPTED
-    results = {each["consumer"]: each["result"] for each in json.loads(manage.out)["findings"]}
+    document = json.loads(manage.out)
+    assert document["complete"]
+    results = {each["consumer"]: each["result"] for each in document["findings"]}
     assert results == {uuid: "left" if held(placement, uuid) else "removed" for uuid in results}
     assert "2 findings in 2 nodes: 1 removed, 1 left" in manage.err
     assert "interrupted: repeat the command" in manage.err

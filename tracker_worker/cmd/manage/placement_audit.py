@@ -118,6 +118,11 @@ class _Progress:
             self.exit_code = INCOMPLETE
 
     @property
+    def is_complete(self) -> bool:
+        """Whether all nodes were audited; what was to be fixed may be left all the same."""
+        return self.done == len(self.names) and not self.unreadable
+
+    @property
     def resume_after(self) -> str | None:
         """The last node that was audited, if others were not."""
         return self.names[self.done - 1] if 0 < self.done < len(self.names) else None
@@ -179,7 +184,7 @@ def _client(conf: cfg.ConfigOpts) -> PlacementApi:
 
 
 def _names(engine: sa.Engine, args: Any) -> list[str]:
-    """Return the nodes to audit in their order. Raises CommandFailed for one that was never tracked."""
+    """Return the nodes to audit in their order. Raises CommandFailed for one that was never recorded."""
     with snapshot_of(engine) as connection:
         names = claim_queries.recorded_nodes(connection)
         wanted = sorted(set(args.names)) or names
@@ -187,7 +192,11 @@ def _names(engine: sa.Engine, args: Any) -> list[str]:
             node = loaded(connection, name)
             if not node.known or (not node.tracked and node.conflicts):
                 raise untracked(node)
-    return [name for name in wanted if args.after is None or name > args.after]
+    if args.after is None:
+        return wanted
+    if args.after not in names:
+        raise CommandFailed(f"--after: no node is named '{args.after}'; 'node list' lists the tracked nodes")
+    return [name for name in wanted if name > args.after]
 
 
 def _audit(conf: cfg.ConfigOpts, engine: sa.Engine, api: PlacementApi, progress: _Progress) -> None:
@@ -233,13 +242,14 @@ def _last_event(event: StoredEvent | None) -> LastEvent | None:
 
 def _print(args: Any, progress: _Progress, lines: Sequence[Line]) -> int:
     left = [line for line in lines if line.result != REMOVED]
-    is_complete = progress.exit_code == 0
     if args.format == TABLE:
         if lines:
             print_rows((*_COLUMNS, *_EVENT), map(_row, lines), "Findings", keep=_COLUMNS[:3])
-    elif lines or is_complete:  # Otherwise a document without a finding could be taken for agreement.
+    elif lines or progress.is_complete:
+        # Otherwise a document without a finding could be taken for agreement.
         left_out = [LeftOut(name, why) for name, why in progress.unreadable.items()]
-        document = Document(is_complete, len(progress.compared), lines, left_out, progress.resume_after)
+        complete, resume_after = progress.is_complete, progress.resume_after
+        document = Document(complete, len(progress.compared), lines, left_out, resume_after)
         print_document(document, args.format)
     for text in _diagnostics(args, progress, lines, left):
         print_diagnostic(text)
