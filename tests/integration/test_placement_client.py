@@ -388,7 +388,7 @@ def test_answer_that_does_not_tell_of_the_request_may_be_tried_again(status: int
     assert observed.outcomes == ["unavailable"]
 
 
-@pytest.mark.parametrize("body", [HTML, "{}", "[]", "", '{"inventories": {}}', "\x80"])
+@pytest.mark.parametrize("body", [HTML, "{}", "[]", "", '{"inventories": {}}', "\x80", "[" * 100_000])
 def test_answer_of_another_service_may_be_tried_again(body: str, observed: Observed) -> None:
     with answering(200, body) as url, pytest.raises(WrongEndpoint, match="not Placement's") as caught:
         client_of(url, observed).inventories(a_uuid())

@@ -40,6 +40,8 @@ OF_THE_ROOT: Meanings = {401: WrongEndpoint}
 
 MAX_TEXT = 500
 """Characters of an error's text."""
+UNREADABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)
+"""What decoding the body of an answer raises. RecursionError: it is nested too deeply."""
 _NOT_PLACEMENTS = "(this answer is not Placement's, but of a proxy or another service)"
 _CONFLICTS: dict[str, type[PlacementError]] = {
     "placement.concurrent_update": GenerationConflict,
@@ -157,7 +159,7 @@ def _error_in(response: requests.Response) -> _Error | None:
     """Return the first error of an answer; None where it is not Placement's."""
     try:
         return msgspec.json.decode(response.content, type=_Body).errors[0]
-    except (msgspec.MsgspecError, UnicodeError, IndexError):
+    except (*UNREADABLE, IndexError):
         return None
 
 

@@ -94,7 +94,8 @@ class PlacementHTTP:
                 global_request_id=self._request_id,
                 **(defaults | options),
             )
-        except (ClientException, OSError) as error:  # The latter for a file of certificates that is missing.
+        except (ClientException, OSError, RecursionError) as error:
+            # OSError: a file of certificates is missing. RecursionError: JSON is nested too deeply.
             raise failures.unanswered(request, error, self._secrets) from None
         except Exception as error:
             if type(error) is not Exception:
@@ -105,5 +106,5 @@ class PlacementHTTP:
         try:
             # An answer that has no body is nothing.
             return msgspec.json.decode(response.content or b"null", type=kind)
-        except (msgspec.MsgspecError, UnicodeError) as error:
+        except failures.UNREADABLE as error:
             raise failures.unreadable(request, error, self._secrets) from None

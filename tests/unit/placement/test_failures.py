@@ -22,6 +22,8 @@ from tracker_worker.placement.failures import MAX_TEXT, OF_A_PROVIDER, OF_NOTHIN
 
 HTML = b"<html><h1>something\nelse</h1></html>"
 PLACEMENTS = json.dumps({"errors": [{"code": "placement.undefined_code", "detail": "no"}]}).encode()
+NESTED = b'{"more": ' + b"[" * 100_000
+"""JSON that is nested too deeply to be read."""
 KEYSTONES = json.dumps({"error": {"code": 400, "message": "no", "title": "Bad Request"}}).encode()
 
 
@@ -34,7 +36,7 @@ def error_of(status: int, body: bytes, meanings: Meanings = OF_A_PROVIDER) -> Pl
 @pytest.mark.parametrize("status", [400, 403, 413])
 def test_only_placements_own_error_is_a_refusal(status: int) -> None:
     assert isinstance(error_of(status, PLACEMENTS), PlacementRefused)
-    for body in (HTML, KEYSTONES, b"", b"{}", b'{"errors": []}'):
+    for body in (HTML, KEYSTONES, b"", b"{}", b'{"errors": []}', NESTED):
         error = error_of(status, body)
         assert type(error) is PlacementUnavailable
         assert "not Placement's" in str(error)
