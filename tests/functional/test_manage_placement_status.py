@@ -115,13 +115,13 @@ def test_marked_node_is_due_and_compared_where_nothing_has_changed(
     assert manage.json("placement", "sync", NODE) == [{"node": NODE, "marked": True}]
     assert f"'placement status {NODE}'" in manage.err
     with engine.connect() as connection:
-        (due,) = providers.due(connection, 10)
+        (due,) = providers.due(connection, [NODE])
     assert (due.node, due.changed_at) == (NODE, changed_at)
 
 
 def due_nodes(engine: sa.Engine) -> list[str]:
     with engine.connect() as connection:
-        return sorted(each.node for each in providers.due(connection, 10))
+        return sorted(providers.due_nodes(connection, 100))
 
 
 @pytest.mark.parametrize("arguments", [[NODE, OTHER_NODE, NODE], ["--all"]])

@@ -31,13 +31,13 @@ def sync(engine: sa.Engine) -> None:
     """What is due is synced, completely."""
     with engine.begin() as connection:
         providers.add_missing(connection)
-        for due in providers.due(connection, 10):
+        for due in providers.due(connection, providers.due_nodes(connection, 100)):
             providers.record(connection, [SyncRecord(due, [], "d", due_in=300.0, complete=True)])
 
 
 def is_due(engine: sa.Engine) -> bool:
     with engine.begin() as connection:
-        return [due.node for due in providers.due(connection, 10)] == [NODE]
+        return providers.due_nodes(connection, 100) == [NODE]
 
 
 def kill_after(engine: sa.Engine, number: int) -> Callable[[], None]:

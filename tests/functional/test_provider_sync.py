@@ -2,7 +2,7 @@
 """Placement is told of the nodes that have changed: a real database, and Placement's rules in memory."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from datetime import timedelta
 from queue import SimpleQueue
@@ -16,10 +16,11 @@ from tests.builders import HOST, NODE, NODE_UUID, a_report, command, some_resour
 from tests.fake_placement import FailingAt, FakePlacement
 from tests.functional.lanes import NOW, LaneBench
 from tracker_worker.core.stats import PlacementStats
-from tracker_worker.db import providers
+from tracker_worker.db import leases, providers
 from tracker_worker.db.providers import ProviderState
 from tracker_worker.db.tables import OUTBOX
 from tracker_worker.domain.commands import AnyCommand
+from tracker_worker.domain.partitions import partition_of
 from tracker_worker.placement.errors import (
     PlacementRefused,
     PlacementUnauthorized,
@@ -27,13 +28,22 @@ from tracker_worker.placement.errors import (
     WrongEndpoint,
 )
 from tracker_worker.placement.sync import Sync
+from tracker_worker.worker.due_nodes import FEWEST
+from tracker_worker.worker.partition_leases import LeaseOwner
 from tracker_worker.worker.provider_results import Publication
 from tracker_worker.worker.provider_sync import Observation, ProviderSync
 from tracker_worker.worker.provider_task import FIRST_REFRESH_SECONDS
 from tracker_worker.worker.settings import PlacementSettings
 
 OTHER_UUID = str(uuid5(NAMESPACE_DNS, "another"))
+PARTITIONS = 16
 SETTINGS = PlacementSettings(refresh_interval=300.0, retry_max=30.0, lease_seconds=10.0)
+
+
+ADD_BEFORE = """
+CREATE TRIGGER added_before BEFORE INSERT ON providers
+BEGIN INSERT INTO providers (node) VALUES (NEW.node); END
+"""
 
 
 class AtOnce(Executor):
@@ -90,6 +100,7 @@ class SyncBench:
         owner: str = "one",
         settings: PlacementSettings = SETTINGS,
         executor: Executor | None = None,
+        active: Collection[int] = range(PARTITIONS),
     ) -> ProviderSync:
         chance = random.Random(17)
 
@@ -101,7 +112,7 @@ class SyncBench:
             Sync(self.placement),
             executor or AtOnce(),
             settings,
-            owner,
+            LeaseOwner(owner, PARTITIONS, lambda: active),
             Publication(True, "tracker-worker:test", lambda: NOW, lambda: f"id-{chance.random()}", committed),
             lambda: self.seconds,
             lambda: 1.0,
@@ -163,6 +174,12 @@ def track(bench: SyncBench, *nodes: str) -> None:
     bench.lane.run()
 
 
+def lease(bench: SyncBench, owner: str, partitions: Iterable[int]) -> None:
+    with bench.engine.begin() as connection:
+        names = [f"placement.p{partition}" for partition in partitions]
+        leases.acquire_all(connection, names, owner, SETTINGS.lease_seconds)
+
+
 def test_a_new_node_is_created_and_then_nothing_is_asked(bench: SyncBench) -> None:
     sync = bench.new_sync()
     assert bench.run(sync) == []
@@ -181,7 +198,7 @@ def test_a_change_is_one_request_in_another_process_too(bench: SyncBench) -> Non
     bench.run(first)
     bench.lane.send(report(vcpus=12))
     assert len(bench.run(first)) == 1
-    first._lease.release()
+    first._leases.release()
     second = bench.new_sync("another")
     assert bench.run(second) == []
     bench.lane.send(report(vcpus=16))
@@ -289,6 +306,52 @@ def test_one_process_asks_while_its_lease_lasts(bench: SyncBench) -> None:
     assert len(bench.placement.requests) == asked == 3
 
 
+def test_each_worker_syncs_the_nodes_of_the_partitions_whose_messages_it_gets(bench: SyncBench) -> None:
+    nodes = [NODE, *(f"node-{number}" for number in range(20))]
+    one, another = bench.new_sync("one", active=range(0, 8)), bench.new_sync("another", active=range(8, 16))
+    lease(bench, "one", range(8))
+    lease(bench, "another", range(8, 16))
+    track(bench, *nodes)
+    expected = {node for node in nodes if partition_of(node, PARTITIONS) < 8}
+    assert 0 < len(expected) < len(nodes)
+    bench.run(one)
+    assert {each.name for each in bench.placement.providers.values()} == expected
+    bench.run(another)
+    assert {each.name for each in bench.placement.providers.values()} == set(nodes)
+
+
+def test_nodes_of_another_worker_do_not_hold_up_our_own(bench: SyncBench) -> None:
+    """They stay due while that worker is stuck, and have waited for longer."""
+    theirs = [f"node-{n}" for n in range(200) if partition_of(f"node-{n}", PARTITIONS)]
+    track(bench, *theirs)
+    lease(bench, "stuck", range(1, PARTITIONS))
+    sync = bench.new_sync("one", active=[0])
+    bench.run(sync)
+    assert len(theirs) > 4 * FEWEST
+    ours = next(f"node-{n}" for n in range(200) if not partition_of(f"node-{n}", PARTITIONS))
+    track(bench, ours)
+    for _ in range(4):
+        bench.seconds += SETTINGS.poll_interval
+        bench.run(sync)
+    assert [each.name for each in bench.placement.providers.values()] == [ours]
+
+
+def test_rows_that_another_worker_adds_at_the_same_time_are_no_failure(
+    bench: SyncBench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each adds the rows of all nodes; the database refuses those that are there already."""
+    sync = bench.new_sync()
+    sync.run_once()
+    track(bench, NODE)
+    with bench.engine.begin() as connection:
+        connection.execute(sa.text(ADD_BEFORE))
+    assert bench.run(sync) == []
+    with bench.engine.begin() as connection:
+        connection.execute(sa.text("DROP TRIGGER added_before"))
+    assert len(bench.run(sync)) == 3
+    assert caplog.records == []
+
+
 def test_a_removed_node_is_deleted_and_forgotten(bench: SyncBench) -> None:
     sync = bench.new_sync()
     bench.lane.send(report())
@@ -321,7 +384,7 @@ def test_what_was_refused_is_tried_again_by_a_worker_that_starts(bench: SyncBenc
     bench.placement.faults = FailingAt(1, PlacementRefused("403: policy"), carried_out=False)
     bench.run(sync)
     assert bench.state().error_code == "placement_refused"
-    sync._lease.release()
+    sync._leases.release()
     assert len(bench.run(bench.new_sync("another"))) >= 3
     assert bench.state().error_code is None
 

@@ -158,6 +158,27 @@ def test_a_broker_that_was_killed_hands_out_everything_again(
     settle(again)
 
 
+@pytest.mark.parametrize("quorum", [False, True])
+def test_the_active_consumer_of_a_partition_knows_it_by_its_first_delivery(
+    start: Start, vhost_url: str, quorum: bool
+) -> None:
+    """Until its connection ends: the one that stood by gets the messages then, and knows it likewise."""
+    first = start(quorum=quorum)
+    with connected(vhost_url) as client:
+        until(lambda: declared(client))
+        second = start(name="two", quorum=quorum)
+        until(lambda: second.consumer.state.partitions == {0, 1})
+        publish(client, commands(1))
+        settle(first.lanes.take(1))
+        until(lambda: first.consumer.state.active == {0})
+        assert second.consumer.state.active == frozenset()
+        first.close()
+        publish(client, commands(1), partition=1)
+        settle(second.lanes.take(1))
+        until(lambda: second.consumer.state.active == {1})
+        assert first.consumer.state.active == frozenset()
+
+
 def unacknowledged(rabbitmq: RabbitMQ, connection: Connection) -> int | None:
     queue = rabbitmq.api("GET", f"queues/{connection.virtual_host}/tracker.p0")
     count: int | None = queue.get("messages_unacknowledged")

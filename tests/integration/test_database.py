@@ -435,6 +435,18 @@ def test_leases_of_two_names_do_not_know_each_other(connection: sa.Connection) -
     assert not leases.acquire(connection, RELAY, "two", 60)
 
 
+def test_leases_are_acquired_and_released_together(connection: sa.Connection) -> None:
+    def acquired(names: str, owner: str, seconds: float = 60) -> set[str]:
+        return leases.acquire_all(connection, names.split(), owner, seconds)
+
+    assert acquired("p0 p1", "one") == {"p0", "p1"}
+    assert acquired("p2", "one", -0.001) == {"p2"}
+    assert acquired("p1 p2 p3", "two") == {"p2", "p3"}
+    assert acquired("p0 p1 p2", "one") == {"p0", "p1"}
+    leases.release_all(connection, ["p0", "p2"], "one")
+    assert acquired("p0 p1 p2", "two") == {"p0", "p2"}
+
+
 def test_a_lease_is_as_long_as_was_asked_by_the_clock_of_the_database(connection: sa.Connection) -> None:
     before = datetime.now().timestamp()
     assert leases.acquire(connection, RELAY, "one", 100)

@@ -30,7 +30,7 @@ def due_now(connection: sa.Connection) -> list[DueProviders]:
     with connection.begin():
         providers.add_missing(connection)
     with connection.begin():
-        return providers.due(connection, 100)
+        return providers.due(connection, providers.due_nodes(connection, 100))
 
 
 def synced(due: DueProviders) -> SyncRecord:

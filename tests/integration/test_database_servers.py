@@ -36,6 +36,7 @@ from tracker_worker.db.errors import DATABASE_ERRORS
 from tracker_worker.db.store import NodesBroken
 from tracker_worker.db.tables import CLAIMS, NODES, PROVIDERS
 from tracker_worker.db.unit_of_work import UnitOfWork
+from tracker_worker.worker.due_nodes import FEWEST
 from tracker_worker.worker.relay import WINDOW_BYTES
 
 
@@ -531,9 +532,11 @@ def test_window_of_a_large_outbox_reads_its_own_rows(engine: sa.Engine, operator
 
 def test_nodes_that_are_not_due_are_not_read(engine: sa.Engine, operator: Operator) -> None:
     rows = [{"node": f"n-{number}", "due_at": datetime(2126, 1, 1)} for number in range(5_000)]
+    rows.append({"node": "due", "due_at": datetime(2026, 1, 1)})
     with engine.begin() as connection:
         connection.execute(PROVIDERS.insert(), rows)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         before = operator.rows_read(connection, "providers")
-        assert providers.due(connection, 16) == []
+        assert providers.due_nodes(connection, FEWEST) == ["due"]
+        assert [each.node for each in providers.due(connection, ["due", "n-1"])] == ["due"]
         assert operator.rows_read(connection, "providers") - before < 500

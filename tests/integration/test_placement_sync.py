@@ -3,7 +3,7 @@
 
 import signal
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,17 @@ class Cloud:
 
     def worker(self, before: str = "", **more: Any) -> Daemon:
         return Daemon(self.url, self.database, before=before, placement=self.options(**more))
+
+    def worker_of(self, partitions: Iterable[int]) -> Daemon:
+        """One that does not stand by for other partitions in this test's time."""
+        own = {"partitions": ",".join(map(str, partitions)), "standby_delay": 3600}
+        return Daemon(self.url, self.database, placement=self.options(), worker=own)
+
+    def holders(self) -> list[int]:
+        """The process ids of the workers that have the leases, by partition; 0 where none has."""
+        with self.engine.connect() as connection:
+            owners = {name: owner.split(":")[1] for name, owner, _ in connection.execute(LEASES.select())}
+        return [int(owners.get(f"placement.p{partition}", 0)) for partition in range(PARTITIONS)]
 
     def upgrade_check(self, directory: Path, **more: Any) -> str:
         """What `upgrade check` says of Placement."""
@@ -148,6 +159,21 @@ def test_a_node_is_told_at_once_and_a_restart_asks_for_nothing(cloud: Cloud) -> 
         cloud.report(vcpus=16)
         worker.wait_for(lambda: cloud.is_synced() and totals(cloud)["VCPU"] == 16, "the change is not told")
         assert cloud.proxy.commits == asked + 2
+
+
+def test_the_worker_that_gets_the_commands_of_a_partition_syncs_its_nodes(cloud: Cloud) -> None:
+    """Before its first command, a worker that is there already does: it may be an idle partition."""
+    own = partition_of(cloud.node, PARTITIONS)
+    others = [each for each in range(PARTITIONS) if each != own]
+    with cloud.worker_of(others) as first:
+        first.wait_until_it_consumes()
+        first.wait_for(lambda: cloud.holders() == [first.process.pid] * PARTITIONS, "it has not begun")
+        with cloud.worker_of([own]) as second:
+            second.wait_until_it_consumes()
+            cloud.report(vcpus=8)
+            cloud.end_leases()  # Which that of the idle partition does by itself.
+            second.wait_for(lambda: cloud.holders()[own] == second.process.pid, "it does not take over")
+            second.wait_for(cloud.is_synced, "Placement is not told")
 
 
 def test_a_removed_node_is_deleted(cloud: Cloud) -> None:

@@ -16,6 +16,9 @@ class IngressState(Struct, frozen=True):
     connected: bool
     partitions: frozenset[int] = frozenset()
     """Partitions that it consumes or stands by for."""
+    active: frozenset[int] = frozenset()
+    """Those of them whose messages it gets. The broker has one active consumer of a queue, and tells it by
+    the first delivery; it stays active until its channel is closed."""
     unacknowledged: Mapping[int, int] = {}
     """Deliveries that are not acknowledged, by partition or OtherQueue, without those that have none."""
     oldest_at: float | None = None

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The report on USR2: threads, processes, options and what the worker is doing, by oslo.reports."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -108,11 +108,16 @@ def _broker(state: WorkerState, exchange: str) -> dict[str, Any]:
             state.now - ingress.since, 1
         ),
         "alarm": ingress.alarm or "none",
-        "partitions": " ".join(map(str, sorted(ingress.partitions))) or "none",
+        "partitions": _numbers(ingress.partitions),
+        "active_partitions": _numbers(ingress.active),
         "unacknowledged_messages": _by_queue(ingress.unacknowledged, exchange),
         "oldest_unacknowledged_seconds": round(state.now - oldest_at, 1),
         "ready_messages": _by_queue(ingress.ready, exchange),
     }
+
+
+def _numbers(partitions: Iterable[int]) -> str:
+    return " ".join(map(str, sorted(partitions))) or "none"
 
 
 def _by_queue(numbers: Mapping[int, int], exchange: str) -> str:

@@ -62,7 +62,7 @@ Raise it to reduce the load of Placement: each refresh is one request for a node
         min=1,
         max=10,  # What a session keeps open: each request above it would open a connection.
         help="""
-Maximum number of requests to Placement that one worker makes at a time.
+Maximum number of requests to Placement that each worker makes at a time.
 
 Raise it where Placement runs with many processes and a first sync of all nodes takes too long. One process of
 Placement serves about 80 changes a second.

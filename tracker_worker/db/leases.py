@@ -4,6 +4,8 @@
 A name has one row, which the first process that acquires the lease inserts.
 """
 
+from collections.abc import Collection
+
 import sqlalchemy as sa
 from msgspec import Struct
 
@@ -11,32 +13,29 @@ from tracker_worker.db.clock import Seconds
 from tracker_worker.db.tables import LEASES
 
 PLACEMENT = "placement"
-"""The lease of the process that syncs nodes with Placement."""
+"""The leases of the processes that sync nodes with Placement begin with it: one for each partition."""
 RELAY = "relay"
 """The lease of the process that publishes the outbox."""
 
 _NAME = sa.bindparam("of", type_=sa.String)
+_NAMES = sa.bindparam("names", type_=sa.String, expanding=True)
 _OWNER = sa.bindparam("by", type_=sa.String)
 _UNTIL = Seconds() + sa.bindparam("seconds", type_=sa.Double)
 _TAKE = (
     sa.update(LEASES)
     .where(
-        LEASES.c.name == _NAME,
+        LEASES.c.name.in_(_NAMES),
         # An end later than any owner can have written: the clock was set back since.
         sa.or_(LEASES.c.owner == _OWNER, LEASES.c.until <= Seconds(), LEASES.c.until > _UNTIL),
     )
     .values(owner=_OWNER, until=_UNTIL)
 )
-_ITS_ROW = sa.select(LEASES.c.name).where(LEASES.c.name == _NAME)
-_MAKE = (
-    sa.insert(LEASES)
-    .from_select(["name", "owner", "until"], sa.select(_NAME, _OWNER, _UNTIL).where(~sa.exists(_ITS_ROW)))
-    .execution_options(preserve_rowcount=True)
-)
+_OWNERS = sa.select(LEASES.c.name, LEASES.c.owner).where(LEASES.c.name.in_(_NAMES))
+_MAKE = sa.insert(LEASES).values(name=_NAME, owner=_OWNER, until=_UNTIL)
 _HOLDER = sa.select(LEASES.c.owner, (LEASES.c.until - Seconds()).label("seconds_left")).where(
     LEASES.c.name == _NAME
 )
-_RELEASE = sa.delete(LEASES).where(LEASES.c.name == _NAME, LEASES.c.owner == _OWNER)
+_RELEASE = sa.delete(LEASES).where(LEASES.c.name.in_(_NAMES), LEASES.c.owner == _OWNER)
 
 
 def acquire(connection: sa.Connection, name: str, owner: str, seconds: float) -> bool:
@@ -44,8 +43,20 @@ def acquire(connection: sa.Connection, name: str, owner: str, seconds: float) ->
 
     Raises DBDuplicateEntry if two processes acquire a new lease at the same time: try again.
     """
-    values = {"of": name, "by": owner, "seconds": seconds}
-    return connection.execute(_TAKE, values).rowcount == 1 or connection.execute(_MAKE, values).rowcount == 1
+    return name in acquire_all(connection, [name], owner, seconds)
+
+
+def acquire_all(connection: sa.Connection, names: Collection[str], owner: str, seconds: float) -> set[str]:
+    """Acquire or renew leases for `seconds`; return those that `owner` holds now.
+
+    Raises DBDuplicateEntry if two processes acquire a new lease at the same time: try again.
+    """
+    connection.execute(_TAKE, {"names": list(names), "by": owner, "seconds": seconds})
+    owners = {row.name: row.owner for row in connection.execute(_OWNERS, {"names": list(names)})}
+    new = [name for name in names if name not in owners]
+    if new:
+        connection.execute(_MAKE, [{"of": name, "by": owner, "seconds": seconds} for name in new])
+    return {*new, *(name for name, held_by in owners.items() if held_by == owner)}
 
 
 class Holder(Struct, frozen=True):
@@ -63,4 +74,9 @@ def holder(connection: sa.Connection, name: str) -> Holder | None:
 
 def release(connection: sa.Connection, name: str, owner: str) -> None:
     """Release a lease if `owner` holds it."""
-    connection.execute(_RELEASE, {"of": name, "by": owner})
+    release_all(connection, [name], owner)
+
+
+def release_all(connection: sa.Connection, names: Collection[str], owner: str) -> None:
+    """Release those of the leases that `owner` holds."""
+    connection.execute(_RELEASE, {"names": list(names), "by": owner})

@@ -30,13 +30,16 @@ _ADD = sa.insert(PROVIDERS).from_select(
     .outerjoin(PROVIDERS, PROVIDERS.c.node == NODES.c.name)
     .where(NODES.c.uuid.is_not(None), PROVIDERS.c.node.is_(None)),
 )
-_DUE = (
-    sa.select(PROVIDERS, UtcNow().label("now"))
+_DUE_NODES = (
+    sa.select(PROVIDERS.c.node)
     # Evaluated once: PostgreSQL compares each row with a function that is not stable, and skips none.
     .where(PROVIDERS.c.due_at <= sa.select(UtcNow()).scalar_subquery())
     .order_by(PROVIDERS.c.due_at)
     .limit(sa.bindparam("most"))
     .with_hint(PROVIDERS, "FORCE INDEX (ix_providers_due_at)", "mysql")
+)
+_DUE = bulk.select(PROVIDERS.c.node, *PROVIDERS.c, UtcNow().label("now")).where(
+    PROVIDERS.c.due_at <= UtcNow()
 )
 _LAST = (
     sa.select(PROVIDERS.c.due_at, UtcNow().label("now"))
@@ -178,9 +181,14 @@ def add_missing(connection: sa.Connection) -> None:
     connection.execute(_ADD)
 
 
-def due(connection: sa.Connection, most: int) -> list[DueProviders]:
-    """Return at most so many rows of nodes that are to be synced now, those that wait longest first."""
-    rows = connection.execute(_DUE, {"most": most})
+def due_nodes(connection: sa.Connection, most: int) -> list[str]:
+    """Return at most so many names of nodes that are to be synced now, those that wait longest first."""
+    return list(connection.execute(_DUE_NODES, {"most": most}).scalars())
+
+
+def due(connection: sa.Connection, nodes: Iterable[str]) -> list[DueProviders]:
+    """Return the rows of those of these nodes that are to be synced now."""
+    rows = connection.execute(_DUE, as_ids(nodes))
     return [DueProviders(**{name: row._mapping[name] for name in _DUE_FIELDS}) for row in rows]
 
 

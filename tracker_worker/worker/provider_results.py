@@ -50,18 +50,13 @@ class ProviderResults:
         self._publication = publication
         self._unwritten: list[tuple[Node, SyncRecord]] = []
 
-    @property
-    def pending(self) -> bool:
-        """Whether there is a result that is not written down."""
-        return bool(self._unwritten)
-
     def add(self, node: Node, record: SyncRecord) -> None:
         """Take what an attempt to sync a node came to."""
         self._unwritten.append((node, record))
 
-    def drop(self) -> None:
-        """Forget what is not written down: another process syncs these nodes."""
-        self._unwritten.clear()
+    def keep(self, is_ours: Callable[[str], bool]) -> None:
+        """Forget the results of nodes that are not ours: another process has begun them again."""
+        self._unwritten = [each for each in self._unwritten if is_ours(each[0].name)]
 
     def write(self) -> None:
         """Write all results down in one transaction, and log them. They are kept if it fails.

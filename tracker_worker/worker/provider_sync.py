@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tells Placement of the nodes that have changed, beside the lanes: no event waits for a request.
 
-One process at a time syncs the nodes of a database: the one that holds the lease. Its thread reads which
-nodes are due, and writes down what became of them; threads of an executor make the requests. What is lost
-with the process is asked for again.
+The worker that gets the commands of a partition syncs its nodes: it holds the partition's lease. Its thread
+reads which nodes are due, and writes down what became of them; threads of an executor make the requests. What
+is lost with the process is asked for again.
 """
 
 import logging
@@ -13,10 +13,11 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 
 import sqlalchemy as sa
+from oslo_db.exception import DBDuplicateEntry
 
 from tracker_worker.core.error_text import error_text
 from tracker_worker.core.stats import PlacementStats
-from tracker_worker.db import leases, providers, store
+from tracker_worker.db import providers, store
 from tracker_worker.db.connection import LazyConnection
 from tracker_worker.db.errors import DATABASE_ERRORS
 from tracker_worker.db.providers import DueProviders, SyncRecord
@@ -29,8 +30,9 @@ from tracker_worker.placement.errors import DesiredStateInvalid, PlacementUnavai
 from tracker_worker.placement.known_tree import without_trees
 from tracker_worker.placement.provider import desired, digest
 from tracker_worker.placement.sync import Sync, Synced, SyncInterrupted, in_flight
-from tracker_worker.worker.lease import Lease
+from tracker_worker.worker.due_nodes import DueNodes
 from tracker_worker.worker.loop import Loop
+from tracker_worker.worker.partition_leases import LeaseOwner, PartitionLeases
 from tracker_worker.worker.provider_results import ProviderResults, Publication
 from tracker_worker.worker.provider_task import (
     ProviderTask,
@@ -63,9 +65,8 @@ Observation = tuple[str, float]
 class ProviderSync:
     """Owns one thread, one connection and the executor that it is given, whose threads make the requests.
 
-    `owner` is an id that no other holder of the lease has; `monotonic` is in seconds and never set back;
-    `jitter` returns factors around 1 for the times of refreshes. The threads of the requests put into
-    `observed` what became of each.
+    `monotonic` is in seconds and never set back; `jitter` returns factors around 1 for the times of
+    refreshes. The threads of the requests put into `observed` what became of each.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class ProviderSync:
         sync: Sync,
         executor: Executor,
         settings: PlacementSettings,
-        owner: str,
+        owner: LeaseOwner,
         publication: Publication,
         monotonic: Callable[[], float],
         jitter: Callable[[], float],
@@ -90,12 +91,11 @@ class ProviderSync:
         self._jitter = jitter
         self._observed = observed
         self._stats = stats
-        self._lease = Lease(
-            leases.PLACEMENT, owner, settings.lease_seconds, self._database.transaction, monotonic
-        )
+        self._leases = PartitionLeases(owner, settings.lease_seconds, self._database.transaction, monotonic)
         self._executor = executor
         self._running: dict[str, tuple[ProviderTask, Future[Synced]]] = {}
         self._results = ProviderResults(self._database.transaction, publication)
+        self._due_nodes = DueNodes(settings.poll_interval)
         self._has_begun = False
         self._outage: str | None = None
         self._failures = 0
@@ -118,16 +118,16 @@ class ProviderSync:
 
     def run_once(self) -> None:
         """Write down what has ended, and begin what is due. On the loop's thread; raises database errors."""
+        self._leases.renew()
         self._end()
-        if self._lease.owned() and self._monotonic() >= self._paused_until:
+        if self._leases.any_held and self._monotonic() >= self._paused_until:
             self._begin()
 
     def _end(self) -> None:
-        """Write down what has ended, unless another process has the lease: it has begun all of it again."""
+        """Write down what has ended, but for nodes whose lease another process may have by now."""
         self._collect()
         self._count()
-        if self._results.pending and not self._lease.owned():
-            self._results.drop()
+        self._results.keep(self._leases.holds)
         self._results.write()
 
     def _step(self, woken: bool) -> None:
@@ -150,7 +150,7 @@ class ProviderSync:
         failure = None
         try:
             self._end()
-            self._lease.release()
+            self._leases.release()
         except DATABASE_ERRORS as error:
             failure = error_text(error)
         if failure is not None:
@@ -164,17 +164,14 @@ class ProviderSync:
         room = self._room() - len(self._running)
         if room <= 0:
             return
-        with self._database.transaction() as connection:
-            if not self._has_begun:
-                # What was refused may be allowed now: a right, or an option, that somebody has corrected.
-                providers.retry_refused(connection)
-            providers.bring_forward(connection, self._longest_wait)
-            providers.add_missing(connection)
-            found = providers.due(connection, room + len(self._running))
+        try:
+            due = self._due(room)
+        except DBDuplicateEntry:
+            # Another worker has added the rows of the same nodes. The next step finds them.
+            return
         if not self._has_begun:
             self._has_begun = True
-            LOG.info("This worker syncs the nodes with Placement")
-        due = [each for each in found if each.node not in self._running][:room]
+            LOG.info("This worker syncs nodes with Placement")
         if not due:
             return
         tasks = self._tasks(due)
@@ -187,6 +184,20 @@ class ProviderSync:
         for task in tasks:
             self._submit(task)
         self._results.write()
+
+    def _due(self, room: int) -> list[DueProviders]:
+        """Return the rows of nodes that this process is to sync now, as many as there is room for."""
+        with self._database.transaction() as connection:
+            if not self._has_begun:
+                # What was refused may be allowed now: a right, or an option, that somebody has corrected.
+                providers.retry_refused(connection)
+            providers.bring_forward(connection, self._longest_wait)
+            providers.add_missing(connection)
+            self._due_nodes.read(connection, self._monotonic())
+            return providers.due(connection, self._due_nodes.take(room, self._may_begin))
+
+    def _may_begin(self, node: str) -> bool:
+        return node not in self._running and self._leases.may_begin(node)
 
     def _room(self) -> int:
         """Return how many nodes may be under way: one where Placement was away, to see whether it is back."""

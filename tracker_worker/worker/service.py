@@ -34,6 +34,7 @@ from tracker_worker.placement.sync import Sync
 from tracker_worker.worker.dispatcher import Dispatcher
 from tracker_worker.worker.health import WorkerState, all_ok, liveness
 from tracker_worker.worker.lane import Lane
+from tracker_worker.worker.partition_leases import LeaseOwner
 from tracker_worker.worker.provider_results import Publication
 from tracker_worker.worker.provider_sync import Observation, ProviderSync
 from tracker_worker.worker.provider_task import JITTER
@@ -132,8 +133,9 @@ class Worker:
         self._relay = Relay(engine, publisher, relay, owner, utc_now, time.monotonic, fail, self._stats)
         self._purge = Purge(engine, settings.retention, fail)
         publication = Publication(settings.notify, context.publisher_id, utc_now, new_id, self._relay.notify)
+        syncs = LeaseOwner(owner, settings.partitions, lambda: self._ingress.state.active)
         self._provider_sync = _provider_sync(
-            settings, engine, placement, owner, publication, fail, self._stats
+            settings, engine, placement, syncs, publication, fail, self._stats
         )
         queues = [OtherQueue.BARE_TOPIC, OtherQueue.DEAD_LETTERS, *range(settings.partitions)]
         self._lanes = [
@@ -223,7 +225,7 @@ def _provider_sync(
     settings: WorkerSettings,
     engine: sa.Engine,
     placement: Callable[[Observe], PlacementApi] | None,
-    owner: str,
+    owner: LeaseOwner,
     publication: Publication,
     failed: Callable[[], None],
     stats: Stats,

@@ -17,6 +17,7 @@ INGRESS = IngressState(
     connected=True,
     partitions=frozenset([0, 1]),
     unacknowledged={0: 3, OtherQueue.DEAD_LETTERS: 1},
+    active=frozenset([1]),
     oldest_at=70.04,
     ready={1: 6, OtherQueue.BARE_TOPIC: 2},
 )
@@ -33,6 +34,7 @@ def test_queues_have_their_names_and_figures_the_units_of_metrics() -> None:
         "connected_seconds": 90.0,
         "alarm": "none",
         "partitions": "0 1",
+        "active_partitions": "1",
         "unacknowledged_messages": '{"tracker.dead":1,"tracker.p0":3}',
         "oldest_unacknowledged_seconds": 30.0,
         "ready_messages": '{"tracker":2,"tracker.p1":6}',

@@ -168,7 +168,8 @@ class Endpoint:
     def start(self) -> None:
         """Start taking messages."""
         now = self._monotonic()
-        self._state = IngressState(at=now, since=now, connected=True, partitions=self._partitions)
+        consumed = self._partitions
+        self._state = IngressState(at=now, since=now, connected=True, partitions=consumed, active=consumed)
         for server in self._servers:
             server.start(override_pool_size=1)
 

@@ -93,6 +93,8 @@ class Channel:
         self.window = window
         self.open = True
         self.unacked = UnackedDeliveries()
+        self.active = False
+        """Whether a message was delivered: the others that consume the queue stand by from then on."""
         self.unconfirmed = 0
         """How often in a row the broker did not report this consumer."""
         self.released: Callable[[], None] | None = None

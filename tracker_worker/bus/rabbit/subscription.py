@@ -190,7 +190,8 @@ class Subscription:
         return replace(
             self.state,
             at=now,
-            partitions=frozenset(channel.partition for channel in channels if channel.partition >= 0),
+            partitions=frozenset(each.partition for each in channels if each.partition >= 0),
+            active=frozenset(each.partition for each in channels if each.active and each.partition >= 0),
             unacknowledged={channel.partition: n for channel in channels if (n := len(channel.unacked))},
             oldest_at=min(oldest, default=None),
             ready=self._check.ready_in(channels),
@@ -300,6 +301,7 @@ class Subscription:
             dead_lettered, expired = parse_x_death(message, self._queues)
         now = self._monotonic()
         delivery = RabbitDelivery(channel, message, self._bodies.digest, dead_lettered, now)
+        channel.active = True
         channel.unacked.deliver(delivery.tag, now)
         if expired and is_call(delivery.body, delivery.compression):
             self._stats.expired_calls += 1

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""By which leases each node is synced by one process: there is one for each partition.
+
+The worker that gets a partition's messages holds its lease. Who gets them is known only once one has come.
+So a worker acquires the lease of an idle partition, too, but does not renew it: it runs out, and stays free
+for a while, in which the worker that gets the partition's messages takes it.
+"""
+
+import math
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, suppress
+
+import sqlalchemy as sa
+from msgspec import Struct
+from oslo_db.exception import DBDuplicateEntry
+
+from tracker_worker.db import leases
+from tracker_worker.domain.partitions import partition_of, server_of
+
+_RENEW = 1 / 2
+"""The part of its time that is left of a lease when it is renewed."""
+_ASK = 1 / 8
+"""After such a part of its time the lease of an active partition is asked for again."""
+_FREE = 1 / 4
+"""For such a part of its time the lease of an idle partition stays free after it ran out."""
+
+
+class LeaseOwner(Struct, frozen=True):
+    """A worker: an id that no other has, the number of partitions, and how to find the active ones.
+
+    A partition is active if this worker gets its messages. `active` is called on the thread of the leases.
+    """
+
+    id: str
+    partitions: int
+    active: Callable[[], Collection[int]]
+
+
+class PartitionLeases:
+    """Acquires and renews leases with the transactions that it is given. Belongs to one thread.
+
+    `seconds` is how long a lease lasts; `monotonic` is in seconds and never set back.
+    """
+
+    def __init__(
+        self,
+        owner: LeaseOwner,
+        seconds: float,
+        transaction: Callable[[], AbstractContextManager[sa.Connection]],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._owner = owner
+        self._seconds = seconds
+        self._transaction = transaction
+        self._monotonic = monotonic
+        self._until = dict.fromkeys(range(owner.partitions), -math.inf)
+        self._asked_at = dict(self._until)
+
+    def renew(self) -> None:
+        """Renew the leases before they run out, and ask for others now and then: two statements, or none.
+
+        Raises errors of the database.
+        """
+        now = self._monotonic()
+        active = self._owner.active()
+        names = {each: _name(each) for each in self._until if self._is_to_be_asked_for(each, active, now)}
+        if not names:
+            return
+        # Of two processes that make new leases at once, one has made none, and asks again at its next step.
+        with suppress(DBDuplicateEntry), self._transaction() as connection:
+            held = leases.acquire_all(connection, names.values(), self._owner.id, self._seconds)
+            for partition, name in names.items():
+                # Counted from before the statement: here it ends no later than there.
+                self._until[partition] = now + self._seconds if name in held else -math.inf
+                self._asked_at[partition] = now
+
+    def holds(self, node: str) -> bool:
+        """Tell whether this process is the one that syncs a node."""
+        return self._left(node) > 0
+
+    def may_begin(self, node: str) -> bool:
+        """Tell whether there is time left to sync a node."""
+        return self._left(node) > self._seconds * _FREE
+
+    @property
+    def any_held(self) -> bool:
+        """Whether this process holds a lease at all."""
+        return max(self._until.values()) > self._monotonic()
+
+    def release(self) -> None:
+        """Give the leases back. Raises errors of the database."""
+        names = [_name(partition) for partition, until in self._until.items() if until > -math.inf]
+        if names:
+            with self._transaction() as connection:
+                leases.release_all(connection, names, self._owner.id)
+            self._until = dict.fromkeys(self._until, -math.inf)
+
+    def _is_to_be_asked_for(self, partition: int, active: Collection[int], now: float) -> bool:
+        left, waited = self._until[partition] - now, now - self._asked_at[partition]
+        if partition in active:
+            return left <= self._seconds * _RENEW and waited >= self._seconds * _ASK
+        return left <= -self._seconds * _FREE and waited >= self._seconds * _RENEW
+
+    def _left(self, node: str) -> float:
+        return self._until[partition_of(node, self._owner.partitions)] - self._monotonic()
+
+
+def _name(partition: int) -> str:
+    return f"{leases.PLACEMENT}.{server_of(partition)}"
