@@ -2,10 +2,11 @@
 """Who gets a partition's messages holds its lease; that of an idle one runs out, and is free for a while."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 import pytest
 import sqlalchemy as sa
+from oslo_db.exception import DBConnectionError
 
 from tracker_worker.db.connection import LazyConnection
 from tracker_worker.db.tables import LEASES
@@ -136,6 +137,23 @@ def test_a_worker_that_ends_gives_its_leases_to_the_next(time: Time) -> None:
     assert (one.held, one.leases.any_held) == ([], False)
     time.passes(SECONDS / 2, another)
     assert another.held == [0, 1]
+
+
+def test_a_lease_that_was_not_committed_is_not_held(time: Time, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = time.worker("one", 0, 1)
+    time.passes(SECONDS / 2 - 1, one)
+
+    @contextmanager
+    def lost() -> Iterator[sa.Connection]:
+        with one.database.transaction() as connection:
+            yield connection
+            raise DBConnectionError
+
+    monkeypatch.setattr(one.leases, "_transaction", lost)
+    for _ in range(int(SECONDS / 2) + 1):
+        with suppress(DBConnectionError):
+            time.passes(1, one)
+    assert one.held == []
 
 
 def test_two_workers_that_make_the_same_leases_at_once_are_no_failure(time: Time) -> None:

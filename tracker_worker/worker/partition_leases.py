@@ -8,7 +8,7 @@ for a while, in which the worker that gets the partition's messages takes it.
 
 import math
 from collections.abc import Callable, Collection
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 
 import sqlalchemy as sa
 from msgspec import Struct
@@ -66,13 +66,16 @@ class PartitionLeases:
         names = {each: _name(each) for each in self._until if self._is_to_be_asked_for(each, active, now)}
         if not names:
             return
-        # Of two processes that make new leases at once, one has made none, and asks again at its next step.
-        with suppress(DBDuplicateEntry), self._transaction() as connection:
-            held = leases.acquire_all(connection, names.values(), self._owner.id, self._seconds)
-            for partition, name in names.items():
-                # Counted from before the statement: here it ends no later than there.
-                self._until[partition] = now + self._seconds if name in held else -math.inf
-                self._asked_at[partition] = now
+        try:
+            with self._transaction() as connection:
+                held = leases.acquire_all(connection, names.values(), self._owner.id, self._seconds)
+        except DBDuplicateEntry:
+            # Another process has made one of these leases at the same time. The next step asks again.
+            return
+        for partition, name in names.items():
+            # Counted from before the statement: here it ends no later than there.
+            self._until[partition] = now + self._seconds if name in held else -math.inf
+            self._asked_at[partition] = now
 
     def holds(self, node: str) -> bool:
         """Tell whether this process is the one that syncs a node."""
