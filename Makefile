@@ -156,7 +156,7 @@ nova-cluster: .venv/installed-test ## run a Nova cloud on workers that are kille
 
 # The figures and the picture go into build/. `make BENCHFLAGS=--quick bench` takes two minutes.
 .PHONY: bench
-bench: .venv/installed-test .venv/installed-bench ## compare the worker with a stock server and with the limit: 15 minutes
+bench: .venv/installed-test .venv/installed-bench ## compare the worker with a stock server and with the limit: 5 minutes
 	@$(TEST_PACKAGES)
 	@mkdir -p build
 	@$(BIN)/python -m tests.benchmarks.throughput --json build/bench.json --png build/bench.png $(BENCHFLAGS)
@@ -167,13 +167,13 @@ benchmark: .venv/installed-test ## time the fitting of topologies
 
 # The figures go into build/. `make BENCHMARKFLAGS="--part soak" benchmark-growth` measures one part.
 .PHONY: benchmark-growth
-benchmark-growth: .venv/installed-test ## measure what grows with instances, nodes and audits: 30 minutes
+benchmark-growth: .venv/installed-test ## measure what grows with instances, nodes and audits: 15 minutes
 	@$(TEST_PACKAGES)
 	@mkdir -p build
 	@$(BIN)/python -m tests.benchmarks.growth --json build/growth.json $(BENCHMARKFLAGS)
 
 .PHONY: benchmark-latency
-benchmark-latency: .venv/installed-test ## time a claim for its caller, alone and beside audits of other nodes: 12 minutes
+benchmark-latency: .venv/installed-test ## time a claim for its caller, alone and beside audits of other nodes: 8 minutes
 	@$(TEST_PACKAGES)
 	@mkdir -p build
 	@$(BIN)/python -m tests.benchmarks.latency --json build/latency.json $(BENCHMARKFLAGS)
@@ -185,14 +185,14 @@ benchmark-nova-claims: .venv/installed-test ## time a build's claim in Nova alon
 
 # Installs Nova as `make nova` does, the first time.
 .PHONY: benchmark-nova-tracker
-benchmark-nova-tracker: .venv/installed-test ## compare the worker's CPU with that of Nova's own tracker: 5 minutes
+benchmark-nova-tracker: .venv/installed-test ## compare the worker's CPU with that of Nova's own tracker: 3 minutes
 	@$(TEST_PACKAGES)
 	@mkdir -p build
 	@$(BIN)/python -m tests.benchmarks.nova_tracker --json build/nova-tracker.json $(BENCHFLAGS)
 
 # Installs Placement from PyPI, the first time.
 .PHONY: benchmark-placement
-benchmark-placement: .venv/installed-test ## count requests to Placement, and time claims while it is away: 20 minutes
+benchmark-placement: .venv/installed-test ## count requests to Placement, and time claims while it is away: 12 minutes
 	@$(TEST_PACKAGES)
 	@mkdir -p build
 	@$(BIN)/python -m tests.benchmarks.placement --json build/placement.json $(BENCHMARKFLAGS)
