@@ -22,7 +22,7 @@ from tracker_worker.bus.publisher import NotificationRefused, Publisher
 from tracker_worker.bus.rabbit.connection import CONNECTION_ERRORS
 from tracker_worker.bus.rabbit.queues import TopologyMismatch
 from tracker_worker.core.error_text import error_text
-from tracker_worker.core.notification_body import Header, encode_refused
+from tracker_worker.core.notification_body import MAX_BODY_BYTES, Header, encode_refused
 from tracker_worker.core.records import OutboxRow
 from tracker_worker.core.stats import Stats
 from tracker_worker.db import leases, outbox
@@ -108,7 +108,7 @@ class Relay:
     def drain(self, timeout: float) -> bool:
         """Publish what is committed within `timeout` seconds; tells whether all was published.
 
-        It is where the last look at the outbox found nothing to publish and nothing was committed since, also
+        It is where the last look at the outbox left nothing to publish and nothing was committed since, also
         if the database has gone away then.
         """
         self.loop.stop()
@@ -136,6 +136,9 @@ class Relay:
         self._nothing_left = not rows
         if rows:
             self._publish(rows)
+            # Less than a window is all that there was.
+            size = sum(len(row.body) for row in rows)
+            self._nothing_left = len(rows) < most and size + MAX_BODY_BYTES <= WINDOW_BYTES
         return bool(rows)
 
     def remove_published(self) -> None:
@@ -221,7 +224,8 @@ class Relay:
 
     def _publish_all(self) -> None:
         while not self._abandoned.is_set() and self._until_it_works(self.publish_window):
-            pass
+            if self._nothing_left and not self._committed.is_set():
+                break
 
     def _until_it_works(self, action: Callable[[], T]) -> T | None:
         """Run an action and retry it while broker or database fail; notifications wait in the outbox.
