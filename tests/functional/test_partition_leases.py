@@ -131,6 +131,19 @@ def test_an_idle_partition_is_synced_most_of_the_time(time: Time) -> None:
     assert begun >= 110
 
 
+def test_many_workers_that_stand_by_hold_up_the_owner_no_longer_than_one(time: Time) -> None:
+    """One of them or another asks at any moment, but takes no lease that has only just run out."""
+    idle = []
+    for number in range(int(SECONDS / 2)):
+        idle.append(time.worker(f"idle-{number}"))
+        time.passes(1, *idle)
+    time.passes(1, *idle)  # The owner does not ask in the second in which the lease runs out.
+    holder = next(each for each in idle if each.held)
+    owner = time.worker("owner", 0, 1)
+    time.passes(SECONDS * 1.25, *idle, owner)
+    assert (owner.held, holder.held) == ([0, 1], [])
+
+
 def test_a_worker_that_ends_gives_its_leases_to_the_next(time: Time) -> None:
     one, another = time.worker("one", 0, 1), time.worker("another")
     one.leases.release()

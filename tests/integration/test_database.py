@@ -447,6 +447,20 @@ def test_leases_are_acquired_and_released_together(connection: sa.Connection) ->
     assert acquired("p0 p1 p2", "two") == {"p0", "p2"}
 
 
+def test_a_lease_that_has_run_out_stays_free_for_those_who_ask_without_delay(
+    connection: sa.Connection,
+) -> None:
+    def acquired(names: str, owner: str, free: float) -> set[str]:
+        return leases.acquire_all(connection, names.split(), owner, -1, free)
+
+    assert acquired("p0", "one", 60) == {"p0"}
+    assert acquired("p0 p1", "two", 60) == {"p1"}
+    assert acquired("p0", "one", 60) == {"p0"}
+    assert acquired("p0 p1", "three", 0.5) == {"p0", "p1"}
+    assert acquired("p0", "two", 60) == set()
+    assert acquired("p0", "two", 0) == {"p0"}
+
+
 def test_a_lease_is_as_long_as_was_asked_by_the_clock_of_the_database(connection: sa.Connection) -> None:
     before = datetime.now().timestamp()
     assert leases.acquire(connection, RELAY, "one", 100)

@@ -21,12 +21,13 @@ _NAME = sa.bindparam("of", type_=sa.String)
 _NAMES = sa.bindparam("names", type_=sa.String, expanding=True)
 _OWNER = sa.bindparam("by", type_=sa.String)
 _UNTIL = Seconds() + sa.bindparam("seconds", type_=sa.Double)
+_FREE = sa.bindparam("free", type_=sa.Double)
 _TAKE = (
     sa.update(LEASES)
     .where(
         LEASES.c.name.in_(_NAMES),
         # An end later than any owner can have written: the clock was set back since.
-        sa.or_(LEASES.c.owner == _OWNER, LEASES.c.until <= Seconds(), LEASES.c.until > _UNTIL),
+        sa.or_(LEASES.c.owner == _OWNER, LEASES.c.until <= Seconds() - _FREE, LEASES.c.until > _UNTIL),
     )
     .values(owner=_OWNER, until=_UNTIL)
 )
@@ -46,12 +47,16 @@ def acquire(connection: sa.Connection, name: str, owner: str, seconds: float) ->
     return name in acquire_all(connection, [name], owner, seconds)
 
 
-def acquire_all(connection: sa.Connection, names: Collection[str], owner: str, seconds: float) -> set[str]:
+def acquire_all(
+    connection: sa.Connection, names: Collection[str], owner: str, seconds: float, free: float = 0.0
+) -> set[str]:
     """Acquire or renew leases for `seconds`; return those that `owner` holds now.
 
-    Raises DBDuplicateEntry if two processes acquire a new lease at the same time: try again.
+    Another owner's lease is acquired once it has been free for `free` seconds: those who ask for it without
+    such a delay come first. Raises DBDuplicateEntry if two processes acquire a new lease at the same time:
+    try again.
     """
-    connection.execute(_TAKE, {"names": list(names), "by": owner, "seconds": seconds})
+    connection.execute(_TAKE, {"names": list(names), "by": owner, "seconds": seconds, "free": free})
     owners = {row.name: row.owner for row in connection.execute(_OWNERS, {"names": list(names)})}
     new = [name for name in names if name not in owners]
     if new:

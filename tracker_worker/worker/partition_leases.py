@@ -3,7 +3,7 @@
 
 The worker that gets a partition's messages holds its lease. Who gets them is known only once one has come.
 So a worker acquires the lease of an idle partition, too, but does not renew it: it runs out, and stays free
-for a while, in which the worker that gets the partition's messages takes it.
+for a while, in which only the worker that gets the partition's messages takes it.
 """
 
 import math
@@ -21,8 +21,10 @@ _RENEW = 1 / 2
 """The part of its time that is left of a lease when it is renewed."""
 _ASK = 1 / 8
 """After such a part of its time the lease of an active partition is asked for again."""
+_ASK_IDLE = 1 / 4
+"""After such a part of its time the lease of an idle partition is asked for again."""
 _FREE = 1 / 4
-"""For such a part of its time the lease of an idle partition stays free after it ran out."""
+"""For such a part of its time a lease that ran out stays free for the worker whose partition is active."""
 
 
 class LeaseOwner(Struct, frozen=True):
@@ -57,24 +59,25 @@ class PartitionLeases:
         self._asked_at = dict(self._until)
 
     def renew(self) -> None:
-        """Renew the leases before they run out, and ask for others now and then: two statements, or none.
+        """Renew the leases before they run out, and ask for others now and then: some statements, or none.
 
         Raises errors of the database.
         """
         now = self._monotonic()
         active = self._owner.active()
-        names = {each: _name(each) for each in self._until if self._is_to_be_asked_for(each, active, now)}
-        if not names:
+        asked = {each for each in self._until if self._is_to_be_asked_for(each, active, now)}
+        if not asked:
             return
         try:
             with self._transaction() as connection:
-                held = leases.acquire_all(connection, names.values(), self._owner.id, self._seconds)
+                held = self._acquire(connection, asked.intersection(active), 0.0)
+                held |= self._acquire(connection, asked.difference(active), self._seconds * _FREE)
         except DBDuplicateEntry:
             # Another process has made one of these leases at the same time. The next step asks again.
             return
-        for partition, name in names.items():
+        for partition in asked:
             # Counted from before the statement: here it ends no later than there.
-            self._until[partition] = now + self._seconds if name in held else -math.inf
+            self._until[partition] = now + self._seconds if partition in held else -math.inf
             self._asked_at[partition] = now
 
     def holds(self, node: str) -> bool:
@@ -98,11 +101,18 @@ class PartitionLeases:
                 leases.release_all(connection, names, self._owner.id)
             self._until = dict.fromkeys(self._until, -math.inf)
 
+    def _acquire(self, connection: sa.Connection, partitions: set[int], free: float) -> set[int]:
+        if not partitions:
+            return set()
+        names = {_name(each): each for each in sorted(partitions)}
+        held = leases.acquire_all(connection, names, self._owner.id, self._seconds, free)
+        return {names[name] for name in held}
+
     def _is_to_be_asked_for(self, partition: int, active: Collection[int], now: float) -> bool:
         left, waited = self._until[partition] - now, now - self._asked_at[partition]
         if partition in active:
             return left <= self._seconds * _RENEW and waited >= self._seconds * _ASK
-        return left <= -self._seconds * _FREE and waited >= self._seconds * _RENEW
+        return left <= -self._seconds * _FREE and waited >= self._seconds * _ASK_IDLE
 
     def _left(self, node: str) -> float:
         return self._until[partition_of(node, self._owner.partitions)] - self._monotonic()
