@@ -18,7 +18,7 @@ from tests.functional.lanes import NOW, LaneBench
 from tracker_worker.core.stats import PlacementStats
 from tracker_worker.db import leases, providers
 from tracker_worker.db.providers import ProviderState
-from tracker_worker.db.tables import OUTBOX
+from tracker_worker.db.tables import LEASES, OUTBOX
 from tracker_worker.domain.commands import AnyCommand
 from tracker_worker.domain.partitions import partition_of
 from tracker_worker.placement.errors import (
@@ -130,6 +130,15 @@ class SyncBench:
             sync.run_once()
         return self.placement.requests[asked:]
 
+    def passes(self, seconds: int, *syncs: ProviderSync) -> None:
+        """Let time pass for the leases in the database too; each process comes to its step once a second."""
+        for _ in range(seconds):
+            self.seconds += 1.0
+            with self.engine.begin() as connection:
+                connection.execute(sa.update(LEASES).values(until=LEASES.c.until - 1.0))
+            for sync in syncs:
+                sync.run_once()
+
     def make_due(self) -> None:
         """The times of all refreshes and attempts have come; what waits for a change goes on waiting."""
         with self.engine.begin() as connection:
@@ -198,7 +207,7 @@ def test_a_change_is_one_request_in_another_process_too(bench: SyncBench) -> Non
     bench.run(first)
     bench.lane.send(report(vcpus=12))
     assert len(bench.run(first)) == 1
-    first._leases.release()
+    first._leases.release(())
     second = bench.new_sync("another")
     assert bench.run(second) == []
     bench.lane.send(report(vcpus=16))
@@ -320,6 +329,36 @@ def test_each_worker_syncs_the_nodes_of_the_partitions_whose_messages_it_gets(be
     assert {each.name for each in bench.placement.providers.values()} == set(nodes)
 
 
+def test_a_sync_that_takes_longer_than_a_lease_is_written_down_in_an_idle_partition_too(
+    bench: SyncBench,
+) -> None:
+    """A node of many providers on a slow Placement: each attempt, by whatever process, would be lost."""
+    slow = Late()
+    one = bench.new_sync("one", executor=slow, active=())
+    another = bench.new_sync("another", active=())
+    track(bench, NODE)
+    bench.passes(1, one)
+    bench.passes(40, another, one)
+    assert bench.placement.requests == []
+    slow.run()
+    bench.passes(1, one, another)
+    assert bench.state().synced_at is not None
+
+
+def test_a_process_that_ends_leaves_no_request_in_flight_to_another(bench: SyncBench) -> None:
+    """It may be carried out yet: two writers of a provider fail each other's requests."""
+    late = Late()
+    one, another = bench.new_sync("one", executor=late), bench.new_sync("another")
+    track(bench, NODE)
+    one.run_once()
+    one._finish()
+    bench.passes(5, another)
+    assert bench.placement.requests == []
+    late.run()
+    bench.passes(8, another)
+    assert bench.state().synced_at is not None
+
+
 def test_nodes_of_another_worker_do_not_hold_up_our_own(bench: SyncBench) -> None:
     """They stay due while that worker is stuck, and have waited for longer."""
     theirs = [f"node-{n}" for n in range(200) if partition_of(f"node-{n}", PARTITIONS)]
@@ -384,7 +423,7 @@ def test_what_was_refused_is_tried_again_by_a_worker_that_starts(bench: SyncBenc
     bench.placement.faults = FailingAt(1, PlacementRefused("403: policy"), carried_out=False)
     bench.run(sync)
     assert bench.state().error_code == "placement_refused"
-    sync._leases.release()
+    sync._leases.release(())
     assert len(bench.run(bench.new_sync("another"))) >= 3
     assert bench.state().error_code is None
 

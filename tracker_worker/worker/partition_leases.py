@@ -3,11 +3,12 @@
 
 The worker that gets a partition's messages holds its lease. Who gets them is known only once one has come.
 So a worker acquires the lease of an idle partition, too, but does not renew it: it runs out, and stays free
-for a while, in which only the worker that gets the partition's messages takes it.
+for a while, in which only the worker that gets the partition's messages takes it. It is renewed for requests
+that are in flight, but no more are begun.
 """
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager
 
 import sqlalchemy as sa
@@ -19,6 +20,9 @@ from tracker_worker.domain.partitions import partition_of, server_of
 
 _RENEW = 1 / 2
 """The part of its time that is left of a lease when it is renewed."""
+_RENEW_IDLE = 3 / 16
+"""The part of its time that is left of the lease of an idle partition when it is renewed. Most requests that
+were begun in time have ended by then, and a step that comes late still finds it held."""
 _ASK = 1 / 8
 """After such a part of its time the lease of an active partition is asked for again."""
 _ASK_IDLE = 1 / 4
@@ -57,45 +61,58 @@ class PartitionLeases:
         self._monotonic = monotonic
         self._until = dict.fromkeys(range(owner.partitions), -math.inf)
         self._asked_at = dict(self._until)
+        # An idle partition's first end counts, so that its lease is not renewed again and again.
+        self._begin_until = dict(self._until)
 
-    def renew(self) -> None:
+    def renew(self, in_flight: Iterable[str]) -> None:
         """Renew the leases before they run out, and ask for others now and then: some statements, or none.
 
-        Raises errors of the database.
+        `in_flight` are the nodes with requests in flight. Raises errors of the database.
         """
         now = self._monotonic()
-        active = self._owner.active()
-        asked = {each for each in self._until if self._is_to_be_asked_for(each, active, now)}
+        active, in_use = frozenset(self._owner.active()), self._partitions_of(in_flight)
+        self._begin_until.update((each, self._until[each]) for each in active)
+        asked = {each for each in self._until if self._is_to_be_asked_for(each, active, in_use, now)}
         if not asked:
             return
         try:
             with self._transaction() as connection:
-                held = self._acquire(connection, asked.intersection(active), 0.0)
-                held |= self._acquire(connection, asked.difference(active), self._seconds * _FREE)
+                held = self._acquire(connection, asked & active, 0.0)
+                held |= self._acquire(connection, asked - active, self._seconds * _FREE)
         except DBDuplicateEntry:
             # Another process has made one of these leases at the same time. The next step asks again.
             return
         for partition in asked:
             # Counted from before the statement: here it ends no later than there.
+            if self._until[partition] <= now:
+                self._begin_until[partition] = now + self._seconds
             self._until[partition] = now + self._seconds if partition in held else -math.inf
             self._asked_at[partition] = now
 
     def holds(self, node: str) -> bool:
         """Tell whether this process is the one that syncs a node."""
-        return self._left(node) > 0
+        return self._until[partition_of(node, self._owner.partitions)] > self._monotonic()
 
     def may_begin(self, node: str) -> bool:
         """Tell whether there is time left to sync a node."""
-        return self._left(node) > self._seconds * _FREE
+        partition = partition_of(node, self._owner.partitions)
+        ends = min(self._until[partition], self._begin_until[partition])
+        return ends - self._monotonic() > self._seconds * _FREE
 
     @property
     def any_held(self) -> bool:
         """Whether this process holds a lease at all."""
         return max(self._until.values()) > self._monotonic()
 
-    def release(self) -> None:
-        """Give the leases back. Raises errors of the database."""
-        names = [_name(partition) for partition, until in self._until.items() if until > -math.inf]
+    def release(self, in_flight: Iterable[str]) -> None:
+        """Give the leases back, but for those of the nodes with requests in flight, which run out.
+
+        Raises errors of the database.
+        """
+        in_use = self._partitions_of(in_flight)
+        names = [
+            _name(each) for each, until in self._until.items() if until > -math.inf and each not in in_use
+        ]
         if names:
             with self._transaction() as connection:
                 leases.release_all(connection, names, self._owner.id)
@@ -108,14 +125,18 @@ class PartitionLeases:
         held = leases.acquire_all(connection, names, self._owner.id, self._seconds, free)
         return {names[name] for name in held}
 
-    def _is_to_be_asked_for(self, partition: int, active: Collection[int], now: float) -> bool:
+    def _is_to_be_asked_for(
+        self, partition: int, active: Collection[int], in_use: Collection[int], now: float
+    ) -> bool:
         left, waited = self._until[partition] - now, now - self._asked_at[partition]
         if partition in active:
             return left <= self._seconds * _RENEW and waited >= self._seconds * _ASK
+        if partition in in_use and left > 0:
+            return left <= self._seconds * _RENEW_IDLE
         return left <= -self._seconds * _FREE and waited >= self._seconds * _ASK_IDLE
 
-    def _left(self, node: str) -> float:
-        return self._until[partition_of(node, self._owner.partitions)] - self._monotonic()
+    def _partitions_of(self, nodes: Iterable[str]) -> frozenset[int]:
+        return frozenset(partition_of(node, self._owner.partitions) for node in nodes)
 
 
 def _name(partition: int) -> str:

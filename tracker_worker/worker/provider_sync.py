@@ -118,7 +118,7 @@ class ProviderSync:
 
     def run_once(self) -> None:
         """Write down what has ended, and begin what is due. On the loop's thread; raises database errors."""
-        self._leases.renew()
+        self._leases.renew(self._running)
         self._end()
         if self._leases.any_held and self._monotonic() >= self._paused_until:
             self._begin()
@@ -150,7 +150,7 @@ class ProviderSync:
         failure = None
         try:
             self._end()
-            self._leases.release()
+            self._leases.release(self._in_flight())
         except DATABASE_ERRORS as error:
             failure = error_text(error)
         if failure is not None:
@@ -264,6 +264,10 @@ class ProviderSync:
             if future.done() and not future.cancelled():
                 del self._running[name]
                 self._results.add(task.node, self._record(task, future))
+
+    def _in_flight(self) -> list[str]:
+        """Return the nodes whose requests Placement may carry out yet."""
+        return [name for name, (_, future) in self._running.items() if not future.cancelled()]
 
     def _count(self) -> None:
         """Add the requests that have ended to the counters, which this thread alone does."""
