@@ -345,6 +345,26 @@ def test_a_sync_that_takes_longer_than_a_lease_is_written_down_in_an_idle_partit
     assert bench.state().synced_at is not None
 
 
+def test_no_request_begins_after_the_lease_ran_out_in_a_slow_transaction(
+    bench: SyncBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process may have begun by then."""
+    begin = providers.begin
+
+    def slow(*args: Any) -> None:
+        begin(*args)
+        bench.seconds += SETTINGS.lease_seconds
+
+    sync = bench.new_sync()
+    track(bench, NODE)
+    with monkeypatch.context() as patch:
+        patch.setattr(providers, "begin", slow)
+        sync.run_once()
+    assert bench.placement.requests == []
+    bench.run(sync)
+    assert bench.state().synced_at is not None
+
+
 def test_a_process_that_ends_leaves_no_request_in_flight_to_another(bench: SyncBench) -> None:
     """It may be carried out yet: two writers of a provider fail each other's requests."""
     late = Late()

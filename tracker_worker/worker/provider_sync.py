@@ -182,7 +182,9 @@ class ProviderSync:
             with self._database.transaction() as connection:
                 providers.begin(connection, pushes)
         for task in tasks:
-            self._submit(task)
+            # The transactions may have lasted for longer than the lease. What they began is due as before.
+            if self._leases.holds(task.due.node):
+                self._submit(task)
         self._results.write()
 
     def _due(self, room: int) -> list[DueProviders]:
