@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 
 import pytest
 import sqlalchemy as sa
-from oslo_db.exception import DBConnectionError
+from oslo_db.exception import DBConnectionError, DBDeadlock
 
 from tracker_worker.db.connection import LazyConnection
 from tracker_worker.db.tables import LEASES
@@ -92,7 +92,8 @@ def test_a_lease_is_asked_for_no_more_often_than_it_has_to_be(time: Time) -> Non
     one = time.worker("one", 0, 1)
     another = time.worker("another", 0)
     time.passes(SECONDS * 4, one, another)
-    assert (one.asked, another.asked) == (1 + 4 * 2, 1 + 4 * 8)
+    idle = 1 + 4 * 4
+    assert (one.asked, another.asked) == (1 + 4 * 2, 1 + 4 * 8 + idle)
 
 
 def test_the_worker_that_gets_the_messages_takes_over_from_one_that_does_not(time: Time) -> None:
@@ -206,6 +207,27 @@ def test_a_lease_that_was_not_committed_is_not_held(time: Time, monkeypatch: pyt
         with suppress(DBConnectionError):
             time.passes(1, one)
     assert one.held == []
+
+
+def test_two_workers_that_lock_the_same_leases_in_different_orders_are_no_failure(
+    time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL locks rows in the order in which it finds them: one of the two is rolled back."""
+    one = time.worker("one", 0, 1)
+    time.passes(SECONDS - 1, one)
+
+    @contextmanager
+    def deadlocked() -> Iterator[sa.Connection]:
+        with one.database.transaction() as connection:
+            yield connection
+            raise DBDeadlock
+
+    with monkeypatch.context() as patch:
+        patch.setattr(one.leases, "_transaction", deadlocked)
+        time.passes(2, one)
+    assert one.held == [0, 1]
+    time.passes(SECONDS, one)
+    assert one.held == [0, 1]
 
 
 def test_two_workers_that_make_the_same_leases_at_once_are_no_failure(time: Time) -> None:

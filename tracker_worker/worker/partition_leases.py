@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 
 import sqlalchemy as sa
 from msgspec import Struct
-from oslo_db.exception import DBDuplicateEntry
+from oslo_db.exception import DBDeadlock, DBDuplicateEntry
 
 from tracker_worker.db import leases
 from tracker_worker.domain.partitions import partition_of, server_of
@@ -72,22 +72,10 @@ class PartitionLeases:
         now = self._monotonic()
         active, in_use = frozenset(self._owner.active()), self._partitions_of(in_flight)
         self._begin_until.update((each, self._until[each]) for each in active)
-        asked = {each for each in self._until if self._is_to_be_asked_for(each, active, in_use, now)}
-        if not asked:
-            return
-        try:
-            with self._transaction() as connection:
-                held = self._acquire(connection, asked & active, 0.0)
-                held |= self._acquire(connection, asked - active, self._seconds * _FREE)
-        except DBDuplicateEntry:
-            # Another process has made one of these leases at the same time. The next step asks again.
-            return
-        for partition in asked:
-            # Counted from before the statement: here it ends no later than there.
-            if self._until[partition] <= now:
-                self._begin_until[partition] = now + self._seconds
-            self._until[partition] = now + self._seconds if partition in held else -math.inf
-            self._asked_at[partition] = now
+        asked = frozenset(each for each in self._until if self._is_to_be_asked_for(each, active, in_use, now))
+        # Apart: a transaction that takes both would lock rows in an order of its own.
+        self._ask_for(asked & active, 0.0, now)
+        self._ask_for(asked - active, self._seconds * _FREE, now)
 
     def holds(self, node: str) -> bool:
         """Tell whether this process is the one that syncs a node."""
@@ -118,12 +106,22 @@ class PartitionLeases:
                 leases.release_all(connection, names, self._owner.id)
             self._until = dict.fromkeys(self._until, -math.inf)
 
-    def _acquire(self, connection: sa.Connection, partitions: set[int], free: float) -> set[int]:
+    def _ask_for(self, partitions: frozenset[int], free: float, now: float) -> None:
         if not partitions:
-            return set()
-        names = {_name(each): each for each in sorted(partitions)}
-        held = leases.acquire_all(connection, names, self._owner.id, self._seconds, free)
-        return {names[name] for name in held}
+            return
+        names = {each: _name(each) for each in sorted(partitions)}
+        try:
+            with self._transaction() as connection:
+                held = leases.acquire_all(connection, names.values(), self._owner.id, self._seconds, free)
+        except (DBDuplicateEntry, DBDeadlock):
+            # Another process acquires some of these leases at the same time. The next step asks again.
+            return
+        for partition, name in names.items():
+            if self._until[partition] <= now:
+                self._begin_until[partition] = now + self._seconds
+            # Counted from before the statement: here it ends no later than there.
+            self._until[partition] = now + self._seconds if name in held else -math.inf
+            self._asked_at[partition] = now
 
     def _is_to_be_asked_for(
         self, partition: int, active: Collection[int], in_use: Collection[int], now: float
