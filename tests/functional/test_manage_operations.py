@@ -170,9 +170,14 @@ def test_config_show_has_values_with_their_files_and_no_secret(manage: Manage, p
     assert "[tracker] receipt_days" not in found
     done = program("config", "show", "--all")
     assert (done.returncode, "planted" in done.stdout + done.stderr) == (0, False)
+    lines = done.stdout.splitlines()
     assert ["[tracker] receipt_days", "7", "default"] in [
-        line.split("  ")[0:1] + line.split()[-2:] for line in done.stdout.splitlines()
+        line.split("  ")[0:1] + line.split()[-2:] for line in lines
     ]
+    values = lines[0].index("value")
+    assert {line[values:].split()[0] for line in lines if line.startswith("[worker] lanes ")} == {"1"}
+    assert {line[values:].split()[0] for line in lines if line.startswith("[DEFAULT] use_json ")} == {"true"}
+    assert not [line for line in lines if line[values - 1 : values + 1].isspace()]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from collections.abc import Container, Iterator
 from typing import Any
 
 from msgspec import Struct
-from msgspec.structs import astuple
 from oslo_config import cfg
 
 from tracker_worker.cmd.failures import configuration_text
@@ -48,10 +47,18 @@ def show(conf: cfg.ConfigOpts, args: Any) -> int:
     if args.format != TABLE:
         print_document(found, args.format)
     else:
-        print_rows(Setting.__struct_fields__, map(astuple, found))
+        print_rows(Setting.__struct_fields__, map(_row, found))
     for text in invalid:
         print_diagnostic(text)
     return int(bool(invalid))
+
+
+def _row(setting: Setting) -> tuple[Any, ...]:
+    """Return a row whose value is a text, as in a configuration file: not a number, which is aligned."""
+    value = setting.value
+    if isinstance(value, bool | int | float):
+        value = str(value).lower()
+    return setting.option, value, setting.source
 
 
 def _configuration_of_worker(conf: cfg.ConfigOpts) -> cfg.ConfigOpts:
