@@ -328,6 +328,13 @@ def test_node_to_go_on_after_has_to_be_known(
     assert manage.json("placement", "audit", "--after", OTHER_NODE)["nodes"] == 0
 
 
+def test_named_node_before_the_one_to_go_on_after_is_not_called_removed(
+    nodes: LaneBench, manage: Manage, placement: FakePlacement
+) -> None:
+    assert manage.json("placement", "audit", NODE, "--after", OTHER_NODE)["nodes"] == 0
+    assert "was removed" not in manage.err
+
+
 class Ending(NoFaults):
     """The request for a number of a provider's tree does not end well."""
 

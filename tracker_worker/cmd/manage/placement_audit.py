@@ -266,7 +266,8 @@ def _diagnostics(
     for name, why in progress.unreadable.items():
         yield f"node '{name}' is left out: {why}"
     if progress.done == len(progress.names):
-        for name in sorted({*args.names} - progress.compared - progress.unreadable.keys()):
+        named = {*args.names}.intersection(progress.names)
+        for name in sorted(named - progress.compared - progress.unreadable.keys()):
             yield f"node '{name}' was removed, and Placement has no provider of it"
     if progress.done or progress.problem is None:
         yield _counts(progress, lines)
