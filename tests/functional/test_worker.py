@@ -53,7 +53,7 @@ class Running:
 
 @pytest.fixture(scope="module")
 def transports() -> tuple[Any, Any]:
-    conf = cfg.CONF
+    conf = cfg.ConfigOpts()  # Another test of this process may have parsed the global one.
     bootstrap.register(conf)
     conf([], project="tracker-worker", default_config_files=[])
     return bootstrap.transports(conf)
