@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from tests.functional.lanes import NOW
-from tests.functional.test_monitoring import ask, checks, port  # noqa: F401
+from tests.functional.monitoring import ask, checks
 from tests.servers.ports import LOOPBACK
 from tracker_worker.bus.state import IngressState
 from tracker_worker.core.stats import Stats
@@ -32,7 +32,7 @@ class Stuck:
 
 
 @pytest.fixture
-def stuck(engine: sa.Engine, port: int) -> Iterator[Monitor]:  # noqa: F811
+def stuck(engine: sa.Engine, port: int) -> Iterator[Monitor]:
     monitor = Monitor(
         Stuck(),
         engine,
@@ -49,7 +49,7 @@ def stuck(engine: sa.Engine, port: int) -> Iterator[Monitor]:  # noqa: F811
 
 
 @pytest.mark.usefixtures("stuck")
-def test_stuck_worker_answers_503_with_the_reason_and_no_secret(port: int) -> None:  # noqa: F811
+def test_stuck_worker_answers_503_with_the_reason_and_no_secret(port: int) -> None:
     for path in ("/livez", "/readyz"):
         status, body = ask(port, path)
         assert status == 503

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.test_replay import one, replay
 from tests.integration.rabbit import connected
+from tests.programs.test_replay import one, replay
 from tests.servers.rabbitmq import RabbitMQ
 
 TRACE = "04-resize-cross-host"

@@ -23,6 +23,7 @@ from tests.servers.certificates import Certificates, make_certificates
 from tests.servers.mariadb import MariaDB
 from tests.servers.pgbouncer import PgBouncer
 from tests.servers.placement import Placement
+from tests.servers.ports import Port
 from tests.servers.postgresql import PostgreSQL
 from tests.servers.rabbitmq import RabbitMQ
 from tests.servers.skips import skip_unless_installed
@@ -56,6 +57,14 @@ def no_certificates_of_the_machine() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SSL_CERT_FILE", os.devnull)
         yield
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    """A port of loopback that nobody else uses."""
+    held = Port()
+    yield held.number
+    held.release()
 
 
 @pytest.fixture(scope="session")

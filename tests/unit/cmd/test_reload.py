@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A reload takes effect as a whole or not at all; tests/functional/test_daemon.py does it to a process."""
+"""A reload takes effect as a whole or not at all; tests/programs/test_daemon.py does it to a process."""
 
 import logging
 import sys

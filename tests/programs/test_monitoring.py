@@ -6,18 +6,15 @@ import os
 import signal
 import socket
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import psutil
-import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.functional.test_daemon import SECONDS, Daemon, a_daemon, environment, forked  # noqa: F401
-from tests.servers.ports import LOOPBACK, Port
+from tests.functional.monitoring import ask, checks
+from tests.programs.test_daemon import SECONDS, Daemon, a_daemon, environment, forked  # noqa: F401
+from tests.servers.ports import LOOPBACK
 
 ADaemon = Callable[..., Daemon]
 SECRET = "planted-secret"
@@ -32,27 +29,6 @@ management_url = http://tracker:{SECRET}-5@127.0.0.1:1
 [oslo_messaging_rabbit]
 amqp_durable_queues = true
 """
-
-
-@pytest.fixture
-def port() -> Iterator[int]:
-    held = Port()
-    yield held.number
-    held.release()
-
-
-def ask(port: int, path: str, method: str = "GET") -> tuple[int, str]:
-    """The status and the body of an answer."""
-    request = urllib.request.Request(f"http://{LOOPBACK}:{port}{path}", method=method)
-    try:
-        with urllib.request.urlopen(request, timeout=SECONDS) as response:
-            return response.status, response.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-
-
-def checks(body: str) -> dict[str, Any]:
-    return {check["name"]: check for check in json.loads(body)["checks"]}
 
 
 def test_worker_serves_health_and_metrics_on_its_port(

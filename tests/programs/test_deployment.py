@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.test_daemon import ROOT, SECONDS, Daemon, a_daemon, environment, forked  # noqa: F401
+from tests.programs.test_daemon import ROOT, SECONDS, Daemon, a_daemon, environment, forked  # noqa: F401
 from tests.servers.ports import Port
 
 ADaemon = Callable[..., Daemon]

@@ -5,6 +5,7 @@ import gzip
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ import pytest
 import sqlalchemy as sa
 
 from tests.servers import forkserver
-from tracker_worker.cmd.database import database_file
 from tracker_worker.cmd.replay import settings_of
 from tracker_worker.cmd.replay.trace import read_trace
 from tracker_worker.db import leases, revisions
+from tracker_worker.db.engine import create_engine
 from tracker_worker.db.tables import RECEIPTS
 from tracker_worker.domain.objects import ReservedPages
 
@@ -49,25 +50,26 @@ def one(name: str) -> Path:
 
 
 @pytest.fixture
-def of_traces(request: pytest.FixtureRequest) -> slice:
-    """All traces, with --quick one in six of them."""
-    return slice(None, None, 6 if request.config.getoption("--quick") else 1)
+def engine(sqlite_url: str) -> Iterator[sa.Engine]:
+    """An engine on a database of the test's own."""
+    engine = create_engine(sqlite_url)
+    yield engine
+    engine.dispose()
 
 
-def test_shipped_traces_end_as_nova_ended(of_traces: slice) -> None:
-    traces = SHIPPED[of_traces]
-    command = [sys.executable, "-c", RUN, "--check", *map(str, traces)]
+def test_shipped_traces_end_as_nova_ended() -> None:
+    command = [sys.executable, "-c", RUN, "--check", *map(str, SHIPPED)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
-    commands = sum(len(lines_of(path)) - 1 for path in traces)
-    assert f"{len(traces)} traces, {commands} commands, 0 differences" in result.stdout
+    commands = sum(len(lines_of(path)) - 1 for path in SHIPPED)
+    assert f"{len(SHIPPED)} traces, {commands} commands, 0 differences" in result.stdout
     assert commands <= 3000
 
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_recorded_trace_ends_as_recorded(kind: str, of_traces: slice) -> None:
-    traces = sorted(SHARED.glob(kind + ".jsonl.gz"))[of_traces]
+def test_every_recorded_trace_ends_as_recorded(kind: str) -> None:
+    traces = sorted(SHARED.glob(kind + ".jsonl.gz"))
     if not traces:
         pytest.skip(f"{SHARED} is not beside this checkout")
     result = forkserver.run("replay", "--check", *traces, seconds=400)
@@ -130,10 +132,10 @@ def test_a_trace_brings_the_options_that_it_was_recorded_with(tmp_path: Path) ->
 
 
 def test_database_of_a_running_worker_is_refused_until_its_lease_has_ended(
-    engine: sa.Engine, tmp_path: Path
+    engine: sa.Engine,
 ) -> None:
     """That worker would publish the notifications of the trace to its own consumers."""
-    trace, url = one("cpu-01-boot-abort-delete"), f"sqlite:///{database_file(tmp_path)}"
+    trace, url = one("cpu-01-boot-abort-delete"), f"sqlite:///{engine.url.database}"
     with engine.begin() as connection:
         assert leases.acquire(connection, leases.RELAY, "host-1:4711:worker", 60)
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0008'")
