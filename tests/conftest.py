@@ -13,8 +13,10 @@ from hypothesis import HealthCheck, settings
 from tests.chaos import report as chaos
 from tests.servers import skips
 
-# How long an example takes tells of the machine, not of the code.
+# How long an example takes tells of the machine, not of the code: the first text of all, say, makes
+# hypothesis read its tables.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("quick", settings.get_profile("tests"), max_examples=20)
 settings.load_profile("tests")
 
 pytest_plugins = ["tests.servers.fixtures"]
@@ -29,6 +31,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--chaos", action="store_true", help="what is drawn by lot, and the faults, in full sizes"
     )
     parser.addoption("--quick", action="store_true", help="what is drawn by lot in small sizes")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--quick"):
+        settings.load_profile("quick")
 
 
 def pytest_collection_finish() -> None:

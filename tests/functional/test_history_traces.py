@@ -69,7 +69,12 @@ def in_state(state: State) -> Any:
     return claims, used, totals, (total.cpu_ratio, total.ram_ratio, total.disk_ratio), cells
 
 
-@pytest.mark.parametrize("path", TRACES, ids=lambda path: path.name.removesuffix(".jsonl.gz"))
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """All traces, with --quick one in six of them."""
+    paths = TRACES[:: 6 if metafunc.config.getoption("--quick") else 1]
+    metafunc.parametrize("path", paths, ids=[path.name.removesuffix(".jsonl.gz") for path in paths])
+
+
 def test_history_leads_back_to_every_view(a_bench: Callable[..., LaneBench], path: Path) -> None:
     trace = read_trace(path)
     bench = a_bench(tracker=settings_of(trace))

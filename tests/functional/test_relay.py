@@ -39,6 +39,7 @@ def until(holds: Callable[[], object], value: T) -> T:
     deadline = time.monotonic() + SECONDS
     while not holds():
         assert time.monotonic() < deadline
+        time.sleep(0.01)
     return value
 
 

@@ -309,8 +309,10 @@ def test_random_lives_keep_the_ledger_right(examples: Callable[[int], int]) -> N
     )
 
 
-def test_random_lives_through_lane_and_database_keep_the_ledger_right(empty_database: Path) -> None:
+def test_random_lives_through_lane_and_database_keep_the_ledger_right(
+    empty_database: Path, examples: Callable[[int], int]
+) -> None:
     run_state_machine_as_test(
         cast(type[Lifecycle], lambda: Lifecycle(WholeLane(empty_database))),
-        settings=settings(STABLE, max_examples=10, stateful_step_count=25),
+        settings=settings(STABLE, max_examples=examples(30), stateful_step_count=25),
     )

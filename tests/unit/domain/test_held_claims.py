@@ -20,7 +20,7 @@ CLAIMS = st.builds(
 )
 
 
-@settings(max_examples=200, derandomize=True, database=None, deadline=None)
+@settings(max_examples=2 * settings().max_examples, derandomize=True, database=None)
 @given(st.lists(st.tuples(st.booleans(), CLAIMS), max_size=20))
 def test_any_changes_keep_what_a_dict_keeps_and_its_counts(changes: list[tuple[bool, Claim]]) -> None:
     held = HeldClaims()

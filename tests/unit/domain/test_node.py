@@ -277,7 +277,7 @@ COMMANDS = st.one_of(
 )
 
 
-@settings(max_examples=150, derandomize=True, database=None, deadline=None)
+@settings(max_examples=3 * settings().max_examples // 2, derandomize=True, database=None)
 @given(st.lists(COMMANDS, max_size=12))
 def test_any_sequence_of_events_keeps_the_sum_and_one_claim_a_role(commands: list[AnyCommand]) -> None:
     node = a_node()
@@ -291,7 +291,7 @@ def test_any_sequence_of_events_keeps_the_sum_and_one_claim_a_role(commands: lis
             assert node.claims == before.claims
 
 
-@settings(max_examples=150, derandomize=True, database=None, deadline=None)
+@settings(max_examples=3 * settings().max_examples // 2, derandomize=True, database=None)
 @given(st.lists(COMMANDS, max_size=8), AUDITS)
 def test_second_audit_of_the_same_facts_finds_nothing(commands: list[AnyCommand], audit: AnyCommand) -> None:
     node = a_node()

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import convert, to_builtins
 from msgspec.structs import force_setattr
@@ -746,14 +746,7 @@ PROPERTIES = st.dictionaries(
 )
 
 
-# The first text of all makes hypothesis read its tables, for seconds: not too slow.
-@settings(
-    max_examples=300,
-    derandomize=True,
-    database=None,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+@settings(max_examples=3 * settings().max_examples, derandomize=True, database=None)
 @given(EXTRA_SPECS, PROPERTIES, st.integers(0, 8), st.sampled_from([0, 1, 4096]))
 def test_any_text_is_taken_or_refused(specs: Specs, image: Specs, vcpus: int, memory_mb: int) -> None:
     flavor = flavor_with(specs, vcpus, memory_mb)

@@ -559,7 +559,7 @@ SUITING = st.just(ALL) | st.integers(0, ALL)
 """Bit S is set when the devices suit the host cells of set S, cell N being bit N of S."""
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=3 * settings().max_examples)
 @given(hosts_and_guests(), RATIOS, PREFERENCES, SUITING)
 def test_the_place_is_that_of_the_first_permutation_that_fits(
     host_and_guest: tuple[list[CellUsage], GuestTopology],
@@ -575,7 +575,7 @@ def test_the_place_is_that_of_the_first_permutation_that_fits(
     assert fit(host, guest, limits, preference, anywhere, suits) == expected
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=3 * settings().max_examples)
 @given(hosts_and_guests())
 def test_what_a_guest_gets_is_there_and_free(host_and_guest: tuple[list[CellUsage], GuestTopology]) -> None:
     host, guest = host_and_guest
