@@ -17,11 +17,11 @@ SPHINX := $(BIN)/sphinx-build -q
 endif
 
 # Two processes run the tests faster than one, where there are two processors. `make test` has four: a test
-# of a server waits half of its time; `make quick` has three. `make PROCESSES=3 test` takes three,
-# `make PYTESTFLAGS=... test` adds options.
+# of a server waits half of its time; `make quick` and `make faults` have three. `make PROCESSES=2 test` takes
+# two, `make PYTESTFLAGS=... test` adds options.
 PROCESSES := 2
 test: PROCESSES := 4
-quick: PROCESSES := 3
+quick faults: PROCESSES := 3
 PYTESTOPTIONS = $(if $(filter-out 1,$(shell nproc)),-n $(PROCESSES)) $(PYTESTFLAGS)
 # The files of the tests and of their servers are in memory where it has room: a commit does not wait for the
 # disk, and tests kill processes, not machines. `make MEMORY= ...` keeps them on the disk.
@@ -52,16 +52,16 @@ demo: .venv/installed ## replay the small traces through a worker of its own: no
 test: .venv/installed-test ## run all tests but the faults: about 5 minutes
 	@$(TEST_PACKAGES)
 	@echo "==> running all tests but the faults: about 5 minutes on two processors"
-	@$(PYTEST) $(SHARES) --ignore tests/chaos
+	@$(PYTEST) $(SHARES) --ignore tests/simulation --ignore tests/chaos
 
 .PHONY: quick
 quick: .venv/installed-test ## run the tests that need no server, with fewer random examples
 	@$(PYTEST) $(SHARES) --quick tests/unit tests/properties tests/functional
 
 .PHONY: faults
-faults: .venv/installed-test ## run faults under load on real servers, in CI's sizes
+faults: .venv/installed-test ## run faults, on real servers under load and simulated, in CI's sizes
 	@$(TEST_PACKAGES)
-	@$(PYTEST) tests/chaos
+	@$(PYTEST) tests/chaos tests/simulation
 
 .PHONY: integration
 integration: .venv/installed-test ## run the tests against real servers only
