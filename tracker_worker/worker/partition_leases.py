@@ -2,9 +2,9 @@
 """By which leases each node is synced by one process: there is one for each partition.
 
 The worker that gets a partition's messages holds its lease. Who gets them is known only once one has come.
-So a worker acquires the lease of an idle partition, too, but does not renew it: it runs out, and stays free
-for a while, in which only the worker that gets the partition's messages takes it. It is renewed for requests
-that are in flight, but no more are begun.
+So a worker acquires the lease of an idle partition, too, but renews it only for requests that are in flight,
+and begins no more of them meanwhile. It runs out, and stays free for a while, in which only the worker that
+gets the partition's messages takes it.
 """
 
 import math
