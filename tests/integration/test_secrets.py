@@ -2,8 +2,8 @@
 """One run of a worker with a secret wherever a sender, an operator or a server can put one: nothing that the
 worker writes has any of them. Every logger is at DEBUG.
 
-What is planted begins with PLANTED; the servers' passwords begin with SECRETS. tests/functional and
-tests/unit have the places one by one.
+What is planted begins with PLANTED; the servers' passwords begin with SECRETS. tests/functional,
+tests/programs and tests/unit have the places one by one.
 """
 
 import json

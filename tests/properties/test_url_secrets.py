@@ -3,7 +3,7 @@
 
 Each URL is of a template and has a password of planted texts, joined by a character that means something in a
 URL, as it stands or percent-encoded. Half of the programs run on a URL in this process with all loggers at
-DEBUG, and the other half on others of its template; tests/functional/test_url_secrets.py runs some in
+DEBUG, and the other half on others of its template; tests/programs/test_url_secrets.py runs some in
 processes of their own.
 """
 
