@@ -55,7 +55,7 @@ test: .venv/installed-test ## run all tests but the faults: about 5 minutes
 	@$(PYTEST) $(SHARES) --ignore tests/simulation --ignore tests/chaos
 
 .PHONY: quick
-quick: .venv/installed-test ## run the tests that need no server, with fewer random examples
+quick: .venv/installed-test ## run unit tests, properties and functional tests, with fewer random examples
 	@$(PYTEST) $(SHARES) --quick tests/unit tests/properties tests/functional
 
 .PHONY: faults

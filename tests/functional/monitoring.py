@@ -22,4 +22,5 @@ def ask(port: int, path: str, method: str = "GET") -> tuple[int, str]:
 
 
 def checks(body: str) -> dict[str, Any]:
+    """The checks in the body of /livez or /readyz, by name."""
     return {check["name"]: check for check in json.loads(body)["checks"]}

@@ -131,9 +131,7 @@ def test_a_trace_brings_the_options_that_it_was_recorded_with(tmp_path: Path) ->
     assert read.reserved_huge_pages == (ReservedPages(0, 2048, 3),)
 
 
-def test_database_of_a_running_worker_is_refused_until_its_lease_has_ended(
-    engine: sa.Engine,
-) -> None:
+def test_database_of_a_running_worker_is_refused_until_its_lease_has_ended(engine: sa.Engine) -> None:
     """That worker would publish the notifications of the trace to its own consumers."""
     trace, url = one("cpu-01-boot-abort-delete"), f"sqlite:///{engine.url.database}"
     with engine.begin() as connection:
