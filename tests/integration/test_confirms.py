@@ -46,6 +46,16 @@ def test_windows_are_confirmed_and_kept_in_order_before_anybody_listens(
     assert stats.unrouted_notifications == 0
 
 
+def test_window_of_bodies_larger_than_a_frame_is_published(
+    publisher: ConfirmingPublisher, client: Connection
+) -> None:
+    large = [
+        Note(msgspec.json.encode({"message_id": str(number), "text": "x" * 300_000})) for number in range(8)
+    ]
+    assert publisher.publish(large) == 8
+    assert received(client) == [str(number) for number in range(8)]
+
+
 def test_each_priority_has_its_queue(publisher: ConfirmingPublisher, client: Connection) -> None:
     publisher.publish([Note(b'{"message_id": "e"}', "ERROR"), *notes(1)])
     assert received(client, "versioned_notifications.error") == ["e"]
@@ -60,6 +70,17 @@ def test_what_no_queue_takes_is_counted(
         channel.queue_delete(QUEUE)
     assert publisher.publish(notes(3)) == 3
     assert stats.unrouted_notifications == 3
+
+
+def test_large_window_that_the_broker_returns_is_read_while_it_is_written(
+    publisher: ConfirmingPublisher, client: Connection, stats: Stats
+) -> None:
+    """More than the buffers of both sockets hold: a broker that cannot return a message reads no more."""
+    publisher.publish(notes(1))
+    with client.channel() as channel:
+        channel.queue_delete(QUEUE)
+    assert publisher.publish([Note(b'{"message_id": "%s"}' % (b"x" * 100_000))] * 200) == 200
+    assert stats.unrouted_notifications == 200
 
 
 def test_what_a_full_queue_refuses_is_told_and_can_be_sent_again(

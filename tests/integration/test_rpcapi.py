@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import amqp
 import oslo_messaging
 import pytest
 from kombu.connection import Connection
@@ -15,7 +16,6 @@ from oslo_config import cfg
 from tests.integration.rabbit import SECONDS, connected, settings_of, until
 from tests.servers.rabbitmq import RabbitMQ
 from tracker_worker.bus.rabbit.connection import close_connection, connect
-from tracker_worker.bus.rabbit.publish_connection import json_message
 from tracker_worker.bus.rabbit.queues import Topology, TopologyMismatch, declare
 from tracker_worker.client import sending
 from tracker_worker.core.envelope import caller_of, encode_reply
@@ -175,7 +175,8 @@ def test_a_call_whose_reply_is_lost_gets_the_reply_to_its_repetition(
         assert first["args"] == second["args"]
         caller = caller_of(taken[1].encode())
         assert caller is not None
-        reply = json_message(encode_reply(caller.call_id, {"outcome": "granted"}, None))
+        body = encode_reply(caller.call_id, {"outcome": "granted"}, None)
+        reply = amqp.Message(body, content_type="application/json", content_encoding="utf-8")
         channel.basic_publish(reply, exchange="", routing_key=caller.queue)
         claiming.join(SECONDS)
     assert granted == [{"outcome": "granted"}]

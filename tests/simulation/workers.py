@@ -176,8 +176,9 @@ class Process:
     def drop(self, partition: int) -> None:
         self.dispatcher.inbox(partition).drop(partition)
 
-    def send(self, reply: Any) -> None:
-        self.hooks.replied(reply)
+    def send(self, replies: Sequence[Any]) -> None:
+        for reply in replies:
+            self.hooks.replied(reply)
 
     alarm: str | None = None
 

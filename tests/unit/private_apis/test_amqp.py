@@ -7,7 +7,13 @@ from amqp import spec
 from amqp.transport import SSLTransport, TCPTransport
 
 from tests.unit.private_apis.pins import Library
-from tracker_worker.private_apis.amqp import fill_buffer, is_buffered, report_blocked
+from tracker_worker.private_apis.amqp import (
+    fill_buffer,
+    is_buffered,
+    report_blocked,
+    serialized_properties,
+    take_frame,
+)
 
 AMQP = Library("amqp", "amqp")
 BLOCKED = b"\0\x0a\0\x3c" + b"\x0alow memory"
@@ -49,6 +55,34 @@ def test_buffer_that_holds_something_is_not_filled(connection: amqp.Connection) 
     fill_buffer(connection, 1)
     fill_buffer(connection, 1)
     assert (connection.transport._read_buffer, connection.transport.sock.received) == (b"a", b"bcdef")
+
+
+def test_frames_are_taken_out_of_the_buffer_once_they_are_whole(connection: amqp.Connection) -> None:
+    transport = connection.transport
+    for received in (b"", b"\3\0\1", b"\3\0\1\0\0\0\2ab"):
+        transport._read_buffer = received
+        assert take_frame(connection) is None
+        assert transport._read_buffer == received
+    transport._read_buffer = b"\3\0\1\0\0\0\2ab\xce" + b"\x08\0\0\0\0\0\0\xce" + b"\1"
+    assert take_frame(connection) == (3, 1, b"ab")
+    assert take_frame(connection) == (8, 0, b"")
+    AMQP.has("what _read takes of the rest", transport._read(1), b"\1")
+
+
+def test_frame_that_does_not_end_as_frames_do_is_an_error_of_the_connection(
+    connection: amqp.Connection,
+) -> None:
+    connection.transport._read_buffer = b"\3\0\1\0\0\0\2ab\xcd"
+    with pytest.raises(amqp.UnexpectedFrame, match="0xcd"):
+        take_frame(connection)
+    assert issubclass(amqp.UnexpectedFrame, amqp.AMQPError)
+
+
+def test_properties_are_serialized_as_the_broker_reads_them() -> None:
+    message = amqp.Message()
+    header = b"\0\x3c\0\0" + bytes(8)  # The class of messages, and the size of the body.
+    message.inbound_header(header + serialized_properties(amqp.Message(priority=3)))
+    AMQP.has("the properties", message.properties, {"priority": 3})
 
 
 def test_connection_dispatches_by_its_methods_and_callbacks() -> None:

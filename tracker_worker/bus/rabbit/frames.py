@@ -8,7 +8,8 @@ filter keeps the method frame of a delivery until the header frame arrives.
 import hashlib
 from collections.abc import Callable
 from enum import Enum, auto
-from struct import unpack_from
+from functools import lru_cache
+from struct import pack, unpack_from
 from typing import Any
 
 import amqp
@@ -21,6 +22,8 @@ from tracker_worker.core.delivery import BodyDigest
 _METHOD, _HEADER, _BODY = 1, 2, 3
 _SIZE_AT = 4
 _HEADER_BYTES = 12  # class, weight and size of the body; flags and properties follow
+_BASIC, _ = spec.Basic.Deliver
+_NO_BODY = pack(">HHQ", _BASIC, 0, 0)
 
 Frame = tuple[int, int, bytes]
 """Frame type, channel number, payload."""
@@ -91,7 +94,7 @@ class _FrameHandler:
         A message whose properties py-amqp cannot parse would break every connection to which it is
         delivered, so it is passed on without properties.
         """
-        if not _readable(payload):
+        if not _readable(bytes(payload[_HEADER_BYTES:])):
             payload = bytes(payload[:_HEADER_BYTES]) + b"\0\0"
         header = (_HEADER, channel, payload)
         method = self._methods.pop(channel, None)
@@ -128,9 +131,11 @@ class _FrameHandler:
             self._bodies.digest = None
 
 
-def _readable(payload: bytes) -> bool:
+@lru_cache(maxsize=256)
+def _readable(properties: bytes) -> bool:
+    """Tell whether py-amqp can parse properties. Those of a client's messages are the same in all of them."""
     try:
-        amqp.Message().inbound_header(payload)
+        amqp.Message().inbound_header(_NO_BODY + properties)
     except Exception:  # The parser lets any error of its calls through: dates, text, unknown types.
         return False
     return True

@@ -15,7 +15,8 @@ import amqp
 
 from tracker_worker.bus.publisher import EncodedNotification, NotificationRefused
 from tracker_worker.bus.rabbit.connection import CONNECTION_ERRORS, BrokerSettings
-from tracker_worker.bus.rabbit.publish_connection import PublishConnection, json_message
+from tracker_worker.bus.rabbit.publish_connection import PublishConnection
+from tracker_worker.bus.rabbit.publish_frames import OutgoingMessage
 from tracker_worker.bus.rabbit.queues import TopologyMismatch, declare_notifications, notification_queue
 from tracker_worker.core.envelope import seal
 from tracker_worker.core.error_text import driver_text
@@ -59,16 +60,16 @@ class ConfirmingPublisher:
 
         Raises NotificationRefused if the broker closed the channel because of a message and confirmed none.
         """
-        messages = [(self._key(notification), _message(notification)) for notification in notifications]
-        channel = self._connection.channel()
+        messages = [self._message(notification) for notification in notifications]
+        self._connection.channel()
         before = self._sent
         lost = None
         try:
             # All declarations come first: one that is refused after a send would cause a second send.
-            for routing_key in {key for key, _ in messages} - self._declared:
+            for routing_key in {message.routing_key for message in messages} - self._declared:
                 self._declare(routing_key)
-            for routing_key, message in messages:
-                self._send(channel, routing_key, message)
+            self._sent += len(messages)
+            self._connection.publish(messages)
             self._await_confirms()
         except CONNECTION_ERRORS as error:
             self.close()
@@ -102,12 +103,12 @@ class ConfirmingPublisher:
         self._early.clear()
         self._refused = False
 
-    def _key(self, notification: EncodedNotification) -> str:
-        return f"{self._topic}.{notification.priority.lower()}"
-
-    def _send(self, channel: Any, routing_key: str, message: amqp.Message) -> None:
-        channel.basic_publish(message, exchange=self._exchange, routing_key=routing_key, mandatory=True)
-        self._sent += 1
+    def _message(self, notification: EncodedNotification) -> OutgoingMessage:
+        try:
+            text = notification.body.decode()
+        except UnicodeDecodeError as error:
+            raise NotificationRefused(f"its body is no text: {error}") from None
+        return OutgoingMessage(self._exchange, f"{self._topic}.{notification.priority.lower()}", seal(text))
 
     def _declare(self, routing_key: str) -> None:
         """Declare the queue as oslo.messaging's notifier does, so that no consumer has to exist before."""
@@ -145,11 +146,3 @@ class ConfirmingPublisher:
 
     def _returned(self, _error: object, _exchange: str, _routing_key: str, _message: object) -> None:
         self._stats.unrouted_notifications += 1
-
-
-def _message(notification: EncodedNotification) -> amqp.Message:
-    try:
-        text = notification.body.decode()
-    except UnicodeDecodeError as error:
-        raise NotificationRefused(f"its body is no text: {error}") from None
-    return json_message(seal(text))

@@ -2,7 +2,7 @@
 """Sends replies to calls over RabbitMQ once, without confirm or retry: the caller has a timeout."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import amqp
@@ -11,7 +11,8 @@ from amqp import spec
 from msgspec import Struct
 
 from tracker_worker.bus.rabbit.connection import CONNECTION_ERRORS, BrokerSettings
-from tracker_worker.bus.rabbit.publish_connection import PublishConnection, json_message
+from tracker_worker.bus.rabbit.publish_connection import PublishConnection
+from tracker_worker.bus.rabbit.publish_frames import OutgoingMessage
 from tracker_worker.bus.reply_errors import raised_in_caller
 from tracker_worker.core.compression import decompress
 from tracker_worker.core.delivery import Answer, BodyDigest
@@ -133,14 +134,16 @@ class Replies:
         self._monotonic = monotonic
         self._stats = stats
 
-    def send(self, reply: Reply) -> None:
-        """Send a reply, or count it as lost."""
-        if error := self._publish(reply, mandatory=True):
-            self._lose(error)
+    def send(self, replies: Sequence[Reply]) -> None:
+        """Send replies, or count them as lost."""
+        messages = [OutgoingMessage("", reply.queue, reply.body) for reply in replies]
+        if messages and (error := self._attempt(lambda: self._connection.publish(messages))):
+            self._lose(len(messages), error)
 
     def send_heartbeat(self, heartbeat: Reply) -> None:
         """Send a heartbeat. A lost one is not counted: the next one, or the reply, follows."""
-        self._publish(heartbeat, mandatory=False)
+        message = OutgoingMessage("", heartbeat.queue, heartbeat.body, mandatory=False)
+        self._attempt(lambda: self._connection.publish([message]))
 
     def probe(self) -> None:
         """Publish, and roll that back: the broker tells a connection of an alarm once it publishes.
@@ -155,24 +158,18 @@ class Replies:
         """Why the broker takes no messages, in its own words; None while it takes them."""
         return self._connection.alarm
 
-    def _publish(self, reply: Reply, *, mandatory: bool) -> str | None:
-        """Publish a reply; return the reason if it cannot be published, else None."""
-        message, to = json_message(reply.body), reply.queue
-        return self._attempt(
-            lambda channel: channel.basic_publish(message, exchange="", routing_key=to, mandatory=mandatory)
-        )
-
-    def _publish_in_vain(self, _replies: Any) -> None:
+    def _publish_in_vain(self) -> None:
+        self._connection.channel()
         self._probes.basic_publish(amqp.Message(b""), exchange="", routing_key=REPLY_QUEUE_PREFIX)
         # Not its tx_rollback, which waits for the answer: a broker with an alarm sends none.
         self._probes.send_method(spec.Tx.Rollback)
 
-    def _attempt(self, publish: Callable[[Any], None]) -> str | None:
-        """Publish on the channel of replies; return the reason if that is not possible, else None."""
+    def _attempt(self, publish: Callable[[], None]) -> str | None:
+        """Publish on this connection; return the reason if that is not possible, else None."""
         if self.alarm is not None or self._monotonic() < self._open_again_at:
             return "the broker does not take it"
         try:
-            publish(self._connection.channel())
+            publish()
         except CONNECTION_ERRORS as error:
             self._connection.close()
             self._open_again_at = self._monotonic() + self._pause
@@ -195,8 +192,8 @@ class Replies:
         channel.events["basic_return"].add(self._returned)
 
     def _returned(self, _error: object, _exchange: str, _queue: str, _message: object) -> None:
-        self._lose("its caller is gone")
+        self._lose(1, "its caller is gone")
 
-    def _lose(self, why: str) -> None:
-        self._stats.lost_replies += 1
+    def _lose(self, count: int, why: str) -> None:
+        self._stats.lost_replies += count
         LOG.info("Reply lost: %s; %d lost since the start", why, self._stats.lost_replies)

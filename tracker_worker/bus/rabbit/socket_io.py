@@ -2,7 +2,8 @@
 """Reads what a connection has received, a buffer at a time.
 
 py-amqp makes three recv() calls a frame, and a message is three frames. Each call releases the GIL: under
-load a caller would wait for hundreds of thread switches, so this reads in large chunks.
+load a caller would wait for hundreds of thread switches, so this reads in large chunks, and takes the frames
+that are whole out of them.
 """
 
 import select
@@ -11,7 +12,7 @@ from collections.abc import Callable
 
 import amqp
 
-from tracker_worker.private_apis.amqp import fill_buffer, is_buffered
+from tracker_worker.private_apis.amqp import fill_buffer, is_buffered, take_frame
 
 BUFFER_BYTES = 16 * 1024
 """Bytes of one read. py-amqp copies the rest of its buffer whenever it takes bytes out of the buffer."""
@@ -24,7 +25,11 @@ def read_waiting(connection: amqp.Connection, enough: Callable[[], bool] = lambd
     """
     while waiting(connection) and not enough():
         fill_buffer(connection, BUFFER_BYTES)
-        connection.blocking_read()
+        frame = take_frame(connection)
+        if frame is None:
+            connection.blocking_read()
+        else:
+            connection.on_inbound_frame(frame)
 
 
 def waiting(connection: amqp.Connection, seconds: float = 0.0) -> bool:

@@ -22,7 +22,7 @@ from tracker_worker.bus.rabbit.connection import close_connection
 from tracker_worker.bus.rabbit.consumer_check import CLASSIC_ANSWERS, QUORUM_ANSWERS, ConsumerCheck
 from tracker_worker.bus.rabbit.frames import BodyAction, BodyFilter
 from tracker_worker.bus.rabbit.queues import Topology, queue_name
-from tracker_worker.bus.rabbit.replies import Replies, is_call
+from tracker_worker.bus.rabbit.replies import Replies, Reply, is_call
 from tracker_worker.bus.rabbit.socket_io import read_waiting, waiting
 from tracker_worker.bus.rabbit.windows import Limits, MemoryBudget, Window
 from tracker_worker.bus.state import IngressState
@@ -314,6 +314,7 @@ class Subscription:
     def _acknowledge(self) -> None:
         """Send the replies of the settled deliveries, then acknowledge these, channel by channel."""
         settled: dict[Channel, None] = {}
+        replies: list[Reply] = []
         while True:
             try:
                 channel, delivery = self._settled.get_nowait()
@@ -325,7 +326,8 @@ class Subscription:
                 channel.settle(delivery)
                 settled[channel] = None
             if delivery.reply is not None:
-                self._replies.send(delivery.reply)
+                replies.append(delivery.reply)
+        self._replies.send(replies)
         for channel in settled:
             channel.acknowledge()
 

@@ -99,7 +99,7 @@ def test_broker_that_is_away_is_asked_again_after_a_pause_that_doubles(
         for seconds in (0.0, 1.9, 0.1, 2.9, 0.1, 2.9, 0.1):
             now += seconds
             caplog.clear()
-            replies.send(Reply("reply_1", b"{}"))
+            replies.send([Reply("reply_1", b"{}")])
             asked.append("ConnectionRefusedError" in caplog.text)
     assert asked == [True, False, True, False, True, False, True]
     assert stats.lost_replies == len(asked)
