@@ -99,8 +99,11 @@ def decide(
 
 def _touch(node: Node, uuid: str, origin: Origin) -> tuple[Mark, ...]:
     """Return the marks that record the last origin of an instance and evict the oldest above MAX_ORIGINS."""
+    recorded = OriginRecorded(uuid, origin)
     above = 0 if uuid in node.last_origins else len(node.last_origins) - MAX_ORIGINS + 1
-    return (*map(OriginEvicted, islice(node.last_origins, max(above, 0))), OriginRecorded(uuid, origin))
+    if above <= 0:
+        return (recorded,)
+    return (*map(OriginEvicted, islice(node.last_origins, above)), recorded)
 
 
 def _with_known_devices(node: Node, changes: tuple[LedgerChange, ...]) -> tuple[LedgerChange, ...]:

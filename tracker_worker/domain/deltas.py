@@ -74,10 +74,10 @@ def delta_of(before: Node, after: Node, decision: Decision, instance_uuid: str |
     """Return what an event changed, None if it changed no usage. `instance_uuid` is the event's instance."""
     if not decision.changes:
         return None
-    reasons = _reasons(decision)
+    reasons = _reasons(decision) if decision.effects else {}
     claims = []
     for uuid, role in dict.fromkeys((*_keys(before, decision.changes), *_rehosted(before, after))):
-        old, new = (_held(node, node.claim(uuid, role)) for node in (before, after))
+        old, new = _held(before, before.claim(uuid, role)), _held(after, after.claim(uuid, role))
         if old != new:
             named = None if uuid == instance_uuid else uuid
             claims.append(ClaimDelta(role, old, new, named, reasons.get((uuid, role))))

@@ -8,7 +8,7 @@ from functools import lru_cache
 from itertools import chain
 from sys import intern
 
-from immutables import Map
+from immutables import Map, MapMutation
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -132,14 +132,48 @@ class Counts(Struct, frozen=True):
     by_key: Map[str, int] = Map()
 
 
+class _Share(Struct, frozen=True):
+    """What one claim adds to Counts, and its keys, each of which it counts once."""
+
+    instances: int = 0
+    in_task: int = 0
+    io_workload: int = 0
+    keys: tuple[str, ...] = ()
+
+
+_NO_SHARE = _Share()
+
+
+def _share_of(claim: Claim | None) -> _Share:
+    if claim is None or claim.role is not Role.INSTANCE:
+        return _NO_SHARE
+    return _share(claim.vm_state, claim.task_state, claim.os_type, claim.project_id)
+
+
+@lru_cache(4096)
+def _share(vm_state: str, task_state: str | None, os_type: str | None, project_id: str) -> _Share:
+    """Claims of one project in the same state have the same share: most are in few states."""
+    return _Share(
+        instances=1,
+        in_task=int(task_state is not None),
+        io_workload=(vm_state == "building") + (task_state in _IO_TASKS),
+        keys=(
+            f"num_vm_{vm_state}",
+            f"num_task_{task_state}",
+            f"num_os_type_{os_type}",
+            f"num_proj_{project_id}",
+        ),
+    )
+
+
 def count_claims(claims: Iterable[Claim]) -> Counts:
     """Return the counts of claims; linear in them, whereas HeldClaims keeps them while claims change."""
-    counted = [claim for claim in claims if claim.role is Role.INSTANCE]
+    shares = list(map(_share_of, claims))
     return Counts(
-        instances=len(counted),
-        in_task=sum(claim.task_state is not None for claim in counted),
-        io_workload=sum(map(_io_workload, counted)),
-        by_key=Map(Counter(chain.from_iterable(map(_keys, counted)))),
+        instances=sum(share.instances for share in shares),
+        in_task=sum(share.in_task for share in shares),
+        io_workload=sum(share.io_workload for share in shares),
+        by_key=Map(Counter(key for share in shares for key in share.keys)),
     )
 
 
@@ -187,17 +221,14 @@ class HeldClaims(Mapping[str, tuple[Claim, ...]]):
 
     def find(self, instance_uuid: str, role: Role) -> Claim | None:
         """Return the claim of an instance in a role, if it has one."""
-        for claim in self._by_instance.get(instance_uuid, ()):
-            if claim.role is role:
-                return claim
-        return None
+        return _in_role(self._by_instance.get(instance_uuid, ()), role)
 
     def put(self, claim: Claim) -> "HeldClaims":
         """Return the claims with this one, in the place of that of its instance and role."""
         held = self._by_instance.get(claim.instance_uuid, ())
-        kept = tuple(other for other in held if other.role is not claim.role)
+        old = _in_role(held, claim.role)
+        kept = tuple(other for other in held if other is not old)
         by_instance = self._by_instance.set(claim.instance_uuid, (*kept, claim))
-        old = self.find(claim.instance_uuid, claim.role)
         return HeldClaims(by_instance, _exchanged(self.counts, old, claim), self.until_proof - 1)
 
     def drop(self, instance_uuid: str, role: Role) -> "HeldClaims":
@@ -216,43 +247,36 @@ class HeldClaims(Mapping[str, tuple[Claim, ...]]):
         return HeldClaims(self._by_instance, self.counts, max(len(self), _LEAST_UNTIL_PROOF))
 
 
+def _in_role(claims: tuple[Claim, ...], role: Role) -> Claim | None:
+    for claim in claims:
+        if claim.role is role:
+            return claim
+    return None
+
+
 def _exchanged(counts: Counts, old: Claim | None, new: Claim | None) -> Counts:
-    if old is not None and new is not None and _keys(old) == _keys(new):
-        return counts
-    if old is not None:
-        counts = _counted(counts, old, -1)
-    return counts if new is None else _counted(counts, new, 1)
-
-
-def _counted(counts: Counts, claim: Claim, by: int) -> Counts:
-    """Return counts with a claim added (`by` 1) or taken out (-1)."""
-    if claim.role is not Role.INSTANCE:
+    """Return counts with one claim in the place of another; only the keys that differ are counted anew."""
+    before, after = _share_of(old), _share_of(new)
+    if before == after:
         return counts
     by_key = counts.by_key.mutate()
-    for key in _keys(claim):
-        number = by_key.get(key, 0) + by
-        if number:
-            by_key[key] = number
-        else:
-            del by_key[key]
+    for key in before.keys:
+        if key not in after.keys:
+            _add(by_key, key, -1)
+    for key in after.keys:
+        if key not in before.keys:
+            _add(by_key, key, 1)
     return Counts(
-        instances=counts.instances + by,
-        in_task=counts.in_task + by * (claim.task_state is not None),
-        io_workload=counts.io_workload + by * _io_workload(claim),
+        instances=counts.instances + after.instances - before.instances,
+        in_task=counts.in_task + after.in_task - before.in_task,
+        io_workload=counts.io_workload + after.io_workload - before.io_workload,
         by_key=by_key.finish(),
     )
 
 
-def _io_workload(claim: Claim) -> int:
-    return (claim.vm_state == "building") + (claim.task_state in _IO_TASKS)
-
-
-def _keys(claim: Claim) -> tuple[str, ...]:
-    if claim.role is not Role.INSTANCE:
-        return ()
-    return (
-        f"num_vm_{claim.vm_state}",
-        f"num_task_{claim.task_state}",
-        f"num_os_type_{claim.os_type}",
-        f"num_proj_{claim.project_id}",
-    )
+def _add(by_key: MapMutation[str, int], key: str, by: int) -> None:
+    number = by_key.get(key, 0) + by
+    if number:
+        by_key[key] = number
+    else:
+        del by_key[key]

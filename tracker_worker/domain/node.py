@@ -149,15 +149,15 @@ Change = LedgerChange | Mark
 
 def evolve(node: Node, changes: Iterable[Change]) -> Node:
     """Return the node with the changes of one event, its sequence incremented by one. Cannot fail."""
-    return replace(_changed(node, changes), sequence=node.sequence + 1, last_audit=b"")
+    return replace(node, sequence=node.sequence + 1, last_audit=b"", **_changed_fields(node, changes))
 
 
 def remember(node: Node, marks: Iterable[Mark]) -> Node:
     """Return the node with the marks of an event without a receipt, at the same sequence. Cannot fail."""
-    return _changed(node, marks)
+    return replace(node, **_changed_fields(node, marks))
 
 
-def _changed(node: Node, changes: Iterable[Change]) -> Node:
+def _changed_fields(node: Node, changes: Iterable[Change]) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     claims = node.claims
     memory = Memory(node.last_origins, node.sources)
@@ -178,7 +178,7 @@ def _changed(node: Node, changes: Iterable[Change]) -> Node:
                 fields |= _REMOVED
             case _:
                 fields |= _node_fields(node, change)
-    return replace(node, claims=claims, claimed=claimed, **fields, **memory.fields())
+    return fields | {"claims": claims, "claimed": claimed} | memory.fields()
 
 
 _REMOVED: dict[str, Any] = {

@@ -69,10 +69,11 @@ class Memory:
         """Apply one mark."""
         match change:
             case OriginRecorded(instance_uuid, origin):
-                last = self._instances().pop(instance_uuid, None)
+                instances = self._instances()
+                last = instances.pop(instance_uuid, None)
                 # Threads of a client may send out of order: the event with the higher sequence is later.
                 late = last is not None and last.source == origin.source and last.sequence > origin.sequence
-                self._instances()[instance_uuid] = last if late and last is not None else origin
+                instances[instance_uuid] = last if late and last is not None else origin
             case OriginCleared(instance_uuid):
                 self._instances().pop(instance_uuid, None)
             case OriginEvicted(instance_uuid):

@@ -59,8 +59,10 @@ def without_alias_ids(requests: Iterable[PciRequest]) -> list[PciRequest]:
     ]
 
 
-def unmet(requests: Iterable[PciRequest], held: Iterable[HeldDevice]) -> list[PciRequest]:
+def unmet(requests: Sequence[PciRequest], held: Iterable[HeldDevice]) -> list[PciRequest]:
     """Return the unmet requests with their remaining counts. Held devices meet only requests with an id."""
+    if not requests:
+        return []
     met: Counter[str | None] = Counter(device.request_id for device in held if device.request_id is not None)
     return [
         replace(request, count=request.count - met[request.request_id])
