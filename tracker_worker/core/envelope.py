@@ -125,11 +125,16 @@ _inner = msgspec.json.Decoder(_Inner)
 _any_version = msgspec.json.Decoder(_AnyVersion)
 _caller = msgspec.json.Decoder(Caller)
 _names = msgspec.json.Decoder(_Names)
+_string = msgspec.json.Decoder(str)
 _canonical = msgspec.json.Encoder(order="deterministic")
 
 # Built before any thread starts: two threads that build the same decoder crash the interpreter.
 _commands: dict[str, msgspec.json.Decoder[AnyCommand]] = {
     method: msgspec.json.Decoder(command) for method, command in METHODS.items()
+}
+_digested: dict[type[AnyCommand], tuple[str, ...]] = {
+    command: tuple(field for field in command.__struct_fields__ if field not in _NOT_DIGESTED)
+    for command in METHODS.values()
 }
 
 
@@ -285,10 +290,10 @@ def names_of(body: bytes | BodyDigest, envelope: Envelope | None) -> tuple[str, 
 
 def _text(raw: Raw) -> str | None:
     """Decode a text of at most a name's length; None for anything else. Longer values are not decoded."""
-    if len(bytes(raw)) > _NAME_BYTES:
+    if raw == _NULL or len(bytes(raw)) > _NAME_BYTES:
         return None
     try:
-        return msgspec.json.decode(raw, type=str)
+        return _string.decode(raw)
     except (msgspec.DecodeError, UnicodeError):
         return None
 
@@ -300,10 +305,8 @@ def digest_of(method: str, command: AnyCommand) -> str:
     # Absent arguments are left out, so that a new optional argument does not change older digests.
     given = {
         field: value
-        for field in command.__struct_fields__
-        if field not in _NOT_DIGESTED
-        and (value := getattr(command, field)) is not None
-        and value is not False
+        for field in _digested[type(command)]
+        if (value := getattr(command, field)) is not None and value is not False
     }
     return hashlib.sha256(method.encode() + b"\n" + _canonical.encode(given)).hexdigest()
 
