@@ -77,9 +77,10 @@ class _RedactedRecords:
             record.msg, record.args = printable, ()
         # oslo.log appends an exception that is being handled to each record.
         error = record.exc_info[1] if record.exc_info else sys.exc_info()[1]
-        trace = "".join(traceback.format_exception(error)) if error is not None else ""
-        if (printable := self._printable(trace)) != trace:
-            record.exc_info = (RedactedError, RedactedError(printable.rstrip()), None)
+        if error is not None:
+            trace = "".join(traceback.format_exception(error))
+            if (printable := self._printable(trace)) != trace:
+                record.exc_info = (RedactedError, RedactedError(printable.rstrip()), None)
         return record
 
     def print_error(

@@ -16,6 +16,8 @@ _UNSEEN_IN_JSON = re.compile(rf"(?!\n)[{UNSEEN}]")
 
 def escaped(text: str) -> str:
     r"""Return a text on one line, with Python's escapes for invisible characters: \x9b, \u202e, \n."""
+    if text.isascii() and text.isprintable():
+        return text
     return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 

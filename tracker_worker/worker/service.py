@@ -6,7 +6,6 @@ import os
 import random
 import threading
 import time
-import uuid
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from functools import partial
@@ -60,7 +59,9 @@ def new_id() -> str:
     """
     # The time, because a virtual machine that is restored repeats the generator's numbers.
     bits = random.getrandbits(128) ^ time.time_ns()  # noqa: S311 - unique, but no secret
-    return str(uuid.UUID(int=bits, version=4))
+    text = f"{bits:032x}"
+    variant = "89ab"[int(text[16], 16) % 4]
+    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{variant}{text[17:20]}-{text[20:]}"
 
 
 def batch_context_of(settings: WorkerSettings) -> BatchContext:
