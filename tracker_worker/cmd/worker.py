@@ -43,8 +43,8 @@ UMASK = 0o027
 """Bits that are always set in the worker's umask."""
 GARBAGE = (20_000, 10, 50)
 """Thresholds of Python's garbage collector. A full collection looks at all nodes that are held, which are
-freed without it: they are in no cycle. It comes after 10,000,000 new objects, by default after 70,000, and the
-smallest collection after 20,000, which is one or two a batch, in place of 700.
+freed without it: they are in no cycle. It comes after 10,000,000 new objects, by default after 70,000, and
+the smallest collection after 20,000, which is one or two a batch, in place of 700.
 """
 
 

@@ -74,11 +74,15 @@ class BatchContext(Struct, frozen=True):
 
 
 class Snapshot(Struct, frozen=True):
-    """The database's state before a batch: receipts, nodes (untracked ones included), owners of uuids."""
+    """The database's state before a batch: receipts, nodes (untracked ones included), owners of uuids.
+
+    `unchecked_id`: the id of the only event, if its receipt was not looked up.
+    """
 
     receipts: Mapping[str, Receipt]
     nodes: Mapping[str, Node]
     uuid_owners: Mapping[str, Owner]
+    unchecked_id: str | None = None
 
 
 class Batch:
@@ -91,6 +95,7 @@ class Batch:
     def __init__(self, snapshot: Snapshot, context: BatchContext) -> None:
         self._context = context
         self._known = snapshot.receipts
+        self._unchecked_id = snapshot.unchecked_id
         self._nodes = snapshot.nodes
         self._owners = dict(snapshot.uuid_owners)
         self._progress: dict[str, NodeProgress] = {}
@@ -148,6 +153,7 @@ class Batch:
             finished_attempts=self._finished,
             unchanged={name: token for name, token in self._unchanged.items() if name not in names},
             unsynced=self._unsynced(changed) if self._context.mark_providers else (),
+            unchecked_id=self._unchecked_id,
         )
 
     @staticmethod

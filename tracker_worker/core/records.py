@@ -109,6 +109,8 @@ class Transaction(Struct, frozen=True):
 
     `unchanged`: tokens of the nodes that were only read. Unless they are still current, the commit fails.
     `unsynced`: names of the nodes whose resource providers change: they are to be synced with Placement.
+    `unchecked_id`: the id of the only event, a repeated audit whose receipt was not looked up. If there is
+    one, the commit fails.
     """
 
     nodes: list[NodeChange]
@@ -118,6 +120,7 @@ class Transaction(Struct, frozen=True):
     finished_attempts: list[str]
     unchanged: Mapping[str, Token]
     unsynced: Sequence[str] = ()
+    unchecked_id: str | None = None
 
 
 def advanced(transaction: Transaction) -> list[str]:

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from tracker_worker.core.records import NodeChange, Token
 from tracker_worker.db import bulk
 from tracker_worker.db.bulk import as_ids
-from tracker_worker.db.tables import CLAIMS, NODES, TOUCHED
+from tracker_worker.db.tables import CLAIMS, NODES, RECEIPTS, TOUCHED
 from tracker_worker.domain.flavors import Amounts
 from tracker_worker.domain.held_claims import Claim, HeldClaims, Role, numbers_of
 from tracker_worker.domain.node import Node, Ratios
@@ -43,6 +43,16 @@ _REPORT_COLUMNS = (
     "cpu_allocation_ratio", "ram_allocation_ratio", "disk_allocation_ratio", "resources",
 )  # fmt: skip
 _SWAP = bulk.update(NODES, ("name", "sequence", "commit_id"), _STATE_COLUMNS, locked=True)
+_SWAP_UNLESS_RECEIVED = (
+    sa.update(NODES)
+    .values({name: sa.bindparam(name) for name in _STATE_COLUMNS})
+    .where(
+        NODES.c.name == sa.bindparam("b_name"),
+        NODES.c.sequence == sa.bindparam("b_sequence"),
+        NODES.c.commit_id == sa.bindparam("b_commit_id"),
+        ~sa.exists().where(RECEIPTS.c.event_id == sa.bindparam("b_event_id")),
+    )
+)
 _SAVE_REPORT = bulk.update(NODES, ("name",), _REPORT_COLUMNS)
 _ADD_NODES = bulk.insert(NODES, ("name", *_STATE_COLUMNS, *_REPORT_COLUMNS))
 _DROP_CLAIMS = bulk.delete(CLAIMS, ("node", "instance_uuid", "role"))
@@ -149,18 +159,8 @@ def swap(connection: sa.Connection, changes: Iterable[NodeChange]) -> None:
     """Compare and swap the nodes in name order. Raises StaleNode if the token of any has changed."""
     ordered = sorted(changes, key=lambda change: change.after.name)
     known = [change for change in ordered if change.before.sequence]
-    if known:
-        rows = [
-            {
-                "b_name": change.after.name,
-                "b_sequence": change.before.sequence,
-                "b_commit_id": change.before.commit_id,
-                **_state_row(change.after),
-            }
-            for change in known
-        ]
-        if _SWAP.execute(connection, rows) != len(rows):
-            raise StaleNode(", ".join(change.after.name for change in known))
+    if known and _SWAP.execute(connection, [_swap_row(change) for change in known]) != len(known):
+        raise StaleNode(", ".join(change.after.name for change in known))
     new = [
         {"name": change.after.name, **_state_row(change.after), **_report_row(change.after)}
         for change in ordered
@@ -168,6 +168,13 @@ def swap(connection: sa.Connection, changes: Iterable[NodeChange]) -> None:
     ]
     if new:
         _ADD_NODES.execute(connection, new)
+
+
+def swap_unless_received(connection: sa.Connection, change: NodeChange, event_id: str) -> None:
+    """Compare and swap one node with a row. Raises StaleNode also if the event has a receipt."""
+    swapped = connection.execute(_SWAP_UNLESS_RECEIVED, {**_swap_row(change), "b_event_id": event_id})
+    if swapped.rowcount != 1:
+        raise StaleNode(change.after.name)
 
 
 def save(connection: sa.Connection, changes: Iterable[NodeChange]) -> None:
@@ -212,6 +219,12 @@ def save(connection: sa.Connection, changes: Iterable[NodeChange]) -> None:
     ):
         if rows and statement.execute(connection, rows) < len(rows) and statement is _DROP_CLAIMS:
             raise StaleNode(", ".join(sorted({row["b_node"] for row in rows})))
+
+
+def _swap_row(change: NodeChange) -> dict[str, Any]:
+    before, after = change.before, change.after
+    key = {"b_name": after.name, "b_sequence": before.sequence, "b_commit_id": before.commit_id}
+    return key | _state_row(after)
 
 
 def _state_row(node: Node) -> dict[str, Any]:

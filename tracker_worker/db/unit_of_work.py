@@ -77,15 +77,20 @@ class UnitOfWork:
             attempts.forget(connection, event_ids)
 
     def commit(self, transaction: Transaction) -> None:
-        """Commit a batch in one transaction. Raises StaleNode if another writer has changed a node.
+        """Commit a batch in one transaction. Raises StaleNode if another writer has changed a node, or
+        committed the event that was not looked up.
 
         A single statement is a transaction of its own: without BEGIN and COMMIT it takes one round trip to
         the server instead of three.
         """
         if marks_one_node(transaction):
             with self._alone.transaction() as connection:
-                store.swap(connection, transaction.nodes)
+                if transaction.unchecked_id is None:
+                    store.swap(connection, transaction.nodes)
+                else:
+                    store.swap_unless_received(connection, transaction.nodes[0], transaction.unchecked_id)
             return
+        assert transaction.unchecked_id is None, "only the mark of one node checks it"
         with self._connection.transaction() as connection:
             store.swap(connection, transaction.nodes)
             if transaction.receipts:

@@ -84,6 +84,13 @@ class Node(Struct, frozen=True):
         """Tell whether an audit with this digest is the last one over again, and would change nothing."""
         return bool(audit) and audit == self.last_audit and not self.last_origins
 
+    def has_no_newer(self, origin: Origin) -> bool:
+        """Tell whether an audit of this origin's client was processed before, and none with its sequence or a
+        higher one. Such an audit is sent for the first time.
+        """
+        source = self.sources.get(origin.source)
+        return source is not None and origin.sequence > source.audited
+
     def held(self) -> Iterator[Claim]:
         """Yield all claims in the order of their instances' uuids and of their roles."""
         return chain.from_iterable(

@@ -100,8 +100,8 @@ class Inbox:
         """
         taken: list[Delivery] = []
         size = 0
-        waiting = deque(partition for partition in self._turn if partition not in self._deferred)
-        rooms = dict.fromkeys(waiting, self._share(most))
+        waiting = deque(partition for partition in self._turn if self._is_waiting(partition))
+        rooms = dict.fromkeys(waiting, _share(most, len(waiting)))
         while waiting and len(taken) < most:
             partition = waiting[0]
             delivery = self._next(partition) if rooms[partition] else None
@@ -127,11 +127,17 @@ class Inbox:
             return self._queues[partition].get_nowait()
         return None
 
-    def _share(self, most: int) -> int:
-        """Return how many events of one partition a batch may have.
+    def _is_waiting(self, partition: int) -> bool:
+        """Tell whether a partition that is not deferred has deliveries."""
+        if partition in self._deferred:
+            return False
+        return bool(self._back[partition]) or not self._queues[partition].empty()
 
-        The caller of a node in an idle partition waits for the batch in flight and for its own. This share
-        keeps both short, however large the backlog of another partition is.
-        """
-        waiting = sum(not partition.empty() for partition in self._queues.values())
-        return max(most // (SHARES * max(waiting, 1)), LEAST_SHARE)
+
+def _share(most: int, waiting: int) -> int:
+    """Return how many events of one partition a batch may have when so many partitions wait.
+
+    The caller of a node in an idle partition waits for the batch in flight and for its own. This share keeps
+    both short, however large the backlog of another partition is.
+    """
+    return max(most // (SHARES * max(waiting, 1)), LEAST_SHARE)

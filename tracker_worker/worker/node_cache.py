@@ -34,6 +34,11 @@ class NodeCache:
         """The names of the cached nodes."""
         return list(self._nodes)
 
+    def cached(self, name: str) -> Node | None:
+        """Return a node if it is cached."""
+        node: Node | None = self._nodes.get(name)
+        return node
+
     def get(self, names: Collection[str]) -> dict[str, Node]:
         """Return nodes, loading those that are not cached: three statements, however many."""
         nodes = {name: self._nodes[name] for name in names if name in self._nodes}

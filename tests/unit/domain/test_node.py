@@ -48,7 +48,7 @@ from tracker_worker.domain.node import (
     proved,
 )
 from tracker_worker.domain.objects import Limits, Migration, Origin
-from tracker_worker.domain.origins import OriginCleared, OriginRecorded
+from tracker_worker.domain.origins import OriginCleared, OriginRecorded, Source
 
 HERE, COMING = a_claim(), a_claim("incoming", MOVE, a_flavor(4, 4096, 40))
 ORIGIN = Origin("client-1", 1)
@@ -309,3 +309,10 @@ def test_an_event_that_was_overtaken_does_not_hide_the_later_one_of_its_client()
     assert node.last_origins == {INSTANCE: Origin("client-1", 6)}
     node = evolve(node, [OriginRecorded(INSTANCE, Origin("client-2", 1))])
     assert node.last_origins == {INSTANCE: Origin("client-2", 1)}
+
+
+def test_client_has_no_newer_audit_where_its_last_one_is_known_and_older() -> None:
+    node = a_node(sources={"client-1": Source(audited=5)})
+    assert node.has_no_newer(Origin("client-1", 6))
+    assert not node.has_no_newer(Origin("client-1", 5))
+    assert not node.has_no_newer(Origin("client-2", 6))
