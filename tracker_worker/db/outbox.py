@@ -81,7 +81,7 @@ def window(connection: sa.Connection, but: Iterable[str], rows: int, size: int) 
     become visible after a higher one was published.
     """
     found = connection.execute(_WINDOW, {**as_ids(but), "rows": rows, "most": size})
-    return [OutboxRow(**row._mapping) for row in found]
+    return [OutboxRow(**row._mapping) for row in found.all()]
 
 
 def replace(connection: sa.Connection, row: OutboxRow) -> None:

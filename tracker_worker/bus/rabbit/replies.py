@@ -196,4 +196,4 @@ class Replies:
 
     def _lose(self, count: int, why: str) -> None:
         self._stats.lost_replies += count
-        LOG.info("Reply lost: %s; %d lost since the start", why, self._stats.lost_replies)
+        LOG.info("Replies lost, %d: %s; %d since the start", count, why, self._stats.lost_replies)
