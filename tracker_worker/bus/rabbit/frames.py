@@ -23,6 +23,8 @@ _METHOD, _HEADER, _BODY = 1, 2, 3
 _SIZE_AT = 4
 _HEADER_BYTES = 12  # class, weight and size of the body; flags and properties follow
 _BASIC, _ = spec.Basic.Deliver
+_KEPT_BYTES = 1024
+"""Properties are remembered up to this size, so that all that are take little memory."""
 _NO_BODY = pack(">HHQ", _BASIC, 0, 0)
 
 Frame = tuple[int, int, bytes]
@@ -94,7 +96,8 @@ class _FrameHandler:
         A message whose properties py-amqp cannot parse would break every connection to which it is
         delivered, so it is passed on without properties.
         """
-        if not _readable(bytes(payload[_HEADER_BYTES:])):
+        properties = bytes(payload[_HEADER_BYTES:])
+        if not (_readable_again if len(properties) <= _KEPT_BYTES else _readable)(properties):
             payload = bytes(payload[:_HEADER_BYTES]) + b"\0\0"
         header = (_HEADER, channel, payload)
         method = self._methods.pop(channel, None)
@@ -131,11 +134,14 @@ class _FrameHandler:
             self._bodies.digest = None
 
 
-@lru_cache(maxsize=256)
 def _readable(properties: bytes) -> bool:
-    """Tell whether py-amqp can parse properties. Those of a client's messages are the same in all of them."""
+    """Tell whether py-amqp can parse properties."""
     try:
         amqp.Message().inbound_header(_NO_BODY + properties)
     except Exception:  # The parser lets any error of its calls through: dates, text, unknown types.
         return False
     return True
+
+
+_readable_again = lru_cache(maxsize=256)(_readable)
+"""The same for small properties: those of a client's messages are the same in all of them."""

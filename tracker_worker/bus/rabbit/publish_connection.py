@@ -8,7 +8,7 @@ from typing import Any
 import amqp
 
 from tracker_worker.bus.rabbit.connection import CONNECTION_ERRORS, BrokerSettings, close_connection, connect
-from tracker_worker.bus.rabbit.publish_frames import OutgoingMessage, in_writes, publish_frames
+from tracker_worker.bus.rabbit.publish_frames import OutgoingMessage, publish_frames
 from tracker_worker.bus.rabbit.socket_io import read_waiting, waiting
 from tracker_worker.core.error_text import driver_text
 
@@ -42,18 +42,18 @@ class PublishConnection:
         return self._channel
 
     def publish(self, messages: Iterable[OutgoingMessage]) -> None:
-        """Publish on the channel, many messages in one write; process what arrives between the writes.
+        """Process what has arrived, and publish messages on the channel in one write.
 
-        Returns before the broker has them. Raises CONNECTION_ERRORS.
+        Returns before the broker has them. Raises CONNECTION_ERRORS, and has written nothing if reading
+        raised them.
         """
         channel_id, connection = self.channel().channel_id, self._connection
         assert connection is not None
-        frames = (publish_frames(message, channel_id, connection.frame_max) for message in messages)
-        for data in in_writes(frames):
-            # The broker may have closed the channel, or return messages until it is read.
-            self._read(connection)
-            connection.transport.write(data)
-            connection.bytes_sent += 1  # As py-amqp's frame writer does, for the heartbeat.
+        # The broker may have closed the channel, or return messages until they are read.
+        self._read(connection)
+        frames = [publish_frames(message, channel_id, connection.frame_max) for message in messages]
+        connection.transport.write(b"".join(frames))
+        connection.bytes_sent += 1  # As py-amqp's frame writer does, for the heartbeat.
 
     def wait(self) -> None:
         """Process frames that arrive within WAIT_SECONDS; keep the heartbeat. Raises CONNECTION_ERRORS."""

@@ -17,7 +17,7 @@ from msgspec import Struct
 from tracker_worker.private_apis.amqp import serialized_properties
 
 WRITE_BYTES = 64 * 1024
-"""Bytes after which frames are written, and what has arrived is read."""
+"""Bytes of bodies after which messages are written, and what has arrived is read."""
 
 _METHOD, _HEADER, _BODY = 1, 2, 3
 _BASIC, _ = spec.Basic.Publish
@@ -58,18 +58,18 @@ def publish_frames(message: OutgoingMessage, channel_id: int, frame_max: int) ->
     )
 
 
-def in_writes(messages: Iterable[bytes]) -> Iterator[bytes]:
-    """Join frames to what is written at once: WRITE_BYTES, and what the last message has beyond them."""
-    waiting: list[bytes] = []
+def in_writes(messages: Iterable[OutgoingMessage]) -> Iterator[list[OutgoingMessage]]:
+    """Divide messages into those that are written at once: WRITE_BYTES of bodies, or one more message."""
+    together: list[OutgoingMessage] = []
     size = 0
-    for frames in messages:
-        waiting.append(frames)
-        size += len(frames)
+    for message in messages:
+        together.append(message)
+        size += len(message.body)
         if size >= WRITE_BYTES:
-            yield b"".join(waiting)
-            waiting, size = [], 0
-    if waiting:
-        yield b"".join(waiting)
+            yield together
+            together, size = [], 0
+    if together:
+        yield together
 
 
 def _frame(kind: int, channel_id: int, payload: bytes) -> tuple[bytes, bytes, bytes]:

@@ -16,7 +16,7 @@ import amqp
 from tracker_worker.bus.publisher import EncodedNotification, NotificationRefused
 from tracker_worker.bus.rabbit.connection import CONNECTION_ERRORS, BrokerSettings
 from tracker_worker.bus.rabbit.publish_connection import PublishConnection
-from tracker_worker.bus.rabbit.publish_frames import OutgoingMessage
+from tracker_worker.bus.rabbit.publish_frames import OutgoingMessage, in_writes
 from tracker_worker.bus.rabbit.queues import TopologyMismatch, declare_notifications, notification_queue
 from tracker_worker.core.envelope import seal
 from tracker_worker.core.error_text import driver_text
@@ -69,7 +69,8 @@ class ConfirmingPublisher:
             for routing_key in {message.routing_key for message in messages} - self._declared:
                 self._declare(routing_key)
             self._sent += len(messages)
-            self._connection.publish(messages)
+            for together in in_writes(messages):
+                self._connection.publish(together)
             self._await_confirms()
         except CONNECTION_ERRORS as error:
             self.close()

@@ -3,6 +3,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import amqp
@@ -12,7 +13,7 @@ from msgspec import Struct
 
 from tracker_worker.bus.rabbit.connection import CONNECTION_ERRORS, BrokerSettings
 from tracker_worker.bus.rabbit.publish_connection import PublishConnection
-from tracker_worker.bus.rabbit.publish_frames import OutgoingMessage
+from tracker_worker.bus.rabbit.publish_frames import OutgoingMessage, in_writes
 from tracker_worker.bus.reply_errors import raised_in_caller
 from tracker_worker.core.compression import decompress
 from tracker_worker.core.delivery import Answer, BodyDigest
@@ -135,15 +136,16 @@ class Replies:
         self._stats = stats
 
     def send(self, replies: Sequence[Reply]) -> None:
-        """Send replies, or count them as lost."""
-        messages = [OutgoingMessage("", reply.queue, reply.body) for reply in replies]
-        if messages and (error := self._attempt(lambda: self._connection.publish(messages))):
-            self._lose(len(messages), error)
+        """Send replies, or count them as lost. Whether the broker has an alarm is known before each write."""
+        messages = (OutgoingMessage("", reply.queue, reply.body) for reply in replies)
+        for together in in_writes(messages):
+            if error := self._attempt(partial(self._connection.publish, together)):
+                self._lose(len(together), error)
 
     def send_heartbeat(self, heartbeat: Reply) -> None:
         """Send a heartbeat. A lost one is not counted: the next one, or the reply, follows."""
         message = OutgoingMessage("", heartbeat.queue, heartbeat.body, mandatory=False)
-        self._attempt(lambda: self._connection.publish([message]))
+        self._attempt(partial(self._connection.publish, [message]))
 
     def probe(self) -> None:
         """Publish, and roll that back: the broker tells a connection of an alarm once it publishes.

@@ -42,8 +42,7 @@ def test_frames_are_those_of_py_amqp(size: int, exchange: str, routing_key: str,
     assert publish_frames(message, 7, FRAME_MAX) == written_by_amqp(message, 7)
 
 
-def test_frames_are_joined_until_a_write_is_full() -> None:
-    half = bytes(WRITE_BYTES // 2)
-    writes = list(in_writes([b"a", half, half, b"b", b"c"]))
-    assert writes == [b"a" + half + half, b"bc"]
+def test_messages_are_written_together_until_a_write_is_full() -> None:
+    small, half = (OutgoingMessage("", "queue", bytes(size)) for size in (1, WRITE_BYTES // 2))
+    assert list(in_writes([small, half, half, small, small])) == [[small, half, half], [small, small]]
     assert list(in_writes([])) == []
