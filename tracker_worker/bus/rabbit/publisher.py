@@ -14,6 +14,7 @@ from typing import Any
 import amqp
 
 from tracker_worker.bus.publisher import EncodedNotification, NotificationRefused
+from tracker_worker.bus.rabbit.confirms import Confirms
 from tracker_worker.bus.rabbit.connection import CONNECTION_ERRORS, BrokerSettings
 from tracker_worker.bus.rabbit.publish_connection import PublishConnection
 from tracker_worker.bus.rabbit.publish_frames import OutgoingMessage, in_writes
@@ -49,9 +50,7 @@ class ConfirmingPublisher:
         self._topic = topic
         self._declared: set[str] = set()
         self._sent = 0
-        self._confirmed = 0
-        self._early: set[int] = set()
-        self._refused = False
+        self._confirms = Confirms()
         self._monotonic = monotonic
         self._stats = stats
 
@@ -74,14 +73,14 @@ class ConfirmingPublisher:
             self._await_confirms()
         except CONNECTION_ERRORS as error:
             self.close()
-            if self._confirmed == before:
+            if self._confirms.confirmed == before:
                 if isinstance(error, amqp.PreconditionFailed):
                     raise NotificationRefused(error.reply_text) from error
                 raise
             lost = driver_text(error)
         if lost is not None:
             LOG.warning("The connection to %s is lost: %s", self._settings.name, lost)
-        confirmed = self._confirmed - before
+        confirmed = self._confirms.confirmed - before
         if confirmed < len(notifications):
             self.close()
         return confirmed
@@ -96,13 +95,12 @@ class ConfirmingPublisher:
 
     def _prepare(self, channel: Any) -> None:
         channel.confirm_select()
-        channel.events["basic_ack"].add(self._acknowledged)
-        channel.events["basic_nack"].add(self._refuse)
+        self._confirms = Confirms()
+        channel.events["basic_ack"].add(self._confirms.acknowledge)
+        channel.events["basic_nack"].add(self._confirms.refuse)
         channel.events["basic_return"].add(self._returned)
         self._declared.clear()
-        self._sent = self._confirmed = 0
-        self._early.clear()
-        self._refused = False
+        self._sent = 0
 
     def _message(self, notification: EncodedNotification) -> OutgoingMessage:
         try:
@@ -123,27 +121,14 @@ class ConfirmingPublisher:
 
     def _await_confirms(self) -> None:
         deadline = self._monotonic() + CONFIRM_SECONDS
-        while self._confirmed < self._sent and not self._refused:
-            seen = self._confirmed
+        confirms = self._confirms
+        while confirms.confirmed < self._sent and not confirms.refused:
+            seen = confirms.confirmed
             self._connection.wait()
-            if self._confirmed > seen:
+            if confirms.confirmed > seen:
                 deadline = self._monotonic() + CONFIRM_SECONDS
             elif self._monotonic() > deadline:
                 raise TimeoutError(f"nothing was confirmed for {CONFIRM_SECONDS:.0f} s")
-
-    def _acknowledged(self, delivery_tag: int, multiple: bool) -> None:
-        """Count the confirms without gaps: a confirm out of order counts once those before it have come."""
-        if multiple:
-            self._early = {tag for tag in self._early if tag > delivery_tag}
-            self._confirmed = max(self._confirmed, delivery_tag)
-        else:
-            self._early.add(delivery_tag)
-        while self._confirmed + 1 in self._early:
-            self._confirmed += 1
-            self._early.remove(self._confirmed)
-
-    def _refuse(self, _delivery_tag: int, _multiple: bool) -> None:
-        self._refused = True
 
     def _returned(self, _error: object, _exchange: str, _routing_key: str, _message: object) -> None:
         self._stats.unrouted_notifications += 1
