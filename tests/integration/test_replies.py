@@ -9,6 +9,7 @@ from kombu.connection import Connection
 
 from tests.integration.rabbit import alarm, depth, settings_of, until
 from tests.servers.rabbitmq import RabbitMQ
+from tracker_worker.bus.rabbit.publish_frames import WRITE_BYTES
 from tracker_worker.bus.rabbit.replies import Replies, Reply
 from tracker_worker.core.stats import Stats
 
@@ -42,10 +43,20 @@ def test_replies_arrive_in_their_order(replies: Replies, client: Connection) -> 
 def test_replies_that_a_broker_with_an_alarm_does_not_read_are_lost_without_a_wait(
     replies: Replies, client: Connection, rabbitmq: RabbitMQ, stats: Stats
 ) -> None:
+    def is_told() -> bool:
+        replies.keep_alive()
+        return replies.alarm is not None
+
+    def batch() -> Iterator[Reply]:
+        """Replies of a write each; the broker tells of its alarm after the first of them."""
+        yield Reply(QUEUE, bytes(WRITE_BYTES))
+        until(is_told)
+        yield from [Reply(QUEUE, bytes(WRITE_BYTES))] * 255
+
     with alarm(rabbitmq):
-        replies.send([Reply(QUEUE, bytes(100_000))] * 256)
-        assert replies.alarm
-    until(lambda: depth(client, QUEUE) + stats.lost_replies == 1 + 256)
+        replies.send(batch())
+    assert stats.lost_replies == 255
+    until(lambda: depth(client, QUEUE) == 1 + 1)
 
 
 def test_replies_whose_callers_are_gone_are_each_lost_once(

@@ -2,7 +2,7 @@
 """Sends replies to calls over RabbitMQ once, without confirm or retry: the caller has a timeout."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -135,7 +135,7 @@ class Replies:
         self._monotonic = monotonic
         self._stats = stats
 
-    def send(self, replies: Sequence[Reply]) -> None:
+    def send(self, replies: Iterable[Reply]) -> None:
         """Send replies, or count them as lost. Whether the broker has an alarm is known before each write."""
         messages = (OutgoingMessage("", reply.queue, reply.body) for reply in replies)
         for together in in_writes(messages):
