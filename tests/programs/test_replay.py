@@ -23,7 +23,7 @@ from tracker_worker.domain.objects import ReservedPages
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted((ROOT / "tracker_worker" / "traces").glob("*.jsonl.gz"))
 SHARED = ROOT.parent / "shared" / "traces"
-KINDS = ("nova-tracker-*", "nova-manager-*", "openb-*")
+KINDS = ("nova-tracker-*", "nova-manager-*", "openb-cpu", "openb-gpu")
 RUN = "import sys; from tracker_worker.cmd.replay import main; sys.exit(main())"
 
 
