@@ -30,9 +30,10 @@ AGAIN = 5
 """More, where anything is redelivered: its receipts and attempts are looked up, and it is counted."""
 MOST_EVER = MOST + AGAIN
 Sizes = tuple[int, int, int]
-OF_ONE_KIND: Sizes = (1, 10, 40)
-"""How many nodes the batches are about."""
-OF_ALL_KINDS: Sizes = (1, 10, 200)
+OF_ONE_KIND: Sizes = (2, 10, 40)
+"""How many nodes the batches are about. A command that comes alone, and a single row on PostgreSQL, have
+other statements."""
+OF_ALL_KINDS: Sizes = (2, 10, 200)
 NODES = [f"node-{number}" for number in range(sum(OF_ALL_KINDS))]
 
 

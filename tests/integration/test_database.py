@@ -139,10 +139,18 @@ RESOURCES = {
 }
 
 
-def test_a_node_comes_back_as_it_was(bench: LaneBench) -> None:  # noqa: F811
+@pytest.mark.parametrize("more", [False, True], ids=["alone", "in a batch"])
+def test_a_node_comes_back_as_it_was(bench: LaneBench, more: bool) -> None:  # noqa: F811
     resources = msgspec.convert(RESOURCES, Resources)
-    assert bench.send(a_report(resources=resources)).outcome == "applied"
-    bench.send(command("instance_claim", instance=an_instance("ü-1", a_flavor(3, 2**31 - 1, 2**31 - 1))))
+    reports = [bench.deliver(a_report(resources=resources))]
+    if more:
+        reports.append(bench.deliver(a_report(node="other", resources=replace(resources, uuid="uuid-2"))))
+    bench.run()
+    assert {report.outcome for report in reports} == {"applied"}
+    for node in (NODE, "other")[: 1 + more]:
+        instance = an_instance("ü-1", a_flavor(3, 2**31 - 1, 2**31 - 1))
+        bench.deliver(command("instance_claim", node=node, instance=instance))
+    bench.run()
     kept = bench.lane.nodes.get([NODE])[NODE]
     assert bench.unit_of_work.load([NODE]) == {NODE: kept}
     assert kept.resources == resources
@@ -160,7 +168,10 @@ def test_a_receipt_comes_back_as_it_was(connection: sa.Connection) -> None:
         a_receipt("event-d", sequence=2**63 - 1, node="漢" * 255),
     ]
     receipts.add(connection, given)
-    assert receipts.find(connection, [r.event_id for r in given] + ["none"]) == {r.event_id: r for r in given}
+    alone = replace(given[0], event_id="event-alone")
+    receipts.add(connection, [alone])
+    added = {receipt.event_id: receipt for receipt in (*given, alone)}
+    assert receipts.find(connection, [*added, "none"]) == added
 
 
 def test_a_notification_comes_back_byte_for_byte_and_in_order(connection: sa.Connection) -> None:
@@ -221,13 +232,16 @@ def test_a_dead_letter_comes_back_as_it_was(
         id="l-1", event_id="event-a", code="out_of_range", path="$.x", message="m\nn", node="ü", method=None,
         body=body, sequence=7, position=3,
     )  # fmt: skip
+    batch = [replace(letter, id=id_, event_id=id_) for id_ in ("l-2", "l-3")]
     a_unit_of_work().commit(work(dead_letters=[letter]))
+    a_unit_of_work().commit(work(dead_letters=batch))
     with engine.connect() as connection:
-        kept = dead_letter_queries.find(connection, ["l-1"])["l-1"]
-    assert {name: getattr(kept, name) for name in DeadLetter.__struct_fields__} == msgspec.structs.asdict(
-        letter
-    )
-    assert kept.settled_at is None
+        found = dead_letter_queries.find(connection, ["l-1", "l-2", "l-3"])
+    for given in (letter, *batch):
+        kept = found[given.id]
+        fields = {name: getattr(kept, name) for name in DeadLetter.__struct_fields__}
+        assert fields == msgspec.structs.asdict(given)
+        assert kept.settled_at is None
 
 
 def test_rows_are_dated_by_the_clock_of_the_database(
