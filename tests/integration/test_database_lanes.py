@@ -11,6 +11,7 @@ from tests.functional.statements import reject_nothing
 from tests.functional.test_lane import *  # noqa: F403
 from tests.functional.test_lane_attempts import *  # type: ignore[assignment]  # noqa: F403
 from tests.functional.test_lane_failures import *  # noqa: F403
+from tests.functional.test_lane_lone_commands import *  # noqa: F403
 from tests.functional.test_lane_repeated_audits import *  # noqa: F403
 from tests.functional.test_purge import *  # noqa: F403
 from tests.functional.test_statements import (  # noqa: F401

@@ -109,8 +109,8 @@ class Transaction(Struct, frozen=True):
 
     `unchanged`: tokens of the nodes that were only read. Unless they are still current, the commit fails.
     `unsynced`: names of the nodes whose resource providers change: they are to be synced with Placement.
-    `unchecked_id`: the id of the only event, a repeated audit whose receipt was not looked up. If there is
-    one, the commit fails.
+    `unchecked_id`: the id of the only event, if its receipt was not looked up. If there is one, the commit
+    fails.
     """
 
     nodes: list[NodeChange]

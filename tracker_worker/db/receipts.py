@@ -21,7 +21,7 @@ def find(connection: sa.Connection, event_ids: Iterable[str]) -> dict[str, Recei
 
 
 def add(connection: sa.Connection, receipts: Iterable[Receipt]) -> None:
-    """Insert receipts. Raises DBDuplicateEntry if one exists: another writer has committed its event."""
+    """Insert receipts. Raises DBDuplicateEntry if one exists: its event was committed before."""
     _ADD.execute(
         connection, [{field: getattr(r, field) for field in Receipt.__struct_fields__} for r in receipts]
     )

@@ -66,6 +66,10 @@ class StaleNode(Exception):
     """Another writer has changed a node since it was loaded. Nothing was committed: load the node again."""
 
 
+class AlreadyReceived(StaleNode):
+    """The event that was not looked up has a receipt. Nothing was committed: look it up."""
+
+
 UNTIL_READABLE = (
     "its events wait until its rows can be read: restore them, or start the version that has written them"
 )

@@ -14,7 +14,8 @@ from tracker_worker.core.quarantine import Attempts
 from tracker_worker.core.records import NO_ROW, Receipt, Transaction, marks_one_node
 from tracker_worker.db import attempts, dead_letters, outbox, providers, receipts, store
 from tracker_worker.db.connection import LazyConnection
-from tracker_worker.db.store import StaleNode
+from tracker_worker.db.errors import DATABASE_ERRORS, is_duplicate
+from tracker_worker.db.store import AlreadyReceived, StaleNode
 from tracker_worker.domain.node import Node
 from tracker_worker.domain.report import Owner
 
@@ -77,8 +78,9 @@ class UnitOfWork:
             attempts.forget(connection, event_ids)
 
     def commit(self, transaction: Transaction) -> None:
-        """Commit a batch in one transaction. Raises StaleNode if another writer has changed a node, or
-        committed the event that was not looked up.
+        """Commit a batch in one transaction. Raises StaleNode if another writer has changed a node, and
+        AlreadyReceived, or StaleNode for a single statement, if the event that was not looked up has a
+        receipt.
 
         A single statement is a transaction of its own: without BEGIN and COMMIT it takes one round trip to
         the server instead of three.
@@ -90,11 +92,12 @@ class UnitOfWork:
                 else:
                     store.swap_unless_received(connection, transaction.nodes[0], transaction.unchecked_id)
             return
-        assert transaction.unchecked_id is None, "only the mark of one node checks it"
+        unchecked, added = transaction.unchecked_id, transaction.receipts
+        assert unchecked is None or unchecked in [each.event_id for each in added], "nothing would find it"
         with self._connection.transaction() as connection:
             store.swap(connection, transaction.nodes)
             if transaction.receipts:
-                receipts.add(connection, transaction.receipts)
+                _add_receipts(connection, transaction)
                 dead_letters.mark_replayed(connection, transaction.receipts)
             store.save(connection, transaction.nodes)
             if transaction.unsynced:
@@ -124,3 +127,13 @@ class UnitOfWork:
         """Return the connections to the pool."""
         self._connection.close()
         self._alone.close()
+
+
+def _add_receipts(connection: sa.Connection, transaction: Transaction) -> None:
+    """Insert the receipts. Raises AlreadyReceived if the event that was not looked up has one."""
+    try:
+        receipts.add(connection, transaction.receipts)
+    except DATABASE_ERRORS as error:
+        if transaction.unchecked_id is None or not is_duplicate(error):
+            raise
+        raise AlreadyReceived(transaction.unchecked_id) from error

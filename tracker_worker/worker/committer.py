@@ -6,7 +6,9 @@ is alone, and that event is parked; every other error is the server's, and the t
 """
 
 import logging
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 
 from msgspec.structs import replace
 
@@ -14,13 +16,13 @@ from tracker_worker.core.batch import Batch, BatchContext, Snapshot
 from tracker_worker.core.decode import Event, internal_error, read, read_unless_repeated
 from tracker_worker.core.error_text import error_text
 from tracker_worker.core.event_counts import counts_of
-from tracker_worker.core.records import Receipt, advanced
+from tracker_worker.core.records import Receipt, Transaction, advanced
 from tracker_worker.core.replies import WORKER_FAULTS
 from tracker_worker.core.unread_audit import UnreadAudit
 from tracker_worker.db.errors import DATABASE_ERRORS, is_data_error
-from tracker_worker.db.store import NodesBroken
+from tracker_worker.db.store import AlreadyReceived, NodesBroken
 from tracker_worker.db.unit_of_work import UnitOfWork
-from tracker_worker.domain.commands import UpdateAvailableResource
+from tracker_worker.domain.commands import GetNode, UpdateAvailableResource
 from tracker_worker.domain.errors import BadMessage, ErrorCode
 from tracker_worker.domain.node import Node
 from tracker_worker.worker.activity import Activity, named
@@ -31,6 +33,9 @@ from tracker_worker.worker.node_cache import NodeCache
 from tracker_worker.worker.retries import Retries
 
 LOG = logging.getLogger(__name__)
+
+_SELDOM_RECORDED = UpdateAvailableResource, GetNode
+"""Commands that are looked up in any case: the commit of one that leaves no receipt would find none."""
 
 
 class Committer:
@@ -126,19 +131,18 @@ class Committer:
 
     def _commit_batch(self, events: Sequence[Event]) -> None:
         """Decide events, commit them, then answer them. On any error, drop their nodes from the cache."""
+        decided = None
         try:
-            snapshot, events = self._snapshot(events)
-            batch = Batch(snapshot, self._context)
-            self._activity.step = "deciding"
-            for event in events:
-                batch.apply(event)
-            transaction = batch.transaction()
-            self._activity.step = f"committing {named([node.name for node in batch.nodes()])}"
-            with self._activity.committing():
-                self._unit_of_work.commit(transaction)
+            if (presumed := self._presumed_new(events)) is not None:
+                with suppress(AlreadyReceived):  # It is looked up then.
+                    decided = self._commit_snapshot(presumed, events)
+            if decided is None:
+                snapshot, events = self._snapshot(events)
+                decided = self._commit_snapshot(snapshot, events)
         except Exception:
             self._nodes.forget(event.node for event in events if event.node is not None)
             raise
+        batch, transaction = decided
         self._nodes.keep(batch.nodes())
         for delivery, answer in batch.answers():
             send_answer(delivery, answer)
@@ -147,6 +151,9 @@ class Committer:
         changed = advanced(transaction)
         if changed or transaction.notifications:
             self._committed(changed)
+        time.sleep(
+            0
+        )  # Gives the GIL to the consumer's thread: it sends the replies before the log is written.
         log_settled(events, batch.decisions(), transaction.dead_letters)
         log_decisions(batch.decisions())
         log_dead_letters(transaction.dead_letters)
@@ -155,12 +162,22 @@ class Committer:
                 text = "A question about node %s was not answered: %s"
                 LOG.error(text, event.node, event.error, extra=extra_of(event))
 
+    def _commit_snapshot(self, snapshot: Snapshot, events: Sequence[Event]) -> tuple[Batch, Transaction]:
+        """Decide events on a snapshot, and commit that."""
+        batch = Batch(snapshot, self._context)
+        self._activity.step = "deciding"
+        for event in events:
+            batch.apply(event)
+        transaction = batch.transaction()
+        self._activity.step = f"committing {named([node.name for node in batch.nodes()])}"
+        with self._activity.committing():
+            self._unit_of_work.commit(transaction)
+        return batch, transaction
+
     def _snapshot(self, events: Sequence[Event]) -> tuple[Snapshot, Sequence[Event]]:
         """Read receipts, nodes that are not cached, and owners of uuids: at most six statements for any
         batch. Return them, and the events without unread audits but those that repeat an earlier one.
         """
-        if (alone := self._repeated_alone(events)) is not None:
-            return alone, events
         self._activity.step = "looking up receipts"
         known = self._unit_of_work.find_receipts([event.event_id for event in events])
         nodes = self._nodes.get(
@@ -174,18 +191,25 @@ class Committer:
         owners = self._unit_of_work.uuid_owners(uuids) if uuids else {}
         return Snapshot(known, nodes, owners), events
 
-    def _repeated_alone(self, events: Sequence[Event]) -> Snapshot | None:
-        """Return the snapshot for a single audit that repeats the last one of its node; None for all else.
+    def _presumed_new(self, events: Sequence[Event]) -> Snapshot | None:
+        """Return the snapshot for a command that comes alone and is presumed to have no receipt; None for all
+        else. Reads nothing.
 
-        Nothing is read for it. An audit newer than all of its client's has no receipt, unless another
-        command had its id: the statement that records it fails then, and the next attempt reads everything.
+        That is a command to a cached node which the broker delivers for the first time. Of the audits it is
+        one that repeats the last one of its node, and is newer than all of its client's. The commit fails if
+        there is a receipt all the same.
         """
-        if len(events) != 1 or not isinstance(audit := events[0].command, UnreadAudit):
+        if len(events) != 1 or events[0].delivery.redelivered or not events[0].belongs_here:
             return None
-        node = self._nodes.cached(audit.node)
-        if node is None or not node.repeats(events[0].audit) or not node.has_no_newer(audit.origin):
+        event, command = events[0], events[0].command
+        if command is None or event.error is not None or isinstance(command, _SELDOM_RECORDED):
             return None
-        return Snapshot({}, {node.name: node}, {}, unchecked_id=events[0].event_id)
+        node = self._nodes.cached(command.node)
+        if node is None:
+            return None
+        if isinstance(command, UnreadAudit) and not _is_next_repetition(command, event, node):
+            return None
+        return Snapshot({}, {node.name: node}, {}, unchecked_id=event.event_id)
 
     def _read(self, event: Event, known: Mapping[str, Receipt], nodes: Mapping[str, Node]) -> Event:
         if not isinstance(event.command, UnreadAudit):
@@ -197,6 +221,11 @@ class Committer:
 def _is_crash_loop(event: Event) -> bool:
     """Tell whether an event is to be parked because workers crashed while it was in flight."""
     return event.error is not None and event.error.code is ErrorCode.WORKER_DIED
+
+
+def _is_next_repetition(audit: UnreadAudit, event: Event, node: Node) -> bool:
+    """Tell whether an audit repeats the last one of its node, and is newer than all of its client's."""
+    return node.repeats(event.audit) and node.has_no_newer(audit.origin)
 
 
 def _new_uuid(event: Event, nodes: Mapping[str, Node]) -> str | None:
