@@ -151,9 +151,8 @@ class Committer:
         changed = advanced(transaction)
         if changed or transaction.notifications:
             self._committed(changed)
-        time.sleep(
-            0
-        )  # Gives the GIL to the consumer's thread: it sends the replies before the log is written.
+        # Gives the GIL to the consumer's thread: it sends the replies before the log is written.
+        time.sleep(0)
         log_settled(events, batch.decisions(), transaction.dead_letters)
         log_decisions(batch.decisions())
         log_dead_letters(transaction.dead_letters)
