@@ -35,7 +35,7 @@ from tracker_worker.worker.retries import Retries
 LOG = logging.getLogger(__name__)
 
 _SELDOM_RECORDED = UpdateAvailableResource, GetNode
-"""Commands that are looked up in any case: the commit of one that leaves no receipt would find none."""
+"""Commands that mostly leave no receipt: their commit would not run into an earlier one."""
 
 
 class Committer:

@@ -602,7 +602,7 @@ def test_what_a_guest_gets_is_there_and_free(host_and_guest: tuple[list[CellUsag
 # Speed
 
 
-def calls_of(fitting: Fitting) -> int:
+def calls_of(refused: Fitting) -> int:
     """How many functions are called until a guest is refused."""
     called = 0
 
@@ -613,7 +613,7 @@ def calls_of(fitting: Fitting) -> int:
     before = sys.getprofile()
     sys.setprofile(count)
     try:
-        place = fitting()
+        place = refused()
     finally:
         sys.setprofile(before)
     assert place is None
