@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The broker fails under load and comes back: each confirmed cast is applied once, and work resumes soon.
+"""The broker fails under load and comes back: each confirmed cast is applied once, and work resumes at once.
 
 A client repeats a cast whose confirm was lost with the broker; it is applied once, too.
 """
@@ -20,8 +20,13 @@ from tests.servers.skips import skip_unless_installed
 SEED = 1
 FIRST = 100
 """Casts before the faults, so that all queues are declared."""
-RESUMED = 10.0
-"""Seconds within which consuming resumes once the broker, or the rest of a cluster, is available."""
+NOT_CONNECTED = "cannot be used, trying again"
+MOST_FAILURES = 2
+"""Attempts to connect that may fail after the broker, or the rest of a cluster, is available.
+
+One was under way, or ends the old connection, another may time out on a busy machine. Attempts are counted,
+not seconds: how long a broker takes to hand out its queues again depends on the machine.
+"""
 
 
 @pytest.fixture
@@ -65,6 +70,11 @@ def connections(trial: Trial) -> int:
     return trial.log.count("Consuming from")
 
 
+def failures(trial: Trial) -> int:
+    """How often its worker has lost its connection or failed to connect."""
+    return trial.log.count(NOT_CONNECTED)
+
+
 def seconds_until_it_goes_on(trial: Trial, connected: int, since: float) -> float:
     """The seconds from a moment until it had connected again and settled an event."""
     trial.wait_for(lambda: connections(trial) > connected, "another connection")
@@ -87,6 +97,7 @@ def test_a_broker_that_is_killed_or_restarted_under_load_loses_nothing(
         declare_all(trial)
     rabbitmq.write_down_declarations()
     resumed = dict.fromkeys(trials, 0.0)
+    failed = dict.fromkeys(trials, 0)
     at_work = dict.fromkeys(trials, 0)
     for number, fault in enumerate(faults, 1):
         connected = {kind: connections(trial) for kind, trial in trials.items()}
@@ -96,13 +107,15 @@ def test_a_broker_that_is_killed_or_restarted_under_load_loses_nothing(
             at_work[kind] += trial.unsettled() > 0
         rabbitmq.start()
         back = time.monotonic()
+        before = {kind: failures(trial) for kind, trial in trials.items()}
         for kind, trial in trials.items():
             resumed[kind] = max(resumed[kind], seconds_until_it_goes_on(trial, connected[kind], back))
+            failed[kind] = max(failed[kind], failures(trial) - before[kind])
             trial.look()
     what = "kill -9 and restart of the broker"
     report(*(t.finish(f"{what}, {kind} queues", len(faults), resumed[kind]) for kind, t in trials.items()))
     assert min(at_work.values()) > len(faults) / 2, f"too few faults have met work: {at_work}"
-    assert max(resumed.values()) <= RESUMED
+    assert max(failed.values()) <= MOST_FAILURES, failed
 
 
 def test_a_node_of_a_cluster_that_is_killed_under_load_loses_nothing(
@@ -112,7 +125,7 @@ def test_a_node_of_a_cluster_that_is_killed_under_load_loses_nothing(
     chance = random.Random(SEED)
     vhost = cluster.new_vhost()
     resumed = 0.0
-    at_work = 0
+    failed = at_work = 0
     with Trial(cluster.url(vhost), database_url, BURST * (times + 1), quorum=True) as trial:
         declare_all(trial)
         for number in range(1, times + 1):
@@ -124,19 +137,20 @@ def test_a_node_of_a_cluster_that_is_killed_under_load_loses_nothing(
             # First the node that the worker is connected to, which leads its queues; then another leader.
             assert of_worker is not None
             victim = cluster.node(of_worker if number % 2 else leader)
-            connected = connections(trial)
+            connected, before = connections(trial), failures(trial)
             put_to_work(chance, BURST * number, trial)
             victim.kill_at_once()
             killed = time.monotonic()
             at_work += trial.unsettled() > 0
             if victim.name == of_worker:
                 resumed = max(resumed, seconds_until_it_goes_on(trial, connected, killed))
+                failed = max(failed, failures(trial) - before)
             victim.start()
             trial.look()
         row = trial.finish("kill -9 of a node of three, quorum queues", times, resumed)
     report(row)
     assert at_work == times, f"only {at_work} kills have met work"
-    assert resumed <= RESUMED
+    assert failed <= MOST_FAILURES
 
 
 def node_of_worker(cluster: Cluster, vhost: str) -> str | None:
