@@ -83,7 +83,8 @@ class Fault:
 
     def _execute(self, _cursor: Any, sql: str, parameters: Any, _context: Any) -> None:
         held = self._holding is None or _holds(parameters, self._holding)
-        if held and main_clause(sql).startswith(self._beginning) and self._times != self.hits:
+        meant = any(clause.startswith(self._beginning) for clause in clauses(sql))
+        if held and meant and self._times != self.hits:
             self.hits += 1
             error = self._error()
             if isinstance(error, sqlite3.Error):
@@ -96,6 +97,11 @@ def main_clause(sql: str) -> str:
     sql = re.sub(r"^UPDATE JSON_TABLE\(.*\) AS r STRAIGHT_JOIN ", "UPDATE ", sql)
     sql = re.sub(r"^SELECT STRAIGHT_JOIN ", "SELECT ", sql)
     return re.sub(r"(?s)^WITH .*\)\s+(?=UPDATE)", "", sql)
+
+
+def clauses(sql: str) -> list[str]:
+    """A statement's main clause, and what begins with an insert or update in the WITH of PostgreSQL."""
+    return [main_clause(sql), *re.split(r"AS \n\((?=INSERT|UPDATE)", sql)[1:]]
 
 
 def _holds(parameters: Any, value: str) -> bool:

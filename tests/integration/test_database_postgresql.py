@@ -3,21 +3,28 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from msgspec.structs import replace
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from tests.benchmarks.growth.idle_cloud import idle_cloud, rows_of
 from tests.benchmarks.growth.soak import bytes_of
-from tests.builders import NODE, command
+from tests.builders import NODE, a_flavor, a_report, an_instance, command
 from tests.functional.conftest import a_bench, bench  # noqa: F401
 from tests.functional.lanes import LaneBench
+from tests.functional.statements import watched
 from tests.integration.operators import OnPostgreSQL
 from tests.servers.postgresql import PostgreSQL
+from tests.topologies import a_card, a_guest, a_host, a_request, host_resources
 from tracker_worker.core.quarantine import Attempts
 from tracker_worker.db.engine import create_engine
+from tracker_worker.db.tables import CLAIMS, NODES, OUTBOX, RECEIPTS, TOUCHED
 from tracker_worker.db.unit_of_work import UnitOfWork
+from tracker_worker.domain.commands import AnyCommand
+from tracker_worker.domain.objects import Origin
 from tracker_worker.worker.configuration import CONNECTIONS_OF_A_LANE
 
 
@@ -73,6 +80,63 @@ def test_lanes_work_where_the_default_is_serializable(
     with one.engine.connect() as connection:
         assert connection.exec_driver_sql("SHOW transaction_isolation").scalar() == "serializable"
     assert one.sequence(NODE) == 5
+
+
+OWN = {
+    "id", "name", "node", "uuid", "event_id", "message_id", "commit_id", "digest", "body", "recorded_at",
+    "resources", "sources", "sequence",
+}  # fmt: skip
+"""Columns in which the same claims of two nodes differ."""
+
+
+def last_rows(lane: LaneBench, table: sa.Table) -> dict[str, dict[str, Any]]:
+    """Each node's last row of a table, without the columns that are its own."""
+    order = "id" if table is OUTBOX else "sequence"
+    rows = sorted(lane.rows(table), key=lambda row: row.get(order, 0))
+    name = "name" if table is NODES else "node"
+    return {row[name]: {column: row[column] for column in row.keys() - OWN} for row in rows}
+
+
+def a_pinned_claim(node: str, instance_uuid: str, sequence: int) -> AnyCommand:
+    instance = an_instance(
+        instance_uuid,
+        a_flavor(2, 64),
+        numa_topology=a_guest(pagesize=2048, memory=64),
+        pci_requests=[a_request(request_id="port-1", dev_type="type-VF")],
+        os_type="línux",
+    )
+    return command("instance_claim", node=node, instance=instance, origin=Origin("nova-1", sequence))
+
+
+@pytest.fixture
+def hosts(bench: LaneBench) -> tuple[str, ...]:  # noqa: F811
+    """Three nodes with cells and devices."""
+    names = ("node-1", "node-2", "node-3")
+    for name in names:
+        resources = host_resources(a_host(pages={4: 1_000_000, 2048: 100}), a_card(numa_node=0))
+        bench.send(a_report(node=name, resources=replace(resources, uuid=f"uuid-of-{name}")))
+    return names
+
+
+def test_lone_claim_is_one_statement(bench: LaneBench, hosts: tuple[str, ...]) -> None:  # noqa: F811
+    with watched(bench.engine) as seen:
+        assert bench.send(a_pinned_claim(hosts[0], "i-1", 1)).outcome == "granted"
+    assert [statement.sql.count("INSERT INTO") for statement in seen] == [4]
+
+
+def test_lone_claim_writes_the_rows_that_one_in_a_batch_writes(
+    bench: LaneBench,  # noqa: F811
+    hosts: tuple[str, ...],
+) -> None:
+    alone, *together = hosts
+    assert bench.send(a_pinned_claim(alone, "i-1", 1)).outcome == "granted"
+    for number, node in enumerate(together, 2):
+        bench.deliver(a_pinned_claim(node, "i-1", number))
+    bench.run()
+    for table in (NODES, CLAIMS, TOUCHED, RECEIPTS, OUTBOX):
+        rows = last_rows(bench, table)
+        assert rows[alone] == rows[together[0]] == rows[together[1]]
+        assert rows[alone], "no column compared"
 
 
 def test_lane_keeps_two_connections_and_works_with_no_fewer(database_url: str) -> None:

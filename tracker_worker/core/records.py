@@ -143,6 +143,25 @@ def marks_one_node(transaction: Transaction) -> bool:
     )
 
 
+def writes_few_rows(transaction: Transaction) -> bool:
+    """Tell whether a transaction writes the row of one node, one receipt, and at most one row of each of the
+    claims, the touched instances and the outbox: mostly that of a command that came alone.
+    """
+    if len(transaction.nodes) != 1 or len(transaction.receipts) != 1 or len(transaction.notifications) > 1:
+        return False
+    change = transaction.nodes[0]
+    return (
+        change.before.sequence > 0
+        and len(change.claims) <= 1
+        and len(change.last_origins) <= 1
+        and not transaction.dead_letters
+        and not transaction.finished_attempts
+        and not transaction.unchanged
+        and not transaction.unsynced
+        and replayed_letter(transaction.receipts[0].event_id) is None
+    )
+
+
 def replay_id(letter_id: str, number: int) -> str:
     """Return the event id of a dead letter's replay, counted from 1."""
     return f"{letter_id}.{number}"

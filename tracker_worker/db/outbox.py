@@ -10,7 +10,7 @@ from msgspec import Struct
 from tracker_worker.core.notification_body import created_at
 from tracker_worker.core.records import OutboxRow
 from tracker_worker.db import bulk
-from tracker_worker.db.bulk import UUID_IDS, as_ids
+from tracker_worker.db.bulk import UUID_IDS, Insert, Row, as_ids
 from tracker_worker.db.tables import OUTBOX
 
 _COLUMNS = ("node", "event_type", "priority", "message_id", "body")
@@ -69,7 +69,12 @@ def backlog(connection: sa.Connection) -> Backlog:
 
 def add(connection: sa.Connection, rows: Iterable[OutboxRow]) -> None:
     """Insert notifications in the order given; the ids follow it."""
-    _ADD.execute(connection, [{column: getattr(row, column) for column in _COLUMNS} for row in rows])
+    _ADD.execute(connection, [_inserted(row) for row in rows])
+
+
+def insert_of(row: OutboxRow) -> tuple[Insert, Row]:
+    """Return the insert of one notification, and its row."""
+    return _ADD, _inserted(row)
 
 
 def window(connection: sa.Connection, but: Iterable[str], rows: int, size: int) -> Sequence[OutboxRow]:
@@ -97,3 +102,7 @@ def remove(connection: sa.Connection, published: Mapping[str, int]) -> None:
     """
     rows = [{"b_id": row_id, "b_message_id": message_id} for message_id, row_id in published.items()]
     _REMOVE.execute(connection, rows)
+
+
+def _inserted(row: OutboxRow) -> Row:
+    return {column: getattr(row, column) for column in _COLUMNS}

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from tracker_worker.core.records import Receipt
 from tracker_worker.db import bulk
-from tracker_worker.db.bulk import as_ids
+from tracker_worker.db.bulk import Insert, Row, as_ids
 from tracker_worker.db.tables import RECEIPTS
 
 _FIND = bulk.select(RECEIPTS.c.event_id, *(RECEIPTS.c[field] for field in Receipt.__struct_fields__))
@@ -22,6 +22,13 @@ def find(connection: sa.Connection, event_ids: Iterable[str]) -> dict[str, Recei
 
 def add(connection: sa.Connection, receipts: Iterable[Receipt]) -> None:
     """Insert receipts. Raises DBDuplicateEntry if one exists: its event was committed before."""
-    _ADD.execute(
-        connection, [{field: getattr(r, field) for field in Receipt.__struct_fields__} for r in receipts]
-    )
+    _ADD.execute(connection, [_row(receipt) for receipt in receipts])
+
+
+def insert_of(receipt: Receipt) -> tuple[Insert, Row]:
+    """Return the insert of one receipt, and its row."""
+    return _ADD, _row(receipt)
+
+
+def _row(receipt: Receipt) -> Row:
+    return {field: getattr(receipt, field) for field in Receipt.__struct_fields__}

@@ -5,7 +5,7 @@ The compare-and-swap compares a token: the node's sequence and the random id of 
 the database loses commits, a sequence may be used again, but not a commit id.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from sys import intern
 from typing import Any
 
@@ -15,7 +15,8 @@ from msgspec.structs import replace
 
 from tracker_worker.core.records import NodeChange, Token
 from tracker_worker.db import bulk
-from tracker_worker.db.bulk import as_ids
+from tracker_worker.db.bulk import Insert, Row, Write, as_ids
+from tracker_worker.db.single_statement import update_and_insert
 from tracker_worker.db.tables import CLAIMS, NODES, RECEIPTS, TOUCHED
 from tracker_worker.domain.flavors import Amounts
 from tracker_worker.domain.held_claims import Claim, HeldClaims, Role, numbers_of
@@ -181,11 +182,29 @@ def swap_unless_received(connection: sa.Connection, change: NodeChange, event_id
         raise StaleNode(change.after.name)
 
 
+def swap_and_insert(
+    connection: sa.Connection, change: NodeChange, inserts: Sequence[tuple[Insert, Row]]
+) -> None:
+    """Compare and swap one node with a row, and insert these rows, in one statement of PostgreSQL.
+
+    Raises StaleNode if the node's token has changed: nothing is inserted then.
+    """
+    if not update_and_insert(connection, _SWAP, _swap_row(change), inserts):
+        raise StaleNode(change.after.name)
+
+
 def save(connection: sa.Connection, changes: Iterable[NodeChange]) -> None:
     """Write reports, claims and touched instances, which the swap leaves out: five statements at most.
 
     Raises StaleNode if a claim to delete does not exist: another writer has deleted it.
     """
+    for statement, rows in writes(changes):
+        if statement.execute(connection, rows) < len(rows) and statement is _DROP_CLAIMS:
+            raise StaleNode(", ".join(sorted({row["b_node"] for row in rows})))
+
+
+def writes(changes: Iterable[NodeChange]) -> list[Write]:
+    """Return the statements that write reports, claims and touched instances, and their rows."""
     changed = list(changes)
     reports = [
         {"b_name": change.after.name, **_report_row(change.after)}
@@ -214,15 +233,14 @@ def save(connection: sa.Connection, changes: Iterable[NodeChange]) -> None:
         for change, uuid in marks
         if (origin := change.after.last_origins.get(uuid)) is not None
     ]
-    for statement, rows in (
+    given = (
         (_SAVE_REPORT, reports),
         (_DROP_CLAIMS, dropped),
         (_ADD_CLAIMS, added),
         (_DROP_TOUCHED, forgotten),
         (_ADD_TOUCHED, last_origins),
-    ):
-        if rows and statement.execute(connection, rows) < len(rows) and statement is _DROP_CLAIMS:
-            raise StaleNode(", ".join(sorted({row["b_node"] for row in rows})))
+    )
+    return [(statement, rows) for statement, rows in given if rows]
 
 
 def _swap_row(change: NodeChange) -> dict[str, Any]:

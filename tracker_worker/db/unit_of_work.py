@@ -3,16 +3,18 @@
 
 The order is part of the contract. A stale writer waits for the locks of the nodes' rows, then its whole
 transaction fails. Outbox ids follow the commit order of each node. Two workers lock rows in the same order
-and cannot deadlock.
+and cannot deadlock. PostgreSQL gets most lone commands as one statement, which keeps the order too.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 import sqlalchemy as sa
 
 from tracker_worker.core.quarantine import Attempts
-from tracker_worker.core.records import NO_ROW, Receipt, Transaction, marks_one_node
+from tracker_worker.core.records import NO_ROW, Receipt, Transaction, marks_one_node, writes_few_rows
 from tracker_worker.db import attempts, dead_letters, outbox, providers, receipts, store
+from tracker_worker.db.bulk import Insert, Row
 from tracker_worker.db.connection import LazyConnection
 from tracker_worker.db.errors import DATABASE_ERRORS, is_duplicate
 from tracker_worker.db.store import AlreadyReceived, StaleNode
@@ -28,6 +30,7 @@ class UnitOfWork:
     """
 
     def __init__(self, engine: sa.Engine) -> None:
+        self._joins_statements = engine.dialect.name == "postgresql"
         self._connection = LazyConnection(engine)
         # A statement alone needs no transaction, which would take two more round trips to the server.
         self._alone = LazyConnection(engine.execution_options(isolation_level="AUTOCOMMIT"))
@@ -79,7 +82,7 @@ class UnitOfWork:
 
     def commit(self, transaction: Transaction) -> None:
         """Commit a batch in one transaction. Raises StaleNode if another writer has changed a node, and
-        AlreadyReceived, or StaleNode for a single statement, if the event that was not looked up has a
+        AlreadyReceived, or StaleNode for the mark of an audit, if the event that was not looked up has a
         receipt.
 
         A single statement is a transaction of its own: without BEGIN and COMMIT it takes one round trip to
@@ -87,31 +90,16 @@ class UnitOfWork:
         """
         if marks_one_node(transaction):
             with self._alone.transaction() as connection:
-                if transaction.unchecked_id is None:
-                    store.swap(connection, transaction.nodes)
-                else:
-                    store.swap_unless_received(connection, transaction.nodes[0], transaction.unchecked_id)
+                _mark(connection, transaction)
             return
         unchecked, added = transaction.unchecked_id, transaction.receipts
         assert unchecked is None or unchecked in [each.event_id for each in added], "nothing would find it"
+        if self._joins_statements and (inserts := _single_inserts(transaction)):
+            with self._alone.transaction() as connection, _finding_receipt(transaction):
+                store.swap_and_insert(connection, transaction.nodes[0], inserts)
+            return
         with self._connection.transaction() as connection:
-            store.swap(connection, transaction.nodes)
-            if transaction.receipts:
-                _add_receipts(connection, transaction)
-                dead_letters.mark_replayed(connection, transaction.receipts)
-            store.save(connection, transaction.nodes)
-            if transaction.unsynced:
-                providers.mark(connection, transaction.unsynced)
-            if transaction.finished_attempts:
-                attempts.forget(connection, transaction.finished_attempts)
-            if transaction.dead_letters:
-                dead_letters.add(connection, transaction.dead_letters)
-            if transaction.unchanged:
-                found = store.tokens(connection, transaction.unchanged)
-                if any(found.get(name, NO_ROW) != seen for name, seen in transaction.unchanged.items()):
-                    raise StaleNode(", ".join(transaction.unchanged))
-            if transaction.notifications:
-                outbox.add(connection, transaction.notifications)
+            _write(connection, transaction)
 
     def ping(self) -> None:
         """Raise unless the database answers."""
@@ -129,10 +117,53 @@ class UnitOfWork:
         self._alone.close()
 
 
-def _add_receipts(connection: sa.Connection, transaction: Transaction) -> None:
-    """Insert the receipts. Raises AlreadyReceived if the event that was not looked up has one."""
+def _mark(connection: sa.Connection, transaction: Transaction) -> None:
+    if transaction.unchecked_id is None:
+        store.swap(connection, transaction.nodes)
+    else:
+        store.swap_unless_received(connection, transaction.nodes[0], transaction.unchecked_id)
+
+
+def _write(connection: sa.Connection, transaction: Transaction) -> None:
+    store.swap(connection, transaction.nodes)
+    if transaction.receipts:
+        with _finding_receipt(transaction):
+            receipts.add(connection, transaction.receipts)
+        dead_letters.mark_replayed(connection, transaction.receipts)
+    store.save(connection, transaction.nodes)
+    if transaction.unsynced:
+        providers.mark(connection, transaction.unsynced)
+    if transaction.finished_attempts:
+        attempts.forget(connection, transaction.finished_attempts)
+    if transaction.dead_letters:
+        dead_letters.add(connection, transaction.dead_letters)
+    if transaction.unchanged:
+        found = store.tokens(connection, transaction.unchanged)
+        if any(found.get(name, NO_ROW) != seen for name, seen in transaction.unchanged.items()):
+            raise StaleNode(", ".join(transaction.unchanged))
+    if transaction.notifications:
+        outbox.add(connection, transaction.notifications)
+
+
+def _single_inserts(transaction: Transaction) -> list[tuple[Insert, Row]]:
+    """Return what a transaction writes besides the row of its node, if that is an insert of one row into each
+    of some tables; nothing if there is more to it.
+    """
+    if not writes_few_rows(transaction):
+        return []
+    inserts = [receipts.insert_of(transaction.receipts[0])]
+    for statement, (row,) in store.writes(transaction.nodes):
+        if not isinstance(statement, Insert):
+            return []
+        inserts.append((statement, row))
+    return inserts + [outbox.insert_of(row) for row in transaction.notifications]
+
+
+@contextmanager
+def _finding_receipt(transaction: Transaction) -> Iterator[None]:
+    """Raise AlreadyReceived if the event that was not looked up has a receipt."""
     try:
-        receipts.add(connection, transaction.receipts)
+        yield
     except DATABASE_ERRORS as error:
         if transaction.unchecked_id is None or not is_duplicate(error):
             raise
