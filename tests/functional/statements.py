@@ -50,7 +50,8 @@ def watched(engine: sa.Engine | type[sa.Engine]) -> Iterator[list[Statement]]:
 
 
 class Fault:
-    """Statements that begin with a text fail as if the driver had failed them, `times` times or for ever.
+    """Statements with a clause that begins with a text fail as if the driver failed them, `times` times or
+    for ever.
 
     What the driver raises goes the whole way through SQLAlchemy and oslo.db; an error of SQLite's becomes the
     one of that name of the driver in use. `hits` counts. `holding` fails only statements that have this value

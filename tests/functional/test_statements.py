@@ -230,6 +230,8 @@ def executed(a_bench: Callable[..., LaneBench]) -> dict[str, Any]:
     with watched(bench.engine) as seen:
         for batch in numbers():
             everything(a_cold_lane(a_bench), bench, batch, redelivered=True)
+        lone = [bench.send(a_boot(len(NODES) + number, NODES[0])) for number in range(2)]
+        assert [delivery.outcome for delivery in lone] == ["granted", "granted"]
         bench.unit_of_work.record_attempts({"twice": Attempts(1)})
         bench.unit_of_work.show(NODES)
         settings = RelaySettings(window=50)

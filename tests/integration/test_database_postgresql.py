@@ -3,6 +3,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -16,16 +17,21 @@ from tests.builders import NODE, a_flavor, a_report, an_instance, command
 from tests.functional.conftest import a_bench, bench  # noqa: F401
 from tests.functional.lanes import LaneBench
 from tests.functional.statements import watched
+from tests.functional.test_lane_repeated_audits import transactions
 from tests.integration.operators import OnPostgreSQL
+from tests.integration.test_database import ANY_TEXT, a_receipt, bump, notification, track, work
 from tests.servers.postgresql import PostgreSQL
 from tests.topologies import a_card, a_guest, a_host, a_request, host_resources
 from tracker_worker.core.quarantine import Attempts
+from tracker_worker.db import outbox
+from tracker_worker.db.clock import UtcNow
 from tracker_worker.db.engine import create_engine
 from tracker_worker.db.tables import CLAIMS, NODES, OUTBOX, RECEIPTS, TOUCHED
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.commands import AnyCommand
 from tracker_worker.domain.objects import Origin
 from tracker_worker.worker.configuration import CONNECTIONS_OF_A_LANE
+from tracker_worker.worker.relay import WINDOW_BYTES
 
 
 @pytest.fixture
@@ -97,15 +103,20 @@ def last_rows(lane: LaneBench, table: sa.Table) -> dict[str, dict[str, Any]]:
     return {row[name]: {column: row[column] for column in row.keys() - OWN} for row in rows}
 
 
-def a_pinned_claim(node: str, instance_uuid: str, sequence: int) -> AnyCommand:
+def a_life(node: str, number: int) -> list[AnyCommand]:
+    """A claim of cpus, pages and a device, and a new state: what has one row in each table."""
     instance = an_instance(
-        instance_uuid,
+        "i-1",
         a_flavor(2, 64),
         numa_topology=a_guest(pagesize=2048, memory=64),
         pci_requests=[a_request(request_id="port-1", dev_type="type-VF")],
         os_type="línux",
     )
-    return command("instance_claim", node=node, instance=instance, origin=Origin("nova-1", sequence))
+    spawning = replace(instance, vm_state="building", task_state="spawning")
+    return [
+        command("instance_claim", node=node, instance=instance, origin=Origin("nova-1", number)),
+        command("update_usage", node=node, instance=spawning, origin=Origin("nova-1", number + 1)),
+    ]
 
 
 @pytest.fixture
@@ -118,21 +129,59 @@ def hosts(bench: LaneBench) -> tuple[str, ...]:  # noqa: F811
     return names
 
 
-def test_lone_claim_is_one_statement(bench: LaneBench, hosts: tuple[str, ...]) -> None:  # noqa: F811
-    with watched(bench.engine) as seen:
-        assert bench.send(a_pinned_claim(hosts[0], "i-1", 1)).outcome == "granted"
-    assert [statement.sql.count("INSERT INTO") for statement in seen] == [4]
+def test_lone_command_is_one_statement(bench: LaneBench, hosts: tuple[str, ...]) -> None:  # noqa: F811
+    """Where it replaces a claim, too."""
+    with watched(bench.engine) as seen, transactions(bench.engine) as levels:
+        assert [bench.send(each).outcome for each in a_life(hosts[0], 1)] == ["granted", "applied"]
+    assert [statement.sql.count("INSERT INTO") for statement in seen] == [4, 4]
+    assert levels == ["AUTOCOMMIT", "AUTOCOMMIT"]
 
 
-def test_lone_claim_writes_the_rows_that_one_in_a_batch_writes(
+def test_lone_command_that_is_sent_twice_inserts_nothing_behind_its_receipt(
+    bench: LaneBench,  # noqa: F811
+    operator: OnPostgreSQL,
+) -> None:
+    """Else each repetition would leave dead rows, and meet again what the database may refuse."""
+    bench.track()
+    drawn = "SELECT last_value FROM pg_sequences"
+    first = bench.send(command("build_failed"), "event-a")
+    before = operator(drawn)
+    assert bench.send(command("build_failed"), "event-a").outcome == first.outcome
+    assert operator(drawn) == before
+
+
+def test_what_a_single_statement_inserts_comes_back_as_it_was(engine: sa.Engine) -> None:
+    track(engine, NODE)
+    unit_of_work = UnitOfWork(engine)
+    change = bump(unit_of_work.load([NODE])[NODE])
+    receipt = a_receipt(reply={"text": ANY_TEXT, "none": None, "huge": 2**70}, instance_uuid="ü")
+    told = notification(1, bytes(range(256)))
+    with watched(engine) as seen:
+        unit_of_work.commit(work(nodes=[change], receipts=[receipt], notifications=[told]))
+    assert len(seen) == 1
+    assert unit_of_work.load([NODE]) == {NODE: change.after}
+    assert unit_of_work.find_receipts([receipt.event_id]) == {receipt.event_id: receipt}
+    unit_of_work.close()
+    with engine.connect() as connection:
+        (row,) = outbox.window(connection, [], 10, WINDOW_BYTES)
+        recorded_at, now = connection.execute(sa.select(RECEIPTS.c.recorded_at, UtcNow())).one()
+        assert timedelta() < now - recorded_at < timedelta(minutes=1)
+    assert replace(row, id=0) == told
+
+
+@pytest.mark.parametrize("commands", [1, 2], ids=["claim", "state"])
+def test_lone_command_writes_the_rows_that_one_in_a_batch_writes(
     bench: LaneBench,  # noqa: F811
     hosts: tuple[str, ...],
+    commands: int,
 ) -> None:
     alone, *together = hosts
-    assert bench.send(a_pinned_claim(alone, "i-1", 1)).outcome == "granted"
-    for number, node in enumerate(together, 2):
-        bench.deliver(a_pinned_claim(node, "i-1", number))
-    bench.run()
+    for sent in a_life(alone, 1)[:commands]:
+        bench.send(sent)
+    for index in range(commands):
+        for number, node in enumerate(together, 2):
+            bench.deliver(a_life(node, 10 * number)[index])
+        bench.run()
     for table in (NODES, CLAIMS, TOUCHED, RECEIPTS, OUTBOX):
         rows = last_rows(bench, table)
         assert rows[alone] == rows[together[0]] == rows[together[1]]

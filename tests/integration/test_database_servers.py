@@ -25,6 +25,7 @@ from tests.integration.test_database import (  # noqa: F401
     SECONDS,
     a_receipt,
     a_unit_of_work,
+    bump,
     notification,
     track,
     work,
@@ -155,32 +156,58 @@ def test_a_swap_locks_no_row_that_is_not_its_own(engine: sa.Engine, operator: Op
         assert [row.name for row in operator("SELECT name FROM nodes FOR UPDATE SKIP LOCKED")] == ["node-2"]
 
 
+@pytest.mark.parametrize("more", [[], ["node-2"]], ids=["alone", "in a batch"])
 def test_a_swap_that_waited_for_another_writer_fails(
     engine: sa.Engine,
     operator: Operator,
     a_unit_of_work: Callable[[], UnitOfWork],  # noqa: F811
+    more: list[str],
 ) -> None:
-    track(engine, NODE)
+    track(engine, NODE, *more)
     failed = []
     mine, others = a_unit_of_work(), a_unit_of_work()
-    node = mine.load([NODE])[NODE]
-    change = NodeChange(node, replace(node, sequence=2), set(), set())
+    changes = [bump(node) for node in mine.load([NODE, *more]).values()]
     others.load([NODE])
 
     def write() -> None:
         try:
-            mine.commit(work(nodes=[change], receipts=[a_receipt()]))
+            mine.commit(work(nodes=changes, receipts=[a_receipt()], notifications=[notification(1)]))
         except store.StaleNode as error:
             failed.append(error)
 
     with others._connection.transaction() as connection:
-        store.swap(connection, [change])
+        store.swap(connection, changes[:1])
         thread = threading.Thread(target=write)
         thread.start()
         operator.wait_until_somebody_waits()
     thread.join(SECONDS)
     assert len(failed) == 1
     assert operator("SELECT event_id FROM receipts") == []
+    assert operator("SELECT id FROM outbox") == []
+
+
+@pytest.mark.parametrize("more", [[], ["node-2"]], ids=["alone", "in a batch"])
+def test_ids_of_the_outbox_are_drawn_while_the_node_is_locked(
+    engine: sa.Engine,
+    operator: Operator,
+    a_unit_of_work: Callable[[], UnitOfWork],  # noqa: F811
+    more: list[str],
+) -> None:
+    """Whoever has the node first has the lower id."""
+    track(engine, NODE, *more)
+    unit_of_work = a_unit_of_work()
+    changes = [bump(node) for node in unit_of_work.load([NODE, *more]).values()]
+    late = work(nodes=changes, receipts=[a_receipt()], notifications=[notification(2)])
+    with engine.connect() as first:
+        first.execute(sa.select(NODES).where(NODES.c.name == NODE).with_for_update())
+        thread = threading.Thread(target=unit_of_work.commit, args=(late,))
+        thread.start()
+        operator.wait_until_somebody_waits()
+        outbox.add(first, [notification(1)])
+        first.commit()
+    thread.join(SECONDS)
+    found = operator("SELECT message_id FROM outbox ORDER BY id")
+    assert [row.message_id for row in found] == ["message-1", "message-2"]
 
 
 def test_a_notification_whose_commit_came_late_is_found_below_those_published(engine: sa.Engine) -> None:
@@ -317,9 +344,9 @@ def test_sessions_that_were_ended_meanwhile_cost_one_more_try(
     boots(bench, 2)
     bench.run()
     operator.end_sessions()
-    delivery = bench.deliver(command("build_failed"), "event-9")
+    deliveries = [bench.deliver(command("build_failed")) for _ in range(2)]
     bench.run()
-    assert delivery.answer["sequence"] == 4
+    assert [delivery.answer["sequence"] for delivery in deliveries] == [4, 5]
     assert caplog.text.count("is tried again") == 1
 
 

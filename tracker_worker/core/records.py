@@ -143,22 +143,34 @@ def marks_one_node(transaction: Transaction) -> bool:
     )
 
 
-def writes_few_rows(transaction: Transaction) -> bool:
-    """Tell whether a transaction writes the row of one node, one receipt, and at most one row of each of the
-    claims, the touched instances and the outbox: mostly that of a command that came alone.
+def inserts_few_rows(transaction: Transaction) -> bool:
+    """Tell whether a transaction updates the row of one node, inserts a receipt and at most one notification,
+    inserts or replaces at most one claim and one touched instance, and does nothing else: mostly that of a
+    lone command.
     """
     if len(transaction.nodes) != 1 or len(transaction.receipts) != 1 or len(transaction.notifications) > 1:
         return False
-    change = transaction.nodes[0]
+    (change,), (receipt,) = transaction.nodes, transaction.receipts
     return (
-        change.before.sequence > 0
-        and len(change.claims) <= 1
-        and len(change.last_origins) <= 1
+        _puts_at_most_one(change)
+        and replayed_letter(receipt.event_id) is None
         and not transaction.dead_letters
         and not transaction.finished_attempts
         and not transaction.unchanged
         and not transaction.unsynced
-        and replayed_letter(transaction.receipts[0].event_id) is None
+    )
+
+
+def _puts_at_most_one(change: NodeChange) -> bool:
+    """Tell whether a node that has a row gets at most one claim and one touched instance, and loses none."""
+    before, after = change.before, change.after
+    return (
+        before.sequence > 0
+        and after.resources is before.resources
+        and len(change.claims) <= 1
+        and len(change.last_origins) <= 1
+        and all(after.claim(*key) is not None for key in change.claims)
+        and all(uuid in after.last_origins for uuid in change.last_origins)
     )
 
 

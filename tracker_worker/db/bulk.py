@@ -11,7 +11,7 @@ look up so many. A LIMIT of as many rows as there are corrects the estimate.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import sqlalchemy as sa
 from msgspec import json
@@ -23,8 +23,6 @@ from tracker_worker.db import json_table
 from tracker_worker.db.sessions import MAX_PACKET
 
 Row = Mapping[str, Any]
-Write: TypeAlias = "tuple[Bulk, list[dict[str, Any]]]"
-"""A statement and the rows that it writes."""
 
 _STATEMENT_BYTES = 16 * 1024
 """Upper bound for the length of a statement without its rows."""
@@ -195,19 +193,7 @@ class Bulk:
         return json.encode(rows).decode()
 
 
-class Insert(Bulk):
-    """The insert of rows with some columns into a table."""
-
-    def __init__(
-        self, table: sa.Table, columns: Mapping[str, sa.Column[Any]], at_once: sa.Executable
-    ) -> None:
-        # Not inline, a single row would return its generated id.
-        super().__init__(sa.insert(table).inline(), at_once, json_table.insert(table, columns), columns)
-        self.table = table
-        self.columns = columns
-
-
-def insert(table: sa.Table, columns: Iterable[str]) -> Insert:
+def insert(table: sa.Table, columns: Iterable[str]) -> Bulk:
     """Return the insert of rows with these columns; generated ids follow the order of the rows.
 
     Other columns get their defaults, which may be the database's clock.
@@ -215,7 +201,9 @@ def insert(table: sa.Table, columns: Iterable[str]) -> Insert:
     names = {name: table.c[name] for name in columns}
     rows = _recordset(names)
     query = sa.select(*(_value(rows, name, column) for name, column in names.items()))
-    return Insert(table, names, sa.insert(table).from_select(list(names), query))
+    at_once = sa.insert(table).from_select(list(names), query)
+    # Not inline, a single row would return its generated id.
+    return Bulk(sa.insert(table).inline(), at_once, json_table.insert(table, names), names)
 
 
 def update(table: sa.Table, by: Sequence[str], columns: Iterable[str], *, locked: bool = False) -> Bulk:

@@ -10,11 +10,13 @@ from msgspec import Struct
 from tracker_worker.core.notification_body import created_at
 from tracker_worker.core.records import OutboxRow
 from tracker_worker.db import bulk
-from tracker_worker.db.bulk import UUID_IDS, Insert, Row, as_ids
+from tracker_worker.db.bulk import UUID_IDS, Row, as_ids
+from tracker_worker.db.single_statement import Insert
 from tracker_worker.db.tables import OUTBOX
 
 _COLUMNS = ("node", "event_type", "priority", "message_id", "body")
 _ADD = bulk.insert(OUTBOX, _COLUMNS)
+_ADD_ONE = Insert(OUTBOX, _COLUMNS)
 # Without the hint MariaDB scans a table that it takes for small.
 _BY_ID = ("FORCE INDEX (PRIMARY)", "mysql")
 _WAITING = (
@@ -74,7 +76,7 @@ def add(connection: sa.Connection, rows: Iterable[OutboxRow]) -> None:
 
 def insert_of(row: OutboxRow) -> tuple[Insert, Row]:
     """Return the insert of one notification, and its row."""
-    return _ADD, _inserted(row)
+    return _ADD_ONE, _inserted(row)
 
 
 def window(connection: sa.Connection, but: Iterable[str], rows: int, size: int) -> Sequence[OutboxRow]:

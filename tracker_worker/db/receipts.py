@@ -7,11 +7,13 @@ import sqlalchemy as sa
 
 from tracker_worker.core.records import Receipt
 from tracker_worker.db import bulk
-from tracker_worker.db.bulk import Insert, Row, as_ids
+from tracker_worker.db.bulk import Row, as_ids
+from tracker_worker.db.single_statement import Insert
 from tracker_worker.db.tables import RECEIPTS
 
 _FIND = bulk.select(RECEIPTS.c.event_id, *(RECEIPTS.c[field] for field in Receipt.__struct_fields__))
 _ADD = bulk.insert(RECEIPTS, Receipt.__struct_fields__)
+_ADD_ONE = Insert(RECEIPTS, Receipt.__struct_fields__)
 
 
 def find(connection: sa.Connection, event_ids: Iterable[str]) -> dict[str, Receipt]:
@@ -27,7 +29,7 @@ def add(connection: sa.Connection, receipts: Iterable[Receipt]) -> None:
 
 def insert_of(receipt: Receipt) -> tuple[Insert, Row]:
     """Return the insert of one receipt, and its row."""
-    return _ADD, _row(receipt)
+    return _ADD_ONE, _row(receipt)
 
 
 def _row(receipt: Receipt) -> Row:

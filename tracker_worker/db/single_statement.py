@@ -1,46 +1,64 @@
 # SPDX-License-Identifier: Apache-2.0
 """An update of one row and inserts that depend on it, as one statement of PostgreSQL: one round trip.
 
-Each insert selects its values from the result of the update: it inserts nothing where the update finds no
-row, and draws its generated id once the row is locked.
+PostgreSQL does not say in which order it executes the parts of a WITH. Here each insert selects its values
+from what the part before it returns: they are executed in the order given, and each only if the update has
+found its row, and locked it.
 """
 
 from collections.abc import Sequence
 from functools import cache
 
 import sqlalchemy as sa
+from msgspec import Struct
+from sqlalchemy.dialects import postgresql
 
-from tracker_worker.db.bulk import Bulk, Insert, Row
+from tracker_worker.db.bulk import Row
+
+
+class Insert(Struct, frozen=True):
+    """The insert of one row. `replaces`: it takes the place of a row with the same primary key, which is a
+    duplicate otherwise.
+    """
+
+    table: sa.Table
+    columns: tuple[str, ...]
+    replaces: bool = False
 
 
 def update_and_insert(
-    connection: sa.Connection, update: Bulk, found_by: Row, inserts: Sequence[tuple[Insert, Row]]
+    connection: sa.Connection, update: sa.Update, row: Row, inserts: Sequence[tuple[Insert, Row]]
 ) -> bool:
-    """Update one row, and insert a row into each of some tables; tell whether there was a row to update.
+    """Update one row, then insert a row into each of some tables; tell whether there was a row to update.
 
-    Nothing is inserted unless there was. Runs on the connection's thread, and raises what it raises.
+    Nothing is inserted unless there was. `row` has the parameters of the update. Runs on the connection's
+    thread and raises what the connection raises.
     """
-    parameters = dict(found_by)
-    for insert, row in inserts:
-        parameters |= {_parameter(insert, column): row[column] for column in insert.columns}
+    parameters = dict(row)
+    for insert, values in inserts:
+        parameters |= {_parameter(insert, column): values[column] for column in insert.columns}
     statement = _statement(update, tuple(insert for insert, _ in inserts))
     return connection.execute(statement, parameters).first() is not None
 
 
 @cache
-def _statement(update: Bulk, inserts: tuple[Insert, ...]) -> sa.Select[tuple[int]]:
+def _statement(update: sa.Update, inserts: tuple[Insert, ...]) -> sa.Select[tuple[int]]:
     """Return the statement: one text for each combination of tables."""
-    assert isinstance(update.each, sa.Update)
-    updated = update.each.returning(sa.literal(1).label("found")).cte("updated")
-    inserted = [_insert_after(updated, insert).cte(f"inserted_{insert.table.name}") for insert in inserts]
-    return sa.select(updated.c.found).add_cte(*inserted)
+    done = sa.literal(1).label("done")
+    part = update.returning(done).cte("updated")
+    for insert in inserts:
+        part = _insert_after(part, insert).returning(done).cte(f"inserted_{insert.table.name}")
+    return sa.select(part.c.done)
 
 
-def _insert_after(updated: sa.CTE, insert: Insert) -> sa.Insert:
-    columns = insert.columns.items()
-    values = [sa.bindparam(_parameter(insert, name), type_=column.type) for name, column in columns]
-    query = sa.select(*values).select_from(updated)
-    return sa.insert(insert.table).from_select(list(insert.columns), query)
+def _insert_after(part: sa.CTE, insert: Insert) -> postgresql.Insert:
+    table, names = insert.table, insert.columns
+    values = [sa.bindparam(_parameter(insert, name), type_=table.c[name].type) for name in names]
+    statement = postgresql.insert(table).from_select(names, sa.select(*values).select_from(part))
+    if not insert.replaces:
+        return statement
+    others = {name: statement.excluded[name] for name in names if not table.c[name].primary_key}
+    return statement.on_conflict_do_update(index_elements=table.primary_key, set_=others)
 
 
 def _parameter(insert: Insert, column: str) -> str:

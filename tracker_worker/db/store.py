@@ -15,8 +15,8 @@ from msgspec.structs import replace
 
 from tracker_worker.core.records import NodeChange, Token
 from tracker_worker.db import bulk
-from tracker_worker.db.bulk import Insert, Row, Write, as_ids
-from tracker_worker.db.single_statement import update_and_insert
+from tracker_worker.db.bulk import Row, as_ids
+from tracker_worker.db.single_statement import Insert, update_and_insert
 from tracker_worker.db.tables import CLAIMS, NODES, RECEIPTS, TOUCHED
 from tracker_worker.domain.flavors import Amounts
 from tracker_worker.domain.held_claims import Claim, HeldClaims, Role, numbers_of
@@ -44,16 +44,16 @@ _REPORT_COLUMNS = (
     "cpu_allocation_ratio", "ram_allocation_ratio", "disk_allocation_ratio", "resources",
 )  # fmt: skip
 _SWAP = bulk.update(NODES, ("name", "sequence", "commit_id"), _STATE_COLUMNS, locked=True)
-_SWAP_UNLESS_RECEIVED = (
+_SWAP_ONE = (
     sa.update(NODES)
     .values({name: sa.bindparam(name) for name in _STATE_COLUMNS})
     .where(
         NODES.c.name == sa.bindparam("b_name"),
         NODES.c.sequence == sa.bindparam("b_sequence"),
         NODES.c.commit_id == sa.bindparam("b_commit_id"),
-        ~sa.exists().where(RECEIPTS.c.event_id == sa.bindparam("b_event_id")),
     )
 )
+_SWAP_UNLESS_RECEIVED = _SWAP_ONE.where(~sa.exists().where(RECEIPTS.c.event_id == sa.bindparam("b_event_id")))
 _SAVE_REPORT = bulk.update(NODES, ("name",), _REPORT_COLUMNS)
 _ADD_NODES = bulk.insert(NODES, ("name", *_STATE_COLUMNS, *_REPORT_COLUMNS))
 _DROP_CLAIMS = bulk.delete(CLAIMS, ("node", "instance_uuid", "role"))
@@ -61,6 +61,8 @@ _ADD_CLAIMS = bulk.insert(CLAIMS, CLAIMS.c.keys())
 _UNREADABLE = (msgspec.ValidationError, TypeError, ValueError)
 _DROP_TOUCHED = bulk.delete(TOUCHED, ("node", "instance_uuid"))
 _ADD_TOUCHED = bulk.insert(TOUCHED, TOUCHED.c.keys())
+_PUT_CLAIM = Insert(CLAIMS, tuple(CLAIMS.c.keys()), replaces=True)
+_PUT_TOUCHED = Insert(TOUCHED, tuple(TOUCHED.c.keys()), replaces=True)
 
 
 class StaleNode(Exception):
@@ -185,12 +187,23 @@ def swap_unless_received(connection: sa.Connection, change: NodeChange, event_id
 def swap_and_insert(
     connection: sa.Connection, change: NodeChange, inserts: Sequence[tuple[Insert, Row]]
 ) -> None:
-    """Compare and swap one node with a row, and insert these rows, in one statement of PostgreSQL.
+    """Compare and swap one node with a row, then insert rows in the order given: one statement of PostgreSQL.
 
     Raises StaleNode if the node's token has changed: nothing is inserted then.
     """
-    if not update_and_insert(connection, _SWAP, _swap_row(change), inserts):
+    if not update_and_insert(connection, _SWAP_ONE, _swap_row(change), inserts):
         raise StaleNode(change.after.name)
+
+
+def inserts_of(change: NodeChange) -> list[tuple[Insert, Row]]:
+    """Return the inserts of a node's claims and touched instances that differ, and are not to be deleted."""
+    node = change.after
+    claims = [claim for key in sorted(change.claims) if (claim := node.claim(*key)) is not None]
+    uuids = [uuid for uuid in sorted(change.last_origins) if uuid in node.last_origins]
+    return [
+        *((_PUT_CLAIM, _claim_row(node.name, claim)) for claim in claims),
+        *((_PUT_TOUCHED, _last_origin_row(node.name, uuid, node.last_origins[uuid])) for uuid in uuids),
+    ]
 
 
 def save(connection: sa.Connection, changes: Iterable[NodeChange]) -> None:
@@ -198,13 +211,6 @@ def save(connection: sa.Connection, changes: Iterable[NodeChange]) -> None:
 
     Raises StaleNode if a claim to delete does not exist: another writer has deleted it.
     """
-    for statement, rows in writes(changes):
-        if statement.execute(connection, rows) < len(rows) and statement is _DROP_CLAIMS:
-            raise StaleNode(", ".join(sorted({row["b_node"] for row in rows})))
-
-
-def writes(changes: Iterable[NodeChange]) -> list[Write]:
-    """Return the statements that write reports, claims and touched instances, and their rows."""
     changed = list(changes)
     reports = [
         {"b_name": change.after.name, **_report_row(change.after)}
@@ -233,14 +239,15 @@ def writes(changes: Iterable[NodeChange]) -> list[Write]:
         for change, uuid in marks
         if (origin := change.after.last_origins.get(uuid)) is not None
     ]
-    given = (
+    for statement, rows in (
         (_SAVE_REPORT, reports),
         (_DROP_CLAIMS, dropped),
         (_ADD_CLAIMS, added),
         (_DROP_TOUCHED, forgotten),
         (_ADD_TOUCHED, last_origins),
-    )
-    return [(statement, rows) for statement, rows in given if rows]
+    ):
+        if rows and statement.execute(connection, rows) < len(rows) and statement is _DROP_CLAIMS:
+            raise StaleNode(", ".join(sorted({row["b_node"] for row in rows})))
 
 
 def _swap_row(change: NodeChange) -> dict[str, Any]:

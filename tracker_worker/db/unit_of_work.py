@@ -3,7 +3,7 @@
 
 The order is part of the contract. A stale writer waits for the locks of the nodes' rows, then its whole
 transaction fails. Outbox ids follow the commit order of each node. Two workers lock rows in the same order
-and cannot deadlock. PostgreSQL gets most lone commands as one statement, which keeps the order too.
+and cannot deadlock. PostgreSQL gets most lone commands as one statement, which has the same order.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,11 +12,12 @@ from contextlib import contextmanager
 import sqlalchemy as sa
 
 from tracker_worker.core.quarantine import Attempts
-from tracker_worker.core.records import NO_ROW, Receipt, Transaction, marks_one_node, writes_few_rows
+from tracker_worker.core.records import NO_ROW, Receipt, Transaction, inserts_few_rows, marks_one_node
 from tracker_worker.db import attempts, dead_letters, outbox, providers, receipts, store
-from tracker_worker.db.bulk import Insert, Row
+from tracker_worker.db.bulk import Row
 from tracker_worker.db.connection import LazyConnection
 from tracker_worker.db.errors import DATABASE_ERRORS, is_duplicate
+from tracker_worker.db.single_statement import Insert
 from tracker_worker.db.store import AlreadyReceived, StaleNode
 from tracker_worker.domain.node import Node
 from tracker_worker.domain.report import Owner
@@ -85,8 +86,8 @@ class UnitOfWork:
         AlreadyReceived, or StaleNode for the mark of an audit, if the event that was not looked up has a
         receipt.
 
-        A single statement is a transaction of its own: without BEGIN and COMMIT it takes one round trip to
-        the server instead of three.
+        A single statement is a transaction of its own: it takes one round trip to the server, without those
+        of BEGIN and COMMIT.
         """
         if marks_one_node(transaction):
             with self._alone.transaction() as connection:
@@ -94,9 +95,9 @@ class UnitOfWork:
             return
         unchecked, added = transaction.unchecked_id, transaction.receipts
         assert unchecked is None or unchecked in [each.event_id for each in added], "nothing would find it"
-        if self._joins_statements and (inserts := _single_inserts(transaction)):
+        if self._joins_statements and inserts_few_rows(transaction):
             with self._alone.transaction() as connection, _finding_receipt(transaction):
-                store.swap_and_insert(connection, transaction.nodes[0], inserts)
+                store.swap_and_insert(connection, transaction.nodes[0], _inserts(transaction))
             return
         with self._connection.transaction() as connection:
             _write(connection, transaction)
@@ -145,23 +146,18 @@ def _write(connection: sa.Connection, transaction: Transaction) -> None:
         outbox.add(connection, transaction.notifications)
 
 
-def _single_inserts(transaction: Transaction) -> list[tuple[Insert, Row]]:
-    """Return what a transaction writes besides the row of its node, if that is an insert of one row into each
-    of some tables; nothing if there is more to it.
-    """
-    if not writes_few_rows(transaction):
-        return []
-    inserts = [receipts.insert_of(transaction.receipts[0])]
-    for statement, (row,) in store.writes(transaction.nodes):
-        if not isinstance(statement, Insert):
-            return []
-        inserts.append((statement, row))
-    return inserts + [outbox.insert_of(row) for row in transaction.notifications]
+def _inserts(transaction: Transaction) -> list[tuple[Insert, Row]]:
+    """Return the rows that a transaction inserts, in the order of the contract."""
+    return [
+        *map(receipts.insert_of, transaction.receipts),
+        *(insert for change in transaction.nodes for insert in store.inserts_of(change)),
+        *map(outbox.insert_of, transaction.notifications),
+    ]
 
 
 @contextmanager
 def _finding_receipt(transaction: Transaction) -> Iterator[None]:
-    """Raise AlreadyReceived if the event that was not looked up has a receipt."""
+    """Raise AlreadyReceived at a duplicate, if the event was not looked up: it may be its receipt's."""
     try:
         yield
     except DATABASE_ERRORS as error:

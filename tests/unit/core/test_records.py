@@ -1,23 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which transactions write few enough rows to be one statement."""
+"""Which transactions insert few enough rows to be one statement."""
 
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from tests.builders import NODE, a_node
+from tests.builders import NODE, a_claim, a_node, some_resources
 from tracker_worker.core.records import (
     DeadLetter,
     NodeChange,
     OutboxRow,
     Receipt,
     Transaction,
+    inserts_few_rows,
     replay_id,
-    writes_few_rows,
 )
-from tracker_worker.domain.held_claims import Role
+from tracker_worker.domain.held_claims import HeldClaims
 from tracker_worker.domain.node import Node
+from tracker_worker.domain.objects import Origin
 
 KNOWN = replace(a_node(), sequence=1)
 RECEIPT = Receipt("event-a", "digest", NODE, 2, "instance_claim", "granted", {})
@@ -35,11 +36,23 @@ LETTER = DeadLetter(
 )
 
 
-def a_change(before: Node | None = None, claims: int = 1, marks: int = 1) -> NodeChange:
+def a_change(before: Node | None = None, claims: int = 1, touched: int = 1) -> NodeChange:
+    """A node gets claims and touched instances."""
     before = before or KNOWN
-    keys = {(f"i-{number}", Role.INSTANCE) for number in range(claims)}
-    after = replace(before, sequence=before.sequence + 1)
-    return NodeChange(before, after, keys, {f"i-{number}" for number in range(marks)})
+    held = [a_claim(uuid=f"i-{number}") for number in range(claims)]
+    origins = {f"i-{number}": Origin("nova-1", number) for number in range(touched)}
+    after = replace(before, sequence=before.sequence + 1, claims=HeldClaims.of(held), last_origins=origins)
+    return NodeChange(before, after, {(claim.instance_uuid, claim.role) for claim in held}, set(origins))
+
+
+def reverse(change: NodeChange) -> NodeChange:
+    """What a change puts goes away."""
+    after = replace(change.after, claims=HeldClaims(), last_origins={})
+    return NodeChange(change.after, after, change.claims, change.last_origins)
+
+
+def a_report_of(before: Node) -> NodeChange:
+    return NodeChange(before, replace(before, resources=some_resources(vcpus=9)), set(), set())
 
 
 def a_claim_alone(**more: Any) -> Transaction:
@@ -60,13 +73,14 @@ def a_claim_alone(**more: Any) -> Transaction:
     [
         {},
         {"notifications": []},
-        {"nodes": [a_change(claims=0, marks=0)]},
+        {"nodes": [a_change(claims=0, touched=0)]},
+        {"nodes": [a_change(a_change().after)]},
         {"unchecked_id": "event-a"},
     ],
-    ids=["claim", "without a notification", "without a claim", "not looked up"],
+    ids=["claim", "without a notification", "without a claim", "what is replaced", "not looked up"],
 )
-def test_transaction_of_a_lone_command_writes_few_rows(more: dict[str, Any]) -> None:
-    assert writes_few_rows(a_claim_alone(**more))
+def test_transaction_of_a_lone_command_inserts_few_rows(more: dict[str, Any]) -> None:
+    assert inserts_few_rows(a_claim_alone(**more))
 
 
 @pytest.mark.parametrize(
@@ -75,8 +89,11 @@ def test_transaction_of_a_lone_command_writes_few_rows(more: dict[str, Any]) -> 
         {"nodes": []},
         {"nodes": [a_change(), a_change(replace(KNOWN, name="node-2"))]},
         {"nodes": [a_change(Node(NODE))]},
+        {"nodes": [a_report_of(KNOWN)]},
         {"nodes": [a_change(claims=2)]},
-        {"nodes": [a_change(marks=2)]},
+        {"nodes": [reverse(a_change(touched=0))]},
+        {"nodes": [a_change(touched=2)]},
+        {"nodes": [reverse(a_change(claims=0))]},
         {"receipts": []},
         {"receipts": [RECEIPT, replace(RECEIPT, event_id="event-b")]},
         {"receipts": [replace(RECEIPT, event_id=replay_id("0c017240-4cf8-49f7-9466-b4e3ccbfaa10", 1))]},
@@ -87,10 +104,11 @@ def test_transaction_of_a_lone_command_writes_few_rows(more: dict[str, Any]) -> 
         {"unsynced": [NODE]},
     ],
     ids=[
-        "no node", "two nodes", "a new node", "two claims", "two touched instances", "no receipt",
+        "no node", "two nodes", "a new node", "a report", "two claims", "a claim that is dropped",
+        "two touched instances", "an instance that is forgotten", "no receipt",
         "two receipts", "a replay", "two notifications", "a dead letter", "attempts",
         "a node that was only read", "a node to sync",
     ],
 )  # fmt: skip
-def test_transaction_that_writes_more_does_not_write_few_rows(more: dict[str, Any]) -> None:
-    assert not writes_few_rows(a_claim_alone(**more))
+def test_transaction_that_does_more_does_not(more: dict[str, Any]) -> None:
+    assert not inserts_few_rows(a_claim_alone(**more))
