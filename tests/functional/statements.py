@@ -50,8 +50,8 @@ def watched(engine: sa.Engine | type[sa.Engine]) -> Iterator[list[Statement]]:
 
 
 class Fault:
-    """Statements with a clause that begins with a text fail as if the driver failed them, `times` times or
-    for ever.
+    """Statements fail, `times` times or for ever, as if the driver had failed them: those of which a clause
+    begins with a text.
 
     What the driver raises goes the whole way through SQLAlchemy and oslo.db; an error of SQLite's becomes the
     one of that name of the driver in use. `hits` counts. `holding` fails only statements that have this value

@@ -3,12 +3,12 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from datetime import timedelta
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from msgspec.structs import replace
+from sqlalchemy.engine.interfaces import CacheStats
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from tests.benchmarks.growth.idle_cloud import idle_cloud, rows_of
@@ -19,19 +19,15 @@ from tests.functional.lanes import LaneBench
 from tests.functional.statements import watched
 from tests.functional.test_lane_repeated_audits import transactions
 from tests.integration.operators import OnPostgreSQL
-from tests.integration.test_database import ANY_TEXT, a_receipt, bump, notification, track, work
 from tests.servers.postgresql import PostgreSQL
 from tests.topologies import a_card, a_guest, a_host, a_request, host_resources
 from tracker_worker.core.quarantine import Attempts
-from tracker_worker.db import outbox
-from tracker_worker.db.clock import UtcNow
 from tracker_worker.db.engine import create_engine
 from tracker_worker.db.tables import CLAIMS, NODES, OUTBOX, RECEIPTS, TOUCHED
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.commands import AnyCommand
 from tracker_worker.domain.objects import Origin
 from tracker_worker.worker.configuration import CONNECTIONS_OF_A_LANE
-from tracker_worker.worker.relay import WINDOW_BYTES
 
 
 @pytest.fixture
@@ -90,7 +86,7 @@ def test_lanes_work_where_the_default_is_serializable(
 
 OWN = {
     "id", "name", "node", "uuid", "event_id", "message_id", "commit_id", "digest", "body", "recorded_at",
-    "resources", "sources", "sequence",
+    "resources", "sources",
 }  # fmt: skip
 """Columns in which the same claims of two nodes differ."""
 
@@ -103,8 +99,8 @@ def last_rows(lane: LaneBench, table: sa.Table) -> dict[str, dict[str, Any]]:
     return {row[name]: {column: row[column] for column in row.keys() - OWN} for row in rows}
 
 
-def a_life(node: str, number: int) -> list[AnyCommand]:
-    """A claim of cpus, pages and a device, and a new state: what has one row in each table."""
+def a_claim_again(node: str) -> list[AnyCommand]:
+    """A claim of cpus, pages and a device, its abort, and the claim again: its instance is touched now."""
     instance = an_instance(
         "i-1",
         a_flavor(2, 64),
@@ -112,10 +108,10 @@ def a_life(node: str, number: int) -> list[AnyCommand]:
         pci_requests=[a_request(request_id="port-1", dev_type="type-VF")],
         os_type="línux",
     )
-    spawning = replace(instance, vm_state="building", task_state="spawning")
     return [
-        command("instance_claim", node=node, instance=instance, origin=Origin("nova-1", number)),
-        command("update_usage", node=node, instance=spawning, origin=Origin("nova-1", number + 1)),
+        command("instance_claim", node=node, instance=instance, origin=Origin("nova-1", 1)),
+        command("abort_instance_claim", node=node, instance_uuid="i-1", origin=Origin("nova-1", 2)),
+        command("instance_claim", node=node, instance=instance, origin=Origin("nova-2", 3)),
     ]
 
 
@@ -129,58 +125,43 @@ def hosts(bench: LaneBench) -> tuple[str, ...]:  # noqa: F811
     return names
 
 
-def test_lone_command_is_one_statement(bench: LaneBench, hosts: tuple[str, ...]) -> None:  # noqa: F811
-    """Where it replaces a claim, too."""
+def test_lone_claim_is_one_statement(bench: LaneBench, hosts: tuple[str, ...]) -> None:  # noqa: F811
+    claim, abort, again = a_claim_again(hosts[0])
     with watched(bench.engine) as seen, transactions(bench.engine) as levels:
-        assert [bench.send(each).outcome for each in a_life(hosts[0], 1)] == ["granted", "applied"]
-    assert [statement.sql.count("INSERT INTO") for statement in seen] == [4, 4]
-    assert levels == ["AUTOCOMMIT", "AUTOCOMMIT"]
-
-
-def test_lone_command_that_is_sent_twice_inserts_nothing_behind_its_receipt(
-    bench: LaneBench,  # noqa: F811
-    operator: OnPostgreSQL,
-) -> None:
-    """Else each repetition would leave dead rows, and meet again what the database may refuse."""
-    bench.track()
-    drawn = "SELECT last_value FROM pg_sequences"
-    first = bench.send(command("build_failed"), "event-a")
-    before = operator(drawn)
-    assert bench.send(command("build_failed"), "event-a").outcome == first.outcome
-    assert operator(drawn) == before
-
-
-def test_what_a_single_statement_inserts_comes_back_as_it_was(engine: sa.Engine) -> None:
-    track(engine, NODE)
-    unit_of_work = UnitOfWork(engine)
-    change = bump(unit_of_work.load([NODE])[NODE])
-    receipt = a_receipt(reply={"text": ANY_TEXT, "none": None, "huge": 2**70}, instance_uuid="ü")
-    told = notification(1, bytes(range(256)))
-    with watched(engine) as seen:
-        unit_of_work.commit(work(nodes=[change], receipts=[receipt], notifications=[told]))
+        assert bench.send(claim).outcome == "granted"
+    assert [statement.sql.count("INSERT INTO") for statement in seen] == [4]
+    assert levels == ["AUTOCOMMIT"]
+    bench.send(abort)
+    with watched(bench.engine) as seen:
+        assert bench.send(again).outcome == "granted"
     assert len(seen) == 1
-    assert unit_of_work.load([NODE]) == {NODE: change.after}
-    assert unit_of_work.find_receipts([receipt.event_id]) == {receipt.event_id: receipt}
-    unit_of_work.close()
-    with engine.connect() as connection:
-        (row,) = outbox.window(connection, [], 10, WINDOW_BYTES)
-        recorded_at, now = connection.execute(sa.select(RECEIPTS.c.recorded_at, UtcNow())).one()
-        assert timedelta() < now - recorded_at < timedelta(minutes=1)
-    assert replace(row, id=0) == told
 
 
-@pytest.mark.parametrize("commands", [1, 2], ids=["claim", "state"])
-def test_lone_command_writes_the_rows_that_one_in_a_batch_writes(
+def test_single_statement_is_compiled_once(bench: LaneBench, hosts: tuple[str, ...]) -> None:  # noqa: F811
+    compiled = []
+    with watched(bench.engine):
+        sa.event.listen(
+            bench.engine,
+            "before_cursor_execute",
+            lambda _connection, _cursor, _sql, _values, context, _many: compiled.append(context.cache_hit),
+        )
+        for node in hosts:
+            bench.send(a_claim_again(node)[0])
+    assert compiled[-2:] == [CacheStats.CACHE_HIT] * 2
+
+
+@pytest.mark.parametrize("commands", [1, 3], ids=["claim", "again"])
+def test_lone_claim_writes_the_rows_that_one_in_a_batch_writes(
     bench: LaneBench,  # noqa: F811
     hosts: tuple[str, ...],
     commands: int,
 ) -> None:
     alone, *together = hosts
-    for sent in a_life(alone, 1)[:commands]:
+    for sent in a_claim_again(alone)[:commands]:
         bench.send(sent)
     for index in range(commands):
-        for number, node in enumerate(together, 2):
-            bench.deliver(a_life(node, 10 * number)[index])
+        for node in together:
+            bench.deliver(a_claim_again(node)[index])
         bench.run()
     for table in (NODES, CLAIMS, TOUCHED, RECEIPTS, OUTBOX):
         rows = last_rows(bench, table)

@@ -144,15 +144,14 @@ def marks_one_node(transaction: Transaction) -> bool:
 
 
 def inserts_few_rows(transaction: Transaction) -> bool:
-    """Tell whether a transaction updates the row of one node, inserts a receipt and at most one notification,
-    inserts or replaces at most one claim and one touched instance, and does nothing else: mostly that of a
-    lone command.
+    """Tell whether a transaction updates the row of one node, inserts a receipt and at most one claim and one
+    notification, writes at most one touched instance, and does nothing else: mostly that of a lone command.
     """
     if len(transaction.nodes) != 1 or len(transaction.receipts) != 1 or len(transaction.notifications) > 1:
         return False
     (change,), (receipt,) = transaction.nodes, transaction.receipts
     return (
-        _puts_at_most_one(change)
+        _adds_at_most_one(change)
         and replayed_letter(receipt.event_id) is None
         and not transaction.dead_letters
         and not transaction.finished_attempts
@@ -161,15 +160,18 @@ def inserts_few_rows(transaction: Transaction) -> bool:
     )
 
 
-def _puts_at_most_one(change: NodeChange) -> bool:
-    """Tell whether a node that has a row gets at most one claim and one touched instance, and loses none."""
+def _adds_at_most_one(change: NodeChange) -> bool:
+    """Tell whether a node that has a row gets at most one new claim and one touched instance, and loses none.
+
+    A claim that is replaced is deleted before, which finds out whether it is in SQL.
+    """
     before, after = change.before, change.after
     return (
         before.sequence > 0
         and after.resources is before.resources
         and len(change.claims) <= 1
         and len(change.last_origins) <= 1
-        and all(after.claim(*key) is not None for key in change.claims)
+        and all(after.claim(*key) and not before.claim(*key) for key in change.claims)
         and all(uuid in after.last_origins for uuid in change.last_origins)
     )
 

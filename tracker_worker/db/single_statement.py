@@ -11,15 +11,12 @@ from functools import cache
 
 import sqlalchemy as sa
 from msgspec import Struct
-from sqlalchemy.dialects import postgresql
 
 from tracker_worker.db.bulk import Row
 
 
 class Insert(Struct, frozen=True):
-    """The insert of one row. `replaces`: it takes the place of a row with the same primary key, which is a
-    duplicate otherwise.
-    """
+    """The insert of one row. `replaces`: a row with the same primary key is overwritten, and is no error."""
 
     table: sa.Table
     columns: tuple[str, ...]
@@ -45,20 +42,26 @@ def update_and_insert(
 def _statement(update: sa.Update, inserts: tuple[Insert, ...]) -> sa.Select[tuple[int]]:
     """Return the statement: one text for each combination of tables."""
     done = sa.literal(1).label("done")
-    part = update.returning(done).cte("updated")
+    updated = part = update.returning(done).cte("updated")
     for insert in inserts:
         part = _insert_after(part, insert).returning(done).cte(f"inserted_{insert.table.name}")
-    return sa.select(part.c.done)
+    return sa.select(updated.c.done).add_cte(part)
 
 
-def _insert_after(part: sa.CTE, insert: Insert) -> postgresql.Insert:
+def _insert_after(part: sa.CTE, insert: Insert) -> sa.Insert:
     table, names = insert.table, insert.columns
     values = [sa.bindparam(_parameter(insert, name), type_=table.c[name].type) for name in names]
-    statement = postgresql.insert(table).from_select(names, sa.select(*values).select_from(part))
-    if not insert.replaces:
-        return statement
-    others = {name: statement.excluded[name] for name in names if not table.c[name].primary_key}
-    return statement.on_conflict_do_update(index_elements=table.primary_key, set_=others)
+    query = sa.select(*values).select_from(part)
+    if insert.replaces:
+        query = query.suffix_with(_on_conflict(table, names))
+    return sa.insert(table).from_select(names, query)
+
+
+def _on_conflict(table: sa.Table, names: Sequence[str]) -> sa.TextClause:
+    """Return the clause as text: SQLAlchemy 2.0 compiles PostgreSQL's own Insert anew each time."""
+    key = ", ".join(table.primary_key.columns.keys())
+    others = ", ".join(f"{name} = excluded.{name}" for name in names if not table.c[name].primary_key)
+    return sa.text(f"ON CONFLICT ({key}) DO UPDATE SET {others}")
 
 
 def _parameter(insert: Insert, column: str) -> str:

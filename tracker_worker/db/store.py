@@ -61,7 +61,7 @@ _ADD_CLAIMS = bulk.insert(CLAIMS, CLAIMS.c.keys())
 _UNREADABLE = (msgspec.ValidationError, TypeError, ValueError)
 _DROP_TOUCHED = bulk.delete(TOUCHED, ("node", "instance_uuid"))
 _ADD_TOUCHED = bulk.insert(TOUCHED, TOUCHED.c.keys())
-_PUT_CLAIM = Insert(CLAIMS, tuple(CLAIMS.c.keys()), replaces=True)
+_ADD_CLAIM = Insert(CLAIMS, tuple(CLAIMS.c.keys()))
 _PUT_TOUCHED = Insert(TOUCHED, tuple(TOUCHED.c.keys()), replaces=True)
 
 
@@ -196,12 +196,12 @@ def swap_and_insert(
 
 
 def inserts_of(change: NodeChange) -> list[tuple[Insert, Row]]:
-    """Return the inserts of a node's claims and touched instances that differ, and are not to be deleted."""
+    """Return the inserts of a node's new claims, and of its touched instances, which may be there already."""
     node = change.after
     claims = [claim for key in sorted(change.claims) if (claim := node.claim(*key)) is not None]
     uuids = [uuid for uuid in sorted(change.last_origins) if uuid in node.last_origins]
     return [
-        *((_PUT_CLAIM, _claim_row(node.name, claim)) for claim in claims),
+        *((_ADD_CLAIM, _claim_row(node.name, claim)) for claim in claims),
         *((_PUT_TOUCHED, _last_origin_row(node.name, uuid, node.last_origins[uuid])) for uuid in uuids),
     ]
 

@@ -157,7 +157,7 @@ def _inserts(transaction: Transaction) -> list[tuple[Insert, Row]]:
 
 @contextmanager
 def _finding_receipt(transaction: Transaction) -> Iterator[None]:
-    """Raise AlreadyReceived at a duplicate, if the event was not looked up: it may be its receipt's."""
+    """Raise AlreadyReceived at a duplicate, which may be the receipt, if that was not looked up."""
     try:
         yield
     except DATABASE_ERRORS as error:

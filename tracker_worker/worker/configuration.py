@@ -28,7 +28,7 @@ from tracker_worker.worker.settings import (
 
 RABBIT = "rabbit"
 CONNECTIONS_OF_A_LANE = 2
-"""To the database: one for transactions and one for reads outside of them, both kept."""
+"""To the database: one for transactions and one for single statements, both kept."""
 OTHER_CONNECTIONS = 2
 """To the database: the relay's, which it keeps, and the purge's. The health checks have one more."""
 

@@ -74,10 +74,16 @@ def a_claim_alone(**more: Any) -> Transaction:
         {},
         {"notifications": []},
         {"nodes": [a_change(claims=0, touched=0)]},
-        {"nodes": [a_change(a_change().after)]},
+        {"nodes": [a_change(a_change(claims=0).after)]},
         {"unchecked_id": "event-a"},
     ],
-    ids=["claim", "without a notification", "without a claim", "what is replaced", "not looked up"],
+    ids=[
+        "claim",
+        "without a notification",
+        "without a claim",
+        "an instance that was touched before",
+        "not looked up",
+    ],
 )
 def test_transaction_of_a_lone_command_inserts_few_rows(more: dict[str, Any]) -> None:
     assert inserts_few_rows(a_claim_alone(**more))
@@ -92,6 +98,7 @@ def test_transaction_of_a_lone_command_inserts_few_rows(more: dict[str, Any]) ->
         {"nodes": [a_report_of(KNOWN)]},
         {"nodes": [a_change(claims=2)]},
         {"nodes": [reverse(a_change(touched=0))]},
+        {"nodes": [a_change(a_change(touched=0).after)]},
         {"nodes": [a_change(touched=2)]},
         {"nodes": [reverse(a_change(claims=0))]},
         {"receipts": []},
@@ -105,10 +112,11 @@ def test_transaction_of_a_lone_command_inserts_few_rows(more: dict[str, Any]) ->
     ],
     ids=[
         "no node", "two nodes", "a new node", "a report", "two claims", "a claim that is dropped",
+        "a claim that is replaced",
         "two touched instances", "an instance that is forgotten", "no receipt",
         "two receipts", "a replay", "two notifications", "a dead letter", "attempts",
         "a node that was only read", "a node to sync",
     ],
 )  # fmt: skip
-def test_transaction_that_does_more_does_not(more: dict[str, Any]) -> None:
+def test_other_transactions_do_not_insert_few_rows(more: dict[str, Any]) -> None:
     assert not inserts_few_rows(a_claim_alone(**more))
