@@ -14,8 +14,8 @@ IMPATIENT: Options = {
     "oslo_messaging_rabbit": {"heartbeat_timeout_threshold": HEARTBEAT, "rabbit_interval_max": 1}
 }
 """Options of a worker: it and the broker drop each other after some seconds of silence."""
-NOTICES = 4 * HEARTBEAT
-"""Seconds within which both do so."""
+NOTICES = 20
+"""Seconds within which both do so, on a busy machine, too; by default they take two minutes."""
 QUEUES = [f"tracker.p{number}" for number in range(PARTITIONS)]
 
 
