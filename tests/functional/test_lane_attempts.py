@@ -151,6 +151,17 @@ def test_what_one_more_death_would_park_waits_until_the_worker_has_lived_for_a_w
     assert bench.attempts() == before, "a worker that is killed meanwhile has not had it under way"
 
 
+def test_lane_that_is_abandoned_in_a_step_makes_no_last_attempt(a_bench: Callable[..., LaneBench]) -> None:
+    bench = a_bench(min_uptime=CALM)
+    bench.track()
+    innocent = bench.deliver(boot("innocent"), redelivered=True)
+    bench.died(MAX_ATTEMPTS - 1, innocent)
+    bench.run()
+    bench.lane.abandon()
+    bench.lane.step()
+    assert not innocent.answers
+
+
 def test_what_one_more_death_would_park_waits_until_the_database_has_lasted_for_a_while(
     a_bench: Callable[..., LaneBench],
 ) -> None:

@@ -128,7 +128,9 @@ class Lane:
         self.close()
 
     def _is_warm(self) -> bool:
-        return self._closing.is_set() or self._monotonic() >= self._warm_at
+        """Tell whether last attempts may be made: not by a lane that is abandoned in the middle of a step."""
+        draining = self._closing.is_set() and not self._abandoned.is_set()
+        return draining or self._monotonic() >= self._warm_at
 
     @property
     def _warm_at(self) -> float:
