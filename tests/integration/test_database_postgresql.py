@@ -3,6 +3,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -19,15 +20,19 @@ from tests.functional.lanes import LaneBench
 from tests.functional.statements import watched
 from tests.functional.test_lane_repeated_audits import transactions
 from tests.integration.operators import OnPostgreSQL
+from tests.integration.test_database import ANY_TEXT, a_receipt, bump, notification, track, work
 from tests.servers.postgresql import PostgreSQL
 from tests.topologies import a_card, a_guest, a_host, a_request, host_resources
 from tracker_worker.core.quarantine import Attempts
+from tracker_worker.db import outbox
+from tracker_worker.db.clock import UtcNow
 from tracker_worker.db.engine import create_engine
 from tracker_worker.db.tables import CLAIMS, NODES, OUTBOX, RECEIPTS, TOUCHED
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.commands import AnyCommand
 from tracker_worker.domain.objects import Origin
 from tracker_worker.worker.configuration import CONNECTIONS_OF_A_LANE
+from tracker_worker.worker.relay import WINDOW_BYTES
 
 
 @pytest.fixture
@@ -135,6 +140,38 @@ def test_lone_claim_is_one_statement(bench: LaneBench, hosts: tuple[str, ...]) -
     with watched(bench.engine) as seen:
         assert bench.send(again).outcome == "granted"
     assert len(seen) == 1
+
+
+def test_lone_command_that_is_sent_twice_inserts_nothing_behind_its_receipt(
+    bench: LaneBench,  # noqa: F811
+    operator: OnPostgreSQL,
+) -> None:
+    """A refused claim, say, is not tried again."""
+    bench.track()
+    drawn = "SELECT last_value FROM pg_sequences"
+    first = bench.send(command("build_failed"), "event-a")
+    before = operator(drawn)
+    assert bench.send(command("build_failed"), "event-a").outcome == first.outcome
+    assert operator(drawn) == before
+
+
+def test_what_a_single_statement_inserts_comes_back_as_it_was(engine: sa.Engine) -> None:
+    track(engine, NODE)
+    unit_of_work = UnitOfWork(engine)
+    change = bump(unit_of_work.load([NODE])[NODE])
+    receipt = a_receipt(reply={"text": ANY_TEXT, "none": None, "huge": 2**70}, instance_uuid="ü")
+    told = notification(1, bytes(range(256)))
+    with watched(engine) as seen:
+        unit_of_work.commit(work(nodes=[change], receipts=[receipt], notifications=[told]))
+    assert len(seen) == 1
+    assert unit_of_work.load([NODE]) == {NODE: change.after}
+    assert unit_of_work.find_receipts([receipt.event_id]) == {receipt.event_id: receipt}
+    unit_of_work.close()
+    with engine.connect() as connection:
+        (row,) = outbox.window(connection, [], 10, WINDOW_BYTES)
+        recorded_at, now = connection.execute(sa.select(RECEIPTS.c.recorded_at, UtcNow())).one()
+        assert timedelta() < now - recorded_at < timedelta(minutes=1)
+    assert replace(row, id=0) == told
 
 
 def test_single_statement_is_compiled_once(bench: LaneBench, hosts: tuple[str, ...]) -> None:  # noqa: F811
