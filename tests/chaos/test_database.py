@@ -123,6 +123,8 @@ def test_a_commit_whose_answer_is_lost_counts_once(
             "notifications": {"window": 10},
         }
         with Trial(vhost_url, database.url, casts=burst * (times + 1), options=options) as trial:
+            # It is made by an INSERT, too, and would be cut in a lane's place.
+            trial.wait_for(lambda: bool(trial.column("SELECT name FROM leases")), "the relay's lease")
             for number in range(1, times + 1):
                 trial.cast_until(burst * number)
                 proxy.cut_after_commit(by_a_lane if number % 2 else by_the_relay)
