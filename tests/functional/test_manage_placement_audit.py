@@ -97,7 +97,7 @@ def test_allocations_that_agree_are_no_finding(
         "left_out": [],
         "resume_after": None,
     }
-    assert "0 findings in 2 nodes" in manage.err
+    assert "findings: 0, nodes: 2" in manage.err
     assert methods_of(placement) == ["tree", "allocations_of"] * 2
 
 
@@ -148,7 +148,7 @@ def test_table_names_what_to_do_about_each_kind(
     allocate(placement, STRANGER, HERE, SMALL)
     assert manage.run("placement", "audit") == 1
     assert "DISK_GB=20 MEMORY_MB=2048 VCPU=2" in manage.out
-    for way_out in ("heal_allocations --instance", "nova-manage placement audit", "2 findings in 2 nodes"):
+    for way_out in ("heal_allocations --instance", "nova-manage placement audit", "findings: 2, nodes: 2"):
         assert way_out in manage.err
     assert "--force" not in manage.err
 
@@ -169,7 +169,7 @@ def test_only_what_the_ledger_proves_is_removed(
     }
     assert held(placement, STRANGER) == {"shared-storage": {"DISK_GB": 5}}
     assert held(placement, BYSTANDER) == {HERE: SMALL}
-    assert "3 findings in 2 nodes: 1 removed, 2 left" in manage.err
+    assert "findings: 3 (1 removed, 2 left), nodes: 2" in manage.err
     assert "no receipt on this node names it" in next(
         each["explanation"] for each in found if each["consumer"] == BYSTANDER
     )
@@ -382,7 +382,7 @@ def test_audit_that_ends_before_it_finds_anything_prints_no_document(
     placement.faults = Ending(placement, 2, PlacementUnavailable("no answer"))
     assert manage.run("placement", "audit", "--format", output) == INCOMPLETE
     assert manage.out == ""
-    assert "0 findings in 1 nodes so far" in manage.err
+    assert "findings: 0, nodes so far: 1" in manage.err
     assert f"1 of 2 nodes were audited, '--after {NODE}' audits the others" in manage.err
 
 
@@ -441,7 +441,7 @@ def test_nodes_that_cannot_be_read_are_named_and_not_taken_for_agreement(
     assert manage.run("placement", "audit", "--format", "json") == INCOMPLETE
     assert manage.out == ""
     assert f"node '{OTHER_NODE}' is left out" in manage.err
-    assert "0 findings in 1 nodes" in manage.err
+    assert "findings: 0, nodes: 1" in manage.err
     allocate(placement, STRANGER, HERE, SMALL)
     assert manage.run("placement", "audit", "--format", "json") == INCOMPLETE
     document = json.loads(manage.out)
@@ -485,16 +485,19 @@ def test_node_that_breaks_before_it_is_read_again_is_left_out(
     placement.faults = Before(placement, damage)
     assert manage.run("placement", "audit", "--format", "json") == INCOMPLETE
     assert f"node '{OTHER_NODE}' is left out" in manage.err
-    assert "0 findings in 1 nodes" in manage.err
+    assert "findings: 0, nodes: 1" in manage.err
 
 
 def counted(manage: Manage, *arguments: str) -> tuple[int, int, str]:
-    """The number of nodes and of findings of a document, and the line about them."""
+    """The number of nodes and of findings of a document, and what became of them."""
     manage.run("placement", "audit", *arguments, "--format", "json")
     document = json.loads(manage.out)
-    (line,) = (line for line in manage.err.splitlines() if " findings in " in line)
-    assert f"{len(document['findings'])} findings in {document['nodes']} nodes" in line
-    return document["nodes"], len(document["findings"]), line.partition(" nodes")[2]
+    (line,) = (line for line in manage.err.splitlines() if ": findings: " in line)
+    findings, _, nodes = line.partition(": findings: ")[2].partition(", nodes: ")
+    count, _, results = findings.partition(" ")
+    assert int(count) == len(document["findings"])
+    assert int(nodes) == document["nodes"]
+    return int(nodes), int(count), results
 
 
 def test_nodes_are_counted_whose_claims_were_compared(
@@ -527,9 +530,9 @@ def test_findings_are_counted_by_what_became_of_them(
     release(nodes, STRANGER)
     allocate(placement, STRANGER, HERE, SMALL)
     assert counted(manage, NODE) == (1, 2, "")
-    assert counted(manage, NODE, "--dry-run") == (1, 2, ": 1 would be removed, 1 would be left")
-    assert counted(manage, NODE, "--fix", "--grace", "0") == (1, 2, ": 1 removed, 1 left")
-    assert counted(manage, NODE, "--fix", "--grace", "0") == (1, 1, ": 1 left")
+    assert counted(manage, NODE, "--dry-run") == (1, 2, "(1 would be removed, 1 would be left)")
+    assert counted(manage, NODE, "--fix", "--grace", "0") == (1, 2, "(1 removed, 1 left)")
+    assert counted(manage, NODE, "--fix", "--grace", "0") == (1, 1, "(1 left)")
 
 
 def test_what_was_removed_before_an_interruption_is_counted_as_removed(
@@ -550,7 +553,7 @@ def test_what_was_removed_before_an_interruption_is_counted_as_removed(
     assert document["complete"]
     results = {each["consumer"]: each["result"] for each in document["findings"]}
     assert results == {uuid: "left" if held(placement, uuid) else "removed" for uuid in results}
-    assert "2 findings in 2 nodes: 1 removed, 1 left" in manage.err
+    assert "findings: 2 (1 removed, 1 left), nodes: 2" in manage.err
     assert "interrupted: repeat the command" in manage.err
 
 

@@ -279,8 +279,8 @@ def _counts(progress: _Progress, lines: Sequence[Line]) -> str:
     results = Counter(line.result for line in lines if line.result is not None)
     parts = ", ".join(f"{results[each]} {each}" for each in _RESULTS if each in results)
     so_far = "" if progress.done == len(progress.names) else " so far"
-    text = f"{len(lines)} findings in {len(progress.compared)} nodes{so_far}"
-    return f"{text}: {parts}" if parts else text
+    findings = f"{len(lines)} ({parts})" if parts else str(len(lines))
+    return f"findings: {findings}, nodes{so_far}: {len(progress.compared)}"
 
 
 def _row(line: Line) -> list[Any]:
