@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Commands that come alone: their receipts are not looked up, and found all the same."""
 
+import gc
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -43,6 +44,22 @@ def statements(bench: LaneBench, sent: AnyCommand, **how: Any) -> list[str]:
 def test_command_that_comes_alone_reads_nothing(bench: LaneBench, sent: AnyCommand) -> None:
     bench.track()
     assert not [sql for sql in statements(bench, sent) if sql.startswith("SELECT")]
+
+
+def test_command_leaves_nothing_to_the_garbage_collector(bench: LaneBench) -> None:
+    """Every caller would wait for its pause, once there is enough. Statements are compiled at first."""
+    bench.track()
+    left = []
+    for _ in range(2):
+        gc.collect()
+        gc.disable()
+        try:
+            for sent in (a_boot(), a_boot("large", limits=Limits(memory_mb=1)), a_report(), an_abort()):
+                bench.send(sent)
+            left.append(gc.collect())
+        finally:
+            gc.enable()
+    assert left[-1] == 0, left
 
 
 def test_redelivered_command_is_looked_up(bench: LaneBench) -> None:

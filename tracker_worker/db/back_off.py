@@ -6,34 +6,65 @@ Connecting at the start (`db.engine`), the lanes' transactions (`worker.retries`
 
 import threading
 from collections.abc import Callable
+from typing import TypeVar
 
-from tenacity import RetryCallState, Retrying, stop_any, stop_when_event_set, wait_exponential, wait_random
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    stop_any,
+    stop_when_event_set,
+    wait_exponential,
+    wait_random,
+)
 from tenacity.nap import sleep_using_event
-from tenacity.retry import retry_base
 from tenacity.stop import stop_base, stop_never
 
+T = TypeVar("T")
 
-def retrying_with_back_off(
-    retry: retry_base,
+
+def call_with_back_off(
+    action: Callable[[], T],
+    passes: Callable[[BaseException], bool],
     abandoned: threading.Event,
     *,
     initial: float,
     most: float,
     before_sleep: Callable[[RetryCallState], None],
     stop: stop_base = stop_never,
-) -> Retrying:
-    """Return attempts with pauses that double from `initial` to `most` seconds, with jitter.
+) -> T:
+    """Return what an action returns. Where it fails, pauses double from `initial` to `most` seconds, with
+    jitter.
 
     The pauses are equal where `initial` is `most`. Ends with the error met last, as soon as `abandoned` is
-    set or `stop` says so. Runs on the caller's thread.
+    set or `stop` says so, or with an error that does not pass by itself. Runs on the caller's thread.
     """
+    # Most actions work at once. What tenacity makes for a call refers to itself: it costs as much as a small
+    # statement, and waits for the garbage collector, whose pause a caller would see.
+    try:
+        return action()
+    except Exception as error:
+        failure = error
     # wait_exponential_jitter takes `multiplier` since tenacity 9.2 only, which deprecates `initial`.
     pause = wait_exponential(multiplier=initial, max=most) + wait_random(0, initial)
-    return Retrying(
-        retry=retry,
+    retrying = Retrying(
+        retry=retry_if_exception(passes),
         wait=lambda state: min(pause(state), most),
         stop=stop_any(stop_when_event_set(abandoned), stop),
         sleep=sleep_using_event(abandoned),
         before_sleep=before_sleep,
         reraise=True,
     )
+    return retrying(_tried_once(action, failure))
+
+
+def _tried_once(action: Callable[[], T], failure: Exception) -> Callable[[], T]:
+    """Return an action whose first attempt has failed already."""
+    failures = [failure]
+
+    def attempt() -> T:
+        if failures:
+            raise failures.pop()
+        return action()
+
+    return attempt

@@ -16,18 +16,13 @@ from alembic import command
 from alembic.config import Config
 from oslo_db.sqlalchemy import engines
 from sqlalchemy.exc import ArgumentError
-from tenacity import (
-    RetryCallState,
-    retry_if_exception_type,
-    retry_if_not_exception_type,
-    stop_after_attempt,
-)
+from tenacity import RetryCallState, stop_after_attempt
 from tenacity.stop import stop_never
 
 from tracker_worker.core.error_text import error_text
 from tracker_worker.core.urls import printable_url, secrets_of
 from tracker_worker.db import sessions
-from tracker_worker.db.back_off import retrying_with_back_off
+from tracker_worker.db.back_off import call_with_back_off
 from tracker_worker.db.errors import DATABASE_ERRORS
 from tracker_worker.db.revisions import MIGRATIONS
 
@@ -95,15 +90,15 @@ def _wait_for(
         said = text_of(error) if error is not None else ""
         LOG.warning("The database %s cannot be used yet (%d): %s", where, state.attempt_number, said)
 
-    retrying = retrying_with_back_off(
-        retry_if_exception_type(DATABASE_ERRORS) & retry_if_not_exception_type(sessions.PooledSessions),
+    call_with_back_off(
+        lambda: engine.connect().close(),
+        lambda error: isinstance(error, DATABASE_ERRORS) and not isinstance(error, sessions.PooledSessions),
         threading.Event(),  # Nothing but a signal ends a start.
         initial=retry_interval,
         most=retry_interval,
         before_sleep=log,
         stop=stop_never if max_retries < 0 else stop_after_attempt(max_retries),
     )
-    retrying(lambda: engine.connect().close())
 
 
 def alembic_config(connection: sa.Connection | None = None) -> Config:

@@ -124,7 +124,7 @@ class BrokenNodes:
         It stays broken if its rows cannot be read, or the database refuses the new ones.
         """
         try:
-            self._retries.attempts_to_commit(1)(self._rebuild, name)
+            self._retries.until_committed(partial(self._rebuild, name), 1)
             return
         except NodesBroken:
             return

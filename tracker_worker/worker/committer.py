@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 
 from msgspec.structs import replace
 
@@ -75,9 +76,7 @@ class Committer:
         if len(events) == 1 and _is_crash_loop(events[0]):
             return held + self._park(events[0])
         try:
-            for attempt in self._retries.attempts_to_commit(len(events)):
-                with attempt:
-                    self._commit_batch(events)
+            self._retries.until_committed(partial(self._commit_batch, events), len(events))
             return held
         except Exception as error:
             failure = error
@@ -111,7 +110,7 @@ class Committer:
         """
         if event.error is None or event.error.code is not ErrorCode.DATABASE_REJECTS:
             try:
-                self._retries.attempts_to_park()(self._commit_batch, [event])
+                self._retries.until_parked(partial(self._commit_batch, [event]))
                 return []
             except Exception as error:
                 failure = error
@@ -121,7 +120,7 @@ class Committer:
                 return self._hold(failure.reasons, [event])
             text = "Node %s cannot be used: %s"
             LOG.critical(text, event.node, internal_error(failure), extra=extra_of(event))
-        self._retries.persist(lambda: self._commit_batch([replace(event, belongs_here=False)]))
+        self._retries.persist(partial(self._commit_batch, [replace(event, belongs_here=False)]))
         return []
 
     def _hold(self, reasons: Mapping[str, str], events: Sequence[Event]) -> list[Event]:

@@ -16,7 +16,7 @@ from typing import TypeVar
 import sqlalchemy as sa
 from msgspec.structs import replace
 from oslo_messaging.exceptions import MessagingException
-from tenacity import RetryCallState, retry_if_exception_type
+from tenacity import RetryCallState
 
 from tracker_worker.bus.publisher import NotificationRefused, Publisher
 from tracker_worker.bus.rabbit.connection import CONNECTION_ERRORS
@@ -26,7 +26,7 @@ from tracker_worker.core.notification_body import MAX_BODY_BYTES, Header, encode
 from tracker_worker.core.records import OutboxRow
 from tracker_worker.core.stats import Stats
 from tracker_worker.db import leases, outbox
-from tracker_worker.db.back_off import retrying_with_back_off
+from tracker_worker.db.back_off import call_with_back_off
 from tracker_worker.db.connection import LazyConnection
 from tracker_worker.db.errors import DATABASE_ERRORS
 from tracker_worker.worker.lease import Lease
@@ -232,15 +232,15 @@ class Relay:
 
         Return None once the relay is abandoned.
         """
-        retrying = retrying_with_back_off(
-            retry_if_exception_type(RETRIED),
-            self._abandoned,
-            initial=RETRY_INITIAL,
-            most=self._settings.retry_max,
-            before_sleep=_log_retry,
-        )
         try:
-            return retrying(action)
+            return call_with_back_off(
+                action,
+                lambda error: isinstance(error, RETRIED),
+                self._abandoned,
+                initial=RETRY_INITIAL,
+                most=self._settings.retry_max,
+                before_sleep=_log_retry,
+            )
         except RETRIED:
             return None
 

@@ -7,11 +7,11 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from tenacity import RetryCallState, Retrying, retry_if_exception
+from tenacity import RetryCallState
 from tenacity.stop import stop_base, stop_never
 
 from tracker_worker.core.error_text import error_text
-from tracker_worker.db.back_off import retrying_with_back_off
+from tracker_worker.db.back_off import call_with_back_off
 from tracker_worker.db.errors import (
     DATABASE_ERRORS,
     is_connection_lost,
@@ -65,23 +65,26 @@ class Retries:
 
     def persist(self, action: Callable[[], T]) -> T:
         """Run an action on the database and retry every error of the database: none is an event's fault."""
-        return self._retrying(lambda error: isinstance(error, DATABASE_ERRORS), stop_never)(action)
+        return self._call(action, lambda error: isinstance(error, DATABASE_ERRORS), stop_never)
 
-    def attempts_to_commit(self, events: int) -> Retrying:
-        """Return the attempts to commit some events: server errors are tried again.
+    def until_committed(self, action: Callable[[], T], events: int) -> T:
+        """Run an action that commits some events, and retry the server's errors.
 
         Ends with the error when it is repeated although the database answers (RepeatedErrors).
         """
         repeated = RepeatedErrors(self._unit_of_work, self._settings.max_attempts, events)
-        return self._retrying(is_server_error, repeated)
+        return self._call(action, is_server_error, repeated)
 
-    def attempts_to_park(self) -> Retrying:
-        """Return the attempts to commit a parked event: server errors are tried again for ever."""
-        return self._retrying(is_server_error, stop_never)
+    def until_parked(self, action: Callable[[], T]) -> T:
+        """Run an action that commits a parked event, and retry the server's errors for ever."""
+        return self._call(action, is_server_error, stop_never)
 
-    def _retrying(self, passes: Callable[[BaseException], bool], repeated: stop_base) -> Retrying:
-        return retrying_with_back_off(
-            retry_if_exception(passes),
+    def _call(
+        self, action: Callable[[], T], passes: Callable[[BaseException], bool], repeated: stop_base
+    ) -> T:
+        return call_with_back_off(
+            action,
+            passes,
             self._abandoned,
             initial=self._settings.retry_initial,
             most=self._settings.retry_max,
