@@ -249,6 +249,7 @@ def test_what_waits_for_its_last_attempt_and_comes_again_is_dropped(
     bench.died(MAX_ATTEMPTS - 1, lost)
     with bench.at_work():
         settles(other)
+        wait_until(lambda: bench.lane.inbox.has_deferred, "its last attempt to wait", SECONDS)
         lost.live = False
         bench.lane.inbox.drop(lost.partition)
         bench.seconds = CALM
