@@ -5,8 +5,9 @@ Connecting at the start (`db.engine`), the lanes' transactions (`worker.retries`
 """
 
 import threading
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar
 
 from tenacity import (
     RetryCallState,
@@ -23,8 +24,7 @@ from tenacity.stop import stop_base, stop_never
 T = TypeVar("T")
 
 
-def call_with_back_off(
-    action: Callable[[], T],
+def attempts_with_back_off(
     passes: Callable[[BaseException], bool],
     abandoned: threading.Event,
     *,
@@ -32,19 +32,19 @@ def call_with_back_off(
     most: float,
     before_sleep: Callable[[RetryCallState], None],
     stop: stop_base = stop_never,
-) -> T:
-    """Return what an action returns. Where it fails, pauses double from `initial` to `most` seconds, with
-    jitter.
+) -> Iterator[AbstractContextManager[Any]]:
+    """Yield attempts, each the context of an action; pauses double from `initial` to `most` seconds,
+    with jitter. There is no other one after one that works.
 
     The pauses are equal where `initial` is `most`. Ends with the error met last, as soon as `abandoned` is
     set or `stop` says so, or with an error that does not pass by itself. Runs on the caller's thread.
     """
     # Most actions work at once. What tenacity makes for a call refers to itself: it costs as much as a small
     # statement, and waits for the garbage collector, whose pause a caller would see.
-    try:
-        return action()
-    except Exception as error:
-        failure = error
+    first = _FirstAttempt()
+    yield first
+    if first.failure is None:
+        return
     # wait_exponential_jitter takes `multiplier` since tenacity 9.2 only, which deprecates `initial`.
     pause = wait_exponential(multiplier=initial, max=most) + wait_random(0, initial)
     retrying = Retrying(
@@ -55,16 +55,38 @@ def call_with_back_off(
         before_sleep=before_sleep,
         reraise=True,
     )
-    return retrying(_tried_once(action, failure))
+    attempts = iter(retrying)
+    with next(attempts):
+        raise first.failure
+    yield from attempts
 
 
-def _tried_once(action: Callable[[], T], failure: Exception) -> Callable[[], T]:
-    """Return an action whose first attempt has failed already."""
-    failures = [failure]
+class _FirstAttempt(AbstractContextManager[None]):
+    """Keeps the error of an action."""
 
-    def attempt() -> T:
-        if failures:
-            raise failures.pop()
-        return action()
+    failure: Exception | None = None
 
-    return attempt
+    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> bool:
+        if not isinstance(error, Exception):
+            return False
+        self.failure = error
+        return True
+
+
+def call_with_back_off(
+    action: Callable[[], T],
+    passes: Callable[[BaseException], bool],
+    abandoned: threading.Event,
+    *,
+    initial: float,
+    most: float,
+    before_sleep: Callable[[RetryCallState], None],
+    stop: stop_base = stop_never,
+) -> T:
+    """Return what an action returns, after as many attempts as it takes (`attempts_with_back_off`)."""
+    for attempt in attempts_with_back_off(
+        passes, abandoned, initial=initial, most=most, before_sleep=before_sleep, stop=stop
+    ):
+        with attempt:
+            return action()
+    raise AssertionError("attempts end with one that works, or with an error")

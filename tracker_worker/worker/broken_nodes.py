@@ -124,7 +124,9 @@ class BrokenNodes:
         It stays broken if its rows cannot be read, or the database refuses the new ones.
         """
         try:
-            self._retries.until_committed(partial(self._rebuild, name), 1)
+            for attempt in self._retries.attempts_to_commit(1):
+                with attempt:
+                    self._rebuild(name)
             return
         except NodesBroken:
             return

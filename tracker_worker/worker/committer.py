@@ -76,7 +76,9 @@ class Committer:
         if len(events) == 1 and _is_crash_loop(events[0]):
             return held + self._park(events[0])
         try:
-            self._retries.until_committed(partial(self._commit_batch, events), len(events))
+            for attempt in self._retries.attempts_to_commit(len(events)):
+                with attempt:
+                    self._commit_batch(events)
             return held
         except Exception as error:
             failure = error
@@ -110,7 +112,9 @@ class Committer:
         """
         if event.error is None or event.error.code is not ErrorCode.DATABASE_REJECTS:
             try:
-                self._retries.until_parked(partial(self._commit_batch, [event]))
+                for attempt in self._retries.attempts_to_park():
+                    with attempt:
+                        self._commit_batch([event])
                 return []
             except Exception as error:
                 failure = error

@@ -4,14 +4,15 @@
 import logging
 import math
 import threading
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar
 
 from tenacity import RetryCallState
 from tenacity.stop import stop_base, stop_never
 
 from tracker_worker.core.error_text import error_text
-from tracker_worker.db.back_off import call_with_back_off
+from tracker_worker.db.back_off import attempts_with_back_off
 from tracker_worker.db.errors import (
     DATABASE_ERRORS,
     is_connection_lost,
@@ -26,6 +27,7 @@ from tracker_worker.worker.node_cache import NodeCache
 from tracker_worker.worker.settings import LaneSettings
 
 T = TypeVar("T")
+Attempts = Iterator[AbstractContextManager[Any]]
 
 LOG = logging.getLogger(__name__)
 
@@ -65,25 +67,25 @@ class Retries:
 
     def persist(self, action: Callable[[], T]) -> T:
         """Run an action on the database and retry every error of the database: none is an event's fault."""
-        return self._call(action, lambda error: isinstance(error, DATABASE_ERRORS), stop_never)
+        for attempt in self._attempts(lambda error: isinstance(error, DATABASE_ERRORS), stop_never):
+            with attempt:
+                return action()
+        raise AssertionError("attempts end with one that works, or with an error")
 
-    def until_committed(self, action: Callable[[], T], events: int) -> T:
-        """Run an action that commits some events, and retry the server's errors.
+    def attempts_to_commit(self, events: int) -> Attempts:
+        """Return the attempts to commit some events: server errors are tried again.
 
         Ends with the error when it is repeated although the database answers (RepeatedErrors).
         """
         repeated = RepeatedErrors(self._unit_of_work, self._settings.max_attempts, events)
-        return self._call(action, is_server_error, repeated)
+        return self._attempts(is_server_error, repeated)
 
-    def until_parked(self, action: Callable[[], T]) -> T:
-        """Run an action that commits a parked event, and retry the server's errors for ever."""
-        return self._call(action, is_server_error, stop_never)
+    def attempts_to_park(self) -> Attempts:
+        """Return the attempts to commit a parked event: server errors are tried again for ever."""
+        return self._attempts(is_server_error, stop_never)
 
-    def _call(
-        self, action: Callable[[], T], passes: Callable[[BaseException], bool], repeated: stop_base
-    ) -> T:
-        return call_with_back_off(
-            action,
+    def _attempts(self, passes: Callable[[BaseException], bool], repeated: stop_base) -> Attempts:
+        return attempts_with_back_off(
             passes,
             self._abandoned,
             initial=self._settings.retry_initial,
