@@ -14,8 +14,11 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from subprocess import CalledProcessError
 from typing import Any, Self
 from urllib.parse import quote
+
+from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from tests.servers.certificates import Certificates
 from tests.servers.ports import listens
@@ -201,11 +204,16 @@ class RabbitMQ(Server):
 
         Raises RuntimeError with the text of an error.
         """
-        program = max(ERLANG_HOME.glob("erts-*/bin/erl_call"))
-        said = self._output(program, "-sname", self.name, "-c", self._cookie, "-e", given=f"{expression}.\n")
+        said = self._erl_call("-e", given=f"{expression}.\n")
         if not said.startswith("{ok, "):
             raise RuntimeError(f"{expression}: {said}")
         return said.removeprefix("{ok, ").rstrip().removesuffix("}")
+
+    @retry(retry=retry_if_exception_type(CalledProcessError), stop=stop_after_attempt(3), reraise=True)
+    def _erl_call(self, *arguments: str, given: str) -> str:
+        # Once in some thousand times it cannot connect, and fails before it has evaluated anything.
+        program = max(ERLANG_HOME.glob("erts-*/bin/erl_call"))
+        return self._output(program, "-sname", self.name, "-c", self._cookie, *arguments, given=given)
 
     def _output(self, program: Path, *arguments: str, given: str = "") -> str:
         return subprocess.run(
