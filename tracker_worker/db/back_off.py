@@ -22,6 +22,7 @@ from tenacity.nap import sleep_using_event
 from tenacity.stop import stop_base, stop_never
 
 T = TypeVar("T")
+Attempts = Iterator[AbstractContextManager[Any]]
 
 
 def attempts_with_back_off(
@@ -32,7 +33,7 @@ def attempts_with_back_off(
     most: float,
     before_sleep: Callable[[RetryCallState], None],
     stop: stop_base = stop_never,
-) -> Iterator[AbstractContextManager[Any]]:
+) -> Attempts:
     """Yield attempts, each the context of an action; pauses double from `initial` to `most` seconds,
     with jitter. There is no other one after one that works.
 
@@ -73,20 +74,9 @@ class _FirstAttempt(AbstractContextManager[None]):
         return True
 
 
-def call_with_back_off(
-    action: Callable[[], T],
-    passes: Callable[[BaseException], bool],
-    abandoned: threading.Event,
-    *,
-    initial: float,
-    most: float,
-    before_sleep: Callable[[RetryCallState], None],
-    stop: stop_base = stop_never,
-) -> T:
-    """Return what an action returns, after as many attempts as it takes (`attempts_with_back_off`)."""
-    for attempt in attempts_with_back_off(
-        passes, abandoned, initial=initial, most=most, before_sleep=before_sleep, stop=stop
-    ):
+def result_of(attempts: Attempts, action: Callable[[], T]) -> T:
+    """Return what an action returns at the first attempt that works. Raises the error that ends them."""
+    for attempt in attempts:
         with attempt:
             return action()
     raise AssertionError("attempts end with one that works, or with an error")

@@ -22,7 +22,7 @@ from tenacity.stop import stop_never
 from tracker_worker.core.error_text import error_text
 from tracker_worker.core.urls import printable_url, secrets_of
 from tracker_worker.db import sessions
-from tracker_worker.db.back_off import call_with_back_off
+from tracker_worker.db.back_off import attempts_with_back_off, result_of
 from tracker_worker.db.errors import DATABASE_ERRORS
 from tracker_worker.db.revisions import MIGRATIONS
 
@@ -90,8 +90,7 @@ def _wait_for(
         said = text_of(error) if error is not None else ""
         LOG.warning("The database %s cannot be used yet (%d): %s", where, state.attempt_number, said)
 
-    call_with_back_off(
-        lambda: engine.connect().close(),
+    attempts = attempts_with_back_off(
         lambda error: isinstance(error, DATABASE_ERRORS) and not isinstance(error, sessions.PooledSessions),
         threading.Event(),  # Nothing but a signal ends a start.
         initial=retry_interval,
@@ -99,6 +98,7 @@ def _wait_for(
         before_sleep=log,
         stop=stop_never if max_retries < 0 else stop_after_attempt(max_retries),
     )
+    result_of(attempts, lambda: engine.connect().close())
 
 
 def alembic_config(connection: sa.Connection | None = None) -> Config:

@@ -26,7 +26,7 @@ from tracker_worker.core.notification_body import MAX_BODY_BYTES, Header, encode
 from tracker_worker.core.records import OutboxRow
 from tracker_worker.core.stats import Stats
 from tracker_worker.db import leases, outbox
-from tracker_worker.db.back_off import call_with_back_off
+from tracker_worker.db.back_off import attempts_with_back_off, result_of
 from tracker_worker.db.connection import LazyConnection
 from tracker_worker.db.errors import DATABASE_ERRORS
 from tracker_worker.worker.lease import Lease
@@ -232,15 +232,15 @@ class Relay:
 
         Return None once the relay is abandoned.
         """
+        attempts = attempts_with_back_off(
+            lambda error: isinstance(error, RETRIED),
+            self._abandoned,
+            initial=RETRY_INITIAL,
+            most=self._settings.retry_max,
+            before_sleep=_log_retry,
+        )
         try:
-            return call_with_back_off(
-                action,
-                lambda error: isinstance(error, RETRIED),
-                self._abandoned,
-                initial=RETRY_INITIAL,
-                most=self._settings.retry_max,
-                before_sleep=_log_retry,
-            )
+            return result_of(attempts, action)
         except RETRIED:
             return None
 

@@ -4,15 +4,14 @@
 import logging
 import math
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import TypeVar
 
 from tenacity import RetryCallState
 from tenacity.stop import stop_base, stop_never
 
 from tracker_worker.core.error_text import error_text
-from tracker_worker.db.back_off import attempts_with_back_off
+from tracker_worker.db.back_off import Attempts, attempts_with_back_off, result_of
 from tracker_worker.db.errors import (
     DATABASE_ERRORS,
     is_connection_lost,
@@ -27,7 +26,6 @@ from tracker_worker.worker.node_cache import NodeCache
 from tracker_worker.worker.settings import LaneSettings
 
 T = TypeVar("T")
-Attempts = Iterator[AbstractContextManager[Any]]
 
 LOG = logging.getLogger(__name__)
 
@@ -67,10 +65,7 @@ class Retries:
 
     def persist(self, action: Callable[[], T]) -> T:
         """Run an action on the database and retry every error of the database: none is an event's fault."""
-        for attempt in self._attempts(lambda error: isinstance(error, DATABASE_ERRORS), stop_never):
-            with attempt:
-                return action()
-        raise AssertionError("attempts end with one that works, or with an error")
+        return result_of(self._attempts(lambda error: isinstance(error, DATABASE_ERRORS), stop_never), action)
 
     def attempts_to_commit(self, events: int) -> Attempts:
         """Return the attempts to commit some events: server errors are tried again.

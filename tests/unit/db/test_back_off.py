@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 from tenacity import RetryCallState, stop_after_attempt
 
-from tracker_worker.db.back_off import call_with_back_off
+from tracker_worker.db.back_off import attempts_with_back_off, result_of
 
 SHORT = 0.0001
 NEVER = threading.Event()
@@ -41,16 +41,16 @@ def pauses(initial: float, most: float, attempts: int) -> list[float]:
     def before_sleep(state: RetryCallState) -> None:
         seen.append(state.upcoming_sleep)
 
+    tried = attempts_with_back_off(
+        is_away,
+        NEVER,
+        initial=initial,
+        most=most,
+        before_sleep=before_sleep,
+        stop=stop_after_attempt(attempts),
+    )
     with pytest.raises(Away, match=str(attempts)):
-        call_with_back_off(
-            failing(),
-            is_away,
-            NEVER,
-            initial=initial,
-            most=most,
-            before_sleep=before_sleep,
-            stop=stop_after_attempt(attempts),
-        )
+        result_of(tried, failing())
     return seen
 
 
@@ -71,15 +71,11 @@ def test_abandoned_retry_ends_with_the_error_met_last() -> None:
         if state.attempt_number == 3:
             abandoned.set()
 
+    attempts = attempts_with_back_off(
+        is_away, abandoned, initial=SHORT, most=SHORT, before_sleep=before_sleep
+    )
     with pytest.raises(Away, match="4"):
-        call_with_back_off(
-            failing(),
-            is_away,
-            abandoned,
-            initial=SHORT,
-            most=SHORT,
-            before_sleep=before_sleep,
-        )
+        result_of(attempts, failing())
 
 
 def never(state: RetryCallState) -> None:
@@ -87,9 +83,9 @@ def never(state: RetryCallState) -> None:
 
 
 def test_other_errors_are_not_tried_again() -> None:
-    never_twice = partial(call_with_back_off, initial=1, most=1, before_sleep=never)
+    attempts = attempts_with_back_off(is_away, NEVER, initial=1, most=1, before_sleep=never)
     with pytest.raises(KeyError):
-        never_twice(partial(dict[str, int]().__getitem__, "absent"), is_away, NEVER)
+        result_of(attempts, partial(dict[str, int]().__getitem__, "absent"))
 
 
 def test_what_works_at_once_leaves_nothing_to_the_garbage_collector() -> None:
@@ -98,7 +94,8 @@ def test_what_works_at_once_leaves_nothing_to_the_garbage_collector() -> None:
     gc.disable()
     try:
         for _ in range(3):
-            call_with_back_off(lambda: None, is_away, NEVER, initial=1, most=1, before_sleep=never)
+            attempts = attempts_with_back_off(is_away, NEVER, initial=1, most=1, before_sleep=never)
+            result_of(attempts, lambda: None)
         assert gc.collect() == 0
     finally:
         gc.enable()
