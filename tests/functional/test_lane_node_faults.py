@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from tests.builders import NODE, a_report, command, some_resources
 from tests.functional.lanes import OTHER_NODE, LaneBench
 from tests.functional.statements import Fault, connection_lost
+from tests.servers.server import wait_until
 from tracker_worker.db.tables import NODES
 from tracker_worker.domain.commands import AnyCommand
 from tracker_worker.domain.objects import Origin
@@ -103,6 +104,16 @@ def test_lane_that_lost_its_partitions_counts_none_of_their_nodes(bench: LaneBen
     bench.lane.inbox.drop(delivery.partition)
     bench.run()
     assert faults(bench) == {}
+
+
+def test_idle_lane_that_lost_its_partitions_counts_none_of_their_nodes(bench: LaneBench) -> None:
+    """Another worker counts them from now on, and this one may get no delivery for days."""
+    delivery = bench.send(report(memory_mb=100))
+    assert faults(bench) != {}
+    with bench.at_work():
+        wait_until(lambda: not bench.lane.inbox._wakeup.is_set(), "the lane is idle")
+        bench.lane.inbox.drop(delivery.partition)
+        wait_until(lambda: faults(bench) == {}, "the lane has forgotten its nodes")
 
 
 def test_retry_after_an_error_of_the_server_forgets_no_fault(bench: LaneBench) -> None:

@@ -56,11 +56,15 @@ class Inbox:
         return False
 
     def drop(self, partition: int) -> None:
-        """Drop the deliveries of a partition; those that were put back are dropped by `take`."""
+        """Drop the deliveries of a partition; those that were put back are dropped by `take`.
+
+        Ends the lane's wait: what the lane knows of the partition's nodes ends too.
+        """
         with suppress(queue.Empty):
             while True:
                 self._queues[partition].get_nowait()
         self._dropped.set()
+        self._wakeup.set()
 
     def wake(self) -> None:
         """End the lane's wait."""

@@ -94,6 +94,15 @@ def test_drop_forgets_what_waits_for_one_partition_and_is_noticed_once(inbox: In
     assert taken(inbox) == ["b"]
 
 
+def test_drop_wakes_the_lane(inbox: Inbox) -> None:
+    """What it knows of the partition's nodes is another worker's from now on."""
+    waiting = threading.Thread(target=inbox.wait, args=[None])
+    waiting.start()
+    inbox.drop(1)
+    waiting.join(20)
+    assert not waiting.is_alive()
+
+
 def test_put_wakes_the_lane(inbox: Inbox) -> None:
     put(inbox, [came("a")])
     inbox.wait(None)
