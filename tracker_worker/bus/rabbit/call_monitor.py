@@ -54,10 +54,14 @@ class CallMonitor:
         them.
         """
         for delivery, call in list(self._calls.items()):
+            # Whatever else is due: a call that is kept keeps its body, which the memory budget has no more.
+            if not delivery.live or call.expires_at <= now:
+                del self._calls[delivery]
+                continue
             if call.due_at > now:
                 continue
             call.heartbeat = call.heartbeat or heartbeat_for(delivery.body, delivery.compression)
-            if call.heartbeat is None or not delivery.live or call.expires_at <= now:
+            if call.heartbeat is None:
                 del self._calls[delivery]
             else:
                 call.due_at = now + call.heartbeat.interval

@@ -96,3 +96,20 @@ def test_call_that_is_answered_before_a_look_is_never_looked_into(
 def test_answer_of_what_is_no_call_is_nothing_to_the_monitor(monitor: CallMonitor) -> None:
     monitor.end(Delivered())
     assert monitor.next_check == math.inf
+
+
+def test_call_that_the_broker_redelivers_is_forgotten_before_its_next_heartbeat(monitor: CallMonitor) -> None:
+    """Its body counts for no memory budget: a channel that was reopened often would keep many of them."""
+    call = Delivered(timeout=60)
+    monitor.begin(call, 120, 0.0)
+    assert len(list(monitor.due(0.5))) == 1
+    call.live = False
+    assert list(monitor.due(1.0)) == []
+    assert monitor.next_check == math.inf
+
+
+def test_call_whose_caller_has_given_up_is_forgotten_before_its_next_heartbeat(monitor: CallMonitor) -> None:
+    monitor.begin(Delivered(timeout=60), 2, 0.0)
+    assert len(list(monitor.due(0.5))) == 1
+    assert list(monitor.due(2.0)) == []
+    assert monitor.next_check == math.inf
