@@ -106,12 +106,15 @@ class Window:
         """Tell whether the channel should be reopened to receive what it refused.
 
         Reopening returns what the window holds, so that most of the messages may be sent again. With a fixed
-        prefetch the same messages would fill the window again: the result is False until all are settled.
+        prefetch the same messages come first again: the result is False until the refused one fits behind
+        them. An event of a broken node may be among them for days.
         """
-        if self._fixed_prefetch and self._messages:
-            return False
         others = self._budget.used - self._held
         needed = max(self._refused or 0, self._budget.share // 2)
+        if self._fixed_prefetch and self._messages:
+            needed = self._held + (self._refused or 0)
+            if needed > self._budget.share:
+                return False
         fits = not others or others + needed <= self._budget.limit
         return self.refuses and fits and self._held <= self._budget.share // 2
 

@@ -181,7 +181,7 @@ def test_budget_is_exceeded_by_nothing_but_a_message_alone(
         assert budget.used <= limit or len([size for size in everything if size]) == 1
 
 
-def test_refused_channel_with_a_fixed_prefetch_waits_until_all_that_it_holds_is_settled() -> None:
+def test_refused_channel_with_a_fixed_prefetch_waits_until_what_it_refused_fits_behind_the_rest() -> None:
     """Found by a review: opened again with the same limits it took, and refused, the same for ever."""
     _, one, _ = windows(fixed_prefetch=True, limits=Limits(FULL, 500))
     fill(one, 200)
@@ -191,3 +191,28 @@ def test_refused_channel_with_a_fixed_prefetch_waits_until_all_that_it_holds_is_
     assert one.has_room()
     again = one.reopen(one.narrower())
     fill(again, 350)
+
+
+def test_event_that_is_held_for_days_does_not_stop_a_channel_with_a_fixed_prefetch() -> None:
+    """The node of the event is broken: it is not settled before an operator has rebuilt the node."""
+    _, one, other = windows(fixed_prefetch=True)
+    fill(one, 10)
+    fill(other, 600, 380)
+    assert not one.admit(20), "the other channel has the memory"
+    assert not one.has_room()
+    other.release(600)
+    assert one.has_room()
+    again = one.reopen(one.narrower())
+    fill(again, 10, 20, 30)
+    assert not again.refuses
+
+
+def test_channel_with_a_fixed_prefetch_waits_while_others_have_the_memory_for_all_that_comes_again() -> None:
+    _, one, other = windows(fixed_prefetch=True)
+    fill(one, 200)
+    fill(other, 500, 300)
+    assert not one.admit(290)
+    other.release(300)
+    assert one.has_room()
+    fill(other, 100)
+    assert not one.has_room(), "200 and 290 do not fit beside 600"
