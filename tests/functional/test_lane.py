@@ -112,6 +112,30 @@ def test_an_id_of_another_command_is_parked_as_reused(bench: LaneBench, together
     assert bench.receipts()["event-a"]["outcome"] == "granted"
 
 
+def test_an_invalid_command_that_the_client_sends_again_is_parked_once(bench: LaneBench) -> None:
+    """oslo.messaging gives each copy a unique id of its own."""
+    args = {"node": NODE, "event_id": "event-a", "unknown": 1}
+    copies = [
+        bench.deliver_body(encode("build_failed", args, unique_id=each, reply_queue="replies"))
+        for each in ("first", "second")
+    ]
+    bench.run()
+    assert [copy.outcome for copy in copies] == ["InvalidCommand"] * 2
+    assert bench.parked() == [("event-a", "unknown_argument")]
+
+
+@pytest.mark.parametrize("difference", [{"unknown": 2}, {"version": "1.99"}, {"method": "startup"}])
+def test_another_invalid_command_of_the_same_id_is_parked_as_reused(
+    bench: LaneBench, difference: dict[str, Any]
+) -> None:
+    given: dict[str, Any] = {"method": "build_failed", "version": "1.0", "unknown": 1}
+    for each in (given, given | difference):
+        args = {"node": NODE, "event_id": "event-a", "unknown": each["unknown"]}
+        bench.deliver_body(encode(each["method"], args, each["version"]))
+    bench.run()
+    assert {code for _, code in bench.parked()} == {"unknown_argument", "event_id_reused"}
+
+
 @pytest.mark.parametrize("redelivered", [True, False])
 def test_a_reused_id_that_comes_again_parks_nothing_again(bench: LaneBench, redelivered: bool) -> None:
     bench.track()

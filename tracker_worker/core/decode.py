@@ -19,6 +19,7 @@ from tracker_worker.core.envelope import (
     names_of,
     open_envelope,
     read_command,
+    sent_digest_of,
     sent_id,
 )
 from tracker_worker.core.records import Receipt, replayed_letter
@@ -197,7 +198,8 @@ def _wrong_partition(delivery: Delivery) -> BadMessage:
 
 
 def _invalid_event(delivery: Delivery, envelope: Envelope | None, bad: BadMessage, partitions: int) -> Event:
-    digest, _ = names_of(delivery.body, None)
+    # A client that sends it again makes a new envelope, with another unique id, of the same arguments.
+    digest = attempts_key(delivery) if envelope is None else sent_digest_of(envelope)
     event_id, node = names_of(delivery.body, envelope)
     asked = envelope is not None and envelope.is_question
     belongs_here = not asked and node is not None and partition_of(node, partitions) == delivery.partition

@@ -311,6 +311,14 @@ def digest_of(method: str, command: AnyCommand) -> str:
     return hashlib.sha256(method.encode() + b"\n" + _canonical.encode(given)).hexdigest()
 
 
+def sent_digest_of(envelope: Envelope) -> str:
+    """Return a digest of a message that is no valid command: of its method and of its arguments as sent."""
+    digest = hashlib.sha256(envelope.args)
+    for part in (envelope.method, envelope.namespace or "", envelope.version):
+        digest.update(b"\0" + part.encode())
+    return digest.hexdigest()
+
+
 def is_method_name(text: str) -> bool:
     """Tell whether a text can be the name of a method, known or not."""
     return _fitting(text, *_METHOD) is not None
