@@ -76,3 +76,15 @@ def test_database_that_is_away_is_an_error_beside_its_last_answer(
         connection.execute(sa.text("ALTER TABLE hidden RENAME TO outbox"))
     probe.ask()
     assert probe.state.error is None
+
+
+def test_time_that_is_none_is_an_error_and_ends_no_thread(sqlite_url: str) -> None:
+    """Somebody has written it by SQL: SQLite takes any text."""
+    engine = create_engine(sqlite_url)
+    probe = DatabaseProbe(engine, time.monotonic, lambda: None)
+    with engine.begin() as connection:
+        connection.execute(sa.text("INSERT INTO providers (node, changed_at) VALUES ('n', 'yesterday')"))
+    probe.ask()
+    assert "yesterday" in str(probe.state.error)
+    probe.close()
+    engine.dispose()

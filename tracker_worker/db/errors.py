@@ -17,6 +17,8 @@ from tracker_worker.db.store import StaleNode
 
 DATABASE_ERRORS = (SQLAlchemyError, db_exception.DBError, StaleNode)
 """What using a database raises, apart from RowsTooLarge."""
+READ_ERRORS = (*DATABASE_ERRORS, ValueError, TypeError)
+"""What reading rows raises: also what a value of another type causes, which somebody has written by hand."""
 
 _DATA_STATES = ("22", "23", "44", "54", "P0")
 """PostgreSQL's classes: data exception, integrity constraint, check option of a view, program limit, PL/pgSQL

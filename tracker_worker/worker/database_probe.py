@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from tracker_worker.core.error_text import error_text
 from tracker_worker.db import outbox, providers, revisions
 from tracker_worker.db.connection import LazyConnection
-from tracker_worker.db.errors import DATABASE_ERRORS
+from tracker_worker.db.errors import READ_ERRORS
 from tracker_worker.worker.health import DatabaseState
 from tracker_worker.worker.loop import Loop
 
@@ -48,7 +48,7 @@ class DatabaseProbe:
                 revision = revisions.current(connection)
                 backlog = outbox.backlog(connection)
                 unsynced = providers.unsynced(connection)
-        except DATABASE_ERRORS as error:
+        except READ_ERRORS as error:
             self.state = replace(self.state, error=error_text(error))
             return
         self.state = DatabaseState(

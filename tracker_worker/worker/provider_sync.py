@@ -19,7 +19,7 @@ from tracker_worker.core.error_text import error_text
 from tracker_worker.core.stats import PlacementStats
 from tracker_worker.db import providers, store
 from tracker_worker.db.connection import LazyConnection
-from tracker_worker.db.errors import DATABASE_ERRORS
+from tracker_worker.db.errors import DATABASE_ERRORS, READ_ERRORS
 from tracker_worker.db.providers import DueProviders, SyncRecord
 from tracker_worker.db.store import NodesBroken
 from tracker_worker.domain.errors import ErrorCode
@@ -53,8 +53,6 @@ LOG = logging.getLogger(__name__)
 
 COALESCE_SECONDS = 0.05
 """How long the thread waits for more results before it writes them down: some statements for all of them."""
-_UNUSABLE = (*DATABASE_ERRORS, ValueError)
-"""What using the rows raises. ValueError: one has a text that is not JSON, which must not end the worker."""
 UNEXPECTED = ErrorCode.INTERNAL_ERROR.value
 """The code of an exception that is a fault of this program."""
 
@@ -136,7 +134,7 @@ class ProviderSync:
         failure = None
         try:
             self.run_once()
-        except _UNUSABLE as error:
+        except READ_ERRORS as error:
             failure = error_text(error)
         if (failure is None) != (self._database_failure is None):
             if failure is None:

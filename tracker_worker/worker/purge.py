@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from tracker_worker.core.error_text import error_text
 from tracker_worker.db import retention
-from tracker_worker.db.errors import DATABASE_ERRORS
+from tracker_worker.db.errors import READ_ERRORS
 from tracker_worker.db.retention import ROWS_AT_ONCE, Ages, ByTime, Sequenced
 from tracker_worker.worker.loop import Loop
 from tracker_worker.worker.settings import Retention
@@ -71,7 +71,7 @@ class Purge:
         failure = None
         try:
             self.run_once()
-        except DATABASE_ERRORS as error:
+        except READ_ERRORS as error:
             failure = error_text(error)
         if failure is not None:
             LOG.warning("Old rows stay until the next purge: %s", failure)
