@@ -4,7 +4,7 @@
 import itertools
 import threading
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -179,7 +179,7 @@ class LaneBench:
     def close(self) -> None:
         self.unit_of_work.close()
 
-    def _committed(self, _nodes: Collection[str]) -> None:
+    def _committed(self) -> None:
         self.commits += 1
 
     def rows(self, table: sa.Table) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 """Whatever fails on the way to the commit: nothing is half done, nothing is lost, neighbours are applied."""
 
 import json
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +29,7 @@ from tracker_worker.domain.commands import AnyCommand
 from tracker_worker.domain.decide import decide
 from tracker_worker.domain.decision import Decision
 from tracker_worker.domain.node import Node
+from tracker_worker.worker import event_log
 
 WRITES = (
     "UPDATE nodes",
@@ -312,6 +314,32 @@ def test_an_unknown_method_is_stored_only_where_it_is_harmless(
     assert letter["code"] == "unknown_method"
     assert letter["method"] is None or letter["method"].isprintable()
     assert method not in caplog.text
+
+
+class FullJournal(logging.Handler):
+    """A handler of the log that raises, as oslo.log's does where journald is away."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        raise OSError("the journal is full")
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_log_that_cannot_be_written_blames_no_event(bench: LaneBench, count: int) -> None:
+    """The events are committed and answered by then: they would be answered a second time."""
+    bench.track()
+    deliveries = boots(bench, count)
+    log, handler = logging.getLogger(event_log.__name__), FullJournal()
+    log.addHandler(handler)
+    log.setLevel("INFO")
+    try:
+        with pytest.raises(OSError, match="journal"):
+            bench.run()
+    finally:
+        log.removeHandler(handler)
+        log.setLevel("NOTSET")
+    assert [len(delivery.answers) for delivery in deliveries] == [1] * count
+    assert bench.parked() == []
+    assert bench.used()[0] == 2 * count
 
 
 def test_an_answer_that_cannot_be_sent_harms_nobody(

@@ -103,7 +103,7 @@ class Process:
             context,
             BOUNDS,
             hooks.monotonic,
-            lambda _nodes: None,
+            lambda: None,
             LaneStats(),
         )
         self.dispatcher = Dispatcher([self.lane], hooks.monotonic, lambda: None)
@@ -140,7 +140,9 @@ class Process:
             self.hooks.monotonic,
             Stats(),
         )
-        self.subscription._consume([*sorted(settings.first), OtherQueue.BARE_TOPIC, OtherQueue.DEAD_LETTERS])
+        self.subscription._consume(
+            [*sorted(settings.preferred_partitions), OtherQueue.BARE_TOPIC, OtherQueue.DEAD_LETTERS]
+        )
 
     def turn(self) -> None:
         """Read deliveries, acknowledge settled ones, notice a lost connection."""

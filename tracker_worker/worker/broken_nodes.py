@@ -2,7 +2,7 @@
 """Broken nodes: the events of a node whose ledger is inconsistent are held until the ledger is repaired."""
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 from tracker_worker.core.batch import Batch, BatchContext, Snapshot
@@ -28,7 +28,7 @@ NOTHING = Snapshot({}, {}, {})
 class BrokenNodes:
     """Belongs to the lane's thread.
 
-    Calls `committed` with the names of the changed nodes after each commit.
+    Calls `committed` after each commit of notifications.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class BrokenNodes:
         context: BatchContext,
         retries: Retries,
         activity: Activity,
-        committed: Callable[[Collection[str]], None],
+        committed: Callable[[], None],
     ) -> None:
         self._unit_of_work = unit_of_work
         self._nodes = nodes
@@ -78,8 +78,10 @@ class BrokenNodes:
             LOG.error("Node %s and its events are held: %s", name, reasons[name], extra=extra_of(event))
             batch.report_broken(event, reasons[name])
         self._activity.step = f"reporting that {named(first)} are held"
-        self._retries.persist(lambda: self._unit_of_work.commit(batch.transaction()))
-        self._committed(())
+        # Made once: if the answer to a COMMIT is lost, the repetition has the same message ids.
+        transaction = batch.transaction()
+        self._retries.persist(lambda: self._unit_of_work.commit(transaction))
+        self._committed()
 
     def repair(self) -> list[Delivery]:
         """Rebuild the broken nodes that have a held audit with `startup`.
@@ -146,6 +148,6 @@ class BrokenNodes:
         batch.rebuild(name, self._context.new_id())
         self._unit_of_work.commit(batch.transaction())
         self._activity.progressed()
-        self._committed((name,))
+        self._committed()
         before, after = amounts_text(node.used), amounts_text(rebuilt(node).used)
         LOG.warning("Node %s is rebuilt from its claims: %s used, it was %s", name, after, before)

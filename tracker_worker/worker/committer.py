@@ -7,9 +7,10 @@ is alone, and that event is parked; every other error is the server's, and the t
 
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -17,13 +18,14 @@ from tracker_worker.core.batch import Batch, BatchContext, Snapshot
 from tracker_worker.core.decode import Event, internal_error, read, read_unless_repeated
 from tracker_worker.core.error_text import error_text
 from tracker_worker.core.event_counts import counts_of
-from tracker_worker.core.records import Receipt, Transaction, advanced
+from tracker_worker.core.records import Receipt, Transaction
 from tracker_worker.core.replies import WORKER_FAULTS
 from tracker_worker.core.unread_audit import UnreadAudit
 from tracker_worker.db.errors import DATABASE_ERRORS, is_data_error
 from tracker_worker.db.store import AlreadyReceived, NodesBroken
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.commands import GetNode, UpdateAvailableResource
+from tracker_worker.domain.decision import Decision
 from tracker_worker.domain.errors import BadMessage, ErrorCode
 from tracker_worker.domain.node import Node
 from tracker_worker.worker.activity import Activity, named
@@ -39,12 +41,14 @@ _SELDOM_RECORDED = UpdateAvailableResource, GetNode
 """Commands that mostly leave no receipt: their commit would not run into an earlier one."""
 
 
-class Committer:
-    """Belongs to the lane's thread.
+class _Committed(NamedTuple):
+    events: Sequence[Event]
+    decisions: Sequence[tuple[Event, Decision]]
+    transaction: Transaction
 
-    Calls `committed` with the names of the nodes whose sequence has advanced after each commit that leaves
-    any, or notifications.
-    """
+
+class Committer:
+    """Belongs to the lane's thread. Calls `committed` after each commit of notifications."""
 
     def __init__(
         self,
@@ -54,7 +58,7 @@ class Committer:
         context: BatchContext,
         retries: Retries,
         activity: Activity,
-        committed: Callable[[Collection[str]], None],
+        committed: Callable[[], None],
     ) -> None:
         self._unit_of_work = unit_of_work
         self._nodes = nodes
@@ -78,10 +82,12 @@ class Committer:
         try:
             for attempt in self._retries.attempts_to_commit(len(events)):
                 with attempt:
-                    self._commit_batch(events)
-            return held
+                    committed = self._commit_batch(events)
         except Exception as error:
             failure = error
+        else:
+            self._report(committed)
+            return held
         # Out here: oslo.log adds the error that is being handled to all that is logged meanwhile.
         if isinstance(failure, NodesBroken):
             return held + self._hold(failure.reasons, events)
@@ -114,17 +120,19 @@ class Committer:
             try:
                 for attempt in self._retries.attempts_to_park():
                     with attempt:
-                        self._commit_batch([event])
-                return []
+                        committed = self._commit_batch([event])
             except Exception as error:
                 failure = error
                 if not isinstance(error, NodesBroken) and not is_data_error(error):
                     raise
+            else:
+                self._report(committed)
+                return []
             if isinstance(failure, NodesBroken):
                 return self._hold(failure.reasons, [event])
             text = "Node %s cannot be used: %s"
             LOG.critical(text, event.node, internal_error(failure), extra=extra_of(event))
-        self._retries.persist(partial(self._commit_batch, [replace(event, belongs_here=False)]))
+        self._report(self._retries.persist(partial(self._commit_batch, [replace(event, belongs_here=False)])))
         return []
 
     def _hold(self, reasons: Mapping[str, str], events: Sequence[Event]) -> list[Event]:
@@ -132,7 +140,7 @@ class Committer:
         self._broken.hold(reasons, events)
         return self.commit(events)
 
-    def _commit_batch(self, events: Sequence[Event]) -> None:
+    def _commit_batch(self, events: Sequence[Event]) -> _Committed:
         """Decide events, commit them, then answer them. On any error, drop their nodes from the cache."""
         decided = None
         try:
@@ -149,15 +157,20 @@ class Committer:
         self._nodes.keep(batch.nodes())
         for delivery, answer in batch.answers():
             send_answer(delivery, answer)
-        counts = counts_of(events, batch.decisions(), transaction.dead_letters)
-        self._activity.answered(events, counts)
-        changed = advanced(transaction)
-        if changed or transaction.notifications:
-            self._committed(changed)
+        return _Committed(events, batch.decisions(), transaction)
+
+    def _report(self, committed: _Committed) -> None:
+        """Count and log what was committed and answered. An error here says nothing about the events: a
+        handler of the log may raise it.
+        """
+        events, decisions, transaction = committed
+        self._activity.answered(events, counts_of(events, decisions, transaction.dead_letters))
+        if transaction.notifications:
+            self._committed()
         # Gives the GIL to the consumer's thread: it sends the replies before the log is written.
         time.sleep(0)
-        log_settled(events, batch.decisions(), transaction.dead_letters)
-        log_decisions(batch.decisions())
+        log_settled(events, decisions, transaction.dead_letters)
+        log_decisions(decisions)
         log_dead_letters(transaction.dead_letters)
         for event in events:
             if event.is_question and event.error is not None and event.error.code in WORKER_FAULTS:

@@ -7,7 +7,7 @@ committed. Nothing is answered before the commit, nothing is dropped, and order 
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from tracker_worker.core.batch import BatchContext
@@ -35,8 +35,8 @@ class Lane:
 
     `close`, `abandon`, `state` and those methods of `inbox` that say so may be called from any thread,
     everything else from the lane's only. `monotonic` is a clock in seconds that is never set back. The lane
-    calls `committed` with the names of the changed nodes after each commit, and adds to `stats`. `activity`
-    is what the lane is doing now.
+    calls `committed` after each commit of notifications, and adds to `stats`. `activity` is what the lane is
+    doing now.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Lane:
         context: BatchContext,
         settings: LaneSettings,
         monotonic: Callable[[], float],
-        committed: Callable[[Collection[str]], None],
+        committed: Callable[[], None],
         stats: LaneStats,
     ) -> None:
         self._settings = settings
@@ -136,8 +136,8 @@ class Lane:
     def _warm_at(self) -> float:
         """When last attempts may be made.
 
-        An outage of the database starts the wait again: a worker that is killed while an event waits for the
-        database has not died of the event, but the death is charged to it.
+        An outage of the database starts the wait again: if the worker is killed while an event waits for the
+        database, the kill counts as an attempt of that event.
         """
         return max(self._started_at, self._retries.failed_at) + self._settings.min_uptime
 

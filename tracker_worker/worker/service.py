@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The composition root: the only module that knows concrete classes, clocks, ids and the configuration."""
+"""The composition root: the only module that knows concrete classes, clocks and ids."""
 
 import logging
 import os
 import random
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from queue import SimpleQueue
@@ -127,10 +127,6 @@ class Worker:
             self._failed.set()
             failed()
 
-        def committed(_nodes: Collection[str]) -> None:
-            if settings.notify:
-                self._relay.notify()
-
         publisher = _publisher(settings, notification_transport, self._stats)
         context = batch_context_of(settings)
         relay = replace(settings.relay, publisher_id=context.publisher_id)
@@ -152,7 +148,7 @@ class Worker:
                 context,
                 settings.lane.for_lane(number),
                 time.monotonic,
-                committed,
+                self._relay.notify,
                 self._stats.new_lane(),
             )
             for number in range(settings.lanes)
@@ -273,7 +269,7 @@ def _ingress(
         Topology(settings.exchange, settings.partitions, settings.broker.quorum),
         SubscriptionSettings(
             name=f"{settings.host}:{os.getpid()}",
-            first=settings.preferred_partitions or frozenset(range(settings.partitions)),
+            preferred_partitions=settings.preferred_partitions or frozenset(range(settings.partitions)),
             standby_delay=settings.standby_delay,
             prefetch=settings.lane.prefetch,
             memory_budget=settings.memory_budget,

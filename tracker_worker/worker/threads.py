@@ -14,16 +14,17 @@ def worker_thread(name: str, run: Callable[[], None], failed: Callable[[], None]
     """Return a thread that is not started. If `run` raises, the thread logs it and calls `failed`."""
 
     def guarded() -> None:
-        mismatch = None
         try:
             run()
             return
-        except TopologyMismatch as error:
-            mismatch = str(error)
-        except BaseException:
-            LOG.critical("Thread %s ended by an unexpected error", name, exc_info=True)
-        if mismatch is not None:  # Logged outside of `except`: oslo.log adds the error that is being handled.
-            LOG.critical("%s", mismatch)
-        failed()
+        except BaseException as error:
+            failure = error
+        try:  # Outside of `except`: oslo.log adds the error that is being handled.
+            if isinstance(failure, TopologyMismatch):
+                LOG.critical("%s", failure)
+            else:
+                LOG.critical("Thread %s ended by an unexpected error", name, exc_info=failure)
+        finally:  # A handler of the log may raise.
+            failed()
 
     return threading.Thread(target=guarded, name=name, daemon=True)

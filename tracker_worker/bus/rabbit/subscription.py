@@ -40,7 +40,7 @@ are delayed by this much at most."""
 
 
 class SubscriptionSettings(Struct, frozen=True):
-    """What to consume: the partitions in `first` at once, the others `standby_delay` seconds later.
+    """What to consume: the `preferred_partitions` at once, the others `standby_delay` seconds later.
 
     `prefetch` limits the unacknowledged messages of a partition, `memory_budget` the bytes of all their
     bodies. Consumer tags begin with `name`. The broker is asked about each consumer, and whether it takes
@@ -48,7 +48,7 @@ class SubscriptionSettings(Struct, frozen=True):
     """
 
     name: str
-    first: frozenset[int]
+    preferred_partitions: frozenset[int]
     standby_delay: float = 10.0
     prefetch: int = 256
     memory_budget: int = 256 * 1024 * 1024
@@ -109,7 +109,9 @@ class Subscription:
 
     def serve(self, closing: threading.Event) -> None:
         """Consume and acknowledge until `closing` is set; then acknowledge the settled deliveries."""
-        self._consume([*sorted(self._settings.first), OtherQueue.BARE_TOPIC, OtherQueue.DEAD_LETTERS])
+        self._consume(
+            [*sorted(self._settings.preferred_partitions), OtherQueue.BARE_TOPIC, OtherQueue.DEAD_LETTERS]
+        )
         while not closing.is_set():
             self.poll_once()
         self._acknowledge()
@@ -177,7 +179,7 @@ class Subscription:
         if self._standby_at is not None and self._monotonic() >= self._standby_at:
             self._standby_at = None
             if not self._stopping.is_set():
-                self._consume(set(range(self._topology.partitions)) - self._settings.first)
+                self._consume(set(range(self._topology.partitions)) - self._settings.preferred_partitions)
 
     def observe(self, now: float) -> None:
         """Replace `state` if it is a second old. Declaring and consuming many queues takes long, too."""
