@@ -166,19 +166,26 @@ def reject_nothing(engine: sa.Engine) -> None:
 
 
 @contextmanager
-def lost_commits(engine: sa.Engine, times: int = 1) -> Iterator[None]:
-    """The commit happens, and the connection is lost before anybody hears of it."""
-    left = [times]
+def lost_commits(engine: sa.Engine, times: int = 1, after: str = "") -> Iterator[None]:
+    """The commit happens, and the connection is lost before anybody hears of it. `after`: the first commits
+    behind a statement that begins with this text.
+    """
+    left, begun = [times], [not after]
+
+    def note(_connection: Any, _cursor: Any, sql: str, *_: Any) -> None:
+        begun[0] |= sql.startswith(after)
 
     def commit(connection: sa.Connection) -> None:
-        if left[0]:
+        if begun[0] and left[0]:
             left[0] -= 1
             assert connection.connection.dbapi_connection
             connection.connection.dbapi_connection.commit()
             raise sa.exc.OperationalError("COMMIT", {}, sqlite3.OperationalError("connection lost"))
 
+    sa.event.listen(engine, "before_cursor_execute", note)
     sa.event.listen(engine, "commit", commit)
     try:
         yield
     finally:
         sa.event.remove(engine, "commit", commit)
+        sa.event.remove(engine, "before_cursor_execute", note)

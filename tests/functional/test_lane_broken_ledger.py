@@ -86,6 +86,17 @@ def test_broken_node_is_told_once_as_an_event_error(broken: LaneBench) -> None:
     assert "node rebuild" in data["message"]
 
 
+def test_broken_node_whose_commit_nobody_heard_of_is_told_with_the_same_message_id(
+    broken: LaneBench,
+) -> None:
+    """Consumers drop the repetition by that id."""
+    with lost_commits(broken.engine, after="INSERT INTO outbox"):
+        broken.send(boot("i-1"))
+    errors = [n for n in broken.notifications() if n["event_type"] == "compute_node.event.error"]
+    assert len(errors) == 2
+    assert len({error["message_id"] for error in errors}) == 1
+
+
 def test_read_of_a_broken_node_is_answered_and_not_held(broken: LaneBench) -> None:
     first, second = (broken.send(command("get_node")) for _ in range(2))
     assert (first.outcome, second.outcome) == ("NodeBroken", "NodeBroken")

@@ -5,6 +5,8 @@ import random
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from datetime import timedelta
+from functools import partial
+from itertools import count
 from queue import SimpleQueue
 from typing import Any
 from uuid import NAMESPACE_DNS, uuid5
@@ -15,11 +17,14 @@ import sqlalchemy as sa
 from tests.builders import HOST, NODE, NODE_UUID, a_report, command, some_resources
 from tests.fake_placement import FailingAt, FakePlacement
 from tests.functional.lanes import NOW, LaneBench
+from tests.functional.statements import lost_commits
 from tracker_worker.core.stats import PlacementStats
 from tracker_worker.db import leases, providers
+from tracker_worker.db.connection import LazyConnection
 from tracker_worker.db.providers import ProviderState
 from tracker_worker.db.tables import LEASES, OUTBOX
 from tracker_worker.domain.commands import AnyCommand
+from tracker_worker.domain.node import Node
 from tracker_worker.domain.partitions import partition_of
 from tracker_worker.placement.errors import (
     PlacementRefused,
@@ -30,9 +35,9 @@ from tracker_worker.placement.errors import (
 from tracker_worker.placement.sync import Sync
 from tracker_worker.worker.due_nodes import FEWEST
 from tracker_worker.worker.partition_leases import LeaseOwner
-from tracker_worker.worker.provider_results import Publication
+from tracker_worker.worker.provider_results import ProviderResults, Publication
 from tracker_worker.worker.provider_sync import Observation, ProviderSync
-from tracker_worker.worker.provider_task import FIRST_REFRESH_SECONDS
+from tracker_worker.worker.provider_task import FIRST_REFRESH_SECONDS, failed_record
 from tracker_worker.worker.settings import PlacementSettings
 
 OTHER_UUID = str(uuid5(NAMESPACE_DNS, "another"))
@@ -475,6 +480,26 @@ def test_commit_of_a_notification_wakes_the_relay(bench: SyncBench) -> None:
     assert bench.published == len(bench.lane.rows(OUTBOX))
 
 
+def test_error_whose_commit_nobody_heard_of_is_told_with_the_same_message_id(bench: SyncBench) -> None:
+    """Consumers drop the repetition by that id."""
+    bench.lane.send(report())
+    with bench.engine.begin() as connection:
+        providers.add_missing(connection)
+        (due,) = providers.due(connection, [NODE])
+    database = LazyConnection(bench.engine)
+    ids = (f"id-{number}" for number in count())
+    results = ProviderResults(
+        database.transaction, Publication(True, "test", lambda: NOW, partial(next, ids), lambda: None)
+    )
+    results.add(Node(NODE), failed_record(due, "desired_state_invalid", "too large"))
+    with lost_commits(bench.engine), pytest.raises(sa.exc.OperationalError):
+        results.write()
+    results.write()
+    database.close()
+    rows = [row for row in bench.lane.rows(OUTBOX) if row["event_type"] == "compute_node.sync.error"]
+    assert [row["message_id"] for row in rows] == ["id-0", "id-0"]
+
+
 def test_an_error_that_another_one_follows_has_ended(
     bench: SyncBench, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -676,6 +701,10 @@ def test_what_ends_after_the_lease_was_lost_is_not_recorded(bench: SyncBench) ->
 FAILURES = {
     "a missing table": ("ALTER TABLE leases RENAME TO hidden", "ALTER TABLE hidden RENAME TO leases"),
     "a row that is not JSON": ("UPDATE providers SET known = '{'", "UPDATE providers SET known = NULL"),
+    "a time that is none": (
+        "UPDATE providers SET changed_at = 'yesterday'",
+        "UPDATE providers SET changed_at = NULL",
+    ),
     "a report that is not JSON": ("UPDATE nodes SET resources = '{'", "UPDATE nodes SET resources = NULL"),
 }
 

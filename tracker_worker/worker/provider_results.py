@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What became of syncs with Placement, written down: the nodes' rows, notifications, and lines of the log.
 
-An error is told once, however often it is met, and so is its end; one that another error follows has ended.
+An error is notified once, however often it is met, and so is its end. An error that another one follows has
+ended.
 """
 
 import logging
@@ -37,6 +38,16 @@ class Publication(Struct, frozen=True):
     committed: Callable[[], None]
 
 
+class _Result(Struct, frozen=True):
+    """What an attempt to sync a node came to. Its notifications are made once: if the answer to a COMMIT is
+    lost, the repetition has the same message ids.
+    """
+
+    node: Node
+    record: SyncRecord
+    rows: list[OutboxRow]
+
+
 class ProviderResults:
     """The results that are not written down yet. Belongs to the thread of the sync.
 
@@ -48,15 +59,16 @@ class ProviderResults:
     ) -> None:
         self._transaction = transaction
         self._publication = publication
-        self._unwritten: list[tuple[Node, SyncRecord]] = []
+        self._unwritten: list[_Result] = []
 
     def add(self, node: Node, record: SyncRecord) -> None:
         """Take what an attempt to sync a node came to."""
-        self._unwritten.append((node, record))
+        rows = self._outbox_rows(node, record) if self._publication.enabled else []
+        self._unwritten.append(_Result(node, record, rows))
 
     def keep(self, is_ours: Callable[[str], bool]) -> None:
         """Forget the results of nodes that are not ours: another process has begun them again."""
-        self._unwritten = [each for each in self._unwritten if is_ours(each[0].name)]
+        self._unwritten = [each for each in self._unwritten if is_ours(each.node.name)]
 
     def write(self) -> None:
         """Write all results down in one transaction, and log them. They are kept if it fails.
@@ -65,24 +77,23 @@ class ProviderResults:
         """
         if not self._unwritten:
             return
-        rows = self._outbox_rows() if self._publication.enabled else []
+        rows = [row for each in self._unwritten for row in each.rows]
         with self._transaction() as connection:
-            providers.record(connection, [record for _, record in self._unwritten])
+            providers.record(connection, [each.record for each in self._unwritten])
             if rows:
                 outbox.add(connection, rows)
         if rows:
             self._publication.committed()
-        for node, record in self._unwritten:
-            _log(node, record)
+        for each in self._unwritten:
+            _log(each.node, each.record)
         self._unwritten.clear()
 
-    def _outbox_rows(self) -> list[OutboxRow]:
+    def _outbox_rows(self, node: Node, record: SyncRecord) -> list[OutboxRow]:
         publication, rows = self._publication, []
-        for node, record in self._unwritten:
-            for notification in _notifications(node, record):
-                header = Header(publication.new_id(), publication.publisher_id, publication.clock())
-                sent, body = encode_bounded(header, notification)
-                rows.append(OutboxRow(node.name, sent.event_type, sent.priority, header.message_id, body))
+        for notification in _notifications(node, record):
+            header = Header(publication.new_id(), publication.publisher_id, publication.clock())
+            sent, body = encode_bounded(header, notification)
+            rows.append(OutboxRow(node.name, sent.event_type, sent.priority, header.message_id, body))
         return rows
 
 
