@@ -12,13 +12,14 @@ from contextlib import contextmanager
 import sqlalchemy as sa
 
 from tracker_worker.core.quarantine import Attempts
-from tracker_worker.core.records import NO_ROW, Receipt, Transaction, inserts_few_rows, marks_one_node
+from tracker_worker.core.records import NO_ROW, Receipt, Transaction
 from tracker_worker.db import attempts, dead_letters, outbox, providers, receipts, store
 from tracker_worker.db.bulk import Row
 from tracker_worker.db.connection import LazyConnection
 from tracker_worker.db.errors import DATABASE_ERRORS, is_duplicate
 from tracker_worker.db.single_statement import Insert
 from tracker_worker.db.store import AlreadyReceived, StaleNode
+from tracker_worker.db.transaction_shapes import inserts_few_rows, marks_one_node
 from tracker_worker.domain.node import Node
 from tracker_worker.domain.report import Owner
 

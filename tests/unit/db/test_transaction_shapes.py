@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which transactions insert few enough rows to be one statement."""
+"""Which transactions write so few rows that one statement can."""
 
 from typing import Any
 
@@ -13,9 +13,9 @@ from tracker_worker.core.records import (
     OutboxRow,
     Receipt,
     Transaction,
-    inserts_few_rows,
     replay_id,
 )
+from tracker_worker.db.transaction_shapes import inserts_few_rows
 from tracker_worker.domain.held_claims import HeldClaims
 from tracker_worker.domain.node import Node
 from tracker_worker.domain.objects import Origin
