@@ -4,6 +4,7 @@
 import subprocess
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
 import sqlalchemy as sa
@@ -14,6 +15,7 @@ from tests.benchmarks.throughput.usage import usage_of
 from tests.delivery.oracle import engine_of
 from tests.delivery.processes import Broker, Processes, TrackerWorker
 from tests.servers.server import wait_until
+from tracker_worker.db.tables import NODES
 
 SECONDS = 600
 """Longest wait for the nodes to be filled, and for the audits of a phase to end."""
@@ -98,13 +100,19 @@ class Cloud:
         return float(told["sent"] / told["seconds"])
 
     def _fill(self) -> None:
-        self._end(self._storm("fill"))
-        due = self._settings.nodes * self._settings.instances
+        """Audit each node twice: the first audit adds its instances, the second is compared with them in full
+        and is remembered, so that the next ones repeat it.
+        """
+        for _ in range(2):
+            sequence = 2 * self._number
+            self._end(self._storm("fill"))
+            wait_until(partial(self._are_audited, sequence), "the nodes are audited", SECONDS)
+
+    def _are_audited(self, sequence: int) -> bool:
+        """Tell whether each node has had an audit of a higher sequence."""
         engine = engine_of(self._database)
-
-        def is_filled() -> bool:
-            with engine.connect() as connection:
-                return bool(connection.scalar(sa.text("SELECT count(*) FROM claims")) == due)
-
-        wait_until(is_filled, "the nodes have their instances", SECONDS)
+        with engine.connect() as connection:
+            nodes = [sources or {} for sources in connection.scalars(sa.select(NODES.c.sources))]
         engine.dispose()
+        done = [any(source["audited"] > sequence for source in sources.values()) for sources in nodes]
+        return sum(done) == self._settings.nodes
