@@ -154,7 +154,7 @@ nova-cluster: .venv/installed-test ## run a Nova cloud on workers that are kille
 	@$(TEST_PACKAGES)
 	@$(BIN)/python tools/nova_cluster $(NOVAFLAGS)
 
-# The figures and the picture go into build/. `make BENCHFLAGS=--quick bench` takes two minutes.
+# The figures and the picture go into build/. `make BENCHFLAGS=--quick bench` takes a minute.
 .PHONY: bench
 bench: .venv/installed-test .venv/installed-bench ## compare the worker with a stock server and with the limit: 5 minutes
 	@$(TEST_PACKAGES)

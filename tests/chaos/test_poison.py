@@ -156,7 +156,7 @@ def kill_and_park(
             assert sum(trial.deaths().values()) <= MOST_DEATHS * len(killers), trial.deaths()
         deaths, letters = trial.deaths(), trial.letters()
         trial.start()
-        fault = f"an event that kills ({', '.join(deeds)}), {trial.engine.dialect.name}, {lanes} lanes"
+        fault = f"an event that kills ({', '.join(deeds)}), {trial.engine.dialect.name}, lanes: {lanes}"
         row = trial.finish(fault, sum(deaths.values()))
     assert sorted(deaths) == sorted(killers)
     assert max(deaths.values()) <= MOST_DEATHS, deaths

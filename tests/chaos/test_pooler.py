@@ -55,7 +55,7 @@ def test_a_worker_behind_a_pooler_loses_nothing_whatever_is_killed(
             put_to_work(chance, casts // (times + 1) * number, trial)
             at_work += trial.unsettled() > 0
             fault(trial)
-        row = trial.finish(f"kill -9 of worker, PgBouncer, PostgreSQL in turn, {lanes} lanes", times)
+        row = trial.finish(f"kill -9 of worker, PgBouncer, PostgreSQL in turn, lanes: {lanes}", times)
         assert trial.log.count("is tried again") >= at_work / 3
         assert "prepared statement" not in trial.log, "a statement of another session, or missed in this one"
     report(row)

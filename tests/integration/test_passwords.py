@@ -124,7 +124,7 @@ def test_worker_whose_password_the_database_refuses_keeps_its_events_until_its_r
         assert_applied(engine, "event-a")
         end_sessions_of(operator, user)
         cast(vhost_url, "event-b")
-        daemon.wait_for_line("Batch is tried again (3)")
+        daemon.wait_for_line("Transaction is tried again (3)")
         assert not is_applied(engine, "event-b")
         assert daemon.stop() == 1
     with Daemon(vhost_url, new):

@@ -37,7 +37,8 @@ Raise it where workers take long to start: the first worker to consume a partiti
         max=64,
         help="""
 Number of threads that apply events. Each owns its nodes and uses two connections to the database:
-``[database] max_pool_size`` and ``max_overflow`` must allow two for each, and two more. SQLite allows only 1.
+``[database] max_pool_size`` and ``max_overflow`` must allow two for each and two more, and
+one more each with ``[health] port`` and ``[placement] enabled``. SQLite allows only 1.
 
 Raise it if the latency of the database bounds the rate; if the cpu of this process does, start more workers.
 With more than one lane, a crash that one lane's event causes also counts as an attempt of the event that
@@ -51,7 +52,7 @@ another lane is isolating. Keep the default of 1 if poison messages are a concer
         max=10000,
         help="""
 Maximum number of events that one transaction commits. A lane takes the events that are waiting and never
-waits for more.
+waits for more. A partition that waits alone fills a quarter of it.
 
 Lower it if transactions of this size hold locks of the database for too long.
 """,
@@ -114,8 +115,9 @@ instance on it.
         min=1,
         max=100,
         help="""
-Maximum delivery attempts. An event that is in flight this many times when the worker crashes or loses its
-database connection is moved to the dead letters.
+Maximum delivery attempts of a redelivered event; its first delivery is not counted. An event that is in
+flight in that many of them when the worker crashes or loses its database connection is moved to the dead
+letters.
 
 Raise it if workers are often killed for unrelated reasons (for example by the OOM killer).
 """,

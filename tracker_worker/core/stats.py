@@ -54,7 +54,7 @@ class LaneStats(Struct):
     commit: Histogram = field(default_factory=lambda: Histogram.of(SECONDS))
     """Seconds of a transaction that was committed."""
     retries: int = 0
-    """Batches that were tried again after an error of the database."""
+    """Transactions that were tried again after an error of the database."""
 
     def add(self, other: "LaneStats") -> None:
         """Add the counters of another lane."""
@@ -100,7 +100,7 @@ class Stats(Struct):
         return self.lanes[-1]
 
     def snapshot(self) -> "Stats":
-        """Return the counters as they are now, those of all lanes as one."""
+        """Return the counters as they are now, those of all lanes as one. `placement` is not a copy."""
         lane = LaneStats()
         for each in self.lanes:
             lane.add(each)

@@ -35,10 +35,11 @@ def attempts_with_back_off(
     stop: stop_base = stop_never,
 ) -> Attempts:
     """Yield attempts, each the context of an action; pauses double from `initial` to `most` seconds,
-    with jitter. There is no other one after one that works.
+    with jitter. Ends after the first attempt that works.
 
-    The pauses are equal where `initial` is `most`. Ends with the error met last, as soon as `abandoned` is
-    set or `stop` says so, or with an error that does not pass by itself. Runs on the caller's thread.
+    The pauses are equal where `initial` is `most`. Ends with the error met last once `abandoned` is set,
+    which ends a pause and allows one attempt more, or `stop` says so, or with an error that does not pass by
+    itself. Runs on the caller's thread.
     """
     # Most actions work at once. What tenacity makes for a call refers to itself: it costs as much as a small
     # statement, and waits for the garbage collector, whose pause a caller would see.

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The resource providers of the nodes: as Placement had them last, and which nodes have changed since.
 
-An event's transaction marks the nodes that it changes, nothing more. Who syncs a node reads its row, tells
-Placement, and writes down what Placement has. A mark that was set meanwhile stays: the node is synced again.
+An event's transaction marks the nodes that it changes, nothing more. Who syncs a node reads its row, writes
+to Placement, and writes down what Placement has. A mark that was set meanwhile stays: the node is synced
+again.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -157,7 +158,7 @@ def mark(connection: sa.Connection, names: Iterable[str]) -> None:
 
 
 def ask(connection: sa.Connection, names: Iterable[str]) -> None:
-    """Have nodes synced at once: what was marked is told, what Placement has is compared."""
+    """Have nodes synced at once: marked changes are written, and what Placement has is compared."""
     _ASK.execute(connection, names)
 
 

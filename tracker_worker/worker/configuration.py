@@ -30,7 +30,8 @@ RABBIT = "rabbit"
 CONNECTIONS_OF_A_LANE = 2
 """To the database: one for transactions and one for single statements, both kept."""
 OTHER_CONNECTIONS = 2
-"""To the database: the relay's, which it keeps, and the purge's. The health checks have one more."""
+"""To the database: the relay's, which it keeps, and the purge's. The health checks and the sync with
+Placement have one more each."""
 
 
 def settings_from(conf: Any) -> WorkerSettings:

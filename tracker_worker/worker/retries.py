@@ -96,7 +96,7 @@ class Retries:
         without its last commits.
         """
         error = retry_state.outcome.exception() if retry_state.outcome else None
-        LOG.warning("Batch is tried again (%d): %s", retry_state.attempt_number, error_text(error))
+        LOG.warning("Transaction is tried again (%d): %s", retry_state.attempt_number, error_text(error))
         self._activity.retrying(retry_state.attempt_number, error_text(error))
         if isinstance(error, StaleNode):
             self._unit_of_work.close()
