@@ -29,11 +29,6 @@ class NodeCache:
         self._activity = activity
         self.faults = NodeFaults()
 
-    @property
-    def names(self) -> list[str]:
-        """The names of the cached nodes."""
-        return list(self._nodes)
-
     def cached(self, name: str) -> Node | None:
         """Return a node if it is cached."""
         node: Node | None = self._nodes.get(name)
