@@ -20,6 +20,7 @@ from tests.functional.statements import Fault, connection_lost, disk_full, out_o
 from tests.functional.test_lane_failover import database_of
 from tracker_worker.bus.publisher import EncodedNotification, NotificationRefused, Publisher
 from tracker_worker.core.stats import Stats
+from tracker_worker.db import outbox
 from tracker_worker.db.tables import OUTBOX
 from tracker_worker.domain.commands import AnyCommand
 from tracker_worker.worker.relay import WINDOW_BYTES, NotConfirmed, Relay
@@ -143,6 +144,18 @@ def test_a_crash_between_publish_and_remove_repeats_at_most_a_window(bench: Lane
         publish_all(one)
     publish_all(relay(bench, bus, window=4))
     assert bus.ids == ids[:4] + ids
+
+
+def test_two_rows_of_one_message_id_are_both_removed(bench: LaneBench) -> None:
+    """A commit whose answer was lost is repeated with the same message ids."""
+    ids, bus = filled(bench, 3), Bus()
+    with bench.engine.begin() as connection:
+        outbox.add(connection, outbox.window(connection, (), 1, 10_000))
+    one = relay(bench, bus, window=100)
+    assert one.publish_window()
+    one.remove_published()
+    assert bench.rows(OUTBOX) == []
+    assert bus.ids == [*ids, ids[0]]
 
 
 def test_a_removal_that_failed_is_made_good_and_repeats_at_most_a_window(bench: LaneBench) -> None:

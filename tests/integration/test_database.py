@@ -189,7 +189,7 @@ def test_a_window_leaves_out_what_it_is_told_to_and_begins_with_the_lowest(conne
     rows = outbox.window(connection, [], 10, WINDOW_BYTES)
     but = [row.message_id for row in (*rows[:2], *rows[3:5])]
     assert outbox.window(connection, but, 3, WINDOW_BYTES) == [rows[2], *rows[5:7]]
-    outbox.remove(connection, {row.message_id: row.id for row in rows[:9]} | {"message-lost": 2**40})
+    outbox.remove(connection, {row.id: row.message_id for row in rows[:9]} | {2**40: "message-lost"})
     assert outbox.window(connection, [], 10, WINDOW_BYTES) == rows[9:]
 
 
@@ -220,7 +220,7 @@ def test_notification_of_another_message_id_is_not_removed(connection: sa.Connec
     """After a failover the row's id may be another notification's."""
     outbox.add(connection, [notification(number) for number in range(2)])
     rows = outbox.window(connection, [], 2, WINDOW_BYTES)
-    outbox.remove(connection, {"message-lost": rows[0].id, rows[1].message_id: rows[1].id})
+    outbox.remove(connection, {rows[0].id: "message-lost", rows[1].id: rows[1].message_id})
     assert outbox.window(connection, [], 2, WINDOW_BYTES) == rows[:1]
 
 
@@ -330,7 +330,7 @@ def test_an_id_that_no_column_could_hold_is_nobodys(connection: sa.Connection) -
 def test_a_list_of_ids_may_be_empty_and_numbers_large(connection: sa.Connection) -> None:
     assert receipts.find(connection, []) == {}
     assert outbox.window(connection, [], 1, WINDOW_BYTES) == []
-    outbox.remove(connection, {"message": 2**62})
+    outbox.remove(connection, {2**62: "message"})
 
 
 @pytest.mark.parametrize("number", [2**63, -(2**63) - 1])

@@ -329,7 +329,7 @@ def drops_what_waits_with_a_refused_notification(monkeypatch: pytest.MonkeyPatch
         try:
             relay._send(rows)
         except NotificationRefused:
-            relay._unremoved |= {row.message_id: row.id for row in rows}
+            relay._unremoved |= {row.id: row.message_id for row in rows}
 
     monkeypatch.setattr(Relay, "_publish", publish)
 

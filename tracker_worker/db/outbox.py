@@ -97,12 +97,13 @@ def replace(connection: sa.Connection, row: OutboxRow) -> None:
     connection.execute(_REPLACE, {**values, "b_id": row.id, "b_message_id": row.message_id})
 
 
-def remove(connection: sa.Connection, published: Mapping[str, int]) -> None:
-    """Delete notifications, given as message id and row id.
+def remove(connection: sa.Connection, published: Mapping[int, str]) -> None:
+    """Delete notifications, given as row id and message id.
 
-    After a failover that lost commits, another notification may have the row id; it stays.
+    After a failover that lost commits, another notification may have the row id; it stays. Two rows have one
+    message id where a commit was repeated because the answer to it was lost.
     """
-    rows = [{"b_id": row_id, "b_message_id": message_id} for message_id, row_id in published.items()]
+    rows = [{"b_id": row_id, "b_message_id": message_id} for row_id, message_id in published.items()]
     _REMOVE.execute(connection, rows)
 
 

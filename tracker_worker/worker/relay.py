@@ -87,7 +87,7 @@ class Relay:
         self._settings = settings
         self._clock = clock
         self._lease = Lease(leases.RELAY, owner, settings.lease_seconds, self._transaction, monotonic)
-        self._unremoved: dict[str, int] = {}
+        self._unremoved: dict[int, str] = {}
         self._substitute: bytes | None = None
         self._nothing_left = False
         self._committed = threading.Event()
@@ -132,7 +132,7 @@ class Relay:
             self.remove_published()
         most = self._settings.window - len(self._unremoved)
         with self._transaction() as connection:
-            rows = outbox.window(connection, self._unremoved, most, WINDOW_BYTES)
+            rows = outbox.window(connection, self._unremoved.values(), most, WINDOW_BYTES)
         self._nothing_left = not rows
         if rows:
             self._publish(rows)
@@ -167,7 +167,7 @@ class Relay:
     def _send(self, rows: Sequence[OutboxRow]) -> None:
         confirmed = self._publisher.publish(rows)
         self._stats.published_notifications += confirmed
-        self._unremoved |= {row.message_id: row.id for row in rows[:confirmed]}
+        self._unremoved |= {row.id: row.message_id for row in rows[:confirmed]}
         if confirmed < len(rows):
             raise NotConfirmed(f"{confirmed} of {len(rows)} notifications were confirmed")
 
