@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A node whose row and claims disagree: its events are held, nothing is parked, and it can be repaired."""
 
+import logging
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from tracker_worker.domain.commands import AnyCommand, UpdateAvailableResource
 from tracker_worker.domain.node import Node
 from tracker_worker.domain.objects import Origin
 from tracker_worker.domain.partitions import partition_of
+from tracker_worker.worker import broken_nodes
 
 
 def boot(uuid: str = INSTANCE, node: str = NODE) -> AnyCommand:
@@ -167,6 +169,26 @@ def test_repair_outlasts_errors_of_the_database(broken: LaneBench, beginning: st
     with Fault(broken.engine, beginning, disk_full, times=7):
         broken.run()
     assert (held.outcome, audit.outcome, broken.parked()) == ("granted", "applied", [])
+
+
+def test_repair_that_cannot_be_logged_is_no_failed_repair(
+    broken: LaneBench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A handler of the log raises, as oslo.log's does where journald is away."""
+
+    def full(record: logging.LogRecord) -> bool:
+        if record.getMessage().startswith("Node node-1 is rebuilt"):
+            raise OSError("the journal is full")
+        return True
+
+    log = logging.getLogger(broken_nodes.__name__)
+    log.addFilter(full)
+    try:
+        with pytest.raises(OSError, match="journal"):
+            broken.send(startup_audit())
+    finally:
+        log.removeFilter(full)
+    assert "cannot be rebuilt" not in caplog.text
 
 
 def test_repair_is_told_as_usage_and_moves_the_sequence(broken: LaneBench) -> None:

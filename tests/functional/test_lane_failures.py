@@ -29,7 +29,7 @@ from tracker_worker.domain.commands import AnyCommand
 from tracker_worker.domain.decide import decide
 from tracker_worker.domain.decision import Decision
 from tracker_worker.domain.node import Node
-from tracker_worker.worker import event_log
+from tracker_worker.worker import event_log, retries
 
 WRITES = (
     "UPDATE nodes",
@@ -340,6 +340,24 @@ def test_a_log_that_cannot_be_written_blames_no_event(bench: LaneBench, count: i
     assert [len(delivery.answers) for delivery in deliveries] == [1] * count
     assert bench.parked() == []
     assert bench.used()[0] == 2 * count
+
+
+@pytest.mark.parametrize("error", [disk_full, connection_lost])
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_retry_that_cannot_be_logged_blames_no_event(
+    bench: LaneBench, count: int, error: Callable[[], Exception]
+) -> None:
+    bench.track()
+    deliveries = boots(bench, count)
+    log, handler = logging.getLogger(retries.__name__), FullJournal()
+    log.addHandler(handler)
+    try:
+        with Fault(bench.engine, "UPDATE nodes", error, times=2):
+            bench.run()
+    finally:
+        log.removeHandler(handler)
+    assert [delivery.outcome for delivery in deliveries] == ["granted"] * count
+    assert bench.parked() == []
 
 
 def test_an_answer_that_cannot_be_sent_harms_nobody(

@@ -12,7 +12,7 @@ from tracker_worker.core.error_text import error_text
 from tracker_worker.core.held import HeldEvents
 from tracker_worker.db.store import NodesBroken
 from tracker_worker.db.unit_of_work import UnitOfWork
-from tracker_worker.domain.node import amounts_text, rebuilt
+from tracker_worker.domain.node import Node, amounts_text, rebuilt
 from tracker_worker.exceptions import NodeBroken
 from tracker_worker.worker.activity import Activity, named
 from tracker_worker.worker.answers import send_answer
@@ -128,26 +128,32 @@ class BrokenNodes:
         try:
             for attempt in self._retries.attempts_to_commit(1):
                 with attempt:
-                    self._rebuild(name)
-            return
+                    wrong = self._rebuild(name)
         except NodesBroken:
             return
         except Exception as error:
             if self._retries.abandoned:
                 raise
             failure = error_text(error)
+        else:
+            if wrong is not None:
+                self._committed()
+                before, after = amounts_text(wrong.used), amounts_text(rebuilt(wrong).used)
+                LOG.warning("Node %s is rebuilt from its claims: %s used, it was %s", name, after, before)
+            return
         LOG.error("Node %s cannot be rebuilt from its claims: %s", name, failure)
 
-    def _rebuild(self, name: str) -> None:
-        """Set the usage of a node to the sum of its claims and commit it, as `node rebuild` does."""
+    def _rebuild(self, name: str) -> Node | None:
+        """Set the usage of a node to the sum of its claims and commit it, as `node rebuild` does.
+
+        Return the node as it was, None if its usage was right.
+        """
         self._activity.step = f"rebuilding {name}"
         node = self._nodes.load_unchecked([name])[name]
         if not sum_faults([node]):
-            return
+            return None
         batch = Batch(Snapshot({}, {name: node}, {}), self._context)
         batch.rebuild(name, self._context.new_id())
         self._unit_of_work.commit(batch.transaction())
         self._activity.progressed()
-        self._committed()
-        before, after = amounts_text(node.used), amounts_text(rebuilt(node).used)
-        LOG.warning("Node %s is rebuilt from its claims: %s used, it was %s", name, after, before)
+        return node

@@ -5,6 +5,7 @@ import logging
 import math
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from tenacity import RetryCallState
@@ -96,7 +97,8 @@ class Retries:
         without its last commits.
         """
         error = retry_state.outcome.exception() if retry_state.outcome else None
-        LOG.warning("Transaction is tried again (%d): %s", retry_state.attempt_number, error_text(error))
+        with suppress(Exception):  # What a handler of the log raises would count as an error of the event.
+            LOG.warning("Transaction is tried again (%d): %s", retry_state.attempt_number, error_text(error))
         self._activity.retrying(retry_state.attempt_number, error_text(error))
         if isinstance(error, StaleNode):
             self._unit_of_work.close()
