@@ -124,14 +124,16 @@ def test_an_invalid_command_that_the_client_sends_again_is_parked_once(bench: La
     assert bench.parked() == [("event-a", "unknown_argument")]
 
 
-@pytest.mark.parametrize("difference", [{"unknown": 2}, {"version": "1.99"}, {"method": "startup"}])
+@pytest.mark.parametrize(
+    "difference", [{"unknown": 2}, {"version": "1.99"}, {"method": "startup"}, {"namespace": ""}]
+)
 def test_another_invalid_command_of_the_same_id_is_parked_as_reused(
     bench: LaneBench, difference: dict[str, Any]
 ) -> None:
     given: dict[str, Any] = {"method": "build_failed", "version": "1.0", "unknown": 1}
     for each in (given, given | difference):
         args = {"node": NODE, "event_id": "event-a", "unknown": each["unknown"]}
-        bench.deliver_body(encode(each["method"], args, each["version"]))
+        bench.deliver_body(encode(each["method"], args, each["version"], namespace=each.get("namespace")))
     bench.run()
     assert {code for _, code in bench.parked()} == {"unknown_argument", "event_id_reused"}
 

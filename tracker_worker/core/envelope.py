@@ -313,10 +313,8 @@ def digest_of(method: str, command: AnyCommand) -> str:
 
 def sent_digest_of(envelope: Envelope) -> str:
     """Return a digest of a message that is no valid command: of its method and of its arguments as sent."""
-    digest = hashlib.sha256(envelope.args)
-    for part in (envelope.method, envelope.namespace or "", envelope.version):
-        digest.update(b"\0" + part.encode())
-    return digest.hexdigest()
+    about = _canonical.encode((envelope.method, envelope.namespace, envelope.version))
+    return hashlib.sha256(about + b"\n" + envelope.args).hexdigest()
 
 
 def is_method_name(text: str) -> bool:
