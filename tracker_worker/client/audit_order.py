@@ -65,7 +65,11 @@ class AuditOrder:
         known = self._nodes.setdefault(node, _Node())
         number = next(known.numbers)
         turn = known.turn(number)
-        sent = self._sent_before(known, number)
+        try:
+            sent = self._sent_before(known, number)
+        except BaseException:  # An interrupt: the audits behind this one must not wait for it.
+            turn.ended.set()
+            raise
         if sent is None:
             turn.ended.set()
             raise TrackerUnavailable(

@@ -19,6 +19,7 @@ import math
 import queue
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, Self
 
@@ -82,13 +83,21 @@ class _Senders:
         self._idle: set[queue.SimpleQueue[Callable[[], None]]] = set()
 
     def start(self, job: Callable[[], None], seconds: float) -> None:
-        """Run a job, which must not raise. Raises queue.Empty when no thread is free within `seconds`."""
+        """Run a job, which must not raise.
+
+        Raises queue.Empty when no thread is free within `seconds`, RuntimeError when the system has none.
+        """
         self._slots.get(timeout=seconds)
         try:
             inbox = self._idle.pop()
         except KeyError:
             inbox = queue.SimpleQueue()
-            threading.Thread(target=self._work, args=[inbox], name="tracker-sender", daemon=True).start()
+            thread = threading.Thread(target=self._work, args=[inbox], name="tracker-sender", daemon=True)
+            try:
+                thread.start()
+            except BaseException:
+                self._slots.put(None)
+                raise
         inbox.put(job)
 
     def _work(self, inbox: queue.SimpleQueue[Callable[[], None]]) -> None:
@@ -278,10 +287,11 @@ class BoundedTransport(InterposedTransport):
             send.outcome.put((value, failure))
             return
         try:
-            LOG.warning("What was overdue for server %s has ended: %s", send.server, failure or "confirmed")
             send.abandoned(failure is None)
+            LOG.warning("What was overdue for server %s has ended: %s", send.server, failure or "confirmed")
         except Exception:
-            LOG.exception("What was overdue for server %s could not be undone", send.server)
+            with suppress(Exception):  # A handler of the log may raise, a job must not.
+                LOG.exception("What was overdue for server %s could not be undone", send.server)
         finally:
             self._overdue.discard(send)
             send.ended.set()

@@ -8,6 +8,7 @@ them would wait for the whole timeout.
 import itertools
 import logging
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from oslo_messaging import MessagingException
@@ -51,10 +52,11 @@ class Calls:
     def begin_probes(self, node: str) -> None:
         """Let calls fail at once from now on: the worker has not answered one about this node."""
         self.is_silent, self._has_logged = True, False
-        LOG.warning("The worker does not answer: calls fail at once until it does")
         waits = itertools.chain(RETRY_SECONDS, itertools.repeat(RETRY_SECONDS[-1]))
         seconds = min(PROBE_SECONDS, self._casts.timeout)
         self._casts.put_always(lambda api: self._probe(api, node, seconds, waits))
+        # Last: a handler of the log may raise, and without a probe calls would fail for ever.
+        LOG.warning("The worker does not answer: calls fail at once until it does")
 
     def _probe(self, api: TrackerAPI, node: str, seconds: float, waits: Iterator[float]) -> None:
         """Ask for the node, again after the next of `waits` if there is no answer. Sender thread."""
@@ -74,7 +76,8 @@ class Calls:
             return True  # An answer, too: the node was removed meanwhile, say.
         except Exception:
             if not self._has_logged:
-                LOG.exception("The worker cannot be asked whether it answers again: further probes try")
+                with suppress(Exception):  # What a handler of the log raises would end the probes.
+                    LOG.exception("The worker cannot be asked whether it answers again: further probes try")
             self._has_logged = True
             return False
         return True

@@ -333,9 +333,7 @@ class CastQueue:
                 self._sleep(wait)
                 self._drop_superseded()
             except Exception:
-                LOG.exception(
-                    "A cast to the worker failed and is dropped: the next audit corrects the ledger"
-                )
+                self._log.failed()
                 self.dropped += 1
                 break
             else:

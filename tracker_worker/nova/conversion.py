@@ -72,15 +72,6 @@ def numa_topology(thing: Any) -> Json | None:
     return _present({"cells": [_cell(cell) for cell in thing.cells], "emulator_threads_policy": policy})
 
 
-def unpinned(topology: Json | None) -> Json | None:
-    """Return the request that a converted topology came from: without what a claim has chosen."""
-    if topology is None:
-        return None
-    chosen = ("cpu_pinning", "cpuset_reserved")
-    cells = [{key: value for key, value in cell.items() if key not in chosen} for cell in topology["cells"]]
-    return topology | {"cells": cells}
-
-
 def pci_requests(thing: Any) -> list[Json] | None:
     """Return the requests of an InstancePCIRequests, None if there is none."""
     return None if thing is None else [_pci_request(request) for request in thing.requests]

@@ -41,6 +41,21 @@ def test_audit_of_another_node_does_not_wait_and_one_of_the_same_waits_no_longer
             pass
 
 
+def test_audit_that_is_interrupted_while_it_waits_holds_up_no_later_one() -> None:
+    def interrupt() -> float:
+        raise KeyboardInterrupt
+
+    order = AuditOrder(SECONDS, time.monotonic)
+    with order.newest("node-1", 5):
+        order._monotonic = interrupt
+        with pytest.raises(KeyboardInterrupt), order.newest("node-1", 6):
+            pass
+        order._monotonic = time.monotonic
+    order._timeout = 0.0
+    with order.newest("node-1", 7) as newest:
+        assert newest
+
+
 def test_audit_without_as_of_waits_for_nothing() -> None:
     order = AuditOrder(SECONDS, passing())
     with order.newest("node-1", 5), order.newest("node-1", None) as newest:

@@ -9,6 +9,7 @@ from functools import partial
 
 import tracker_worker.cmd  # noqa: F401  # isort: skip
 
+import logging
 import queue
 import threading
 import time
@@ -66,6 +67,11 @@ class Driver:
         self.published.append(message)
         if self.failure is not None:
             raise self.failure
+
+
+def unwritable(_record: logging.LogRecord) -> bool:
+    """Raise, in place of a handler of the log."""
+    raise OSError("the journal is full")
 
 
 class RepliesOf:
@@ -191,6 +197,45 @@ def test_a_send_that_was_in_time_is_not_undone(driver: Driver) -> None:
     driver.gates["p0"].set()
     cast(a_transport(driver).undone_by(lambda: driver.published.append("undo")), "claim")
     assert driver.published == ["claim"]
+
+
+def test_thread_that_cannot_be_started_costs_no_place(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads of the system may be short for a while only."""
+
+    def fail(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    transport = a_transport(driver)
+    driver.gates["p0"].set()
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    for _ in range(40):
+        with pytest.raises(RuntimeError, match="new thread"):
+            cast(transport, "one")
+    monkeypatch.undo()
+    cast(transport, "two")
+    assert driver.published == ["two"]
+
+
+@pytest.mark.parametrize("failure", [None, RuntimeError("lost")])
+def test_log_that_cannot_be_written_costs_no_undo_and_no_place(failure: RuntimeError | None) -> None:
+    """A handler of the log raises, as oslo.log's does where journald is away."""
+    driver = Driver(connections=1)
+    transport = a_transport(driver)
+    undone = transport.undone_by(lambda: driver.published.append("undo"))
+    driver.failure = failure
+    sending.LOG.addFilter(unwritable)
+    try:
+        assert cast_overdue(driver, undone, "claim")
+        (send,) = transport._overdue.copy()
+        driver.gates["p0"].set()
+        assert send.ended.wait(SECONDS)
+    finally:
+        sending.LOG.removeFilter(unwritable)
+    driver.failure = None
+    cast(transport, "next")
+    assert driver.published == ["claim", "undo", "next"]
 
 
 def test_without_a_free_thread_nothing_is_sent() -> None:

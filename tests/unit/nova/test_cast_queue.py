@@ -97,6 +97,27 @@ def test_job_that_fails_otherwise_is_dropped_and_the_next_one_runs() -> None:
     assert (casts.drain(SECONDS), ran, casts.dropped) == (True, ["next"], 1)
 
 
+def unwritable(_record: logging.LogRecord) -> bool:
+    """Raise, in place of a handler of the log: oslo.log's does where journald is away."""
+    raise OSError("the journal is full")
+
+
+def test_log_that_cannot_be_written_costs_no_cast() -> None:
+    broker, ran = Broker(), list[str]()
+    casts = a_queue(broker.sleep)
+    log = logging.getLogger("tracker_worker.nova.cast_log")
+    log.addFilter(unwritable)
+    try:
+        casts.put(broker.job(lambda: ran.append("repeated")))
+        casts.put(lambda _: 1 / 0)
+        casts.put(lambda _: ran.append("next"))
+        broker.back.set()
+        assert casts.drain(SECONDS)
+    finally:
+        log.removeFilter(unwritable)
+    assert (ran, casts.dropped, casts.sent) == (["repeated", "next"], 1, 3)
+
+
 def test_snapshot_is_taken_in_the_order_of_the_queue() -> None:
     casts = a_queue()
     first, second = casts.snapshot(), casts.snapshot()
