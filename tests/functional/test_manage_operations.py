@@ -28,6 +28,8 @@ from tests.functional.manage import Manage
 from tests.functional.terminal import on_terminal
 from tests.servers import forkserver
 from tests.servers.forkserver import HEEDS_SIGINT
+from tracker_worker.cmd.failures import INTERRUPTED
+from tracker_worker.cmd.manage import status as status_command
 from tracker_worker.cmd.manage.commands import COMMANDS
 from tracker_worker.cmd.manage.terminal import LEAST_NEEDED
 from tracker_worker.db import leases
@@ -181,6 +183,33 @@ def test_config_show_has_values_with_their_files_and_no_secret(manage: Manage, p
 
 
 @pytest.mark.parametrize(
+    ("group", "option", "value"),
+    [
+        ("database", "connection", "postgresql://tracker:pa$planted@db/tracker"),
+        ("database", "connection_parameters", "password=pa$planted"),
+        ("placement", "endpoint_override", "http://user:pa$planted@placement"),
+        ("placement", "endpoint_override", "http://user:pa${planted}@placement"),
+    ],
+)
+def test_config_show_quotes_nothing_of_a_value_with_a_dollar(
+    manage: Manage, group: str, option: str, value: str
+) -> None:
+    """oslo.config's error quotes what follows the $, which may be of a password."""
+    manage.configure(f"[{group}]\n{option} = {value}\n")
+    manage.run("config", "show")
+    assert f"[{group}] {option}: write $ as $$" in manage.err
+    assert "planted" not in manage.out + manage.err
+
+
+@pytest.mark.parametrize("command", [("db", "sync"), ("db", "version"), ("db", "purge"), ("node", "list")])
+def test_database_with_a_dollar_is_refused_without_its_password(
+    manage: Manage, command: tuple[str, ...]
+) -> None:
+    manage.configure("[database]\nconnection = postgresql://tracker:pa$planted@db/tracker\n")
+    assert manage.complaint(*command) == "[database] connection: write $ as $$"
+
+
+@pytest.mark.parametrize(
     ("login", "shown"),
     [
         ("auth_type = password\npassword = planted\n", "[placement] password"),
@@ -294,6 +323,16 @@ def test_status_watch_draws_again_until_it_is_interrupted(two_nodes: LaneBench, 
         terminal.read_all()
         assert terminal.process.wait(60) == 1
         assert "Traceback" not in terminal.text
+
+
+def test_status_watch_that_is_interrupted_before_its_first_picture_is_no_success(
+    manage: Manage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(status_command, "_show_once", interrupted)
+    assert manage.run("status", "--watch", "1") == INTERRUPTED
 
 
 def test_table_on_a_terminal_of_80_columns_has_a_line_a_node(two_nodes: LaneBench, program: Program) -> None:

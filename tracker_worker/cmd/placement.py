@@ -3,7 +3,7 @@
 
 import ssl
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
@@ -76,15 +76,25 @@ def _login(conf: cfg.ConfigOpts) -> tuple[BaseAuthPlugin, frozenset[str]]:
     loader = _loader(where, values.auth_type)
     for section, options in placement.plugin_options(conf):
         conf.register_opts(options, group=section)
+    if "auth_url" in values:
+        url_of(conf, group, "auth_url", check_url)
+    given = {option.dest: _value(values, group, option.dest) for option in loader.get_options()}
+    secrets = frozenset[str]().union(*(_secrets_of(given, each) for each in loader.get_options()))
+    _check_presence(where, given, loader.get_options())
     with _named(where):
-        secrets = frozenset[str]().union(*(_secrets_of(values, each) for each in loader.get_options()))
-        if "auth_url" in values:
-            url_of(conf, group, "auth_url", check_url)
-        _check_presence(where, values, loader.get_options())
-        return loader.load_from_options_getter(lambda option: values[option.dest]), secrets
+        return loader.load_from_options_getter(lambda option: given[option.dest]), secrets
 
 
-def _check_presence(where: str, values: Any, options: Iterable[Any]) -> None:
+def _value(values: Any, group: str, name: str) -> Any:
+    """Return the value of a plugin's option. Raises ValueError without its value."""
+    try:
+        return values[name]
+    except (cfg.NoSuchOptError, cfg.TemplateSubstitutionError):
+        # oslo.config substitutes $name, and its error quotes the name: a part of the password, say.
+        raise ValueError(f"[{group}] {name}: write $ as $$") from None
+
+
+def _check_presence(where: str, values: Mapping[str, Any], options: Iterable[Any]) -> None:
     """Raise ValueError with the names of all options that the plugin needs and does not have."""
     known = {option.dest for option in options}
     needed = [option.dest for option in options if option.required or option.dest in _PROMPTED]
@@ -96,7 +106,7 @@ def _check_presence(where: str, values: Any, options: Iterable[Any]) -> None:
         raise ValueError(f"{where}: {', '.join(missing)} must be set too")
 
 
-def _secrets_of(values: Any, option: Any) -> frozenset[str]:
+def _secrets_of(values: Mapping[str, Any], option: Any) -> frozenset[str]:
     """Return what of the value of a plugin's option must not be printed."""
     value = str(values[option.dest] or "")
     if "://" in value:

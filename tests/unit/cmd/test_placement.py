@@ -101,6 +101,9 @@ def test_login_of_nova_conf_makes_a_client(placement_options: Configured, text: 
             "[placement] cafile = /no/file: No such file or directory; name files",
         ),
         (f"{PASSWORD}certfile = /no/file", "[placement] certfile = /no/file, keyfile = None: No such file"),
+        (PASSWORD.replace(f"= {SECRET}", f"= pa${SECRET}"), "[placement] password: write $ as $$"),
+        (PASSWORD.replace(f"= {SECRET}", "= pa${PLANTED}"), "[placement] password: write $ as $$"),
+        (PASSWORD.replace("/v3", f"/${SECRET}"), "[placement] auth_url: write $ as $$"),
         (f"{PASSWORD}keyfile = /no/file", "[placement] keyfile needs the certificate of its key in certfile"),
     ],
 )
@@ -111,7 +114,7 @@ def test_login_that_cannot_work_is_refused_in_one_line(
         placement_client(placement_options(text))
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert SECRET not in str(caught.value)
+    assert "PLANTED" not in str(caught.value)
 
 
 def test_certificates_that_can_be_read_are_taken(placement_options: Configured, tmp_path: Path) -> None:

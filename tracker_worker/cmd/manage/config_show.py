@@ -83,6 +83,10 @@ def _settings(
         name = f"[{group}] {option.dest}"
         try:
             value = values[option.dest]
+        except (cfg.NoSuchOptError, cfg.TemplateSubstitutionError):
+            # The error quotes what follows the $, which may be of a password in whatever option.
+            invalid.append(f"{name}: write $ as $$")
+            continue
         except (cfg.Error, ValueError) as error:
             invalid.append(f"{name}: {MASK if option.secret else configuration_text(error)}")
             continue

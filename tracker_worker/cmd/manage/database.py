@@ -12,7 +12,12 @@ from tracker_worker.cmd import bootstrap
 from tracker_worker.cmd.database import DIRECTORY_MODE, database_file
 from tracker_worker.cmd.failures import CommandFailed
 from tracker_worker.cmd.manage.formatting import TABLE, print_document, print_fields
-from tracker_worker.cmd.manage.session import database_of, engine_at_head, reporting_database_errors
+from tracker_worker.cmd.manage.session import (
+    database_of,
+    engine_at_head,
+    reporting_database_errors,
+    url_of_database,
+)
 from tracker_worker.cmd.progress import elapsed_time
 from tracker_worker.core.urls import printable_url
 from tracker_worker.db import revisions
@@ -26,7 +31,7 @@ def sync(conf: cfg.ConfigOpts, args: Any) -> int:
         raise CommandFailed(
             f"--version '{args.revision}': there is no such revision; the newest is {revisions.head()}"
         )
-    if not conf.database.connection:
+    if not url_of_database(conf):
         with reporting_database_errors(conf):
             file = database_file(Path(conf.state_path))
             file.parent.mkdir(DIRECTORY_MODE, parents=True, exist_ok=True)

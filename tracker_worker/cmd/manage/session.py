@@ -51,13 +51,18 @@ def _reading_engine(conf: cfg.ConfigOpts) -> sa.Engine:
     )
 
 
-def _engine_of(conf: cfg.ConfigOpts, create: Callable[[str], sa.Engine]) -> sa.Engine:
+def url_of_database(conf: cfg.ConfigOpts) -> str | None:
+    """Return the URL of the database, None for the embedded one. Raises CommandFailed for invalid options."""
     if wrong := wrong_values(conf, "database"):
         raise CommandFailed("; ".join(wrong))
     try:
-        url = database_url(conf)
+        return database_url(conf)
     except (ValueError, cfg.Error) as error:
         raise CommandFailed(configuration_text(error)) from None
+
+
+def _engine_of(conf: cfg.ConfigOpts, create: Callable[[str], sa.Engine]) -> sa.Engine:
+    url = url_of_database(conf)
     if not url:
         file = database_file(Path(conf.state_path))
         if not file.exists():

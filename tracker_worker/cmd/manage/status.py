@@ -14,7 +14,7 @@ from msgspec.structs import astuple
 from oslo_config import cfg
 
 from tracker_worker.bus.rabbit.inspection import ConsumingWorker
-from tracker_worker.cmd.failures import CommandFailed
+from tracker_worker.cmd.failures import INTERRUPTED, CommandFailed
 from tracker_worker.cmd.manage.broker_state import BrokerState, QueueState, broker_state
 from tracker_worker.cmd.manage.formatting import (
     TABLE,
@@ -83,7 +83,7 @@ def show(conf: cfg.ConfigOpts, args: Any) -> int:
     )
     if args.watch is None:
         return _show_once(conf, args, limits, lambda: None)
-    code = 0
+    code = INTERRUPTED
     try:
         while True:
             code = _show_once(conf, args, limits, clear_terminal)
