@@ -20,7 +20,7 @@ from tests.servers.server import Server
 from tests.servers.sql_traffic import Commit
 
 SEED = 1
-TRIED_AGAIN = "Batch is tried again"
+TRIED_AGAIN = "Transaction is tried again"
 MOST_RETRIES = 3
 """Attempts of a batch that may fail after the database is back: the one under way, one on another lost
 connection, and one that meets the end of the recovery. Attempts are counted, not seconds, which depend on the

@@ -149,7 +149,7 @@ def wake(trial: Trial, worker: "subprocess.Popen[bytes]") -> None:
     """SIGCONT a worker that was stopped in a transaction; its commit must fail."""
 
     def failures() -> int:
-        return trial.log_of(worker).count("Batch is tried again")
+        return trial.log_of(worker).count("Transaction is tried again")
 
     before = failures()
     worker.send_signal(signal.SIGCONT)

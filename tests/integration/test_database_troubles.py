@@ -95,7 +95,7 @@ def test_stop_during_an_outage_says_so_at_once_and_what_is_redelivered(
         try:
             with connected(vhost_url) as client:
                 publish(client, [body], partition=partition_of(NODE, PARTITIONS))
-                daemon.wait_for_line("Batch is tried again")
+                daemon.wait_for_line("Transaction is tried again")
                 daemon.process.send_signal(signal.SIGTERM)
                 daemon.wait_for_line("Stopping: what was received is processed for at most 1 s")
                 assert daemon.wait() == 1

@@ -219,7 +219,7 @@ def refusing(url: str, daemon: Daemon) -> Iterator[None]:
                 f"CREATE TRIGGER {name} BEFORE INSERT ON {table} FOR EACH ROW {of} EXECUTE FUNCTION {name}()"
             )
     yield
-    daemon.wait_for_line("Batch is tried again")
+    daemon.wait_for_line("Transaction is tried again")
     with engine.begin() as connection:
         connection.exec_driver_sql("DROP TRIGGER fail ON receipts")
     daemon.wait_for_line("The database refuses event")
