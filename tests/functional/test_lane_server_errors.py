@@ -103,6 +103,15 @@ def test_purge_survives_any_error_of_the_database(bench: LaneBench, caplog: pyte
     assert "malformed" in caplog.text
 
 
+def test_purge_survives_a_time_that_is_none(bench: LaneBench, caplog: pytest.LogCaptureFixture) -> None:
+    """Somebody has written it by SQL: SQLite takes any text."""
+    bench.track()
+    with bench.engine.begin() as connection:
+        connection.execute(sa.text("UPDATE receipts SET recorded_at = 'yesterday'"))
+    Purge(bench.engine, Retention(), lambda: pytest.fail("the process would end"))._step(False)
+    assert "Old rows stay until the next purge" in caplog.text
+
+
 class SlowStatement(Fault):
     """Statements time out that write more than so many rows."""
 

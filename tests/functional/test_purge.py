@@ -470,17 +470,6 @@ def test_an_error_ends_this_hours_purge_and_no_more(
     assert caplog.text.count("Old rows stay until the next purge") == 1
 
 
-def test_a_time_that_is_none_ends_this_hours_purge_and_no_more(
-    engine: sa.Engine, purge: Purge, caplog: pytest.LogCaptureFixture, received: Received
-) -> None:
-    """Somebody has written it by SQL: SQLite takes any text."""
-    received(8, "old")
-    with engine.begin() as connection:
-        connection.execute(sa.text("UPDATE receipts SET recorded_at = 'yesterday'"))
-    purge._step(False)
-    assert "Old rows stay until the next purge" in caplog.text
-
-
 def test_the_thread_stops_at_once(purge: Purge) -> None:
     purge.start()
     purge.stop()

@@ -25,6 +25,7 @@ PAGE = (ROOT / "doc" / "source" / "install" / "index.rst").read_text()
 LOGGING = ROOT / "etc" / "tracker-worker" / "logging.conf.sample"
 INFO = "versioned_notifications.info"
 BOUND = 3
+AS_USER = "sudo -u tracker-worker /opt/tracker-worker/bin/"
 
 
 def blocks(language: str) -> list[str]:
@@ -88,7 +89,7 @@ def test_page_leads_to_a_database_and_queues_that_pass_the_check(
     url = f"{scheme}://{name}:PASSWORD@{server.host}:{server.port}/{name}"
     file = tmp_path / "tracker-worker.conf"
     file.write_text(configuration(rabbitmq, name, url))
-    lines = re.findall(r"^    tracker-worker-(manage|status) (.*)$", PAGE, re.MULTILINE)
+    lines = re.findall(rf"^    {AS_USER}tracker-worker-(manage|status) (.*)$", PAGE, re.MULTILINE)
     assert len(lines) == 3
     for program, arguments in lines:
         done = forkserver.run(program, "--config-file", file, *arguments.split(), merged=True)
