@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A node whose row and claims disagree: its events are held, nothing is parked, and it can be repaired."""
 
-import logging
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from tests.builders import INSTANCE, NODE, a_flavor, a_report, an_instance, comm
 from tests.functional.lanes import OTHER_NODE, PARTITIONS, LaneBench, data_of, names_of_partition
 from tests.functional.manage import Manage
 from tests.functional.statements import Fault, death, disk_full, lost_commits, out_of_range
+from tests.unwritable_log import unwritable_log
 from tracker_worker.core.decode import attempts_key
 from tracker_worker.core.envelope import encode
 from tracker_worker.core.quarantine import Attempts
@@ -174,20 +174,9 @@ def test_repair_outlasts_errors_of_the_database(broken: LaneBench, beginning: st
 def test_repair_that_cannot_be_logged_is_no_failed_repair(
     broken: LaneBench, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A handler of the log raises, as oslo.log's does where journald is away."""
-
-    def full(record: logging.LogRecord) -> bool:
-        if record.getMessage().startswith("Node node-1 is rebuilt"):
-            raise OSError("the journal is full")
-        return True
-
-    log = logging.getLogger(broken_nodes.__name__)
-    log.addFilter(full)
-    try:
-        with pytest.raises(OSError, match="journal"):
-            broken.send(startup_audit())
-    finally:
-        log.removeFilter(full)
+    log = unwritable_log(broken_nodes.__name__, "Node node-1 is rebuilt")
+    with log, pytest.raises(OSError, match="journal"):
+        broken.send(startup_audit())
     assert "cannot be rebuilt" not in caplog.text
 
 

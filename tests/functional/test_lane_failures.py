@@ -2,7 +2,6 @@
 """Whatever fails on the way to the commit: nothing is half done, nothing is lost, neighbours are applied."""
 
 import json
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +20,7 @@ from tests.functional.statements import (
     reject,
     watched,
 )
+from tests.unwritable_log import unwritable_log
 from tracker_worker.core import batch
 from tracker_worker.core.delivery import Answer
 from tracker_worker.core.envelope import encode
@@ -316,27 +316,13 @@ def test_an_unknown_method_is_stored_only_where_it_is_harmless(
     assert method not in caplog.text
 
 
-class FullJournal(logging.Handler):
-    """A handler of the log that raises, as oslo.log's does where journald is away."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        raise OSError("the journal is full")
-
-
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_log_that_cannot_be_written_blames_no_event(bench: LaneBench, count: int) -> None:
     """The events are committed and answered by then: they would be answered a second time."""
     bench.track()
     deliveries = boots(bench, count)
-    log, handler = logging.getLogger(event_log.__name__), FullJournal()
-    log.addHandler(handler)
-    log.setLevel("INFO")
-    try:
-        with pytest.raises(OSError, match="journal"):
-            bench.run()
-    finally:
-        log.removeHandler(handler)
-        log.setLevel("NOTSET")
+    with unwritable_log(event_log.__name__), pytest.raises(OSError, match="journal"):
+        bench.run()
     assert [len(delivery.answers) for delivery in deliveries] == [1] * count
     assert bench.parked() == []
     assert bench.used()[0] == 2 * count
@@ -349,13 +335,8 @@ def test_a_retry_that_cannot_be_logged_blames_no_event(
 ) -> None:
     bench.track()
     deliveries = boots(bench, count)
-    log, handler = logging.getLogger(retries.__name__), FullJournal()
-    log.addHandler(handler)
-    try:
-        with Fault(bench.engine, "UPDATE nodes", error, times=2):
-            bench.run()
-    finally:
-        log.removeHandler(handler)
+    with unwritable_log(retries.__name__), Fault(bench.engine, "UPDATE nodes", error, times=2):
+        bench.run()
     assert [delivery.outcome for delivery in deliveries] == ["granted"] * count
     assert bench.parked() == []
 

@@ -65,13 +65,13 @@ class AuditOrder:
         known = self._nodes.setdefault(node, _Node())
         number = next(known.numbers)
         turn = known.turn(number)
+        sent = None
         try:
             sent = self._sent_before(known, number)
-        except BaseException:  # An interrupt: the audits behind this one must not wait for it.
-            turn.ended.set()
-            raise
+        finally:
+            if sent is None:  # Also after an interrupt: the audits behind this one must not wait for it.
+                turn.ended.set()
         if sent is None:
-            turn.ended.set()
             raise TrackerUnavailable(
                 f"Another audit of node {node} has been on its way for {self._timeout} s: this one was not "
                 "sent, leave it to the next"

@@ -9,7 +9,6 @@ from functools import partial
 
 import tracker_worker.cmd  # noqa: F401  # isort: skip
 
-import logging
 import queue
 import threading
 import time
@@ -21,6 +20,7 @@ from typing import Any
 import oslo_messaging
 import pytest
 
+from tests.unwritable_log import unwritable_log
 from tracker_worker.client import sending
 from tracker_worker.client.sending import BoundedTransport, DeadlineExceeded
 
@@ -67,11 +67,6 @@ class Driver:
         self.published.append(message)
         if self.failure is not None:
             raise self.failure
-
-
-def unwritable(_record: logging.LogRecord) -> bool:
-    """Raise, in place of a handler of the log."""
-    raise OSError("the journal is full")
 
 
 class RepliesOf:
@@ -225,14 +220,11 @@ def test_log_that_cannot_be_written_costs_no_undo_and_no_place(failure: RuntimeE
     transport = a_transport(driver)
     undone = transport.undone_by(lambda: driver.published.append("undo"))
     driver.failure = failure
-    sending.LOG.addFilter(unwritable)
-    try:
+    with unwritable_log(sending.__name__):
         assert cast_overdue(driver, undone, "claim")
         (send,) = transport._overdue.copy()
         driver.gates["p0"].set()
         assert send.ended.wait(SECONDS)
-    finally:
-        sending.LOG.removeFilter(unwritable)
     driver.failure = None
     cast(transport, "next")
     assert driver.published == ["claim", "undo", "next"]

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Calls through a real queue; the worker is one that a test stops and starts."""
 
-import logging
 import threading
 from collections.abc import Callable
 from typing import Any, cast
@@ -9,6 +8,7 @@ from typing import Any, cast
 import pytest
 from oslo_messaging import MessagingTimeout
 
+from tests.unwritable_log import unwritable_log
 from tracker_worker.exceptions import ComputeResourcesUnavailable, NodeNotFound, TrackerUnavailable
 from tracker_worker.nova.calls import PROBE_SECONDS, Calls
 from tracker_worker.nova.cast_queue import RETRY_SECONDS, CastQueue
@@ -114,26 +114,17 @@ def test_worker_slower_than_the_first_probe_is_found(casts: Later, worker: Worke
     assert not calls.is_silent
 
 
-def unwritable(_record: logging.LogRecord) -> bool:
-    """Raise, in place of a handler of the log: oslo.log's does where journald is away."""
-    raise OSError("the journal is full")
-
-
 def test_log_that_cannot_be_written_ends_no_probes(casts: Later, worker: Worker) -> None:
     def fail() -> Any:
         raise RuntimeError("can't start new thread")
 
     calls, worker.is_up = Calls(casts), False
-    log = logging.getLogger("tracker_worker.nova.calls")
-    log.addFilter(unwritable)
-    try:
+    with unwritable_log("tracker_worker.nova.calls"):
         with pytest.raises(OSError, match="journal"):
             calls.make("compute1", lambda _: worker.reply())
         assert casts.drain(SECONDS)
         worker.is_up, worker.answer = True, fail
         casts.run_late()
-    finally:
-        log.removeFilter(unwritable)
     worker.answer = lambda: {"sequence": 1}
     casts.run_late()
     assert not calls.is_silent

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import pytest
 
+from tests.unwritable_log import unwritable_log
 from tracker_worker.exceptions import ComputeResourcesUnavailable, TrackerUnavailable
 from tracker_worker.nova import cast_queue
 from tracker_worker.nova.cast_queue import MOST_WAITING, CastQueue
@@ -97,24 +98,15 @@ def test_job_that_fails_otherwise_is_dropped_and_the_next_one_runs() -> None:
     assert (casts.drain(SECONDS), ran, casts.dropped) == (True, ["next"], 1)
 
 
-def unwritable(_record: logging.LogRecord) -> bool:
-    """Raise, in place of a handler of the log: oslo.log's does where journald is away."""
-    raise OSError("the journal is full")
-
-
 def test_log_that_cannot_be_written_costs_no_cast() -> None:
     broker, ran = Broker(), list[str]()
     casts = a_queue(broker.sleep)
-    log = logging.getLogger("tracker_worker.nova.cast_log")
-    log.addFilter(unwritable)
-    try:
+    with unwritable_log("tracker_worker.nova.cast_log"):
         casts.put(broker.job(lambda: ran.append("repeated")))
         casts.put(lambda _: 1 / 0)
         casts.put(lambda _: ran.append("next"))
         broker.back.set()
         assert casts.drain(SECONDS)
-    finally:
-        log.removeFilter(unwritable)
     assert (ran, casts.dropped, casts.sent) == (["repeated", "next"], 1, 3)
 
 

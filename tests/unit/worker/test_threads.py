@@ -1,33 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Background threads: an exception ends the worker, whatever becomes of the line about it."""
 
-import logging
 import threading
-from collections.abc import Iterator
 
 import pytest
 
+from tests.unwritable_log import unwritable_log
 from tracker_worker.bus.rabbit.queues import TopologyMismatch
 from tracker_worker.worker import threads
 from tracker_worker.worker.threads import worker_thread
 
 SECONDS = 20
-
-
-class Broken(logging.Handler):
-    """A handler of the log that raises, as oslo.log's does where journald is away."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        raise OSError("the journal is full")
-
-
-@pytest.fixture
-def broken_log() -> Iterator[None]:
-    handler = Broken()
-    log = logging.getLogger(threads.__name__)
-    log.addHandler(handler)
-    yield
-    log.removeHandler(handler)
 
 
 def run(error: BaseException) -> threading.Event:
@@ -68,7 +51,7 @@ def test_queue_of_another_kind_ends_the_worker_with_one_line(caplog: pytest.LogC
     assert (record.getMessage(), record.exc_info) == ("queue tracker.0 is a quorum queue", None)
 
 
-@pytest.mark.usefixtures("broken_log")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_error_that_cannot_be_logged_ends_the_worker_too() -> None:
-    assert run(ZeroDivisionError()).is_set()
+    with unwritable_log(threads.__name__):
+        assert run(ZeroDivisionError()).is_set()
