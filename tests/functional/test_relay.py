@@ -16,7 +16,7 @@ from oslo_messaging.exceptions import MessageDeliveryFailure
 
 from tests.builders import NODE, a_flavor, an_instance, command
 from tests.functional.lanes import NOW, OTHER_NODE, LaneBench, data_of
-from tests.functional.statements import Fault, connection_lost, disk_full, out_of_range
+from tests.functional.statements import Fault, connection_lost, disk_full, out_of_range, watched
 from tests.functional.test_lane_failover import database_of
 from tracker_worker.bus.publisher import EncodedNotification, NotificationRefused, Publisher
 from tracker_worker.core.stats import Stats
@@ -111,6 +111,26 @@ def test_the_relay_publishes_in_the_order_of_ids_and_removes(bench: LaneBench) -
     publish_all(relay(bench, bus, window=3))
     assert bus.ids == ids
     assert bench.rows(OUTBOX) == []
+
+
+def test_window_of_which_half_is_published_is_removed_by_the_transaction_of_the_next_look(
+    bench: LaneBench,
+) -> None:
+    filled(bench, 4)
+    one = relay(bench, Bus(), window=8)
+    assert one.publish_window()
+    with watched(bench.engine) as seen:
+        assert not one.publish_window()
+    assert [statement.sql.split()[0] for statement in seen] == ["DELETE", "SELECT"]
+    assert bench.rows(OUTBOX) == []
+
+
+def test_less_than_half_a_window_is_kept_for_a_later_removal(bench: LaneBench) -> None:
+    ids = filled(bench, 3)
+    one = relay(bench, Bus(), window=3 * len(ids))
+    assert one.publish_window()
+    assert not one.publish_window()
+    assert len(bench.rows(OUTBOX)) == len(ids)
 
 
 def test_a_relay_publishes_only_what_is_new(bench: LaneBench) -> None:

@@ -30,7 +30,7 @@ _WAITING = (
 _SUM = sa.func.sum(_WAITING.c.bytes).over(order_by=_WAITING.c.id, rows=(None, 0))
 _SUMMED = sa.select(_WAITING, _SUM.label("bytes_so_far")).subquery("summed")
 _WINDOW = (
-    sa.select(OUTBOX)
+    sa.select(*(OUTBOX.c[name] for name in OutboxRow.__struct_fields__))
     .select_from(_SUMMED.join(OUTBOX, _SUMMED.c.id == OUTBOX.c.id))
     .prefix_with("STRAIGHT_JOIN", dialect="mysql")
     .with_hint(OUTBOX, *_BY_ID)
@@ -88,7 +88,7 @@ def window(connection: sa.Connection, but: Iterable[str], rows: int, size: int) 
     become visible after a higher one was published.
     """
     found = connection.execute(_WINDOW, {**as_ids(but), "rows": rows, "most": size})
-    return [OutboxRow(**row._mapping) for row in found.all()]
+    return [OutboxRow(*row) for row in found.all()]
 
 
 def replace(connection: sa.Connection, row: OutboxRow) -> None:

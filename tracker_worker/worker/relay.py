@@ -60,10 +60,10 @@ for it, because the relay does not run at the same time as the answer."""
 class Relay:
     """Owns one thread and one connection. A crash repeats at most a window of rows, and skips none.
 
-    Rows are deleted a window at a time, or when there is nothing to publish, so that commits of a lane do not
-    wait for a delete after each batch. When the database connection is lost the relay forgets which rows it
-    has published, and repeats at most a window: the next connection may reach a server that lost the last
-    commits and assigns their row ids again.
+    Rows are deleted half a window or more at a time, by the transaction that reads the next ones, or when
+    there is nothing to publish, so that a lone command does not wait for a delete. When the connection to the
+    database is lost the relay forgets which rows it has published, and repeats at most a window: the next
+    connection may reach a server that lost the last commits and assigns their row ids again.
 
     A row that the broker refuses is replaced by a `compute_node.event.error`, so that it does not block the
     rows behind it.
@@ -128,10 +128,10 @@ class Relay:
         if not self._owns_lease():
             self._nothing_left = True
             return False
-        if len(self._unremoved) >= self._settings.window:
-            self.remove_published()
-        most = self._settings.window - len(self._unremoved)
         with self._transaction() as connection:
+            if 2 * len(self._unremoved) >= self._settings.window:
+                self._remove(connection)
+            most = self._settings.window - len(self._unremoved)
             rows = outbox.window(connection, self._unremoved.values(), most, WINDOW_BYTES)
         self._nothing_left = not rows
         if rows:
@@ -145,8 +145,11 @@ class Relay:
         """Delete the rows that the broker has confirmed."""
         if self._unremoved:
             with self._transaction() as connection:
-                outbox.remove(connection, self._unremoved)
-            self._unremoved.clear()
+                self._remove(connection)
+
+    def _remove(self, connection: sa.Connection) -> None:
+        outbox.remove(connection, self._unremoved)
+        self._unremoved.clear()
 
     def _publish(self, rows: Sequence[OutboxRow]) -> None:
         """Publish rows. If the broker refuses one, split them until that one is alone, and replace it."""
