@@ -41,7 +41,7 @@ from tracker_worker.db.store import StaleNode
 from tracker_worker.db.tables import ATTEMPTS, DEAD_LETTERS, METADATA, NODES, RECEIPTS
 from tracker_worker.db.unit_of_work import UnitOfWork
 from tracker_worker.domain.node import Node
-from tracker_worker.domain.objects import Resources
+from tracker_worker.domain.objects import Origin, Resources
 from tracker_worker.worker.relay import WINDOW_BYTES
 
 ANY_TEXT = "\0 \x01 \\u0000 \" ' \\ % %(x)s :x \n \t ü 漢 🙂 \u2028 \x7f"
@@ -156,6 +156,27 @@ def test_a_node_comes_back_as_it_was(bench: LaneBench, more: bool) -> None:  # n
     assert kept.resources == resources
     assert (kept.ratios.cpu, kept.ratios.ram) == (0.1, 1_000_000.0)
     assert bench.send(command("get_node")).answer["stats"]["text"] == ANY_TEXT
+
+
+@pytest.mark.parametrize("instances", [("i-1",), ("i-1", "i-2", "i-3")], ids=["alone", "in a batch"])
+def test_last_origins_of_instances_that_are_touched_again_are_updated_by_one_statement(
+    bench: LaneBench,  # noqa: F811
+    instances: tuple[str, ...],
+) -> None:
+    bench.track()
+    for number, uuid in enumerate(("i-1", "i-2", "i-3")):
+        origin = Origin("client", number + 1)
+        bench.deliver(command("instance_claim", instance=an_instance(uuid), origin=origin))
+    bench.run()
+    for number, uuid in enumerate(instances):
+        origin = Origin("other", number + 1)
+        bench.deliver(command("update_usage", instance=an_instance(uuid, vm_state="active"), origin=origin))
+    with watched(bench.engine) as seen:
+        bench.run()
+    assert len([statement for statement in seen if "touched" in statement.sql]) == 1
+    kept = bench.lane.nodes.get([NODE])[NODE]
+    assert [kept.last_origins[uuid].source for uuid in instances] == ["other"] * len(instances)
+    assert bench.unit_of_work.load([NODE]) == {NODE: kept}
 
 
 def test_a_receipt_comes_back_as_it_was(connection: sa.Connection) -> None:

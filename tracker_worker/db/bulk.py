@@ -28,6 +28,7 @@ _STATEMENT_BYTES = 16 * 1024
 """Upper bound for the length of a statement without its rows."""
 _ESCAPED = "'"
 """The character that PyMySQL doubles: sessions have NO_BACKSLASH_ESCAPES."""
+_ALWAYS = sa.text("1 = 1")
 
 
 class RowsTooLarge(Exception):
@@ -204,6 +205,32 @@ def insert(table: sa.Table, columns: Iterable[str]) -> Bulk:
     at_once = sa.insert(table).from_select(list(names), query)
     # Not inline, a single row would return its generated id.
     return Bulk(sa.insert(table).inline(), at_once, json_table.insert(table, names), names)
+
+
+def upsert(table: sa.Table, columns: Iterable[str]) -> Bulk:
+    """Return the insert of rows with these columns that updates a row with the same primary key."""
+    names = {name: table.c[name] for name in columns}
+    rows = _recordset(names)
+    queries = [
+        # SQLite needs the condition: without it, it would take ON CONFLICT for that of a join.
+        sa.select(*(sa.bindparam(name, type_=column.type) for name, column in names.items())).where(_ALWAYS),
+        sa.select(*(_value(rows, name, column) for name, column in names.items())),
+    ]
+    each, at_once = (
+        sa.insert(table).from_select(list(names), query.suffix_with(on_conflict_update(table, names)))
+        for query in queries
+    )
+    return Bulk(each, at_once, json_table.upsert(table, names), names)
+
+
+def on_conflict_update(table: sa.Table, columns: Iterable[str]) -> sa.TextClause:
+    """Return the clause behind an insert that updates these columns of a row with the same primary key.
+
+    It is a text: SQLAlchemy 2.0 compiles the dialects' own inserts anew each time.
+    """
+    key = ", ".join(table.primary_key.columns.keys())
+    others = ", ".join(f"{name} = excluded.{name}" for name in columns if not table.c[name].primary_key)
+    return sa.text(f"ON CONFLICT ({key}) DO UPDATE SET {others}")
 
 
 def update(table: sa.Table, by: Sequence[str], columns: Iterable[str], *, locked: bool = False) -> Bulk:

@@ -55,6 +55,13 @@ def insert(table: sa.Table, columns: Mapping[str, sa.Column[Any]]) -> sa.TextCla
     )
 
 
+def upsert(table: sa.Table, columns: Mapping[str, sa.Column[Any]]) -> sa.TextClause:
+    """Return the insert of the parameter `rows` that updates a row with the same primary key."""
+    others = (_quoted(name) for name, column in columns.items() if not column.primary_key)
+    updated = ", ".join(f"{name} = VALUES({name})" for name in others)
+    return sa.text(f"{insert(table, columns)} ON DUPLICATE KEY UPDATE {updated}")
+
+
 def update(
     table: sa.Table, keys: Mapping[str, sa.Column[Any]], columns: Mapping[str, sa.Column[Any]]
 ) -> sa.TextClause:

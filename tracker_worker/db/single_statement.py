@@ -12,7 +12,7 @@ from functools import cache
 import sqlalchemy as sa
 from msgspec import Struct
 
-from tracker_worker.db.bulk import Row
+from tracker_worker.db.bulk import Row, on_conflict_update
 
 
 class Insert(Struct, frozen=True):
@@ -53,15 +53,8 @@ def _insert_after(part: sa.CTE, insert: Insert) -> sa.Insert:
     values = [sa.bindparam(_parameter(insert, name), type_=table.c[name].type) for name in names]
     query = sa.select(*values).select_from(part)
     if insert.replaces:
-        query = query.suffix_with(_on_conflict(table, names))
+        query = query.suffix_with(on_conflict_update(table, names))
     return sa.insert(table).from_select(names, query)
-
-
-def _on_conflict(table: sa.Table, names: Sequence[str]) -> sa.TextClause:
-    """Return the clause as text: SQLAlchemy 2.0 compiles PostgreSQL's own Insert anew each time."""
-    key = ", ".join(table.primary_key.columns.keys())
-    others = ", ".join(f"{name} = excluded.{name}" for name in names if not table.c[name].primary_key)
-    return sa.text(f"ON CONFLICT ({key}) DO UPDATE SET {others}")
 
 
 def _parameter(insert: Insert, column: str) -> str:

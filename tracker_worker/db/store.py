@@ -60,9 +60,9 @@ _DROP_CLAIMS = bulk.delete(CLAIMS, ("node", "instance_uuid", "role"))
 _ADD_CLAIMS = bulk.insert(CLAIMS, CLAIMS.c.keys())
 _UNREADABLE = (msgspec.ValidationError, TypeError, ValueError)
 _DROP_TOUCHED = bulk.delete(TOUCHED, ("node", "instance_uuid"))
-_ADD_TOUCHED = bulk.insert(TOUCHED, TOUCHED.c.keys())
+_PUT_TOUCHED = bulk.upsert(TOUCHED, TOUCHED.c.keys())
 _ADD_CLAIM = Insert(CLAIMS, tuple(CLAIMS.c.keys()))
-_PUT_TOUCHED = Insert(TOUCHED, tuple(TOUCHED.c.keys()), replaces=True)
+_PUT_ONE_TOUCHED = Insert(TOUCHED, tuple(TOUCHED.c.keys()), replaces=True)
 
 
 class StaleNode(Exception):
@@ -202,7 +202,7 @@ def inserts_of(change: NodeChange) -> list[tuple[Insert, Row]]:
     uuids = [uuid for uuid in sorted(change.last_origins) if uuid in node.last_origins]
     return [
         *((_ADD_CLAIM, _claim_row(node.name, claim)) for claim in claims),
-        *((_PUT_TOUCHED, _last_origin_row(node.name, uuid, node.last_origins[uuid])) for uuid in uuids),
+        *((_PUT_ONE_TOUCHED, _last_origin_row(node.name, uuid, node.last_origins[uuid])) for uuid in uuids),
     ]
 
 
@@ -232,7 +232,7 @@ def save(connection: sa.Connection, changes: Iterable[NodeChange]) -> None:
     forgotten = [
         {"b_node": change.after.name, "b_instance_uuid": uuid}
         for change, uuid in marks
-        if uuid in change.before.last_origins
+        if uuid in change.before.last_origins and uuid not in change.after.last_origins
     ]
     last_origins = [
         _last_origin_row(change.after.name, uuid, origin)
@@ -244,7 +244,7 @@ def save(connection: sa.Connection, changes: Iterable[NodeChange]) -> None:
         (_DROP_CLAIMS, dropped),
         (_ADD_CLAIMS, added),
         (_DROP_TOUCHED, forgotten),
-        (_ADD_TOUCHED, last_origins),
+        (_PUT_TOUCHED, last_origins),
     ):
         if rows and statement.execute(connection, rows) < len(rows) and statement is _DROP_CLAIMS:
             raise StaleNode(", ".join(sorted({row["b_node"] for row in rows})))
