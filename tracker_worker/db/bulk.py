@@ -11,6 +11,7 @@ look up so many. A LIMIT of as many rows as there are corrects the estimate.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import sqlalchemy as sa
@@ -153,6 +154,7 @@ class Bulk:
         self.joined = joined
         self._order = order
         self._json = [name for name, column in columns.items() if isinstance(column.type, sa.JSON)]
+        self._bytes = [name for name, column in columns.items() if isinstance(column.type, sa.LargeBinary)]
 
     def execute(self, connection: sa.Connection, rows: Sequence[Row]) -> int:
         """Execute the statement for one row or more; return how many rows an update or a delete found."""
@@ -164,8 +166,26 @@ class Bulk:
         elif len(rows) == 1:
             result = connection.execute(self.each, rows[0])
         else:
-            result = connection.execute(self.at_once, {"rows": self._encode(rows), _COUNT.key: len(rows)})
+            plain, joined = self.without_bytes(rows)
+            parameters = {"rows": self._encode(plain), _COUNT.key: len(rows), **joined}
+            result = connection.execute(self.at_once, parameters)
         return result.rowcount
+
+    def without_bytes(self, rows: Sequence[Row]) -> tuple[Sequence[Row], dict[str, bytes]]:
+        """Return rows with the length of their bytes in place of the bytes and where these begin, from 1; and
+        the bytes of each column, joined: further parameters of `at_once`.
+        """
+        joined = {}
+        for name in self._bytes:
+            values = [row[name] for row in rows]
+            joined[_joined(name)] = b"".join(values)
+            lengths = list(map(len, values))
+            starts = accumulate(lengths, initial=1)
+            rows = [
+                {**row, name: length, _start(name): start}
+                for row, length, start in zip(rows, lengths, starts, strict=False)
+            ]
+        return rows, joined
 
     def _fitting(self, connection: sa.Connection, rows: Sequence[Row]) -> str:
         """Return rows as JSON, in the order in which MariaDB locks them. Raises RowsTooLarge.
@@ -269,20 +289,36 @@ def _recordset(columns: Mapping[str, sa.Column[Any]]) -> sa.Subquery:
     """Return the parameter `rows` as a table."""
     rows = sa.func.json_to_recordset(sa.cast(sa.bindparam("rows", type_=sa.Text), sa.JSON))
     typed = [sa.column(name, _wire_type(column)) for name, column in columns.items()]
+    typed += [
+        sa.column(_start(name), sa.Integer())
+        for name, column in columns.items()
+        if isinstance(column.type, sa.LargeBinary)
+    ]
     derived = rows.table_valued(*typed).render_derived(name="r", with_types=True)
     return sa.select(derived).limit(_COUNT).subquery("given")
 
 
 def _wire_type(column: sa.Column[Any]) -> sa.types.TypeEngine[Any]:
-    return sa.Text() if isinstance(column.type, sa.JSON | sa.LargeBinary) else column.type
+    if isinstance(column.type, sa.LargeBinary):
+        return sa.Integer()
+    return sa.Text() if isinstance(column.type, sa.JSON) else column.type
 
 
 def _value(rows: sa.FromClause, name: str, column: sa.Column[Any]) -> sa.ColumnElement[Any]:
     if isinstance(column.type, sa.LargeBinary):
-        return sa.func.decode(rows.c[name], "base64")
+        joined = sa.bindparam(_joined(name), type_=sa.LargeBinary)
+        return sa.func.substring(joined, rows.c[_start(name)], rows.c[name])
     if isinstance(column.type, sa.JSON):
         return sa.cast(rows.c[name], sa.JSON)
     return rows.c[name]
+
+
+def _start(name: str) -> str:
+    return f"{name}_start"
+
+
+def _joined(name: str) -> str:
+    return f"{name}_joined"
 
 
 def _text(value: Any) -> str | None:

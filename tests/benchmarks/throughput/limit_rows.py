@@ -53,7 +53,8 @@ class Statements:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._connection = engine.raw_connection()
-        self._one_by_one = engine.dialect.name == "sqlite"
+        self._dialect = engine.dialect.name
+        self._one_by_one = self._dialect == "sqlite"
         self._compiled = {
             name: self._compile(engine.dialect, *statement) for name, statement in _STATEMENTS.items()
         }
@@ -67,9 +68,15 @@ class Statements:
             if self._one_by_one:
                 cursor.executemany(text, rows[name])
             else:
-                cursor.execute(text, constants | {"rows": json.encode(rows[name]).decode()})
+                cursor.execute(text, constants | self._parameters(name, rows[name]))
         self._connection.commit()
         cursor.close()
+
+    def _parameters(self, name: str, rows: Sequence[bulk.Row]) -> dict[str, Any]:
+        joined: dict[str, Any] = {}
+        if self._dialect == "postgresql":
+            rows, joined = _STATEMENTS[name][0].without_bytes(rows)
+        return {"rows": json.encode(rows).decode(), **joined}
 
     def _compile(
         self, dialect: Any, statement: bulk.Bulk, columns: Sequence[str] | None
