@@ -133,7 +133,7 @@ class Session:
             with connected(self._settings.broker, "replay", "--transport-url"):
                 pass  # oslo.messaging would retry for ever: fail here if the broker cannot be used.
         self._databases = Databases(directory, database)
-        self.published = 0
+        self._workers: list[Worker] = []
         self.listener = Listener()
         target = oslo_messaging.Target(exchange=self._name, topic=self._name)
         self._server = oslo_messaging.get_notification_listener(
@@ -154,7 +154,7 @@ class Session:
             results = TraceReplay(trace, api, reader).run(advance)
             seconds = time.monotonic() - started
             fullest = reader.fullest(10)
-        self._count(worker)
+        self._workers.append(worker)
         return ReplayedTrace(trace, results, seconds, fullest)
 
     def close(self) -> None:
@@ -166,8 +166,10 @@ class Session:
             queues = [f"{self._name}.{priority}" for priority in ("info", "error")]
             delete_queues(self._settings.notification_broker, self._name, queues)
 
-    def _count(self, worker: Worker) -> None:
-        self.published += worker.stats.published_notifications
+    @property
+    def published(self) -> int:
+        """The notifications that the workers of all traces have published."""
+        return sum(worker.stats.published_notifications for worker in self._workers)
 
 
 class Databases:
