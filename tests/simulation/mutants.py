@@ -4,7 +4,7 @@
 Each is a context in which the real code is wrong in one place.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import Any
@@ -292,12 +292,17 @@ class _Hopeful:
 
 
 def _know_by_id(monkeypatch: pytest.MonkeyPatch) -> None:
-    def window(connection: sa.Connection, but: dict[str, int], most: int, _size: int) -> list[Any]:
-        query = sa.select(OUTBOX).where(OUTBOX.c.id.not_in(but.values())).order_by(OUTBOX.c.id).limit(most)
-        return [OutboxRow(**row._mapping) for row in connection.execute(query)]
+    ids: dict[str, int] = {}
 
-    def remove(connection: sa.Connection, published: dict[str, int]) -> None:
-        connection.execute(sa.delete(OUTBOX).where(OUTBOX.c.id.in_(published.values())))
+    def window(connection: sa.Connection, but: Iterable[str], most: int, _size: int) -> list[Any]:
+        known = [ids[message_id] for message_id in but]
+        query = sa.select(OUTBOX).where(OUTBOX.c.id.not_in(known)).order_by(OUTBOX.c.id).limit(most)
+        rows = [OutboxRow(**row._mapping) for row in connection.execute(query)]
+        ids.update((row.message_id, row.id) for row in rows)
+        return rows
+
+    def remove(connection: sa.Connection, published: dict[int, str]) -> None:
+        connection.execute(sa.delete(OUTBOX).where(OUTBOX.c.id.in_(published.keys())))
 
     monkeypatch.setattr(outbox, "window", window)
     monkeypatch.setattr(outbox, "remove", remove)
