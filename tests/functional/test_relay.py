@@ -125,6 +125,17 @@ def test_window_of_which_half_is_published_is_removed_by_the_transaction_of_the_
     assert bench.rows(OUTBOX) == []
 
 
+def test_removal_is_undone_if_the_look_behind_it_fails(bench: LaneBench) -> None:
+    ids, bus = filled(bench, 4), Bus()
+    one = relay(bench, bus, window=8)
+    assert one.publish_window()
+    with Fault(bench.engine, "SELECT outbox", disk_full), pytest.raises(sa.exc.OperationalError):
+        one.publish_window()
+    assert len(bench.rows(OUTBOX)) == len(ids)
+    publish_all(one)
+    assert bus.ids == ids + ids
+
+
 def test_less_than_half_a_window_is_kept_for_a_later_removal(bench: LaneBench) -> None:
     ids = filled(bench, 3)
     one = relay(bench, Bus(), window=3 * len(ids))

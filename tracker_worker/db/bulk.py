@@ -166,26 +166,26 @@ class Bulk:
         elif len(rows) == 1:
             result = connection.execute(self.each, rows[0])
         else:
-            plain, joined = self.without_bytes(rows)
-            parameters = {"rows": self._encode(plain), _COUNT.key: len(rows), **joined}
+            plain, concatenated = self.without_bytes(rows)
+            parameters = {"rows": self._encode(plain), _COUNT.key: len(rows), **concatenated}
             result = connection.execute(self.at_once, parameters)
         return result.rowcount
 
     def without_bytes(self, rows: Sequence[Row]) -> tuple[Sequence[Row], dict[str, bytes]]:
         """Return rows with the length of their bytes in place of the bytes and where these begin, from 1; and
-        the bytes of each column, joined: further parameters of `at_once`.
+        the bytes of each column, concatenated: further parameters of `at_once`.
         """
-        joined = {}
+        concatenated = {}
         for name in self._bytes:
             values = [row[name] for row in rows]
-            joined[_joined(name)] = b"".join(values)
+            concatenated[_concatenated(name)] = b"".join(values)
             lengths = list(map(len, values))
             starts = accumulate(lengths, initial=1)
             rows = [
                 {**row, name: length, _start(name): start}
                 for row, length, start in zip(rows, lengths, starts, strict=False)
             ]
-        return rows, joined
+        return rows, concatenated
 
     def _fitting(self, connection: sa.Connection, rows: Sequence[Row]) -> str:
         """Return rows as JSON, in the order in which MariaDB locks them. Raises RowsTooLarge.
@@ -231,20 +231,19 @@ def upsert(table: sa.Table, columns: Iterable[str]) -> Bulk:
     """Return the insert of rows with these columns that updates a row with the same primary key."""
     names = {name: table.c[name] for name in columns}
     rows = _recordset(names)
-    queries = [
-        # SQLite needs the condition: without it, it would take ON CONFLICT for that of a join.
-        sa.select(*(sa.bindparam(name, type_=column.type) for name, column in names.items())).where(_ALWAYS),
-        sa.select(*(_value(rows, name, column) for name, column in names.items())),
-    ]
+    # SQLite needs the condition: without it, it would take ON CONFLICT for that of a join.
+    one = sa.select(*(sa.bindparam(name, type_=c.type) for name, c in names.items())).where(_ALWAYS)
+    many = sa.select(*(_value(rows, name, column) for name, column in names.items()))
     each, at_once = (
         sa.insert(table).from_select(list(names), query.suffix_with(on_conflict_update(table, names)))
-        for query in queries
+        for query in (one, many)
     )
     return Bulk(each, at_once, json_table.upsert(table, names), names)
 
 
 def on_conflict_update(table: sa.Table, columns: Iterable[str]) -> sa.TextClause:
-    """Return the clause behind an insert that updates these columns of a row with the same primary key.
+    """Return the clause behind an insert that updates these columns of a row with the same primary key, for
+    SQLite and PostgreSQL.
 
     It is a text: SQLAlchemy 2.0 compiles the dialects' own inserts anew each time.
     """
@@ -306,8 +305,8 @@ def _wire_type(column: sa.Column[Any]) -> sa.types.TypeEngine[Any]:
 
 def _value(rows: sa.FromClause, name: str, column: sa.Column[Any]) -> sa.ColumnElement[Any]:
     if isinstance(column.type, sa.LargeBinary):
-        joined = sa.bindparam(_joined(name), type_=sa.LargeBinary)
-        return sa.func.substring(joined, rows.c[_start(name)], rows.c[name])
+        concatenated = sa.bindparam(_concatenated(name), type_=sa.LargeBinary)
+        return sa.func.substring(concatenated, rows.c[_start(name)], rows.c[name])
     if isinstance(column.type, sa.JSON):
         return sa.cast(rows.c[name], sa.JSON)
     return rows.c[name]
@@ -317,8 +316,8 @@ def _start(name: str) -> str:
     return f"{name}_start"
 
 
-def _joined(name: str) -> str:
-    return f"{name}_joined"
+def _concatenated(name: str) -> str:
+    return f"{name}_concatenated"
 
 
 def _text(value: Any) -> str | None:

@@ -73,10 +73,10 @@ class Statements:
         cursor.close()
 
     def _parameters(self, name: str, rows: Sequence[bulk.Row]) -> dict[str, Any]:
-        joined: dict[str, Any] = {}
+        concatenated: dict[str, Any] = {}
         if self._dialect == "postgresql":
-            rows, joined = _STATEMENTS[name][0].without_bytes(rows)
-        return {"rows": json.encode(rows).decode(), **joined}
+            rows, concatenated = _STATEMENTS[name][0].without_bytes(rows)
+        return {"rows": json.encode(rows).decode(), **concatenated}
 
     def _compile(
         self, dialect: Any, statement: bulk.Bulk, columns: Sequence[str] | None
